@@ -1,0 +1,55 @@
+# The whole developer interface. `make help` lists it.
+# Needs Python 3.11 to 3.13 and make; everything else comes from PyPI, by the lock file.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The interpreter is the one above, never one that uv would download.
+UV := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+$(READY): pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"crrmon needs Python 3.11 to 3.13; {sys.executable} is {v[0]}.{v[1]}: call make with PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/uv || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) sync --locked --inexact --extra sandbox --python $(BIN)/python
+	@touch $@
+
+.PHONY: help install run test test-quick lint format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(READY) ## Make .venv with everything, from the lock file
+
+run: $(READY) ## Watch the real daemon follow objects through a replication on this machine (ARGS="--objects 300")
+	$(BIN)/crrmon sandbox $(ARGS)
+
+test: $(READY) ## Run all tests (ARGS="-k name")
+	$(BIN)/pytest $(ARGS)
+
+test-quick: $(READY) ## Run the tests that need no process of their own
+	$(BIN)/pytest -m "not acceptance" $(ARGS)
+
+lint: $(READY) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Rewrite the code in the project's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measure speed, calls and memory against local stubs (ARGS="--json FILE")
+	$(BIN)/python bench/daemon.py $(ARGS)
+
+lock: ## Resolve the lock file again
+	$(UV) lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache dist

@@ -1,0 +1,1 @@
+"""The only code that knows vendors; each module implements one port."""

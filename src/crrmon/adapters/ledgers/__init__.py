@@ -1,0 +1,1 @@
+"""Where what is pending is remembered: one module per kind of ledger."""

@@ -1,0 +1,1 @@
+"""Values and decisions: no clock, no chance, no I/O, no vendor."""

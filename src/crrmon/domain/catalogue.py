@@ -1,0 +1,283 @@
+"""Every metric: name, kind, unit, labels, meaning. Both sinks and the documentation are made from this.
+
+Label values come from bounded sets: buckets that are monitored, words of this program, error classes. An object key
+or a version id is never one.
+"""
+
+import enum
+
+import msgspec
+
+
+class Kind(enum.StrEnum):
+    """
+    How a metric behaves.
+    """
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One Prometheus metric.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    fleet: bool = False
+    """Published by one replica at a time, for all of them."""
+
+
+class Unit(enum.StrEnum):
+    """
+    Units that CloudWatch knows.
+    """
+
+    COUNT = "Count"
+    SECONDS = "Seconds"
+    BYTES = "Bytes"
+    BYTES_PER_SECOND = "Bytes/Second"
+
+
+class CloudWatchMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One CloudWatch metric.
+    """
+
+    name: str
+    unit: Unit
+    dimensions: tuple[str, ...]
+    meaning: str
+
+
+_LATENCY_BUCKETS = (
+    1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0, 172800.0,
+)  # fmt: skip
+_QUEUE_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ROUTE = ("source_bucket", "destination_bucket")
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name=f"crrmon_{name}", kind=Kind.COUNTER, meaning=meaning, labels=labels)
+
+
+def _gauge(name: str, meaning: str, *labels: str, fleet: bool = False) -> Metric:
+    return Metric(
+        name=f"crrmon_{name}", kind=Kind.GAUGE, meaning=meaning, labels=labels, fleet=fleet
+    )
+
+
+def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...]) -> Metric:
+    return Metric(
+        name=f"crrmon_{name}", kind=Kind.HISTOGRAM, meaning=meaning, labels=labels, buckets=buckets
+    )
+
+
+# ---- what became of objects ----
+
+REPLICATIONS = _counter(
+    "replications_total",
+    "Outcomes counted: completed, gone, unpollable, given_up; failed counts failure episodes and has no destination.",
+    *_ROUTE,
+    "status",
+)
+REPLICATED_BYTES = _counter(
+    "replicated_bytes_total", "Bytes of the objects whose replication completed.", *_ROUTE
+)
+REPAIRED = _counter("repaired_total", "Objects that completed after having failed.", *_ROUTE)
+LATENCY = _histogram(
+    "replication_latency_seconds",
+    "Written to replicated, without repairs. Latencies known only to lie between two looks are spread by what was learned of the route.",
+    *_ROUTE,
+    buckets=_LATENCY_BUCKETS,
+)
+LATENCY_EXACT = _counter(
+    "replication_latency_exact_total",
+    "Those latencies that are exact: the replica's own event was seen.",
+    *_ROUTE,
+)
+NOT_COVERED = _counter(
+    "objects_not_covered_total",
+    "Objects written that no replication rule selected.",
+    "source_bucket",
+)
+UNIDENTIFIED = _counter(
+    "objects_unidentified_total",
+    "Events without a version id whose object is no longer the current one.",
+    "source_bucket",
+)
+TOO_OLD = _counter(
+    "objects_too_old_total",
+    "Objects whose event was older than the horizon: followed, but not counted as new.",
+    "source_bucket",
+)
+DUPLICATES = _counter(
+    "objects_duplicate_total",
+    "Events of versions that were counted or tracked already.",
+    "source_bucket",
+)
+
+# ---- what stands open; the whole fleet's, published by one replica ----
+
+PENDING_OBJECTS = _gauge("pending_objects", "Objects not yet replicated.", *_ROUTE, fleet=True)
+PENDING_BYTES = _gauge(
+    "pending_bytes",
+    "Bytes of the objects not yet replicated, where their size is known.",
+    *_ROUTE,
+    fleet=True,
+)
+STUCK_OBJECTS = _gauge(
+    "stuck_objects", "Objects pending for longer than the threshold.", *_ROUTE, fleet=True
+)
+OLDEST_PENDING = _gauge(
+    "oldest_pending_timestamp_seconds",
+    "When the oldest pending object was written; absent when none is pending.",
+    *_ROUTE,
+    fleet=True,
+)
+FAILED_OBJECTS = _gauge(
+    "failed_objects",
+    "Open failures: objects that failed and were not repaired.",
+    *_ROUTE,
+    fleet=True,
+)
+UNSENT_WINDOWS = _gauge(
+    "unsent_windows", "Frozen windows that CloudWatch has not accepted yet.", fleet=True
+)
+
+# ---- the daemon itself ----
+
+MESSAGES = _counter(
+    "messages_total",
+    "Messages received, by what they turned out to be: fact, irrelevant, malformed.",
+    "queue",
+    "kind",
+)
+EVENTS = _counter(
+    "events_total",
+    "Parts of messages by kind: object_written, replica_written, object_deleted, and the kinds of what is irrelevant.",
+    "kind",
+)
+QUEUE_DURATION = _histogram(
+    "message_queue_duration_seconds",
+    "How long messages lay in the queue before they were received.",
+    "queue",
+    buckets=_QUEUE_BUCKETS,
+)
+QUEUE_AGE = _gauge(
+    "queue_oldest_message_age_seconds",
+    "Age of the oldest message lately received; 0 when the queue was found empty.",
+    "queue",
+)
+HELD_MESSAGES = _gauge(
+    "held_messages", "Messages received and not yet acknowledged or given back."
+)
+RELEASED_MESSAGES = _counter(
+    "messages_released_total", "Messages given back to the queue unprocessed.", "queue"
+)
+LOOKS = _counter("looks_total", "HEAD requests by what they showed.", "source_bucket", "result")
+LOOK_DURATION = _histogram(
+    "look_duration_seconds", "How long HEAD requests took.", buckets=_REQUEST_BUCKETS
+)
+POLL_LAG = _histogram(
+    "poll_lag_seconds",
+    "How late parked objects were looked at: due against done.",
+    buckets=_QUEUE_BUCKETS,
+)
+CONFIGURATION_READS = _counter(
+    "configuration_reads_total",
+    "Reads of a replication configuration by result: read, none, unreadable.",
+    "source_bucket",
+    "result",
+)
+LEDGER_DURATION = _histogram(
+    "ledger_operation_duration_seconds",
+    "How long ledger operations took, by operation.",
+    "operation",
+    buckets=_REQUEST_BUCKETS,
+)
+LEDGER_ERRORS = _counter(
+    "ledger_errors_total", "Ledger operations that failed and were tried again.", "operation"
+)
+SINK_CALLS = _counter(
+    "sink_calls_total", "Calls to CloudWatch by result: accepted, failed, refused.", "result"
+)
+LOOP_ATTEMPT = _gauge(
+    "last_attempt_timestamp_seconds", "When each loop last began a round.", "loop"
+)
+LOOP_SUCCESS = _gauge(
+    "last_success_timestamp_seconds", "When each loop last ended a round without trouble.", "loop"
+)
+BUILD_INFO = _gauge("build_info", "Always 1; the version of the daemon is a label.", "version")
+
+METRICS: tuple[Metric, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Metric)
+)
+
+# ---- CloudWatch ----
+
+_PAIR = ("SourceBucket", "DestBucket")
+
+
+def _cloudwatch(
+    name: str, unit: Unit, dimensions: tuple[str, ...], meaning: str
+) -> CloudWatchMetric:
+    return CloudWatchMetric(name=name, unit=unit, dimensions=dimensions, meaning=meaning)
+
+
+CW_OBJECTS = _cloudwatch(
+    "ReplicationObjects", Unit.COUNT, _PAIR, "Objects found replicated in the window."
+)
+CW_SPEED = _cloudwatch(
+    "ReplicationSpeed",
+    Unit.BYTES_PER_SECOND,
+    _PAIR,
+    "Bytes of those objects divided by the sum of their latencies; absent in a window without any.",
+)
+CW_FAILED = _cloudwatch(
+    "FailedReplications",
+    Unit.COUNT,
+    ("SourceBucket",),
+    "Versions that became FAILED in the window; zero is sent for every known source bucket, idle or not.",
+)
+CW_LATENCY = _cloudwatch(
+    "ReplicationLatency",
+    Unit.SECONDS,
+    _PAIR,
+    "Latencies as values and counts, so that percentiles work.",
+)
+CW_BYTES = _cloudwatch(
+    "ReplicatedBytes", Unit.BYTES, _PAIR, "Bytes of the objects found replicated in the window."
+)
+CW_PENDING_OBJECTS = _cloudwatch(
+    "PendingObjects", Unit.COUNT, _PAIR, "Objects not yet replicated at the window's end."
+)
+CW_PENDING_BYTES = _cloudwatch("PendingBytes", Unit.BYTES, _PAIR, "Their bytes, where known.")
+CW_OLDEST = _cloudwatch(
+    "OldestPendingAge",
+    Unit.SECONDS,
+    _PAIR,
+    "Age of the oldest of them; 0 when nothing is pending.",
+)
+CW_STUCK = _cloudwatch(
+    "StuckObjects", Unit.COUNT, _PAIR, "Objects pending for longer than the threshold."
+)
+CW_HEARTBEAT = _cloudwatch(
+    "Heartbeat", Unit.COUNT, ("Monitor",), "1 in every window: the monitor is alive."
+)
+CW_QUEUE_AGE = _cloudwatch(
+    "QueueAge",
+    Unit.SECONDS,
+    ("Monitor",),
+    "Age of the oldest message that the publishing replica lately received.",
+)
+
+CLOUDWATCH_METRICS: tuple[CloudWatchMetric, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, CloudWatchMetric)
+)

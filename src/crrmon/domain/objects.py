@@ -1,0 +1,125 @@
+"""What replicates, from where to where, and how its traces are identified.
+
+Everything the daemon remembers of one written version (the pending record, replica halves, marks of what was
+counted) is found under the same 16-byte `trail_id`, a digest of key and version id alone: a replica keeps the
+version id of its source, so its event leads to the same place although it names another bucket.
+That place decides the shard, and a shard is the unit of atomicity.
+
+Times are seconds since the epoch, UTC, as floats, and end in ``_at``; spans are seconds.
+"""
+
+import enum
+import hashlib
+
+import msgspec
+
+UNKNOWN_DESTINATION = "unknown"
+"""Stands for the destination bucket of a route where it cannot be known."""
+
+_PROVISIONAL = "?"
+"""Starts a stand-in version id. S3's own are URL-ready, so none can start like this."""
+
+
+class ObjectVersion(msgspec.Struct, frozen=True, order=True):
+    """
+    One version of one object: the identity of what replicates.
+
+    `version_id` is a stand-in (see `provisional`) while S3 has not told it yet.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+
+    @property
+    def identified(self) -> bool:
+        """
+        Whether S3 told the version id.
+        """
+        return not self.version_id.startswith(_PROVISIONAL)
+
+    @property
+    def trail_id(self) -> bytes:
+        """
+        16 bytes shared by all that is remembered of this key and version id.
+        """
+        return trail_id(self.key, self.version_id)
+
+
+class Route(msgspec.Struct, frozen=True, order=True):
+    """
+    A way that objects take: source bucket to destination bucket.
+    """
+
+    source: str
+    destination: str
+
+
+class Scope(enum.StrEnum):
+    """
+    What a mark stands for; part of its identity.
+    """
+
+    REPLICA = "r"
+    """The arrival (or not) of a version in one destination bucket, which `MarkId.bucket` names."""
+    SOURCE = "s"
+    """What was found out about the source version as a whole, not about one destination."""
+    EPISODE = "f"
+    """One failure episode of the source version; `MarkId.episode` numbers them from 1."""
+
+
+class MarkId(msgspec.Struct, frozen=True, order=True):
+    """
+    The identity of one thing that must be counted at most once.
+    """
+
+    scope: Scope
+    bucket: str
+    key: str
+    version_id: str
+    episode: int = 0
+
+    @property
+    def trail_id(self) -> bytes:
+        """
+        16 bytes shared by all that is remembered of this key and version id.
+        """
+        return trail_id(self.key, self.version_id)
+
+    @property
+    def slot(self) -> str:
+        """
+        What sets this mark apart from the others of its trail: short, printable, stable.
+        """
+        return f"{self.scope.value}{self.episode or ''}:{self.bucket}"
+
+
+def trail_id(key: str, version_id: str) -> bytes:
+    """
+    Digest key and version id.
+
+    Args:
+        key: the object key as S3 knows it, decoded. Anything JSON can hold is accepted.
+        version_id: the version id, or a stand-in.
+
+    Returns:
+        16 bytes. The same on every machine and in every version of the daemon: ledgers depend on it.
+    """
+    text = f"{key}\0{version_id}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def shard_of(trail: bytes, shards: int) -> int:
+    """
+    Return the shard (0 to `shards` - 1) to which a trail belongs; part of the ledger's format.
+    """
+    return int.from_bytes(trail[:4], "big") % shards
+
+
+def provisional(bucket: str, key: str, written_at: float) -> ObjectVersion:
+    """
+    Name a version whose event gave no version id.
+
+    The same event, delivered again, gets the same name.
+    """
+    return ObjectVersion(bucket, key, f"{_PROVISIONAL}{round(written_at * 1000)}")

@@ -1,0 +1,55 @@
+"""What a look, one HeadObject, showed."""
+
+import enum
+
+import msgspec
+
+
+class Sight(enum.StrEnum):
+    """
+    The answers of S3 to a HEAD, by what they mean for replication.
+    """
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REPLICA = "replica"
+    NO_STATUS = "no_status"
+    """200 without a replication status."""
+    UNKNOWN = "unknown"
+    """200 with a status that nobody told us of; treated as not final."""
+    GONE = "gone"
+    """404."""
+    DENIED = "denied"
+    """403. May hide a 404 from whoever lacks s3:ListBucket."""
+    DELETE_MARKER = "delete_marker"
+    """405: the version is a delete marker."""
+    REFUSED = "refused"
+    """400: a customer-provided key is wanted, or the daemon's own request or credentials are bad."""
+    THROTTLED = "throttled"
+    """503, 429."""
+    UNREACHABLE = "unreachable"
+    """A time-out, a broken connection, any other 5xx: nobody knows."""
+
+    @property
+    def answered(self) -> bool:
+        """
+        Whether S3 said something about the version.
+        """
+        return self not in (Sight.DENIED, Sight.THROTTLED, Sight.UNREACHABLE, Sight.REFUSED)
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The result of one look.
+    """
+
+    sight: Sight
+    looked_at: float
+    """When the answer came, by the daemon's clock."""
+    version_id: str | None = None
+    """The version that the answer is about."""
+    size: int | None = None
+    last_modified_at: float | None = None
+    detail: str = ""
+    """For the log: the unknown status, the HTTP status or the error's name. Never an object key."""

@@ -1,0 +1,250 @@
+"""What becomes of a version, how it is proved to be counted, and what it adds to the statistics."""
+
+import enum
+
+import msgspec
+
+from crrmon.domain.objects import MarkId, ObjectVersion, Route
+from crrmon.domain.records import Record
+
+
+class Fate(enum.StrEnum):
+    """
+    The end of a version at one destination, or of a version as a whole.
+    """
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """A failure episode began; the record stays as an open failure."""
+    GONE = "gone"
+    """Deleted before it replicated."""
+    UNPOLLABLE = "unpollable"
+    """S3 refuses every HEAD as a bad request: encrypted with a customer-provided key."""
+    GIVEN_UP = "given_up"
+    """Not final within `give_up_after`."""
+    NOT_COVERED = "not_covered"
+    """S3 shows no replication status: no rule selected it when it was written."""
+    IS_REPLICA = "is_replica"
+    """The version was itself made by replication: nothing of its own to follow."""
+    UNIDENTIFIED = "unidentified"
+    """Its event gave no version id, and the current version is another one."""
+    IDENTIFIED = "identified"
+    """Its event gave no version id; it was found and goes on under its true one. Not an end, not counted."""
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """
+    Written to replicated, in seconds: exact, or bounded by two looks.
+    """
+
+    lower: float
+    upper: float
+
+    @property
+    def exact(self) -> bool:
+        """
+        Whether the replica's own event told the end.
+        """
+        return self.lower == self.upper
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One thing to be counted, once: `mark` says which.
+    """
+
+    mark: MarkId
+    fate: Fate
+    route: Route
+    """For what concerns the version as a whole, the destination is the empty string."""
+    written_at: float
+    found_at: float
+    size: int = 0
+    latency: Latency | None = None
+    """Of completed versions, unless a failure or its age makes it meaningless."""
+    spread: tuple[tuple[int, float], ...] = ()
+    """The latency as weights of `latency` buckets; they sum to 1."""
+    seconds: float = 0.0
+    """The latency as one expected number."""
+    repaired: bool = False
+    counts: bool = True
+    """False: leaves its mark, adds only to `Tally.too_old`."""
+    looks: int = 0
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Proof that something was counted, kept for the horizon; also its short history.
+    """
+
+    fate: Fate
+    route: Route
+    written_at: float
+    found_at: float
+    batch: str
+    """Id of the batch that counted it: a repeated batch recognises its own work by this."""
+    size: int = 0
+    lower: float | None = None
+    upper: float | None = None
+    looks: int = 0
+    repaired: bool = False
+    counts: bool = True
+
+
+class Half(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    A replica's event that came before anything else was known of its version.
+    """
+
+    replicated_at: float
+    region: str = ""
+    size: int | None = None
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What was decided about one source version, to be made durable at once.
+    """
+
+    version: ObjectVersion
+    outcomes: tuple[Outcome, ...]
+    keep: Record | None = None
+    """
+    The record from now on (an open failure), stored only if the ledger's is still at `keep.rev`; with `rev` 0, only
+    if the ledger has none and parking it would not find it settled.
+    None: nothing is left to follow, the record is dropped whatever its revision.
+    """
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Counts that add up: of one route, or of a source bucket as a whole.
+    """
+
+    completed: int = 0
+    bytes: int = 0
+    timed: int = 0
+    """Completed ones whose latency counts."""
+    timed_bytes: int = 0
+    exact: int = 0
+    """Timed ones whose latency is exact."""
+    seconds: float = 0.0
+    """Sum of the latencies."""
+    latency: dict[int, float] = {}
+    """Weight of each `latency` bucket."""
+    repaired: int = 0
+    failed: int = 0
+    gone: int = 0
+    unpollable: int = 0
+    given_up: int = 0
+    not_covered: int = 0
+    unidentified: int = 0
+    too_old: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """
+        Add up two tallies.
+        """
+        latency = dict(self.latency)
+        for bucket, weight in other.latency.items():
+            latency[bucket] = latency.get(bucket, 0.0) + weight
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMMED}
+        return Tally(latency=latency, **sums)
+
+
+_SUMMED = tuple(name for name in Tally.__struct_fields__ if name != "latency")
+
+Tallies = dict[Route, Tally]
+
+
+class Contribution(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What one settled batch adds to the statistics: one append-only item for all its routes.
+    """
+
+    id: str
+    """The id of the batch."""
+    settled_at: float
+    tallies: tuple[tuple[Route, Tally], ...]
+
+
+_COUNTED = {
+    Fate.FAILED: "failed",
+    Fate.GONE: "gone",
+    Fate.UNPOLLABLE: "unpollable",
+    Fate.GIVEN_UP: "given_up",
+    Fate.NOT_COVERED: "not_covered",
+    Fate.UNIDENTIFIED: "unidentified",
+}
+
+
+def tally(outcome: Outcome) -> Tally:
+    """
+    Return what one outcome adds to the counts of its route.
+    """
+    if not outcome.counts:
+        return Tally(too_old=1)
+    if outcome.fate is Fate.COMPLETED:
+        timed = outcome.latency is not None
+        return Tally(
+            completed=1,
+            bytes=outcome.size,
+            repaired=int(outcome.repaired),
+            timed=int(timed),
+            timed_bytes=outcome.size if timed else 0,
+            exact=int(outcome.latency is not None and outcome.latency.exact),
+            seconds=outcome.seconds if timed else 0.0,
+            latency=dict(outcome.spread) if timed else {},
+        )
+    counted = _COUNTED.get(outcome.fate)
+    return msgspec.structs.replace(Tally(), **{counted: 1}) if counted else Tally()
+
+
+def contribution(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Contribution:
+    """
+    Fold the newly counted outcomes of a batch.
+
+    Args:
+        batch: the id of the batch.
+        outcomes: those that were counted, without the duplicates.
+        settled_at: when, by the clock of whoever settles.
+    """
+    tallies: Tallies = {}
+    for outcome in outcomes:
+        tallies[outcome.route] = tallies.get(outcome.route, Tally()) + tally(outcome)
+    return Contribution(
+        id=batch,
+        settled_at=settled_at,
+        tallies=tuple(sorted(tallies.items(), key=lambda item: item[0])),
+    )
+
+
+def fold(contributions: list[Contribution]) -> Tallies:
+    """
+    Add up contributions by route.
+    """
+    tallies: Tallies = {}
+    for item in contributions:
+        for route, one in item.tallies:
+            tallies[route] = tallies[route] + one if route in tallies else one
+    return tallies
+
+
+def mark(outcome: Outcome, batch: str) -> Mark:
+    """
+    Make the mark that proves an outcome counted by a batch.
+    """
+    latency = outcome.latency
+    return Mark(
+        fate=outcome.fate,
+        route=outcome.route,
+        written_at=outcome.written_at,
+        found_at=outcome.found_at,
+        batch=batch,
+        size=outcome.size,
+        lower=None if latency is None else latency.lower,
+        upper=None if latency is None else latency.upper,
+        looks=outcome.looks,
+        repaired=outcome.repaired,
+        counts=outcome.counts,
+    )

@@ -1,0 +1,71 @@
+"""The queue that messages come from."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class InboxError(Exception):
+    """
+    The queue did not do what was asked; asking again may help.
+
+    The text says which queue, what was asked, and what to check.
+    """
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One delivery of one message.
+    """
+
+    id: str
+    receipt: str
+    """Names this delivery when it is acknowledged, extended or released."""
+    body: str
+    sent_at: float | None
+    """When it entered the queue."""
+    receive_count: int
+    """1 for the first delivery."""
+
+
+class Inbox(Protocol):
+    """
+    One queue with at-least-once delivery (SQS standard).
+
+    Every method raises `InboxError` when nothing of it was done.
+    """
+
+    @property
+    def name(self) -> str:
+        """
+        Short name for logs and labels: the queue's own.
+        """
+        ...
+
+    async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+        """
+        Wait for messages and take up to ten; others cannot see them for `visibility_seconds`.
+
+        Returns:
+            0 to 10 messages, in no order; some may have been delivered before.
+        """
+        ...
+
+    async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
+        """
+        Delete up to ten delivered messages.
+
+        Returns:
+            The receipts that were not deleted; they may be tried again.
+        """
+        ...
+
+    async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
+        """
+        Keep up to ten delivered messages hidden for `seconds` from now; 0 gives them back at once.
+
+        Returns:
+            The receipts that could not be changed: delivered to somebody else by now, or held for 12 hours.
+        """
+        ...

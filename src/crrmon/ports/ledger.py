@@ -1,0 +1,356 @@
+"""The ledger: what is pending, what was counted, what is to be reported. It survives everything.
+
+How it is laid out, whatever the backend:
+
+- A *trail* (`objects.trail_id`: key and version id) holds records, marks and halves. It belongs to one shard, and
+  whatever is said to be atomic below is atomic within one trail. A batch may span shards; backends that cannot
+  write several shards at once (Redis Cluster) split it by shard, each part atomic, each with its own contribution
+  whose id is the batch's followed by the shard.
+- Contributions are appended, never updated, and wait until a window is frozen from them.
+- Everything stored carries a schema number; readers ignore fields they do not know.
+
+Every method may raise `LedgerError`: nothing is known to be done and asking again may help. All are safe to repeat:
+conditions, marks and batch ids make a repetition recognise itself.
+"""
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.objects import MarkId, Route
+from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
+from crrmon.domain.records import Record
+
+
+class LedgerError(Exception):
+    """
+    The ledger could not do or tell what was asked; asking again may help.
+    """
+
+
+class UnusableLedgerError(Exception):
+    """
+    The ledger cannot be used at all until somebody acts; the text says what to do.
+    """
+
+
+class LeaseLostError(Exception):
+    """
+    Somebody else holds the lease by now.
+    """
+
+
+class Parked(enum.StrEnum):
+    """
+    What came of parking a record.
+    """
+
+    PARKED = "parked"
+    """It is in the ledger now, or was already; one that was there stays as it is."""
+    SETTLED = "settled"
+    """Every destination of it was counted before (or the version as a whole was): nothing was stored."""
+
+
+class Rescheduled(enum.StrEnum):
+    """
+    What came of changing a record.
+    """
+
+    RESCHEDULED = "rescheduled"
+    STALE = "stale"
+    """The ledger's record has another revision, or there is none: nothing was changed."""
+
+
+class Settled(enum.StrEnum):
+    """
+    What came of one outcome.
+    """
+
+    COUNTED = "counted"
+    DUPLICATE = "duplicate"
+    """Its mark was there already, from another batch."""
+
+
+class Noted(enum.StrEnum):
+    """
+    What came of a replica's event.
+    """
+
+    HALF = "half"
+    """Nothing was known of its version: kept for the horizon."""
+    JOINED = "joined"
+    """A parked record now knows the exact arrival."""
+    SETTLED = "settled"
+    """That arrival was counted before."""
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Who works on a shard.
+
+    `beat` changes whenever the holder renews. A lease that an observer saw unchanged for its duration, by the
+    observer's own monotonic clock, has lapsed.
+    """
+
+    shard: int
+    owner: str
+    """The empty string when nobody holds it."""
+    epoch: int
+    """Grows by one with every change of holder; 0 before the first."""
+    beat: int
+
+
+class BacklogSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is not yet replicated of one route, by when it was written.
+    """
+
+    route: Route
+    written_from: float
+    """Start of the slot of `BACKLOG_SLOT_SECONDS`."""
+    pending_objects: int = 0
+    pending_bytes: int = 0
+    failed_objects: int = 0
+    failed_bytes: int = 0
+
+
+BACKLOG_SLOT_SECONDS = 60
+
+
+class FrozenWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A window whose datapoints are decided.
+    """
+
+    starts_at: float
+    parts: tuple[bytes, ...]
+    """One call to the sink each; what was sent is forgotten one by one, an empty one stays as b''."""
+    contributions: tuple[str, ...]
+    """Ids of all contributions in it: they must not get into another."""
+
+
+class Trail(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    All that the ledger knows of one key and version id.
+    """
+
+    records: tuple[Record, ...]
+    marks: tuple[tuple[str, Mark], ...]
+    """With `MarkId.slot`."""
+    halves: tuple[tuple[str, Half], ...]
+
+
+class Ledger(Protocol):
+    """
+    What every backend does.
+    """
+
+    @property
+    def shards(self) -> int:
+        """
+        How many shards it was made with.
+        """
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """
+        Whether only one daemon can have it open: then every lease found in it has lapsed.
+        """
+        ...
+
+    # ---- intake and looking ----
+
+    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
+        """
+        Tell what is kept under each id: the mark if there is one, else the half, else None; in the order asked.
+
+        Marks and halves past the horizon may or may not be told.
+        """
+        ...
+
+    async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
+        """
+        Store new records (`rev` 0), each atomically; a stored one gets `rev` 1.
+
+        A record whose destinations all have their mark, or whose version has a mark of scope SOURCE, is not
+        stored. If some destinations have theirs, it is stored whole: settling sorts that out.
+        A half of one of its destinations is joined: the destination gets its `replicated_at`.
+        The batch may hold the same version twice: the first one stands.
+        """
+        ...
+
+    async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
+        """
+        Find the records of these shards whose `next_look_at` is not after `now`: the longest due first.
+
+        Nothing is claimed: asking again finds them again until they are rescheduled or settled.
+        """
+        ...
+
+    async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
+        """
+        Replace each record by this one if the ledger's still has this `rev`; the stored one has the next `rev`.
+
+        Also used to reopen: pending to failed or back. What the ledger knows of exact arrivals and this record
+        does not cannot be lost: a join changes `rev`.
+        """
+        ...
+
+    async def settle(
+        self, batch: str, settlements: Sequence[Settlement], *, now: float
+    ) -> Sequence[Sequence[Settled]]:
+        """
+        Count outcomes, each at most once, and let their records go.
+
+        Atomically per batch (per shard of it where the backend must): write the mark of every outcome that has
+        none, drop or keep the records as each settlement says, and append ONE contribution of what was newly
+        counted, unless that is nothing. Outcomes with the same mark within the batch: the first one counts.
+
+        Args:
+            batch: unique id, the same when the same batch is repeated after an error: its own marks then read as
+                counted.
+            settlements: what was decided.
+            now: becomes the contribution's `settled_at`; marks expire by it.
+
+        Returns:
+            For each settlement, for each of its outcomes.
+        """
+        ...
+
+    async def note_replica(
+        self, replicas: Sequence[ReplicaWritten], *, now: float
+    ) -> Sequence[Noted]:
+        """
+        Keep when replicas arrived: in the record that waits for it, else as a half.
+
+        The earliest event of an arrival stands.
+        """
+        ...
+
+    # ---- reporting ----
+
+    async def remember_routes(self, routes: Sequence[Route]) -> None:
+        """
+        Remember routes for ever: zeros are reported for all of them.
+        """
+        ...
+
+    async def known_routes(self) -> Sequence[Route]:
+        """
+        Tell all routes remembered so far, sorted.
+        """
+        ...
+
+    async def contributions(self) -> Sequence[Contribution]:
+        """
+        Tell all committed contributions that no window was frozen from, oldest first.
+        """
+        ...
+
+    async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
+        """
+        Store a window under the lease of shard 0; its contributions are not told again and get dropped.
+
+        A window with the same `starts_at` must not exist; its start is remembered as `last_frozen`.
+
+        Raises:
+            LeaseLostError: the epoch is not the lease's any more; nothing was stored.
+        """
+        ...
+
+    async def frozen(self) -> Sequence[FrozenWindow]:
+        """
+        Tell the windows that are not wholly sent, oldest first.
+        """
+        ...
+
+    async def last_frozen(self) -> float | None:
+        """
+        Tell the `starts_at` of the newest window ever frozen, sent or not.
+        """
+        ...
+
+    async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
+        """
+        Drop one sent part (0-based) of a window, and the window with its last one. Forgetting twice is harmless.
+
+        Raises:
+            LeaseLostError: the epoch is not the lease's any more; nothing was changed.
+        """
+        ...
+
+    async def backlog(self) -> Sequence[BacklogSlot]:
+        """
+        Tell what is pending and failed, without listing it; empty slots are left out.
+        """
+        ...
+
+    # ---- answers to people ----
+
+    async def failures(
+        self, *, bucket: str | None = None, after: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[Record], str | None]:
+        """
+        List open failures of all buckets or one source bucket, newest `failed_at` first, a page at a time.
+
+        Returns:
+            The page, and what to pass as `after` for the next one; None after the last.
+        """
+        ...
+
+    async def find(self, key: str, version_id: str) -> Trail:
+        """
+        Tell all that is known of a key and version id, in whatever bucket.
+        """
+        ...
+
+    # ---- work sharing and upkeep ----
+
+    async def leases(self) -> Sequence[Lease]:
+        """
+        Tell the lease of every shard, by shard.
+        """
+        ...
+
+    async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
+        """
+        Take a shard, if its lease still is the one seen (epoch and beat).
+
+        Returns:
+            The new lease, with the next epoch; None when it changed meanwhile.
+        """
+        ...
+
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+        """
+        Change the beat of the leases that are still held under their owner and epoch.
+
+        Returns:
+            The leases that are still held, as they are now; the others were lost.
+        """
+        ...
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        """
+        Give up leases that are still held; their epoch stays, the owner becomes empty.
+        """
+        ...
+
+    async def sweep(self, *, now: float) -> int:
+        """
+        Drop a bounded number of marks and halves past the horizon; called now and then.
+
+        Returns:
+            How many were dropped; 0 when none is left to drop.
+        """
+        ...
+
+    async def close(self) -> None:
+        """
+        Let go of the ledger; nothing else may be called after.
+        """
+        ...

@@ -1,0 +1,48 @@
+"""The object store that is looked at."""
+
+from typing import Any, Protocol
+
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.observations import Observation
+
+
+class UnreadableConfigurationError(Exception):
+    """
+    A bucket's replication configuration could not be read: denied, throttled, unreachable.
+
+    It says nothing about whether there is one.
+    """
+
+
+class Probe(Protocol):
+    """
+    Reads replication status and configuration.
+    """
+
+    async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
+        """
+        HEAD one version; one request, no retries beneath.
+
+        Args:
+            version: with a stand-in version id, the current version is asked for.
+            region: of the bucket, as far as known; a bucket elsewhere is found.
+            owner: account id that must own the bucket, where known.
+
+        Returns:
+            What was seen; trouble of every kind is an observation, not an exception.
+        """
+        ...
+
+    async def configuration(
+        self, bucket: str, *, region: str, owner: str | None
+    ) -> dict[str, Any] | None:
+        """
+        Read a bucket's replication configuration, as GetBucketReplication's ReplicationConfiguration.
+
+        Returns:
+            None when S3 says that the bucket has none.
+
+        Raises:
+            UnreadableConfigurationError: S3 did not tell.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""AWS on this machine, with a replication that takes time and sometimes fails."""

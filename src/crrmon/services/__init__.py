@@ -1,0 +1,1 @@
+"""The loops of the daemon, over ports and domain only."""

@@ -1,16 +1,21 @@
-"""Logarithmic buckets for latencies from half a second to two weeks.
+"""Logarithmic buckets for latencies from half a second to two weeks, and what intervals tell about them.
 
 Four buckets to a doubling: a value is known to within 9 % of its bucket's middle, and all of them fit into one
 CloudWatch datum of 150 values. The numbers of the buckets are part of the ledger's format.
+
+A latency found by looking is an interval: longer than at the last look that saw it pending, at most as at the first
+that saw it done. `fit` turns a heap of them into the distribution that explains them best.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 FIRST_SECONDS = 0.5
 PER_DOUBLING = 4
 BUCKETS = 88
-"""Bucket 0 is [0, 0.5 s); the last one begins at 14.7 days and has no end."""
+"""Bucket 0 is [0, 0.5 s); the last one begins at 17.2 days and has no end."""
+_LAST_EDGE = FIRST_SECONDS * math.exp2((BUCKETS - 1) / PER_DOUBLING)
 
 
 def bucket_of(seconds: float) -> int:
@@ -19,6 +24,8 @@ def bucket_of(seconds: float) -> int:
     """
     if seconds < FIRST_SECONDS:
         return 0
+    if seconds >= _LAST_EDGE:
+        return BUCKETS - 1
     return min(1 + int(PER_DOUBLING * math.log2(seconds / FIRST_SECONDS) + 1e-9), BUCKETS - 1)
 
 
@@ -43,6 +50,74 @@ def middle(bucket: int) -> float:
     if bucket == 0:
         return FIRST_SECONDS / 2
     return FIRST_SECONDS * math.exp2((bucket - 0.5) / PER_DOUBLING)
+
+
+def edge_near(seconds: float) -> int:
+    """
+    Return the number of the nearest edge: n is where bucket n begins, `BUCKETS` where the last one ends.
+    """
+    if seconds < FIRST_SECONDS / 2:
+        return 0
+    if seconds >= _LAST_EDGE:
+        return BUCKETS
+    return max(1, 1 + round(PER_DOUBLING * math.log2(seconds / FIRST_SECONDS)))
+
+
+def span_of(lower: float, upper: float) -> tuple[int, int]:
+    """
+    Return the buckets, from the first up to but without the second, that stand for a latency between two bounds.
+
+    A bound inside a bucket goes to the nearest edge. Counting such a bucket in (or out) at both ends would make
+    every look seem later (or earlier) than it was and shift what is learned by half a bucket.
+
+    Args:
+        lower: seconds; not negative.
+        upper: seconds; at least `lower`, the same where the latency is exact.
+    """
+    first, end = min(edge_near(lower), BUCKETS - 1), edge_near(upper)
+    if lower < upper and first < end:
+        return first, end
+    only = bucket_of((lower + upper) / 2)
+    return only, only + 1
+
+
+def fit(
+    counts: Mapping[tuple[int, int], float],
+    *,
+    start: Sequence[float],
+    prior: Sequence[float],
+    rounds: int,
+) -> list[float]:
+    """
+    Estimate the distribution of latencies that are known as intervals, by expectation maximisation.
+
+    Where intervals say nothing of how a stretch of buckets shares its weight, the shape of `start` stays.
+
+    Args:
+        counts: how often each interval (see `span_of`) was seen.
+        start: share of each bucket to start from, all positive.
+        prior: samples that each bucket is credited with beforehand, all positive.
+        rounds: iterations; each costs in proportion to the number of different intervals.
+
+    Returns:
+        Share of each bucket; they sum to 1.
+    """
+    shares = list(start)
+    for _ in range(rounds):
+        below = [0.0, *accumulate(shares)]
+        steps = [0.0] * (BUCKETS + 1)
+        for (first, end), count in counts.items():
+            density = count / (below[end] - below[first])
+            steps[first] += density
+            steps[end] -= density
+        # NB: the sums of steps may leave -1e-12 where nothing was seen.
+        shares = [
+            share * max(density, 0.0) + credit
+            for share, density, credit in zip(shares, accumulate(steps), prior, strict=False)
+        ]
+        total = sum(shares)
+        shares = [share / total for share in shares]
+    return shares
 
 
 def quantile(weights: Mapping[int, float], share: float) -> float | None:

@@ -10,7 +10,8 @@ How it is laid out, whatever the backend:
 - Everything stored carries a schema number; readers ignore fields they do not know.
 
 Every method may raise `LedgerError`: nothing is known to be done and asking again may help. All are safe to repeat:
-conditions, marks and batch ids make a repetition recognise itself.
+conditions, marks and batch ids make a repetition recognise itself. `UnusableLedgerError` comes instead where asking
+again is of no use: the stored data is damaged.
 """
 
 import enum
@@ -129,7 +130,7 @@ class FrozenWindow(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[bytes, ...]
     """One call to the sink each; what was sent is forgotten one by one, an empty one stays as b''."""
     contributions: tuple[str, ...]
-    """Ids of all contributions in it: they must not get into another."""
+    """Ids of all contributions in it: they must not get into another. Empty once the ledger has dropped those."""
 
 
 class Trail(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +178,7 @@ class Ledger(Protocol):
         Store new records (`rev` 0), each atomically; a stored one gets `rev` 1.
 
         A record whose destinations all have their mark, or whose version has a mark of scope SOURCE, is not
-        stored. If some destinations have theirs, it is stored whole: settling sorts that out.
+        stored. If some destinations have theirs, or it knows none, it is stored whole: settling sorts that out.
         A half of one of its destinations is joined: the destination gets its `replicated_at`.
         The batch may hold the same version twice: the first one stands.
         """
@@ -196,7 +197,8 @@ class Ledger(Protocol):
         Replace each record by this one if the ledger's still has this `rev`; the stored one has the next `rev`.
 
         Also used to reopen: pending to failed or back. What the ledger knows of exact arrivals and this record
-        does not cannot be lost: a join changes `rev`.
+        does not cannot be lost: a join changes `rev`. Halves of destinations that only this record names are not
+        joined; `seen` tells them.
         """
         ...
 
@@ -209,6 +211,7 @@ class Ledger(Protocol):
         Atomically per batch (per shard of it where the backend must): write the mark of every outcome that has
         none, drop or keep the records as each settlement says, and append ONE contribution of what was newly
         counted, unless that is nothing. Outcomes with the same mark within the batch: the first one counts.
+        All marks of a settlement are of its version's trail. A mark takes the place of a half.
 
         Args:
             batch: unique id, the same when the same batch is repeated after an error: its own marks then read as
@@ -255,16 +258,18 @@ class Ledger(Protocol):
         """
         Store a window under the lease of shard 0; its contributions are not told again and get dropped.
 
-        A window with the same `starts_at` must not exist; its start is remembered as `last_frozen`.
+        Its start is remembered as `last_frozen`, if it is the newest. If a window with this start exists, or is the
+        newest frozen, nothing is done: the first one stands, and contributions that are not in it are told again.
+        A window that has nothing to send is wholly sent at once.
 
         Raises:
-            LeaseLostError: the epoch is not the lease's any more; nothing was stored.
+            LeaseLostError: it is not held any more under its owner and epoch; nothing was stored.
         """
         ...
 
-    async def frozen(self) -> Sequence[FrozenWindow]:
+    async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
         """
-        Tell the windows that are not wholly sent, oldest first.
+        Tell the windows that are not wholly sent, oldest first, and no more than `limit`.
         """
         ...
 
@@ -279,7 +284,7 @@ class Ledger(Protocol):
         Drop one sent part (0-based) of a window, and the window with its last one. Forgetting twice is harmless.
 
         Raises:
-            LeaseLostError: the epoch is not the lease's any more; nothing was changed.
+            LeaseLostError: it is not held any more under its owner and epoch; nothing was changed.
         """
         ...
 
@@ -297,8 +302,13 @@ class Ledger(Protocol):
         """
         List open failures of all buckets or one source bucket, newest `failed_at` first, a page at a time.
 
+        One without `failed_at` stands where its `written_at` puts it.
+
         Returns:
             The page, and what to pass as `after` for the next one; None after the last.
+
+        Raises:
+            ValueError: `after` is not what a page ended with.
         """
         ...
 
@@ -321,7 +331,8 @@ class Ledger(Protocol):
         Take a shard, if its lease still is the one seen (epoch and beat).
 
         Returns:
-            The new lease, with the next epoch; None when it changed meanwhile.
+            The new lease, with the next epoch, also when this same claim was made before; None when somebody else
+            changed it meanwhile.
         """
         ...
 

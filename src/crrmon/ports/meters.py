@@ -9,22 +9,22 @@ class Meters(Protocol):
     """
     Counters, gauges and histograms of this process, by the catalogue.
 
-    Labels must be exactly those of the metric; their values are bounded sets, never object keys.
+    Label values come in the order of the metric's labels. They are bounded sets, never object keys.
     """
 
-    def add(self, metric: Metric, amount: float = 1, **labels: str) -> None:
+    def add(self, metric: Metric, *labels: str, amount: float = 1.0) -> None:
         """
         Add to a counter.
         """
         ...
 
-    def set(self, metric: Metric, value: float, **labels: str) -> None:
+    def set(self, metric: Metric, *labels: str, value: float) -> None:
         """
         Set a gauge.
         """
         ...
 
-    def observe(self, metric: Metric, value: float, weight: float = 1, **labels: str) -> None:
+    def observe(self, metric: Metric, *labels: str, value: float, weight: float = 1.0) -> None:
         """
         Add a value to a histogram; the weight may be a fraction.
         """

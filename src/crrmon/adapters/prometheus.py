@@ -1,0 +1,132 @@
+"""Prometheus: this process's numbers, rendered from the catalogue."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.core import (
+    Metric as Family,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from crrmon.domain.catalogue import METRICS, Kind, Metric
+
+Labels = tuple[str, ...]
+
+
+class _Histogram:
+    """
+    Weights by bucket, the last one without end, and the sum of the values.
+    """
+
+    __slots__ = ("sum", "weights")
+
+    def __init__(self, buckets: int) -> None:
+        self.weights = [0.0] * (buckets + 1)
+        self.sum = 0.0
+
+
+class PrometheusMeters(Collector):
+    """
+    Keeps the numbers of this process and renders them; implements the meters port.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[Metric, dict[Labels, float]] = {}
+        self._histograms: dict[Metric, dict[Labels, _Histogram]] = {}
+        for metric in METRICS:
+            if metric.kind is Kind.HISTOGRAM:
+                self._histograms[metric] = {}
+            else:
+                # A counter that never counted is 0, not absent.
+                counter = metric.kind is Kind.COUNTER and not metric.labels
+                self._values[metric] = {(): 0.0} if counter else {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def add(self, metric: Metric, *labels: str, amount: float = 1.0) -> None:
+        """
+        Add to a counter.
+        """
+        series = self._values[metric]
+        series[labels] = series.get(labels, 0.0) + amount
+
+    def set(self, metric: Metric, *labels: str, value: float) -> None:
+        """
+        Set a gauge.
+        """
+        self._values[metric][labels] = value
+
+    def observe(self, metric: Metric, *labels: str, value: float, weight: float = 1.0) -> None:
+        """
+        Add a value to a histogram.
+        """
+        series = self._histograms[metric]
+        histogram = series.get(labels)
+        if histogram is None:
+            histogram = series[labels] = _Histogram(len(metric.buckets))
+        histogram.weights[bisect_left(metric.buckets, value)] += weight
+        histogram.sum += value * weight
+
+    def clear(self, metric: Metric) -> None:
+        """
+        Take all series of a gauge away.
+        """
+        self._values[metric].clear()
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """
+        Render everything for a scraper.
+
+        Args:
+            accept: its Accept header: OpenMetrics when asked for, else the older text format.
+
+        Returns:
+            The page and its content type.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    @override
+    def collect(self) -> Iterator[Family]:
+        """
+        Render the catalogue's metrics; called by the client library.
+        """
+        for metric, series in self._values.items():
+            if metric.kind is Kind.COUNTER:
+                yield _family(CounterMetricFamily, metric, series)
+            else:
+                yield _family(GaugeMetricFamily, metric, series)
+        for metric, histograms in self._histograms.items():
+            yield _histogram_family(metric, histograms.items())
+
+
+def _family(
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily],
+    metric: Metric,
+    series: dict[Labels, float],
+) -> Family:
+    family = kind(metric.name, metric.meaning, labels=metric.labels)
+    for labels, value in series.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram_family(metric: Metric, series: Iterable[tuple[Labels, _Histogram]]) -> Family:
+    family = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    bounds = [*(str(bound) for bound in metric.buckets), "+Inf"]
+    for labels, histogram in series:
+        # Weights may be fractions; the format wants whole, never falling numbers.
+        counts = [int(count + 1e-6) for count in accumulate(histogram.weights)]
+        family.add_metric(labels, list(zip(bounds, counts, strict=True)), histogram.sum)
+    return family

@@ -1,0 +1,37 @@
+"""`crrmon config`: what the settings are, and what they may be."""
+
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+import yaml
+
+from crrmon.cli.settings import ConfigFile, settings_or_exit
+from crrmon.config import schema as json_schema
+
+app = typer.Typer(help="Show the settings and what they may be.", no_args_is_help=True)
+
+
+@app.command()
+def show(
+    config: ConfigFile = None,
+    output: Annotated[
+        Literal["yaml", "json"], typer.Option("--output", "-o", help="How to print.")
+    ] = "yaml",
+) -> None:
+    """
+    Print the effective settings: file, environment and defaults together.
+    """
+    values = settings_or_exit(config).model_dump(mode="json")
+    if output == "json":
+        typer.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
+    else:
+        typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """
+    Print the JSON schema of the configuration file.
+    """
+    typer.echo(msgspec.json.format(msgspec.json.encode(json_schema())).decode())

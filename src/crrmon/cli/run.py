@@ -1,0 +1,29 @@
+"""`crrmon run`: the daemon."""
+
+import typer
+import uvloop
+
+from crrmon import app, logs
+from crrmon.adapters.http import PortTakenError
+from crrmon.cli.settings import EXIT_CONFIGURATION, ConfigFile, complain, settings_or_exit
+from crrmon.config import ConfigurationError
+from crrmon.ports.ledger import UnusableLedgerError
+from crrmon.services.supervisor import UnexpectedEndError
+
+
+def run(config: ConfigFile = None) -> None:
+    """
+    Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once.
+
+    Exit codes: 0 after an orderly stop, 1 after a fault, 2 when the settings cannot be used.
+    """
+    settings = settings_or_exit(config)
+    logs.configure(level=settings.log.level, format=settings.log.format)
+    try:
+        uvloop.run(app.run(settings))
+    except (ConfigurationError, UnusableLedgerError, PortTakenError) as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_CONFIGURATION) from error
+    except UnexpectedEndError as error:
+        complain(str(error))
+        raise typer.Exit(1) from error

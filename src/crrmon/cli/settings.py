@@ -1,0 +1,40 @@
+"""The options that every command shares, and what happens when the settings cannot be used."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crrmon.config import ConfigurationError, Settings, load
+
+EXIT_CONFIGURATION = 2
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="CRRMON_CONFIG",
+        help="The YAML file of settings; see config.example.yaml. CRRMON_* variables override it.",
+        show_default="settings from the environment only",
+    ),
+]
+
+
+def settings_or_exit(path: Path | None) -> Settings:
+    """
+    Read the settings, or say what is wrong with them and exit with 2.
+    """
+    try:
+        return load(path)
+    except ConfigurationError as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_CONFIGURATION) from error
+
+
+def complain(text: str) -> None:
+    """
+    Say on standard error why a command cannot go on.
+    """
+    for line in text.splitlines():
+        typer.echo(f"crrmon: {line}", err=True)

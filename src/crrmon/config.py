@@ -1,0 +1,315 @@
+"""Every setting, with its default and why.
+
+They come from one YAML file, overridden by the environment: `CRRMON_SECTION__KEY`, lists and maps as JSON.
+An unknown key is an error, never ignored: a misspelt setting that is silently off is worse than no start.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+from typing_extensions import override
+
+PREFIX = "CRRMON_"
+_NESTING = "__"
+
+
+class ConfigurationError(Exception):
+    """
+    The settings cannot be used; the text says which, what is wrong and what is allowed, a line for each.
+    """
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Queue(_Section):
+    """
+    One SQS queue to read.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+/\S+$")]
+    """URL of the queue. Each queue has one reader fleet of its own: what is not for crrmon is deleted from it."""
+    region: str | None = None
+    """Region of the queue; read off the URL of an AWS queue."""
+
+
+class Aws(_Section):
+    """
+    How AWS is reached. Credentials come from the SDK's usual places, never from here.
+    """
+
+    region: str | None = None
+    """Default region; else the SDK's own (AWS_REGION, profile)."""
+    endpoint_url: str | None = None
+    """Send every AWS call here instead; for tests and S3-compatible stores."""
+
+
+class Intake(_Section):
+    """
+    How messages are taken in.
+    """
+
+    receivers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Concurrent receivers of each queue; each takes up to ten messages at a time."""
+    max_in_flight: Annotated[int, Field(ge=10, le=100_000)] = 2000
+    """Most messages of one queue held at once; about 5 KiB of memory each. SQS itself allows 120,000."""
+    hold_seconds: Annotated[float, Field(ge=0, le=600)] = 60.0
+    """
+    Longest time to hold a message until the first look at its object is due. Most objects replicate in this time
+    and then cost one HEAD and no pending record; what takes longer goes to the ledger at once.
+    """
+
+
+class Looks(_Section):
+    """
+    How replication status is looked at.
+    """
+
+    freshness: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """
+    The one trade-off: 0 asks S3 as seldom as possible, 1 knows as soon as possible. docs/performance.md has the curve.
+    """
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Most HEAD requests under way at once."""
+    per_bucket_per_second: Annotated[float, Field(gt=0, le=5500)] = 500.0
+    """Most HEAD requests a second and bucket. S3 allows 5,500 a prefix, which your applications and replication share."""
+    stuck_after_seconds: Annotated[float, Field(gt=0)] = 900.0
+    """Age at which a pending object counts as stuck: S3's own promise is 15 minutes."""
+    give_up_after_days: Annotated[float, Field(gt=0, le=365)] = 14.0
+    """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
+
+
+class LedgerSettings(_Section):
+    """
+    Where what is pending is remembered.
+    """
+
+    kind: Literal["sqlite", "memory"] = "sqlite"
+    """
+    sqlite: a file on a local volume, for one replica. memory: forgets everything when the daemon ends; for trying out.
+    """
+    path: Path = Path("crrmon.db")
+    """The file of the sqlite ledger; not on a network filesystem."""
+    shards: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Into how many parts the ledger is divided; fixed when it is made."""
+    horizon_days: Annotated[float, Field(gt=0, le=30)] = 4.0
+    """
+    How long it is remembered that an object was counted. An event that comes later than this is followed, but not
+    counted as new. No shorter than the retention of the queue and its dead-letter queue, if those are redriven.
+    """
+
+
+class Report(_Section):
+    """
+    What is reported to CloudWatch.
+    """
+
+    cloudwatch: bool = True
+    """Whether to send metrics to CloudWatch."""
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/#:-]{1,255}$")] = "CRRMonitor"
+    """Namespace of the metrics; the original's by default, so that its alarms live on."""
+    region: str | None = None
+    """Region that gets the metrics; else `aws.region`."""
+    window_seconds: Annotated[int, Field(ge=1, le=3600)] = 300
+    """Length of a window: every metric gets one datapoint for each."""
+
+
+class Http(_Section):
+    """
+    Where /metrics, /livez and /readyz are served.
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback by default; 0.0.0.0 in a container whose network is its own."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    """Port to listen on; 0 takes a free one."""
+
+
+class Log(_Section):
+    """
+    What is logged, to standard output.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug names every object."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: for eyes on a terminal, else JSON lines."""
+
+
+class Settings(BaseSettings):
+    """
+    All settings.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=_NESTING,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    monitor: Annotated[str, Field(min_length=1, max_length=255)] = "crrmon"
+    """Name of this monitor (all replicas together): the dimension of Heartbeat and QueueAge."""
+    queues: Annotated[tuple[Queue, ...], Field(min_length=1)]
+    """The SQS queues to read, in any regions."""
+    buckets: tuple[str, ...] = ()
+    """
+    Source buckets whose zeros are reported from the start. Others are met through their events and remembered.
+    """
+    aws: Aws = Aws()
+    intake: Intake = Intake()
+    looks: Looks = Looks()
+    ledger: LedgerSettings = LedgerSettings()
+    report: Report = Report()
+    http: Http = Http()
+    log: Log = Log()
+    shutdown_seconds: Annotated[float, Field(gt=0, le=3600)] = 25.0
+    """
+    Longest time from SIGTERM to the end. Below the grace of whoever stops the daemon (Kubernetes and ECS: 30 s).
+    """
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """
+        Let the environment win over the file (which comes in as initial values).
+        """
+        return env_settings, init_settings
+
+
+def load(path: Path | None) -> Settings:
+    """
+    Read the settings: the file, and the environment over it.
+
+    Args:
+        path: the YAML file; None reads the environment only.
+
+    Raises:
+        ConfigurationError: with a line for everything that is wrong.
+    """
+    raw = {} if path is None else _read(path)
+    problems = [*_unknown_keys(raw), *_unknown_variables(os.environ)]
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    try:
+        return Settings(**raw)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_explain(one) for one in error.errors())) from error
+    except SettingsError as error:
+        raise ConfigurationError(f"{error}; lists and maps in the environment are JSON") from error
+
+
+def schema() -> dict[str, Any]:
+    """
+    Return the JSON schema of the configuration file.
+    """
+    return Settings.model_json_schema()
+
+
+def keys(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    """
+    List all keys, sections included, in dotted form; list items as `queues[].url`.
+    """
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        section, mark = _section(field.annotation)
+        if section is not None:
+            yield from keys(section, f"{prefix}{name}{mark}.")
+
+
+def _section(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    for inner in get_args(annotation):
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner, "[]"
+    return None, ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: is not YAML: {error}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict) or not all(isinstance(name, str) for name in raw):
+        raise ConfigurationError(f"{path}: must be a mapping of settings; see config.example.yaml")
+    return raw
+
+
+def _unknown_keys(
+    raw: Mapping[str, Any], model: type[BaseModel] = Settings, prefix: str = ""
+) -> Iterator[str]:
+    for name, value in raw.items():
+        if name not in model.model_fields:
+            yield _unknown(f"{prefix}{name}", [f"{prefix}{one}" for one in model.model_fields])
+            continue
+        section, mark = _section(model.model_fields[name].annotation)
+        if section is None:
+            continue
+        inner = value if isinstance(value, list) else [value]
+        for one in inner:
+            if isinstance(one, dict):
+                yield from _unknown_keys(one, section, f"{prefix}{name}{mark}.")
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    known = {PREFIX + key.upper().replace(".", _NESTING): key for key in keys() if "[" not in key}
+    known[PREFIX + "CONFIG"] = "the file of --config"
+    for name in environment:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            yield _unknown(name, list(known), what="environment variable")
+
+
+def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
+    own = [one for one in keys() if "[" not in one] if what == "setting" else known
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or difflib.get_close_matches(
+        name, own, n=1, cutoff=0.6
+    )
+    hint = f"; did you mean {near[0]}?" if near else "; config.example.yaml shows every one"
+    return f"{name}: unknown {what}{hint}"
+
+
+def _explain(error: Any) -> str:
+    """
+    Say what is wrong with one setting, what it was, and what is allowed.
+    """
+    name = ""
+    for part in error["loc"]:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    if name == "queues":
+        return (
+            "queues: no queue is configured; set queues: [{url: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME}] "
+            'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\''
+        )
+    if error["type"] == "missing":
+        return f"{name}: is missing"
+    value = repr(error["input"])
+    shown = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
+    return f"{name}: {shown} is not allowed: {error['msg'].lower()}"
+
+
+_SHOWN_CHARACTERS = 80

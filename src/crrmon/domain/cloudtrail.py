@@ -1,0 +1,326 @@
+"""Read CloudTrail's records of calls to S3.
+
+They are made for auditors, not for programs: what a call did to which version is spread over its parameters, its
+answer and the resources it touched, any of which may be null; failed calls look like the others but for a field;
+and replication's own writes differ only in the name of their session.
+The record's format grows new fields in minor versions, so nothing is refused for being unknown.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from crrmon.domain.envelopes import Irrelevant, Part, parse
+from crrmon.domain.events import (
+    Fact,
+    MalformedMessageError,
+    ObjectDeleted,
+    ObjectWritten,
+    Operation,
+    ReplicaWritten,
+)
+from crrmon.domain.objects import ObjectVersion, provisional
+
+_S3 = "s3.amazonaws.com"
+
+_REPLICATION_SESSION = "s3-replication"
+"""What S3 calls its session when it writes replicas, whatever role it was given."""
+
+_WRITES = {
+    "PutObject": Operation.PUT,
+    "PostObject": Operation.PUT,
+    "CopyObject": Operation.COPY,
+    "CompleteMultipartUpload": Operation.MULTIPART,
+}
+
+_OF_NO_INTEREST = {
+    "DeleteObject": Irrelevant.REPLICA_DELETED,  # by replication; the others are facts
+    "DeleteObjects": Irrelevant.DELETE_OBJECTS,
+}
+
+_ACCESS_POINT_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap")
+"""Ends of aliases of access points. S3 keeps them from being ends of bucket names."""
+
+_ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/]+)(?:/(.+))?", re.DOTALL)
+"""Bucket and key, in any partition. Does not match access points: these have a Region and an account."""
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+
+_LARGEST = 2.0**53
+"""No object comes near; what is greater would not be exact, and is garbage."""
+
+
+class _Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    principal_id: str | None = None
+    arn: str | None = None
+
+    @property
+    def is_replication(self) -> bool:
+        """
+        Whether it is S3's own replication.
+        """
+        if (self.principal_id or "").endswith(f":{_REPLICATION_SESSION}"):
+            return True
+        arn = self.arn or ""
+        # A user may have the same name as the session.
+        return arn.endswith(f"/{_REPLICATION_SESSION}") and ":assumed-role/" in arn
+
+
+class _Head(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """
+    As much of a record as it takes to see whether the rest matters.
+    """
+
+    event_source: str
+    event_name: str
+    error_code: str | None = None
+    user_identity: _Identity | None = None
+
+
+class _Parameters(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    bucket_name: str | None = None
+    key: str | None = None
+    version_id: str | None = None
+    """The version that the caller meant."""
+    new_version_id: str | None = msgspec.field(name="x-amz-version-id", default=None)
+    """The version that replication asked for: that of the source."""
+
+
+class _Answer(msgspec.Struct, frozen=True, gc=False):
+    version_id: str | None = msgspec.field(name="x-amz-version-id", default=None)
+
+
+class _Extra(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    bytes_transferred_in: Raw | UnsetType = UNSET
+
+
+class _Resource(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    arn: str | None = msgspec.field(name="ARN", default=None)
+    """Absent where there is an `ARNPrefix` instead."""
+    account_id: str | None = None
+
+
+class _Place(msgspec.Struct, frozen=True, gc=False):
+    """
+    A resource, understood.
+    """
+
+    bucket: str
+    key: str | None
+    """None: it is the bucket itself."""
+    account_id: str | None
+
+
+class _Call(msgspec.Struct, frozen=True, rename="camel"):
+    """
+    The record of a call that wrote or deleted something.
+    """
+
+    event_time: Annotated[datetime, msgspec.Meta(tz=True)]
+    aws_region: str | None = None
+    request_parameters: _Parameters | None = None
+    response_elements: _Answer | None = None
+    service_event_details: Raw | UnsetType = UNSET
+    """Nobody documents what is in it."""
+    additional_event_data: _Extra | None = None
+    resources: list[_Resource] | None = None
+    recipient_account_id: str | None = None
+
+    @property
+    def happened_at(self) -> float:
+        """
+        When the call ended.
+        """
+        return self.event_time.timestamp()
+
+    @property
+    def answered_version_id(self) -> str | None:
+        """
+        The version id of the answer, as it is.
+        """
+        return (self.response_elements and self.response_elements.version_id) or None
+
+
+class _Target(msgspec.Struct, frozen=True, gc=False):
+    """
+    What a call was about.
+    """
+
+    bucket: str
+    key: str
+    region: str
+    owner: str | None
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+_CALL = msgspec.json.Decoder(_Call)
+_PARAMETERS = msgspec.json.Decoder(_Parameters)
+_SIZE = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)])
+
+
+def read(part: Part) -> Fact | Irrelevant:
+    """
+    Read one record.
+
+    Raises:
+        MalformedMessageError: it should tell of a write or a deletion, and lacks what that takes.
+    """
+    head = parse(_HEAD, part.raw, part.where)
+    if head.event_source != _S3:
+        return Irrelevant.OTHER_EVENT
+    by_replication = head.user_identity is not None and head.user_identity.is_replication
+    writes = head.event_name in _WRITES
+    if head.error_code:
+        replica = writes and by_replication
+        return Irrelevant.FAILED_REPLICA_WRITE if replica else Irrelevant.FAILED_CALL
+    if writes:
+        written = _replica_written if by_replication else _object_written
+        return written(part, head.event_name)
+    if head.event_name == "DeleteObject" and not by_replication:
+        return _object_deleted(part)
+    return _OF_NO_INTEREST.get(head.event_name, Irrelevant.OTHER_CALL)
+
+
+def _object_written(part: Part, event_name: str) -> ObjectWritten:
+    call = parse(_CALL, part.raw, part.where)
+    target = _target(part, call, _asked(call, part.where))
+    if (version_id := call.answered_version_id) is not None:
+        version = ObjectVersion(target.bucket, target.key, version_id)
+    else:
+        version = provisional(target.bucket, target.key, call.happened_at)
+    return ObjectWritten(
+        version=version,
+        region=target.region,
+        written_at=call.happened_at,
+        operation=_WRITES[event_name],
+        size=_size(call, event_name),
+        owner=target.owner,
+    )
+
+
+def _replica_written(part: Part, event_name: str) -> ReplicaWritten | Irrelevant:
+    call = parse(_CALL, part.raw, part.where)
+    asked = _asked(call, part.where)
+    version_id = call.answered_version_id or asked.new_version_id
+    if not version_id:
+        return Irrelevant.REPLICA_WITHOUT_VERSION
+    target = _target(part, call, asked)
+    return ReplicaWritten(
+        version=ObjectVersion(target.bucket, target.key, version_id),
+        region=target.region,
+        written_at=call.happened_at,
+        size=_size(call, event_name),
+        owner=target.owner,
+    )
+
+
+def _object_deleted(part: Part) -> ObjectDeleted:
+    call = parse(_CALL, part.raw, part.where)
+    asked = _asked(call, part.where)
+    target = _target(part, call, asked)
+    version_id = asked.version_id or None
+    return ObjectDeleted(
+        bucket=target.bucket,
+        key=target.key,
+        version_id=version_id,
+        # Whoever names no version gets a marker. Whoever names one is answered with the same.
+        marker_id=call.answered_version_id if version_id is None else None,
+        region=target.region,
+        deleted_at=call.happened_at,
+    )
+
+
+def _asked(call: _Call, where: str) -> _Parameters:
+    """
+    Return the parameters of a call; those of a service event may stand in its details.
+    """
+    asked = call.request_parameters or _Parameters()
+    if call.service_event_details is UNSET:
+        return asked
+    try:
+        told = parse(_PARAMETERS, call.service_event_details, where)
+    except MalformedMessageError:
+        # Undocumented, so it may be anything; what is missing then is looked for elsewhere.
+        return asked
+    return _Parameters(
+        bucket_name=asked.bucket_name or told.bucket_name,
+        key=asked.key or told.key,
+        version_id=asked.version_id or told.version_id,
+        new_version_id=asked.new_version_id or told.new_version_id,
+    )
+
+
+def _target(part: Part, call: _Call, asked: _Parameters) -> _Target:
+    """
+    Find out what a call was about.
+
+    Raises:
+        MalformedMessageError: it cannot be found out.
+    """
+    places = _places(call)
+    bucket = _bucket(asked.bucket_name, places)
+    if bucket is None:
+        raise MalformedMessageError(
+            f"{part.where}: no bucket in requestParameters.bucketName, and not just one in resources"
+        )
+    key = asked.key or _only({place.key for place in places if place.bucket == bucket})
+    if key is None:
+        raise MalformedMessageError(
+            f"{part.where}: no key in requestParameters.key, and not just one in resources"
+        )
+    region = call.aws_region or part.region
+    if not region:
+        raise MalformedMessageError(f"{part.where}: no awsRegion, nor a region around it")
+    return _Target(bucket, key, region, _owner(call, bucket, places))
+
+
+def _places(call: _Call) -> list[_Place]:
+    return [
+        _Place(match[1], match[2], resource.account_id)
+        for resource in call.resources or ()
+        if resource.arn and (match := _ARN.fullmatch(resource.arn))
+    ]
+
+
+def _bucket(name: str | None, places: list[_Place]) -> str | None:
+    """
+    Return the name of the bucket, unless that is an access point's: then the bucket behind it.
+    """
+    if name and not (name.startswith("arn:") or name.endswith(_ACCESS_POINT_SUFFIXES)):
+        return name
+    return _only({place.bucket for place in places})
+
+
+def _owner(call: _Call, bucket: str, places: list[_Place]) -> str | None:
+    accounts = [place.account_id for place in places if place.bucket == bucket]
+    for account in (*accounts, call.recipient_account_id):
+        if account and _ACCOUNT.fullmatch(account):
+            return account
+    return None
+
+
+def _size(call: _Call, event_name: str) -> int | None:
+    """
+    Return the bytes that a call brought, where these are the object's.
+
+    A copy brings none, a multipart upload ends with a list of its parts, and a form has fields around the file.
+    """
+    extra = call.additional_event_data
+    if event_name != "PutObject" or extra is None or extra.bytes_transferred_in is UNSET:
+        return None
+    try:
+        return int(_SIZE.decode(extra.bytes_transferred_in))
+    except msgspec.MsgspecError:
+        # Not worth losing the write for: a look will tell the size.
+        return None
+
+
+def _only(candidates: set[str | None]) -> str | None:
+    """
+    Return the only candidate; None if there are several, as there is no telling which.
+    """
+    found = candidates - {None}
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,46 @@
+"""Turn the body of a queue message into facts.
+
+This is where bytes of strangers come in: whatever they hold, the answer is facts, or that they are of no interest,
+or `MalformedMessageError`, and nothing else.
+"""
+
+from crrmon.domain import cloudtrail
+from crrmon.domain.envelopes import Irrelevant, Part, Shape, unwrap
+from crrmon.domain.events import Decoded, Fact
+
+
+def decode(body: str | bytes) -> Decoded:
+    """
+    Decode one message, whatever envelopes it came in.
+
+    A message of several records is taken as a whole: if one part of it is malformed, so is the message. It cannot
+    be acknowledged in part, and is left for the dead-letter queue, where somebody can look at all of it.
+
+    Returns:
+        All facts in the order of the message, and the kinds (`envelopes.Irrelevant`) of everything else in it.
+
+    Raises:
+        MalformedMessageError: nothing known fits. Its text says what is wrong and where, without quoting the body.
+    """
+    facts: list[Fact] = []
+    irrelevant: list[str] = []
+    for part in unwrap(body):
+        read = part if isinstance(part, Irrelevant) else _read(part)
+        if isinstance(read, Irrelevant):
+            irrelevant.append(read)
+        else:
+            facts.append(read)
+    return Decoded(tuple(facts), tuple(irrelevant))
+
+
+def _read(part: Part) -> Fact | Irrelevant:
+    """
+    Give a part to its reader.
+    """
+    match part.shape:
+        case Shape.CLOUDTRAIL:
+            return cloudtrail.read(part)
+        case Shape.S3_EVENT:
+            return Irrelevant.S3_EVENT  # until there is a reader for S3's own events
+        case Shape.S3_NOTIFICATION:
+            return Irrelevant.S3_NOTIFICATION  # and for its notifications

@@ -1,0 +1,272 @@
+"""Which destinations a key should reach, by the bucket's replication configuration.
+
+A configuration says three things about a key: reaches this bucket, might reach it (a tag filter, which the key alone
+cannot tell, or a rule that was not understood), or reaches none. Only the last one ends the tracking of an object, so
+everything in doubt is read as "might": a rule is left out only when it plainly says that it is disabled.
+
+What a rule says about encryption is not looked at: an object that it leaves out for that shows no status at its HEAD.
+"""
+
+import functools
+from typing import Any
+
+import msgspec
+
+from crrmon.domain.objects import UNKNOWN_DESTINATION
+from crrmon.domain.records import Destination
+
+WRITE_SLACK_SECONDS = 3.0
+"""
+How much later than the write a configuration must have been fetched to prove that no rule covered it.
+
+CloudTrail cuts the time of a write to whole seconds (1 s), and its clock and ours differ a little (2 s).
+"""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One replication rule that is not disabled.
+    """
+
+    destination: str
+    """Bucket name; `UNKNOWN_DESTINATION` where the rule's could not be understood."""
+    id: str = ""
+    prefix: str = ""
+    """What keys must begin with; empty for all."""
+    priority: int = 0
+    certain: bool = True
+    """False when a matching key might still not be selected: there is a tag filter, or a doubt."""
+    doubt: str = ""
+    """What was not understood, for people; empty when all was."""
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """
+    A bucket's replication configuration at one time. Without rules it covers nothing.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    fetched_at: float
+    """When its reading began: what S3 answered is at least as new."""
+
+    def destinations(self, key: str) -> tuple[Destination, ...]:
+        """
+        Tell where a key should arrive, or might; sorted by bucket, each bucket once.
+
+        Of several matching rules for one bucket, a certain one goes before an uncertain one, then the highest
+        priority counts.
+        """
+        table, lengths = self._table
+        for length in lengths:
+            if (found := table.get(key[:length])) is not None:
+                return found
+        return ()
+
+    @property
+    def all_destinations(self) -> tuple[str, ...]:
+        """
+        The names of all destination buckets of these rules, sorted, without the unknown one.
+        """
+        return tuple(sorted({rule.destination for rule in self.rules} - {UNKNOWN_DESTINATION}))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """
+        What was not understood, for people.
+        """
+        return tuple(rule.doubt for rule in self.rules if rule.doubt)
+
+    @functools.cached_property
+    def _table(self) -> tuple[dict[str, tuple[Destination, ...]], tuple[int, ...]]:
+        """
+        The answer for each prefix, and the prefixes' lengths, longest first.
+
+        The longest prefix of a key decides which others the key begins with, too: so each answer is made once, and
+        asking costs one look-up per distinct length, however many rules there are.
+        """
+        by_prefix: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            by_prefix.setdefault(rule.prefix, []).append(rule)
+        lengths = sorted({len(prefix) for prefix in by_prefix}, reverse=True)
+        table = {}
+        for prefix in by_prefix:
+            starts = {prefix[:length] for length in lengths}
+            matching = [rule for start in starts for rule in by_prefix.get(start, ())]
+            table[prefix] = _strongest(matching)
+        return table, tuple(lengths)
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """
+    The key should arrive here; at least it might.
+    """
+
+    destinations: tuple[Destination, ...]
+
+
+class NotCovered(msgspec.Struct, frozen=True):
+    """
+    No rule selects the key, by a configuration that is newer than the write.
+    """
+
+
+class Unsure(msgspec.Struct, frozen=True):
+    """
+    No rule selects the key, but the configuration may be older than the write: read it again.
+    """
+
+
+Coverage = Covered | NotCovered | Unsure
+
+
+def coverage(configuration: Configuration, key: str, *, written_at: float) -> Coverage:
+    """
+    Tell whether a key is replicated.
+
+    Args:
+        configuration: of the key's bucket.
+        key: the object key, decoded.
+        written_at: when the write ended, by AWS's clock, perhaps cut to whole seconds.
+    """
+    if destinations := configuration.destinations(key):
+        return Covered(destinations)
+    if configuration.fetched_at >= written_at + WRITE_SLACK_SECONDS:
+        return NotCovered()
+    return Unsure()
+
+
+def parse(raw: dict[str, Any] | None, *, fetched_at: float) -> Configuration:
+    """
+    Read a configuration; what is not understood becomes a doubt, never an error.
+
+    Args:
+        raw: GetBucketReplication's ReplicationConfiguration; None for a bucket that has none.
+        fetched_at: when its reading began.
+    """
+    if raw is None:
+        return Configuration(fetched_at=fetched_at)
+    rules = raw.get("Rules")
+    if not isinstance(rules, list):
+        doubt = "the configuration has no list of rules: any object might be replicated"
+        return Configuration(rules=(_unknown(doubt),), fetched_at=fetched_at)
+    parsed = (_rule(rule, number) for number, rule in enumerate(rules))
+    return Configuration(rules=tuple(rule for rule in parsed if rule), fetched_at=fetched_at)
+
+
+def _strongest(rules: list[Rule]) -> tuple[Destination, ...]:
+    """
+    Pick the rule that counts for each destination bucket.
+    """
+    ranked = sorted(rules, key=lambda rule: (rule.certain, rule.priority, rule.id))
+    chosen = {rule.destination: rule for rule in ranked}
+    return tuple(
+        Destination(bucket, rule=rule.id, certain=rule.certain)
+        for bucket, rule in sorted(chosen.items())
+    )
+
+
+def _unknown(doubt: str) -> Rule:
+    return Rule(destination=UNKNOWN_DESTINATION, certain=False, doubt=doubt)
+
+
+def _rule(raw: object, number: int) -> Rule | None:
+    """
+    Read one rule; None when it is disabled.
+    """
+    if not isinstance(raw, dict):
+        return _unknown(f"rule {number} is no structure: any object might be replicated")
+    status, name, priority = raw.get("Status"), raw.get("ID"), raw.get("Priority")
+    if status == "Disabled":
+        return None
+    selection = _selection(raw)
+    destination = _bucket(raw.get("Destination"))
+    doubts = (
+        "" if status == "Enabled" else "its status is neither Enabled nor Disabled",
+        selection.doubt,
+        "" if destination else "its destination is not the ARN of a bucket",
+    )
+    doubt = ", ".join(filter(None, doubts))
+    label = repr(name) if isinstance(name, str) else f"number {number}"
+    return Rule(
+        destination=destination or UNKNOWN_DESTINATION,
+        id=name if isinstance(name, str) else "",
+        prefix=selection.prefix,
+        priority=priority if isinstance(priority, int) else 0,
+        certain=not doubt and not selection.tagged,
+        doubt=f"rule {label} counts as one that might apply: {doubt}" if doubt else "",
+    )
+
+
+class _Selection(msgspec.Struct, frozen=True):
+    """
+    Which keys a rule selects: nothing else than those with the prefix, perhaps fewer.
+    """
+
+    prefix: str = ""
+    tagged: bool = False
+    doubt: str = ""
+
+
+def _selection(rule: dict[str, Any]) -> _Selection:
+    """
+    Read the filter of a rule, or the bare prefix of a rule of the first version.
+    """
+    chosen, prefix = rule.get("Filter"), rule.get("Prefix")
+    if chosen is None:
+        return _filter(_given({"Prefix": prefix}))
+    if prefix:
+        return _Selection(doubt="it has both a filter and a prefix")
+    if not isinstance(chosen, dict):
+        return _Selection(doubt="its filter is no structure")
+    return _filter(_given(chosen))
+
+
+def _filter(parts: dict[str, Any]) -> _Selection:
+    """
+    Read a filter, which has one part at the most.
+    """
+    match list(parts.items()):
+        case []:
+            return _Selection()
+        case [("Prefix", str(prefix))]:
+            return _Selection(prefix)
+        case [("Tag", _)]:
+            return _Selection(tagged=True)
+        case [("And", dict(all_of))]:
+            return _conjunction(_given(all_of))
+        case _:
+            return _Selection(doubt=f"its filter is not understood ({_names(parts)})")
+
+
+def _conjunction(parts: dict[str, Any]) -> _Selection:
+    """
+    Read a filter whose parts must all fit; one that is not understood can only select fewer keys.
+    """
+    prefix = parts.pop("Prefix", "")
+    tagged = bool(parts.pop("Tags", ()))
+    if not isinstance(prefix, str):
+        return _Selection(doubt="the prefix in its filter is no text")
+    doubt = f"its filter has unknown parts ({_names(parts)})" if parts else ""
+    return _Selection(prefix, tagged, doubt)
+
+
+def _names(parts: dict[str, Any]) -> str:
+    return ", ".join(sorted(map(str, parts)))
+
+
+def _given(parts: dict[str, Any]) -> dict[str, Any]:
+    """
+    Leave out what is there in name only.
+    """
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _bucket(destination: object) -> str | None:
+    """
+    Take the bucket's name out of a rule's destination; None when it is not understood.
+    """
+    arn = destination.get("Bucket") if isinstance(destination, dict) else None
+    match arn.split(":") if isinstance(arn, str) else ():
+        case ["arn", _, "s3", "", "", bucket] if bucket and "/" not in bucket:
+            return bucket
+    return None

@@ -1,0 +1,177 @@
+"""How the daemon is: loops that must make progress, dependencies that must answer.
+
+A *dependency* (ledger, S3, a queue, CloudWatch) that fails is logged once when it goes, once a minute while it stays
+away, and once when it is back. Whoever would only burn work while it is away waits for `usable`; after a while that
+lets somebody through again to see, ever more rarely, up to every `PROBE_CAP_SECONDS`.
+"""
+
+import asyncio
+
+import structlog
+
+from crrmon.domain import catalogue
+from crrmon.ports.clock import Clock
+from crrmon.ports.health import Verdict
+from crrmon.ports.meters import Meters
+
+PROBE_FIRST_SECONDS = 1.0
+PROBE_CAP_SECONDS = 30.0
+REMINDER_SECONDS = 60.0
+CLOCK_GRAIN_SECONDS = 0.001
+"""Timers may fire a little early: what is left by then is over."""
+
+log = structlog.get_logger()
+
+
+class Dependency:
+    """
+    Something outside that the daemon needs.
+
+    Args:
+        name: for logs and /readyz.
+        clock: tells when it went away.
+        tolerated: how many failures in a row, without a success between, do not count yet.
+    """
+
+    def __init__(self, name: str, *, clock: Clock, tolerated: int = 0) -> None:
+        self.name = name
+        self._clock = clock
+        self._tolerated = tolerated
+        self._failures = 0
+        self._away_since: float | None = None
+        self._reason = ""
+        self._reminded_at = 0.0
+        self._next_probe = 0.0
+        self._probe_delay = PROBE_FIRST_SECONDS
+        self._back = asyncio.Event()
+        self._back.set()
+
+    @property
+    def away(self) -> bool:
+        """
+        Whether it failed and was not seen to work since.
+        """
+        return self._away_since is not None
+
+    def succeeded(self) -> None:
+        """
+        Note that it answered.
+        """
+        self._failures = 0
+        if self._away_since is None:
+            return
+        away = self._clock.now() - self._away_since
+        log.info("dependency_back", dependency=self.name, away_seconds=round(away, 1))
+        self._away_since = None
+        self._probe_delay = PROBE_FIRST_SECONDS
+        self._back.set()
+
+    def failed(self, reason: str) -> None:
+        """
+        Note that it did not answer, or not usefully.
+        """
+        self._failures += 1
+        if self._failures <= self._tolerated:
+            return
+        now = self._clock.now()
+        self._reason = reason
+        if self._away_since is None:
+            self._away_since = now
+            self._back.clear()
+            self._plan_probe()
+        elif now - self._reminded_at < REMINDER_SECONDS:
+            return
+        self._reminded_at = now
+        away = round(now - self._away_since, 1)
+        log.warning("dependency_away", dependency=self.name, reason=reason, away_seconds=away)
+
+    async def usable(self) -> None:
+        """
+        Wait until it is back, or until it is time that somebody tries.
+        """
+        loop = asyncio.get_running_loop()
+        while self.away:
+            wait = self._next_probe - loop.time()
+            if wait <= CLOCK_GRAIN_SECONDS:
+                self._plan_probe()
+                return
+            try:
+                async with asyncio.timeout(wait):
+                    await self._back.wait()
+            except TimeoutError:
+                continue
+
+    def describe(self) -> str:
+        """
+        Say how it is, in words.
+        """
+        if self._away_since is None:
+            return "ok"
+        return f"away for {self._clock.now() - self._away_since:.0f} s: {self._reason}"
+
+    def _plan_probe(self) -> None:
+        self._next_probe = asyncio.get_running_loop().time() + self._probe_delay
+        self._probe_delay = min(self._probe_delay * 2, PROBE_CAP_SECONDS)
+
+
+class HealthBoard:
+    """
+    Judges the daemon from what loops and dependencies report; implements the health port.
+    """
+
+    def __init__(self, *, clock: Clock, meters: Meters) -> None:
+        self._clock = clock
+        self._meters = meters
+        self._dependencies: dict[str, Dependency] = {}
+        self._loops: dict[str, tuple[float, float]] = {}
+        self._stopping = False
+
+    def dependency(self, name: str, *, tolerated: int = 0) -> Dependency:
+        """
+        Watch a dependency from now on.
+        """
+        one = Dependency(name, clock=self._clock, tolerated=tolerated)
+        self._dependencies[name] = one
+        return one
+
+    def began(self, loop: str, *, patience: float) -> None:
+        """
+        Note that a loop begins a round; it must begin the next within `patience` seconds to be alive.
+        """
+        self._meters.set(catalogue.LOOP_ATTEMPT, loop, value=self._clock.now())
+        self._loops[loop] = (asyncio.get_running_loop().time(), patience)
+
+    def ended(self, loop: str) -> None:
+        """
+        Note that a loop ended a round without trouble.
+        """
+        self._meters.set(catalogue.LOOP_SUCCESS, loop, value=self._clock.now())
+
+    def stopping(self) -> None:
+        """
+        Note that the daemon is about to end: not ready any more, but alive.
+        """
+        self._stopping = True
+
+    def live(self) -> Verdict:
+        """
+        Tell whether every loop made progress lately.
+        """
+        now = asyncio.get_running_loop().time()
+        details = {}
+        ok = True
+        for name, (began, patience) in self._loops.items():
+            late = now - began > patience
+            ok = ok and (not late or self._stopping)
+            details[name] = f"no progress for {now - began:.0f} s" if late else "ok"
+        return Verdict(ok, details)
+
+    def ready(self) -> Verdict:
+        """
+        Tell whether all dependencies answer.
+        """
+        details = {name: one.describe() for name, one in self._dependencies.items()}
+        if self._stopping:
+            details["daemon"] = "stopping"
+        ok = not self._stopping and not any(one.away for one in self._dependencies.values())
+        return Verdict(ok, details)

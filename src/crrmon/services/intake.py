@@ -1,0 +1,420 @@
+"""From messages to durable facts: receive, decode, hold until the first look is due, look, settle or park, acknowledge.
+
+A message is acknowledged only when everything it said is durable in the ledger or concerns nobody. Until then it is
+*held*: kept hidden from other receivers, for as long as it takes. What is still waiting when the daemon stops is
+given back; what is malformed is left alone until the queue moves it to its dead-letter queue.
+"""
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from crrmon.domain import catalogue
+from crrmon.domain.decode import decode
+from crrmon.domain.events import (
+    Decoded,
+    Fact,
+    MalformedMessageError,
+    ObjectDeleted,
+    ObjectWritten,
+    ReplicaWritten,
+)
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.records import Record
+from crrmon.domain.routes import NotCovered
+from crrmon.ports.clock import Clock
+from crrmon.ports.inbox import Inbox, InboxError, Message
+from crrmon.ports.meters import Meters
+from crrmon.services.batching import Batcher
+from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.health import Dependency, HealthBoard
+from crrmon.services.looker import Looker
+from crrmon.services.routebook import Routebook
+
+WAIT_SECONDS = 20
+"""Long poll: the longest SQS has."""
+
+VISIBILITY_SECONDS = 120
+"""How long a message stays hidden from the last time we asked for it."""
+
+EXTEND_BELOW_SECONDS = 60.0
+"""Time left hidden at which a held message is extended."""
+
+KEEPER_SECONDS = 10.0
+"""How often held messages are checked for that."""
+
+ACKNOWLEDGE_BATCH = 10
+ACKNOWLEDGE_LANES = 8
+ACKNOWLEDGE_LINGER_SECONDS = 0.2
+RETRY_SECONDS = 5.0
+REMEMBERED_MALFORMED = 1000
+
+RECEIVER_PATIENCE_SECONDS = 180.0
+"""A receiver that did not begin a round for so long is not alive."""
+
+log = structlog.get_logger()
+
+
+class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
+    """
+    The daemon stops: the message goes back to the queue.
+    """
+
+
+class _Held:
+    """
+    A message that was received and is not yet dealt with.
+    """
+
+    __slots__ = ("hidden_until", "message_id")
+
+    def __init__(self, message_id: str, hidden_until: float) -> None:
+        self.message_id = message_id
+        self.hidden_until = hidden_until
+
+
+class Intake:
+    """
+    Takes in the messages of one queue.
+
+    Args:
+        inbox: the queue.
+        queue: told how the queue is.
+        gates: what must be usable before more is received: ledger and S3.
+        hold_seconds: longest time to hold a message until a first look.
+        max_in_flight: most messages held at once.
+        horizon_seconds: events older than this are not counted as new.
+    """
+
+    def __init__(  # noqa: PLR0913 - the services it works with, and three limits
+        self,
+        inbox: Inbox,
+        *,
+        queue: Dependency,
+        gates: Sequence[Dependency],
+        board: HealthBoard,
+        bookkeeper: Bookkeeper,
+        routebook: Routebook,
+        looker: Looker,
+        clock: Clock,
+        meters: Meters,
+        chance: random.Random,
+        hold_seconds: float,
+        max_in_flight: int,
+        horizon_seconds: float,
+    ) -> None:
+        self._inbox = inbox
+        self._queue = queue
+        self._gates = gates
+        self._board = board
+        self._bookkeeper = bookkeeper
+        self._routebook = routebook
+        self._looker = looker
+        self._clock = clock
+        self._meters = meters
+        self._chance = chance
+        self._hold_seconds = hold_seconds
+        self._max_in_flight = max_in_flight
+        self._horizon_seconds = horizon_seconds
+        self._held: dict[str, _Held] = {}
+        self._attending: set[asyncio.Task[None]] = set()
+        self._receivers: set[asyncio.Task[None]] = set()
+        self._tracking: dict[ObjectVersion, asyncio.Event] = {}
+        self._malformed: OrderedDict[str, None] = OrderedDict()
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._oldest_age = 0.0
+        self._acknowledge = Batcher(
+            self._do_acknowledge,
+            name=f"acknowledge {inbox.name}",
+            size=ACKNOWLEDGE_BATCH,
+            linger=ACKNOWLEDGE_LINGER_SECONDS,
+            lanes=ACKNOWLEDGE_LANES,
+        )
+        self._release = Batcher(
+            self._do_release, name=f"release {inbox.name}", size=10, linger=0.05, lanes=4
+        )
+
+    @property
+    def name(self) -> str:
+        """
+        The queue's name.
+        """
+        return self._inbox.name
+
+    @property
+    def queue_age(self) -> float | None:
+        """
+        Age in seconds of the oldest message of the last rounds; None while the queue cannot be read.
+        """
+        return None if self._queue.away else self._oldest_age
+
+    # ---- loops ----
+
+    async def receiver(self) -> None:
+        """
+        Receive, until stopped; several of these may run.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        self._receivers.add(task)
+        try:
+            await self._receive()
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            self._receivers.discard(task)
+
+    async def _receive(self) -> None:
+        name = f"intake {self.name}"
+        while not self._stopping.is_set():
+            self._board.began(name, patience=RECEIVER_PATIENCE_SECONDS)
+            for gate in self._gates:
+                await gate.usable()
+            await self._room.wait()
+            try:
+                messages = await self._inbox.receive(
+                    wait_seconds=WAIT_SECONDS, visibility_seconds=VISIBILITY_SECONDS
+                )
+            except InboxError as error:
+                self._queue.failed(str(error))
+                await asyncio.sleep(RETRY_SECONDS * (0.5 + self._chance.random()))
+                continue
+            self._queue.succeeded()
+            self._board.ended(name)
+            self._take_up(messages)
+
+    async def keeper(self) -> None:
+        """
+        Keep held messages hidden, for ever.
+        """
+        name = f"keeper {self.name}"
+        while True:
+            self._board.began(name, patience=RECEIVER_PATIENCE_SECONDS)
+            await self._extend_ending()
+            self._board.ended(name)
+            await asyncio.sleep(KEEPER_SECONDS)
+
+    def stop(self) -> None:
+        """
+        Take in nothing more and give back what only waits.
+
+        NB: a long poll under way must end first, or it would take again what is given back. A message that is on its
+        way to it at this very moment comes again when its visibility ends.
+        """
+        self._stopping.set()
+        for task in self._receivers:
+            task.cancel()
+
+    async def drained(self) -> None:
+        """
+        Wait until nothing is held any more; call `stop` first.
+        """
+        while pending := self._receivers | self._attending:
+            await asyncio.wait(pending)
+        await self._acknowledge.drained()
+        await self._release.drained()
+
+    # ---- one message ----
+
+    def _take_up(self, messages: Sequence[Message]) -> None:
+        now = self._clock.now()
+        hidden_until = asyncio.get_running_loop().time() + VISIBILITY_SECONDS
+        ages = [max(now - one.sent_at, 0.0) for one in messages if one.sent_at is not None]
+        for age in ages:
+            self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
+        self._oldest_age = max(ages, default=0.0)
+        self._meters.set(catalogue.QUEUE_AGE, self.name, value=self._oldest_age)
+        for message in messages:
+            self._held[message.receipt] = _Held(message.id, hidden_until)
+            task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
+            self._attending.add(task)
+            task.add_done_callback(self._attending.discard)
+        self._mind_the_room()
+
+    async def _attend(self, message: Message) -> None:
+        """
+        See one message through to its acknowledgement.
+        """
+        receipt = message.receipt
+        try:
+            decoded = self._decode(message)
+            if decoded is None:
+                return  # left for the dead-letter queue
+            del message  # the body may be large, and is not needed any more
+            for fact in decoded.facts:
+                await self._take_in(fact)
+            await self._acknowledge.submit(receipt)
+        except GivenBack:
+            await self._release.submit(receipt)
+            self._meters.add(catalogue.RELEASED_MESSAGES, self.name)
+        except Exception:
+            # NB: one bad message harms itself only. It comes back, and in the end goes to the dead-letter queue.
+            log.exception(
+                "message_failed", queue=self.name, message_id=self._held[receipt].message_id
+            )
+        finally:
+            del self._held[receipt]
+            self._mind_the_room()
+
+    def _decode(self, message: Message) -> Decoded | None:
+        try:
+            decoded = decode(message.body)
+        except MalformedMessageError as error:
+            self._meters.add(catalogue.MESSAGES, self.name, "malformed")
+            if message.id not in self._malformed:
+                self._malformed[message.id] = None
+                if len(self._malformed) > REMEMBERED_MALFORMED:
+                    self._malformed.popitem(last=False)
+                log.error(  # noqa: TRY400 - a traceback would tell nothing more
+                    "message_malformed",
+                    queue=self.name,
+                    message_id=message.id,
+                    reason=str(error),
+                    left_for="dead-letter queue",
+                )
+            return None
+        self._meters.add(catalogue.MESSAGES, self.name, "fact" if decoded.facts else "irrelevant")
+        for kind in decoded.irrelevant:
+            self._meters.add(catalogue.EVENTS, kind)
+        return decoded
+
+    async def _take_in(self, fact: Fact) -> None:
+        """
+        Make one fact durable.
+        """
+        match fact:
+            case ObjectWritten():
+                self._meters.add(catalogue.EVENTS, "object_written")
+                await self._alone(fact)
+            case ReplicaWritten():
+                self._meters.add(catalogue.EVENTS, "replica_written")
+                await self._bookkeeper.note_replica(fact)
+            case ObjectDeleted():
+                # A version that is tracked is found gone by its next look.
+                self._meters.add(catalogue.EVENTS, "object_deleted")
+
+    async def _alone(self, written: ObjectWritten) -> None:
+        """
+        Follow a version, but let nobody else here do so at the same time: duplicates often come together.
+        """
+        while (busy := self._tracking.get(written.version)) is not None:
+            await busy.wait()
+        done = self._tracking[written.version] = asyncio.Event()
+        try:
+            await self._follow(written)
+        finally:
+            del self._tracking[written.version]
+            done.set()
+
+    async def _follow(self, written: ObjectWritten) -> None:
+        hold_until = self._clock.now() + self._hold_seconds
+        record = await self._routed(written, hold_until)
+        if record is None:
+            return
+        record = await self._bookkeeper.unless_counted(record)
+        if record is None:
+            self._meters.add(catalogue.DUPLICATES, written.version.bucket)
+            return
+        if record.destinations:
+            first_look_at = self._looker.first_look_at(record)
+            if first_look_at <= max(hold_until, self._clock.now()):
+                await self._until(first_look_at)
+                await self._bookkeeper.carry_out(await self._looker.consider(record))
+                return
+            record = msgspec.structs.replace(record, next_look_at=first_look_at)
+        await self._bookkeeper.park(record)
+
+    async def _routed(self, written: ObjectWritten, hold_until: float) -> Record | None:
+        """
+        Make the record of a version; None when no rule covers it. Without destinations when nobody can tell in time.
+        """
+        while True:
+            answer = await self._routebook.destinations(written)
+            now = self._clock.now()
+            if isinstance(answer, NotCovered):
+                self._meters.add(catalogue.NOT_COVERED, written.version.bucket)
+                return None
+            if isinstance(answer, tuple) or answer.ask_again_at > hold_until:
+                return Record(
+                    version=written.version,
+                    region=written.region,
+                    owner=written.owner,
+                    size=written.size,
+                    written_at=written.written_at,
+                    destinations=answer if isinstance(answer, tuple) else (),
+                    next_look_at=now if isinstance(answer, tuple) else answer.ask_again_at,
+                    counts=now - written.written_at <= self._horizon_seconds,
+                )
+            await self._until(answer.ask_again_at)
+
+    async def _until(self, at: float) -> None:
+        """
+        Wait for a moment, or raise `GivenBack` when the daemon stops before.
+        """
+        wait = at - self._clock.now()
+        if self._stopping.is_set():
+            raise GivenBack
+        if wait <= 0:
+            return
+        try:
+            async with asyncio.timeout(wait):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+        raise GivenBack
+
+    # ---- the queue's side ----
+
+    def _mind_the_room(self) -> None:
+        self._meters.set(catalogue.HELD_MESSAGES, value=len(self._held))
+        if len(self._held) < self._max_in_flight:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    async def _extend_ending(self) -> None:
+        """
+        Extend the messages that would soon be visible again.
+        """
+        loop = asyncio.get_running_loop()
+        soon = loop.time() + EXTEND_BELOW_SECONDS
+        ending = [receipt for receipt, held in self._held.items() if held.hidden_until < soon]
+        for start in range(0, len(ending), 10):
+            batch = ending[start : start + 10]
+            asked_at = loop.time()
+            try:
+                lost = set(await self._inbox.extend(batch, seconds=VISIBILITY_SECONDS))
+            except InboxError as error:
+                self._queue.failed(str(error))
+                return
+            for receipt in batch:
+                # One that could not be extended comes again elsewhere: harmless, it is counted once.
+                if receipt in self._held and receipt not in lost:
+                    self._held[receipt].hidden_until = asked_at + VISIBILITY_SECONDS
+
+    async def _do_acknowledge(self, receipts: Sequence[str]) -> Sequence[None]:
+        try:
+            failed = await self._inbox.acknowledge(receipts)
+            if failed:
+                failed = await self._inbox.acknowledge(failed)
+        except InboxError as error:
+            self._queue.failed(str(error))
+            failed = receipts
+        if failed:
+            # They come again, are found in the ledger and acknowledged then.
+            log.warning("acknowledge_failed", queue=self.name, messages=len(failed))
+        return [None] * len(receipts)
+
+    async def _do_release(self, receipts: Sequence[str]) -> Sequence[None]:
+        try:
+            await self._inbox.extend(receipts, seconds=0)
+        except InboxError as error:
+            log.warning("release_failed", queue=self.name, reason=str(error))
+        return [None] * len(receipts)

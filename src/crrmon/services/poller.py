@@ -1,0 +1,173 @@
+"""The parked ones: look at what is due in the shards this daemon holds, settle it or set the next date.
+
+Claiming writes nothing. What is being looked at here is remembered in the process; what another daemon does to the
+same record at the same time is found out by its revision.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from crrmon.domain import catalogue
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import Fate, Outcome, Settlement
+from crrmon.domain.records import Record
+from crrmon.domain.routes import NotCovered
+from crrmon.ports.clock import Clock
+from crrmon.ports.meters import Meters
+from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.health import Dependency, HealthBoard
+from crrmon.services.looker import Looker
+from crrmon.services.routebook import Later, Routebook
+
+IDLE_SECONDS = 0.5
+"""Between two questions for what is due, when nothing more was."""
+
+PATIENCE_SECONDS = 120.0
+
+log = structlog.get_logger()
+
+
+class Poller:
+    """
+    Looks again at what is parked.
+
+    Args:
+        gates: what must be usable before more is looked at: ledger and S3.
+        shards: tells which shards this daemon holds.
+        concurrency: most records under way at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        gates: Sequence[Dependency],
+        board: HealthBoard,
+        bookkeeper: Bookkeeper,
+        routebook: Routebook,
+        looker: Looker,
+        clock: Clock,
+        meters: Meters,
+        shards: Callable[[], Sequence[int]],
+        concurrency: int,
+    ) -> None:
+        self._gates = gates
+        self._board = board
+        self._bookkeeper = bookkeeper
+        self._routebook = routebook
+        self._looker = looker
+        self._clock = clock
+        self._meters = meters
+        self._shards = shards
+        self._concurrency = concurrency
+        self._busy: dict[ObjectVersion, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """
+        Poll, until stopped.
+        """
+        while not self._stopping.is_set():
+            self._board.began("poller", patience=PATIENCE_SECONDS)
+            for gate in self._gates:
+                await gate.usable()
+            taken = await self._take_up()
+            self._board.ended("poller")
+            await self._pause(taken)
+
+    def stop(self) -> None:
+        """
+        Begin no more looks.
+        """
+        self._stopping.set()
+
+    async def drained(self) -> None:
+        """
+        Wait until no look is under way.
+        """
+        while self._busy:
+            await asyncio.wait(self._busy.values())
+
+    async def _take_up(self) -> int:
+        """
+        Begin with as many due records as there is room for; return how many.
+        """
+        # While something is away, one look is enough to find out whether it is back.
+        most = 1 if any(gate.away for gate in self._gates) else self._concurrency
+        room = most - len(self._busy)
+        shards = self._shards()
+        if room <= 0 or not shards or self._stopping.is_set():
+            return 0
+        # Those under way are still due in the ledger, and the longest: ask for as many more.
+        records = await self._bookkeeper.due(shards, limit=room + len(self._busy))
+        new = [one for one in records if one.version not in self._busy][:room]
+        for record in new:
+            task = asyncio.create_task(self._revisit(record), name="revisit")
+            self._busy[record.version] = task
+            task.add_done_callback(functools.partial(self._ended, record.version))
+        return len(new)
+
+    def _ended(self, version: ObjectVersion, _task: asyncio.Task[None]) -> None:
+        del self._busy[version]
+
+    async def _pause(self, taken: int) -> None:
+        """
+        Wait for room when busy, for time to pass when not.
+        """
+        if taken and self._busy and len(self._busy) >= self._concurrency:
+            await asyncio.wait(self._busy.values(), return_when=asyncio.FIRST_COMPLETED)
+            return
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _revisit(self, record: Record) -> None:
+        try:
+            lag = max(self._clock.now() - record.next_look_at, 0.0)
+            self._meters.observe(catalogue.POLL_LAG, value=lag)
+            routed = await self._routed(record)
+            if routed is not None:
+                await self._bookkeeper.carry_out(await self._looker.consider(routed))
+        except Exception:
+            # NB: one bad record harms itself only; it stays due and is tried again.
+            log.exception("revisit_failed", bucket=record.version.bucket)
+            await asyncio.sleep(PATIENCE_SECONDS / 2)
+
+    async def _routed(self, record: Record) -> Record | None:
+        """
+        Find the destinations of a record that was parked without; None when that ends this visit.
+        """
+        if record.destinations:
+            return record
+        match await self._routebook.destinations(record):
+            case Later(ask_again_at=at):
+                later = msgspec.structs.replace(record, next_look_at=at)
+                await self._bookkeeper.reschedule(later)
+                return None
+            case NotCovered():
+                await self._bookkeeper.settle(_not_covered(record, self._clock.now()))
+                return None
+            case tuple() as destinations:
+                routed = msgspec.structs.replace(record, destinations=destinations)
+                open_ones = await self._bookkeeper.unless_counted(routed)
+                if open_ones is None:
+                    await self._bookkeeper.settle(Settlement(version=record.version, outcomes=()))
+                return open_ones
+
+
+def _not_covered(record: Record, now: float) -> Settlement:
+    version = record.version
+    outcome = Outcome(
+        mark=MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
+        fate=Fate.NOT_COVERED,
+        route=Route(version.bucket, ""),
+        written_at=record.written_at,
+        found_at=now,
+        counts=record.counts,
+    )
+    return Settlement(version=version, outcomes=(outcome,))

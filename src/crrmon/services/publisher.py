@@ -1,0 +1,265 @@
+"""Windows: freeze what was counted, send it, and only then forget it.
+
+One daemon of the fleet does this, the one that holds the reporting shard. A window's datapoints are decided once and
+stored before anything is sent; a retry sends the same bytes. Whatever fails, the window waits in the ledger.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from crrmon.domain import catalogue, windows
+from crrmon.domain.objects import Route
+from crrmon.domain.outcomes import Contribution, fold
+from crrmon.domain.windows import Pulse, Standing
+from crrmon.ports.clock import Clock
+from crrmon.ports.ledger import (
+    BACKLOG_SLOT_SECONDS,
+    BacklogSlot,
+    FrozenWindow,
+    Lease,
+    LeaseLostError,
+    Ledger,
+    LedgerError,
+)
+from crrmon.ports.meters import Meters
+from crrmon.ports.sink import RefusedPartError, Sink, SinkError
+from crrmon.services.health import Dependency, HealthBoard
+from crrmon.services.tenure import Tenure
+
+ROUND_SECONDS = 1.0
+GAUGES_SECONDS = 10.0
+"""How often the fleet's gauges are refreshed."""
+RETRY_FIRST_SECONDS = 1.0
+RETRY_CAP_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """
+    Reports for the whole fleet while it holds the reporting shard.
+
+    Args:
+        sink: where windows go; None keeps Prometheus only.
+        buckets: source buckets that get zeros from the start.
+        queue_age: tells the age of the oldest message lately received, in seconds.
+        stuck_after: seconds after which a pending object counts as stuck.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it works with, and what it is to report
+        self,
+        ledger: Ledger,
+        sink: Sink | None,
+        *,
+        tenure: Tenure,
+        ledger_health: Dependency,
+        sink_health: Dependency,
+        board: HealthBoard,
+        clock: Clock,
+        meters: Meters,
+        monitor: str,
+        buckets: Sequence[str],
+        window_seconds: int,
+        stuck_after: float,
+        queue_age: Callable[[], float | None],
+    ) -> None:
+        self._ledger = ledger
+        self._sink = sink
+        self._tenure = tenure
+        self._ledger_health = ledger_health
+        self._sink_health = sink_health
+        self._board = board
+        self._clock = clock
+        self._meters = meters
+        self._monitor = monitor
+        self._buckets = buckets
+        self._window_seconds = window_seconds
+        self._stuck_after = stuck_after
+        self._queue_age = queue_age
+        self._began_slot = windows.slot_start(clock.now(), window_seconds)
+        self._gauges_at = float("-inf")
+        self._send_at = float("-inf")
+        self._send_delay = RETRY_FIRST_SECONDS
+
+    async def run(self) -> None:
+        """
+        Publish, for ever.
+        """
+        while True:
+            self._board.began("publisher", patience=PATIENCE_SECONDS)
+            lease = self._tenure.reporting()
+            try:
+                if lease is None:
+                    self._withdraw()
+                else:
+                    await self.round(lease)
+                    self._ledger_health.succeeded()
+                    self._board.ended("publisher")
+            except LedgerError as error:
+                self._ledger_health.failed(str(error))
+            except LeaseLostError:
+                if lease is not None:
+                    self._tenure.lost(lease)
+            await asyncio.sleep(ROUND_SECONDS)
+
+    async def round(self, lease: Lease) -> None:
+        """
+        Freeze the windows that are over, send what is frozen, refresh the gauges.
+        """
+        await self._freeze(lease)
+        await self._send(lease)
+        if asyncio.get_running_loop().time() - self._gauges_at >= GAUGES_SECONDS:
+            await self._refresh()
+
+    # ---- windows ----
+
+    async def _freeze(self, lease: Lease) -> None:
+        now = self._clock.now()
+        closing = windows.slot_start(now, self._window_seconds) - self._window_seconds
+        last = await self._ledger.last_frozen()
+        if last is not None and closing <= last:
+            return
+        ready = windows.by_window(
+            await self._ledger.contributions(),
+            closing=closing,
+            last_frozen=last,
+            window_seconds=self._window_seconds,
+        )
+        if closing >= self._began_slot:
+            # Also with nothing to count: zeros are what tells quiet from broken.
+            ready.setdefault(closing, [])
+        if not ready:
+            return
+        routes = await self._ledger.known_routes()
+        for starts_at, contributions in sorted(ready.items()):
+            datums = windows.datapoints(
+                starts_at, fold(contributions), routes=routes, sources=self._buckets
+            )
+            if starts_at == closing and starts_at >= self._began_slot:
+                datums += await self._standing_datums(starts_at, routes)
+            await self._store(starts_at, datums, contributions, lease)
+
+    async def _standing_datums(
+        self, starts_at: float, routes: Sequence[Route]
+    ) -> list[dict[str, object]]:
+        now = self._clock.now()
+        slots = await self._ledger.backlog()
+        standings = standing(slots, now=now, stuck_after=self._stuck_after)
+        pulse = Pulse(monitor=self._monitor, queue_age=self._queue_age())
+        return [
+            *windows.standing_datapoints(starts_at, standings, routes=routes, now=now),
+            *windows.pulse_datapoints(starts_at, pulse),
+        ]
+
+    async def _store(
+        self,
+        starts_at: float,
+        datums: list[dict[str, object]],
+        contributions: list[Contribution],
+        lease: Lease,
+    ) -> None:
+        window = FrozenWindow(
+            starts_at=starts_at,
+            parts=windows.parts(datums) if self._sink is not None else (),
+            contributions=tuple(one.id for one in contributions),
+        )
+        await self._ledger.freeze(window, lease=lease)
+        log.debug(
+            "window_frozen", starts_at=starts_at, datums=len(datums), batches=len(contributions)
+        )
+
+    async def _send(self, lease: Lease) -> None:
+        loop = asyncio.get_running_loop()
+        if self._sink is None or loop.time() < self._send_at:
+            return
+        frozen = await self._ledger.frozen()
+        self._meters.set(catalogue.UNSENT_WINDOWS, value=len(frozen))
+        for window in frozen:
+            for number, part in enumerate(window.parts):
+                if part and not await self._deliver(self._sink, window, part):
+                    return
+                await self._ledger.forget(window.starts_at, number, lease=lease)
+        if frozen:
+            self._meters.set(catalogue.UNSENT_WINDOWS, value=0)
+
+    async def _deliver(self, sink: Sink, window: FrozenWindow, part: bytes) -> bool:
+        """
+        Send one part; tell whether it is done with.
+        """
+        try:
+            await sink.send(part)
+        except RefusedPartError as error:
+            # Never accepted, however often it is sent; keeping it would hold up all the others.
+            self._meters.add(catalogue.SINK_CALLS, "refused")
+            log.error(  # noqa: TRY400 - a traceback would tell nothing more
+                "window_refused", starts_at=window.starts_at, reason=str(error)
+            )
+            return True
+        except SinkError as error:
+            self._meters.add(catalogue.SINK_CALLS, "failed")
+            self._sink_health.failed(str(error))
+            self._send_at = asyncio.get_running_loop().time() + self._send_delay
+            self._send_delay = min(self._send_delay * 2, RETRY_CAP_SECONDS)
+            return False
+        self._meters.add(catalogue.SINK_CALLS, "accepted")
+        self._sink_health.succeeded()
+        self._send_delay = RETRY_FIRST_SECONDS
+        return True
+
+    # ---- gauges ----
+
+    async def _refresh(self) -> None:
+        now = self._clock.now()
+        slots = await self._ledger.backlog()
+        routes = await self._ledger.known_routes()
+        standings = standing(slots, now=now, stuck_after=self._stuck_after)
+        self._meters.clear(catalogue.OLDEST_PENDING)
+        for route in {*routes, *standings}:
+            one = standings.get(route, Standing())
+            labels = (route.source, route.destination)
+            self._meters.set(catalogue.PENDING_OBJECTS, *labels, value=one.pending_objects)
+            self._meters.set(catalogue.PENDING_BYTES, *labels, value=one.pending_bytes)
+            self._meters.set(catalogue.STUCK_OBJECTS, *labels, value=one.stuck_objects)
+            self._meters.set(catalogue.FAILED_OBJECTS, *labels, value=one.failed_objects)
+            if one.oldest_written_at is not None:
+                oldest = one.oldest_written_at
+                self._meters.set(catalogue.OLDEST_PENDING, *labels, value=oldest)
+        self._gauges_at = asyncio.get_running_loop().time()
+
+    def _withdraw(self) -> None:
+        """
+        Take the fleet's gauges away: another daemon shows them now.
+        """
+        if self._gauges_at != float("-inf"):
+            for metric in catalogue.METRICS:
+                if metric.fleet:
+                    self._meters.clear(metric)
+            self._gauges_at = float("-inf")
+
+
+def standing(
+    slots: Iterable[BacklogSlot], *, now: float, stuck_after: float
+) -> dict[Route, Standing]:
+    """
+    Sum up the backlog by route.
+
+    Ages are those of the slots' starts, so at most a slot too high; an object counts as stuck when its whole slot is.
+    """
+    sums: dict[Route, Standing] = {}
+    for slot in slots:
+        one = sums.get(slot.route, Standing())
+        stuck = slot.written_from + BACKLOG_SLOT_SECONDS <= now - stuck_after
+        oldest = one.oldest_written_at
+        if slot.pending_objects:
+            oldest = slot.written_from if oldest is None else min(oldest, slot.written_from)
+        sums[slot.route] = Standing(
+            pending_objects=one.pending_objects + slot.pending_objects,
+            pending_bytes=one.pending_bytes + slot.pending_bytes,
+            failed_objects=one.failed_objects + slot.failed_objects,
+            stuck_objects=one.stuck_objects + (slot.pending_objects if stuck else 0),
+            oldest_written_at=oldest,
+        )
+    return sums

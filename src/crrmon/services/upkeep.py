@@ -1,0 +1,28 @@
+"""Housekeeping of the ledger: what is past the horizon is dropped, a little at a time."""
+
+import asyncio
+
+from crrmon.ports.clock import Clock
+from crrmon.ports.ledger import Ledger, LedgerError
+from crrmon.services.health import Dependency, HealthBoard
+
+ROUND_SECONDS = 60.0
+BUSY_SECONDS = 0.2
+"""Between two portions, while there is more to drop."""
+PATIENCE_SECONDS = 300.0
+
+
+async def sweeper(ledger: Ledger, *, clock: Clock, health: Dependency, board: HealthBoard) -> None:
+    """
+    Sweep, for ever.
+    """
+    while True:
+        board.began("sweeper", patience=PATIENCE_SECONDS)
+        try:
+            dropped = await ledger.sweep(now=clock.now())
+        except LedgerError as error:
+            health.failed(str(error))
+            dropped = 0
+        else:
+            board.ended("sweeper")
+        await asyncio.sleep(BUSY_SECONDS if dropped else ROUND_SECONDS)

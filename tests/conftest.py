@@ -1,0 +1,32 @@
+"""What all tests share."""
+
+import logging
+import os
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Keep the machine's own AWS and crrmon settings out of every test.
+    """
+    for name in os.environ:
+        if name.startswith(("AWS_", "CRRMON_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet_log() -> None:
+    """
+    Log what a daemon would, without the locals of every frame.
+    """
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(),
+        ],
+    )

@@ -1,0 +1,13 @@
+"""Wall time derived from the event loop's: in simulated time, waiting moves both."""
+
+import asyncio
+
+EPOCH = 1_800_000_000.0
+
+
+class LoopClock:
+    def __init__(self, *, ahead: float = 0.0) -> None:
+        self.ahead = ahead
+
+    def now(self) -> float:
+        return EPOCH + self.ahead + asyncio.get_running_loop().time()

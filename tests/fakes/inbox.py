@@ -1,0 +1,129 @@
+"""A queue like SQS: at least once, hidden for a while, and a dead-letter queue after too many receives."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+import msgspec
+
+from crrmon.ports.clock import Clock
+from crrmon.ports.inbox import InboxError, Message
+
+
+class _Stored(msgspec.Struct):
+    id: str
+    body: str
+    sent_at: float
+    visible_at: float
+    receives: int = 0
+    receipt: str = ""
+
+
+class FakeInbox:
+    """
+    Holds messages, their visibility and their receive counts; `away` makes every call fail.
+    """
+
+    def __init__(self, clock: Clock, *, name: str = "queue", max_receives: int = 3) -> None:
+        self.name = name
+        self.away = False
+        self.dead: list[str] = []
+        self.received = 0
+        self.extended = 0
+        self.acknowledged: list[str] = []
+        self._clock = clock
+        self._max_receives = max_receives
+        self._stored: dict[str, _Stored] = {}
+        self._numbers = itertools.count(1)
+        self._arrived = asyncio.Event()
+
+    def send(self, body: str, *, sent_at: float | None = None) -> str:
+        number = f"m{next(self._numbers)}"
+        now = self._clock.now()
+        self._stored[number] = _Stored(number, body, now if sent_at is None else sent_at, now)
+        self._arrived.set()
+        return number
+
+    @property
+    def waiting(self) -> int:
+        return len(self._stored)
+
+    @property
+    def visible(self) -> int:
+        return sum(one.visible_at <= self._clock.now() for one in self._stored.values())
+
+    @property
+    def most_receives(self) -> int:
+        return max((one.receives for one in self._stored.values()), default=0)
+
+    async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+        deadline = self._clock.now() + wait_seconds
+        while True:
+            self._check()
+            taken = self._take(visibility_seconds)
+            left = deadline - self._clock.now()
+            if taken or left <= 0:
+                return taken
+            soonest = min((one.visible_at for one in self._stored.values()), default=deadline)
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(max(min(left, soonest - self._clock.now()), 0.001)):
+                    await self._arrived.wait()
+            except TimeoutError:
+                continue
+
+    def _take(self, visibility_seconds: int) -> list[Message]:
+        now = self._clock.now()
+        taken: list[Message] = []
+        for one in list(self._stored.values()):
+            if one.visible_at > now or len(taken) == 10:
+                continue
+            if one.receives >= self._max_receives:
+                self.dead.append(one.id)
+                del self._stored[one.id]
+                continue
+            one.receives += 1
+            one.receipt = f"{one.id}#{one.receives}"
+            one.visible_at = now + visibility_seconds
+            taken.append(
+                Message(
+                    id=one.id,
+                    receipt=one.receipt,
+                    body=one.body,
+                    sent_at=one.sent_at,
+                    receive_count=one.receives,
+                )
+            )
+        self.received += len(taken)
+        return taken
+
+    async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
+        self._check()
+        assert len(receipts) <= 10
+        failed = []
+        for receipt in receipts:
+            one = self._stored.get(receipt.split("#")[0])
+            if one is None or one.receipt != receipt:
+                failed.append(receipt)
+            else:
+                del self._stored[one.id]
+                self.acknowledged.append(one.id)
+        return failed
+
+    async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
+        self._check()
+        assert len(receipts) <= 10
+        lost = []
+        for receipt in receipts:
+            one = self._stored.get(receipt.split("#")[0])
+            if one is None or one.receipt != receipt:
+                lost.append(receipt)
+            else:
+                one.visible_at = self._clock.now() + seconds
+                self.extended += 1
+                self._arrived.set()
+        return lost
+
+    def _check(self) -> None:
+        if self.away:
+            raise InboxError(f"{self.name}: nobody there")

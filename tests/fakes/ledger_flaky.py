@@ -1,0 +1,40 @@
+"""A ledger that can be away, or do what it was asked and not say so."""
+
+from typing import Any
+
+from crrmon.ports.ledger import Ledger, LedgerError
+
+ASYNC = {
+    "seen", "park", "due", "reschedule", "settle", "note_replica", "remember_routes", "known_routes",
+    "contributions", "freeze", "frozen", "last_frozen", "forget", "backlog", "failures", "find",
+    "leases", "claim", "renew", "release", "sweep",
+}  # fmt: skip
+
+
+class FlakyLedger:
+    """
+    Passes everything on, unless `away`; with `deaf`, does it and then fails, that many times.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.away = False
+        self.deaf = 0
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        inner = getattr(self._ledger, name)
+        if name not in ASYNC:
+            return inner
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            if self.away:
+                raise LedgerError("nobody there")
+            result = await inner(*args, **kwargs)
+            if self.deaf and name in {"settle", "park", "reschedule"}:
+                self.deaf -= 1
+                raise LedgerError("no answer")
+            return result
+
+        return call

@@ -1,0 +1,106 @@
+"""Short ways to make what goes into a ledger."""
+
+from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
+from crrmon.domain.records import Destination, Record, State
+
+NOW = 1_760_000_010.0
+"""Not the start of any slot."""
+
+
+def version(key: str, *, bucket: str = "src", version_id: str = "v1") -> ObjectVersion:
+    """
+    Name a version.
+    """
+    return ObjectVersion(bucket, key, version_id)
+
+
+def record(
+    key: str,
+    *,
+    bucket: str = "src",
+    to: tuple[str, ...] = ("dst",),
+    next_look_at: float = NOW,
+    written_at: float = NOW - 5,
+    size: int | None = 100,
+    **fields: object,
+) -> Record:
+    """
+    Make a new record, pending at each of the destinations.
+    """
+    return Record(
+        version=version(key, bucket=bucket),
+        region="eu-west-1",
+        written_at=written_at,
+        next_look_at=next_look_at,
+        size=size,
+        destinations=tuple(Destination(name) for name in to),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def failed(key: str, *, at: float = NOW, **fields: object) -> Record:
+    """
+    Make a new record of an open failure.
+    """
+    return record(key, state=State.FAILED, episode=1, failed_at=at, **fields)  # type: ignore[arg-type]
+
+
+def arrived(one: Record, destination: str = "dst", **fields: object) -> Outcome:
+    """
+    Make the outcome that a record's version arrived in a destination.
+    """
+    given: dict[str, object] = {
+        "mark": one.replica_mark(destination),
+        "fate": Fate.COMPLETED,
+        "route": Route(one.version.bucket, destination),
+        "written_at": one.written_at,
+        "found_at": NOW,
+        "size": one.size or 0,
+        "latency": Latency(2.0, 4.0),
+        "spread": ((9, 0.5), (10, 0.5)),
+        "seconds": 3.0,
+        "looks": 1,
+    }
+    return Outcome(**(given | fields))  # type: ignore[arg-type]
+
+
+def whole(one: Record, fate: Fate = Fate.NOT_COVERED) -> Outcome:
+    """
+    Make an outcome about a record's version as a whole.
+    """
+    at = one.version
+    mark = MarkId(Scope.SOURCE, at.bucket, at.key, at.version_id)
+    route = Route(at.bucket, "")
+    return Outcome(
+        mark=mark, fate=fate, route=route, written_at=one.written_at, found_at=NOW, looks=1
+    )
+
+
+def episode(one: Record, number: int = 1) -> Outcome:
+    """
+    Make the outcome that a failure episode of a record's version began.
+    """
+    at = one.version
+    mark = MarkId(Scope.EPISODE, at.bucket, at.key, at.version_id, number)
+    route = Route(at.bucket, "")
+    return Outcome(
+        mark=mark, fate=Fate.FAILED, route=route, written_at=one.written_at, found_at=NOW, looks=1
+    )
+
+
+def done(one: Record, *outcomes: Outcome) -> Settlement:
+    """
+    Settle a record with these outcomes (its arrival in "dst" unless others are given) and drop it.
+    """
+    return Settlement(version=one.version, outcomes=outcomes or (arrived(one),))
+
+
+def replica(key: str, *, at: float, bucket: str = "dst") -> ReplicaWritten:
+    """
+    Make the event that a version arrived in a bucket.
+    """
+    return ReplicaWritten(
+        version=version(key, bucket=bucket), region="us-east-1", written_at=at, size=100
+    )

@@ -1,0 +1,190 @@
+"""All services of a daemon on fakes of the ports, in simulated time."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.observations import Sight
+from crrmon.domain.pacing import Pacer, Policy
+from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.health import HealthBoard
+from crrmon.services.intake import Intake
+from crrmon.services.looker import Looker
+from crrmon.services.poller import Poller
+from crrmon.services.publisher import Publisher
+from crrmon.services.routebook import Routebook
+from crrmon.services.tenure import Tenure
+from fakes.clock import LoopClock
+from fakes.events import written
+from fakes.inbox import FakeInbox
+from fakes.ledger_flaky import FlakyLedger
+from fakes.meters import FakeMeters
+from fakes.s3 import FakeS3, Fate
+from fakes.sink import FakeSink
+
+WINDOW = 60
+DAY = 86_400.0
+
+
+class Rig:
+    """
+    One daemon; `ledger`, `inbox`, `s3` and `sink` may be shared with another one.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: FlakyLedger | None = None,
+        inbox: FakeInbox | None = None,
+        s3: FakeS3 | None = None,
+        sink: FakeSink | None = None,
+        owner: str = "one",
+        max_in_flight: int = 200,
+        hold_seconds: float = 60.0,
+        buckets: Sequence[str] = ("src",),
+        seed: int = 1,
+    ) -> None:
+        self.clock = LoopClock()
+        self.meters = FakeMeters()
+        self.ledger = ledger or FlakyLedger(MemoryLedger(shards=4))
+        self.inbox = inbox or FakeInbox(self.clock)
+        self.s3 = s3 or FakeS3(self.clock)
+        self.sink = sink or FakeSink()
+        self.board = HealthBoard(clock=self.clock, meters=self.meters)
+        chance = random.Random(seed)
+        ledger_health = self.board.dependency("ledger")
+        s3_health = self.board.dependency("s3", tolerated=3)
+        gates = (ledger_health, s3_health)
+        self.bookkeeper = Bookkeeper(
+            self.ledger, health=ledger_health, clock=self.clock, meters=self.meters, chance=chance
+        )
+        self.routebook = Routebook(
+            self.s3, bookkeeper=self.bookkeeper, clock=self.clock, meters=self.meters
+        )
+        self.looker = Looker(
+            self.s3,
+            health=s3_health,
+            pacer=Pacer(Policy()),
+            clock=self.clock,
+            meters=self.meters,
+            chance=chance,
+            concurrency=32,
+            per_bucket_per_second=1000.0,
+            give_up_after=14 * DAY,
+        )
+        self.tenure = Tenure(self.ledger, owner=owner, health=ledger_health, board=self.board)
+        self.intake = Intake(
+            self.inbox,
+            queue=self.board.dependency("queue"),
+            gates=gates,
+            board=self.board,
+            bookkeeper=self.bookkeeper,
+            routebook=self.routebook,
+            looker=self.looker,
+            clock=self.clock,
+            meters=self.meters,
+            chance=chance,
+            hold_seconds=hold_seconds,
+            max_in_flight=max_in_flight,
+            horizon_seconds=4 * DAY,
+        )
+        self.poller = Poller(
+            gates=gates,
+            board=self.board,
+            bookkeeper=self.bookkeeper,
+            routebook=self.routebook,
+            looker=self.looker,
+            clock=self.clock,
+            meters=self.meters,
+            shards=self.tenure.shards,
+            concurrency=32,
+        )
+        self.publisher = Publisher(
+            self.ledger,
+            self.sink,
+            tenure=self.tenure,
+            ledger_health=ledger_health,
+            sink_health=self.board.dependency("cloudwatch"),
+            board=self.board,
+            clock=self.clock,
+            meters=self.meters,
+            monitor="test",
+            buckets=buckets,
+            window_seconds=WINDOW,
+            stuck_after=900.0,
+            queue_age=lambda: self.intake.queue_age,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def put(
+        self,
+        key: str,
+        *,
+        takes: float = 0.0,
+        then: Sight = Sight.COMPLETED,
+        bucket: str = "src",
+        version: str = "v1",
+        size: int = 100,
+        copies: int = 1,
+        **event: Any,
+    ) -> ObjectVersion:
+        """
+        Write an object that replicates after `takes` seconds, and send its event, `copies` times.
+        """
+        now = self.clock.now()
+        name = ObjectVersion(bucket, key, version)
+        self.s3.fates[name] = Fate(now + takes, then, size, written_at=int(now))
+        self.s3.current[bucket, key] = name
+        for _ in range(copies):
+            event = {"version": version} | event
+            self.inbox.send(written(key, at=now, bucket=bucket, size=size, **event))
+        return name
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Rig"]:
+        """
+        Run all loops; at the end they are killed, as kill -9 would.
+        """
+        self.start()
+        try:
+            yield self
+        finally:
+            await self.kill()
+
+    def start(self) -> None:
+        loops = {
+            "receiver": self.intake.receiver,
+            "keeper": self.intake.keeper,
+            "tenure": self.tenure.run,
+            "poller": self.poller.run,
+            "publisher": self.publisher.run,
+        }
+        self._tasks = [asyncio.create_task(run(), name=name) for name, run in loops.items()]
+
+    async def kill(self) -> None:
+        """
+        End everything where it stands; nothing is given back or flushed.
+        """
+        mine = [
+            *self._tasks,
+            *self.intake._attending,
+            *self.poller._busy.values(),
+        ]
+        for task in mine:
+            task.cancel()
+        await asyncio.gather(*mine, return_exceptions=True)
+
+    async def until(self, happened: Callable[[], bool], *, within: float = 3600.0) -> None:
+        """
+        Let simulated time pass until something is so.
+        """
+        async with asyncio.timeout(within):
+            while not happened():
+                await asyncio.sleep(0.25)
+
+    async def backlog(self) -> int:
+        return sum(one.pending_objects for one in await self.ledger.backlog())

@@ -1,0 +1,43 @@
+"""A CloudWatch that remembers what it was told."""
+
+from typing import Any
+
+import msgspec
+
+from crrmon.ports.sink import RefusedPartError, SinkError
+
+
+class FakeSink:
+    def __init__(self) -> None:
+        self.away = False
+        self.refuses = False
+        self.deaf = False
+        """Takes a part, but says that it did not."""
+        self.calls: list[bytes] = []
+
+    async def send(self, part: bytes) -> None:
+        if self.refuses:
+            raise RefusedPartError("never")
+        if self.away:
+            raise SinkError("nobody there")
+        self.calls.append(part)
+        if self.deaf:
+            raise SinkError("no answer")
+
+    @property
+    def datums(self) -> list[dict[str, Any]]:
+        return [one for call in self.calls for one in msgspec.json.decode(call)]
+
+    def values(self, metric: str, *dimensions: str) -> list[tuple[float, float]]:
+        """
+        Tell (timestamp, value) of every datapoint of a metric, in the order they came.
+        """
+        return [
+            (one["Timestamp"], one["Value"])
+            for one in self.datums
+            if one["MetricName"] == metric
+            and tuple(two["Value"] for two in one["Dimensions"]) == dimensions
+        ]
+
+    def total(self, metric: str, *dimensions: str) -> float:
+        return sum(value for _, value in self.values(metric, *dimensions))

@@ -1,0 +1,277 @@
+"""From a message to a durable fact and its acknowledgement."""
+
+import asyncio
+
+import pytest
+
+from crrmon.domain import catalogue
+from crrmon.domain.objects import Route
+from crrmon.domain.observations import Sight
+from crrmon.domain.outcomes import Latency
+from fakes.events import written
+from fakes.rig import DAY, Rig
+
+
+def outcomes(rig: Rig, status: str = "completed", destination: str = "dst") -> float:
+    return rig.meters.count(catalogue.REPLICATIONS, "src", destination, status)
+
+
+async def test_an_object_that_is_done_costs_one_look_and_is_acknowledged() -> None:
+    """Completed at its first look: counted, no record, one HEAD, message deleted."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", takes=0)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert outcomes(rig) == 1
+    assert len(rig.s3.looks) == 1
+    assert await rig.backlog() == 0
+
+
+async def test_d10_what_is_pending_is_parked_and_looked_at_again() -> None:
+    """D10: PENDING at the first look is durable in the ledger, the message is deleted, and the poller finishes it."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", takes=200)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        assert await rig.backlog() == 1
+        assert outcomes(rig) == 0
+
+        await rig.until(lambda: outcomes(rig) == 1)
+        assert await rig.backlog() == 0
+        assert rig.meters.observed["crrmon_poll_lag_seconds",]
+
+
+async def test_d5_d42_duplicates_count_once_and_cost_one_look_when_they_come_together() -> None:
+    """Invariant 2, D5: five deliveries of one event are one object; all are acknowledged."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", takes=0, copies=5)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.inbox.send(written("a", at=rig.clock.now()))
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert outcomes(rig) == 1
+    assert len(rig.s3.looks) == 1
+    assert rig.meters.count(catalogue.DUPLICATES, "src") == 5
+
+
+async def test_invariant_1_nothing_is_acknowledged_before_it_is_durable() -> None:
+    """Invariant 1: while the ledger is away messages stay in the queue, kept hidden; none is deleted."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", takes=0)
+        rig.ledger.away = True
+        await asyncio.sleep(1200)
+        assert rig.inbox.waiting == 1
+        assert rig.inbox.acknowledged == []
+        assert rig.inbox.most_receives == 1
+
+        rig.ledger.away = False
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.until(lambda: outcomes(rig) == 1)
+
+
+async def test_d42_invariant_10_a_poison_message_harms_only_itself() -> None:
+    """Invariant 10, D42: one malformed body among good ones: they are counted and deleted, it goes to the DLQ."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a")
+        poison = rig.inbox.send('{"detail-type": 7, "source": [')
+        rig.put("b")
+        await rig.until(lambda: rig.inbox.waiting == 1)
+        assert outcomes(rig) == 2
+
+        await rig.until(lambda: rig.inbox.dead == [poison])
+    assert rig.meters.count(catalogue.MESSAGES, "queue", "malformed") == 3
+    assert poison not in rig.inbox.acknowledged
+
+
+async def test_d2_failed_calls_are_acknowledged_and_not_looked_at() -> None:
+    """D2: a call that S3 refused wrote nothing."""
+    rig = Rig()
+    async with rig.running():
+        rig.inbox.send(written("a", at=rig.clock.now(), errorCode="AccessDenied"))
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert rig.s3.looks == []
+    assert rig.meters.count(catalogue.EVENTS, "failed_call") == 1
+
+
+async def test_d1_copies_and_multipart_uploads_are_followed() -> None:
+    """D1: every way to write an object counts."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", name="CopyObject")
+        rig.put("b", name="CompleteMultipartUpload")
+        rig.put("c", name="PutObject")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert outcomes(rig) == 3
+
+
+async def test_d7_an_overwrite_loses_neither_version() -> None:
+    """Invariant 4, D7: two versions of one key are two objects, whatever order they are looked at in."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", version="v1", takes=300, size=10)
+        rig.put("a", version="v2", takes=0, size=5)
+        await rig.until(lambda: outcomes(rig) == 2)
+
+    assert rig.meters.count(catalogue.REPLICATED_BYTES, "src", "dst") == 15
+
+
+async def test_a_key_outside_every_rule_ends_without_a_look() -> None:
+    """D12: not covered by a configuration read after the write: counted as such, no HEAD."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="in/")
+    async with rig.running():
+        rig.put("out/a")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert rig.s3.looks == []
+    assert rig.meters.count(catalogue.NOT_COVERED, "src") == 1
+
+
+async def test_invariant_3_an_older_configuration_proves_nothing_uncovered() -> None:
+    """Invariant 3: a rule added after the configuration was read covers what is written next; one read a minute."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="in/")
+    async with rig.running():
+        rig.put("in/a")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.s3.rule("src", "dst", prefix="")
+        rig.put("out/b")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        assert outcomes(rig) == 2
+
+        rig.s3.rule("src", "dst", prefix="in/")
+        for number in range(50):
+            rig.put(f"out/{number}", version=f"w{number}")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert outcomes(rig) + rig.meters.count(catalogue.NOT_COVERED, "src") == 52
+    assert len(rig.s3.reads) <= 3
+
+
+async def test_an_unreadable_configuration_parks_the_object() -> None:
+    """Invariant 3: while nobody can tell where a key should go it is kept, and counted once somebody can."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.s3.unreadable = True
+    async with rig.running():
+        rig.put("a")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        assert await rig.backlog() == 1
+        await asyncio.sleep(7200)
+        assert rig.s3.looks == []
+
+        rig.s3.unreadable = False
+        await rig.until(lambda: outcomes(rig) == 1)
+    assert await rig.backlog() == 0
+    assert len(rig.s3.reads) <= 125
+
+
+async def test_a_first_look_beyond_the_hold_parks_at_once() -> None:
+    """What need not be looked at soon is not held: it goes to the ledger without a look."""
+    rig = Rig(hold_seconds=5.0)
+    rig.s3.rule("src", "dst")
+    for _ in range(600):
+        rig.looker._pacer.learn((Route("src", "dst"),), Latency(290.0, 310.0), now=rig.clock.now())
+    async with rig.running():
+        for number in range(20):
+            rig.put(f"a{number}", takes=300, version=f"v{number}")
+        await rig.until(lambda: rig.inbox.waiting == 0, within=20)
+        assert len(rig.s3.looks) <= 4, "all but the early share wait in the ledger"
+        assert await rig.backlog() == 20
+        await rig.until(lambda: outcomes(rig) == 20)
+
+
+async def test_memory_is_bounded_by_what_is_held() -> None:
+    """Invariant 7: intake stops receiving before more is held than allowed."""
+    rig = Rig(max_in_flight=30)
+    rig.s3.rule("src", "dst")
+    most = 0
+    async with rig.running():
+        rig.ledger.away = True
+        for number in range(200):
+            rig.put(f"a{number}", version=f"v{number}")
+        for _ in range(100):
+            most = max(most, len(rig.intake._held))
+            await asyncio.sleep(1)
+        rig.ledger.away = False
+        await rig.until(lambda: outcomes(rig) == 200)
+    assert most <= 40
+
+
+async def test_stopping_gives_back_what_waits_and_finishes_what_is_looked_at() -> None:
+    """On SIGTERM nothing is lost: what waits for its first look is visible again at once."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="in/")
+    async with rig.running():
+        rig.put("in/a", version="v1")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.put("out/b", version="v2")  # not covered by what was read: waits for the next reading
+        await rig.until(lambda: len(rig.intake._held) == 1)
+        assert rig.inbox.visible == 0
+        rig.intake.stop()
+        await rig.intake.drained()
+
+    assert rig.inbox.visible == 1
+    assert rig.meters.count(catalogue.RELEASED_MESSAGES, "queue") == 1
+
+
+async def test_d6_an_event_older_than_the_horizon_is_not_newly_counted() -> None:
+    """Invariant 2, D6: a replayed old event is followed, but adds only to what is too old."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        name = rig.put("a", version="v1")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.clock.ahead += 6 * DAY
+        await rig.ledger.sweep(now=rig.clock.now())
+        rig.inbox.send(written("a", at=rig.s3.fates[name].written_at))
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert outcomes(rig) == 1
+    assert rig.meters.count(catalogue.TOO_OLD, "src") == 1
+
+
+async def test_an_event_without_version_id_is_counted_under_the_version_found() -> None:
+    """Invariant 4: adopted, counted once, also when the same version is told with its id later."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", takes=100)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.inbox.send(written("a", at=rig.clock.now() - 0.5, version=None))
+        rig.put("b", version="v9", takes=0)
+        rig.inbox.send(written("b", at=rig.clock.now(), version=None))
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.until(lambda: outcomes(rig) == 2)
+        await asyncio.sleep(600)
+
+    assert outcomes(rig) == 2
+    assert await rig.backlog() == 0
+
+
+@pytest.mark.parametrize("sight", [Sight.DENIED, Sight.UNREACHABLE, Sight.THROTTLED])
+async def test_d8_d9_trouble_keeps_the_object(sight: Sight) -> None:
+    """D8, D9: 403, 503 and time-outs at the first look park the object; it is counted when S3 tells."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.s3.away = sight
+    async with rig.running():
+        rig.put("a")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        assert await rig.backlog() == 1
+        rig.s3.away = None
+        await rig.until(lambda: outcomes(rig) == 1)
+    assert await rig.backlog() == 0

@@ -1,0 +1,112 @@
+"""What is parked is looked at when it is due."""
+
+import asyncio
+
+from crrmon.domain import catalogue
+from crrmon.domain.observations import Sight
+from fakes.rig import DAY, Rig
+
+
+async def test_d20_a_failure_counts_once_and_its_repair_once() -> None:
+    """D20: an open failure is looked at hourly without being counted again; repaired, it counts as replicated."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        name = rig.put("a", then=Sight.FAILED)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await asyncio.sleep(6 * 3600)
+        failures, _ = await rig.ledger.failures()
+        assert [one.version for one in failures] == [name]
+        assert 5 <= len(rig.s3.looks) <= 10
+        assert rig.sink.total("FailedReplications", "src") == 1
+
+        rig.s3.fates[name].then = Sight.COMPLETED
+        await asyncio.sleep(2 * 3600)
+        assert (await rig.ledger.failures()) == ([], None)
+
+    assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
+    assert rig.sink.total("ReplicationObjects", "src", "dst") == 1
+    assert rig.sink.total("FailedReplications", "src") == 1
+    assert rig.meters.observed.get(("crrmon_replication_latency_seconds", "src", "dst")) is None
+
+
+async def test_d22_one_odd_answer_does_not_stop_the_others() -> None:
+    """D22: an object without status among parked ones ends as not covered; the others go on."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        odd = rig.put("odd", version="v0", takes=100, then=Sight.NO_STATUS)
+        for number in range(5):
+            rig.put(f"a{number}", version=f"v{number}", takes=100)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.until(
+            lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 5
+        )
+        await rig.until(lambda: rig.meters.count(catalogue.NOT_COVERED, "src") == 1)
+
+    assert odd in rig.s3.looks
+
+
+async def test_a_parked_version_that_is_deleted_is_gone() -> None:
+    """404 for a parked version is an outcome of its own, not a failure and not a success."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        name = rig.put("a", takes=10_000)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        del rig.s3.fates[name]
+        await rig.until(
+            lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "gone") == 1
+        )
+    assert await rig.backlog() == 0
+
+
+async def test_never_final_is_given_up_in_the_end() -> None:
+    """After 14 days of PENDING the object is given up, visibly."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", takes=100 * DAY)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.clock.ahead += 14 * DAY
+        await rig.until(
+            lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "given_up") == 1
+        )
+    assert await rig.backlog() == 0
+
+
+async def test_invariant_6_work_does_not_grow_with_what_is_pending() -> None:
+    """Invariant 6: polling asks only for what is due; no call of the loops lists what is pending."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        for number in range(150):
+            rig.put(f"a{number}", version=f"v{number}", takes=DAY)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await asyncio.sleep(7200)
+        looks_before, calls_before = len(rig.s3.looks), len(rig.ledger.calls)
+        await asyncio.sleep(600)
+
+    assert "find" not in rig.ledger.calls
+    assert "failures" not in rig.ledger.calls
+    # 150 objects two hours old, looked at every 11 to 15 minutes, minus what an outage holds back.
+    assert len(rig.s3.looks) - looks_before <= 150
+    assert len(rig.ledger.calls) - calls_before <= 600 * (2 + 4) + 2 * 150
+
+
+async def test_parked_records_of_shards_that_others_hold_are_left_alone() -> None:
+    """A poller works only on the shards that its daemon holds."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    for lease in await rig.ledger.leases():
+        await rig.ledger.claim(lease, owner="somebody else")
+    async with rig.running():
+        rig.put("a", takes=15)
+        await asyncio.sleep(25)
+        looks = len(rig.s3.looks)
+        await asyncio.sleep(4)
+        assert len(rig.s3.looks) == looks
+        await rig.until(  # the other one never renews, so its leases lapse
+            lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1,
+            within=120,
+        )

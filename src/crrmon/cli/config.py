@@ -6,8 +6,8 @@ import msgspec
 import typer
 import yaml
 
+from crrmon import config as settings_module
 from crrmon.cli.settings import ConfigFile, settings_or_exit
-from crrmon.config import schema as json_schema
 
 app = typer.Typer(help="Show the settings and what they may be.", no_args_is_help=True)
 
@@ -34,4 +34,12 @@ def schema() -> None:
     """
     Print the JSON schema of the configuration file.
     """
-    typer.echo(msgspec.json.format(msgspec.json.encode(json_schema())).decode())
+    typer.echo(msgspec.json.format(msgspec.json.encode(settings_module.schema())).decode())
+
+
+@app.command()
+def example() -> None:
+    """
+    Print a configuration file that shows every setting with its meaning and its default.
+    """
+    typer.echo(settings_module.example(), nl=False)

@@ -19,7 +19,7 @@ $(READY): pyproject.toml uv.lock
 	$(UV) sync --locked --inexact --extra sandbox --python $(BIN)/python
 	@touch $@
 
-.PHONY: help install run test test-quick lint format bench lock clean
+.PHONY: help install run test test-quick lint format docs bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ format: $(READY) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+docs: $(READY) ## Write what is generated: docs/metrics.md, config.example.yaml
+	$(BIN)/python -c 'from crrmon.domain.catalogue import reference; print(reference(), end="")' > docs/metrics.md
+	$(BIN)/crrmon config example > config.example.yaml
+
 bench: $(READY) ## Measure speed, calls and memory against local stubs (ARGS="--json FILE")
 	$(BIN)/python bench/daemon.py $(ARGS)
 
@@ -52,4 +56,4 @@ lock: ## Resolve the lock file again
 	$(UV) lock
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv* .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache dist

@@ -30,3 +30,13 @@ def _quiet_log() -> None:
             structlog.processors.KeyValueRenderer(),
         ],
     )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """
+    Let no test be skipped where CI is to prove that everything works.
+    """
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    if os.environ.get("CI") == "true" and skipped:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

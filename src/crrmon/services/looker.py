@@ -162,10 +162,10 @@ class Looker:
                 return Wait(self._paced(record))
             case Settle(settlement):
                 return Settle(self._spread(settlement, path))
-            case Adopt(Wait(record), provisional):
-                return Adopt(Wait(self._paced(record)), provisional)
-            case Adopt(Settle(settlement), provisional):
-                return Adopt(Settle(self._spread(settlement, path)), provisional)
+            case Adopt(then, provisional):
+                if isinstance(then, Wait):
+                    return Adopt(Wait(self._paced(then.record)), provisional)
+                return Adopt(Settle(self._spread(then.settlement, path)), provisional)
 
     def _paced(self, record: Record) -> Record:
         now = self._clock.now()

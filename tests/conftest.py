@@ -1,10 +1,14 @@
 """What all tests share."""
 
+import asyncio
 import logging
 import os
 
 import pytest
 import structlog
+
+# NB: without this, test plugins make event loops for tests that have none, and never close them.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,8 @@ from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
-from crrmon.adapters.sqs import SqsInbox, region_of
-from crrmon.config import ConfigurationError, Queue, Settings
+from crrmon.adapters.sqs import SqsInbox
+from crrmon.config import Queue, Settings
 from crrmon.domain import catalogue
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.ports.clock import SystemClock
@@ -56,7 +56,7 @@ async def run(settings: Settings) -> None:
     Run the daemon until SIGTERM or SIGINT; a second signal ends the process at once.
 
     Raises:
-        UnusableLedgerError, PortTakenError, ConfigurationError: it could not start; the text says what to do.
+        UnusableLedgerError, PortTakenError: it could not start; the text says what to do.
         UnexpectedEndError: a part of it ended by itself.
     """
     stop = asyncio.Event()
@@ -153,11 +153,10 @@ class _Daemon:
         report = settings.report
         sink = None
         if report.cloudwatch:
-            client = await aws.client("cloudwatch", report.region or settings.aws.region)
-            sink = CloudWatchSink(client, namespace=report.namespace)
+            sink = CloudWatchSink(aws, namespace=report.namespace, region=report.region)
         daemon = cls(settings, ledger, aws, sink)
         for queue in settings.queues:
-            await daemon._add_queue(queue, aws)
+            daemon._add_queue(queue, aws)
         return daemon
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -224,18 +223,12 @@ class _Daemon:
         except (LedgerError, TimeoutError) as error:
             log.warning("shards_kept", reason=repr(error))
 
-    async def _add_queue(self, queue: Queue, aws: Aws) -> None:
-        region = queue.region or region_of(queue.url) or self._settings.aws.region
-        if region is None:
-            raise ConfigurationError(
-                f"queues[].region: cannot be read off {queue.url}; set it, or aws.region"
-            )
-        name = queue.url.rstrip("/").rsplit("/", 1)[-1]
-        inbox = SqsInbox(await aws.client("sqs", region), queue.url, name=name)
+    def _add_queue(self, queue: Queue, aws: Aws) -> None:
+        inbox = SqsInbox(aws, queue.url, region=queue.region)
         self._intakes.append(
             Intake(
                 inbox,
-                queue=self._board.dependency(f"queue {name}"),
+                queue=self._board.dependency(f"queue {inbox.name}"),
                 gates=self._gates,
                 board=self._board,
                 bookkeeper=self._bookkeeper,

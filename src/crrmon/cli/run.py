@@ -6,7 +6,6 @@ import uvloop
 from crrmon import app, logs
 from crrmon.adapters.http import PortTakenError
 from crrmon.cli.settings import EXIT_CONFIGURATION, ConfigFile, complain, settings_or_exit
-from crrmon.config import ConfigurationError
 from crrmon.ports.ledger import UnusableLedgerError
 from crrmon.services.supervisor import UnexpectedEndError
 
@@ -21,7 +20,7 @@ def run(config: ConfigFile = None) -> None:
     logs.configure(level=settings.log.level, format=settings.log.format)
     try:
         uvloop.run(app.run(settings))
-    except (ConfigurationError, UnusableLedgerError, PortTakenError) as error:
+    except (UnusableLedgerError, PortTakenError) as error:
         complain(str(error))
         raise typer.Exit(EXIT_CONFIGURATION) from error
     except UnexpectedEndError as error:

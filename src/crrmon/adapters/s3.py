@@ -1,0 +1,197 @@
+"""Looks at objects in S3: their replication status, and the replication configuration of their buckets.
+
+A HEAD has an answer for everything that can be wrong with it, mostly without a body. What the answers mean is told
+in `observations`; what is special to S3 is kept here: statuses with two spellings, answers about another version
+than the one asked for, buckets that are not where they were thought to be.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import ClientError, ParamValidationError
+
+from crrmon.adapters.aws import (
+    NO_ANSWER,
+    Aws,
+    TooManyClientsError,
+    code_of,
+    explain,
+    status_of,
+)
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.observations import Observation, Sight
+from crrmon.ports.clock import Clock
+from crrmon.ports.probe import UnreadableConfigurationError
+
+if TYPE_CHECKING:  # the stubs are there for development only
+    from types_aiobotocore_s3 import S3Client
+
+_Answer = TypeVar("_Answer")
+
+DEADLINE_SECONDS = 30.0
+"""For one look or reading in all: what the time-outs of its parts (name, connection, answer) may add up to."""
+
+_SIGHTS = {
+    "PENDING": Sight.PENDING,
+    "COMPLETED": Sight.COMPLETED,
+    "COMPLETE": Sight.COMPLETED,  # older, and still in the API's model
+    "FAILED": Sight.FAILED,
+    "REPLICA": Sight.REPLICA,
+}
+
+_REFUSALS = {
+    400: Sight.REFUSED,
+    403: Sight.DENIED,
+    404: Sight.GONE,
+    405: Sight.DELETE_MARKER,
+    429: Sight.THROTTLED,
+    503: Sight.THROTTLED,
+}
+
+_ANOTHER_VERSION = "answer about another version"
+
+
+class S3Probe:
+    """
+    Reads replication status and configuration from S3.
+    """
+
+    def __init__(
+        self, aws: Aws, *, clock: Clock, deadline_seconds: float = DEADLINE_SECONDS
+    ) -> None:
+        self._aws = aws
+        self._clock = clock
+        self._deadline_seconds = deadline_seconds
+        self._regions: dict[str, str] = {}
+        """Of buckets that were found elsewhere than was thought."""
+
+    async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
+        """
+        HEAD one version.
+
+        One request without retries; two when S3 says that the bucket is in another region, which is remembered.
+        """
+        asked = version.version_id if version.identified else None
+        request = _request(version.bucket, owner, Key=version.key, VersionId=asked)
+        try:
+            answer = await self._ask(version.bucket, region, lambda s3: s3.head_object(**request))
+        except ClientError as error:
+            return self._refused(error, asked)
+        except (ParamValidationError, UnicodeError) as error:
+            return self._trouble(Sight.REFUSED, error)  # nothing that S3 could have a name for
+        except (*NO_ANSWER, TooManyClientsError) as error:
+            return self._trouble(Sight.UNREACHABLE, error)
+        return self._seen(answer, asked)
+
+    async def configuration(
+        self, bucket: str, *, region: str, owner: str | None
+    ) -> dict[str, Any] | None:
+        """
+        Read a bucket's replication configuration; None when S3 says that it has none.
+        """
+        request = _request(bucket, owner)
+        try:
+            answer = await self._ask(
+                bucket, region, lambda s3: s3.get_bucket_replication(**request)
+            )
+        except ClientError as error:
+            if code_of(error) == "ReplicationConfigurationNotFoundError":
+                return None
+            raise _unreadable(bucket, region, error) from error
+        except (*NO_ANSWER, TooManyClientsError) as error:
+            raise _unreadable(bucket, region, error) from error
+        return dict(answer["ReplicationConfiguration"])
+
+    async def _ask(
+        self, bucket: str, region: str, ask: "Callable[[S3Client], Awaitable[_Answer]]"
+    ) -> _Answer:
+        """
+        Ask in the bucket's region; once more in the one that S3 names when the bucket is not there.
+        """
+        async with asyncio.timeout(self._deadline_seconds):
+            client = await self._aws.client("s3", self._regions.get(bucket, region))
+            try:
+                return await ask(client)
+            except ClientError as error:
+                elsewhere = _region_told(error)
+                if elsewhere is None or elsewhere == client.meta.region_name:
+                    raise
+            client = await self._aws.client("s3", elsewhere)
+            self._regions[bucket] = elsewhere
+            return await ask(client)
+
+    def _seen(self, answer: Mapping[str, Any], asked: str | None) -> Observation:
+        """
+        Read a 200.
+        """
+        # S3 leaves the header out for the only version in a bucket that never was versioned.
+        version_id = answer.get("VersionId", "null")
+        if asked not in (None, version_id):
+            return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
+        status = answer.get("ReplicationStatus")
+        sight = Sight.NO_STATUS if status is None else _SIGHTS.get(status, Sight.UNKNOWN)
+        modified = answer.get("LastModified")
+        return Observation(
+            sight=sight,
+            looked_at=self._clock.now(),
+            version_id=version_id,
+            size=answer.get("ContentLength"),
+            last_modified_at=None if modified is None else modified.timestamp(),
+            detail=str(status)[:64] if sight is Sight.UNKNOWN else "",
+        )
+
+    def _refused(self, error: ClientError, asked: str | None) -> Observation:
+        """
+        Read an answer that is no 200.
+        """
+        version_id = _headers(error).get("x-amz-version-id")
+        if asked is not None and version_id not in (None, asked):
+            return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
+        status = status_of(error)
+        sight = _REFUSALS.get(status, Sight.UNREACHABLE)
+        return self._trouble(sight, f"HTTP {status}", version_id)
+
+    def _trouble(
+        self, sight: Sight, detail: str | Exception, version_id: str | None = None
+    ) -> Observation:
+        # NB: the texts of the SDK's errors hold URLs, and so object keys.
+        text = detail if isinstance(detail, str) else type(detail).__name__
+        return Observation(
+            sight=sight, looked_at=self._clock.now(), version_id=version_id, detail=text
+        )
+
+
+def _request(bucket: str, owner: str | None, **more: str | None) -> dict[str, Any]:
+    """
+    Name a bucket and its owner, and leave out what is not known.
+    """
+    request = {"Bucket": bucket, "ExpectedBucketOwner": owner or None, **more}
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def _headers(error: ClientError) -> Mapping[str, str]:
+    return error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+
+
+def _region_told(error: ClientError) -> str | None:
+    """
+    Return the region in which S3 says the bucket is, if that may be why it refused.
+    """
+    if status_of(error) not in (301, 307, 400):
+        return None
+    told: Mapping[str, Any] = error.response.get("Error", {})
+    return _headers(error).get("x-amz-bucket-region") or told.get("Region") or None
+
+
+def _unreadable(bucket: str, region: str, error: Exception) -> UnreadableConfigurationError:
+    reason = explain(
+        error,
+        permission=f"s3:GetReplicationConfiguration on bucket {bucket}",
+        advice={
+            "NoSuchBucket": f"check that the bucket is in region {region} or aws.endpoint_url is right"
+        },
+    )
+    return UnreadableConfigurationError(
+        f"the replication configuration of bucket {bucket} could not be read: {reason}"
+    )

@@ -1,0 +1,160 @@
+"""An SQS queue as the inbox.
+
+Batches in SQS fail entry by entry: what was not deleted or changed is told by receipt, so that a caller can try just
+that again.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from crrmon.adapters.aws import NO_ANSWER, Aws, explain
+from crrmon.ports.inbox import InboxError, Message
+
+if TYPE_CHECKING:  # the stubs are there for development only
+    from types_aiobotocore_sqs.type_defs import (
+        ChangeMessageVisibilityBatchRequestEntryTypeDef,
+        DeleteMessageBatchRequestEntryTypeDef,
+    )
+
+BATCH = 10
+"""Messages that SQS takes or gives in one call."""
+
+_NO_QUEUE = "check queues[].url: its region, account and name"
+_ADVICE = {
+    "AWS.SimpleQueueService.NonExistentQueue": _NO_QUEUE,
+    "QueueDoesNotExist": _NO_QUEUE,
+    "InvalidAddress": _NO_QUEUE,
+    "KMS.AccessDeniedException": "grant kms:Decrypt on the queue's key to the daemon's role",
+    "KmsAccessDenied": "grant kms:Decrypt on the queue's key to the daemon's role",
+    "OverLimit": "120,000 messages are in flight: something else reads this queue and does not delete",
+}
+
+_HOSTS = re.compile(
+    r"https?://(?:"
+    r"(?:vpce-[^/]*\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)"
+    r"|(?P<legacy>[a-z0-9-]+)\.queue\.amazonaws\.com(?:\.cn)?"
+    r")(?::\d+)?/"
+)
+
+
+def queue_name(url: str) -> str:
+    """
+    Return the name of a queue: the last part of its URL.
+    """
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def region_of(url: str) -> str | None:
+    """
+    Return the region that a queue's URL names; None when it names none, as with emulators.
+    """
+    match = _HOSTS.match(url)
+    return match and (match["region"] or match["legacy"])
+
+
+class SqsInbox:
+    """
+    One SQS standard queue.
+    """
+
+    def __init__(
+        self, aws: Aws, url: str, *, region: str | None = None, name: str | None = None
+    ) -> None:
+        """
+        Use a queue. Asks nobody anything yet: credentials may turn up later.
+
+        Args:
+            aws: gives the client.
+            url: of the queue.
+            region: of the queue; else what its URL names, else the default one.
+            name: for logs and labels, when the queue's own would not do.
+        """
+        self._aws = aws
+        self._region = region or region_of(url)
+        self._url = url
+        self._name = name or queue_name(url)
+
+    @property
+    def name(self) -> str:
+        """
+        Short name for logs and labels.
+        """
+        return self._name
+
+    async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
+        """
+        Wait for messages and take up to ten.
+        """
+        try:
+            client = await self._aws.client("sqs", self._region)
+            answer = await client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=BATCH,
+                WaitTimeSeconds=wait_seconds,
+                VisibilityTimeout=visibility_seconds,
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            )
+        except (ClientError, *NO_ANSWER) as error:
+            raise self._error("received", "sqs:ReceiveMessage", error) from error
+        return [_message(raw) for raw in answer.get("Messages", ())]
+
+    async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
+        """
+        Delete up to ten delivered messages; return the receipts that were not deleted.
+        """
+        if not receipts:
+            return ()
+        entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
+            {"Id": str(place), "ReceiptHandle": receipt} for place, receipt in enumerate(receipts)
+        ]
+        try:
+            client = await self._aws.client("sqs", self._region)
+            answer = await client.delete_message_batch(QueueUrl=self._url, Entries=entries)
+        except (ClientError, *NO_ANSWER) as error:
+            raise self._error("deleted", "sqs:DeleteMessage", error) from error
+        return _failed(receipts, answer.get("Failed", ()))
+
+    async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
+        """
+        Keep up to ten delivered messages hidden for `seconds` from now; return the receipts that were not changed.
+        """
+        if not receipts:
+            return ()
+        entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
+            {"Id": str(place), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+            for place, receipt in enumerate(receipts)
+        ]
+        try:
+            client = await self._aws.client("sqs", self._region)
+            answer = await client.change_message_visibility_batch(
+                QueueUrl=self._url, Entries=entries
+            )
+        except (ClientError, *NO_ANSWER) as error:
+            raise self._error("kept hidden", "sqs:ChangeMessageVisibility", error) from error
+        return _failed(receipts, answer.get("Failed", ()))
+
+    def _error(self, what: str, permission: str, error: Exception) -> InboxError:
+        reason = explain(error, permission=f"{permission} on the queue", advice=_ADVICE)
+        return InboxError(f"messages of queue {self._name} could not be {what}: {reason}")
+
+
+def _failed(receipts: Sequence[str], failures: Iterable[Mapping[str, Any]]) -> Sequence[str]:
+    """
+    Return the receipts of a batch's failed entries, whose ids are their places.
+    """
+    return [receipts[int(failure["Id"])] for failure in failures]
+
+
+def _message(raw: Mapping[str, Any]) -> Message:
+    attributes = raw.get("Attributes", {})
+    sent = attributes.get("SentTimestamp")
+    return Message(
+        id=raw["MessageId"],
+        receipt=raw["ReceiptHandle"],
+        body=raw["Body"],
+        sent_at=None if sent is None else int(sent) / 1000,
+        receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
+    )

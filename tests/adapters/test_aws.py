@@ -1,0 +1,190 @@
+import asyncio
+import gc
+import warnings
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+from crrmon.adapters import aws as aws_module
+from crrmon.adapters.aws import Aws, TooManyClientsError, code_of, explain, status_of
+from fakes.aws_stub import Answer, AwsStub, Hang
+
+REGION = "eu-west-1"
+NOBODY = "http://127.0.0.1:1"
+
+
+def session(url: str | None = NOBODY, region: str | None = REGION) -> Aws:
+    """
+    Make a session that need not reach anybody.
+    """
+    return Aws(endpoint_url=url, default_region=region, max_connections=8)
+
+
+async def test_one_client_for_all() -> None:
+    """Callers that ask at the same time, or later, all get the same client of a service and region."""
+    async with session() as aws:
+        first, *others = await asyncio.gather(*(aws.client("s3", REGION) for _ in range(20)))
+
+        assert all(other is first for other in others)
+        assert await aws.client("s3", REGION) is first
+        assert await aws.client("s3") is first
+        assert await aws.client("s3", "") is first
+        assert await aws.client("s3", "us-east-2") is not first
+        assert (await aws.client("sqs", REGION)).meta.service_model.service_name == "sqs"
+
+
+async def test_a_caller_that_gives_up() -> None:
+    """A caller that is cancelled takes the client from nobody else."""
+    async with session() as aws:
+        hasty = asyncio.create_task(aws.client("s3"))
+        patient = asyncio.create_task(aws.client("s3"))
+        await asyncio.sleep(0)
+        hasty.cancel()
+
+        client = await patient
+        assert hasty.cancelled()
+        assert await aws.client("s3") is client
+
+
+async def test_no_credentials_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No client is made without credentials: it would never get any. Later ones are found."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    async with session() as aws:
+        failed = await asyncio.gather(
+            *(aws.client("s3") for _ in range(3)), return_exceptions=True
+        )
+        assert [type(one) for one in failed] == [NoCredentialsError] * 3
+
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        assert await aws.client("s3") is await aws.client("s3")
+
+
+async def test_all_is_closed(stub: AwsStub) -> None:
+    """At the end connections and clients are closed, those just being made as well."""
+    async with session(stub.url) as aws:
+        s3 = await aws.client("s3")
+        await s3.head_object(Bucket="src", Key="key")
+        making = asyncio.create_task(aws.client("cloudwatch"))
+        await asyncio.sleep(0)
+
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gc.collect()
+
+
+async def test_default_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The region is the setting, else AWS_REGION, else what the SDK finds."""
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
+    async with session(region="eu-west-1") as aws:
+        assert (await aws.client("sqs")).meta.region_name == "eu-west-1"
+    async with session(region=None) as aws:
+        assert (await aws.client("sqs")).meta.region_name == "eu-north-1"
+    monkeypatch.delenv("AWS_REGION")
+    async with session(region=None) as aws:
+        assert (await aws.client("sqs")).meta.region_name == "sa-east-1"
+
+
+async def test_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invariant 7: nonsense for regions fills no memory; the clients that are there go on."""
+    monkeypatch.setattr(aws_module, "MAX_CLIENTS", 2)
+    async with session() as aws:
+        first = await aws.client("s3", "eu-west-1")
+        await aws.client("s3", "eu-west-2")
+
+        with pytest.raises(TooManyClientsError):
+            await aws.client("s3", "eu-west-3")
+        assert await aws.client("s3", "eu-west-1") is first
+
+
+@pytest.mark.parametrize(
+    ("service", "attempts", "read_timeout"),
+    [("s3", 1, 10), ("sqs", 2, 35), ("cloudwatch", 2, 30)],
+)
+async def test_settings(service: str, attempts: int, read_timeout: int) -> None:
+    """Each service has its time-outs and retries; SQS may answer a long poll after 20 s."""
+    async with session() as aws:
+        config = (await aws.client(service)).meta.config  # type: ignore[call-overload]
+
+    assert config.retries["total_max_attempts"] == attempts
+    assert config.read_timeout == read_timeout
+    assert config.connect_timeout == 5
+    assert config.max_pool_connections == 8
+
+
+async def test_s3_asks_once(stub: AwsStub) -> None:
+    """Beneath a look nothing is retried: pacing is ours."""
+    stub.answer(Answer(503))
+    async with session(stub.url) as aws:
+        s3 = await aws.client("s3")
+        with pytest.raises(ClientError):
+            await s3.head_object(Bucket="src", Key="key")
+
+    assert len(stub.asked) == 1
+    assert stub.asked[0].headers["User-Agent"].startswith("crrmon/")
+
+
+async def test_connections_are_bounded(stub: AwsStub) -> None:
+    """A client opens no more connections than it may."""
+    stub.answer(Hang())
+    async with session(stub.url) as aws:
+        s3 = await aws.client("s3")
+        looks = [asyncio.create_task(s3.head_object(Bucket="src", Key="key")) for _ in range(20)]
+        await asyncio.sleep(0.5)
+        arrived = len(stub.asked)
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+    assert arrived == 8
+
+
+def error(code: str | None, *, status: int = 400, message: str = "") -> ClientError:
+    """
+    Make an error as the SDK raises it.
+    """
+    told = {} if code is None else {"Error": {"Code": code, "Message": message}}
+    return ClientError({**told, "ResponseMetadata": {"HTTPStatusCode": status}}, "Operation")
+
+
+@pytest.mark.parametrize(
+    ("met", "said"),
+    [
+        pytest.param(
+            error("AccessDenied", message="Not you."),
+            "AccessDenied (Not you.); grant x:Do to the daemon's role",
+            id="denied",
+        ),
+        pytest.param(
+            error("ExpiredToken"),
+            "ExpiredToken; check the daemon's credentials and the machine's clock",
+            id="expired",
+        ),
+        pytest.param(error("SlowDown"), "SlowDown; AWS asks for fewer calls", id="throttled"),
+        pytest.param(error("Strange"), "Strange; do this", id="advice"),
+        pytest.param(error("Other", message="m" * 1000), f"Other ({'m' * 300})", id="long"),
+        pytest.param(error(None, status=502), "502", id="no-body"),
+        pytest.param(
+            NoCredentialsError(),
+            "NoCredentialsError; check the daemon's credentials: its role, or the AWS_* variables",
+            id="no-credentials",
+        ),
+        pytest.param(
+            EndpointConnectionError(endpoint_url="https://b.s3.amazonaws.com/secret-key"),
+            "EndpointConnectionError; check the network, the region and aws.endpoint_url",
+            id="network",
+        ),
+    ],
+)
+def test_explain(met: Exception, said: str) -> None:
+    """An error is told by its code and AWS's sentence, with a remedy, and without a URL."""
+    assert explain(met, permission="x:Do", advice={"Strange": "do this"}) == said
+
+
+def test_code_and_status() -> None:
+    """An error without a body is called by its HTTP status."""
+    assert code_of(error("Strange")) == "Strange"
+    assert code_of(error(None, status=502)) == "502"
+    assert status_of(ClientError({}, "Operation")) == 0

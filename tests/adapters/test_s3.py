@@ -1,0 +1,529 @@
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
+
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.s3 import S3Probe
+from crrmon.domain.objects import ObjectVersion, provisional
+from crrmon.domain.observations import Observation, Sight
+from crrmon.domain.records import Destination
+from crrmon.domain.routes import parse
+from crrmon.ports.probe import UnreadableConfigurationError
+from fakes.aws_stub import Answer, AwsStub, Hang, Reset, head, s3_error
+from fakes.clock import EPOCH, LoopClock
+
+REGION = "eu-west-1"
+VERSION = ObjectVersion("src", "2026/11/a b+c%.parquet", "Zx81")
+MODIFIED_AT = 1_794_997_230.0
+"""What `fakes.aws_stub.head` says."""
+
+
+@pytest.fixture
+async def probe(stub: AwsStub) -> AsyncIterator[S3Probe]:
+    """
+    Make a probe that looks at the stub.
+    """
+    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+        yield S3Probe(aws, clock=LoopClock())
+
+
+async def look(probe: S3Probe, version: ObjectVersion = VERSION) -> Observation:
+    """
+    Look in the region that the tests are at home in.
+    """
+    return await probe.look(version, region=REGION, owner=None)
+
+
+# ---- a HEAD that is answered ----
+
+
+@pytest.mark.parametrize(
+    ("status", "sight"),
+    [
+        ("PENDING", Sight.PENDING),
+        ("COMPLETED", Sight.COMPLETED),
+        ("FAILED", Sight.FAILED),
+        ("REPLICA", Sight.REPLICA),
+    ],
+)
+async def test_statuses(stub: AwsStub, probe: S3Probe, status: str, sight: Sight) -> None:
+    """Every status of the API has its own sight; version, size and times come along."""
+    stub.answer(head("Zx81", status, Content_Length="1234"))
+
+    seen = await look(probe)
+
+    assert seen.looked_at >= EPOCH
+    assert seen == Observation(
+        sight=sight,
+        looked_at=seen.looked_at,
+        version_id="Zx81",
+        size=1234,
+        last_modified_at=MODIFIED_AT,
+    )
+
+
+async def test_d11_complete_is_completed(stub: AwsStub, probe: S3Probe) -> None:
+    """D11: COMPLETE, the other spelling in the API's model, means COMPLETED."""
+    stub.answer(head("Zx81", "COMPLETE"))
+
+    assert (await look(probe)).sight is Sight.COMPLETED
+
+
+async def test_d12_d22_no_status_is_told(stub: AwsStub, probe: S3Probe) -> None:
+    """D12, D22: an answer without the replication header is an observation, neither success nor a crash."""
+    stub.answer(head("Zx81"))
+
+    assert (await look(probe)).sight is Sight.NO_STATUS
+
+
+async def test_unknown_status(stub: AwsStub, probe: S3Probe) -> None:
+    """Invariant 3: a status that nobody told us of is called unknown, and named."""
+    stub.answer(head("Zx81", "PROCESSING"))
+
+    seen = await look(probe)
+
+    assert (seen.sight, seen.detail) == (Sight.UNKNOWN, "PROCESSING")
+
+
+@pytest.mark.parametrize(
+    ("status", "sight"),
+    [
+        (400, Sight.REFUSED),
+        (403, Sight.DENIED),
+        (404, Sight.GONE),
+        (405, Sight.DELETE_MARKER),
+        (429, Sight.THROTTLED),
+        (503, Sight.THROTTLED),
+        (301, Sight.UNREACHABLE),
+        (409, Sight.UNREACHABLE),
+        (412, Sight.UNREACHABLE),
+        (500, Sight.UNREACHABLE),
+        (502, Sight.UNREACHABLE),
+        (504, Sight.UNREACHABLE),
+    ],
+)
+async def test_refusals(stub: AwsStub, probe: S3Probe, status: int, sight: Sight) -> None:
+    """Invariant 3: every other answer is told by what it means, after one request and no retry."""
+    stub.answer(Answer(status))
+
+    seen = await look(probe)
+
+    assert (seen.sight, seen.detail) == (sight, f"HTTP {status}")
+    assert len(stub.asked) == 1
+
+
+# ---- one request, for that version ----
+
+
+async def test_d7_asks_for_the_version(stub: AwsStub, probe: S3Probe) -> None:
+    """Invariant 4, D7: the HEAD names the version, and the bucket's owner; the key is sent as it is."""
+    stub.answer(head("Zx81", "PENDING"))
+
+    await probe.look(VERSION, region=REGION, owner="210987654321")
+
+    (asked,) = stub.asked
+    assert asked.method == "HEAD"
+    assert asked.target == "/src/2026/11/a%20b%2Bc%25.parquet?versionId=Zx81"
+    assert asked.headers["x-amz-expected-bucket-owner"] == "210987654321"
+
+
+@pytest.mark.parametrize("key", ["a/../b", "a//b", "./a", "/a", "ä/€", "a?b#c", "a\nb"])
+async def test_odd_keys(stub: AwsStub, probe: S3Probe, key: str) -> None:
+    """Keys that look like paths are not tidied up on the way: they name other objects."""
+    stub.answer(head("Zx81", "PENDING"))
+
+    await look(probe, ObjectVersion("src", key, "Zx81"))
+
+    escaped = {"ä/€": "%C3%A4/%E2%82%AC", "a?b#c": "a%3Fb%23c", "a\nb": "a%0Ab"}
+    assert stub.asked[0].target == f"/src/{escaped.get(key, key)}?versionId=Zx81"
+
+
+@pytest.mark.parametrize("answer", [head("Other", "COMPLETED"), head(None, "COMPLETED")])
+async def test_d7_another_version_is_never_used(
+    stub: AwsStub, probe: S3Probe, answer: Answer
+) -> None:
+    """Invariant 4, D7: an answer about another version says nothing about the one asked for."""
+    stub.answer(answer)
+
+    seen = await look(probe)
+
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "answer about another version")
+    assert seen.version_id is None
+
+
+async def test_a_refusal_about_another_version_is_never_used(
+    stub: AwsStub, probe: S3Probe
+) -> None:
+    """Invariant 4: that another version is a delete marker says nothing about the one asked for."""
+    stub.answer(Answer(405, {"x-amz-version-id": "Other", "x-amz-delete-marker": "true"}))
+
+    assert (await look(probe)).sight is Sight.UNREACHABLE
+
+
+async def test_the_null_version(stub: AwsStub, probe: S3Probe) -> None:
+    """The version of a bucket that never was versioned is called null, and its answer does not say so."""
+    stub.answer(head(None, "COMPLETED"))
+
+    seen = await look(probe, ObjectVersion("src", "key", "null"))
+
+    assert (seen.sight, seen.version_id) == (Sight.COMPLETED, "null")
+
+
+async def test_without_a_version_id(stub: AwsStub, probe: S3Probe) -> None:
+    """Invariant 4: a stand-in is not sent; the answer tells which version it is about."""
+    stub.answer(head("Newest", "PENDING"))
+
+    seen = await look(probe, provisional("src", "key", 1_794_997_229.0))
+
+    assert stub.asked[0].target == "/src/key"
+    assert (seen.sight, seen.version_id) == (Sight.PENDING, "Newest")
+    assert seen.last_modified_at == MODIFIED_AT
+
+
+# ---- no answer ----
+
+
+async def test_d9_broken_connection(stub: AwsStub, probe: S3Probe) -> None:
+    """D9: a connection that breaks is an observation, and its text tells no key."""
+    stub.answer(Reset())
+
+    seen = await look(probe)
+
+    assert seen.sight is Sight.UNREACHABLE
+    assert seen.detail in ("ConnectionClosedError", "EndpointConnectionError")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Last-Modified": "yesterday"}, {"x-amz-missing-meta": "some"}]
+)
+async def test_answers_that_are_not_s3s(
+    stub: AwsStub, probe: S3Probe, headers: dict[str, str]
+) -> None:
+    """A 200 that no S3 would give (a proxy's, say) is an observation."""
+    stub.answer(Answer(200, {"x-amz-version-id": "Zx81", **headers}))
+
+    seen = await look(probe)
+
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "ValueError")
+
+
+async def test_no_server() -> None:
+    """An address where nobody listens is an observation."""
+    url = "http://127.0.0.1:1"
+    async with Aws(endpoint_url=url, default_region=REGION, max_connections=8) as aws:
+        seen = await look(S3Probe(aws, clock=LoopClock()))
+
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "EndpointConnectionError")
+
+
+async def test_hanging_server(stub: AwsStub) -> None:
+    """A server that never answers holds a look no longer than the deadline."""
+    stub.answer(Hang())
+    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+        async with asyncio.timeout(5):
+            seen = await look(S3Probe(aws, clock=LoopClock(), deadline_seconds=0.2))
+
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "TimeoutError")
+
+
+async def test_no_credentials(
+    stub: AwsStub, probe: S3Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without credentials nothing is asked and nothing crashes; once there are some, all is well."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    stub.answer(head("Zx81", "PENDING"))
+
+    seen = await look(probe)
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "NoCredentialsError")
+    assert stub.asked == []
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    assert (await look(probe)).sight is Sight.PENDING
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(ObjectVersion("src", "", "Zx81"), id="empty-key"),
+        pytest.param(ObjectVersion("not a bucket!", "key", "Zx81"), id="bucket"),
+        pytest.param(ObjectVersion("src", "half a \ud83d pair", "Zx81"), id="surrogate"),
+    ],
+)
+async def test_names_that_s3_cannot_have(
+    stub: AwsStub, probe: S3Probe, version: ObjectVersion
+) -> None:
+    """Invariant 10: a name that no object can have is refused without a request, and harms nobody."""
+    seen = await look(probe, version)
+
+    assert seen.sight is Sight.REFUSED
+    assert stub.asked == []
+
+
+@pytest.mark.parametrize("region", ["not a region", "eu_west_1", "http://x/"])
+async def test_regions_that_are_none(stub: AwsStub, probe: S3Probe, region: str) -> None:
+    """Invariant 10: nonsense instead of a region is an observation."""
+    seen = await probe.look(VERSION, region=region, owner=None)
+
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "InvalidRegionError")
+    assert stub.asked == []
+
+
+# ---- buckets elsewhere ----
+
+
+def signed_for(stub: AwsStub) -> list[str]:
+    """
+    Tell for which regions the requests were signed.
+    """
+    return [one.headers["Authorization"].split("/")[2] for one in stub.asked]
+
+
+@pytest.mark.parametrize("status", [301, 307, 400])
+async def test_bucket_elsewhere(stub: AwsStub, probe: S3Probe, status: int) -> None:
+    """A bucket in another region is asked for once more, there; next time at once."""
+    stub.answer(Answer(status, {"x-amz-bucket-region": "ap-south-2"}), head("Zx81", "COMPLETED"))
+
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert (await look(probe)).sight is Sight.COMPLETED
+
+    assert signed_for(stub) == ["eu-west-1", "ap-south-2", "ap-south-2"]
+
+
+async def test_redirects_in_a_circle(stub: AwsStub, probe: S3Probe) -> None:
+    """Two regions that each name the other cost two requests, not more."""
+    stub.answer(
+        Answer(301, {"x-amz-bucket-region": "ap-south-2"}),
+        Answer(301, {"x-amz-bucket-region": "eu-west-1"}),
+    )
+
+    seen = await look(probe)
+
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "HTTP 301")
+    assert len(stub.asked) == 2
+
+
+async def test_400_in_the_right_region(stub: AwsStub, probe: S3Probe) -> None:
+    """A 400 from the bucket's own region (SSE-C) costs one request: no redirect, no HEAD of the bucket."""
+    stub.answer(Answer(400, {"x-amz-bucket-region": REGION}))
+
+    assert (await look(probe)).sight is Sight.REFUSED
+    assert len(stub.asked) == 1
+
+
+async def test_403_is_no_redirect(stub: AwsStub, probe: S3Probe) -> None:
+    """A 403 is an answer about permissions, whatever region it names."""
+    stub.answer(Answer(403, {"x-amz-bucket-region": "ap-south-2"}))
+
+    assert (await look(probe)).sight is Sight.DENIED
+    assert len(stub.asked) == 1
+
+
+async def test_regions_have_their_own_clients(stub: AwsStub, probe: S3Probe) -> None:
+    """Looks at buckets of several regions are signed for theirs, also at the same time."""
+    stub.answer(head("Zx81", "PENDING"))
+
+    regions = ["eu-west-1", "us-east-2", "eu-west-1", "us-east-2"]
+    await asyncio.gather(*(probe.look(VERSION, region=region, owner=None) for region in regions))
+
+    assert sorted(signed_for(stub)) == sorted(regions)
+
+
+# ---- replication configurations ----
+
+
+async def test_configuration_unreadable(stub: AwsStub, probe: S3Probe) -> None:
+    """A denied configuration is unreadable, not absent; the text names bucket, code and permission."""
+    stub.answer(s3_error(403, "AccessDenied", "User: arn:aws:sts::1:x is not authorized"))
+
+    with pytest.raises(UnreadableConfigurationError) as caught:
+        await probe.configuration("src", region=REGION, owner="210987654321")
+
+    text = str(caught.value)
+    for part in ("src", "AccessDenied", "not authorized", "s3:GetReplicationConfiguration"):
+        assert part in text
+    assert stub.asked[0].headers["x-amz-expected-bucket-owner"] == "210987654321"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        pytest.param(s3_error(404, "NoSuchBucket"), "region eu-west-1", id="no-bucket"),
+        pytest.param(s3_error(503, "SlowDown"), "SlowDown", id="throttled"),
+        pytest.param(Answer(500), "500", id="no-body"),
+        pytest.param(Answer(200, body=b"<html>hello"), "500", id="not-s3"),
+        pytest.param(Reset(), "network", id="broken"),
+    ],
+)
+async def test_configuration_not_told(
+    stub: AwsStub, probe: S3Probe, answer: Answer | Reset, told: str
+) -> None:
+    """Invariant 3: whatever S3 does not tell is unreadable; only its own word for none means none."""
+    stub.answer(answer)
+
+    with pytest.raises(UnreadableConfigurationError, match=told):
+        await probe.configuration("src", region=REGION, owner=None)
+
+
+async def test_configuration_elsewhere(stub: AwsStub, probe: S3Probe) -> None:
+    """A configuration is read in the region that S3 names, and looks go there afterwards."""
+    none = s3_error(404, "ReplicationConfigurationNotFoundError")
+    stub.answer(
+        s3_error(301, "PermanentRedirect", region="ap-south-2"), none, head("Zx81", "PENDING")
+    )
+
+    assert await probe.configuration("src", region=REGION, owner=None) is None
+    assert (await look(probe)).sight is Sight.PENDING
+
+    assert signed_for(stub) == ["eu-west-1", "ap-south-2", "ap-south-2"]
+
+
+CONFIGURATION = b"""<?xml version="1.0" encoding="UTF-8"?>
+<ReplicationConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+  <Role>arn:aws:iam::210987654321:role/crr</Role>
+  <Rule>
+    <ID>first</ID><Prefix>old/</Prefix><Status>Enabled</Status>
+    <Destination><Bucket>arn:aws:s3:::dst-one</Bucket></Destination>
+  </Rule>
+  <Rule>
+    <ID>all</ID><Priority>1</Priority><Status>Enabled</Status><Filter/>
+    <DeleteMarkerReplication><Status>Disabled</Status></DeleteMarkerReplication>
+    <Destination><Bucket>arn:aws:s3:::dst-two</Bucket></Destination>
+  </Rule>
+  <Rule>
+    <ID>gold</ID><Priority>2</Priority><Status>Enabled</Status>
+    <Filter><And>
+      <Prefix>new/</Prefix><Tag><Key>tier</Key><Value>gold</Value></Tag>
+    </And></Filter>
+    <DeleteMarkerReplication><Status>Disabled</Status></DeleteMarkerReplication>
+    <Destination><Bucket>arn:aws:s3:::dst-three</Bucket></Destination>
+  </Rule>
+</ReplicationConfiguration>"""
+
+
+async def test_configuration_as_s3_writes_it(stub: AwsStub, probe: S3Probe) -> None:
+    """The XML of both versions of rules, read by the SDK, is what the domain expects."""
+    stub.answer(Answer(200, {"Content-Type": "application/xml"}, CONFIGURATION))
+
+    raw = await probe.configuration("src", region=REGION, owner=None)
+
+    known = parse(raw, fetched_at=0)
+    everywhere = Destination("dst-two", rule="all")
+    assert known.destinations("x") == (everywhere,)
+    assert known.destinations("old/x") == (Destination("dst-one", rule="first"), everywhere)
+    gold = Destination("dst-three", rule="gold", certain=False)
+    assert known.destinations("new/x") == (gold, everywhere)
+    assert known.doubts == ()
+
+
+# ---- the same against an emulator ----
+
+
+class Source:
+    """
+    A versioned bucket in moto.
+    """
+
+    def __init__(self, s3: Any, probe: S3Probe) -> None:
+        self.s3 = s3
+        self.probe = probe
+
+    async def write(self, key: str, status: str | None) -> ObjectVersion:
+        """
+        Write an object and plant its replication status.
+        """
+        put = await self.s3.put_object(Bucket="src", Key=key, Body=b"12345")
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        stored = backend.get_object("src", key, version_id=put["VersionId"])
+        if status is not None:
+            stored.metadata["x-amz-replication-status"] = status
+        return ObjectVersion("src", key, put["VersionId"])
+
+
+@pytest.fixture
+def empty_moto(moto_url: str) -> Iterator[str]:
+    """
+    Give moto's address, and forget its buckets at the end.
+    """
+    yield moto_url
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
+
+
+@pytest.fixture
+async def source(empty_moto: str) -> AsyncIterator[Source]:
+    """
+    Make a versioned bucket, and a probe that looks at it.
+    """
+    async with Aws(endpoint_url=empty_moto, default_region=REGION, max_connections=8) as aws:
+        s3 = await aws.client("s3")
+        for bucket in ("src", "dst-one"):
+            await s3.create_bucket(
+                Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+            )
+            await s3.put_bucket_versioning(
+                Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+            )
+        yield Source(s3, S3Probe(aws, clock=LoopClock()))
+
+
+async def test_moto_versions(source: Source) -> None:
+    """Invariant 4: of two versions of a key each shows its own status, and a stand-in the newest."""
+    old = await source.write("key ä", "PENDING")
+    new = await source.write("key ä", "COMPLETED")
+
+    seen = await look(source.probe, old)
+    assert (seen.sight, seen.version_id, seen.size) == (Sight.PENDING, old.version_id, 5)
+    assert (await look(source.probe, new)).sight is Sight.COMPLETED
+    current = await look(source.probe, provisional("src", "key ä", 0))
+    assert (current.sight, current.version_id) == (Sight.COMPLETED, new.version_id)
+
+
+async def test_moto_gone(source: Source) -> None:
+    """A deleted version is gone, and so is one of a bucket that is not there."""
+    version = await source.write("key", "PENDING")
+    await source.s3.delete_object(Bucket="src", Key="key", VersionId=version.version_id)
+
+    assert (await look(source.probe, version)).sight is Sight.GONE
+    nowhere = ObjectVersion("nowhere", "key", version.version_id)
+    assert (await look(source.probe, nowhere)).sight is Sight.GONE
+
+
+async def test_moto_delete_marker(source: Source) -> None:
+    """A delete marker hides the key, not the versions beneath it."""
+    version = await source.write("key", "PENDING")
+    laid = await source.s3.delete_object(Bucket="src", Key="key")
+    marker = ObjectVersion("src", "key", laid["VersionId"])
+
+    assert (await look(source.probe, marker)).sight is Sight.DELETE_MARKER
+    assert (await look(source.probe, provisional("src", "key", 0))).sight is Sight.GONE
+    assert (await look(source.probe, version)).sight is Sight.PENDING
+
+
+async def test_moto_configuration(source: Source) -> None:
+    """A bucket without a configuration has none; one with a rule has that rule."""
+    assert await source.probe.configuration("src", region=REGION, owner=None) is None
+
+    rule = {
+        "ID": "all",
+        "Priority": 3,
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},  # moto forgets any other
+        "DeleteMarkerReplication": {"Status": "Disabled"},
+        "Destination": {"Bucket": "arn:aws:s3:::dst-one"},
+    }
+    role = "arn:aws:iam::210987654321:role/crr"
+    await source.s3.put_bucket_replication(
+        Bucket="src", ReplicationConfiguration={"Role": role, "Rules": [rule]}
+    )
+    raw = await source.probe.configuration("src", region=REGION, owner=None)
+
+    assert parse(raw, fetched_at=0).destinations("x") == (Destination("dst-one", rule="all"),)
+
+
+async def test_moto_no_bucket(source: Source) -> None:
+    """A bucket that is not there has an unreadable configuration: its name may be mistaken, or the region."""
+    with pytest.raises(UnreadableConfigurationError, match="NoSuchBucket"):
+        await source.probe.configuration("nowhere", region=REGION, owner=None)

@@ -1,0 +1,196 @@
+"""What parking, rescheduling, settling and noting do to one trail; for ledgers that decide in this process.
+
+A ledger lays out what it holds of a trail as a `Trace`, lets it change here, and stores what differs afterwards.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement, mark
+from crrmon.domain.records import Destination, Record, State
+from crrmon.ports.ledger import BACKLOG_SLOT_SECONDS, Noted, Parked, Rescheduled, Settled
+
+
+class Trace(msgspec.Struct):
+    """
+    All that a ledger holds of one trail.
+    """
+
+    records: dict[str, Record] = {}
+    """By source bucket."""
+    marks: dict[str, Mark] = {}
+    """By `MarkId.slot`."""
+    halves: dict[str, Half] = {}
+    """By `MarkId.slot`; none where there is a mark."""
+
+    def copy(self) -> "Trace":
+        """
+        Return what is held now, to compare with later.
+        """
+        return Trace(self.records.copy(), self.marks.copy(), self.halves.copy())
+
+    def park(self, record: Record) -> Parked:
+        """
+        Take up a new record, unless it is there or settled.
+        """
+        bucket = record.version.bucket
+        if bucket in self.records:
+            return Parked.PARKED
+        if self.marks and self._settled(record):
+            return Parked.SETTLED
+        if self.halves:
+            for destination in record.destinations:
+                half = self.halves.get(record.replica_mark(destination.bucket).slot)
+                if half is not None:
+                    record = with_arrival(record, destination.bucket, half.replicated_at)
+        self.records[bucket] = replace(record, rev=1)
+        return Parked.PARKED
+
+    def _settled(self, record: Record) -> bool:
+        version = record.version
+        whole = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id).slot
+        slots = [record.replica_mark(one.bucket).slot for one in record.destinations]
+        # NB: all() of no destinations would be true; where they are unknown, nothing of them is settled.
+        return whole in self.marks or (bool(slots) and all(slot in self.marks for slot in slots))
+
+    def reschedule(self, record: Record) -> Rescheduled:
+        """
+        Replace a record that nobody changed meanwhile.
+        """
+        bucket = record.version.bucket
+        if bucket not in self.records or self.records[bucket].rev != record.rev:
+            return Rescheduled.STALE
+        self.records[bucket] = replace(record, rev=record.rev + 1)
+        return Rescheduled.RESCHEDULED
+
+    def count(self, outcome: Outcome, batch: str) -> bool:
+        """
+        Put down the mark of an outcome, unless there is one.
+
+        Returns:
+            Whether there was none.
+        """
+        slot = outcome.mark.slot
+        if slot in self.marks:
+            return False
+        self.halves.pop(slot, None)
+        self.marks[slot] = mark(outcome, batch)
+        return True
+
+    def let_go(self, settlement: Settlement) -> None:
+        """
+        Drop or keep the record as a settlement says.
+        """
+        if settlement.keep is None:
+            self.records.pop(settlement.version.bucket, None)
+        elif settlement.keep.rev == 0:
+            self.park(settlement.keep)
+        else:
+            self.reschedule(settlement.keep)
+
+    def note(self, replica: ReplicaWritten) -> Noted:
+        """
+        Take up when a replica arrived.
+        """
+        version, replicated_at = replica.version, replica.written_at
+        slot = MarkId(Scope.REPLICA, version.bucket, version.key, version.version_id).slot
+        if slot in self.marks:
+            return Noted.SETTLED
+        waiting = [one for one in self.records.values() if _waits_for(one, version)]
+        for record in waiting:
+            joined = with_arrival(record, version.bucket, replicated_at)
+            if joined is not record:
+                self.records[record.version.bucket] = replace(joined, rev=record.rev + 1)
+        if waiting:
+            return Noted.JOINED
+        if slot not in self.halves or replicated_at < self.halves[slot].replicated_at:
+            self.halves[slot] = Half(
+                replicated_at=replicated_at, region=replica.region, size=replica.size
+            )
+        return Noted.HALF
+
+
+def settle(
+    batch: str, settlements: Sequence[Settlement], trace_of: Callable[[bytes], Trace]
+) -> tuple[list[list[Settled]], list[Outcome]]:
+    """
+    Settle a batch.
+
+    Args:
+        batch: its id.
+        settlements: what was decided.
+        trace_of: finds the trace of a trail.
+
+    Returns:
+        The result for each outcome of each settlement, and the outcomes that were counted just now.
+    """
+    met: set[MarkId] = set()
+    new: list[Outcome] = []
+
+    def count(outcome: Outcome, trace: Trace) -> Settled:
+        if outcome.mark in met:
+            return Settled.DUPLICATE
+        met.add(outcome.mark)
+        if trace.count(outcome, batch):
+            new.append(outcome)
+        mine = trace.marks[outcome.mark.slot].batch == batch
+        return Settled.COUNTED if mine else Settled.DUPLICATE
+
+    results = []
+    for settlement in settlements:
+        trace = trace_of(settlement.version.trail_id)
+        results.append([count(outcome, trace) for outcome in settlement.outcomes])
+        trace.let_go(settlement)
+    return results, new
+
+
+def with_arrival(record: Record, bucket: str, replicated_at: float) -> Record:
+    """
+    Let a record know of an arrival in one destination bucket; the earliest stands.
+
+    Returns:
+        The record itself where it waits for no such arrival, or knew an earlier one.
+    """
+
+    def told(destination: Destination) -> Destination:
+        known = destination.replicated_at
+        if destination.bucket != bucket or (known is not None and known <= replicated_at):
+            return destination
+        return replace(destination, replicated_at=replicated_at)
+
+    destinations = tuple(told(destination) for destination in record.destinations)
+    if destinations == record.destinations:
+        return record
+    return replace(record, destinations=destinations)
+
+
+def _waits_for(record: Record, replica: ObjectVersion) -> bool:
+    return any(destination.bucket == replica.bucket for destination in record.destinations)
+
+
+def failed_at(record: Record) -> float | None:
+    """
+    Return the time by which an open failure is listed; None for a record that is none.
+    """
+    if record.state is not State.FAILED:
+        return None
+    return record.written_at if record.failed_at is None else record.failed_at
+
+
+Share = tuple[tuple[int, int, int, int], frozenset[tuple[Route, float]]]
+"""Pending objects and bytes, failed objects and bytes; and the slots (route, written from) they count in."""
+
+
+def share(record: Record) -> Share:
+    """
+    Return what one record adds to the backlog.
+    """
+    size = record.size or 0
+    amounts = (0, 0, 1, size) if record.state is State.FAILED else (1, size, 0, 0)
+    slot = math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS
+    return amounts, frozenset((route, float(slot)) for route in record.routes)

@@ -1,0 +1,646 @@
+# ruff: noqa: ASYNC240 - files are what is tested, and nothing else runs beside
+"""What is peculiar to the SQLite ledger: its file, its lock, its transactions and its query plans."""
+
+import asyncio
+import contextlib
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from crrmon.adapters.ledgers import sqlite as module
+from crrmon.adapters.ledgers import sqlite_file
+from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.domain.objects import Route
+from crrmon.domain.outcomes import Tally, fold
+from crrmon.domain.records import Record
+from crrmon.ports.ledger import LedgerError, Parked, Settled, UnusableLedgerError
+from fakes import ledger_settler
+from fakes.ledger_values import NOW, done, episode, failed, record, replica
+
+DAY = 86_400.0
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """
+    Where the ledger lies.
+    """
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+async def ledger(path: Path) -> AsyncIterator[SqliteLedger]:
+    """
+    A new ledger.
+    """
+    ledger = await SqliteLedger.open(path)
+    yield ledger
+    await ledger.close()
+
+
+async def counted(ledger: SqliteLedger) -> Tally:
+    """
+    Tell what was counted and not yet reported.
+    """
+    return fold(list(await ledger.contributions())).get(Route("src", "dst"), Tally())
+
+
+def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """
+    Tell what lies in a directory, to the byte and to the moment.
+    """
+    return {
+        one.name: (one.read_bytes(), one.stat().st_mtime_ns)
+        for one in directory.iterdir()
+        if one.is_file()
+    }
+
+
+# ---- whose file it is ----
+
+
+def other_database(path: Path) -> None:
+    """
+    Make somebody else's database, in WAL mode.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE leases (shard, owner)")
+
+
+def newer_ledger(path: Path) -> None:
+    """
+    Make a ledger as a later version might.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 99")
+        connection.execute("CREATE TABLE future (what)")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (other_database, "is not a crrmon ledger"),
+        (newer_ledger, "newer crrmon"),
+        (lambda path: path.write_bytes(b"\x00\xff" * 5000), "is not a crrmon ledger"),
+        (lambda path: path.write_text("source: bucket\n"), "is not a crrmon ledger"),
+        (lambda path: path.write_bytes(b"SQLite format 3\0"), "is not a crrmon ledger"),
+    ],
+    ids=["database", "newer", "garbage", "text", "torn"],
+)
+async def test_a_file_that_is_not_ours_is_refused_untouched(
+    path: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    """
+    Byte for byte, with nothing beside it; the text says what to set.
+    """
+    make(path)
+    before = contents(path.parent)
+
+    with pytest.raises(UnusableLedgerError, match=reason) as caught:
+        await SqliteLedger.open(path)
+
+    assert str(path) in str(caught.value)
+    assert "ledger.path" in str(caught.value)
+    assert contents(path.parent) == before
+
+
+async def test_a_newer_schema_that_only_the_log_tells_of_is_refused(path: Path) -> None:
+    """
+    A newer version may have been killed before its change reached the file itself.
+    """
+    await (await SqliteLedger.open(path)).close()
+    copy = path.with_name("copy.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+        copy.write_bytes(path.read_bytes())
+        copy.with_name("copy.db-wal").write_bytes(Path(f"{path}-wal").read_bytes())
+
+    with pytest.raises(UnusableLedgerError, match="newer crrmon"):
+        await SqliteLedger.open(copy)
+
+
+async def test_what_a_crash_leaves_of_a_new_file_is_used(path: Path) -> None:
+    """
+    An empty file is as good as none.
+    """
+    path.touch()
+
+    ledger = await SqliteLedger.open(path)
+
+    assert await ledger.park([record("k")]) == [Parked.PARKED]
+    await ledger.close()
+
+
+async def test_the_file_says_what_it_is(path: Path) -> None:
+    """
+    Other programs can tell it apart, and read its schema number and its identity.
+    """
+    await (await SqliteLedger.open(path)).close()
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA application_id").fetchone() == (0x6372726D,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        found = connection.execute("SELECT value FROM meta WHERE name = 'ledger_id'").fetchone()
+        assert len(found[0]) == 32
+
+
+async def test_shards_are_fixed_when_the_file_is_made(path: Path) -> None:
+    """
+    Another number in the configuration changes nothing.
+    """
+    first = await SqliteLedger.open(path, shards=8)
+    await first.close()
+
+    second = await SqliteLedger.open(path, shards=3)
+
+    assert second.shards == 8
+    assert len(await second.leases()) == 8
+    await second.close()
+
+
+async def test_nothing_lies_beside_a_closed_ledger(path: Path) -> None:
+    """
+    One file can be copied away as it is.
+    """
+    ledger = await SqliteLedger.open(path)
+    await ledger.park([record("k")])
+    await ledger.close()
+
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+# ---- where it lies ----
+
+
+async def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """
+    With a word on what is wanted.
+    """
+    with pytest.raises(UnusableLedgerError, match="is a directory: name a file"):
+        await SqliteLedger.open(tmp_path)
+    with pytest.raises(UnusableLedgerError, match="is no regular file: name a file"):
+        await SqliteLedger.open("/dev/null")
+
+
+async def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:
+    """
+    Where a volume was to be mounted, a ledger beside it would be lost.
+    """
+    with pytest.raises(UnusableLedgerError, match="mount the volume"):
+        await SqliteLedger.open(tmp_path / "volume" / "ledger.db")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_unwritable_directory_is_refused() -> None:
+    """
+    Naming the setting and what to check. Not even root can make files in /proc.
+    """
+    with pytest.raises(
+        UnusableLedgerError, match=r"ledger\.path .* cannot be written .* permissions"
+    ):
+        await SqliteLedger.open("/proc/ledger.db")
+
+
+async def test_a_network_filesystem_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Invariant 1: neither locks nor syncs can be relied on there. Nothing is made.
+    """
+    mounts = path.with_name("mountinfo")
+    mounts.write_text(
+        "22 27 0:21 / / rw - ext4 /dev/vda rw\n"
+        f"23 22 0:45 / {path.parent.resolve()} rw shared:1 - nfs4 10.0.0.1:/export rw,hard\n"
+    )
+    monkeypatch.setattr(sqlite_file, "_MOUNTS", mounts)
+
+    with pytest.raises(UnusableLedgerError, match=r"network filesystem \(nfs4\).*local disk"):
+        await SqliteLedger.open(path)
+
+    assert not path.exists()
+
+
+async def test_a_link_to_a_network_filesystem_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What counts is where the file really lies.
+    """
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").symlink_to(tmp_path / "far")
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"23 22 0:45 / {(tmp_path / 'far').resolve()} rw - cifs //host/share rw\n")
+    monkeypatch.setattr(sqlite_file, "_MOUNTS", mounts)
+
+    with pytest.raises(UnusableLedgerError, match=r"network filesystem \(cifs\)"):
+        await SqliteLedger.open(tmp_path / "near" / "ledger.db")
+
+
+async def test_systems_that_do_not_tell_their_mounts_are_trusted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    There is no /proc outside Linux.
+    """
+    monkeypatch.setattr(sqlite_file, "_MOUNTS", path.with_name("no such file"))
+
+    await (await SqliteLedger.open(path)).close()
+
+
+# ---- who has it ----
+
+OPEN = """
+import asyncio, sys
+from crrmon.adapters.ledgers.sqlite import SqliteLedger
+async def main():
+    ledger = await SqliteLedger.open(sys.argv[1])
+    await ledger.close()
+    print("opened")
+asyncio.run(main())
+"""
+
+
+async def run(script: str, *arguments: str) -> tuple[str, str]:
+    """
+    Run a script in a process of its own; return what it printed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        script,
+        *arguments,
+        cwd=TESTS,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return out.decode(), err.decode()
+
+
+async def test_a_second_daemon_is_refused(path: Path) -> None:
+    """
+    Invariant 1: held exclusively; the text names the file, the setting and the remedy. The first goes on.
+    """
+    ledger = await SqliteLedger.open(path)
+
+    # NB: before the other process, for this is how the first one's POSIX locks are lost.
+    with pytest.raises(UnusableLedgerError, match="in use by another process: stop that one"):
+        await SqliteLedger.open(path)
+    out, err = await run(OPEN, str(path))
+
+    assert out == ""
+    assert f"UnusableLedgerError: ledger.path {path} is in use by another process" in err
+    assert await ledger.park([record("k")]) == [Parked.PARKED]
+    await ledger.close()
+    assert await run(OPEN, str(path)) == ("opened\n", "")
+
+
+async def test_a_reader_of_the_file_keeps_the_daemon_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Somebody at a prompt has the file, too; the daemon says so, and starts when they are gone.
+    """
+    monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
+    await (await SqliteLedger.open(path)).close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT * FROM leases").fetchall()
+        with pytest.raises(UnusableLedgerError, match="in use by another process"):
+            await SqliteLedger.open(path)
+
+    await (await SqliteLedger.open(path)).close()
+
+
+async def test_kill_9_loses_nothing_and_leaves_nothing_half_done(path: Path) -> None:
+    """
+    Invariants 1 and 5: whatever was told as settled is there once; the batch under way is there wholly or not at all,
+    and repeated it counts exactly what is missing.
+    """
+    following = 0
+    for last_word in ("settled 7", "parked 12", "settled 15", "parked 20"):
+        settled = await settle_until(path, last_word, first=following)
+        ledger = await SqliteLedger.open(path)
+        under_way = settled + 1
+
+        ids = [one.id for one in await ledger.contributions()]
+        assert sorted(set(ids), key=ids.index) == ids
+        assert ids in (
+            [f"b{number}" for number in range(settled + 1)],
+            [f"b{number}" for number in range(under_way + 1)],
+        )
+        whole = len(ids) * ledger_settler.SIZE
+        assert (await counted(ledger)).completed == whole
+        wanted = [one.replica_mark("dst") for one in ledger_settler.records(under_way)]
+        marks = {mark is not None for mark in await ledger.seen(wanted)}
+        assert marks == {f"b{under_way}" in ids}
+        parked = sum(one.pending_objects for one in await ledger.backlog())
+        assert parked == len(await ledger.due(range(64), now=NOW, limit=1000))
+        assert parked in (0, ledger_settler.SIZE)
+
+        results = await ledger.settle(f"b{under_way}", ledger_settler.batch(under_way), now=NOW)
+        assert results == [[Settled.COUNTED]] * ledger_settler.SIZE
+        total = (under_way + 1) * ledger_settler.SIZE
+        assert (await counted(ledger)).completed == total
+        assert await ledger.backlog() == []
+        following = under_way + 1
+        await ledger.close()
+
+
+async def settle_until(path: Path, last_word: str, *, first: int) -> int:
+    """
+    Let a process settle until it says something, and kill it at once; return the last batch that it told as settled.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "fakes.ledger_settler",
+        str(path),
+        str(first),
+        cwd=TESTS,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    settled = first - 1
+    killed = False
+    while line := (await process.stdout.readline()).decode().strip():
+        if line.startswith("settled"):
+            settled = int(line.split()[1])
+        if line == last_word:
+            process.kill()
+            killed = True
+    await process.wait()
+    assert killed
+    return settled
+
+
+# ---- when something is wrong ----
+
+
+async def test_a_full_disk_fails_the_call_and_nothing_else(
+    ledger: SqliteLedger, path: Path
+) -> None:
+    """
+    Invariant 5: the whole batch is undone, the error names the file, and once there is room the same batch counts.
+    """
+    await ledger.park([record("before")])
+    batch = [done(record(f"k{number}")) for number in range(500)]
+    await pragma(ledger, "max_page_count = 25")
+
+    with pytest.raises(LedgerError, match="full") as caught:
+        await ledger.settle("b1", batch, now=NOW)
+
+    assert str(path) in str(caught.value)
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    assert await ledger.contributions() == []
+    assert set(await ledger.seen([one.outcomes[0].mark for one in batch])) == {None}
+    assert len(await ledger.due(range(64), now=NOW, limit=9)) == 1
+
+    await pragma(ledger, "max_page_count = 100000")
+    assert await ledger.settle("b1", batch, now=NOW) == [[Settled.COUNTED]] * 500
+    assert (await counted(ledger)).completed == 500
+
+
+async def pragma(ledger: SqliteLedger, text: str) -> None:
+    """
+    Set something on the ledger's connection.
+    """
+    await ledger._run(lambda: ledger._connection.execute(f"PRAGMA {text}").fetchall())
+
+
+@pytest.mark.parametrize("table", ["records", "backlog", "contributions", "kept 20370"])
+async def test_a_call_is_done_wholly_or_not_at_all(ledger: SqliteLedger, table: str) -> None:
+    """
+    Invariant 5: whichever of its writes fails, no mark stands without its contribution and no record goes without its
+    mark; the same batch counts afterwards.
+    """
+    one = record("k")
+    await ledger.park([one, record("other")])
+    await ledger.settle("b0", [done(record("before"))], now=NOW)
+
+    def forbid(action: int, name: str | None, *_: object) -> int:
+        wrote = action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_UPDATE)
+        return sqlite3.SQLITE_DENY if wrote and name == table else sqlite3.SQLITE_OK
+
+    await ledger._run(lambda: ledger._connection.set_authorizer(forbid))
+    with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+        await ledger.settle("b1", [done(one)], now=NOW)
+    await ledger._run(lambda: ledger._connection.set_authorizer(None))
+
+    assert await ledger.seen([one.replica_mark("dst")]) == [None]
+    assert len(await ledger.due(range(64), now=NOW, limit=9)) == 2
+    assert sum(slot.pending_objects for slot in await ledger.backlog()) == 2
+    assert [found.id for found in await ledger.contributions()] == ["b0"]
+    assert await ledger.settle("b1", [done(one)], now=NOW) == [[Settled.COUNTED]]
+    assert (await counted(ledger)).completed == 2
+
+
+LIMITED = """
+import asyncio, resource, sys
+from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.ports.ledger import LedgerError
+from fakes.ledger_values import NOW, done, record
+async def main():
+    ledger = await SqliteLedger.open(sys.argv[1])
+    batch = [done(record(f"k{number}")) for number in range(2000)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    try:
+        await ledger.settle("b1", batch, now=NOW)
+    except LedgerError as error:
+        print("failed", sys.argv[1] in str(error), len(await ledger.contributions()))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await ledger.settle("b1", batch, now=NOW)
+    print("settled", sum(tally.completed for one in await ledger.contributions() for _, tally in one.tallies))
+    await ledger.close()
+asyncio.run(main())
+"""
+
+
+async def test_a_file_that_cannot_grow_fails_the_call_and_nothing_else(path: Path) -> None:
+    """
+    Invariant 5: the operating system itself refuses the write, in the middle of a transaction.
+    """
+    assert await run(LIMITED, str(path)) == ("failed True 0\nsettled 2000\n", "")
+
+
+async def test_a_damaged_file_is_for_people_to_mend(path: Path) -> None:
+    """
+    Trying again would not help.
+    """
+    ledger = await SqliteLedger.open(path)
+    await ledger.park([record(f"k{number}") for number in range(500)])
+    await ledger.close()
+    damaged = bytearray(path.read_bytes())
+    damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
+    path.write_bytes(damaged)
+
+    with pytest.raises(UnusableLedgerError, match=r"is damaged .*malformed.* restore"):
+        await SqliteLedger.open(path)
+
+
+async def test_damage_found_at_work_ends_the_work(path: Path) -> None:
+    """
+    The same where only a part is damaged that is read later.
+    """
+    ledger = await SqliteLedger.open(path)
+    await ledger.park([record(f"k{number}") for number in range(500)])
+    (root,) = (await ledger._rows("SELECT rootpage FROM sqlite_master WHERE name = 'failures'"))[0]
+    await ledger.close()
+    damaged = bytearray(path.read_bytes())
+    damaged[(root - 1) * 4096 : root * 4096] = b"\xa5" * 4096
+    path.write_bytes(damaged)
+
+    ledger = await SqliteLedger.open(path)
+    with pytest.raises(UnusableLedgerError, match="is damaged"):
+        await ledger.failures()
+    await ledger.close()
+
+
+async def test_a_call_that_is_given_up_leaves_the_ledger_working(ledger: SqliteLedger) -> None:
+    """
+    A cancelled settle is done or not; repeated, it counts once.
+    """
+    batch = [done(record(f"k{number}")) for number in range(500)]
+    task = asyncio.create_task(ledger.settle("b1", batch, now=NOW))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await ledger.settle("b1", batch, now=NOW) == [[Settled.COUNTED]] * 500
+    assert (await counted(ledger)).completed == 500
+
+
+# ---- how much work it is ----
+
+
+async def watched(ledger: SqliteLedger, record_count: int) -> set[str]:
+    """
+    Do each kind of steady work once on a ledger with records; return the statements it took.
+    """
+    await ledger.park(
+        [record(f"p{number}", next_look_at=NOW + number) for number in range(record_count)]
+    )
+    await ledger.park([failed(f"f{number}", at=NOW + number) for number in range(record_count)])
+    for day in range(3):
+        one = record(f"old{day}")
+        await ledger.settle(f"old{day}", [done(one), done(one, episode(one))], now=NOW - day * DAY)
+    statements: set[str] = set()
+    await ledger._run(lambda: ledger._connection.set_trace_callback(statements.add))
+
+    (due, *_) = await ledger.due(range(64), now=NOW + 5, limit=5)
+    await ledger.seen([due.replica_mark("dst"), record("old0").replica_mark("dst")])
+    await ledger.park([record("new"), due])
+    await ledger.reschedule([due])
+    await ledger.note_replica([replica("half", at=NOW), replica(due.version.key, at=NOW)], now=NOW)
+    await ledger.settle("b1", [done(due), done(record("new")), done(record("unparked"))], now=NOW)
+    _, after = await ledger.failures(limit=2)
+    await ledger.failures(after=after, limit=2)
+    _, after = await ledger.failures(bucket="src", limit=2)
+    await ledger.failures(bucket="src", after=after, limit=2)
+    await ledger.find("old0", "v1")
+
+    await ledger._run(lambda: ledger._connection.set_trace_callback(None))
+    return statements
+
+
+async def test_no_steady_work_scans_a_table(ledger: SqliteLedger) -> None:
+    """
+    Invariant 6, D29: every statement of due, seen, park, reschedule, settle and of the lists of failures goes by a key
+    or an index, and none sorts.
+    """
+    statements = await watched(ledger, 50)
+
+    plans: dict[str, list[str]] = {}
+    for statement in statements:
+        if statement.split()[0] in {"SELECT", "UPDATE", "DELETE", "INSERT"}:
+            readable = statement.replace("-Inf", "-9e999")
+            rows = await ledger._rows(f"EXPLAIN QUERY PLAN {readable}")
+            plans[statement] = [row[3] for row in rows]
+
+    assert len([plan for plan in plans.values() if plan]) > 10
+    for statement, plan in plans.items():
+        # The table of tables has a row for each of the few of them.
+        steps = [step for step in plan if step != "SCAN sqlite_master"]
+        assert not [one for one in steps if "SCAN" in one or "TEMP B-TREE" in one], statement
+
+
+async def test_work_does_not_grow_with_what_is_pending(tmp_path: Path) -> None:
+    """
+    Invariant 6: SQLite takes as many steps for the same work with 100 records as with 4,000.
+    """
+    taken = []
+    for number in (100, 4000):
+        ledger = await SqliteLedger.open(tmp_path / f"{number}.db")
+        records = [record(f"k{at}", next_look_at=NOW - at) for at in range(number)]
+        await ledger.park([*records, *(failed(f"f{at}") for at in range(number))])
+        taken.append(await steps_of_work(ledger, records[-3:]))
+        await ledger.close()
+
+    few, many = taken
+    assert many == pytest.approx(few, rel=0.1)
+
+
+async def steps_of_work(ledger: SqliteLedger, records: list[Record]) -> int:
+    """
+    Look for what is due, change it, settle it, and list failures; return the steps of SQLite's machine.
+    """
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    await ledger._run(lambda: ledger._connection.set_progress_handler(step, 1))
+    due = await ledger.due(range(64), now=NOW, limit=3)
+    assert sorted(one.version for one in due) == sorted(one.version for one in records)
+    assert await ledger.due(range(64), now=NOW - DAY, limit=3) == []
+    await ledger.seen([one.replica_mark("dst") for one in due])
+    await ledger.reschedule(due)
+    await ledger.settle("b1", [done(one) for one in due], now=NOW)
+    await ledger.park(records)
+    await ledger.failures(limit=3)
+    await ledger._run(lambda: ledger._connection.set_progress_handler(None, 1))
+    return steps
+
+
+async def test_sweeping_goes_in_portions_and_takes_the_tables_along(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    D26: no call takes long, and in the end nothing is left of the days that are over.
+    """
+    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 10)
+    for day in range(3):
+        batch = [done(record(f"k{day}.{number}")) for number in range(25)]
+        await ledger.settle(f"b{day}", batch, now=NOW + day * DAY)
+
+    portions = []
+    while dropped := await ledger.sweep(now=NOW + 30 * DAY):
+        portions.append(dropped)
+
+    assert sum(portions) == 75
+    assert max(portions) <= 11
+    tables = await ledger._rows("SELECT count(*) FROM sqlite_master WHERE name LIKE 'kept%'")
+    assert tables == [(0,)]
+
+
+async def test_every_commit_is_synced_and_memory_is_bounded(ledger: SqliteLedger) -> None:
+    """
+    Invariants 1 and 7: the settings that these rest on are in force.
+    """
+
+    def read() -> list[object]:
+        names = ("synchronous", "journal_mode", "locking_mode", "cache_size", "mmap_size")
+        execute = ledger._connection.execute
+        return [execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    assert await ledger._run(read) == [2, "wal", "exclusive", -32768, 0]

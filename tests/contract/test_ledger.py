@@ -1,0 +1,1538 @@
+"""What every ledger does: each sentence of the port, on each backend."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from crrmon.domain.objects import MarkId, Route, Scope, shard_of
+from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, Tally, fold
+from crrmon.domain.records import Destination, Record, State
+from crrmon.ports.ledger import (
+    BACKLOG_SLOT_SECONDS,
+    BacklogSlot,
+    FrozenWindow,
+    Lease,
+    LeaseLostError,
+    Ledger,
+    Noted,
+    Parked,
+    Rescheduled,
+    Settled,
+)
+from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend
+from fakes.ledger_values import (
+    NOW,
+    arrived,
+    done,
+    episode,
+    failed,
+    record,
+    replica,
+    version,
+    whole,
+)
+
+ALL = range(SHARDS)
+DURABLE = sorted(name for name, backend in BACKENDS.items() if backend.durable)
+DAY = 86_400.0
+LATE = NOW + HORIZON + 2 * DAY
+"""When nothing that was kept by now need be kept any more, however coarsely a backend counts."""
+
+ODD_KEYS = [
+    "a\nb\r\x00\x1b[31m",
+    "\N{PILE OF POO}/ü/%2F+",
+    "\ud800 half a character",
+    "/" * 1024,
+    "",
+]
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """
+    Each backend in turn.
+    """
+    return BACKENDS[request.param](tmp_path)
+
+
+@pytest.fixture
+async def ledger(backend: Backend) -> AsyncIterator[Ledger]:
+    """
+    A new ledger.
+    """
+    ledger = await backend.open()
+    yield ledger
+    await ledger.close()
+
+
+async def stored(ledger: Ledger, one: Record) -> Record | None:
+    """
+    Find a record as the ledger has it now.
+    """
+    trail = await ledger.find(one.version.key, one.version.version_id)
+    return next((found for found in trail.records if found.version == one.version), None)
+
+
+async def parked(ledger: Ledger, *records: Record) -> list[Record]:
+    """
+    Park records and return them as they were stored.
+    """
+    assert set(await ledger.park(records)) == {Parked.PARKED}
+    found = [await stored(ledger, one) for one in records]
+    return [one for one in found if one is not None]
+
+
+async def totals(ledger: Ledger) -> dict[Route, Tally]:
+    """
+    Add up what waits to be reported.
+    """
+    return fold(list(await ledger.contributions()))
+
+
+async def backlog(ledger: Ledger) -> dict[tuple[str, float], tuple[int, int, int, int]]:
+    """
+    Tell the backlog by destination and slot.
+    """
+    return {
+        (one.route.destination, one.written_from): (
+            one.pending_objects,
+            one.pending_bytes,
+            one.failed_objects,
+            one.failed_bytes,
+        )
+        for one in await ledger.backlog()
+    }
+
+
+async def holding(ledger: Ledger, shard: int = 0) -> Lease:
+    """
+    Claim a shard.
+    """
+    lease = await ledger.claim((await ledger.leases())[shard], owner="me")
+    assert lease is not None
+    return lease
+
+
+def window(starts_at: float, *parts: bytes, contributions: Sequence[str] = ()) -> FrozenWindow:
+    """
+    Make a window.
+    """
+    return FrozenWindow(starts_at=starts_at, parts=parts, contributions=tuple(contributions))
+
+
+# ---- seen ----
+
+
+async def test_seen_tells_marks_halves_and_nothing_in_the_order_asked(ledger: Ledger) -> None:
+    """
+    One answer for each id, in the order asked, also when one is asked twice.
+    """
+    counted, early, unknown = record("counted"), record("early"), record("unknown")
+    await ledger.settle("b1", [done(counted)], now=NOW)
+    await ledger.note_replica([replica("early", at=NOW - 1)], now=NOW)
+
+    ids = [one.replica_mark("dst") for one in (early, counted, unknown, counted)]
+    half, mark, nothing, again = await ledger.seen(ids)
+
+    assert half == Half(replicated_at=NOW - 1, region="us-east-1", size=100)
+    assert isinstance(mark, Mark)
+    assert nothing is None
+    assert again == mark
+
+
+async def test_seen_sets_scopes_episodes_and_buckets_of_a_version_apart(ledger: Ledger) -> None:
+    """
+    A mark is found under its own id only, not under others of the same version.
+    """
+    one = record("k")
+    await ledger.settle("b1", [done(one, arrived(one), episode(one, 1))], now=NOW)
+
+    v = one.version
+    found = await ledger.seen(
+        [
+            one.replica_mark("dst"),
+            one.replica_mark("other"),
+            MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id),
+            MarkId(Scope.EPISODE, v.bucket, v.key, v.version_id, 1),
+            MarkId(Scope.EPISODE, v.bucket, v.key, v.version_id, 2),
+            MarkId(Scope.REPLICA, "dst", v.key, "v2"),
+        ]
+    )
+
+    assert [one is not None for one in found] == [True, False, False, True, False, False]
+
+
+async def test_a_mark_is_the_short_history_of_what_it_counted(ledger: Ledger) -> None:
+    """
+    It tells fate, route, times, both bounds of the latency, size, looks and the batch.
+    """
+    one = record("k")
+    await ledger.settle("b1", [done(one)], now=NOW)
+
+    (mark,) = await ledger.seen([one.replica_mark("dst")])
+
+    assert mark == Mark(
+        fate=Fate.COMPLETED,
+        route=Route("src", "dst"),
+        written_at=NOW - 5,
+        found_at=NOW,
+        batch="b1",
+        size=100,
+        lower=2.0,
+        upper=4.0,
+        looks=1,
+    )
+
+
+async def test_a_mark_takes_the_place_of_a_half(ledger: Ledger) -> None:
+    """
+    Once an arrival is counted, its half is told no more.
+    """
+    one = record("k")
+    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW - DAY)
+    await ledger.settle("b1", [done(one)], now=NOW)
+
+    (found,) = await ledger.seen([one.replica_mark("dst")])
+    trail = await ledger.find("k", "v1")
+
+    assert isinstance(found, Mark)
+    assert trail.halves == ()
+
+
+# ---- park ----
+
+
+async def test_a_parked_record_is_stored_whole_with_revision_1(ledger: Ledger) -> None:
+    """
+    Every field comes back as it was given, but for the revision.
+    """
+    one = Record(
+        version=version("k"),
+        region="eu-west-1",
+        written_at=NOW - 5.25,
+        next_look_at=NOW + 7.5,
+        owner="123456789012",
+        size=0,
+        destinations=(Destination("dst", "rule", certain=False, replicated_at=NOW - 2),),
+        episode=2,
+        looks=3,
+        troubles=4,
+        refusals=5,
+        pending_seen_at=NOW - 1,
+        failed_before=True,
+        counts=False,
+    )
+
+    assert await ledger.park([one]) == [Parked.PARKED]
+
+    assert await stored(ledger, one) == replace(one, rev=1)
+
+
+async def test_what_is_parked_already_stays_as_it_is(ledger: Ledger) -> None:
+    """
+    Invariant 2: the event of a parked version, delivered again, changes nothing.
+    """
+    (one,) = await parked(ledger, record("k", size=100))
+    await ledger.reschedule([replace(one, looks=1)])
+
+    assert await ledger.park([record("k", size=7)]) == [Parked.PARKED]
+
+    assert await stored(ledger, one) == replace(one, looks=1, rev=2)
+
+
+async def test_a_version_twice_in_a_batch_is_parked_once_and_the_first_stands(
+    ledger: Ledger,
+) -> None:
+    """
+    Both are told as parked, and the backlog knows one.
+    """
+    results = await ledger.park([record("k", size=1), record("k", size=2)])
+
+    found = await stored(ledger, record("k"))
+    assert results == [Parked.PARKED, Parked.PARKED]
+    assert found is not None
+    assert (found.size, found.rev) == (1, 1)
+    assert list((await backlog(ledger)).values()) == [(1, 1, 0, 0)]
+
+
+async def test_a_record_whose_destinations_are_all_counted_is_not_parked(ledger: Ledger) -> None:
+    """
+    Invariant 2: an event that comes again after everything was counted leaves nothing behind.
+    """
+    one = record("k", to=("dst", "two"))
+    await ledger.settle("b1", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
+
+    assert await ledger.park([one]) == [Parked.SETTLED]
+
+    assert await stored(ledger, one) is None
+    assert await ledger.backlog() == []
+
+
+async def test_a_record_whose_version_was_counted_as_a_whole_is_not_parked(
+    ledger: Ledger,
+) -> None:
+    """
+    A mark of scope SOURCE settles the version wherever it should have gone, and where nobody knows that.
+    """
+    one = record("k", to=("dst", "two"))
+    await ledger.settle("b1", [done(one, whole(one))], now=NOW)
+
+    results = await ledger.park([one, record("k", to=())])
+
+    assert results == [Parked.SETTLED, Parked.SETTLED]
+    assert await stored(ledger, one) is None
+
+
+async def test_a_source_mark_is_of_its_own_bucket_only(ledger: Ledger) -> None:
+    """
+    The same key and version id in another source bucket is another version.
+    """
+    one, other = record("k", bucket="src"), record("k", bucket="src2")
+    await ledger.settle("b1", [done(one, whole(one))], now=NOW)
+
+    assert await ledger.park([other]) == [Parked.PARKED]
+
+
+async def test_a_record_with_one_destination_left_is_parked_whole(ledger: Ledger) -> None:
+    """
+    D15: several destinations are counted apart; what was counted of one does not settle the other.
+    """
+    one = record("k", to=("dst", "two"))
+    await ledger.settle("b1", [done(one, arrived(one))], now=NOW)
+
+    assert await ledger.park([one]) == [Parked.PARKED]
+
+    assert await stored(ledger, one) == replace(one, rev=1)
+
+
+async def test_a_record_without_destinations_is_parked_whatever_arrived(ledger: Ledger) -> None:
+    """
+    While no configuration could be read, nothing can be known to be all there.
+    """
+    one = record("k", to=())
+    await ledger.settle("b1", [done(one, arrived(one))], now=NOW)
+
+    assert await ledger.park([one]) == [Parked.PARKED]
+
+
+async def test_a_failure_episode_does_not_settle_a_version(ledger: Ledger) -> None:
+    """
+    A version that failed can be parked: a repair may come.
+    """
+    one = record("k")
+    await ledger.settle("b1", [done(one, episode(one))], now=NOW)
+
+    assert await ledger.park([one]) == [Parked.PARKED]
+
+
+async def test_parking_joins_halves_that_came_before(ledger: Ledger) -> None:
+    """
+    D16: the replica's event first, the source's after it: the arrival is known, at the right destination.
+    """
+    one = record("k", to=("dst", "two"))
+    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+
+    await ledger.park([one])
+
+    found = await stored(ledger, one)
+    assert found is not None
+    assert found.destinations == (Destination("dst", replicated_at=NOW - 1), Destination("two"))
+    assert found.rev == 1
+
+
+async def test_results_of_a_mixed_batch_come_in_its_order(ledger: Ledger) -> None:
+    """
+    Each record has its own result.
+    """
+    settled, there = record("settled"), record("there")
+    await ledger.settle("b1", [done(settled)], now=NOW)
+    await ledger.park([there])
+
+    results = await ledger.park([record("new"), settled, there])
+
+    assert results == [Parked.PARKED, Parked.SETTLED, Parked.PARKED]
+
+
+async def test_one_key_and_version_in_two_source_buckets_are_two_records(ledger: Ledger) -> None:
+    """
+    They share a trail and nothing else.
+    """
+    one, other = await parked(ledger, record("k", bucket="src"), record("k", bucket="src2"))
+
+    await ledger.settle("b1", [Settlement(version=one.version, outcomes=())], now=NOW)
+
+    assert (await ledger.find("k", "v1")).records == (other,)
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+async def test_odd_keys_are_kept_like_any_other_and_harm_nobody(ledger: Ledger, key: str) -> None:
+    """
+    Whatever a string can hold comes back as it was, and does not fail the rest of its batch.
+    """
+    odd = replace(record("x"), version=version(key))
+
+    await ledger.park([record("before"), odd, record("after")])
+    await ledger.note_replica([replica(key, at=NOW - 1)], now=NOW)
+    due = await ledger.due(ALL, now=NOW, limit=10)
+    found = await stored(ledger, odd)
+
+    assert {one.version.key for one in due} == {"before", key, "after"}
+    assert found is not None
+    assert found.destinations[0].replicated_at == NOW - 1
+    assert await ledger.settle("b1", [done(odd)], now=NOW) == [[Settled.COUNTED]]
+    assert await ledger.park([odd]) == [Parked.SETTLED]
+
+
+# ---- due ----
+
+
+async def test_due_tells_the_longest_due_first_over_all_shards(ledger: Ledger) -> None:
+    """
+    In order of the next look, whatever shard they lie in; not what is due later.
+    """
+    records = [record(f"k{number}", next_look_at=NOW - number) for number in range(-5, 20)]
+    await ledger.park(records)
+
+    due = await ledger.due(ALL, now=NOW, limit=100)
+
+    assert [one.next_look_at for one in due] == [NOW - number for number in range(19, -1, -1)]
+    assert len({shard_of(one.version.trail_id, SHARDS) for one in due}) == SHARDS
+
+
+async def test_due_is_limited_and_claims_nothing(ledger: Ledger) -> None:
+    """
+    The first few only, and again the same when asked again.
+    """
+    await ledger.park([record(f"k{number}", next_look_at=NOW - number) for number in range(20)])
+
+    first = await ledger.due(ALL, now=NOW, limit=3)
+    again = await ledger.due(ALL, now=NOW, limit=3)
+
+    assert [one.version.key for one in first] == ["k19", "k18", "k17"]
+    assert again == first
+
+
+async def test_due_tells_only_of_the_shards_asked_for(ledger: Ledger) -> None:
+    """
+    Whoever leases some shards sees what is due in them, each record once.
+    """
+    await ledger.park([record(f"k{number}") for number in range(40)])
+
+    found = {shard: await ledger.due([shard], now=NOW, limit=100) for shard in ALL}
+
+    for shard, records in found.items():
+        assert {shard_of(one.version.trail_id, SHARDS) for one in records} <= {shard}
+    assert sum(len(records) for records in found.values()) == 40
+    assert await ledger.due([], now=NOW, limit=100) == []
+    assert len(await ledger.due([0, 0, 1], now=NOW, limit=100)) == len(found[0]) + len(found[1])
+
+
+async def test_what_was_rescheduled_or_settled_is_due_no_more(ledger: Ledger) -> None:
+    """
+    Until its next look comes.
+    """
+    later, gone, kept = await parked(ledger, record("later"), record("gone"), record("kept"))
+
+    await ledger.reschedule([replace(later, next_look_at=NOW + 60)])
+    await ledger.settle("b1", [done(gone)], now=NOW)
+
+    assert await ledger.due(ALL, now=NOW, limit=9) == [kept]
+    found = await ledger.due(ALL, now=NOW + 60, limit=9)
+    assert [one.version.key for one in found] == ["kept", "later"]
+
+
+async def test_open_failures_are_due_like_others(ledger: Ledger) -> None:
+    """
+    Somebody may repair them.
+    """
+    (one,) = await parked(ledger, failed("k"))
+
+    assert await ledger.due(ALL, now=NOW, limit=9) == [one]
+
+
+# ---- reschedule ----
+
+
+async def test_rescheduling_replaces_the_record_and_counts_its_revision(ledger: Ledger) -> None:
+    """
+    The stored one is the one given, at the next revision.
+    """
+    (one,) = await parked(ledger, record("k"))
+    changed = replace(one, looks=1, next_look_at=NOW + 30, pending_seen_at=NOW)
+
+    assert await ledger.reschedule([changed]) == [Rescheduled.RESCHEDULED]
+
+    assert await stored(ledger, one) == replace(changed, rev=2)
+
+
+async def test_a_record_changed_meanwhile_is_stale(ledger: Ledger) -> None:
+    """
+    Of two that change the same revision, the first wins; the second changes nothing.
+    """
+    (one,) = await parked(ledger, record("k"))
+    first, second = replace(one, looks=1), replace(one, looks=2)
+
+    results = await ledger.reschedule([first, second])
+
+    assert results == [Rescheduled.RESCHEDULED, Rescheduled.STALE]
+    assert await stored(ledger, one) == replace(first, rev=2)
+
+
+async def test_rescheduling_never_brings_a_record_back(ledger: Ledger) -> None:
+    """
+    What was settled meanwhile, or was never there, is not made by a late reschedule.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.settle("b1", [done(one)], now=NOW)
+
+    results = await ledger.reschedule([one, replace(record("never"), rev=1), record("new")])
+
+    assert results == [Rescheduled.STALE] * 3
+    assert await ledger.due(ALL, now=LATE, limit=9) == []
+    assert await ledger.backlog() == []
+
+
+async def test_an_arrival_noted_meanwhile_cannot_be_lost(ledger: Ledger) -> None:
+    """
+    D16: a join changes the revision, so whoever looked without knowing of it is stale.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+
+    assert await ledger.reschedule([replace(one, looks=1)]) == [Rescheduled.STALE]
+
+    found = await stored(ledger, one)
+    assert found is not None
+    assert found.destinations[0].replicated_at == NOW - 1
+
+
+async def test_a_record_can_fail_and_be_reopened(ledger: Ledger) -> None:
+    """
+    Its state goes to failed and back, and the lists and the backlog go with it.
+    """
+    (one,) = await parked(ledger, record("k", size=7))
+    await ledger.reschedule([replace(one, state=State.FAILED, failed_at=NOW)])
+    assert [entry.rev for entry in (await ledger.failures())[0]] == [2]
+    assert list((await backlog(ledger)).values()) == [(0, 0, 1, 7)]
+
+    await ledger.reschedule([replace(one, rev=2)])
+
+    assert await ledger.failures() == ([], None)
+    assert list((await backlog(ledger)).values()) == [(1, 7, 0, 0)]
+
+
+# ---- settle ----
+
+
+async def test_settling_counts_and_drops_the_record(ledger: Ledger) -> None:
+    """
+    Invariant 2: the outcome is counted, its mark is there, the record is gone.
+    """
+    (one,) = await parked(ledger, record("k"))
+
+    assert await ledger.settle("b1", [done(one)], now=NOW) == [[Settled.COUNTED]]
+
+    (mark,) = await ledger.seen([one.replica_mark("dst")])
+    assert mark is not None
+    assert await stored(ledger, one) is None
+    assert await ledger.due(ALL, now=LATE, limit=9) == []
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+
+
+async def test_settling_needs_no_parked_record(ledger: Ledger) -> None:
+    """
+    What is done at its first look is counted without ever having been parked.
+    """
+    assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
+
+
+async def test_another_batch_counts_nothing_twice(ledger: Ledger) -> None:
+    """
+    Invariant 2, D20: however often the same outcome is found, it is counted once.
+    """
+    one = record("k")
+    await ledger.settle("b1", [done(one)], now=NOW)
+
+    for batch in ("b2", "b3"):
+        assert await ledger.settle(batch, [done(one)], now=NOW) == [[Settled.DUPLICATE]]
+
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+
+
+async def test_a_repeated_batch_recognises_its_own_work(ledger: Ledger) -> None:
+    """
+    Invariant 5: a batch repeated because its answer was lost reads as counted, and adds nothing.
+    """
+    one, twice, old = record("k"), record("twice"), record("old")
+    await ledger.settle("b0", [done(old)], now=NOW)
+    batch = [done(one), done(twice, arrived(twice), arrived(twice)), done(old)]
+    first = await ledger.settle("b1", batch, now=NOW)
+    counted = await totals(ledger)
+
+    again = await ledger.settle("b1", batch, now=NOW + 60)
+
+    assert first == [
+        [Settled.COUNTED],
+        [Settled.COUNTED, Settled.DUPLICATE],
+        [Settled.DUPLICATE],
+    ]
+    assert again == first
+    assert await totals(ledger) == counted
+
+
+async def test_outcomes_with_the_same_mark_within_a_batch_count_once(ledger: Ledger) -> None:
+    """
+    Invariant 2: the first one counts, in one settlement or in several.
+    """
+    one = record("k", size=1)
+    more = replace(arrived(one), size=2)
+
+    results = await ledger.settle("b1", [done(one), done(one, more), done(one, more)], now=NOW)
+
+    assert results == [[Settled.COUNTED], [Settled.DUPLICATE], [Settled.DUPLICATE]]
+    tally = (await totals(ledger))[Route("src", "dst")]
+    assert (tally.completed, tally.bytes) == (1, 1)
+
+
+async def test_every_destination_counts_for_itself(ledger: Ledger) -> None:
+    """
+    D15: one version, two destinations, two counts; a duplicate at one does not hide the other.
+    """
+    one = record("k", to=("dst", "two"))
+    await ledger.settle("b1", [done(one, arrived(one))], now=NOW)
+
+    results = await ledger.settle("b2", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
+
+    assert results == [[Settled.DUPLICATE, Settled.COUNTED]]
+    counted = await totals(ledger)
+    assert counted[Route("src", "dst")].completed == 1
+    assert counted[Route("src", "two")].completed == 1
+
+
+async def test_each_failure_episode_counts_once(ledger: Ledger) -> None:
+    """
+    D20: a failure looked at again and again is one failure; a second episode is a second one.
+    """
+    (one,) = await parked(ledger, record("k"))
+    for number, batch in ((1, "b1"), (1, "b2"), (1, "b3"), (2, "b4"), (2, "b5")):
+        await ledger.settle(batch, [done(one, episode(one, number))], now=NOW)
+
+    assert (await totals(ledger))[Route("src", "")].failed == 2
+
+
+async def test_what_is_too_old_leaves_its_mark_and_is_counted_as_too_old(ledger: Ledger) -> None:
+    """
+    Invariant 2: an outcome that does not count is remembered all the same.
+    """
+    one = record("k", counts=False)
+    await ledger.settle("b1", [done(one, arrived(one, counts=False))], now=NOW)
+
+    assert await ledger.settle("b2", [done(one)], now=NOW) == [[Settled.DUPLICATE]]
+    tally = (await totals(ledger))[Route("src", "dst")]
+    assert (tally.too_old, tally.completed) == (1, 0)
+
+
+async def test_a_batch_adds_up_to_what_it_counted(ledger: Ledger) -> None:
+    """
+    Its contribution tells all that was newly counted, of all routes, with the time of settling.
+    """
+    a, b, c = record("a", size=10), record("b", size=20), record("c", bucket="src2", size=40)
+
+    await ledger.settle("b1", [done(a), done(b), done(c), done(a)], now=NOW)
+
+    assert {one.settled_at for one in await ledger.contributions()} == {NOW}
+    counted = await totals(ledger)
+    assert counted.keys() == {Route("src", "dst"), Route("src2", "dst")}
+    tally = counted[Route("src", "dst")]
+    assert (tally.completed, tally.bytes, tally.timed, tally.seconds) == (2, 30, 2, 6.0)
+    assert tally.latency == pytest.approx({9: 1.0, 10: 1.0})
+
+
+async def test_a_batch_that_counts_nothing_contributes_nothing(ledger: Ledger) -> None:
+    """
+    Duplicates alone, or no outcomes at all, leave no contribution.
+    """
+    one = record("k")
+    await ledger.settle("b1", [done(one)], now=NOW)
+    before = await ledger.contributions()
+
+    await ledger.settle("b2", [done(one)], now=NOW)
+    await ledger.settle("b3", [Settlement(version=one.version, outcomes=())], now=NOW)
+    await ledger.settle("b4", [], now=NOW)
+
+    assert await ledger.contributions() == before
+
+
+async def test_a_record_is_dropped_whatever_its_revision(ledger: Ledger) -> None:
+    """
+    When nothing is left to follow, it does not matter who changed it meanwhile.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.reschedule([replace(one, looks=1)])
+
+    await ledger.settle("b1", [done(one)], now=NOW)
+
+    assert await stored(ledger, one) is None
+
+
+async def test_a_record_is_dropped_although_its_outcome_was_a_duplicate(ledger: Ledger) -> None:
+    """
+    Somebody else counted it; it need not be followed here either.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+    await ledger.settle("b1", [done(record("k", bucket="src2"), arrived(one))], now=NOW)
+    assert await stored(ledger, one) == one
+
+    await ledger.settle("b2", [done(one)], now=NOW)
+
+    assert await stored(ledger, one) is None
+
+
+async def test_a_kept_record_is_stored_at_its_revision(ledger: Ledger) -> None:
+    """
+    The open failure takes the place of the pending record, at the next revision.
+    """
+    (one,) = await parked(ledger, record("k"))
+    keep = replace(one, state=State.FAILED, failed_at=NOW, episode=1, failed_before=True)
+    settlement = Settlement(version=one.version, outcomes=(episode(one),), keep=keep)
+
+    assert await ledger.settle("b1", [settlement], now=NOW) == [[Settled.COUNTED]]
+
+    assert await stored(ledger, one) == replace(keep, rev=2)
+    assert list((await backlog(ledger)).values()) == [(0, 0, 1, 100)]
+
+
+async def test_a_record_to_keep_that_was_changed_meanwhile_stays_as_it_is(ledger: Ledger) -> None:
+    """
+    The outcome counts; the newer record is not overwritten.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+    newer = await stored(ledger, one)
+    keep = replace(one, state=State.FAILED, failed_at=NOW)
+
+    results = await ledger.settle(
+        "b1", [Settlement(version=one.version, outcomes=(episode(one),), keep=keep)], now=NOW
+    )
+
+    assert results == [[Settled.COUNTED]]
+    assert await stored(ledger, one) == newer
+
+
+async def test_a_record_to_keep_is_not_brought_back(ledger: Ledger) -> None:
+    """
+    At a revision other than 0, only a record that is there can be kept.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.settle("b1", [Settlement(version=one.version, outcomes=())], now=NOW)
+
+    keep = Settlement(version=one.version, outcomes=(episode(one),), keep=one)
+    await ledger.settle("b2", [keep], now=NOW)
+
+    assert await stored(ledger, one) is None
+
+
+async def test_a_new_record_to_keep_is_parked_with_its_outcome(ledger: Ledger) -> None:
+    """
+    What fails at its first look is kept as an open failure, and knows of halves like any parked record.
+    """
+    one = failed("k", to=("dst", "two"))
+    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+
+    settlement = Settlement(version=one.version, outcomes=(episode(one),), keep=one)
+    assert await ledger.settle("b1", [settlement], now=NOW) == [[Settled.COUNTED]]
+
+    destinations = (Destination("dst", replicated_at=NOW - 1), Destination("two"))
+    assert await stored(ledger, one) == replace(one, destinations=destinations, rev=1)
+
+
+async def test_a_new_record_to_keep_does_not_replace_one_that_is_there(ledger: Ledger) -> None:
+    """
+    Whoever parked it first knows more.
+    """
+    (one,) = await parked(ledger, record("k"))
+    new = failed("k")
+
+    await ledger.settle(
+        "b1", [Settlement(version=one.version, outcomes=(episode(one),), keep=new)], now=NOW
+    )
+
+    assert await stored(ledger, one) == one
+
+
+async def test_repeating_a_batch_does_not_bring_a_repaired_failure_back(ledger: Ledger) -> None:
+    """
+    Invariant 5: the batch that opened a failure, repeated after the repair was counted, keeps nothing.
+    """
+    one = failed("k")
+    opening = [Settlement(version=one.version, outcomes=(episode(one),), keep=one)]
+    await ledger.settle("b1", opening, now=NOW)
+    await ledger.settle("b2", [done(one)], now=NOW)
+
+    assert await ledger.settle("b1", opening, now=NOW) == [[Settled.COUNTED]]
+
+    assert await stored(ledger, one) is None
+    assert await ledger.backlog() == []
+
+
+async def test_many_who_settle_the_same_at_once_count_it_once(ledger: Ledger) -> None:
+    """
+    Invariant 2, D16: there is nothing between reading and writing.
+    """
+    records = [record(f"k{number}") for number in range(20)]
+
+    results = await asyncio.gather(
+        *(
+            ledger.settle(f"b{number}", [done(one) for one in records], now=NOW)
+            for number in range(10)
+        )
+    )
+
+    for outcomes in zip(*results, strict=True):
+        assert [one for (one,) in outcomes].count(Settled.COUNTED) == 1
+    assert (await totals(ledger))[Route("src", "dst")].completed == 20
+
+
+# ---- note_replica ----
+
+
+async def test_the_event_of_a_replica_joins_the_record_that_waits_for_it(ledger: Ledger) -> None:
+    """
+    D16: the source's event first, the replica's after it: the arrival is known, and the revision tells of it.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+
+    assert await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
+
+    destinations = (Destination("dst", replicated_at=NOW - 1), Destination("two"))
+    assert await stored(ledger, one) == replace(one, destinations=destinations, rev=2)
+
+
+async def test_the_event_of_a_counted_arrival_is_settled(ledger: Ledger) -> None:
+    """
+    Invariant 2: it leaves nothing behind.
+    """
+    one = record("k")
+    await ledger.settle("b1", [done(one)], now=NOW)
+    before = await ledger.find("k", "v1")
+
+    assert await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW) == [Noted.SETTLED]
+
+    assert await ledger.find("k", "v1") == before
+
+
+async def test_a_replica_that_nobody_waits_for_is_kept_as_a_half(ledger: Ledger) -> None:
+    """
+    Also where a record is parked that does not name its bucket.
+    """
+    await ledger.park([record("k", to=("two",)), record("l", to=())])
+
+    results = await ledger.note_replica(
+        [replica("k", at=NOW - 1), replica("l", at=NOW - 2), replica("m", at=NOW - 3)], now=NOW
+    )
+
+    assert results == [Noted.HALF] * 3
+    found = await ledger.seen([record(key).replica_mark("dst") for key in ("k", "l", "m")])
+    assert [one.replicated_at for one in found if isinstance(one, Half)] == [
+        NOW - 1,
+        NOW - 2,
+        NOW - 3,
+    ]
+
+
+@pytest.mark.parametrize("order", [(3, 1, 2), (1, 2, 3), (3, 2, 1)])
+async def test_the_earliest_event_of_an_arrival_stands_as_a_half(
+    ledger: Ledger, order: tuple[int, ...]
+) -> None:
+    """
+    In whatever order they come, on whatever days, in one batch or in several.
+    """
+    for day, seconds in enumerate(order):
+        await ledger.note_replica([replica("k", at=NOW + seconds)], now=NOW + day * DAY)
+    batch = [replica("l", at=NOW + seconds) for seconds in order]
+    await ledger.note_replica(batch, now=NOW)
+
+    found = await ledger.seen([record(key).replica_mark("dst") for key in ("k", "l")])
+
+    assert [one.replicated_at for one in found if isinstance(one, Half)] == [NOW + 1, NOW + 1]
+
+
+@pytest.mark.parametrize("order", [(3, 1, 2), (1, 2, 3), (3, 2, 1)])
+async def test_the_earliest_event_of_an_arrival_stands_in_a_record(
+    ledger: Ledger, order: tuple[int, ...]
+) -> None:
+    """
+    A later event does not even change the revision.
+    """
+    (one,) = await parked(ledger, record("k"))
+
+    for seconds in order:
+        noted = await ledger.note_replica([replica("k", at=NOW + seconds)], now=NOW)
+        assert noted == [Noted.JOINED]
+
+    found = await stored(ledger, one)
+    assert found is not None
+    assert found.destinations == (Destination("dst", replicated_at=NOW + 1),)
+    improvements = sum(now == min(order[: at + 1]) for at, now in enumerate(order))
+    assert found.rev == 1 + improvements
+
+
+# ---- routes, contributions, windows ----
+
+
+async def test_routes_are_remembered_once_and_told_sorted(ledger: Ledger) -> None:
+    """
+    However often they are remembered.
+    """
+    await ledger.remember_routes([Route("b", "x"), Route("a", "y")])
+    await ledger.remember_routes([Route("a", "x"), Route("b", "x")])
+    await ledger.remember_routes([])
+
+    assert await ledger.known_routes() == [Route("a", "x"), Route("a", "y"), Route("b", "x")]
+
+
+async def test_contributions_are_told_oldest_first(ledger: Ledger) -> None:
+    """
+    In the order in which they were settled.
+    """
+    for number in range(12):
+        await ledger.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW + number)
+
+    told = await ledger.contributions()
+
+    assert [one.settled_at for one in told] == [NOW + number for number in range(12)]
+    assert len({one.id for one in told}) == 12
+
+
+async def test_a_frozen_window_takes_its_contributions_along(ledger: Ledger) -> None:
+    """
+    Once frozen they are told no more; the window is.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    taken = [one.id for one in await ledger.contributions()]
+
+    await ledger.freeze(window(NOW, b"one", b"two", contributions=taken), lease=lease)
+
+    assert await ledger.contributions() == []
+    (frozen,) = await ledger.frozen()
+    assert (frozen.starts_at, frozen.parts) == (NOW, (b"one", b"two"))
+
+
+async def test_what_is_settled_while_a_window_is_made_waits_for_the_next(ledger: Ledger) -> None:
+    """
+    D31: only what the window holds is dropped; what came in between is still there.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    taken = [one.id for one in await ledger.contributions()]
+    await ledger.settle("b2", [done(record("l"))], now=NOW)
+
+    await ledger.freeze(window(NOW, b"one", contributions=taken), lease=lease)
+
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+    assert not {one.id for one in await ledger.contributions()} & set(taken)
+
+
+async def test_a_batch_repeated_after_its_window_was_frozen_counts_nothing(ledger: Ledger) -> None:
+    """
+    Invariant 5: the batch's contribution does not come back.
+    """
+    lease = await holding(ledger)
+    batch = [done(record("k"))]
+    await ledger.settle("b1", batch, now=NOW)
+    taken = [one.id for one in await ledger.contributions()]
+    await ledger.freeze(window(NOW, b"one", contributions=taken), lease=lease)
+
+    assert await ledger.settle("b1", batch, now=NOW) == [[Settled.COUNTED]]
+
+    assert await ledger.contributions() == []
+
+
+async def test_freezing_a_start_again_changes_nothing(ledger: Ledger) -> None:
+    """
+    Invariant 5: whether its answer was lost or another one was made of it, the first window stands.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    taken = [one.id for one in await ledger.contributions()]
+    await ledger.freeze(window(NOW, b"one"), lease=lease)
+
+    await ledger.freeze(window(NOW, b"two", contributions=taken), lease=lease)
+    await ledger.forget(NOW, 0, lease=lease)
+    await ledger.freeze(window(NOW, b"three", contributions=taken), lease=lease)
+
+    assert await ledger.frozen() == []
+    assert [one.id for one in await ledger.contributions()] == taken
+
+
+async def test_nobody_freezes_or_forgets_without_the_lease_of_shard_0(ledger: Ledger) -> None:
+    """
+    A publisher that was replaced changes nothing, and learns of it.
+    """
+    old = await holding(ledger)
+    await ledger.freeze(window(NOW, b"one"), lease=old)
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    taken = [one.id for one in await ledger.contributions()]
+    other = await holding(ledger, shard=1)
+    released = await ledger.claim(old, owner="you")
+    assert released is not None
+    await ledger.release([released])
+
+    for lease in (old, other, released):
+        with pytest.raises(LeaseLostError):
+            await ledger.freeze(window(NOW + 300, b"x", contributions=taken), lease=lease)
+        with pytest.raises(LeaseLostError):
+            await ledger.forget(NOW, 0, lease=lease)
+
+    assert [one.starts_at for one in await ledger.frozen()] == [NOW]
+    assert await ledger.last_frozen() == NOW
+    assert [one.id for one in await ledger.contributions()] == taken
+
+
+async def test_a_renewed_lease_still_freezes(ledger: Ledger) -> None:
+    """
+    The epoch counts, not the beat.
+    """
+    lease = await holding(ledger)
+    await ledger.renew([lease])
+
+    await ledger.freeze(window(NOW, b"one"), lease=lease)
+
+    assert len(await ledger.frozen()) == 1
+
+
+async def test_frozen_windows_are_told_oldest_first_and_no_more_than_asked(ledger: Ledger) -> None:
+    """
+    Whatever the order in which they were frozen.
+    """
+    lease = await holding(ledger)
+    for starts_at in (300.0, 100.0, 200.0):
+        await ledger.freeze(window(starts_at, b"x", b"y"), lease=lease)
+
+    assert [one.starts_at for one in await ledger.frozen()] == [100.0, 200.0, 300.0]
+    first = await ledger.frozen(limit=2)
+    assert [(one.starts_at, one.parts) for one in first] == [
+        (100.0, (b"x", b"y")),
+        (200.0, (b"x", b"y")),
+    ]
+
+
+async def test_the_newest_start_is_remembered_for_ever(ledger: Ledger) -> None:
+    """
+    Also when everything was sent, and when an older window is frozen later.
+    """
+    assert await ledger.last_frozen() is None
+    lease = await holding(ledger)
+    await ledger.freeze(window(300.0, b"x"), lease=lease)
+    await ledger.freeze(window(100.0, b"x"), lease=lease)
+    await ledger.forget(300.0, 0, lease=lease)
+    await ledger.forget(100.0, 0, lease=lease)
+
+    assert await ledger.frozen() == []
+    assert await ledger.last_frozen() == 300.0
+
+
+async def test_parts_are_forgotten_one_by_one_and_the_window_with_the_last(ledger: Ledger) -> None:
+    """
+    A forgotten part stays as nothing, so that the others keep their numbers.
+    """
+    lease = await holding(ledger)
+    await ledger.freeze(window(NOW, b"one", b"two", b"three"), lease=lease)
+
+    await ledger.forget(NOW, 1, lease=lease)
+    await ledger.forget(NOW, 1, lease=lease)
+    (frozen,) = await ledger.frozen()
+    assert frozen.parts == (b"one", b"", b"three")
+
+    await ledger.forget(NOW, 0, lease=lease)
+    await ledger.forget(NOW, 2, lease=lease)
+    await ledger.forget(NOW, 2, lease=lease)
+    await ledger.forget(NOW + 1, 0, lease=lease)
+    assert await ledger.frozen() == []
+
+
+async def test_a_window_with_nothing_to_send_is_sent_at_once(ledger: Ledger) -> None:
+    """
+    Its contributions are taken and its start is remembered.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    taken = [one.id for one in await ledger.contributions()]
+
+    await ledger.freeze(window(NOW, contributions=taken), lease=lease)
+
+    assert await ledger.frozen() == []
+    assert await ledger.contributions() == []
+    assert await ledger.last_frozen() == NOW
+
+
+# ---- backlog ----
+
+
+async def test_backlog_tells_objects_and_bytes_by_route_and_slot(ledger: Ledger) -> None:
+    """
+    Each record counts once for each of its destinations, in the slot in which it was written.
+    """
+    slot = NOW // BACKLOG_SLOT_SECONDS * BACKLOG_SLOT_SECONDS
+    await ledger.park(
+        [
+            record("a", written_at=slot, size=1),
+            record("b", written_at=slot + 59.9, size=10, to=("dst", "two")),
+            record("c", written_at=slot - 0.1, size=None),
+            failed("d", written_at=slot, size=1000),
+        ]
+    )
+
+    assert await backlog(ledger) == {
+        ("dst", slot): (2, 11, 1, 1000),
+        ("two", slot): (1, 10, 0, 0),
+        ("dst", slot - BACKLOG_SLOT_SECONDS): (1, 0, 0, 0),
+    }
+
+
+async def test_backlog_of_unknown_destinations_stands_under_the_unknown_route(
+    ledger: Ledger,
+) -> None:
+    """
+    Invariant 3: what is parked because nothing could be read is still pending somewhere.
+    """
+    await ledger.park([record("k", to=(), written_at=120.0)])
+
+    route = Route("src", "unknown")
+    assert await ledger.backlog() == [
+        BacklogSlot(route=route, written_from=120.0, pending_objects=1, pending_bytes=100)
+    ]
+
+
+async def test_backlog_follows_sizes_and_destinations_that_are_learned_later(
+    ledger: Ledger,
+) -> None:
+    """
+    A size where there was none, destinations where nothing could be read.
+    """
+    (one,) = await parked(ledger, record("k", to=(), size=None, written_at=120.0))
+    assert await backlog(ledger) == {("unknown", 120.0): (1, 0, 0, 0)}
+
+    changed = replace(one, size=5, destinations=(Destination("dst"), Destination("two")))
+    await ledger.reschedule([changed])
+
+    assert await backlog(ledger) == {
+        ("dst", 120.0): (1, 5, 0, 0),
+        ("two", 120.0): (1, 5, 0, 0),
+    }
+
+
+async def test_backlog_leaves_out_slots_that_became_empty(ledger: Ledger) -> None:
+    """
+    Also when the objects in them were of no size.
+    """
+    one, empty = await parked(ledger, record("k"), record("empty", size=0, written_at=120.0))
+    assert len(await ledger.backlog()) == 2
+
+    await ledger.settle("b1", [done(one), done(empty)], now=NOW)
+
+    assert await ledger.backlog() == []
+
+
+async def test_backlog_counts_two_rules_for_one_bucket_once(ledger: Ledger) -> None:
+    """
+    A route is a pair of buckets, whatever rules make it.
+    """
+    destinations = (Destination("dst", "rule1"), Destination("dst", "rule2"))
+    (one,) = await parked(ledger, replace(record("k"), destinations=destinations))
+    assert list((await backlog(ledger)).values()) == [(1, 100, 0, 0)]
+
+    await ledger.settle("b1", [done(one)], now=NOW)
+
+    assert await ledger.backlog() == []
+
+
+# ---- failures and find ----
+
+
+async def test_failures_are_listed_newest_first_a_page_at_a_time(ledger: Ledger) -> None:
+    """
+    All of them, each once, until there is no next page; none that is only pending.
+    """
+    await ledger.park(
+        [
+            *(
+                failed(f"k{number}", at=NOW + number % 4, bucket=f"s{number % 3}")
+                for number in range(17)
+            ),
+            record("pending"),
+        ]
+    )
+
+    pages: list[Sequence[Record]] = []
+    after: str | None = None
+    while not pages or after is not None:
+        page, after = await ledger.failures(after=after, limit=5)
+        pages.append(page)
+
+    assert [len(page) for page in pages] == [5, 5, 5, 2]
+    listed = [one for page in pages for one in page]
+    assert len({one.version for one in listed}) == 17
+    times = [one.failed_at for one in listed]
+    assert times == sorted(times, key=lambda at: -(at or 0))
+
+
+async def test_failures_of_one_bucket_are_paged_alike(ledger: Ledger) -> None:
+    """
+    A full last page is known to be the last.
+    """
+    for number in range(8):
+        await ledger.park([failed(f"k{number}", at=NOW + number, bucket=f"s{number % 2}")])
+
+    first, after = await ledger.failures(bucket="s1", limit=2)
+    second, end = await ledger.failures(bucket="s1", after=after, limit=2)
+
+    assert [one.version.key for one in (*first, *second)] == ["k7", "k5", "k3", "k1"]
+    assert end is None
+    assert await ledger.failures(bucket="nobody") == ([], None)
+
+
+async def test_paging_is_not_confused_by_what_comes_and_goes(ledger: Ledger) -> None:
+    """
+    What was repaired or failed since the last page moves nobody else to another one.
+    """
+    records = await parked(ledger, *(failed(f"k{at}", at=NOW + at) for at in range(6)))
+    _, after = await ledger.failures(limit=3)
+
+    await ledger.settle("b1", [done(records[3])], now=NOW)
+    await ledger.park([failed("new", at=NOW + 99)])
+    page, _ = await ledger.failures(after=after, limit=9)
+
+    assert [one.version.key for one in page] == ["k2", "k1", "k0"]
+
+
+async def test_a_failure_without_a_time_is_listed_by_when_it_was_written(ledger: Ledger) -> None:
+    """
+    Such a record is listed like the others.
+    """
+    odd = replace(failed("odd", written_at=NOW + 5), failed_at=None)
+    await ledger.park([failed("before", at=NOW), odd, failed("after", at=NOW + 9)])
+
+    page, _ = await ledger.failures()
+
+    assert [one.version.key for one in page] == ["after", "odd", "before"]
+
+
+@pytest.mark.parametrize("after", ["", "x", "ä", "AAAA", "kw", "gaNhYmM" * 50, "wQ"])
+async def test_a_page_that_was_never_told_is_refused(ledger: Ledger, after: str) -> None:
+    """
+    People can type anything into an address bar.
+    """
+    with pytest.raises(ValueError, match="page of failures"):
+        await ledger.failures(after=after)
+
+
+async def test_a_closed_failure_is_listed_no_more(ledger: Ledger) -> None:
+    """
+    Settled, it is gone from all lists.
+    """
+    (one,) = await parked(ledger, failed("k"))
+    await ledger.settle("b1", [done(one)], now=NOW)
+
+    assert await ledger.failures() == ([], None)
+    assert await ledger.failures(bucket="src") == ([], None)
+
+
+async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> None:
+    """
+    Records, marks and halves in whatever bucket, and nothing of other versions.
+    """
+    one, other = await parked(
+        ledger, record("k", to=("dst", "two")), record("k", bucket="src2", to=("two",))
+    )
+    await ledger.park([replace(record("k"), version=version("k", version_id="v2"))])
+    keep = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
+    await ledger.settle("b1", [keep], now=NOW)
+    await ledger.note_replica([replica("k", at=NOW, bucket="three")], now=NOW)
+
+    trail = await ledger.find("k", "v1")
+
+    assert trail.records == (replace(one, rev=2), other)
+    assert [(slot, mark.fate) for slot, mark in trail.marks] == [("r:dst", Fate.COMPLETED)]
+    assert [(slot, half.replicated_at) for slot, half in trail.halves] == [("r:three", NOW)]
+
+
+async def test_find_knows_nothing_of_what_was_never_heard_of(ledger: Ledger) -> None:
+    """
+    An empty trail is an answer.
+    """
+    trail = await ledger.find("nobody", "v1")
+
+    assert (trail.records, trail.marks, trail.halves) == ((), (), ())
+
+
+# ---- leases ----
+
+
+async def test_every_shard_has_a_lease_that_nobody_holds_at_first(ledger: Ledger) -> None:
+    """
+    By shard, as many as it was made with.
+    """
+    assert ledger.shards == SHARDS
+    assert await ledger.leases() == [
+        Lease(shard=shard, owner="", epoch=0, beat=0) for shard in range(SHARDS)
+    ]
+
+
+async def test_a_claim_makes_the_next_epoch(ledger: Ledger) -> None:
+    """
+    Of that shard alone.
+    """
+    free = await ledger.leases()
+
+    mine = await ledger.claim(free[2], owner="me")
+
+    assert mine is not None
+    assert (mine.shard, mine.owner, mine.epoch) == (2, "me", 1)
+    assert await ledger.leases() == [free[0], free[1], mine, free[3]]
+
+
+async def test_only_one_of_two_claims_succeeds(ledger: Ledger) -> None:
+    """
+    The other one learns that the lease changed.
+    """
+    free = (await ledger.leases())[0]
+    await ledger.claim(free, owner="me")
+
+    assert await ledger.claim(free, owner="you") is None
+    assert (await ledger.leases())[0].owner == "me"
+
+
+async def test_a_claim_that_is_repeated_finds_itself(ledger: Ledger) -> None:
+    """
+    Invariant 5: whoever lost the answer gets it again, and not another epoch.
+    """
+    free = (await ledger.leases())[0]
+    mine = await ledger.claim(free, owner="me")
+
+    assert await ledger.claim(free, owner="me") == mine
+
+
+async def test_a_lease_renewed_since_it_was_seen_is_not_taken_over(ledger: Ledger) -> None:
+    """
+    Its holder is alive: the beat changed.
+    """
+    mine = await holding(ledger)
+    (renewed,) = await ledger.renew([mine])
+
+    assert renewed.beat != mine.beat
+    assert await ledger.claim(mine, owner="you") is None
+    taken = await ledger.claim(renewed, owner="you")
+    assert taken is not None
+    assert (taken.owner, taken.epoch) == ("you", mine.epoch + 1)
+
+
+async def test_renewing_tells_what_is_still_held(ledger: Ledger) -> None:
+    """
+    As it is now, with another beat; what somebody else took or nobody holds is left out.
+    """
+    kept, lost, released = [await holding(ledger, shard) for shard in (0, 1, 2)]
+    await ledger.claim(lost, owner="you")
+    await ledger.release([released])
+    before = await ledger.leases()
+
+    renewed = await ledger.renew([kept, lost, released, before[3]])
+
+    (still,) = renewed
+    assert still.beat != kept.beat
+    assert replace(still, beat=kept.beat) == kept
+    assert await ledger.leases() == [still, *before[1:]]
+    assert await ledger.renew(renewed) != renewed
+
+
+async def test_releasing_keeps_the_epoch_and_leaves_no_owner(ledger: Ledger) -> None:
+    """
+    The next holder gets a new epoch all the same.
+    """
+    mine = await holding(ledger)
+    await ledger.release([mine])
+
+    (lease, *_) = await ledger.leases()
+    assert (lease.owner, lease.epoch) == ("", mine.epoch)
+    taken = await ledger.claim(lease, owner="me")
+    assert taken is not None
+    assert taken.epoch == mine.epoch + 1
+
+
+async def test_releasing_what_somebody_else_holds_changes_nothing(ledger: Ledger) -> None:
+    """
+    Only the holder's epoch can let go.
+    """
+    mine = await holding(ledger)
+    await ledger.claim(mine, owner="you")
+    before = await ledger.leases()
+
+    await ledger.release([mine])
+
+    assert await ledger.leases() == before
+
+
+# ---- upkeep ----
+
+
+async def swept(ledger: Ledger, *, now: float) -> int:
+    """
+    Sweep until nothing is left to drop.
+    """
+    total = 0
+    while dropped := await ledger.sweep(now=now):
+        total += dropped
+    return total
+
+
+async def test_marks_and_halves_are_kept_for_the_horizon(ledger: Ledger) -> None:
+    """
+    D25: nothing is dropped a moment too early, at whatever time of the day it was written.
+    """
+    for hour in range(0, 48, 5):
+        at = NOW + hour * 3600
+        one, other = record(f"k{hour}"), record(f"l{hour}")
+        await ledger.settle(f"b{hour}", [done(one)], now=at)
+        await ledger.note_replica([replica(f"l{hour}", at=NOW)], now=at)
+
+        assert None not in await ledger.seen([x.replica_mark("dst") for x in (one, other)])
+
+    for hour in range(0, 48, 5):
+        await swept(ledger, now=NOW + hour * 3600 + HORIZON - 1)
+        ids = [record(f"{name}{hour}").replica_mark("dst") for name in "kl"]
+        assert None not in await ledger.seen(ids)
+        assert await ledger.settle("again", [done(record(f"k{hour}"))], now=NOW) == [
+            [Settled.DUPLICATE]
+        ]
+
+
+async def test_marks_and_halves_past_the_horizon_are_dropped(ledger: Ledger) -> None:
+    """
+    D26: what expires does go, and the ledger does not grow without end.
+    """
+    ids = []
+    for day in range(3):
+        records = [record(f"k{day}.{number}") for number in range(50)]
+        ids += [one.replica_mark("dst") for one in records]
+        await ledger.settle(f"b{day}", [done(one) for one in records], now=NOW - day * DAY)
+        await ledger.note_replica([replica(f"l{day}", at=NOW)], now=NOW - day * DAY)
+        ids.append(record(f"l{day}").replica_mark("dst"))
+
+    assert await swept(ledger, now=LATE) == len(ids)
+
+    assert set(await ledger.seen(ids)) == {None}
+    assert await ledger.sweep(now=LATE) == 0
+
+
+async def test_records_are_never_swept_and_leave_nothing_for_ever(ledger: Ledger) -> None:
+    """
+    D27: pending and failed ones stay until their fate is settled, however long; then their marks go like all others.
+    """
+    pending, failure = await parked(ledger, record("pending"), failed("failure"))
+    contributed = await totals(ledger)
+
+    await swept(ledger, now=LATE)
+    due = await ledger.due(ALL, now=LATE, limit=9)
+    assert sorted(due, key=lambda one: one.version, reverse=True) == [pending, failure]
+    assert await totals(ledger) == contributed
+
+    await ledger.settle("b1", [done(pending), done(failure)], now=LATE)
+    assert await swept(ledger, now=LATE + HORIZON + 2 * DAY) == 2
+    assert (await ledger.find("pending", "v1")).marks == ()
+    assert (await ledger.find("failure", "v1")).marks == ()
+
+
+async def test_a_half_that_became_a_mark_is_kept_as_long_as_the_mark(ledger: Ledger) -> None:
+    """
+    The older entry's end does not take the newer one along.
+    """
+    one = record("k")
+    await ledger.note_replica([replica("k", at=NOW)], now=NOW)
+    later = NOW + HORIZON / 2
+    await ledger.settle("b1", [done(one)], now=later)
+
+    await swept(ledger, now=later + HORIZON - 1)
+
+    (mark,) = await ledger.seen([one.replica_mark("dst")])
+    assert isinstance(mark, Mark)
+
+
+async def test_sweeping_leaves_contributions_and_windows_alone(ledger: Ledger) -> None:
+    """
+    What is not reported yet waits, however long.
+    """
+    lease = await holding(ledger)
+    await ledger.freeze(window(NOW, b"x"), lease=lease)
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+
+    await swept(ledger, now=LATE)
+
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+    assert len(await ledger.frozen()) == 1
+
+
+# ---- restarts ----
+
+
+async def everything(ledger: Ledger) -> list[object]:
+    """
+    Tell all that a ledger can tell, but for leases.
+    """
+    trails = [await ledger.find(key, "v1") for key in ("parked", "settled", "half", "failed")]
+    return [
+        *trails,
+        await ledger.due(ALL, now=LATE, limit=99),
+        await ledger.failures(),
+        await backlog(ledger),
+        await ledger.contributions(),
+        await ledger.frozen(),
+        await ledger.last_frozen(),
+        await ledger.known_routes(),
+    ]
+
+
+@pytest.mark.parametrize("backend", DURABLE, indirect=True)
+async def test_all_of_it_is_there_after_a_restart(backend: Backend) -> None:
+    """
+    Invariants 1 and 5: nothing that was told as done depends on the process.
+    """
+    ledger = await backend.open()
+    lease = await holding(ledger)
+    await ledger.park([record("parked"), failed("failed")])
+    await ledger.settle("b1", [done(record("settled"))], now=NOW)
+    await ledger.note_replica([replica("half", at=NOW)], now=NOW)
+    await ledger.remember_routes([Route("src", "dst")])
+    await ledger.freeze(window(NOW, b"one", b"two"), lease=lease)
+    before = await everything(ledger)
+    await ledger.close()
+
+    ledger = await backend.open()
+    try:
+        assert await everything(ledger) == before
+        assert ledger.shards == SHARDS
+    finally:
+        await ledger.close()
+
+
+@pytest.mark.parametrize("backend", DURABLE, indirect=True)
+async def test_leases_found_at_opening_have_lapsed_where_only_one_can_open(
+    backend: Backend,
+) -> None:
+    """
+    Whoever held them is gone; the next holder's epoch tells them apart.
+    """
+    ledger = await backend.open()
+    mine = await holding(ledger)
+    lapses = ledger.exclusive
+    await ledger.close()
+
+    ledger = await backend.open()
+    try:
+        (found, *_) = await ledger.leases()
+        assert (found.owner, found.epoch) == ("" if lapses else "me", mine.epoch)
+    finally:
+        await ledger.close()

@@ -1,0 +1,535 @@
+"""Every ledger against a small model of the port, over random histories with repetitions and restarts."""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from msgspec.structs import replace
+
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
+from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
+from crrmon.domain.records import Destination, Record, State
+from crrmon.ports.ledger import (
+    FrozenWindow,
+    Lease,
+    LeaseLostError,
+    Noted,
+    Parked,
+    Rescheduled,
+    Settled,
+)
+from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS
+from fakes.ledger_values import NOW, replica
+
+DAY = 86_400.0
+T = TypeVar("T")
+
+
+class Model:
+    """
+    The port, told once more as plainly as can be: one of everything, no shards, nothing expires by itself.
+    """
+
+    def __init__(self) -> None:
+        self.records: dict[ObjectVersion, Record] = {}
+        self.marks: dict[MarkId, str] = {}
+        """The batch that counted it."""
+        self.halves: dict[MarkId, float] = {}
+        self.counted: Counter[tuple[Route, Fate]] = Counter()
+
+    def park(self, record: Record) -> Parked:
+        """
+        Keep a record, unless it is there or counted.
+        """
+        if record.version in self.records:
+            return Parked.PARKED
+        v = record.version
+        arrivals = [record.replica_mark(one.bucket) for one in record.destinations]
+        counted = arrivals and all(mark in self.marks for mark in arrivals)
+        if counted or MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id) in self.marks:
+            return Parked.SETTLED
+        destinations = []
+        for one, mark in zip(record.destinations, arrivals, strict=True):
+            known = [at for at in (one.replicated_at, self.halves.get(mark)) if at is not None]
+            destinations.append(replace(one, replicated_at=min(known, default=None)))
+        self.records[v] = replace(record, destinations=tuple(destinations), rev=1)
+        return Parked.PARKED
+
+    def reschedule(self, record: Record) -> Rescheduled:
+        """
+        Replace a record of the same revision.
+        """
+        if record.version in self.records and self.records[record.version].rev == record.rev:
+            self.records[record.version] = replace(record, rev=record.rev + 1)
+            return Rescheduled.RESCHEDULED
+        return Rescheduled.STALE
+
+    def settle(self, batch: str, settlements: Sequence[Settlement]) -> list[list[Settled]]:
+        """
+        Count what has no mark.
+        """
+        met: list[MarkId] = []
+        results = []
+        for settlement in settlements:
+            results.append([self._count(batch, one, met) for one in settlement.outcomes])
+            if settlement.keep is None:
+                self.records.pop(settlement.version, None)
+            elif settlement.keep.rev:
+                self.reschedule(settlement.keep)
+            else:
+                self.park(settlement.keep)
+        return results
+
+    def _count(self, batch: str, outcome: Outcome, met: list[MarkId]) -> Settled:
+        again = outcome.mark in met
+        met.append(outcome.mark)
+        if outcome.mark not in self.marks:
+            self.marks[outcome.mark] = batch
+            self.halves.pop(outcome.mark, None)
+            self.counted[outcome.route, outcome.fate] += 1
+        mine = self.marks[outcome.mark] == batch
+        return Settled.COUNTED if mine and not again else Settled.DUPLICATE
+
+    def note(self, key: str, bucket: str, at: float) -> Noted:
+        """
+        Keep an arrival with those who wait for it, else as a half.
+        """
+        mark = MarkId(Scope.REPLICA, bucket, key, "v1")
+        if mark in self.marks:
+            return Noted.SETTLED
+        joined = Noted.HALF
+        for v, record in list(self.records.items()):
+            if v.key != key or bucket not in [one.bucket for one in record.destinations]:
+                continue
+            joined = Noted.JOINED
+            destinations = tuple(
+                replace(one, replicated_at=at)
+                if one.bucket == bucket and (one.replicated_at is None or at < one.replicated_at)
+                else one
+                for one in record.destinations
+            )
+            if destinations != record.destinations:
+                self.records[v] = replace(record, destinations=destinations, rev=record.rev + 1)
+        if joined is Noted.HALF:
+            self.halves[mark] = min(at, self.halves.get(mark, at))
+        return joined
+
+    def backlog(self) -> dict[tuple[Route, float], tuple[int, int, int, int]]:
+        """
+        Add up the records.
+        """
+        sums: dict[tuple[Route, float], Counter[str]] = {}
+        for record in self.records.values():
+            for route in set(record.routes):
+                slot = sums.setdefault((route, record.written_at // 60 * 60), Counter())
+                slot[record.state.value] += 1
+                slot[f"{record.state.value} bytes"] += record.size or 0
+        return {
+            at: (one["pending"], one["pending bytes"], one["failed"], one["failed bytes"])
+            for at, one in sums.items()
+        }
+
+
+VERSIONS = st.builds(
+    ObjectVersion, st.sampled_from(["src", "dst"]), st.sampled_from("abcde"), st.just("v1")
+)
+DESTINATIONS = st.lists(
+    st.sampled_from(["dst", "two", "src"]).map(Destination), max_size=2, unique=True
+).map(tuple)
+RECORDS = st.builds(
+    Record,
+    version=VERSIONS,
+    region=st.just("r"),
+    written_at=st.integers(0, 300).map(lambda at: NOW + at),
+    next_look_at=st.integers(0, 20).map(lambda at: NOW + at),
+    size=st.none() | st.integers(0, 1000),
+    destinations=DESTINATIONS,
+    state=st.sampled_from(State),
+    failed_at=st.none() | st.integers(0, 9).map(lambda at: NOW + at),
+)
+FATES = {Scope.REPLICA: Fate.COMPLETED, Scope.SOURCE: Fate.GONE, Scope.EPISODE: Fate.FAILED}
+
+
+@st.composite
+def outcomes(draw: st.DrawFn, version: ObjectVersion) -> Outcome:
+    """
+    Draw one of the few outcomes that a version can have.
+    """
+    scope = draw(st.sampled_from(Scope))
+    bucket = draw(st.sampled_from(["dst", "two"])) if scope is Scope.REPLICA else version.bucket
+    mark = MarkId(scope, bucket, version.key, version.version_id, int(scope is Scope.EPISODE))
+    return Outcome(
+        mark=mark,
+        fate=FATES[scope],
+        route=Route(version.bucket, bucket if scope is Scope.REPLICA else ""),
+        written_at=NOW,
+        found_at=NOW,
+    )
+
+
+@st.composite
+def settlements(draw: st.DrawFn) -> Settlement:
+    """
+    Draw a settlement; the revision of what it keeps is found by the machine.
+    """
+    version = draw(VERSIONS)
+    keep = draw(st.none() | RECORDS.map(lambda one: replace(one, version=version)))
+    found = draw(st.lists(outcomes(version), max_size=3))
+    return Settlement(version=version, outcomes=tuple(found), keep=keep)
+
+
+REVISIONS = st.sampled_from(["now", "now", "now", "before", "none"])
+
+
+class Machine(RuleBasedStateMachine):
+    """
+    Does the same to a ledger and to the model, and compares.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.backend = BACKENDS[name](Path(self.directory.name))
+        self.runner = asyncio.Runner()
+        self.ledger = self.run(self.backend.open())
+        self.model = Model()
+        self.now = NOW
+        self.batches: list[tuple[str, list[Settlement]]] = []
+        self.batch_number = 0
+        self.published: Counter[tuple[Route, Fate]] = Counter()
+        self.windows: dict[float, list[bytes]] = {}
+        self.leases = {
+            shard: Lease(shard=shard, owner="", epoch=0, beat=0) for shard in range(SHARDS)
+        }
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        Wait for the ledger.
+        """
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        """
+        Compare for the last time, and let go of everything.
+        """
+        try:
+            self.compare()
+        finally:
+            self.run(self.ledger.close())
+            self.runner.close()
+            self.directory.cleanup()
+
+    def revised(self, record: Record, revision: str) -> Record:
+        """
+        Give a record the revision that the ledger has, one that it had, or none.
+        """
+        stored = self.model.records.get(record.version)
+        rev = {"now": stored.rev, "before": stored.rev - 1, "none": 0}[revision] if stored else 0
+        return replace(record, rev=rev)
+
+    # ---- work ----
+
+    @rule(records=st.lists(RECORDS, max_size=4))
+    def park(self, records: list[Record]) -> None:
+        """
+        Park a few, the same version twice at times.
+        """
+        expected = [self.model.park(one) for one in records]
+        assert list(self.run(self.ledger.park(records))) == expected
+
+    @rule(records=st.lists(RECORDS, max_size=3), revision=REVISIONS)
+    def reschedule(self, records: list[Record], revision: str) -> None:
+        """
+        Change a few, at the right revision or another.
+        """
+        changed = [self.revised(one, revision) for one in records]
+        expected = [self.model.reschedule(one) for one in changed]
+        assert list(self.run(self.ledger.reschedule(changed))) == expected
+
+    @rule(batch=st.lists(settlements(), max_size=4), revision=REVISIONS)
+    def settle(self, batch: list[Settlement], revision: str) -> None:
+        """
+        Settle a new batch.
+        """
+        self.batch_number += 1
+        kept = [
+            replace(one, keep=self.revised(one.keep, revision)) if one.keep else one
+            for one in batch
+        ]
+        self.batches.append((f"b{self.batch_number}", kept))
+        self._settle(*self.batches[-1])
+
+    @precondition(lambda self: self.batches)
+    @rule(number=st.integers(min_value=0))
+    def settle_again(self, number: int) -> None:
+        """
+        Repeat a batch under its id, at once or much later.
+        """
+        self._settle(*self.batches[-1 - number % len(self.batches)])
+
+    def _settle(self, name: str, batch: list[Settlement]) -> None:
+        expected = self.model.settle(name, batch)
+        results = self.run(self.ledger.settle(name, batch, now=self.now))
+        assert [list(one) for one in results] == expected
+
+    @rule(
+        events=st.lists(
+            st.tuples(
+                st.sampled_from("abcde"), st.sampled_from(["dst", "two"]), st.integers(0, 9)
+            ),
+            max_size=3,
+        )
+    )
+    def note_replica(self, events: list[tuple[str, str, int]]) -> None:
+        """
+        Note a few arrivals.
+        """
+        expected = [self.model.note(key, bucket, NOW + at) for key, bucket, at in events]
+        replicas = [replica(key, bucket=bucket, at=NOW + at) for key, bucket, at in events]
+        noted = self.run(self.ledger.note_replica(replicas, now=self.now))
+        assert list(noted) == expected
+
+    @rule(
+        shards=st.lists(st.integers(0, SHARDS - 1)),
+        later=st.integers(0, 20),
+        limit=st.integers(1, 12),
+    )
+    def due(self, shards: list[int], later: int, limit: int) -> None:
+        """
+        Ask for what is due.
+        """
+        found = self.run(self.ledger.due(shards, now=NOW + later, limit=limit))
+        waiting = sorted(
+            one.next_look_at
+            for one in self.model.records.values()
+            if one.next_look_at <= NOW + later and shard_of(one.version.trail_id, SHARDS) in shards
+        )
+        assert [one.next_look_at for one in found] == waiting[:limit]
+        assert len({one.version for one in found}) == len(found)
+        assert all(self.model.records[one.version] == one for one in found)
+
+    # ---- reporting ----
+
+    @rule(most=st.integers(0, 5), parts=st.lists(st.sampled_from([b"", b"x", b"y"]), max_size=3))
+    def freeze(self, most: int, parts: list[bytes]) -> None:
+        """
+        Freeze the oldest contributions, under the lease as the model knows it.
+        """
+        taken = self.run(self.ledger.contributions())[:most]
+        starts_at = float(300 * (len(self.windows) + 1))
+        window = FrozenWindow(
+            starts_at=starts_at, parts=tuple(parts), contributions=tuple(one.id for one in taken)
+        )
+        if not self.leases[0].owner:
+            with pytest.raises(LeaseLostError):
+                self.run(self.ledger.freeze(window, lease=replace(self.leases[0], owner="me")))
+            return
+        for _ in range(2):
+            self.run(self.ledger.freeze(window, lease=self.leases[0]))
+        self.windows[starts_at] = parts
+        self.published += _sums(taken)
+
+    @precondition(lambda self: self.windows and self.leases[0].owner)
+    @rule(number=st.integers(min_value=0), part=st.integers(0, 2))
+    def forget(self, number: int, part: int) -> None:
+        """
+        Forget a part, sent already or not.
+        """
+        starts_at = sorted(self.windows)[number % len(self.windows)]
+        self.run(self.ledger.forget(starts_at, part, lease=self.leases[0]))
+        self.windows[starts_at][part : part + 1] = [b""] * len(
+            self.windows[starts_at][part : part + 1]
+        )
+
+    # ---- leases ----
+
+    @rule(
+        shard=st.integers(0, SHARDS - 1), owner=st.sampled_from(["me", "you"]), stale=st.booleans()
+    )
+    def claim(self, shard: int, owner: str, *, stale: bool) -> None:
+        """
+        Claim a shard, by its lease as it is or as it was a beat ago.
+        """
+        now = self.leases[shard]
+        seen = replace(now, beat=now.beat - 1) if stale else now
+        taken = self.run(self.ledger.claim(seen, owner=owner))
+        assert (taken is None) == stale
+        if taken is not None:
+            assert (taken.owner, taken.epoch) == (owner, now.epoch + 1)
+            self.leases[shard] = taken
+
+    @rule(shards=st.lists(st.integers(0, SHARDS - 1), unique=True), stale=st.booleans())
+    def renew(self, shards: list[int], *, stale: bool) -> None:
+        """
+        Renew some leases, or such as were lost.
+        """
+        asked = [replace(self.leases[one], epoch=self.leases[one].epoch - stale) for one in shards]
+        renewed = self.run(self.ledger.renew(asked))
+        held = [one for one in asked if one.owner and not stale]
+        assert [(one.shard, one.epoch) for one in renewed] == [
+            (one.shard, one.epoch) for one in held
+        ]
+        for lease in renewed:
+            assert lease.beat != self.leases[lease.shard].beat
+            self.leases[lease.shard] = lease
+
+    @rule(shards=st.lists(st.integers(0, SHARDS - 1), unique=True))
+    def release(self, shards: list[int]) -> None:
+        """
+        Let some shards go.
+        """
+        self.run(self.ledger.release([self.leases[one] for one in shards]))
+        for shard in shards:
+            self.leases[shard] = replace(self.leases[shard], owner="")
+
+    # ---- time ----
+
+    @rule(minutes=st.integers(0, 60))
+    def let_time_pass(self, minutes: int) -> None:
+        """
+        Go on a little; sweeping finds nothing that is past the horizon.
+        """
+        self.now += minutes * 60
+        assert self.run(self.ledger.sweep(now=self.now)) == 0
+
+    @rule()
+    def outlive_the_horizon(self) -> None:
+        """
+        Go on until nothing that is kept need be kept, and sweep.
+        """
+        self.now += HORIZON + 2 * DAY
+        dropped = 0
+        while some := self.run(self.ledger.sweep(now=self.now)):
+            dropped += some
+        assert dropped >= len(self.model.marks) + len(self.model.halves)
+        self.model.marks.clear()
+        self.model.halves.clear()
+        # Marks are what makes a repetition recognise itself.
+        self.batches.clear()
+
+    @precondition(lambda self: self.backend.durable)
+    @rule()
+    def restart(self) -> None:
+        """
+        Close and open.
+        """
+        exclusive = self.ledger.exclusive
+        self.run(self.ledger.close())
+        self.ledger = self.run(self.backend.open())
+        if exclusive:
+            self.leases = {shard: replace(one, owner="") for shard, one in self.leases.items()}
+
+    # ---- what always holds ----
+
+    @invariant()
+    def backlog_equals_the_records(self) -> None:
+        """
+        Invariant 2: the sums are those of the records, always.
+        """
+        told = {
+            (one.route, one.written_from): (
+                one.pending_objects,
+                one.pending_bytes,
+                one.failed_objects,
+                one.failed_bytes,
+            )
+            for one in self.run(self.ledger.backlog())
+        }
+        assert told == self.model.backlog()
+
+    @invariant()
+    def what_was_counted_is_reported_once(self) -> None:
+        """
+        Invariants 2 and 5: what waits and what was frozen add up to what was counted.
+        """
+        waiting = _sums(self.run(self.ledger.contributions()))
+        assert waiting + self.published == self.model.counted
+
+    @rule()
+    def compare(self) -> None:
+        """
+        Compare all the rest.
+        """
+        for key in "abcde":
+            trail = self.run(self.ledger.find(key, "v1"))
+            records = {
+                one.version: one for one in self.model.records.values() if one.version.key == key
+            }
+            assert {one.version: one for one in trail.records} == records
+            marks = {one.slot: batch for one, batch in self.model.marks.items() if one.key == key}
+            assert {slot: one.batch for slot, one in trail.marks} == marks
+            halves = {one.slot: at for one, at in self.model.halves.items() if one.key == key}
+            assert {slot: one.replicated_at for slot, one in trail.halves} == halves
+        ids = [*self.model.marks, *self.model.halves, MarkId(Scope.REPLICA, "no", "a", "v1")]
+        kinds = [Mark] * len(self.model.marks) + [Half] * len(self.model.halves) + [type(None)]
+        assert [type(one) for one in self.run(self.ledger.seen(ids))] == kinds
+        for bucket in (None, "src", "dst"):
+            self._compare_failures(bucket)
+        assert list(self.run(self.ledger.leases())) == list(self.leases.values())
+        unsent = [(at, tuple(one)) for at, one in sorted(self.windows.items()) if any(one)]
+        frozen = self.run(self.ledger.frozen(limit=1000))
+        assert [(one.starts_at, one.parts) for one in frozen] == unsent
+        assert self.run(self.ledger.last_frozen()) == max(self.windows, default=None)
+
+    def _compare_failures(self, bucket: str | None) -> None:
+        listed: list[Record] = []
+        after: str | None = None
+        while not listed or after is not None:
+            page, after = self.run(self.ledger.failures(bucket=bucket, after=after, limit=2))
+            listed += page
+            if not page:
+                break
+        expected = [
+            one
+            for one in self.model.records.values()
+            if one.state is State.FAILED and bucket in (None, one.version.bucket)
+        ]
+        times = [one.written_at if one.failed_at is None else one.failed_at for one in listed]
+        assert times == sorted(times, reverse=True)
+        assert sorted(listed, key=_by_version) == sorted(expected, key=_by_version)
+
+
+def _by_version(record: Record) -> ObjectVersion:
+    return record.version
+
+
+def _sums(contributions: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
+    """
+    Add up contributions in the model's terms.
+    """
+    sums: Counter[tuple[Route, Fate]] = Counter()
+    for one in contributions:
+        for route, tally in one.tallies:
+            sums[route, Fate.COMPLETED] += tally.completed
+            sums[route, Fate.GONE] += tally.gone
+            sums[route, Fate.FAILED] += tally.failed
+    return +sums
+
+
+@pytest.mark.parametrize("name", sorted(BACKENDS))
+def test_a_ledger_does_what_the_model_does(name: str) -> None:
+    """
+    Invariants 2 and 5: over random histories nothing is counted twice or lost, whatever is repeated or restarted.
+    """
+    run_state_machine_as_test(
+        lambda: Machine(name),
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,79 @@
+"""How much work the reference does for each call. (What SQLite does is counted in its own tests.)"""
+
+import sys
+from types import FrameType
+from typing import Any, Self
+
+import pytest
+
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from fakes.ledger_values import NOW, done, failed, record, replica
+
+
+class Steps:
+    """
+    Counts the bytecodes that Python runs.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        sys.settrace(self._entered)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _entered(self, frame: FrameType, _event: str, _: Any) -> Any:
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._stepped
+
+    def _stepped(self, _frame: FrameType, event: str, _: Any) -> Any:
+        self.count += event == "opcode"
+        return self._stepped
+
+
+async def steps_of_work(number: int) -> int:
+    """
+    Do each kind of steady work on a ledger with so many records and failures; return the steps.
+    """
+    ledger = MemoryLedger()
+    records = [record(f"k{at}", next_look_at=NOW - at) for at in range(number)]
+    await ledger.park([*records, *(failed(f"f{at}", next_look_at=NOW) for at in range(number))])
+    with Steps() as steps:
+        due = await ledger.due(range(64), now=NOW, limit=3)
+        assert await ledger.due(range(64), now=NOW - 1e6, limit=3) == []
+        await ledger.seen([one.replica_mark("dst") for one in due])
+        await ledger.reschedule(due[:1])
+        await ledger.note_replica([replica(due[1].version.key, at=NOW)], now=NOW)
+        await ledger.settle("b1", [done(one) for one in due], now=NOW)
+        await ledger.park(records[-3:])
+        await ledger.failures(limit=3)
+        await ledger.backlog()
+        await ledger.sweep(now=NOW)
+    return steps.count
+
+
+async def test_the_reference_does_not_scan_either() -> None:
+    """
+    Invariant 6: as many steps with 4,000 records as with 200.
+    """
+    few, many = await steps_of_work(200), await steps_of_work(4000)
+
+    assert many == pytest.approx(few, rel=0.05)
+
+
+async def test_the_reference_sweeps_in_portions() -> None:
+    """
+    No call holds up the loop for long, however much has expired.
+    """
+    ledger = MemoryLedger(horizon_seconds=10)
+    for number in range(3):
+        batch = [done(record(f"k{number}.{one}")) for one in range(5000)]
+        await ledger.settle(f"b{number}", batch, now=NOW)
+
+    portions = [await ledger.sweep(now=NOW + 10) for _ in range(3)]
+
+    assert portions == [10_000, 5_000, 0]

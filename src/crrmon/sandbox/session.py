@@ -1,0 +1,133 @@
+"""The sandbox as a program: its folder, its environment, its signals."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from crrmon.sandbox.children import SandboxError, is_free
+from crrmon.sandbox.environment import isolated
+from crrmon.sandbox.play import Play, Settings, staged
+from crrmon.sandbox.show import Show
+from crrmon.sandbox.verdict import Verdict
+
+
+class UsageError(SandboxError):
+    """
+    What was asked for cannot be done; the text names the option and the remedy.
+    """
+
+
+class AbortedError(Exception):
+    """
+    A signal ended the run before its verdict.
+    """
+
+    def __init__(self, signum: int) -> None:
+        """
+        Args:
+            signum: which one.
+        """
+        super().__init__(signum)
+        self.signum = signum
+
+
+def run(settings: Settings, show: Show, *, keep: Path | None) -> Verdict:
+    """
+    Run the sandbox in this process, whose environment is cut off from every real account.
+
+    Args:
+        settings: what to do.
+        show: told of progress.
+        keep: folder for configuration, ledger and logs; None for a temporary one, which stays only if its content
+            may explain something.
+
+    Raises:
+        UsageError: something cannot be as it was asked for.
+        SandboxError: something did not work.
+        AbortedError: by a second Ctrl-C or another signal.
+    """
+    if settings.port is not None and not is_free(settings.port):
+        raise UsageError(f"--port {settings.port} is taken; leave it out to get a free one")
+    folder = _folder(keep)
+    environment = isolated(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    worth_keeping = True
+    try:
+        verdict = asyncio.run(_interruptible(settings, show, folder))
+        worth_keeping = not verdict.agrees
+    except AbortedError:
+        worth_keeping = False
+        raise
+    finally:
+        if keep is None and not worth_keeping:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            show.say(f"Configuration, ledger and logs are in {folder}")
+    return verdict
+
+
+def _folder(keep: Path | None) -> Path:
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="crrmon-sandbox-"))
+    keep.mkdir(parents=True, exist_ok=True)
+    if any(keep.iterdir()):
+        raise UsageError(f"--keep {keep} is not empty; each run needs a folder of its own")
+    return keep.resolve()
+
+
+async def _interruptible(settings: Settings, show: Show, folder: Path) -> Verdict:
+    """
+    Let the first Ctrl-C end the writing, and the second one everything.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    work = asyncio.ensure_future(_work(settings, show, folder, stop))
+    aborted: list[int] = []
+    interrupts: list[int] = []
+
+    def abort(signum: int) -> None:
+        aborted.append(signum)
+        work.cancel()
+
+    def interrupt() -> None:
+        interrupts.append(signal.SIGINT)
+        if len(interrupts) > 1:
+            abort(signal.SIGINT)
+            return
+        stop.set()
+        show.say("Ending; the verdict takes a moment. Ctrl-C again ends at once.")
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signum, abort, signum)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if aborted:
+            raise AbortedError(aborted[0]) from None
+        raise
+    except BaseExceptionGroup as group:
+        raise next(_ours(group), group) from None
+
+
+async def _work(settings: Settings, show: Show, folder: Path, stop: asyncio.Event) -> Verdict:
+    show.say("Starting an emulator of AWS and the daemon on this machine.")
+    async with staged(folder, settings.port) as stage:
+        with show.live():
+            return await Play(stage, settings, show, stop).run()
+
+
+def _ours(group: BaseExceptionGroup[BaseException]) -> Iterator[SandboxError]:
+    """
+    Find the troubles in a group that have a clear message.
+    """
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _ours(one)
+        elif isinstance(one, SandboxError):
+            yield one

@@ -1,0 +1,238 @@
+"""What was reported: read back from CloudWatch, and from the ledger once its daemon has ended."""
+
+import statistics
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from crrmon.domain import catalogue
+from crrmon.domain.catalogue import CloudWatchMetric
+from crrmon.domain.objects import ObjectVersion, Route
+from crrmon.domain.outcomes import Fate
+from crrmon.domain.records import State
+from crrmon.ports.ledger import Ledger, Trail
+from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
+from crrmon.sandbox.verdict import NOTHING
+
+if TYPE_CHECKING:  # the stubs are there for development only
+    from types_aiobotocore_cloudwatch import CloudWatchClient
+    from types_aiobotocore_cloudwatch.type_defs import DatapointTypeDef, DimensionTypeDef
+
+_WHENEVER = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+_MINUTE = 60
+_AGES = 1_000_000_000
+"""A period that holds the whole run, for percentiles."""
+
+
+class CloudWatch:
+    """
+    Reads metrics back as a user would, with ListMetrics and GetMetricStatistics.
+    """
+
+    def __init__(self, client: "CloudWatchClient", namespace: str) -> None:
+        """
+        Args:
+            client: of the region that is reported to.
+            namespace: of the metrics.
+        """
+        self._client = client
+        self._namespace = namespace
+
+    async def account(self) -> Account:
+        """
+        Sum up all that was reported, for every dimension that was reported on.
+        """
+        return Account(
+            replicated=await self.replicated(),
+            bytes=await self._by_route(catalogue.CW_BYTES),
+            pending=await self._pending(),
+            failed={
+                dimensions[0]["Value"]: await self._sum(catalogue.CW_FAILED, dimensions)
+                async for dimensions in self._reported(catalogue.CW_FAILED)
+            },
+        )
+
+    async def replicated(self) -> dict[Route, int]:
+        """
+        Sum up the replicated objects alone.
+        """
+        return await self._by_route(catalogue.CW_OBJECTS)
+
+    async def median(self, route: Route) -> float | None:
+        """
+        Return the median of the reported latencies in seconds.
+        """
+        dimensions: list[DimensionTypeDef] = [
+            {"Name": "SourceBucket", "Value": route.source},
+            {"Name": "DestBucket", "Value": route.destination},
+        ]
+        answer = await self._client.get_metric_statistics(
+            Namespace=self._namespace,
+            MetricName=catalogue.CW_LATENCY.name,
+            Dimensions=dimensions,
+            StartTime=_WHENEVER[0],
+            EndTime=_WHENEVER[1],
+            Period=_AGES,
+            ExtendedStatistics=["p50"],
+        )
+        found = [
+            point["ExtendedStatistics"]["p50"]
+            for point in answer["Datapoints"]
+            if "ExtendedStatistics" in point
+        ]
+        return statistics.median(found) if found else None
+
+    async def _by_route(self, metric: CloudWatchMetric) -> dict[Route, int]:
+        return {
+            _route(dimensions): await self._sum(metric, dimensions)
+            async for dimensions in self._reported(metric)
+        }
+
+    async def _reported(self, metric: CloudWatchMetric) -> "AsyncIterator[list[DimensionTypeDef]]":
+        pages = self._client.get_paginator("list_metrics").paginate(
+            Namespace=self._namespace, MetricName=metric.name
+        )
+        async for page in pages:
+            for one in page["Metrics"]:
+                yield [{"Name": d["Name"], "Value": d["Value"]} for d in one["Dimensions"]]
+
+    async def _sum(self, metric: CloudWatchMetric, dimensions: "list[DimensionTypeDef]") -> int:
+        return round(sum(p["Sum"] for p in await self._points(metric, dimensions)))
+
+    async def _pending(self) -> dict[Route, int]:
+        """
+        Return what the last window says; a route that it leaves out has nothing pending.
+        """
+        newest: dict[Route, DatapointTypeDef] = {}
+        async for dimensions in self._reported(catalogue.CW_PENDING_OBJECTS):
+            points = await self._points(catalogue.CW_PENDING_OBJECTS, dimensions, period=1)
+            newest[_route(dimensions)] = max(points, key=_timestamp)
+        last = max(map(_timestamp, newest.values()), default=None)
+        return {
+            route: round(point["Sum"])
+            for route, point in newest.items()
+            if _timestamp(point) == last
+        }
+
+    async def _points(
+        self,
+        metric: CloudWatchMetric,
+        dimensions: "list[DimensionTypeDef]",
+        *,
+        period: int = _MINUTE,
+    ) -> "list[DatapointTypeDef]":
+        answer = await self._client.get_metric_statistics(
+            Namespace=self._namespace,
+            MetricName=metric.name,
+            Dimensions=dimensions,
+            StartTime=_WHENEVER[0],
+            EndTime=_WHENEVER[1],
+            Period=period,
+            Statistics=["Sum"],
+        )
+        return answer["Datapoints"]
+
+
+def _timestamp(point: "DatapointTypeDef") -> datetime:
+    return point["Timestamp"]
+
+
+def _route(dimensions: "list[DimensionTypeDef]") -> Route:
+    named = {one["Name"]: one["Value"] for one in dimensions}
+    return Route(named.get("SourceBucket", ""), named.get("DestBucket", ""))
+
+
+class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a ledger holds at the end of a run.
+    """
+
+    account: Account
+    statuses: dict[ObjectVersion, str]
+    """Of every version asked for: the word for its status, or what was found instead."""
+    open_failures: dict[str, int]
+    """By source bucket, as listed for people."""
+    unreported: int
+    """Contributions that no window was made from."""
+    unsent: int
+    """Windows that CloudWatch did not accept."""
+
+
+async def read_ledger(ledger: Ledger, versions: Iterable[ObjectVersion]) -> LedgerReport:
+    """
+    Ask a ledger for everything that a run should have left in it.
+
+    Args:
+        ledger: of the daemon that has ended.
+        versions: all that were written.
+    """
+    replicated: Counter[Route] = Counter()
+    size: Counter[Route] = Counter()
+    failed: Counter[str] = Counter()
+    not_covered: Counter[str] = Counter()
+    statuses = {}
+    for version in versions:
+        trail = await ledger.find(version.key, version.version_id)
+        statuses[version] = status_of(trail)
+        not_covered[version.bucket] += statuses[version] in (NOTHING, NOT_COVERED)
+        for _, mark in trail.marks:
+            if mark.fate is Fate.COMPLETED:
+                replicated[mark.route] += 1
+                size[mark.route] += mark.size
+            failed[mark.route.source] += mark.fate is Fate.FAILED
+    pending = Counter[Route]()
+    for slot in await ledger.backlog():
+        pending[slot.route] += slot.pending_objects
+    return LedgerReport(
+        account=Account(
+            replicated=dict(replicated),
+            bytes=dict(size),
+            pending=dict(pending),
+            failed=dict(failed),
+            not_covered=dict(not_covered),
+        ),
+        statuses=statuses,
+        open_failures=await _open_failures(ledger),
+        unreported=len(await ledger.contributions()),
+        unsent=len(await ledger.frozen()),
+    )
+
+
+async def _open_failures(ledger: Ledger) -> dict[str, int]:
+    listed: Counter[str] = Counter()
+    after: str | None = None
+    while True:
+        page, after = await ledger.failures(after=after)
+        listed.update(record.version.bucket for record in page)
+        if after is None:
+            return dict(listed)
+
+
+_SAID = {
+    Fate.COMPLETED: COMPLETED,
+    Fate.FAILED: FAILED,
+    Fate.NOT_COVERED: NOT_COVERED,
+}
+
+
+def status_of(trail: Trail) -> str:
+    """
+    Say in one word what a ledger knows of a version.
+
+    Returns:
+        NOTHING, COMPLETED, FAILED, NOT_COVERED, PENDING; anything else is a description of what it should not hold.
+    """
+    fates = [_SAID.get(mark.fate, mark.fate.value) for _, mark in trail.marks]
+    states = [record.state.value for record in trail.records]
+    if not fates:
+        known = {(): NOTHING, (State.PENDING.value,): PENDING}
+        return known.get(tuple(states), f"records {states}")
+    if fates == [FAILED] and states == [State.FAILED.value]:
+        return FAILED
+    if fates in ([COMPLETED], [NOT_COVERED]) and not states:
+        return fates[0]
+    return f"marks {fates} and records {states}"

@@ -1,0 +1,215 @@
+"""Whether what was reported is what happened. Pure: three accounts in, a list of lines out."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from crrmon.domain.objects import ObjectVersion, Route
+from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
+
+NOTHING = "nothing"
+"""What the ledger has of a version that no rule covers: the daemon keeps no trace of those."""
+
+EXAMPLES = 10
+"""How many versions are named when the ledger has them wrong."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One number, as three know it; None where one of them does not tell.
+    """
+
+    measure: str
+    source: str
+    destination: str | None
+    """None for what concerns the source bucket as a whole."""
+    truth: int
+    cloudwatch: int | None
+    ledger: int | None
+    agrees: bool
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Medians in seconds, to look at; how near they are depends on how early events come.
+    """
+
+    source: str
+    destination: str
+    truth: float | None
+    cloudwatch: float | None
+
+
+class Messages(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What became of the messages.
+    """
+
+    delivered: int
+    malformed: int
+    """How many of them were not to be understood: they belong into the dead-letter queue, or on the way there."""
+    left_in_queue: int
+    left_in_dead_letter_queue: int
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is to be judged beside the accounts.
+    """
+
+    seed: int
+    seconds: float
+    """From the start of the daemon to its end."""
+    written: int
+    kills: int
+    daemon_exit: int | None
+    """None: it had to be killed when it was asked to end."""
+    calls: dict[str, int]
+    """The daemon's calls to AWS, by operation."""
+    repeated_calls: int
+    """PutMetricData calls that said again what had been accepted."""
+    messages: Messages
+    latencies: tuple[Latency, ...]
+
+    @property
+    def heads_per_object(self) -> float:
+        """
+        HEAD requests for each version written.
+        """
+        return self.calls.get("HeadObject", 0) / self.written if self.written else 0.0
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The judgement on a run.
+    """
+
+    agrees: bool
+    complaints: tuple[str, ...]
+    """What is wrong, in words; empty when all agree."""
+    lines: tuple[Line, ...]
+    run: Run
+
+
+def compare(truth: Account, cloudwatch: Account, ledger: Account | None) -> tuple[Line, ...]:
+    """
+    Lay three accounts beside each other, for every route and bucket that any of them names.
+
+    Args:
+        truth: what happened.
+        cloudwatch: what was reported.
+        ledger: what is remembered; None while it cannot be read.
+    """
+    lines: list[Line] = []
+    for measure in ("replicated", "bytes", "pending"):
+        sides = [_by_route(account, measure) for account in (truth, cloudwatch, ledger)]
+        lines += _lines(measure, sides)
+    for measure in ("failed", "not_covered"):
+        sides = [_by_source(account, measure) for account in (truth, cloudwatch, ledger)]
+        lines += _lines(measure, sides)
+    return tuple(lines)
+
+
+_Place = tuple[str, str | None]
+_Side = Mapping[_Place, int] | None
+
+
+def _by_route(account: Account | None, measure: str) -> _Side:
+    if account is None:
+        return None
+    sums: dict[Route, int] = getattr(account, measure)
+    return {(route.source, route.destination): number for route, number in sums.items()}
+
+
+def _by_source(account: Account | None, measure: str) -> _Side:
+    sums: dict[str, int] | None = None if account is None else getattr(account, measure)
+    return None if sums is None else {(source, None): number for source, number in sums.items()}
+
+
+def _lines(measure: str, sides: list[_Side]) -> list[Line]:
+    places = {place for side in sides if side is not None for place in side}
+    lines = []
+    for place in sorted(places, key=lambda one: (one[0], one[1] or "")):
+        truth, cloudwatch, ledger = (
+            None if side is None else side.get(place, 0) for side in sides
+        )
+        told = {one for one in (cloudwatch, ledger) if one is not None}
+        lines.append(
+            Line(
+                measure=measure,
+                source=place[0],
+                destination=place[1],
+                truth=truth or 0,
+                cloudwatch=cloudwatch,
+                ledger=ledger,
+                agrees=told <= {truth or 0},
+            )
+        )
+    return lines
+
+
+def judge(
+    lines: tuple[Line, ...],
+    run: Run,
+    *,
+    statuses: Mapping[ObjectVersion, tuple[str, str]],
+    open_failures: tuple[Mapping[str, int], Mapping[str, int]],
+    unreported: int,
+    unsent: int,
+) -> Verdict:
+    """
+    Decide whether all agree.
+
+    Args:
+        lines: of `compare`.
+        run: what else was seen.
+        statuses: of every version: the true status and the ledger's.
+        open_failures: by source bucket: the true number and the ledger's.
+        unreported: contributions left in the ledger.
+        unsent: windows left in the ledger.
+    """
+    complaints = [
+        *(f"{_place(line)}: {line.measure} differs" for line in lines if not line.agrees),
+        *_misremembered(statuses),
+        *_run_complaints(run),
+    ]
+    true_failures, listed = ({k: v for k, v in side.items() if v} for side in open_failures)
+    if true_failures != listed:
+        complaints.append(f"open failures are {true_failures}, the ledger lists {listed}")
+    if unreported:
+        complaints.append(f"{unreported} contributions in the ledger were never reported")
+    if unsent:
+        complaints.append(f"{unsent} windows in the ledger were never sent")
+    return Verdict(agrees=not complaints, complaints=tuple(complaints), lines=lines, run=run)
+
+
+def _place(line: Line) -> str:
+    return line.source if line.destination is None else f"{line.source} → {line.destination}"
+
+
+_IN_STEP = {(one, one) for one in (COMPLETED, FAILED, PENDING, NOT_COVERED)} | {
+    (NOT_COVERED, NOTHING)
+}
+
+
+def _misremembered(statuses: Mapping[ObjectVersion, tuple[str, str]]) -> Iterable[str]:
+    wrong = [(version, pair) for version, pair in statuses.items() if pair not in _IN_STEP]
+    for version, (truth, ledger) in wrong[:EXAMPLES]:
+        name = json.dumps(f"s3://{version.bucket}/{version.key}")
+        yield f"{name} version {version.version_id} is {truth}, the ledger has {ledger}"
+    if len(wrong) > EXAMPLES:
+        yield f"... and {len(wrong) - EXAMPLES} more versions"
+
+
+def _run_complaints(run: Run) -> Iterable[str]:
+    left = run.messages.left_in_queue + run.messages.left_in_dead_letter_queue
+    if left != run.messages.malformed:
+        yield f"{left} messages are left in the queues, {run.messages.malformed} were malformed"
+    if run.repeated_calls > run.kills:
+        yield f"{run.repeated_calls} calls to CloudWatch were repeated, with {run.kills} kills"
+    if run.daemon_exit is None:
+        yield "the daemon had to be killed when it was asked to end"
+    elif run.daemon_exit != 0:
+        yield f"the daemon ended with exit code {run.daemon_exit}"

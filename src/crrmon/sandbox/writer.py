@@ -1,0 +1,135 @@
+"""Writes objects as planned, and sets off what follows from each."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from crrmon.adapters.aws import Aws
+from crrmon.domain.events import Operation
+from crrmon.domain.objects import ObjectVersion
+from crrmon.ports.clock import Clock
+from crrmon.sandbox.cloudtrail import stray_body, written_body
+from crrmon.sandbox.courier import Courier
+from crrmon.sandbox.plan import Planned, Stray
+from crrmon.sandbox.replication import Replication
+from crrmon.sandbox.truth import Written
+from crrmon.sandbox.world import World
+
+if TYPE_CHECKING:  # the stubs are there for development only
+    from types_aiobotocore_s3 import S3Client
+
+
+class Writer:
+    """
+    One application that puts, copies and uploads in parts.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        aws: Aws,
+        *,
+        replication: Replication,
+        courier: Courier,
+        clock: Clock,
+    ) -> None:
+        """
+        Args:
+            world: says where buckets are and what their rules cover.
+            aws: the emulator.
+            replication: begins with each write.
+            courier: brings the events.
+            clock: says when a write ended.
+        """
+        self._world = world
+        self._aws = aws
+        self._replication = replication
+        self._courier = courier
+        self._clock = clock
+        self.malformed = 0
+        """Malformed messages sent so far."""
+
+    async def write(self, planned: Iterable[Planned], *, rate: float, stop: asyncio.Event) -> None:
+        """
+        Write one after the other until nothing is planned any more or `stop` is set.
+
+        Args:
+            planned: what to write.
+            rate: objects per second; less when the machine is slower.
+            stop: ends it early.
+        """
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        for one in planned:
+            due = max(due + 1 / rate, loop.time())
+            try:
+                async with asyncio.timeout_at(due):
+                    await stop.wait()
+            except TimeoutError:
+                await self._write_one(one)
+            else:
+                return
+
+    async def _write_one(self, planned: Planned) -> None:
+        region = self._world.region(planned.bucket)
+        version_id = await _store(await self._aws.client("s3", region), planned)
+        written = Written(
+            version=ObjectVersion(planned.bucket, planned.key, version_id),
+            region=region,
+            written_at=self._clock.now(),
+            size=planned.size,
+            operation=planned.operation,
+            copy_of=planned.copy_of,
+            destination=self._world.destination(planned.bucket, planned.key),
+        )
+        self._replication.begin(written, seconds=planned.replication_seconds, fails=planned.fails)
+        body = written_body(written, chance=planned.chance)
+        for after in planned.deliveries:
+            self._courier.send(body, after=after)
+        for number, stray in enumerate(planned.strays, start=1):
+            self.malformed += stray is Stray.MALFORMED
+            self._courier.send(
+                stray_body(stray, written, chance=planned.chance + number),
+                after=planned.deliveries[0],
+            )
+
+
+async def _store(s3: "S3Client", planned: Planned) -> str:
+    """
+    Make the version and return its id.
+    """
+    bucket, key = planned.bucket, planned.key
+    if planned.copy_of is not None:
+        copied = await s3.copy_object(
+            Bucket=bucket, Key=key, CopySource={"Bucket": bucket, "Key": planned.copy_of}
+        )
+        return copied["VersionId"]
+    if planned.operation is Operation.MULTIPART:
+        return await _upload_in_parts(s3, planned)
+    put = await s3.put_object(Bucket=bucket, Key=key, Body=bytes(planned.size))
+    return put["VersionId"]
+
+
+async def _upload_in_parts(s3: "S3Client", planned: Planned) -> str:
+    bucket, key = planned.bucket, planned.key
+    upload = (await s3.create_multipart_upload(Bucket=bucket, Key=key))["UploadId"]
+    half = planned.size // 2
+    etags = [
+        (
+            await s3.upload_part(
+                Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=bytes(size)
+            )
+        )["ETag"]
+        for number, size in enumerate((half, planned.size - half), start=1)
+    ]
+    completed = await s3.complete_multipart_upload(
+        Bucket=bucket,
+        Key=key,
+        UploadId=upload,
+        MultipartUpload={
+            "Parts": [
+                {"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)
+            ]
+        },
+    )
+    return completed["VersionId"]

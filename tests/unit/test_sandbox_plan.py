@@ -1,0 +1,98 @@
+"""What the sandbox plans to write."""
+
+from itertools import islice
+
+import pytest
+
+from crrmon.domain.events import Operation
+from crrmon.sandbox.plan import (
+    HARMLESS,
+    LONGEST_SECONDS,
+    MALFORMED_AT,
+    Chances,
+    Planned,
+    Stray,
+    plan,
+)
+from crrmon.sandbox.world import WORLD
+
+
+def planned(count: int, *, seed: int = 1, **chances: float) -> list[Planned]:
+    """
+    Return the first planned writes.
+    """
+    return list(islice(plan(WORLD, Chances(**chances), seed=seed), count))
+
+
+def test_the_same_seed_makes_the_same_plan() -> None:
+    """Everything left to chance is settled by the seed, and by nothing else."""
+    assert planned(200, seed=7) == planned(200, seed=7)
+    assert planned(200, seed=7) != planned(200, seed=8)
+
+
+def test_every_way_to_write_occurs() -> None:
+    """Puts, copies, multipart uploads, overwrites, empty objects and keys that no rule covers are all there."""
+    writes = planned(300)
+    places = [(one.bucket, one.key) for one in writes]
+
+    assert {one.operation for one in writes} == set(Operation)
+    assert len(set(places)) < len(places)
+    assert any(one.size == 0 for one in writes)
+    assert {WORLD.destination(*place) for place in places} == {"dst-a", "dst-b", None}
+    assert any(" " in key for _, key in places)
+    assert any(not key.isascii() for _, key in places)
+    assert not any("\n" in key for _, key in places)
+
+
+def test_copies_are_of_what_was_written_before() -> None:
+    """A copy names an earlier key of its bucket and has the size of its newest version."""
+    newest: dict[tuple[str, str], int] = {}
+    copies = 0
+    for one in planned(500):
+        if one.operation is Operation.COPY:
+            copies += 1
+            assert one.copy_of is not None
+            assert one.size == newest[one.bucket, one.copy_of]
+        newest[one.bucket, one.key] = one.size
+
+    assert copies > 20
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+def test_the_failing_share_is_settable(share: float) -> None:
+    """About the given share of the replications fails; none for 0, all for 1."""
+    failing = sum(one.fails for one in planned(2000, fail=share)) / 2000
+
+    assert failing == pytest.approx(share, abs=0.03 if 0 < share < 1 else 0)
+
+
+def test_replication_takes_the_settable_time_with_a_tail_to_a_minute() -> None:
+    """Half of the replications take the median at most; the slowest of many take a minute, never more."""
+    seconds = sorted(one.replication_seconds for one in planned(5000, median=3.0))
+
+    assert seconds[2500] == pytest.approx(3.0, rel=0.1)
+    assert seconds[-1] == LONGEST_SECONDS
+    assert seconds[4500] < 15
+
+
+def test_events_come_late_twice_and_with_company_now_and_then() -> None:
+    """Most events come once and within the delay; few are late, few come again, few strays come along."""
+    writes = planned(2000, event_delay=2.0)
+    late = [one for one in writes if one.deliveries[0] > 2.0]
+    twice = [one for one in writes if len(one.deliveries) == 2]
+    strays = [stray for one in writes for stray in one.strays]
+
+    assert all(one.deliveries[0] >= 0.2 for one in writes)
+    assert 20 < len(late) < 120
+    assert 20 < len(twice) < 120
+    assert set(strays) == set(Stray)
+    assert 100 < len([one for one in strays if one in HARMLESS]) < 300
+
+
+def test_malformed_messages_stay_few_for_ever() -> None:
+    """However long the sandbox writes, only a handful of messages takes its way to the dead-letter queue."""
+    writes = planned(3000)
+
+    assert [n for n, one in enumerate(writes) if Stray.MALFORMED in one.strays] == list(
+        MALFORMED_AT
+    )

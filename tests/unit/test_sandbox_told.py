@@ -1,0 +1,146 @@
+"""How the sandbox reads what a daemon left in its ledger."""
+
+import msgspec
+import pytest
+
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import Fate, Mark, Outcome, Settlement
+from crrmon.domain.records import Destination, Record, State
+from crrmon.ports.ledger import Trail
+from crrmon.sandbox.told import read_ledger, status_of
+from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
+from crrmon.sandbox.verdict import NOTHING
+
+ROUTE = Route("src-a", "dst-a")
+AT = 1_790_000_000.0
+
+
+def record(version_id: str, *, state: State = State.PENDING) -> Record:
+    """
+    Make a record of a version on the route.
+    """
+    return Record(
+        version=ObjectVersion("src-a", "key", version_id),
+        region="eu-west-1",
+        written_at=AT,
+        next_look_at=AT + 5,
+        size=100,
+        destinations=(Destination("dst-a"),),
+        state=state,
+        failed_at=AT + 5 if state is State.FAILED else None,
+    )
+
+
+def outcome(of: Record, fate: Fate) -> Outcome:
+    """
+    Make an outcome of a record, marked as the daemon would.
+    """
+    version = of.version
+    mark = of.replica_mark("dst-a")
+    if fate is Fate.FAILED:
+        mark = MarkId(Scope.EPISODE, version.bucket, version.key, version.version_id, 1)
+    return Outcome(
+        mark=mark,
+        fate=fate,
+        route=ROUTE if fate is Fate.COMPLETED else Route("src-a", ""),
+        written_at=AT,
+        found_at=AT + 9,
+        size=100,
+    )
+
+
+def mark(fate: Fate) -> tuple[str, Mark]:
+    """
+    Make a mark under some slot.
+    """
+    return (
+        f"slot of {fate.value}",
+        Mark(fate=fate, route=ROUTE, written_at=AT, found_at=AT + 9, batch="b"),
+    )
+
+
+async def test_a_ledger_is_summed_up_from_its_trails() -> None:
+    """Completed, failed, pending and untraced versions are told apart, and so is what was never reported."""
+    ledger = MemoryLedger(shards=4, horizon_seconds=86_400)
+    names = ("done", "done too", "failed", "waiting")
+    done, too, failed, waiting = (record(one) for one in names)
+    kept = msgspec.structs.replace(failed, state=State.FAILED, failed_at=AT + 9, episode=1)
+    await ledger.park([done, too, failed, waiting])
+    await ledger.settle(
+        "batch",
+        [
+            Settlement(version=done.version, outcomes=(outcome(done, Fate.COMPLETED),)),
+            Settlement(version=too.version, outcomes=(outcome(too, Fate.COMPLETED),)),
+            Settlement(
+                version=failed.version,
+                outcomes=(outcome(failed, Fate.FAILED),),
+                keep=msgspec.structs.replace(kept, rev=1),
+            ),
+        ],
+        now=AT + 10,
+    )
+    untraced = ObjectVersion("src-a", "key", "untraced")
+
+    report = await read_ledger(
+        ledger, [done.version, too.version, failed.version, waiting.version, untraced]
+    )
+
+    assert report.account.replicated == {ROUTE: 2}
+    assert report.account.bytes == {ROUTE: 200}
+    assert {k: v for k, v in report.account.pending.items() if v} == {ROUTE: 1}
+    assert {k: v for k, v in report.account.failed.items() if v} == {"src-a": 1}
+    assert report.account.not_covered == {"src-a": 1}
+    assert report.open_failures == {"src-a": 1}
+    assert report.statuses == {
+        done.version: COMPLETED,
+        too.version: COMPLETED,
+        failed.version: FAILED,
+        waiting.version: PENDING,
+        untraced: NOTHING,
+    }
+    assert (report.unreported, report.unsent) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("fates", "states", "status"),
+    [
+        ([], [], NOTHING),
+        ([], [State.PENDING], PENDING),
+        ([Fate.COMPLETED], [], COMPLETED),
+        ([Fate.NOT_COVERED], [], NOT_COVERED),
+        ([Fate.FAILED], [State.FAILED], FAILED),
+    ],
+)
+def test_sound_trails_have_a_word(fates: list[Fate], states: list[State], status: str) -> None:
+    """Each way a version may rightly stand in a ledger is named as S3 would name it."""
+    assert status_of(trail(fates, states)) == status
+
+
+@pytest.mark.parametrize(
+    ("fates", "states"),
+    [
+        ([], [State.FAILED]),
+        ([Fate.FAILED], []),
+        ([Fate.COMPLETED], [State.PENDING]),
+        ([Fate.COMPLETED, Fate.COMPLETED], []),
+        ([Fate.COMPLETED, Fate.FAILED], [State.FAILED]),
+        ([Fate.GONE], []),
+        ([Fate.IS_REPLICA], []),
+        ([], [State.PENDING, State.PENDING]),
+    ],
+)
+def test_unsound_trails_are_described(fates: list[Fate], states: list[State]) -> None:
+    """What a ledger should not hold of a version is told as it is, and equals no status."""
+    assert "record" in status_of(trail(fates, states))
+
+
+def trail(fates: list[Fate], states: list[State]) -> Trail:
+    """
+    Make a trail of marks and records.
+    """
+    return Trail(
+        records=tuple(record("v", state=state) for state in states),
+        marks=tuple(mark(fate) for fate in fates),
+        halves=(),
+    )

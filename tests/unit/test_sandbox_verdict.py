@@ -1,0 +1,196 @@
+"""Wrong numbers must be found, whoever has them wrong."""
+
+import msgspec
+import pytest
+
+from crrmon.domain.objects import ObjectVersion, Route
+from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
+from crrmon.sandbox.verdict import NOTHING, Messages, Run, Verdict, compare, judge
+
+A, B = Route("src-a", "dst-a"), Route("src-b", "dst-b")
+TRUTH = Account(
+    replicated={A: 10, B: 5},
+    bytes={A: 1000, B: 500},
+    failed={"src-a": 1},
+    not_covered={"src-b": 2},
+)
+CLOUDWATCH = Account(
+    replicated={A: 10, B: 5},
+    bytes={A: 1000, B: 500},
+    pending={A: 0, B: 0},
+    failed={"src-a": 1, "src-b": 0},
+)
+RUN = Run(
+    seed=1,
+    seconds=60.0,
+    written=18,
+    kills=0,
+    daemon_exit=0,
+    calls={"HeadObject": 27},
+    repeated_calls=0,
+    messages=Messages(delivered=20, malformed=2, left_in_queue=1, left_in_dead_letter_queue=1),
+    latencies=(),
+)
+VERSION = ObjectVersion("src-a", "a\nkey", "v1")
+
+
+def judged(
+    run: Run = RUN,
+    *,
+    cloudwatch: Account = CLOUDWATCH,
+    ledger: Account = TRUTH,
+    status: tuple[str, str] = (COMPLETED, COMPLETED),
+    listed: dict[str, int] | None = None,
+    unreported: int = 0,
+    unsent: int = 0,
+) -> Verdict:
+    """
+    Judge a run that went well, except for what is given.
+    """
+    return judge(
+        compare(TRUTH, cloudwatch, ledger),
+        run,
+        statuses={VERSION: status},
+        open_failures=({"src-a": 1}, {"src-a": 1} if listed is None else listed),
+        unreported=unreported,
+        unsent=unsent,
+    )
+
+
+def changed(account: Account, **numbers: object) -> Account:
+    """
+    Return an account with other numbers.
+    """
+    return msgspec.structs.replace(account, **numbers)
+
+
+def test_equal_accounts_agree() -> None:
+    """Zeros and silence are the same; what CloudWatch cannot tell is not held against it."""
+    verdict = judged()
+
+    assert verdict.complaints == ()
+    assert verdict.agrees
+    assert verdict.run.heads_per_object == 1.5
+    assert {(one.measure, one.source, one.truth) for one in verdict.lines} == {
+        ("replicated", "src-a", 10),
+        ("replicated", "src-b", 5),
+        ("bytes", "src-a", 1000),
+        ("bytes", "src-b", 500),
+        ("pending", "src-a", 0),
+        ("pending", "src-b", 0),
+        ("failed", "src-a", 1),
+        ("failed", "src-b", 0),
+        ("not_covered", "src-b", 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("numbers", "complaint"),
+    [
+        pytest.param({"replicated": {A: 9, B: 5}}, "src-a → dst-a: replicated", id="missing"),
+        pytest.param({"replicated": {A: 11, B: 5}}, "src-a → dst-a: replicated", id="double"),
+        pytest.param({"bytes": {A: 1000, B: 501}}, "src-b → dst-b: bytes", id="wrong bytes"),
+        pytest.param({"pending": {A: 1}}, "src-a → dst-a: pending", id="still pending"),
+        pytest.param({"failed": {}}, "src-a: failed", id="failure missed"),
+        pytest.param({"failed": {"src-a": 1, "src-b": 1}}, "src-b: failed", id="false alarm"),
+        pytest.param({"replicated": {}}, "src-b → dst-b: replicated", id="silence"),
+    ],
+)
+@pytest.mark.parametrize("side", ["cloudwatch", "ledger"])
+def test_a_wrong_number_is_found(side: str, numbers: dict, complaint: str) -> None:
+    """Missing, double and wrong numbers are named with their place, on either side."""
+    account = changed({"cloudwatch": CLOUDWATCH, "ledger": TRUTH}[side], **numbers)
+    verdict = judged(**{side: account})
+
+    assert not verdict.agrees
+    assert f"{complaint} differs" in verdict.complaints
+
+
+def test_a_wrong_route_is_found_at_both_ends() -> None:
+    """An object counted for another destination is missing on one route and too much on another."""
+    astray = Route("src-a", "dst-b")
+    verdict = judged(cloudwatch=changed(CLOUDWATCH, replicated={A: 9, B: 5, astray: 1}))
+
+    assert set(verdict.complaints) == {
+        "src-a → dst-a: replicated differs",
+        "src-a → dst-b: replicated differs",
+    }
+
+
+def test_every_single_version_must_be_remembered_rightly() -> None:
+    """Two errors that cancel out in the sums are still found; keys are escaped."""
+    verdict = judged(status=(COMPLETED, FAILED))
+
+    assert verdict.complaints == (
+        r'"s3://src-a/a\nkey" version v1 is COMPLETED, the ledger has FAILED',
+    )
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        (COMPLETED, COMPLETED),
+        (FAILED, FAILED),
+        (PENDING, PENDING),
+        (NOT_COVERED, NOT_COVERED),
+        (NOT_COVERED, NOTHING),
+    ],
+)
+def test_statuses_in_step(status: tuple[str, str]) -> None:
+    """The ledger may say nothing of what no rule covers, but of nothing else."""
+    assert judged(status=status).agrees
+    assert not judged(status=(COMPLETED, NOTHING)).agrees
+    assert not judged(status=(PENDING, NOTHING)).agrees
+
+
+def test_only_so_many_versions_are_named() -> None:
+    """A ledger that lost everything does not fill the screen."""
+    verdict = judge(
+        (),
+        RUN,
+        statuses={ObjectVersion("b", "k", str(n)): (COMPLETED, NOTHING) for n in range(100)},
+        open_failures=({}, {}),
+        unreported=0,
+        unsent=0,
+    )
+
+    assert len(verdict.complaints) == 11
+    assert verdict.complaints[-1] == "... and 90 more versions"
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ({"daemon_exit": None}, "had to be killed"),
+        ({"daemon_exit": 1}, "exit code 1"),
+        ({"repeated_calls": 1}, "1 calls to CloudWatch were repeated"),
+        ({"kills": 1, "repeated_calls": 2}, "2 calls to CloudWatch were repeated"),
+        (
+            {"messages": msgspec.structs.replace(RUN.messages, left_in_queue=0)},
+            "1 messages are left in the queues, 2 were malformed",
+        ),
+        (
+            {"messages": msgspec.structs.replace(RUN.messages, left_in_queue=2)},
+            "3 messages are left in the queues, 2 were malformed",
+        ),
+    ],
+)
+def test_other_trouble_is_held_against_the_daemon(run: dict, words: str) -> None:
+    """A bad end, calls repeated without need, and messages lost or left over spoil the verdict."""
+    verdict = judged(msgspec.structs.replace(RUN, **run))
+
+    assert not verdict.agrees
+    assert words in verdict.complaints[0]
+
+
+def test_one_repeated_call_per_kill_is_forgiven() -> None:
+    """Invariant 5: after a kill -9, one call with identical bytes may repeat."""
+    assert judged(msgspec.structs.replace(RUN, kills=1, repeated_calls=1)).agrees
+
+
+def test_leftovers_in_the_ledger_are_found() -> None:
+    """What was counted but never reported, frozen but never sent, or failed but never listed is a fault."""
+    assert not judged(unreported=1).agrees
+    assert not judged(unsent=1).agrees
+    assert not judged(listed={}).agrees

@@ -25,6 +25,7 @@ import msgspec
 
 from crrmon.domain.latency import (
     BUCKETS,
+    PER_DOUBLING,
     edge_near,
     fit,
     lower_edge,
@@ -55,7 +56,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     freshness: float = 0.5
     """0: fewest HEADs; 1: found soonest."""
-    lateness_price: float = 0.35
+    lateness_price: float = 0.3
     """HEADs that finding an object twice as late as it took may cost, at `freshness` 0.5."""
     price_range: float = 8.0
     """Factor on that price at `freshness` 1, and divisor at 0."""
@@ -63,9 +64,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds added to an object's own latency before lateness is compared with it: nobody minds these few."""
 
     early_samples: float = 300.0
-    """Look at every object at once until a path has this many samples."""
+    """Look at every object at once until a path has this many samples; at ever fewer with up to half as many more..."""
     early_share: float = 0.03
-    """Share of objects that is looked at at once ever after, to keep the estimate honest."""
+    """...and at this share for ever, to keep the estimate honest."""
     early_step: float = 0.5
     """An object that was looked at early waits this multiple of its age, until it is as old as usual ones then are."""
     jitter: float = 0.15
@@ -84,6 +85,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     cap_old: float = 900.0
     """Up to a day old."""
     cap_ancient: float = HOUR
+    """Beyond; also the longest wait for a first look, lest an estimate gone wrong be believed for long."""
     retry_first: float = 2.0
     """Wait after the first look that told nothing; doubled for each one more."""
     retry_longest: float = 300.0
@@ -142,6 +144,8 @@ _FARTHEST = 4 * 4
 """Plans wait for at most four doublings of the age."""
 _MOST_SURE = 0.9
 """However sure the estimate is, one look that stays pending is no stronger evidence than this."""
+_VAGUE = 0.8
+"""A sample tells nothing whose interval was so probable before anything was known."""
 _NEGLIGIBLE = 1e-3
 _TINY = 1e-12
 _LONG_AGO = 50.0
@@ -152,13 +156,16 @@ def _cumulated(shares: Iterable[float]) -> tuple[float, ...]:
     return (0.0, *accumulate(shares))
 
 
+_PRIOR_BELOW = _cumulated(_PRIOR)
+
+
 class Plan(msgspec.Struct, frozen=True):
     """
     The cheapest ages to look at, under one distribution and one price.
     """
 
-    first: tuple[int, ...]
-    """For an object that is known from an age (an edge) on: the edge to look first at."""
+    first: tuple[float, ...]
+    """For an object that is known from an age (an edge) on: the age to look first at, or 0 for at once."""
     wait: tuple[float, ...]
     """For an object that was still pending at an age (an edge): seconds to the next look."""
 
@@ -194,15 +201,24 @@ def make_plan(shares: Sequence[float], *, price: float, grace: float) -> Plan:
     return Plan(_cheapest_from(total), tuple(wait))
 
 
-def _cheapest_from(costs: Sequence[float]) -> tuple[int, ...]:
+def _cheapest_from(costs: Sequence[float]) -> tuple[float, ...]:
     """
-    Return for each position where the least of the costs from there on stands.
+    Return for each edge the age from there on that costs least, or 0 where that is the edge itself.
+
+    Edges are coarse and the costs flat where they are least: a parabola through the neighbours finds the age between,
+    without which plans would leap from edge to edge with every fit.
     """
-    best = list(range(len(costs)))
+    ages = [0.0] * len(costs)
+    best = len(costs) - 1
     for here in range(len(costs) - 2, -1, -1):
-        if costs[best[here + 1]] < costs[here]:
-            best[here] = best[here + 1]
-    return tuple(best)
+        if costs[here] <= costs[best]:
+            best = here
+            continue
+        before, least, after = (costs[min(best + step, BUCKETS)] for step in (-1, 0, 1))
+        bend = before + after - 2 * least
+        shift = max(-0.5, min((before - after) / 2 / bend, 0.5)) if bend > 0 else 0.0
+        ages[here] = EDGES[best] * math.exp2(shift / PER_DOUBLING)
+    return tuple(ages)
 
 
 class _Knowledge(msgspec.Struct):
@@ -212,7 +228,7 @@ class _Knowledge(msgspec.Struct):
 
     plan: Plan
     shares: tuple[float, ...] = _PRIOR
-    below: tuple[float, ...] = _cumulated(_PRIOR)
+    below: tuple[float, ...] = _PRIOR_BELOW
     """Share of objects below each edge."""
     hidden: float = 1.0
     """Share of objects that are done before an age at which looks begin."""
@@ -228,12 +244,6 @@ class _Knowledge(msgspec.Struct):
     learned_at: float | None = None
     spreads: dict[Interval, Spread] = {}
     """What `Pacer.spread` answered since the last fit."""
-
-    def between(self, first: int, end: int) -> float:
-        """
-        Return the share of objects between two edges.
-        """
-        return self.below[end] - self.below[first]
 
     def rescale(self) -> None:
         """
@@ -283,8 +293,9 @@ class Pacer:
         Start without any knowledge.
         """
         self._policy = policy
-        self._price = policy.lateness_price * policy.price_range ** (2 * policy.freshness - 1)
-        self._hold_share = policy.hold_share * policy.hold_range ** (1 - 2 * policy.freshness)
+        eager = 2 * policy.freshness - 1
+        self._price: float = policy.lateness_price * policy.price_range**eager
+        self._hold_share: float = policy.hold_share / policy.hold_range**eager
         self._plan = make_plan(_PRIOR, price=self._price, grace=policy.grace)
         self._paths: dict[Path, _PathState] = {}
 
@@ -296,16 +307,14 @@ class Pacer:
         """
         policy, state = self._policy, self._state(path)
         at = now
-        if chance < policy.early_share:
-            chance /= policy.early_share
-        elif self._informed(state.knowledge, now) >= policy.early_samples:
-            chance = (chance - policy.early_share) / (1 - policy.early_share)
+        early = self._early_share(state.knowledge, now)
+        if chance < early:
+            chance /= early
+        else:
+            chance = (chance - early) / (1 - early)
             age = max(now - written_at, 0.0)
-            known = edge_near(age)
-            best = state.knowledge.plan.first[known]
-            if best > known:
-                wait = EDGES[best] * self._jittered(chance) - age
-                at = now + max(0.0, min(wait, policy.cap_ancient))
+            wait = state.knowledge.plan.first[edge_near(age)] * self._jittered(chance) - age
+            at = now + max(0.0, min(wait, policy.cap_ancient))
         return self._held(state.flow, at, now=now, chance=chance)
 
     def next_look_at(
@@ -324,7 +333,7 @@ class Pacer:
         policy = self._policy
         if troubles > 0:
             wait = min(policy.retry_first * 2.0 ** min(troubles - 1, 30), policy.retry_longest)
-            return now + max(wait * (0.5 + 0.5 * chance), policy.shortest_wait)
+            return now + wait * (0.5 + 0.5 * chance)
         state = self._state(path)
         age = max(now - written_at, 0.0)
         wait = min(
@@ -342,9 +351,14 @@ class Pacer:
         wait = policy.failed_young if now - failed_at < DAY else policy.failed_old
         return now + wait * self._jittered(chance)
 
+    def _early_share(self, knowledge: _Knowledge, now: float) -> float:
+        policy = self._policy
+        beyond = self._informed(knowledge, now) / policy.early_samples - 1
+        return max(policy.early_share, min(1.0, 1 - 2 * beyond))
+
     def _usual_wait(self, knowledge: _Knowledge, age: float, *, now: float) -> float:
         here = edge_near(age)
-        usual_first = EDGES[knowledge.plan.first[here]] * (1 - self._policy.jitter)
+        usual_first = knowledge.plan.first[here] * (1 - self._policy.jitter)
         # Whatever was looked at before its time was looked at to learn: go on in small steps, else the first look
         # would have told little.
         early = age < usual_first or self._informed(knowledge, now) < self._policy.early_samples
@@ -420,8 +434,7 @@ class Pacer:
         interval = span_of(lower, upper)
         knowledge.counts[interval] = knowledge.counts.get(interval, 0.0) + knowledge.unit
         knowledge.samples += knowledge.unit
-        told = 1 - knowledge.between(*interval)
-        knowledge.informed += knowledge.unit * max(told, 0.0)
+        knowledge.informed += knowledge.unit * _told(interval)
         knowledge.unfitted += 1
         least, most = _FIT_EVERY
         if knowledge.unfitted >= max(least, min(0.05 * knowledge.samples / knowledge.unit, most)):
@@ -518,6 +531,17 @@ class Pacer:
                 del self._paths[next(iter(self._paths))]
             state = self._paths[path] = _PathState(_Knowledge(self._plan), _Flow())
         return state
+
+
+def _told(interval: Interval) -> float:
+    """
+    Weigh a sample by what its interval tells, from 0 to 1.
+
+    Against what was believed before anything was known: an estimate that is sure of itself would call all samples
+    worthless, and fade into not knowing.
+    """
+    first, end = interval
+    return max(0.0, 1 - (_PRIOR_BELOW[end] - _PRIOR_BELOW[first]) / _VAGUE)
 
 
 def _hidden(knowledge: _Knowledge) -> float:

@@ -5,14 +5,24 @@ An unknown key is an error, never ignored: a misspelt setting that is silently o
 """
 
 import difflib
+import json
 import os
+import re
+import reprlib
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -31,6 +41,19 @@ class ConfigurationError(Exception):
     """
 
 
+def _no_switch(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")  # noqa: TRY004 - pydantic's protocol
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_switch)]
+Number = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
+
+BucketName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{3,255}$")]
+"""What S3 ever allowed. CloudWatch refuses whole windows for the sake of one dimension that is none."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -44,6 +67,14 @@ class Queue(_Section):
     """URL of the queue. Each queue has one reader fleet of its own: what is not for crrmon is deleted from it."""
     region: str | None = None
     """Region of the queue; read off the URL of an AWS queue."""
+
+
+def _each_once(queues: tuple[Queue, ...]) -> tuple[Queue, ...]:
+    urls = [queue.url for queue in queues]
+    for url in urls:
+        if urls.count(url) > 1:
+            raise ValueError(f"{url} stands there more than once")
+    return queues
 
 
 class Aws(_Section):
@@ -62,11 +93,11 @@ class Intake(_Section):
     How messages are taken in.
     """
 
-    receivers: Annotated[int, Field(ge=1, le=64)] = 4
+    receivers: Annotated[Whole, Field(ge=1, le=64)] = 4
     """Concurrent receivers of each queue; each takes up to ten messages at a time."""
-    max_in_flight: Annotated[int, Field(ge=10, le=100_000)] = 2000
+    max_in_flight: Annotated[Whole, Field(ge=10, le=100_000)] = 2000
     """Most messages of one queue held at once; about 5 KiB of memory each. SQS itself allows 120,000."""
-    hold_seconds: Annotated[float, Field(ge=0, le=600)] = 60.0
+    hold_seconds: Annotated[Number, Field(ge=0, le=600)] = 60.0
     """
     Longest time to hold a message until the first look at its object is due. Most objects replicate in this time
     and then cost one HEAD and no pending record; what takes longer goes to the ledger at once.
@@ -78,17 +109,17 @@ class Looks(_Section):
     How replication status is looked at.
     """
 
-    freshness: Annotated[float, Field(ge=0, le=1)] = 0.5
+    freshness: Annotated[Number, Field(ge=0, le=1)] = 0.5
     """
     The one trade-off: 0 asks S3 as seldom as possible, 1 knows as soon as possible. docs/performance.md has the curve.
     """
-    concurrency: Annotated[int, Field(ge=1, le=1000)] = 64
+    concurrency: Annotated[Whole, Field(ge=1, le=1000)] = 64
     """Most HEAD requests under way at once."""
-    per_bucket_per_second: Annotated[float, Field(gt=0, le=5500)] = 500.0
+    per_bucket_per_second: Annotated[Number, Field(gt=0, le=5500)] = 500.0
     """Most HEAD requests a second and bucket. S3 allows 5,500 a prefix, which your applications and replication share."""
-    stuck_after_seconds: Annotated[float, Field(gt=0)] = 900.0
+    stuck_after_seconds: Annotated[Number, Field(gt=0)] = 900.0
     """Age at which a pending object counts as stuck: S3's own promise is 15 minutes."""
-    give_up_after_days: Annotated[float, Field(gt=0, le=365)] = 14.0
+    give_up_after_days: Annotated[Number, Field(gt=0, le=365)] = 14.0
     """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
 
 
@@ -103,9 +134,9 @@ class LedgerSettings(_Section):
     """
     path: Path = Path("crrmon.db")
     """The file of the sqlite ledger; not on a network filesystem."""
-    shards: Annotated[int, Field(ge=1, le=4096)] = 64
+    shards: Annotated[Whole, Field(ge=1, le=4096)] = 64
     """Into how many parts the ledger is divided; fixed when it is made."""
-    horizon_days: Annotated[float, Field(gt=0, le=30)] = 4.0
+    horizon_days: Annotated[Number, Field(gt=0, le=30)] = 4.0
     """
     How long it is remembered that an object was counted. An event that comes later than this is followed, but not
     counted as new. No shorter than the retention of the queue and its dead-letter queue, if those are redriven.
@@ -119,11 +150,13 @@ class Report(_Section):
 
     cloudwatch: bool = True
     """Whether to send metrics to CloudWatch."""
-    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/#:-]{1,255}$")] = "CRRMonitor"
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}$")] = (
+        "CRRMonitor"
+    )
     """Namespace of the metrics; the original's by default, so that its alarms live on."""
     region: str | None = None
     """Region that gets the metrics; else `aws.region`."""
-    window_seconds: Annotated[int, Field(ge=1, le=3600)] = 300
+    window_seconds: Annotated[Whole, Field(ge=1, le=3600)] = 300
     """Length of a window: every metric gets one datapoint for each."""
 
 
@@ -132,9 +165,9 @@ class Http(_Section):
     Where /metrics, /livez and /readyz are served.
     """
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on. Loopback by default; 0.0.0.0 in a container whose network is its own."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    port: Annotated[Whole, Field(ge=0, le=65535)] = 9464
     """Port to listen on; 0 takes a free one."""
 
 
@@ -162,11 +195,11 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    monitor: Annotated[str, Field(min_length=1, max_length=255)] = "crrmon"
+    monitor: Annotated[str, Field(pattern=r"^[!-9;-~][ -~]{0,254}$")] = "crrmon"
     """Name of this monitor (all replicas together): the dimension of Heartbeat and QueueAge."""
-    queues: Annotated[tuple[Queue, ...], Field(min_length=1)]
+    queues: Annotated[tuple[Queue, ...], Field(min_length=1), AfterValidator(_each_once)]
     """The SQS queues to read, in any regions."""
-    buckets: tuple[str, ...] = ()
+    buckets: tuple[BucketName, ...] = ()
     """
     Source buckets whose zeros are reported from the start. Others are met through their events and remembered.
     """
@@ -177,7 +210,7 @@ class Settings(BaseSettings):
     report: Report = Report()
     http: Http = Http()
     log: Log = Log()
-    shutdown_seconds: Annotated[float, Field(gt=0, le=3600)] = 25.0
+    shutdown_seconds: Annotated[Number, Field(gt=0, le=3600)] = 25.0
     """
     Longest time from SIGTERM to the end. Below the grace of whoever stops the daemon (Kubernetes and ECS: 30 s).
     """
@@ -215,9 +248,9 @@ def load(path: Path | None) -> Settings:
     try:
         return Settings(**raw)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_explain(one) for one in error.errors())) from error
+        raise ConfigurationError("\n".join(_explanations(error))) from error
     except SettingsError as error:
-        raise ConfigurationError(f"{error}; lists and maps in the environment are JSON") from error
+        raise ConfigurationError("\n".join(_not_json(os.environ)) or str(error)) from error
 
 
 def schema() -> dict[str, Any]:
@@ -297,16 +330,33 @@ def _section(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe one
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # NB: not all that YAML's parser finds wrong is one of its own errors: a 31st of February is not.
         raise ConfigurationError(f"{path}: is not YAML: {error}") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict) or not all(isinstance(name, str) for name in raw):
         raise ConfigurationError(f"{path}: must be a mapping of settings; see config.example.yaml")
     return raw
+
+
+class _Loader(yaml.SafeLoader):
+    """
+    Reads YAML; a key that stands there twice is an error instead of the last one winning.
+    """
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        for name, _ in node.value:
+            if names.count(name.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name.value} stands there more than once", name.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
 
 
 def _unknown_keys(
@@ -326,11 +376,32 @@ def _unknown_keys(
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    known = {PREFIX + key.upper().replace(".", _NESTING): key for key in keys() if "[" not in key}
-    known[PREFIX + "CONFIG"] = "the file of --config"
-    for name in environment:
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            yield _unknown(name, list(known), what="environment variable")
+    known = [*_variables(), PREFIX + "CONFIG"]
+    for name, value in environment.items():
+        unknown = name.upper().startswith(PREFIX) and name.upper() not in known
+        if unknown and not _is_service_link(name, value):
+            yield _unknown(name, known, what="environment variable")
+
+
+def _variables() -> dict[str, str]:
+    """
+    Return the environment variables that set something, with the keys that they set.
+    """
+    return {PREFIX + key.upper().replace(".", _NESTING): key for key in keys() if "[" not in key}
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """
+    Tell whether Kubernetes set a variable, which it does for every service; ours may well be called crrmon.
+    """
+    return bool(_SERVICE_LINK.fullmatch(name)) or (
+        name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
+    )
+
+
+_SERVICE_LINK = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
 
 
 def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
@@ -342,23 +413,68 @@ def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
     return f"{name}: unknown {what}{hint}"
 
 
-def _explain(error: Any) -> str:
+def _not_json(environment: Mapping[str, str]) -> Iterator[str]:
     """
-    Say what is wrong with one setting, what it was, and what is allowed.
+    Tell of the variables that should hold a list or a map and do not.
     """
+    fields = Settings.model_fields.items()
+    composed = {
+        key for key, field in fields if get_args(field.annotation) or _section(field.annotation)[0]
+    }
+    variables = _variables()
+    for name, value in environment.items():
+        if variables.get(name.upper()) in composed:
+            try:
+                json.loads(value)
+            except ValueError:
+                yield f"{name}: {_SHORT.repr(value)} is not allowed: lists and maps in the environment are JSON"
+
+
+def _explanations(error: ValidationError) -> Iterator[str]:
+    """
+    Say what is wrong with each setting, what it was, and what is allowed.
+    """
+    errors = [(_dotted(one["loc"]), one) for one in error.errors()]
+    # Queues that are wrong do not count as queues; that there are too few then needs no telling.
+    wrong = any(name.startswith("queues[") for name, _ in errors)
+    for name, one in errors:
+        if not (wrong and name == "queues"):
+            yield _explain(name, one)
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
     name = ""
-    for part in error["loc"]:
-        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
-    if name == "queues":
-        return (
-            "queues: no queue is configured; set queues: [{url: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME}] "
-            'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\''
-        )
-    if error["type"] == "missing":
+    for part in location:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name
+
+
+def _explain(name: str, error: Any) -> str:
+    value, kind = error["input"], error["type"]
+    if name == "queues" and (kind == "missing" or not value):
+        return _NO_QUEUE
+    if kind == "missing":
         return f"{name}: is missing"
-    value = repr(error["input"])
-    shown = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
-    return f"{name}: {shown} is not allowed: {error['msg'].lower()}"
+    if kind == "extra_forbidden":  # in a variable's JSON; in the file it was found before
+        return _unknown(name, list(_siblings(name)))
+    said = error["msg"].removeprefix("Value error, ")
+    if kind == "model_type":
+        inner = (key.rpartition(".")[2] for key in _siblings(f"{name}."))
+        said = f"must be a mapping with {', '.join(inner)}"
+    return f"{name}: {_SHORT.repr(value)} is not allowed: {said[:1].lower()}{said[1:]}"
 
 
-_SHOWN_CHARACTERS = 80
+def _siblings(name: str) -> Iterator[str]:
+    """
+    List the keys that are known where this one stands.
+    """
+    around = re.sub(r"\[\d+\]", "[]", name)[: -len(name.rpartition(".")[2]) or None]
+    return (key for key in keys() if key.startswith(around) and "." not in key[len(around) :])
+
+
+_NO_QUEUE = (
+    "queues: no queue is configured; set queues: [{url: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME}] "
+    'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\''
+)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80

@@ -1,14 +1,21 @@
 """One pipeline for all logs: JSON lines for machines, colours for eyes; stable events, data in fields."""
 
+import io
 import logging
 import sys
 from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
+
+LONGEST_TEXT = 2000
+"""Characters of a field. S3's longest key has 1024 bytes."""
+
+_TRACES = ("exception", "stack")
+"""Fields of several lines."""
 
 
 def configure(*, level: Level, format: Format, stream: TextIO | None = None) -> None:  # noqa: A002 - the setting's name
@@ -21,34 +28,39 @@ def configure(*, level: Level, format: Format, stream: TextIO | None = None) -> 
         stream: where to; standard output by default.
     """
     out = sys.stdout if stream is None else stream
+    if isinstance(out, io.TextIOWrapper):
+        # A key must not break logging only because the terminal lacks its letters.
+        out.reconfigure(errors="backslashreplace")
     as_json = format == "json" or (format == "auto" and not out.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=True)
+    rendering: list[Processor] = (
+        [_cut, structlog.processors.JSONRenderer(ensure_ascii=True)]
         if as_json
-        else structlog.dev.ConsoleRenderer(
-            colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        else [
+            _cut,
+            _escaped,
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     )
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if not as_json:
-        shared.append(_escaped)
     threshold = getattr(logging, level.upper())
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, structlog.processors.format_exc_info, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    _adopt_standard_logging(shared, renderer, out, threshold)
+    _adopt_standard_logging(shared, rendering, out, threshold)
 
 
 def _adopt_standard_logging(
-    shared: list[structlog.typing.Processor],
-    renderer: structlog.typing.Processor,
+    shared: list[Processor],
+    rendering: list[Processor],
     out: TextIO,
     threshold: int,
 ) -> None:
@@ -62,7 +74,7 @@ def _adopt_standard_logging(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                renderer,
+                *rendering,
             ],
         )
     )
@@ -72,14 +84,41 @@ def _adopt_standard_logging(
     root.setLevel(max(threshold, logging.WARNING))
 
 
+def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """
+    Keep lines short enough for what collects them; a message of a megabyte may hold a key of a megabyte.
+    """
+    return {
+        name: _shortened(value) if isinstance(value, str) and name not in _TRACES else value
+        for name, value in event.items()
+    }
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]}... ({len(text)} characters)"
+
+
 def _escaped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """
     Keep what comes from outside on one line: control characters become escapes.
+
+    A traceback has lines of its own below the event's, all indented.
     """
     return {
-        name: value if not isinstance(value, str) or value.isprintable() else _printable(value)
+        name: _indented(value) if name in _TRACES else _one_line(value)
         for name, value in event.items()
     }
+
+
+def _indented(trace: object) -> str:
+    return "\n".join(f"    {_printable(line)}" for line in str(trace).split("\n"))
+
+
+def _one_line(value: object) -> object:
+    text = value if isinstance(value, str) else repr(value)
+    return value if text.isprintable() else _printable(text)
 
 
 def _printable(text: str) -> str:

@@ -13,6 +13,9 @@ from fakes.rig import DAY, Rig
 
 
 def outcomes(rig: Rig, status: str = "completed", destination: str = "dst") -> float:
+    """
+    Tell how many outcomes of a kind were counted.
+    """
     return rig.meters.count(catalogue.REPLICATIONS, "src", destination, status)
 
 
@@ -275,3 +278,19 @@ async def test_d8_d9_trouble_keeps_the_object(sight: Sight) -> None:
         rig.s3.away = None
         await rig.until(lambda: outcomes(rig) == 1)
     assert await rig.backlog() == 0
+
+
+async def test_many_uncovered_keys_are_told_by_one_reading() -> None:
+    """All who wait for the next reading of a configuration get its answer; none is parked beside it."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="in/")
+    async with rig.running():
+        rig.put("in/first", version="v0")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        for number in range(40):
+            rig.put(f"out/{number}", version=f"w{number}")
+        await rig.until(lambda: rig.inbox.waiting == 0, within=90)
+
+    assert rig.meters.count(catalogue.NOT_COVERED, "src") == 40
+    assert "park" not in rig.ledger.calls
+    assert len(rig.s3.reads) == 2

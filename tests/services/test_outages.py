@@ -14,6 +14,9 @@ HOUR = 3600.0
 
 
 def completed(rig: Rig) -> float:
+    """
+    Tell how many objects were counted as replicated.
+    """
     return rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed")
 
 

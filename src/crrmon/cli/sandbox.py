@@ -102,15 +102,17 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     ] = False,
 ) -> None:
     """
-    Watch the real daemon follow objects through a replication that takes time and sometimes fails.
+    Watch the real daemon follow a replication that takes time and may fail.
 
-    Starts an emulator of AWS on this machine with two source buckets and two destinations, writes objects, and runs
-    the daemon on it with a ledger in SQLite. Nothing leaves the machine. At the end, what really happened is compared
-    with what CloudWatch and the ledger were told.
+    Starts an emulator of AWS on this machine with two source buckets and
+    two destinations, writes objects, and runs the daemon on it with a
+    ledger in SQLite. Nothing leaves the machine. At the end, what really
+    happened is compared with what CloudWatch and the ledger were told.
 
-    Ctrl-C ends the writing and leads to the verdict; a second one ends everything at once.
+    Ctrl-C ends the writing and leads to the verdict; a second one ends all.
 
-    Exit codes: 0 all agree, 1 they do not or something broke, 2 wrong usage, 130 ended by a second Ctrl-C.
+    Exit codes: 0 all agree, 1 they do not or something broke, 2 wrong
+    usage, 130 ended by a second Ctrl-C.
     """
     settings = Settings(
         objects=objects,

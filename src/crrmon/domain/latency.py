@@ -74,8 +74,8 @@ def span_of(lower: float, upper: float) -> tuple[int, int]:
         lower: seconds; not negative.
         upper: seconds; at least `lower`, the same where the latency is exact.
     """
-    first, end = min(edge_near(lower), BUCKETS - 1), edge_near(upper)
-    if lower < upper and first < end:
+    first, end = edge_near(lower), edge_near(upper)
+    if first < end:
         return first, end
     only = bucket_of((lower + upper) / 2)
     return only, only + 1

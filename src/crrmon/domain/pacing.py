@@ -138,8 +138,8 @@ _PRIOR_CREDIT = tuple(_PRIOR_SAMPLES * share for share in _PRIOR)
 _FIT_ROUNDS = 10
 _FIT_EVERY = (20, 250)
 """Fit again after 5 % more samples, within these bounds."""
-_LOOKS_TO_SEE = 20.0
-"""With so many looks up to an age, what lies above it is no longer hidden."""
+_PENDING_TO_SEE = 20.0
+"""Once so many objects were seen pending up to an age, what lies above it is no longer hidden."""
 _FARTHEST = 4 * 4
 """Plans wait for at most four doublings of the age."""
 _MOST_SURE = 0.9
@@ -231,7 +231,7 @@ class _Knowledge(msgspec.Struct):
     below: tuple[float, ...] = _PRIOR_BELOW
     """Share of objects below each edge."""
     hidden: float = 1.0
-    """Share of objects that are done before an age at which looks begin."""
+    """Share of objects that are done before any are seen pending."""
     counts: dict[Interval, float] = {}
     unit: float = 1.0
     """What a new sample counts. It grows, which makes the older ones fade without touching them."""
@@ -335,7 +335,7 @@ class Pacer:
             wait = min(policy.retry_first * 2.0 ** min(troubles - 1, 30), policy.retry_longest)
             return now + wait * (0.5 + 0.5 * chance)
         state = self._state(path)
-        age = max(now - written_at, 0.0)
+        age = now - written_at
         wait = min(
             self._usual_wait(state.knowledge, age, now=now) * self._jittered(chance),
             policy.cap(age) * (1 - policy.jitter * chance),
@@ -407,7 +407,7 @@ class Pacer:
         # How surprising that is: it might long have been stuck, or be looked at early.
         before = 0.0 if pending_seen_at is None else below[edge_near(pending_seen_at - written_at)]
         expected = (below[edge_near(now - written_at)] - before) / max(1 - before, _TINY)
-        flow.evidence -= math.log1p(-max(0.0, min(expected, _MOST_SURE)))
+        flow.evidence -= math.log1p(-min(expected, _MOST_SURE))
         if flow.suspected_at is None and flow.evidence > 1:
             flow.suspected_at = now
         if (
@@ -511,7 +511,7 @@ class Pacer:
 
     def hidden(self, path: Path) -> float:
         """
-        Return the share of a path's objects that are done before looks begin, 0 to 1.
+        Return the share of a path's objects that are done before looks begin and see any pending, 0 to 1.
 
         What their latencies are, within that time, is a guess: every quantile up to this one is only a bound.
         """
@@ -546,15 +546,13 @@ def _told(interval: Interval) -> float:
 
 def _hidden(knowledge: _Knowledge) -> float:
     """
-    Estimate the share of objects that are done before the age at which looks begin.
+    Estimate the share of objects that are done before the age at which any are seen pending.
     """
-    looks = [0.0] * (BUCKETS + 1)
-    for (first, end), count in knowledge.counts.items():
-        looks[first] += count
-        looks[end] += count
-    looks[0] = looks[BUCKETS] = 0.0
-    for edge, seen in enumerate(accumulate(looks)):
-        if seen >= _LOOKS_TO_SEE:
+    pending = [0.0] * BUCKETS
+    for (first, _), count in knowledge.counts.items():
+        pending[first] += count
+    for edge, seen in enumerate(accumulate(pending[1:]), start=1):
+        if seen >= _PENDING_TO_SEE:
             return knowledge.below[edge]
     return 1.0
 

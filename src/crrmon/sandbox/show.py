@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from crrmon.sandbox.daemon import Site
-from crrmon.sandbox.verdict import Line, Verdict
+from crrmon.sandbox.verdict import Verdict, where
 
 PLAIN_SECONDS = 5.0
 """How often a changed live line is printed where there is no terminal."""
@@ -112,23 +113,21 @@ def table(verdict: Verdict) -> Table:
     """
     Lay out the comparison.
     """
-    made = Table(title="Truth and what was told of it", title_justify="left")
-    for name in ("source", "destination", "what"):
+    made = Table(title="Truth and what was told of it", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("where", "what"):
         made.add_column(name, no_wrap=True)
     for name in ("truth", "CloudWatch", "ledger", ""):
-        made.add_column(name, justify="right")
-    for line in sorted(verdict.lines, key=_order):
+        made.add_column(name, justify="right", no_wrap=True)
+    for line in sorted(verdict.lines, key=lambda one: (one.source, one.destination or "~")):
         made.add_row(
-            line.source,
-            line.destination or "",
+            where(line),
             line.measure.replace("_", " "),
             *(_number(one) for one in (line.truth, line.cloudwatch, line.ledger)),
             Text("ok", "green") if line.agrees else Text("differs", "bold red"),
         )
     for latency in verdict.run.latencies:
         made.add_row(
-            latency.source,
-            latency.destination,
+            where(latency),
             "median seconds",
             *("" if one is None else f"{one:.1f}" for one in (latency.truth, latency.cloudwatch)),
             "",
@@ -161,10 +160,6 @@ def summary(verdict: Verdict) -> Iterator[Text]:
         if verdict.agrees
         else Text("They do not agree.", "bold red")
     )
-
-
-def _order(line: Line) -> tuple[str, str]:
-    return (line.source, line.destination or "~")
 
 
 def _number(value: int | None) -> str:

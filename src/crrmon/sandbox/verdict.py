@@ -171,7 +171,7 @@ def judge(
         unsent: windows left in the ledger.
     """
     complaints = [
-        *(f"{_place(line)}: {line.measure} differs" for line in lines if not line.agrees),
+        *(f"{where(line)}: {line.measure} differs" for line in lines if not line.agrees),
         *_misremembered(statuses),
         *_run_complaints(run),
     ]
@@ -185,7 +185,10 @@ def judge(
     return Verdict(agrees=not complaints, complaints=tuple(complaints), lines=lines, run=run)
 
 
-def _place(line: Line) -> str:
+def where(line: Line | Latency) -> str:
+    """
+    Say what a line is about: a route or a source bucket.
+    """
     return line.source if line.destination is None else f"{line.source} → {line.destination}"
 
 

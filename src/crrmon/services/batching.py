@@ -64,14 +64,19 @@ class Batcher(Generic[Item, Result]):
             await asyncio.wait(self._tasks)
 
     async def _work(self) -> None:
-        while self._waiting:
-            if len(self._waiting) < self._size and self._linger:
-                await self._gather()
-            batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
-            if len(self._waiting) < self._size:
-                self._full.clear()
-            if batch:
-                await self._do(batch)
+        try:
+            while self._waiting:
+                if len(self._waiting) < self._size and self._linger:
+                    await self._gather()
+                batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+                if len(self._waiting) < self._size:
+                    self._full.clear()
+                if batch:
+                    await self._do(batch)
+        finally:
+            # NB: at once. Done callbacks run later; whoever submits again before them, because its result has just
+            # come, would find all lanes taken and nobody at work.
+            self._tasks.discard(asyncio.current_task())
 
     async def _gather(self) -> None:
         try:
@@ -87,6 +92,7 @@ class Batcher(Generic[Item, Result]):
             return
         try:
             results = await self._act([item for item, _ in batch])
+            answered = list(zip(batch, results, strict=True))
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
@@ -96,6 +102,6 @@ class Batcher(Generic[Item, Result]):
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future), result in answered:
             if not future.done():
                 future.set_result(result)

@@ -5,7 +5,7 @@ stored before anything is sent; a retry sends the same bytes. Whatever fails, th
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
 
@@ -33,6 +33,10 @@ GAUGES_SECONDS = 10.0
 """How often the fleet's gauges are refreshed."""
 RETRY_FIRST_SECONDS = 1.0
 RETRY_CAP_SECONDS = 60.0
+SENDING_SECONDS = 30.0
+"""How long a round goes on sending what has piled up, before the next windows and the gauges get their turn."""
+MISSED_WINDOWS = 300
+"""How many windows that could not be frozen in time get their zeros afterwards."""
 PATIENCE_SECONDS = 180.0
 
 log = structlog.get_logger()
@@ -80,6 +84,7 @@ class Publisher:
         self._stuck_after = stuck_after
         self._queue_age = queue_age
         self._began_slot = windows.slot_start(clock.now(), window_seconds)
+        self._shown: set[Route] = set()
         self._gauges_at = float("-inf")
         self._send_at = float("-inf")
         self._send_delay = RETRY_FIRST_SECONDS
@@ -128,9 +133,8 @@ class Publisher:
             last_frozen=last,
             window_seconds=self._window_seconds,
         )
-        if closing >= self._began_slot:
-            # Also with nothing to count: zeros are what tells quiet from broken.
-            ready.setdefault(closing, [])
+        for starts_at in self._owed(last, closing):
+            ready.setdefault(starts_at, [])
         if not ready:
             return
         routes = await self._ledger.known_routes()
@@ -142,15 +146,33 @@ class Publisher:
                 datums += await self._standing_datums(starts_at, routes)
             await self._store(starts_at, datums, contributions, lease)
 
+    def _owed(self, last: float | None, closing: float) -> Iterator[float]:
+        """
+        Tell the windows since this daemon began that are to be frozen with nothing to count, too.
+
+        Zeros are what tells quiet from broken. Several, when the ledger was away or the machine asleep.
+        """
+        length = self._window_seconds
+        starts_at = max(self._began_slot, closing - MISSED_WINDOWS * length)
+        if last is not None:
+            starts_at = max(starts_at, windows.slot_start(last, length) + length)
+        while starts_at <= closing:
+            yield starts_at
+            starts_at += length
+
     async def _standing_datums(
         self, starts_at: float, routes: Sequence[Route]
     ) -> list[dict[str, object]]:
         now = self._clock.now()
         slots = await self._ledger.backlog()
         standings = standing(slots, now=now, stuck_after=self._stuck_after)
+        # Also those that nobody remembers, like the unknown ones: a series must not end above zero.
+        self._shown.update(routes, standings)
         pulse = Pulse(monitor=self._monitor, queue_age=self._queue_age())
         return [
-            *windows.standing_datapoints(starts_at, standings, routes=routes, now=now),
+            *windows.standing_datapoints(
+                starts_at, standings, routes=sorted(self._shown), now=now
+            ),
             *windows.pulse_datapoints(starts_at, pulse),
         ]
 
@@ -175,15 +197,17 @@ class Publisher:
         loop = asyncio.get_running_loop()
         if self._sink is None or loop.time() < self._send_at:
             return
+        enough_at = loop.time() + SENDING_SECONDS
         frozen = await self._ledger.frozen()
-        self._meters.set(catalogue.UNSENT_WINDOWS, value=len(frozen))
-        for window in frozen:
+        for sent, window in enumerate(frozen):
+            self._meters.set(catalogue.UNSENT_WINDOWS, value=len(frozen) - sent)
             for number, part in enumerate(window.parts):
+                if loop.time() >= enough_at:
+                    return
                 if part and not await self._deliver(self._sink, window, part):
                     return
                 await self._ledger.forget(window.starts_at, number, lease=lease)
-        if frozen:
-            self._meters.set(catalogue.UNSENT_WINDOWS, value=0)
+        self._meters.set(catalogue.UNSENT_WINDOWS, value=0)
 
     async def _deliver(self, sink: Sink, window: FrozenWindow, part: bytes) -> bool:
         """
@@ -216,7 +240,8 @@ class Publisher:
         slots = await self._ledger.backlog()
         routes = await self._ledger.known_routes()
         standings = standing(slots, now=now, stuck_after=self._stuck_after)
-        self._meters.clear(catalogue.OLDEST_PENDING)
+        for metric in _STANDING:
+            self._meters.clear(metric)
         for route in {*routes, *standings}:
             one = standings.get(route, Standing())
             labels = (route.source, route.destination)
@@ -233,11 +258,19 @@ class Publisher:
         """
         Take the fleet's gauges away: another daemon shows them now.
         """
-        if self._gauges_at != float("-inf"):
-            for metric in catalogue.METRICS:
-                if metric.fleet:
-                    self._meters.clear(metric)
-            self._gauges_at = float("-inf")
+        for metric in catalogue.METRICS:
+            if metric.fleet:
+                self._meters.clear(metric)
+        self._gauges_at = float("-inf")
+
+
+_STANDING = (
+    catalogue.PENDING_OBJECTS,
+    catalogue.PENDING_BYTES,
+    catalogue.STUCK_OBJECTS,
+    catalogue.OLDEST_PENDING,
+    catalogue.FAILED_OBJECTS,
+)
 
 
 def standing(

@@ -72,12 +72,14 @@ class Routebook:
             The destinations; or NotCovered, proved by a configuration read after the write; or when to ask again.
         """
         page = self._pages.setdefault(written.version.bucket, _Page())
-        if self._clock.now() - page.asked_at >= REFRESH_SECONDS:
-            await self._read(page, written)
-        answer = self._covered(page, written)
-        if answer is None and self._clock.now() - page.asked_at >= SPACING_SECONDS:
-            await self._read(page, written)
+        # Whoever asks while somebody reads waits for what that brings: many ask at the same moment.
+        async with page.reading:
+            if self._clock.now() - page.asked_at >= REFRESH_SECONDS:
+                await self._read(page, written)
             answer = self._covered(page, written)
+            if answer is None and self._clock.now() - page.asked_at >= SPACING_SECONDS:
+                await self._read(page, written)
+                answer = self._covered(page, written)
         if answer is None:
             return Later(page.asked_at + SPACING_SECONDS)
         return answer
@@ -98,22 +100,20 @@ class Routebook:
 
     async def _read(self, page: _Page, written: ObjectWritten | Record) -> None:
         bucket = written.version.bucket
-        asked_before = page.asked_at
-        async with page.reading:
-            if page.asked_at != asked_before:
-                return  # somebody else has just asked
-            # The moment before asking: what S3 answers is at least as new.
-            page.asked_at = self._clock.now()
-            try:
-                raw = await self._probe.configuration(
-                    bucket, region=written.region, owner=written.owner
-                )
-            except UnreadableConfigurationError as error:
-                self._count(bucket, "unreadable")
-                log.warning("configuration_unreadable", bucket=bucket, reason=str(error))
-                return
-            self._count(bucket, "none" if raw is None else "read")
-            page.configuration = parse(raw, fetched_at=page.asked_at)
+        # The moment before asking: what S3 answers is at least as new.
+        page.asked_at = self._clock.now()
+        try:
+            raw = await self._probe.configuration(
+                bucket, region=written.region, owner=written.owner
+            )
+        except UnreadableConfigurationError as error:
+            self._count(bucket, "unreadable")
+            log.warning("configuration_unreadable", bucket=bucket, reason=str(error))
+            return
+        self._count(bucket, "none" if raw is None else "read")
+        page.configuration = parse(raw, fetched_at=page.asked_at)
+        for doubt in page.configuration.doubts:
+            log.warning("rule_not_understood", bucket=bucket, doubt=doubt)
         destinations = page.configuration.all_destinations
         await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
 

@@ -6,7 +6,7 @@ given back, and everything else goes on until that is done or the grace is over.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -41,25 +41,40 @@ async def supervise(
     """
     tasks = [asyncio.create_task(root(), name=name) for name, root in roots.items()]
     stopping = asyncio.create_task(stop.wait(), name="stop")
+    told: set[asyncio.Task[None]] = set()
     try:
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         fault = None if stop.is_set() else _fault(tasks)
+        told = _tell_errors(tasks)
         log.info("stopping", reason="asked to" if fault is None else str(fault))
         await _drained(drain, grace)
     finally:
         for task in (stopping, *tasks):
             task.cancel()
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
+        _tell_errors(task for task in tasks if task not in told)
     if fault is not None:
         raise fault
 
 
-def _fault(tasks: list[asyncio.Task[None]]) -> UnexpectedEndError:
+def _fault(tasks: Iterable[asyncio.Task[None]]) -> UnexpectedEndError:
     ended = next(task for task in tasks if task.done())
     error = None if ended.cancelled() else ended.exception()
     fault = UnexpectedEndError(f"task {ended.get_name()!r} ended unexpectedly: {error!r}")
     fault.__cause__ = error
     return fault
+
+
+def _tell_errors(tasks: Iterable[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """
+    Log what tasks raised, with tracebacks, and return those tasks.
+    """
+    raised = set()
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task_ended", task=task.get_name(), exc_info=error)
+            raised.add(task)
+    return raised
 
 
 async def _drained(drain: Callable[[], Awaitable[None]], grace: float) -> None:

@@ -24,7 +24,7 @@ from crrmon.adapters.ledgers.stored import (
     token_of,
     unpack,
 )
-from crrmon.adapters.ledgers.traces import Trace, settle
+from crrmon.adapters.ledgers.traces import settle
 from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
@@ -74,19 +74,11 @@ class SqliteLedger:
     """
 
     def __init__(
-        self,
-        path: Path,
-        file: LedgerFile,
-        thread: ThreadPoolExecutor,
-        *,
-        shards: int,
-        horizon_seconds: float,
+        self, file: LedgerFile, thread: ThreadPoolExecutor, *, horizon_seconds: float
     ) -> None:
-        self._path = path
         self._file = file
         self._connection = file.connection
         self._thread = thread
-        self._shards = shards
         self._horizon = horizon_seconds
 
     @classmethod
@@ -105,25 +97,24 @@ class SqliteLedger:
             UnusableLedgerError: somebody must act; the text says how.
             LedgerError: trying again may help.
         """
-        path = Path(path)
         loop = asyncio.get_running_loop()
         # NB: a connection belongs to the thread that opened it.
         thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         try:
-            file = await loop.run_in_executor(thread, lambda: LedgerFile.open(path, shards=shards))
+            file = await loop.run_in_executor(
+                thread, lambda: LedgerFile.open(Path(path), shards=shards)
+            )
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        ledger = cls(path, file, thread, shards=shards, horizon_seconds=horizon_seconds)
-        ledger._shards = int(await ledger._run(lambda: ledger._meta("shards")))
-        return ledger
+        return cls(file, thread, horizon_seconds=horizon_seconds)
 
     @property
     def shards(self) -> int:
         """
         How many shards it was made with.
         """
-        return self._shards
+        return self._file.shards
 
     @property
     def exclusive(self) -> bool:
@@ -143,7 +134,10 @@ class SqliteLedger:
         try:
             return self._transaction(work)
         except sqlite3.Error as error:
-            raise translated(self._path, error) from error
+            known = translated(self._file.path, error)
+            if known is None:
+                raise
+            raise known from error
 
     def _transaction(self, work: Callable[[], T]) -> T:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -164,7 +158,7 @@ class SqliteLedger:
         """
 
         def work() -> list[Mark | Half | None]:
-            trails = Trails(self._connection, self._shards)
+            trails = self._trails()
             traces = [trails.trace(wanted.trail_id) for wanted in ids]
             return [
                 trace.marks.get(wanted.slot) or trace.halves.get(wanted.slot)
@@ -179,7 +173,7 @@ class SqliteLedger:
         """
 
         def work() -> list[Parked]:
-            trails = Trails(self._connection, self._shards)
+            trails = self._trails()
             results = [trails.trace(one.version.trail_id).park(one) for one in records]
             trails.write()
             return results
@@ -209,7 +203,7 @@ class SqliteLedger:
         """
 
         def work() -> list[Rescheduled]:
-            trails = Trails(self._connection, self._shards)
+            trails = self._trails()
             results = [trails.trace(one.version.trail_id).reschedule(one) for one in records]
             trails.write()
             return results
@@ -224,7 +218,7 @@ class SqliteLedger:
         """
 
         def work() -> list[list[Settled]]:
-            trails = Trails(self._connection, self._shards)
+            trails = self._trails()
             results, counted = settle(batch, settlements, trails.trace)
             trails.write(now)
             if counted:
@@ -244,7 +238,7 @@ class SqliteLedger:
         """
 
         def work() -> list[Noted]:
-            trails = Trails(self._connection, self._shards)
+            trails = self._trails()
             results = [trails.trace(one.version.trail_id).note(one) for one in replicas]
             trails.write(now)
             return results
@@ -399,10 +393,7 @@ class SqliteLedger:
         Tell all that is known of a key and version id.
         """
 
-        def work() -> Trace:
-            return Trails(self._connection, self._shards).trace(trail_id(key, version_id))
-
-        trace = await self._run(work)
+        trace = await self._run(lambda: self._trails().trace(trail_id(key, version_id)))
         return Trail(
             records=tuple(record for _, record in sorted(trace.records.items())),
             marks=tuple(sorted(trace.marks.items())),
@@ -473,6 +464,9 @@ class SqliteLedger:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._file.close)
         self._thread.shutdown()
+
+    def _trails(self) -> Trails:
+        return Trails(self._connection, self.shards)
 
     def _meta(self, name: str) -> Any:
         found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,))

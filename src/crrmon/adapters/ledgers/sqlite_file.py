@@ -92,13 +92,19 @@ class LedgerFile:
     A ledger's file, open and locked.
 
     Args:
+        path: where it lies.
         connection: in autocommit mode, to be used by the thread that opened it alone.
         lock: the descriptor that holds the lock.
+        shards: how many the ledger was made with.
     """
 
-    def __init__(self, connection: sqlite3.Connection, lock: int) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, lock: int, *, shards: int
+    ) -> None:
+        self.path = path
         self.connection = connection
         self._lock = lock
+        self.shards = shards
 
     @classmethod
     def open(cls, path: Path, *, shards: int) -> Self:
@@ -117,11 +123,13 @@ class LedgerFile:
         lock = _lock(path)
         try:
             _check_header(path, os.pread(lock, _HEADER_SIZE, 0))
-            return cls(_connect(path, shards), lock)
-        except BaseException as error:
+            connection, shards = _connect(path, shards)
+            return cls(path, connection, lock, shards=shards)
+        except sqlite3.Error as error:
             os.close(lock)
-            if isinstance(error, sqlite3.Error):
-                raise _refusal(path, error) from error
+            raise _refusal(path, error) from error
+        except BaseException:
+            os.close(lock)
             raise
 
     def close(self) -> None:
@@ -132,9 +140,9 @@ class LedgerFile:
         os.close(self._lock)
 
 
-def translated(path: Path, error: sqlite3.Error) -> Exception:
+def translated(path: Path, error: sqlite3.Error) -> LedgerError | UnusableLedgerError | None:
     """
-    Say what an error at work means: one of the port's, or itself where it is a mistake of ours.
+    Say what an error at work means; None where it is a mistake of ours, which trying again would only hide.
     """
     match _code(error):
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
@@ -145,10 +153,10 @@ def translated(path: Path, error: sqlite3.Error) -> Exception:
         case code if code in _PASSING:
             return LedgerError(f"ledger.path {path}: {error}")
         case _:
-            return error
+            return None
 
 
-def _connect(path: Path, shards: int) -> sqlite3.Connection:
+def _connect(path: Path, shards: int) -> tuple[sqlite3.Connection, int]:
     uri = f"file:{quote(str(path.absolute()))}?mode=rw"
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, cached_statements=256
@@ -163,6 +171,7 @@ def _connect(path: Path, shards: int) -> sqlite3.Connection:
         _check_schema(path, schema)
         # Only one daemon can have it open: whoever held leases is gone. Their epochs stay.
         connection.execute("UPDATE leases SET owner = ''")
+        (shards,) = connection.execute("SELECT value FROM meta WHERE name = 'shards'").fetchone()
         connection.execute("COMMIT")
         # NB: not before the file says what it is, or a crash in between would leave one that says nothing.
         connection.execute("PRAGMA journal_mode = WAL")
@@ -171,7 +180,7 @@ def _connect(path: Path, shards: int) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, shards
 
 
 def _make(connection: sqlite3.Connection, shards: int) -> None:
@@ -265,7 +274,7 @@ def _unwritable(path: Path, reason: object) -> UnusableLedgerError:
     )
 
 
-def _refusal(path: Path, error: sqlite3.Error) -> Exception:
+def _refusal(path: Path, error: sqlite3.Error) -> LedgerError | UnusableLedgerError:
     """
     Say what an error while opening means.
     """
@@ -275,7 +284,10 @@ def _refusal(path: Path, error: sqlite3.Error) -> Exception:
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return _unwritable(path, error)
         case _:
-            return translated(path, error)
+            refusal = translated(path, error)
+            return (
+                UnusableLedgerError(f"ledger.path {path}: {error}") if refusal is None else refusal
+            )
 
 
 def _code(error: sqlite3.Error) -> int:

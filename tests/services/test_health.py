@@ -1,0 +1,250 @@
+"""Dependencies that go and come back, loops that stall: what is logged, who waits, and what is told over HTTP."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from crrmon.domain import catalogue
+from crrmon.services.health import (
+    PROBE_CAP_SECONDS,
+    PROBE_FIRST_SECONDS,
+    REMINDER_SECONDS,
+    Dependency,
+    HealthBoard,
+)
+from fakes.clock import EPOCH, LoopClock
+from fakes.meters import FakeMeters
+
+HOUR = 3600.0
+
+
+def make(*, tolerated: int = 0) -> Dependency:
+    """
+    Make a dependency that is well.
+    """
+    return Dependency("ledger", clock=LoopClock(), tolerated=tolerated)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    """
+    Collect what is logged.
+    """
+    with structlog.testing.capture_logs() as collected:
+        yield collected
+
+
+async def test_an_outage_is_logged_when_it_begins_once_a_minute_and_when_it_is_over(
+    logs: list[Any],
+) -> None:
+    """However often it fails, an hour's outage is about sixty lines, each with the reason, and one when it is back."""
+    dependency = make()
+    for _ in range(int(HOUR)):
+        dependency.failed("nobody there")
+        await asyncio.sleep(1)
+    dependency.succeeded()
+    dependency.succeeded()
+
+    away = [one for one in logs if one["event"] == "dependency_away"]
+    back = [one for one in logs if one["event"] == "dependency_back"]
+    assert len(logs) == len(away) + len(back)
+    assert len(away) == HOUR / REMINDER_SECONDS
+    assert [one["away_seconds"] for one in away[:3]] == [0, REMINDER_SECONDS, 2 * REMINDER_SECONDS]
+    assert {(one["dependency"], one["reason"]) for one in away} == {("ledger", "nobody there")}
+    assert [(one["dependency"], one["away_seconds"]) for one in back] == [("ledger", HOUR)]
+
+
+async def test_a_new_outage_is_logged_at_once(logs: list[Any]) -> None:
+    """The once-a-minute rule is for one outage; the next one is told of when it begins."""
+    dependency = make()
+    for _ in range(3):
+        dependency.failed("nobody there")
+        await asyncio.sleep(1)
+        dependency.succeeded()
+
+    assert [one["event"] for one in logs] == ["dependency_away", "dependency_back"] * 3
+
+
+async def test_what_never_failed_says_nothing(logs: list[Any]) -> None:
+    """Success is no news."""
+    dependency = make()
+    dependency.succeeded()
+
+    assert logs == []
+    assert not dependency.away
+    assert dependency.describe() == "ok"
+
+
+async def test_a_few_failures_in_a_row_are_tolerated(logs: list[Any]) -> None:
+    """Only more than the tolerated number without a success between counts as away."""
+    dependency = make(tolerated=3)
+    for _ in range(10):
+        for _ in range(3):
+            dependency.failed("hiccup")
+        dependency.succeeded()
+    assert not dependency.away
+    assert logs == []
+
+    for _ in range(4):
+        dependency.failed("gone")
+    assert dependency.away
+
+
+async def test_it_says_for_how_long_and_why() -> None:
+    """The words for /readyz name the reason last seen, and when it began."""
+    dependency = make()
+    dependency.failed("first")
+    await asyncio.sleep(100)
+    dependency.failed("second")
+
+    assert dependency.describe() == "away for 100 s: second"
+
+
+async def test_usable_lets_probes_through_with_growing_spacing() -> None:
+    """While it is away somebody may try after 1 s, then after twice as long each time, up to every 30 s."""
+    loop = asyncio.get_running_loop()
+    dependency = make()
+    dependency.failed("gone")
+    probed_at = [loop.time()]
+    while len(probed_at) < 10:
+        await dependency.usable()
+        probed_at.append(loop.time())
+        dependency.failed("still gone")
+
+    spaces = [later - sooner for sooner, later in itertools.pairwise(probed_at)]
+    expected = [min(PROBE_FIRST_SECONDS * 2**number, PROBE_CAP_SECONDS) for number in range(9)]
+    assert spaces == pytest.approx(expected, abs=0.01)
+
+
+async def test_usable_lets_one_through_at_a_time() -> None:
+    """Of many who wait, one tries; the others go on waiting for the outcome."""
+    dependency = make()
+    dependency.failed("gone")
+    passed: list[int] = []
+
+    async def waiter(number: int) -> None:
+        await dependency.usable()
+        passed.append(number)
+
+    tasks = [asyncio.create_task(waiter(number)) for number in range(20)]
+    await asyncio.sleep(PROBE_FIRST_SECONDS + 0.1)
+    assert len(passed) == 1
+    await asyncio.sleep(PROBE_FIRST_SECONDS * 2)
+    assert len(passed) == 2
+
+    dependency.succeeded()
+    await asyncio.sleep(0.1)
+    assert len(passed) == 20
+    await asyncio.gather(*tasks)
+
+
+async def test_usable_does_not_wait_for_what_is_well() -> None:
+    """Nobody waits before the first failure, or after the last."""
+    dependency = make()
+    began = asyncio.get_running_loop().time()
+    await dependency.usable()
+    dependency.failed("gone")
+    dependency.succeeded()
+    await dependency.usable()
+
+    assert asyncio.get_running_loop().time() == began
+
+
+async def test_after_an_outage_probes_begin_quickly_again() -> None:
+    """The spacing is an outage's own."""
+    loop = asyncio.get_running_loop()
+    dependency = make()
+    dependency.failed("gone")
+    for _ in range(8):
+        await dependency.usable()
+    dependency.succeeded()
+    dependency.failed("gone again")
+
+    began = loop.time()
+    await dependency.usable()
+
+    assert loop.time() - began == pytest.approx(PROBE_FIRST_SECONDS, abs=0.01)
+
+
+# ---- the board ----
+
+
+def make_board() -> tuple[HealthBoard, FakeMeters]:
+    """
+    Make a board and the meters it writes to.
+    """
+    meters = FakeMeters()
+    return HealthBoard(clock=LoopClock(), meters=meters), meters
+
+
+async def test_ready_while_every_dependency_answers() -> None:
+    """Ready says of each dependency how it is; one that is away is enough for no."""
+    board, _ = make_board()
+    ledger, queue = board.dependency("ledger"), board.dependency("queue q", tolerated=1)
+    assert board.ready().ok
+
+    queue.failed("hiccup")
+    assert board.ready().ok
+
+    ledger.failed("disk full")
+    verdict = board.ready()
+    assert not verdict.ok
+    assert verdict.details == {"ledger": "away for 0 s: disk full", "queue q": "ok"}
+
+    ledger.succeeded()
+    assert board.ready().ok
+
+
+async def test_live_while_every_loop_makes_progress() -> None:
+    """A loop that did not begin a round within its patience is named, with for how long."""
+    board, _ = make_board()
+    board.began("poller", patience=100)
+    board.began("tenure", patience=1000)
+    await asyncio.sleep(100)
+    assert board.live().ok
+
+    await asyncio.sleep(50)
+    verdict = board.live()
+    assert not verdict.ok
+    assert verdict.details == {"poller": "no progress for 150 s", "tenure": "ok"}
+
+    board.began("poller", patience=100)
+    assert board.live().ok
+
+
+async def test_an_outage_is_no_reason_to_be_restarted() -> None:
+    """Liveness does not look at dependencies: a restart would not bring them back."""
+    board, _ = make_board()
+    board.began("poller", patience=100)
+    board.dependency("ledger").failed("gone")
+
+    assert board.live().ok
+
+
+async def test_while_it_stops_it_is_alive_but_not_ready() -> None:
+    """Whoever routes by readiness sees the end coming; nobody kills it for loops that have ended."""
+    board, _ = make_board()
+    board.began("poller", patience=10)
+    board.stopping()
+    await asyncio.sleep(60)
+
+    assert board.live().ok
+    assert board.ready().details["daemon"] == "stopping"
+    assert not board.ready().ok
+
+
+async def test_rounds_are_stamped() -> None:
+    """Last attempt and last success of every loop can be seen apart."""
+    board, meters = make_board()
+    board.began("poller", patience=10)
+    await asyncio.sleep(5)
+    board.ended("poller")
+    await asyncio.sleep(5)
+    board.began("poller", patience=10)
+
+    assert meters.gauge(catalogue.LOOP_ATTEMPT, "poller") == EPOCH + 10
+    assert meters.gauge(catalogue.LOOP_SUCCESS, "poller") == EPOCH + 5

@@ -1,0 +1,493 @@
+"""Windows: one datapoint for each metric and window, whatever fails, and only one daemon that shows the fleet's gauges."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.domain import catalogue
+from crrmon.domain.objects import Route
+from crrmon.ports.sink import RefusedPartError, Sink
+from crrmon.services.health import HealthBoard
+from crrmon.services.publisher import RETRY_CAP_SECONDS, Publisher
+from crrmon.services.tenure import LEASE_SECONDS, Tenure
+from fakes.clock import EPOCH, LoopClock
+from fakes.ledger_flaky import FlakyLedger
+from fakes.ledger_values import done, episode, failed, record
+from fakes.meters import FakeMeters
+from fakes.sink import FakeSink
+
+WINDOW = 60
+HOUR = 3600.0
+ROUTE = ("src", "dst")
+_batches = itertools.count()
+
+
+class Desk:
+    """
+    A daemon that publishes, and nothing else.
+    """
+
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        sink: Sink | None,
+        *,
+        owner: str = "one",
+        ahead: float = 0.0,
+        buckets: Sequence[str] = (),
+        window: int = WINDOW,
+    ) -> None:
+        self.clock = LoopClock(ahead=ahead)
+        self.meters = FakeMeters()
+        self.ledger = FlakyLedger(ledger)
+        self.board = HealthBoard(clock=self.clock, meters=self.meters)
+        self.queue_age: float | None = 7.0
+        health = self.board.dependency("ledger")
+        self.tenure = Tenure(self.ledger, owner=owner, health=health, board=self.board)
+        self.publisher = Publisher(
+            self.ledger,
+            sink,
+            tenure=self.tenure,
+            ledger_health=health,
+            sink_health=self.board.dependency("cloudwatch"),
+            board=self.board,
+            clock=self.clock,
+            meters=self.meters,
+            monitor="test",
+            buckets=buckets,
+            window_seconds=window,
+            stuck_after=900.0,
+            queue_age=lambda: self.queue_age,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def count(self, *keys: str, size: int = 100) -> None:
+        """
+        Count the arrival of objects, as bookkeepers do.
+        """
+        now = self.clock.now()
+        settlements = [done(record(key, written_at=now - 10, size=size)) for key in keys]
+        await self.ledger.settle(f"b{next(_batches)}", settlements, now=now)
+
+    @property
+    def shown(self) -> set[str]:
+        """
+        Names of the fleet's gauges that it shows.
+        """
+        fleet = {metric.name for metric in catalogue.METRICS if metric.fleet}
+        return {name for name, *_ in self.meters.gauges} & fleet
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(run()) for run in (self.tenure.run, self.publisher.run)]
+
+    async def kill(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Desk"]:
+        self.start()
+        try:
+            yield self
+        finally:
+            await self.kill()
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    """
+    Make what all daemons of a test share.
+    """
+    return MemoryLedger(shards=2)
+
+
+@pytest.fixture
+def sink() -> FakeSink:
+    """
+    Make a CloudWatch that works.
+    """
+    return FakeSink()
+
+
+def stamps(sink: FakeSink, metric: str, *dimensions: str) -> list[float]:
+    """
+    Tell the times of a metric's datapoints, which must be all different.
+    """
+    found = [at for at, _ in sink.values(metric, *dimensions)]
+    assert len(found) == len(set(found)), "one datapoint per metric and window"
+    return found
+
+
+async def at_slot_start(desk: Desk, plus: float = 0.0) -> float:
+    """
+    Wait for the start of the next window, and some more; return the start.
+    """
+    begins = (desk.clock.now() // WINDOW + 1) * WINDOW
+    await asyncio.sleep(begins + plus - desk.clock.now())
+    return begins
+
+
+# ---- windows ----
+
+
+async def test_one_datapoint_for_each_window(ledger: MemoryLedger, sink: FakeSink) -> None:
+    """D39: what was settled in a window is one datapoint, stamped with its start, however many batches it were."""
+    desk = Desk(ledger, sink)
+    async with desk.running():
+        begins = await at_slot_start(desk, plus=1)
+        for number in range(50):
+            await desk.count(f"a{number}", f"b{number}")
+            await asyncio.sleep(1)
+        await asyncio.sleep(2 * WINDOW)
+
+    assert [(at, value) for at, value in sink.values("ReplicationObjects", *ROUTE) if value] == [
+        (begins, 100.0)
+    ]
+    assert sink.values("ReplicatedBytes", *ROUTE)[0] == (begins, 100 * 100.0)
+    assert len([one for one in sink.datums if one["MetricName"] == "ReplicationLatency"]) == 1
+    for name, *dimensions in {
+        (one["MetricName"], *(two["Value"] for two in one["Dimensions"])) for one in sink.datums
+    }:
+        if name != "ReplicationLatency":
+            stamps(sink, name, *dimensions)
+
+
+async def test_d38_zeros_come_for_every_window(ledger: MemoryLedger, sink: FakeSink) -> None:
+    """D38: idle or broken, a bucket that is configured or was ever routed gets its zero in every window."""
+    desk = Desk(ledger, sink, buckets=["configured"])
+    await ledger.remember_routes([Route("src", "dst")])
+    async with desk.running():
+        await asyncio.sleep(HOUR)
+
+    for metric, *dimensions in (
+        ("FailedReplications", "configured"),
+        ("FailedReplications", "src"),
+        ("ReplicationObjects", *ROUTE),
+        ("ReplicatedBytes", *ROUTE),
+        ("PendingObjects", *ROUTE),
+        ("StuckObjects", *ROUTE),
+    ):
+        told = stamps(sink, metric, *dimensions)
+        assert len(told) >= HOUR / WINDOW - 1
+        assert {later - sooner for sooner, later in itertools.pairwise(told)} == {WINDOW}
+        assert sink.total(metric, *dimensions) == 0
+    assert sink.values("ReplicationSpeed", *ROUTE) == []
+    assert {value for _, value in sink.values("Heartbeat", "test")} == {1}
+    assert {value for _, value in sink.values("QueueAge", "test")} == {7}
+
+
+async def test_d38_windows_that_were_missed_get_their_zeros_later(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """D38: nothing could be frozen while the ledger was away; afterwards no window is without its zero."""
+    desk = Desk(ledger, sink, buckets=["src"])
+    async with desk.running():
+        await asyncio.sleep(5 * WINDOW)
+        desk.ledger.away = True
+        await asyncio.sleep(10.5 * WINDOW)
+        desk.ledger.away = False
+        await asyncio.sleep(3 * WINDOW)
+
+    told = stamps(sink, "FailedReplications", "src")
+    assert {later - sooner for sooner, later in itertools.pairwise(told)} == {WINDOW}
+    assert len(stamps(sink, "Heartbeat", "test")) < len(told), "it was not well"
+
+
+async def test_d40_speed_and_latency_are_those_of_the_window(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """D40: bytes divided by the sum of latencies, without any addition; latencies as values and counts."""
+    desk = Desk(ledger, sink)
+    async with desk.running():
+        await at_slot_start(desk, plus=1)
+        await desk.count("a", "b", size=600)
+        await asyncio.sleep(2 * WINDOW)
+
+    assert [value for _, value in sink.values("ReplicationSpeed", *ROUTE)] == [2 * 600 / (2 * 3.0)]
+    (latency,) = [one for one in sink.datums if one["MetricName"] == "ReplicationLatency"]
+    assert "Value" not in latency
+    assert sum(latency["Counts"]) == pytest.approx(2)
+    assert len(latency["Values"]) == len(latency["Counts"])
+
+
+async def test_the_open_window_is_not_published_early(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """Invariant 5: until its slot is over a window stays open, also when the daemon ends in the middle of it."""
+    desk = Desk(ledger, sink)
+    async with desk.running():
+        begins = await at_slot_start(desk, plus=1)
+        await desk.count("a")
+        await asyncio.sleep(WINDOW - 2)
+        assert sink.total("ReplicationObjects", *ROUTE) == 0
+    assert begins not in stamps(sink, "ReplicationObjects", *ROUTE)
+    assert len(await ledger.contributions()) == 1
+
+    later = Desk(ledger, sink, owner="two")
+    async with later.running():
+        await asyncio.sleep(3 * LEASE_SECONDS)
+    assert [(at, v) for at, v in sink.values("ReplicationObjects", *ROUTE) if v] == [(begins, 1)]
+
+
+async def test_late_work_lands_in_the_next_window(ledger: MemoryLedger, sink: FakeSink) -> None:
+    """What was settled in a window but became known after its freezing is counted once, in the next."""
+    desk = Desk(ledger, sink)
+    async with desk.running():
+        begins = await at_slot_start(desk, plus=5)
+        late = begins - 3
+        await ledger.settle("late", [done(record("a"))], now=late)
+        await asyncio.sleep(3 * WINDOW)
+
+    assert [(at, v) for at, v in sink.values("ReplicationObjects", *ROUTE) if v] == [(begins, 1)]
+
+
+async def test_failures_count_by_source(ledger: MemoryLedger, sink: FakeSink) -> None:
+    """An episode of failure is one in its source bucket's FailedReplications, and none of ReplicationObjects."""
+    desk = Desk(ledger, sink)
+    one = failed("a")
+    async with desk.running():
+        settlement = done(one, episode(one))
+        await ledger.settle("f", [settlement], now=desk.clock.now())
+        await asyncio.sleep(2 * WINDOW)
+
+    assert sink.total("FailedReplications", "src") == 1
+    assert sink.total("ReplicationObjects", *ROUTE) == 0
+
+
+async def test_an_unknown_queue_age_is_left_out(ledger: MemoryLedger, sink: FakeSink) -> None:
+    """A queue that cannot be read has no age: no datapoint instead of a reassuring zero."""
+    desk = Desk(ledger, sink)
+    desk.queue_age = None
+    async with desk.running():
+        await asyncio.sleep(3 * WINDOW)
+
+    assert sink.values("QueueAge", "test") == []
+    assert sink.values("Heartbeat", "test")
+
+
+# ---- sending ----
+
+
+async def test_a_retry_sends_the_same_bytes(ledger: MemoryLedger, sink: FakeSink) -> None:
+    """Invariant 5: a window is decided once; what failed is sent again as it was, though more was counted since."""
+    desk = Desk(ledger, sink)
+    sink.deaf = True
+    async with desk.running():
+        await at_slot_start(desk, plus=1)
+        await desk.count("a")
+        await at_slot_start(desk, plus=5)
+        for number in range(5):
+            await desk.count(f"late{number}")
+            await asyncio.sleep(20)
+        sink.deaf = False
+        await asyncio.sleep(5 * WINDOW)
+
+    times = Counter(sink.calls)
+    again = [part for part, count in times.items() if count > 1]
+    assert len(again) == 1, "only the oldest window is tried, over and over"
+    unique = FakeSink()
+    unique.calls = list(times)
+    assert unique.total("ReplicationObjects", *ROUTE) == 6
+    stamps(unique, "ReplicationObjects", *ROUTE)
+
+
+async def test_cloudwatch_is_not_hammered_while_it_is_away(ledger: MemoryLedger) -> None:
+    """Tries become rarer, up to one a minute; the failure is counted and the daemon says that it is not ready."""
+
+    class Away(FakeSink):
+        tries = 0
+
+        @override
+        async def send(self, part: bytes) -> None:
+            self.tries += 1
+            await super().send(part)
+
+    sink = Away()
+    sink.away = True
+    desk = Desk(ledger, sink, buckets=["src"])
+    async with desk.running():
+        await asyncio.sleep(HOUR)
+        assert 0.8 * HOUR / RETRY_CAP_SECONDS < sink.tries < 1.5 * HOUR / RETRY_CAP_SECONDS
+        assert desk.meters.count(catalogue.SINK_CALLS, "failed") == sink.tries
+        assert not desk.board.ready().ok
+        unsent = desk.meters.gauge(catalogue.UNSENT_WINDOWS)
+        assert unsent == pytest.approx(HOUR / WINDOW, abs=2)
+
+        sink.away = False
+        await asyncio.sleep(2 * RETRY_CAP_SECONDS)
+        assert desk.board.ready().ok
+        assert desk.meters.gauge(catalogue.UNSENT_WINDOWS) == 0
+    told = stamps(sink, "FailedReplications", "src")
+    assert told == sorted(told)
+    assert len(told) >= HOUR / WINDOW
+
+
+async def test_a_refused_part_is_dropped_and_holds_up_nobody(ledger: MemoryLedger) -> None:
+    """Invariant 10: what CloudWatch will never take is counted and let go; the other part and later windows arrive."""
+
+    class Picky(FakeSink):
+        @override
+        async def send(self, part: bytes) -> None:
+            if b'"bad' in part:
+                raise RefusedPartError("InvalidParameterValue")
+            await super().send(part)
+
+    sink = Picky()
+    await ledger.remember_routes(
+        [Route("bad", "dst"), *(Route(f"good{number:03}", "dst") for number in range(400))]
+    )
+    desk = Desk(ledger, sink)
+    async with desk.running():
+        await asyncio.sleep(5 * WINDOW)
+        assert desk.meters.gauge(catalogue.UNSENT_WINDOWS) == 0
+        assert desk.meters.count(catalogue.SINK_CALLS, "refused") >= 4
+        assert desk.board.ready().ok
+
+    told: dict[str, Any] = {
+        metric: stamps(sink, metric, "good399", "dst")
+        for metric in ("ReplicationObjects", "PendingObjects")
+    }
+    assert len(told["PendingObjects"]) >= 4
+    assert await ledger.frozen() == []
+
+
+async def test_without_cloudwatch_contributions_do_not_pile_up(ledger: MemoryLedger) -> None:
+    """With CloudWatch switched off windows are closed all the same, and nothing waits to be sent."""
+    await ledger.remember_routes([Route("src", "dst")])
+    desk = Desk(ledger, None)
+    async with desk.running():
+        for number in range(10):
+            await desk.count(f"a{number}")
+            await asyncio.sleep(WINDOW / 2)
+        await asyncio.sleep(2 * WINDOW)
+        assert await ledger.contributions() == []
+        assert await ledger.frozen() == []
+        assert desk.board.ready().ok
+        assert "crrmon_pending_objects" in desk.shown
+        assert desk.meters.gauge(catalogue.UNSENT_WINDOWS) is None
+
+
+# ---- one daemon for all ----
+
+
+async def test_invariant_9_only_the_holder_shows_the_fleets_gauges(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """Invariant 9: gauges of the fleet disappear from a daemon that lost the role, before another shows them."""
+    await ledger.remember_routes([Route("src", "dst")])
+    await ledger.park([record("a", written_at=EPOCH)])
+    one, two = Desk(ledger, sink, owner="one"), Desk(ledger, sink, owner="two")
+    async with one.running():
+        await asyncio.sleep(1)
+        async with two.running():
+            await asyncio.sleep(300)
+            assert one.meters.gauge(catalogue.PENDING_OBJECTS, *ROUTE) == 1
+            assert len(one.shown) == 6, "every gauge of the fleet"
+            assert two.shown == set()
+
+            one.ledger.away = True
+            for _ in range(240):
+                await asyncio.sleep(0.5)
+                assert not (one.shown and two.shown)
+            assert one.shown == set()
+            assert two.meters.gauge(catalogue.PENDING_OBJECTS, *ROUTE) == 1
+
+
+async def test_invariant_9_a_window_that_was_not_sent_is_no_reason_to_go_on_showing(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """Invariant 9: a daemon that lost the role in its first round, while sending, shows nothing of the fleet either."""
+    one = Desk(ledger, sink)
+
+    class Robbed(FakeSink):
+        @override
+        async def send(self, part: bytes) -> None:
+            lease = (await ledger.leases())[0]
+            await ledger.claim(lease, owner="two")
+
+    robbed = Desk(ledger, Robbed(), owner="one", buckets=["src"])
+    sink.away = True
+    async with one.running():
+        await asyncio.sleep(2.5 * WINDOW)
+    await one.tenure.give_up()
+
+    async with robbed.running():
+        await asyncio.sleep(10)
+        assert robbed.tenure.reporting() is None
+        assert robbed.shown == set()
+
+
+async def test_invariant_9_a_fleet_sends_each_window_once(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """Invariant 9: however often the role changes hands, and whoever counts, every object is told once."""
+    desks = [Desk(ledger, sink, owner=f"d{number}") for number in range(3)]
+    counted = 0
+    for desk in itertools.islice(itertools.cycle(desks), 12):
+        async with desk.running():
+            for _ in range(10):
+                await desks[counted % 3].count(f"k{counted}")
+                counted += 1
+                await asyncio.sleep(13)
+    async with desks[0].running():
+        await asyncio.sleep(3 * WINDOW)
+
+    assert sink.total("ReplicationObjects", *ROUTE) == counted
+    stamps(sink, "ReplicationObjects", *ROUTE)
+    stamps(sink, "Heartbeat", "test")
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+async def test_wall_clocks_an_hour_apart_lose_and_double_nothing(
+    ledger: MemoryLedger, sink: FakeSink, ahead: float
+) -> None:
+    """Windows may come late when the role goes to a daemon whose clock is wrong; counts and stamps stay right."""
+    right, wrong = (
+        Desk(ledger, sink, owner="right"),
+        Desk(ledger, sink, owner="wrong", ahead=ahead),
+    )
+    counted = 0
+    for desk in (right, wrong, right, wrong):
+        async with desk.running():
+            for _ in range(20):
+                await (right, wrong)[counted % 2].count(f"k{counted}")
+                counted += 1
+                await asyncio.sleep(10)
+    async with right.running():
+        await asyncio.sleep(HOUR + 5 * WINDOW)
+
+    assert sink.total("ReplicationObjects", *ROUTE) == counted
+    stamps(sink, "ReplicationObjects", *ROUTE)
+
+
+async def test_a_slow_cloudwatch_does_not_make_the_daemon_look_dead(
+    ledger: MemoryLedger,
+) -> None:
+    """Catching up with a backlog of windows takes its time; the loop is alive as long as parts get through."""
+
+    class Slow(FakeSink):
+        @override
+        async def send(self, part: bytes) -> None:
+            await asyncio.sleep(20)
+            await super().send(part)
+
+    sink = Slow()
+    sink.away = True
+    desk = Desk(ledger, sink, buckets=["src"])
+    async with desk.running():
+        await asyncio.sleep(HOUR)
+        sink.away = False
+        while desk.meters.gauge(catalogue.UNSENT_WINDOWS) != 0:
+            await asyncio.sleep(10)
+            assert desk.board.live().ok
+    told = stamps(sink, "FailedReplications", "src")
+    assert {later - sooner for sooner, later in itertools.pairwise(told)} == {WINDOW}

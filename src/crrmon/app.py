@@ -6,7 +6,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -20,7 +20,7 @@ from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
-from crrmon.adapters.sqs import SqsInbox
+from crrmon.adapters.sqs import SqsInbox, queue_name, region_of
 from crrmon.config import Queue, Settings
 from crrmon.domain import catalogue
 from crrmon.domain.pacing import Pacer, Policy
@@ -42,6 +42,9 @@ DAY_SECONDS = 86_400.0
 
 S3_TOLERATED_FAILURES = 10
 """Unreachable looks in a row, over all buckets, before S3 counts as away."""
+
+SPARE_CONNECTIONS = 16
+"""For deletes and extensions, beside the long polls."""
 
 CLOSING_SECONDS = 3.0
 """Kept of the grace for what comes after draining."""
@@ -131,6 +134,7 @@ class _Daemon:
             clock=self._clock,
             meters=self._meters,
             shards=self._tenure.shards,
+            chance=self._chance,
             concurrency=settings.looks.concurrency,
         )
         self._intakes: list[Intake] = []
@@ -147,7 +151,7 @@ class _Daemon:
             Aws(
                 endpoint_url=settings.aws.endpoint_url,
                 default_region=settings.aws.region,
-                max_connections=settings.looks.concurrency,
+                max_connections=_connections(settings),
             )
         )
         report = settings.report
@@ -155,8 +159,8 @@ class _Daemon:
         if report.cloudwatch:
             sink = CloudWatchSink(aws, namespace=report.namespace, region=report.region)
         daemon = cls(settings, ledger, aws, sink)
-        for queue in settings.queues:
-            daemon._add_queue(queue, aws)
+        for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True):
+            daemon._add_queue(queue, name, aws)
         return daemon
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -194,6 +198,7 @@ class _Daemon:
 
     def _roots(self) -> dict[str, Root]:
         roots: dict[str, Root] = {
+            "ledger": self._bookkeeper.intact,
             "tenure": self._tenure.run,
             "poller": self._poller.run,
             "publisher": self._publisher.run,
@@ -223,8 +228,8 @@ class _Daemon:
         except (LedgerError, TimeoutError) as error:
             log.warning("shards_kept", reason=repr(error))
 
-    def _add_queue(self, queue: Queue, aws: Aws) -> None:
-        inbox = SqsInbox(aws, queue.url, region=queue.region)
+    def _add_queue(self, queue: Queue, name: str, aws: Aws) -> None:
+        inbox = SqsInbox(aws, queue.url, region=queue.region, name=name)
         self._intakes.append(
             Intake(
                 inbox,
@@ -265,6 +270,32 @@ class _Daemon:
         return (
             None if None in ages else max((age for age in ages if age is not None), default=None)
         )
+
+
+def _connections(settings: Settings) -> int:
+    """
+    Tell how many connections one client may need: long polls must not take the place of what is urgent.
+    """
+    polls = settings.intake.receivers * len(settings.queues)
+    return max(settings.looks.concurrency, polls + SPARE_CONNECTIONS)
+
+
+def queue_names(queues: Sequence[Queue]) -> list[str]:
+    """
+    Name each queue for logs, labels and loops: by its own name, with the region where several share it.
+
+    One name in all regions is usual. No two may come out the same: they would take each other's place.
+    """
+    short = [queue_name(queue.url) for queue in queues]
+    regional = [
+        f"{name}@{one.region or region_of(one.url) or ''}"
+        for name, one in zip(short, queues, strict=True)
+    ]
+    candidates = zip(short, regional, (one.url for one in queues), strict=True)
+    return [
+        name if short.count(name) == 1 else place if regional.count(place) == 1 else url
+        for name, place, url in candidates
+    ]
 
 
 async def _open_ledger(settings: Settings) -> Ledger:

@@ -31,6 +31,8 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
+from crrmon.domain.objects import BUCKET_NAME
+
 PREFIX = "CRRMON_"
 _NESTING = "__"
 
@@ -47,11 +49,9 @@ def _no_switch(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_switch)]
-Number = Annotated[float, BeforeValidator(_no_switch), Field(allow_inf_nan=False)]
+_NUMBER = BeforeValidator(_no_switch)
 
-BucketName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{3,255}$")]
-"""What S3 ever allowed. CloudWatch refuses whole windows for the sake of one dimension that is none."""
+BucketName = Annotated[str, Field(pattern=f"^{BUCKET_NAME}$")]
 
 
 class _Section(BaseModel):
@@ -93,11 +93,11 @@ class Intake(_Section):
     How messages are taken in.
     """
 
-    receivers: Annotated[Whole, Field(ge=1, le=64)] = 4
+    receivers: Annotated[int, Field(ge=1, le=64), _NUMBER] = 4
     """Concurrent receivers of each queue; each takes up to ten messages at a time."""
-    max_in_flight: Annotated[Whole, Field(ge=10, le=100_000)] = 2000
+    max_in_flight: Annotated[int, Field(ge=10, le=100_000), _NUMBER] = 2000
     """Most messages of one queue held at once; about 5 KiB of memory each. SQS itself allows 120,000."""
-    hold_seconds: Annotated[Number, Field(ge=0, le=600)] = 60.0
+    hold_seconds: Annotated[float, Field(ge=0, le=600), _NUMBER] = 60.0
     """
     Longest time to hold a message until the first look at its object is due. Most objects replicate in this time
     and then cost one HEAD and no pending record; what takes longer goes to the ledger at once.
@@ -109,17 +109,17 @@ class Looks(_Section):
     How replication status is looked at.
     """
 
-    freshness: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    freshness: Annotated[float, Field(ge=0, le=1), _NUMBER] = 0.5
     """
     The one trade-off: 0 asks S3 as seldom as possible, 1 knows as soon as possible. docs/performance.md has the curve.
     """
-    concurrency: Annotated[Whole, Field(ge=1, le=1000)] = 64
+    concurrency: Annotated[int, Field(ge=1, le=1000), _NUMBER] = 64
     """Most HEAD requests under way at once."""
-    per_bucket_per_second: Annotated[Number, Field(gt=0, le=5500)] = 500.0
+    per_bucket_per_second: Annotated[float, Field(gt=0, le=5500), _NUMBER] = 500.0
     """Most HEAD requests a second and bucket. S3 allows 5,500 a prefix, which your applications and replication share."""
-    stuck_after_seconds: Annotated[Number, Field(gt=0)] = 900.0
+    stuck_after_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False), _NUMBER] = 900.0
     """Age at which a pending object counts as stuck: S3's own promise is 15 minutes."""
-    give_up_after_days: Annotated[Number, Field(gt=0, le=365)] = 14.0
+    give_up_after_days: Annotated[float, Field(gt=0, le=365), _NUMBER] = 14.0
     """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
 
 
@@ -134,9 +134,9 @@ class LedgerSettings(_Section):
     """
     path: Path = Path("crrmon.db")
     """The file of the sqlite ledger; not on a network filesystem."""
-    shards: Annotated[Whole, Field(ge=1, le=4096)] = 64
+    shards: Annotated[int, Field(ge=1, le=4096), _NUMBER] = 64
     """Into how many parts the ledger is divided; fixed when it is made."""
-    horizon_days: Annotated[Number, Field(gt=0, le=30)] = 4.0
+    horizon_days: Annotated[float, Field(gt=0, le=30), _NUMBER] = 4.0
     """
     How long it is remembered that an object was counted. An event that comes later than this is followed, but not
     counted as new. No shorter than the retention of the queue and its dead-letter queue, if those are redriven.
@@ -156,7 +156,7 @@ class Report(_Section):
     """Namespace of the metrics; the original's by default, so that its alarms live on."""
     region: str | None = None
     """Region that gets the metrics; else `aws.region`."""
-    window_seconds: Annotated[Whole, Field(ge=1, le=3600)] = 300
+    window_seconds: Annotated[int, Field(ge=1, le=3600), _NUMBER] = 300
     """Length of a window: every metric gets one datapoint for each."""
 
 
@@ -167,7 +167,7 @@ class Http(_Section):
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on. Loopback by default; 0.0.0.0 in a container whose network is its own."""
-    port: Annotated[Whole, Field(ge=0, le=65535)] = 9464
+    port: Annotated[int, Field(ge=0, le=65535), _NUMBER] = 9464
     """Port to listen on; 0 takes a free one."""
 
 
@@ -210,7 +210,7 @@ class Settings(BaseSettings):
     report: Report = Report()
     http: Http = Http()
     log: Log = Log()
-    shutdown_seconds: Annotated[Number, Field(gt=0, le=3600)] = 25.0
+    shutdown_seconds: Annotated[float, Field(gt=0, le=3600), _NUMBER] = 25.0
     """
     Longest time from SIGTERM to the end. Below the grace of whoever stops the daemon (Kubernetes and ECS: 30 s).
     """
@@ -251,6 +251,8 @@ def load(path: Path | None) -> Settings:
         raise ConfigurationError("\n".join(_explanations(error))) from error
     except SettingsError as error:
         raise ConfigurationError("\n".join(_not_json(os.environ)) or str(error)) from error
+    except RecursionError as error:
+        raise ConfigurationError("the environment is nested too deeply to be settings") from error
 
 
 def schema() -> dict[str, Any]:
@@ -333,7 +335,7 @@ def _read(path: Path) -> dict[str, Any]:
         raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe one
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # NB: not all that YAML's parser finds wrong is one of its own errors: a 31st of February is not.
         raise ConfigurationError(f"{path}: is not YAML: {error}") from error
     if raw is None:
@@ -380,7 +382,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     for name, value in environment.items():
         unknown = name.upper().startswith(PREFIX) and name.upper() not in known
         if unknown and not _is_service_link(name, value):
-            yield _unknown(name, known, what="environment variable")
+            yield _unknown(name.upper(), known, what="environment variable")
 
 
 def _variables() -> dict[str, str]:
@@ -406,8 +408,11 @@ _SERVICE_LINK = re.compile(
 
 def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
     own = [one for one in keys() if "[" not in one] if what == "setting" else known
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or difflib.get_close_matches(
-        name, own, n=1, cutoff=0.6
+    elsewhere = [one for one in own if one.rpartition(".")[2] == name]
+    near = (
+        elsewhere
+        or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        or difflib.get_close_matches(name, own, n=1, cutoff=0.6)
     )
     hint = f"; did you mean {near[0]}?" if near else "; config.example.yaml shows every one"
     return f"{name}: unknown {what}{hint}"
@@ -461,6 +466,8 @@ def _explain(name: str, error: Any) -> str:
     if kind == "model_type":
         inner = (key.rpartition(".")[2] for key in _siblings(f"{name}."))
         said = f"must be a mapping with {', '.join(inner)}"
+    elif kind == "tuple_type":
+        said = "must be a list"
     return f"{name}: {_SHORT.repr(value)} is not allowed: {said[:1].lower()}{said[1:]}"
 
 
@@ -468,8 +475,9 @@ def _siblings(name: str) -> Iterator[str]:
     """
     List the keys that are known where this one stands.
     """
-    around = re.sub(r"\[\d+\]", "[]", name)[: -len(name.rpartition(".")[2]) or None]
-    return (key for key in keys() if key.startswith(around) and "." not in key[len(around) :])
+    around, dot, _ = re.sub(r"\[\d+\]", "[]", name).rpartition(".")
+    within = around + dot
+    return (key for key in keys() if key.startswith(within) and "." not in key[len(within) :])
 
 
 _NO_QUEUE = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crrmon.adapters.ledgers import sqlite as module
-from crrmon.adapters.ledgers import sqlite_file
+from crrmon.adapters.ledgers import sqlite_file, sqlite_trails
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Tally, fold
@@ -629,8 +629,59 @@ async def test_sweeping_goes_in_portions_and_takes_the_tables_along(
 
     assert sum(portions) == 75
     assert max(portions) <= 11
-    tables = await ledger._rows("SELECT count(*) FROM sqlite_master WHERE name LIKE 'kept%'")
-    assert tables == [(0,)]
+    assert await tables_of_days(ledger) == []
+
+
+async def tables_of_days(ledger: SqliteLedger) -> list[str]:
+    """
+    Tell the tables that hold marks and halves, and their indexes.
+    """
+    rows = await ledger._rows("SELECT name FROM sqlite_master WHERE name GLOB '* [0-9]*'")
+    return [name for (name,) in rows]
+
+
+async def test_a_clock_that_was_ahead_for_a_while_harms_nothing(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A day that is being dropped and is written to again is two tables, and both go in the end.
+    """
+    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 10)
+    await ledger.settle("b1", [done(record(f"k{at}")) for at in range(25)], now=NOW)
+    assert await ledger.sweep(now=NOW + 30 * DAY) == 10
+
+    await ledger.settle("b2", [done(record("again"))], now=NOW)
+    assert await ledger.seen([record("again").replica_mark("dst")]) != [None]
+    portions = []
+    while dropped := await ledger.sweep(now=NOW + 30 * DAY):
+        portions.append(dropped)
+
+    assert portions == [10, 5, 1]
+    assert await tables_of_days(ledger) == []
+
+
+async def test_two_trails_may_share_a_place(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Invariant 2: indexes hold a part of the digest; what decides is all of it.
+    """
+    monkeypatch.setattr(sqlite_trails, "_place", lambda _: 7)
+    one, other = record("one"), record("other", size=3)
+    await ledger.park([one, other])
+
+    assert await ledger.settle("b1", [done(one)], now=NOW) == [[Settled.COUNTED]]
+    assert await ledger.park([one, other, record("third")]) == [
+        Parked.SETTLED,
+        Parked.PARKED,
+        Parked.PARKED,
+    ]
+    assert await ledger.settle("b2", [done(one), done(other)], now=NOW) == [
+        [Settled.DUPLICATE],
+        [Settled.COUNTED],
+    ]
+    (left,) = await ledger.due(range(64), now=NOW, limit=9)
+    assert left.version.key == "third"
 
 
 async def test_every_commit_is_synced_and_memory_is_bounded(ledger: SqliteLedger) -> None:

@@ -778,6 +778,53 @@ async def test_repeating_a_batch_does_not_bring_a_repaired_failure_back(ledger: 
     assert await ledger.backlog() == []
 
 
+async def test_what_was_decided_without_a_record_gives_way_to_one(ledger: Ledger) -> None:
+    """
+    The record knows more: nothing is counted and nothing changed, for that settlement alone.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+    late = replace(done(one, arrived(one), whole(one)), rev=0)
+
+    results = await ledger.settle("b1", [late, replace(done(record("l")), rev=0)], now=NOW)
+
+    assert results == [[Settled.DUPLICATE, Settled.DUPLICATE], [Settled.COUNTED]]
+    assert await stored(ledger, one) == one
+    assert (await ledger.find("k", "v1")).marks == ()
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+
+
+async def test_what_was_decided_on_a_record_counts_whatever_it_is_now(ledger: Ledger) -> None:
+    """
+    Only "there was none" gives way.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.reschedule([one])
+
+    assert await ledger.settle("b1", [replace(done(one), rev=1)], now=NOW) == [[Settled.COUNTED]]
+
+    assert await stored(ledger, one) is None
+
+
+async def test_a_batch_that_was_decided_without_records_recognises_its_own(ledger: Ledger) -> None:
+    """
+    Invariant 5: repeated, it gives way neither to the record that it kept, nor takes one away that came since.
+    """
+    failure, arrival = failed("failure"), record("arrival")
+    batch = [
+        Settlement(version=failure.version, outcomes=(episode(failure),), keep=failure, rev=0),
+        replace(done(arrival), rev=0),
+    ]
+    first = await ledger.settle("b1", batch, now=NOW)
+    since = record("arrival", to=("dst", "two"))
+    await ledger.park([since])
+
+    assert await ledger.settle("b1", batch, now=NOW) == first == [[Settled.COUNTED]] * 2
+
+    assert await stored(ledger, failure) == replace(failure, rev=1)
+    assert await stored(ledger, since) == replace(since, rev=1)
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+
+
 async def test_many_who_settle_the_same_at_once_count_it_once(ledger: Ledger) -> None:
     """
     Invariant 2, D16: there is nothing between reading and writing.

@@ -84,9 +84,15 @@ class Model:
         met: list[MarkId] = []
         results = []
         for settlement in settlements:
+            unaware = settlement.rev == 0 and settlement.version in self.records
+            own = [self.marks.get(one.mark) == batch for one in settlement.outcomes]
+            if unaware and not any(own):
+                results.append([Settled.DUPLICATE for _ in settlement.outcomes])
+                continue
             results.append([self._count(batch, one, met) for one in settlement.outcomes])
             if settlement.keep is None:
-                self.records.pop(settlement.version, None)
+                if not unaware:
+                    self.records.pop(settlement.version, None)
             elif settlement.keep.rev:
                 self.reschedule(settlement.keep)
             else:
@@ -188,7 +194,8 @@ def settlements(draw: st.DrawFn) -> Settlement:
     version = draw(VERSIONS)
     keep = draw(st.none() | RECORDS.map(lambda one: replace(one, version=version)))
     found = draw(st.lists(outcomes(version), max_size=3))
-    return Settlement(version=version, outcomes=tuple(found), keep=keep)
+    rev = draw(st.sampled_from([None, None, 0, 1]))
+    return Settlement(version=version, outcomes=tuple(found), keep=keep, rev=rev)
 
 
 REVISIONS = st.sampled_from(["now", "now", "now", "before", "none"])
@@ -207,6 +214,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger = self.run(self.backend.open())
         self.model = Model()
         self.now = NOW
+        self.kept_until = NOW + HORIZON
         self.batches: list[tuple[str, list[Settlement]]] = []
         self.batch_number = 0
         self.published: Counter[tuple[Route, Fate]] = Counter()
@@ -323,11 +331,17 @@ class Machine(RuleBasedStateMachine):
 
     # ---- reporting ----
 
-    @rule(most=st.integers(0, 5), parts=st.lists(st.sampled_from([b"", b"x", b"y"]), max_size=3))
-    def freeze(self, most: int, parts: list[bytes]) -> None:
+    @rule(
+        most=st.integers(0, 5),
+        parts=st.lists(st.sampled_from([b"", b"x", b"y"]), max_size=3),
+        lawful=st.sampled_from([True, True, False]),
+    )
+    def freeze(self, most: int, parts: list[bytes], *, lawful: bool) -> None:
         """
         Freeze the oldest contributions, under the lease as the model knows it.
         """
+        if lawful and not self.leases[0].owner:
+            self.claim(0, "me", stale=False)
         taken = self.run(self.ledger.contributions())[:most]
         starts_at = float(300 * (len(self.windows) + 1))
         window = FrozenWindow(
@@ -397,12 +411,12 @@ class Machine(RuleBasedStateMachine):
 
     # ---- time ----
 
-    @rule(minutes=st.integers(0, 60))
-    def let_time_pass(self, minutes: int) -> None:
+    @rule(hours=st.integers(0, 30))
+    def let_time_pass(self, hours: int) -> None:
         """
-        Go on a little; sweeping finds nothing that is past the horizon.
+        Go on some hours or days; as long as nothing is past the horizon, sweeping finds nothing.
         """
-        self.now += minutes * 60
+        self.now = min(self.now + hours * 3600, self.kept_until - 1)
         assert self.run(self.ledger.sweep(now=self.now)) == 0
 
     @rule()
@@ -411,6 +425,7 @@ class Machine(RuleBasedStateMachine):
         Go on until nothing that is kept need be kept, and sweep.
         """
         self.now += HORIZON + 2 * DAY
+        self.kept_until = self.now + HORIZON
         dropped = 0
         while some := self.run(self.ledger.sweep(now=self.now)):
             dropped += some

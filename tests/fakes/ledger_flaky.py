@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crrmon.ports.ledger import Ledger, LedgerError
+from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 
 ASYNC = {
     "seen", "park", "due", "reschedule", "settle", "note_replica", "remember_routes", "known_routes",
@@ -19,6 +19,7 @@ class FlakyLedger:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.away = False
+        self.broken = False
         self.deaf = 0
         self.calls: list[str] = []
 
@@ -29,6 +30,8 @@ class FlakyLedger:
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             self.calls.append(name)
+            if self.broken:
+                raise UnusableLedgerError("broken for good")
             if self.away:
                 raise LedgerError("nobody there")
             result = await inner(*args, **kwargs)

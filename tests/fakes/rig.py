@@ -101,6 +101,7 @@ class Rig:
             clock=self.clock,
             meters=self.meters,
             shards=self.tenure.shards,
+            chance=chance,
             concurrency=32,
         )
         self.publisher = Publisher(

@@ -1,5 +1,6 @@
 """Buckets whose replication takes the time that a test says."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -33,6 +34,8 @@ class FakeS3:
         self.configurations: dict[str, dict[str, Any] | None] = {}
         self.away: Sight | None = None
         self.unreadable = False
+        self.dead: set[str] = set()
+        """Buckets whose looks time out."""
         self.looks: list[ObjectVersion] = []
         self.reads: list[str] = []
 
@@ -58,6 +61,9 @@ class FakeS3:
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
         del region, owner
         self.looks.append(version)
+        if version.bucket in self.dead:
+            await asyncio.sleep(10)
+            return Observation(sight=Sight.UNREACHABLE, looked_at=self._clock.now(), detail="dead")
         now = self._clock.now()
         if self.away is not None:
             return Observation(sight=self.away, looked_at=now, detail="away")

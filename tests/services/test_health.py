@@ -19,6 +19,13 @@ from crrmon.services.health import (
 from fakes.clock import EPOCH, LoopClock
 from fakes.meters import FakeMeters
 
+
+def _ignored() -> None:
+    """
+    Stand for whoever is told that waiting goes on.
+    """
+
+
 HOUR = 3600.0
 
 
@@ -111,7 +118,7 @@ async def test_usable_lets_probes_through_with_growing_spacing() -> None:
     dependency.failed("gone")
     probed_at = [loop.time()]
     while len(probed_at) < 10:
-        await dependency.usable()
+        await dependency.usable(alive=_ignored)
         probed_at.append(loop.time())
         dependency.failed("still gone")
 
@@ -127,7 +134,7 @@ async def test_usable_lets_one_through_at_a_time() -> None:
     passed: list[int] = []
 
     async def waiter(number: int) -> None:
-        await dependency.usable()
+        await dependency.usable(alive=_ignored)
         passed.append(number)
 
     tasks = [asyncio.create_task(waiter(number)) for number in range(20)]
@@ -146,10 +153,10 @@ async def test_usable_does_not_wait_for_what_is_well() -> None:
     """Nobody waits before the first failure, or after the last."""
     dependency = make()
     began = asyncio.get_running_loop().time()
-    await dependency.usable()
+    await dependency.usable(alive=_ignored)
     dependency.failed("gone")
     dependency.succeeded()
-    await dependency.usable()
+    await dependency.usable(alive=_ignored)
 
     assert asyncio.get_running_loop().time() == began
 
@@ -160,12 +167,12 @@ async def test_after_an_outage_probes_begin_quickly_again() -> None:
     dependency = make()
     dependency.failed("gone")
     for _ in range(8):
-        await dependency.usable()
+        await dependency.usable(alive=_ignored)
     dependency.succeeded()
     dependency.failed("gone again")
 
     began = loop.time()
-    await dependency.usable()
+    await dependency.usable(alive=_ignored)
 
     assert loop.time() - began == pytest.approx(PROBE_FIRST_SECONDS, abs=0.01)
 

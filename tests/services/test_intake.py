@@ -294,3 +294,37 @@ async def test_many_uncovered_keys_are_told_by_one_reading() -> None:
     assert rig.meters.count(catalogue.NOT_COVERED, "src") == 40
     assert "park" not in rig.ledger.calls
     assert len(rig.s3.reads) == 2
+
+
+async def test_an_arrival_known_during_the_hold_is_exact() -> None:
+    """The replica's own event, come while the message is held, gives the latency to the millisecond."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="in/")
+    for _ in range(600):
+        rig.looker._pacer.learn((Route("src", "dst"),), Latency(29.0, 31.0), now=rig.clock.now())
+    async with rig.running():
+        for number in range(20):
+            rig.put(f"in/{number}", version=f"v{number}", takes=7)
+        await asyncio.sleep(8)
+        for number in range(20):
+            replica = {"principalId": "AROAEXAMPLE:s3-replication"}
+            at = rig.s3.fates[rig.s3.current["src", f"in/{number}"]].written_at + 7
+            rig.inbox.send(
+                written(
+                    f"in/{number}", at=at, bucket="dst", version=f"v{number}", userIdentity=replica
+                )
+            )
+        await rig.until(lambda: outcomes(rig) == 20)
+
+    exact = rig.meters.count(catalogue.LATENCY_EXACT, "src", "dst")
+    assert exact >= 15, "all but those looked at early"
+
+
+async def test_a_customer_provided_key_is_unpollable_only_when_s3_takes_other_requests() -> None:
+    """400 ends an object only if the daemon's own requests are in order; then it does, after three answers."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a", then=Sight.REFUSED)
+        await rig.until(lambda: outcomes(rig, "unpollable") == 1)
+    assert len(rig.s3.looks) == 4

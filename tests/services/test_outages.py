@@ -8,6 +8,7 @@ import pytest
 
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
+from crrmon.ports.ledger import UnusableLedgerError
 from fakes.rig import WINDOW, Rig
 
 HOUR = 3600.0
@@ -71,6 +72,7 @@ async def test_invariant_5_an_hour_without_the_ledger() -> None:
         assert not rig.board.ready().ok
         assert "ledger" in rig.board.ready().details
         assert rig.inbox.most_receives <= 1
+        assert rig.board.live().ok, "an outage is no reason to be restarted"
         rig.ledger.away = False
 
     count = await _through(rig, begin=begin, end=end)
@@ -79,16 +81,21 @@ async def test_invariant_5_an_hour_without_the_ledger() -> None:
     assert rig.board.ready().ok
 
 
-@pytest.mark.parametrize("sight", [Sight.UNREACHABLE, Sight.THROTTLED, Sight.DENIED])
+@pytest.mark.parametrize(
+    "sight", [Sight.UNREACHABLE, Sight.THROTTLED, Sight.DENIED, Sight.REFUSED]
+)
 async def test_invariant_5_an_hour_without_s3(sight: Sight) -> None:
-    """Invariant 5: an hour of 503, 403 or time-outs parks what was written; all of it is counted afterwards."""
+    """Invariant 5: an hour of 503, 403, time-outs or expired credentials loses nothing; it is counted afterwards."""
     rig = Rig()
 
     def begin() -> None:
         rig.s3.away = sight
+        rig.s3.unreadable = True
 
     def end() -> None:
+        assert rig.board.live().ok, "an outage is no reason to be restarted"
         rig.s3.away = None
+        rig.s3.unreadable = False
 
     count = await _through(rig, begin=begin, end=end)
 
@@ -111,6 +118,58 @@ async def test_receiving_stops_while_s3_is_away() -> None:
         await asyncio.sleep(2 * WINDOW)
 
     _told(rig, count)
+
+
+async def test_one_dead_bucket_does_not_stop_the_others() -> None:
+    """A bucket that never answers costs its own objects' looks only: S3 is not away, others are found in time."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.s3.rule("dead", "dst")
+    rig.s3.dead = {"dead"}
+    async with rig.running():
+        for number in range(100):
+            rig.put(f"d{number}", bucket="dead", version=f"d{number}", takes=0)
+        for number in range(60):
+            rig.put(f"a{number}", version=f"v{number}", takes=20)
+            await asyncio.sleep(1)
+        await rig.until(lambda: completed(rig) == 60, within=600)
+        assert rig.board.ready().ok
+        rig.s3.dead = set()
+        await rig.until(
+            lambda: rig.meters.count(catalogue.REPLICATIONS, "dead", "dst", "completed") == 100
+        )
+
+
+async def test_an_unusable_ledger_ends_the_daemon_instead_of_the_queue() -> None:
+    """A ledger that is broken for good ends the daemon; nothing is acknowledged or driven into the dead-letter queue."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.ledger.broken = True
+        rig.put("a")
+        with pytest.raises(UnusableLedgerError):
+            await rig.bookkeeper.intact()
+        await asyncio.sleep(HOUR)
+        assert rig.inbox.most_receives == 1
+    assert rig.inbox.dead == []
+    assert rig.inbox.acknowledged == []
+
+
+async def test_d46_queue_age_grows_while_nothing_is_received() -> None:
+    """D46: what lies in the queue while intake is full and waits for the ledger does not look current."""
+    rig = Rig(max_in_flight=10)
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("a")
+        await rig.until(lambda: completed(rig) == 1)
+        rig.ledger.away = True
+        for number in range(20):
+            rig.put(f"b{number}", version=f"w{number}")
+        await asyncio.sleep(HOUR)
+        age = rig.intake.queue_age
+
+    assert age is not None
+    assert age > 0.9 * HOUR
 
 
 async def test_an_hour_without_the_queue() -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
+from fakes.events import written
 from fakes.rig import DAY, Rig
 
 
@@ -110,3 +111,56 @@ async def test_parked_records_of_shards_that_others_hold_are_left_alone() -> Non
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1,
             within=120,
         )
+
+
+async def test_a_duplicate_does_not_override_what_the_record_knows() -> None:
+    """An event that comes again after a failure was repaired leaves the counting to the record: it was a repair."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        name = rig.put("a", then=Sight.FAILED)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.s3.fates[name].then = Sight.COMPLETED
+        rig.inbox.send(written("a", at=rig.s3.fates[name].written_at))
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        assert rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 0
+        await asyncio.sleep(2 * 3600)
+
+    assert rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1
+    assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
+
+
+async def test_an_object_parked_beyond_the_horizon_still_counts_when_its_event_is_redriven() -> (
+    None
+):
+    """Invariant 2: what was parked in time is new when it completes, even if its event comes again too late."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        name = rig.put("a", takes=5 * DAY)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.clock.ahead += 5 * DAY
+        rig.inbox.send(written("a", at=rig.s3.fates[name].written_at))
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.until(
+            lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1
+        )
+    assert rig.meters.count(catalogue.TOO_OLD, "src") == 0
+
+
+async def test_an_unreadable_configuration_is_asked_ever_more_rarely() -> None:
+    """Records that nobody can route do not keep the poller busy, and are given up by age like others."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.s3.unreadable = True
+    async with rig.running():
+        for number in range(20):
+            rig.put(f"a{number}", version=f"v{number}")
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await asyncio.sleep(3600)
+        before = rig.ledger.calls.count("reschedule")
+        await asyncio.sleep(1800)
+        assert rig.ledger.calls.count("reschedule") - before <= 20 * 1800 / 150
+        rig.clock.ahead += 14 * DAY
+        unknown = ("src", "unknown", "given_up")
+        await rig.until(lambda: rig.meters.count(catalogue.REPLICATIONS, *unknown) == 20)

@@ -413,8 +413,8 @@ def test_no_region_at_all_is_malformed():
     ("bucket_account", "recipient", "owner"),
     [
         ("111122223333", OWNER, "111122223333"),
-        (None, OWNER, OWNER),
-        ("anonymous", OWNER, OWNER),
+        (None, OWNER, None),
+        ("anonymous", OWNER, None),
         (None, None, None),
         (None, "12345678901", None),
         (None, "1234567890123", None),
@@ -422,7 +422,7 @@ def test_no_region_at_all_is_malformed():
     ],
 )
 def test_owners_are_accounts(bucket_account, recipient, owner):
-    """The owner is the bucket's account, else the one the record was sent to; only ids of accounts count."""
+    """The owner is the bucket's account; the recipient may be a caller from elsewhere, and only ids of accounts count."""
     body = changed(
         resources=s3_resources(f"arn:aws:s3:::{SOURCE}", account=bucket_account),
         recipientAccountId=recipient,
@@ -438,7 +438,7 @@ def test_the_owner_of_another_bucket_is_not_the_owner():
         recipientAccountId=OWNER,
     )
 
-    assert decode(body).facts[0].owner == OWNER
+    assert decode(body).facts[0].owner is None
 
 
 # Sizes and times.

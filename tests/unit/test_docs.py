@@ -1,5 +1,6 @@
 """What is generated is as it would be generated now, and what is promised is there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -80,3 +81,17 @@ def test_the_readmes_event_rule_selects_what_is_decoded() -> None:
 
 def _list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
+
+
+def test_every_test_says_what_it_shows() -> None:
+    """Each test function has a docstring."""
+    silent = [
+        f"{path.name}::{node.name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not ast.get_docstring(node)
+    ]
+
+    assert silent == []

@@ -9,6 +9,9 @@ from crrmon.ports.health import Health, Verdict
 
 Render = Callable[[str], tuple[bytes, str]]
 
+STOP_SECONDS = 0.5
+"""How long, at the end, somebody who is being answered may take to read it."""
+
 
 class PortTakenError(Exception):
     """
@@ -36,7 +39,9 @@ class HttpServer:
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/livez", self._serve_live)
         app.router.add_get("/readyz", self._serve_ready)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
+        )
 
     async def start(self) -> int:
         """

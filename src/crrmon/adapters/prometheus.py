@@ -94,7 +94,11 @@ class PrometheusMeters(Collector):
         Returns:
             The page and its content type.
         """
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):
+            # The client library stumbles over versions that are none.
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     @override

@@ -6,7 +6,7 @@ import uvloop
 from crrmon import app, logs
 from crrmon.adapters.http import PortTakenError
 from crrmon.cli.settings import EXIT_CONFIGURATION, ConfigFile, complain, settings_or_exit
-from crrmon.ports.ledger import UnusableLedgerError
+from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.services.supervisor import UnexpectedEndError
 
 
@@ -23,6 +23,6 @@ def run(config: ConfigFile = None) -> None:
     except (UnusableLedgerError, PortTakenError) as error:
         complain(str(error))
         raise typer.Exit(EXIT_CONFIGURATION) from error
-    except UnexpectedEndError as error:
+    except (LedgerError, UnexpectedEndError) as error:
         complain(str(error))
         raise typer.Exit(1) from error

@@ -102,6 +102,11 @@ LATENCY_EXACT = _counter(
     "Those latencies that are exact: the replica's own event was seen.",
     *_ROUTE,
 )
+LATENCY_HIDDEN = _gauge(
+    "replication_latency_hidden_ratio",
+    "Share of objects that are done before an age at which looks see them pending. From 0.5 on, a median latency is only an upper bound: events come later than objects replicate.",
+    *_ROUTE,
+)
 NOT_COVERED = _counter(
     "objects_not_covered_total",
     "Objects written that no replication rule selected.",
@@ -119,7 +124,7 @@ TOO_OLD = _counter(
 )
 DUPLICATES = _counter(
     "objects_duplicate_total",
-    "Events of versions that were counted or tracked already.",
+    "Events of versions that were counted before.",
     "source_bucket",
 )
 
@@ -176,7 +181,7 @@ QUEUE_AGE = _gauge(
     "queue",
 )
 HELD_MESSAGES = _gauge(
-    "held_messages", "Messages received and not yet acknowledged or given back."
+    "held_messages", "Messages received and not yet acknowledged or given back.", "queue"
 )
 RELEASED_MESSAGES = _counter(
     "messages_released_total", "Messages given back to the queue unprocessed.", "queue"

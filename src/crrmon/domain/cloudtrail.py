@@ -22,7 +22,7 @@ from crrmon.domain.events import (
     Operation,
     ReplicaWritten,
 )
-from crrmon.domain.objects import ObjectVersion, provisional
+from crrmon.domain.objects import BUCKET_NAME, ObjectVersion, provisional
 
 _S3 = "s3.amazonaws.com"
 
@@ -48,6 +48,7 @@ _ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/]+)(?:/(.+))?", re.DOTALL)
 """Bucket and key, in any partition. Does not match access points: these have a Region and an account."""
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
+_BUCKET = re.compile(BUCKET_NAME)
 
 _LARGEST = 2.0**53
 """No object comes near; what is greater would not be exact, and is garbage."""
@@ -127,7 +128,6 @@ class _Call(msgspec.Struct, frozen=True, rename="camel"):
     """Nobody documents what is in it."""
     additional_event_data: _Extra | None = None
     resources: list[_Resource] | None = None
-    recipient_account_id: str | None = None
 
     @property
     def happened_at(self) -> float:
@@ -266,6 +266,8 @@ def _target(part: Part, call: _Call, asked: _Parameters) -> _Target:
         raise MalformedMessageError(
             f"{part.where}: no bucket in requestParameters.bucketName, and not just one in resources"
         )
+    if not _BUCKET.fullmatch(bucket):
+        raise MalformedMessageError(f"{part.where}: the bucket's name is none that S3 allows")
     key = asked.key or _only({place.key for place in places if place.bucket == bucket})
     if key is None:
         raise MalformedMessageError(
@@ -274,7 +276,7 @@ def _target(part: Part, call: _Call, asked: _Parameters) -> _Target:
     region = call.aws_region or part.region
     if not region:
         raise MalformedMessageError(f"{part.where}: no awsRegion, nor a region around it")
-    return _Target(bucket, key, region, _owner(call, bucket, places))
+    return _Target(bucket, key, region, _owner(bucket, places))
 
 
 def _places(call: _Call) -> list[_Place]:
@@ -294,12 +296,10 @@ def _bucket(name: str | None, places: list[_Place]) -> str | None:
     return _only({place.bucket for place in places})
 
 
-def _owner(call: _Call, bucket: str, places: list[_Place]) -> str | None:
-    accounts = [place.account_id for place in places if place.bucket == bucket]
-    for account in (*accounts, call.recipient_account_id):
-        if account and _ACCOUNT.fullmatch(account):
-            return account
-    return None
+def _owner(bucket: str, places: list[_Place]) -> str | None:
+    # NB: not the recipient's account: a caller from elsewhere gets a copy of the event, too.
+    accounts = (place.account_id for place in places if place.bucket == bucket)
+    return next((one for one in accounts if one and _ACCOUNT.fullmatch(one)), None)
 
 
 def _size(call: _Call, event_name: str) -> int | None:

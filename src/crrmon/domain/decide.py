@@ -15,8 +15,8 @@ ADOPTION_TOLERANCE_SECONDS = 2.0
 
 REFUSALS_TO_UNPOLLABLE = 3
 """
-400 means a customer-provided key, but an expired token looks the same to a HEAD: only several in a row, spread over
-the backoff, are believed.
+400 means a customer-provided key, but an expired token looks the same to a HEAD: only several in a row are believed,
+and only if S3 takes the daemon's other requests (the looker makes sure of that).
 """
 
 TROUBLES_TO_GIVE_UP = 10
@@ -122,7 +122,7 @@ def _decide_provisional(record: Record, seen: Observation, give_up_after: float)
     if isinstance(then, Adopt):  # pragma: no cover - a found version is never provisional
         raise TypeError("an adopted version cannot be adopted again")
     closing = _version_outcome(record, Fate.IDENTIFIED, seen)
-    return Adopt(then, Settlement(version=record.version, outcomes=(closing,)))
+    return Adopt(then, Settlement(version=record.version, outcomes=(closing,), rev=record.rev))
 
 
 def _answered(record: Record, seen: Observation) -> Record:
@@ -136,15 +136,16 @@ def _answered(record: Record, seen: Observation) -> Record:
 
 
 def _not_final(record: Record, seen: Observation, give_up_after: float) -> Decision:
-    if seen.looked_at - record.written_at >= give_up_after:
-        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen))
-    if seen.sight is Sight.UNKNOWN:
-        return Wait(record)
-    return Wait(
-        msgspec.structs.replace(
-            record, state=State.PENDING, failed_at=None, pending_seen_at=seen.looked_at
+    if record.state is State.FAILED and seen.sight is Sight.PENDING:
+        # Somebody retries it: a new start.
+        record = msgspec.structs.replace(
+            record, state=State.PENDING, failed_at=None, reopened_at=seen.looked_at
         )
-    )
+    if seen.looked_at - _begun_at(record) >= give_up_after:
+        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen))
+    if seen.sight is Sight.PENDING:
+        record = msgspec.structs.replace(record, pending_seen_at=seen.looked_at)
+    return Wait(record)
 
 
 def _trouble(record: Record, seen: Observation, give_up_after: float) -> Decision:
@@ -152,19 +153,24 @@ def _trouble(record: Record, seen: Observation, give_up_after: float) -> Decisio
     record = msgspec.structs.replace(record, troubles=record.troubles + 1, refusals=refusals)
     if refusals >= REFUSALS_TO_UNPOLLABLE:
         return _settle(record, _everywhere(record, Fate.UNPOLLABLE, seen))
-    old = seen.looked_at - _deadline_from(record) >= give_up_after
+    old = seen.looked_at - _begun_at(record) >= give_up_after
     if old and record.troubles >= TROUBLES_TO_GIVE_UP:
         return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen))
     return Wait(record)
 
 
-def _deadline_from(record: Record) -> float:
-    return record.written_at if record.failed_at is None else record.failed_at
+def _begun_at(record: Record) -> float:
+    """
+    Return from when on the record's age counts towards giving up.
+    """
+    if record.failed_at is not None:
+        return record.failed_at
+    return record.written_at if record.reopened_at is None else record.reopened_at
 
 
 def _failed(record: Record, seen: Observation, give_up_after: float) -> Decision:
     if record.state is State.FAILED:
-        if seen.looked_at - _deadline_from(record) >= give_up_after:
+        if seen.looked_at - _begun_at(record) >= give_up_after:
             return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen))
         return Wait(record)
     kept = msgspec.structs.replace(
@@ -182,18 +188,20 @@ def _failed(record: Record, seen: Observation, give_up_after: float) -> Decision
         kept.episode,
     )
     outcome = _outcome(kept, mark, Fate.FAILED, Route(record.version.bucket, ""), seen)
-    return Settle(Settlement(version=record.version, outcomes=(outcome,), keep=kept))
+    return Settle(
+        Settlement(version=record.version, outcomes=(outcome,), rev=record.rev, keep=kept)
+    )
 
 
 def _completed(record: Record, seen: Observation) -> tuple[Outcome, ...]:
     """
     One outcome for each destination that the merged status proves.
 
-    A destination that only a tag filter might select is proved only where it is the only one.
+    A destination that only a tag filter might select is proved where it is the only one, or by its replica's event.
     """
     proved: tuple[Destination, ...] = record.destinations
     if len(proved) > 1:
-        proved = tuple(one for one in proved if one.certain)
+        proved = tuple(one for one in proved if one.certain or one.replicated_at is not None)
     if not proved:
         proved = (Destination(bucket=UNKNOWN_DESTINATION),)
     return tuple(_arrival(record, destination, seen) for destination in proved)
@@ -221,8 +229,14 @@ def _latency(record: Record, destination: Destination, seen: Observation) -> Lat
 
 
 def _everywhere(record: Record, fate: Fate, seen: Observation) -> tuple[Outcome, ...]:
+    """
+    One outcome for each destination; those whose replica's event was seen have arrived, whatever became of the source.
+    """
+    arrived = {one.bucket: one for one in record.destinations if one.replicated_at is not None}
     return tuple(
-        _outcome(record, record.replica_mark(route.destination), fate, route, seen)
+        _arrival(record, arrived[route.destination], seen)
+        if route.destination in arrived
+        else _outcome(record, record.replica_mark(route.destination), fate, route, seen)
         for route in record.routes
     )
 
@@ -247,4 +261,4 @@ def _outcome(record: Record, mark: MarkId, fate: Fate, route: Route, seen: Obser
 
 
 def _settle(record: Record, outcomes: tuple[Outcome, ...]) -> Settle:
-    return Settle(Settlement(version=record.version, outcomes=outcomes))
+    return Settle(Settlement(version=record.version, outcomes=outcomes, rev=record.rev))

@@ -16,6 +16,12 @@ import msgspec
 UNKNOWN_DESTINATION = "unknown"
 """Stands for the destination bucket of a route where it cannot be known."""
 
+BUCKET_NAME = r"[A-Za-z0-9._-]{3,255}"
+"""
+What S3 ever allowed as the name of a bucket. Names become metric dimensions, and CloudWatch refuses whole calls for
+the sake of one dimension that is none.
+"""
+
 _PROVISIONAL = "?"
 """Starts a stand-in version id. S3's own are URL-ready, so none can start like this."""
 

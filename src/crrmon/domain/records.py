@@ -61,6 +61,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The newest look at which replication was certainly not done: lower bound of the latency."""
     failed_at: float | None = None
     """When the open failure was first seen."""
+    reopened_at: float | None = None
+    """When the last open failure was seen pending again: from then on its age counts anew."""
     failed_before: bool = False
     """Whether any episode failed: then an arrival is a repair."""
     counts: bool = True

@@ -210,7 +210,8 @@ class Ledger(Protocol):
 
         Atomically per batch (per shard of it where the backend must): write the mark of every outcome that has
         none, drop or keep the records as each settlement says, and append ONE contribution of what was newly
-        counted, unless that is nothing. Outcomes with the same mark within the batch: the first one counts.
+        counted, unless that is nothing. A settlement of `rev` 0 whose version has a record is a duplicate as a whole
+        and changes nothing. Outcomes with the same mark within the batch: the first one counts.
         All marks of a settlement are of its version's trail. A mark takes the place of a half.
 
         Args:

@@ -88,8 +88,10 @@ class Batcher(Generic[Item, Result]):
     async def _do(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         # Whoever gave up waiting is not worth a place; the work itself is harmless to repeat.
         batch = [(item, future) for item, future in batch if not future.done()]
-        if not batch:
-            return
+        if batch:
+            await self._do_all(batch)
+
+    async def _do_all(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._act([item for item, _ in batch])
             answered = list(zip(batch, results, strict=True))
@@ -97,7 +99,12 @@ class Batcher(Generic[Item, Result]):
             for _, future in batch:
                 future.cancel()
             raise
-        except Exception as error:  # noqa: BLE001 - handed on to everybody who waits for this batch
+        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+            if len(batch) > 1:
+                # One bad item harms itself only: who is it?
+                for one in batch:
+                    await self._do([one])
+                return
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -20,7 +20,15 @@ from crrmon.domain.objects import MarkId, Route, Scope
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
 from crrmon.domain.records import Record
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import Ledger, LedgerError, Noted, Parked, Rescheduled, Settled
+from crrmon.ports.ledger import (
+    Ledger,
+    LedgerError,
+    Noted,
+    Parked,
+    Rescheduled,
+    Settled,
+    UnusableLedgerError,
+)
 from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
 from crrmon.services.health import Dependency
@@ -69,6 +77,7 @@ class Bookkeeper:
         self._settle = Batcher(self._do_settle, name="settle", size=BATCH, linger=LINGER_SECONDS)
         self._note = Batcher(self._do_note, name="note replica", size=BATCH, linger=LINGER_SECONDS)
         self._routes: set[Route] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def seen(self, ids: tuple[MarkId, ...]) -> Sequence[Mark | Half | None]:
         """
@@ -146,10 +155,22 @@ class Bookkeeper:
 
     async def due(self, shards: Sequence[int], *, limit: int) -> Sequence[Record]:
         """
-        Find what is due.
+        Find what is due; nothing while the ledger is away.
         """
         now = self._clock.now()
-        return await self._persist("due", lambda: self._ledger.due(shards, now=now, limit=limit))
+        try:
+            return await self._try("due", lambda: self._ledger.due(shards, now=now, limit=limit))
+        except LedgerError:
+            return ()
+
+    async def intact(self) -> None:
+        """
+        Wait for ever, or raise what made the ledger unusable; a root task, so that the daemon ends by it.
+
+        Raises:
+            UnusableLedgerError: somebody must act.
+        """
+        await self._broken
 
     async def drained(self) -> None:
         """
@@ -194,23 +215,35 @@ class Bookkeeper:
         """
         Try until the ledger does it.
         """
-        loop = asyncio.get_running_loop()
         delay = RETRY_FIRST_SECONDS
         while True:
-            began = loop.time()
             try:
-                result = await act()
-            except LedgerError as error:
-                self._meters.add(catalogue.LEDGER_ERRORS, operation)
-                self._health.failed(str(error))
+                return await self._try(operation, act)
+            except LedgerError:
                 await asyncio.sleep(delay * (0.5 + self._chance.random()))
                 delay = min(delay * 2, RETRY_CAP_SECONDS)
-            else:
-                self._health.succeeded()
-                self._meters.observe(
-                    catalogue.LEDGER_DURATION, operation, value=loop.time() - began
-                )
-                return result
+
+    async def _try(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:
+        """
+        Try once, and tell meters and health how it went.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            result = await act()
+        except UnusableLedgerError as error:
+            # Nothing more can be done; whoever waits here must not go on as if it had been.
+            if not self._broken.done():
+                self._broken.set_exception(error)
+            await asyncio.Event().wait()
+            raise
+        except LedgerError as error:
+            self._meters.add(catalogue.LEDGER_ERRORS, operation)
+            self._health.failed(str(error))
+            raise
+        self._health.succeeded()
+        self._meters.observe(catalogue.LEDGER_DURATION, operation, value=loop.time() - began)
+        return result
 
     def _counted(self, outcome: Outcome) -> None:
         """

@@ -6,6 +6,7 @@ lets somebody through again to see, ever more rarely, up to every `PROBE_CAP_SEC
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -85,18 +86,22 @@ class Dependency:
         away = round(now - self._away_since, 1)
         log.warning("dependency_away", dependency=self.name, reason=reason, away_seconds=away)
 
-    async def usable(self) -> None:
+    async def usable(self, *, alive: Callable[[], None]) -> None:
         """
         Wait until it is back, or until it is time that somebody tries.
+
+        Args:
+            alive: called now and then while waiting: an outage is no reason to be restarted.
         """
         loop = asyncio.get_running_loop()
         while self.away:
+            alive()
             wait = self._next_probe - loop.time()
             if wait <= CLOCK_GRAIN_SECONDS:
                 self._plan_probe()
                 return
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(min(wait, PROBE_CAP_SECONDS)):
                     await self._back.wait()
             except TimeoutError:
                 continue

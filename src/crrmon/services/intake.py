@@ -6,6 +6,7 @@ given back; what is malformed is left alone until the queue moves it to its dead
 """
 
 import asyncio
+import contextlib
 import random
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ EXTEND_BELOW_SECONDS = 60.0
 
 KEEPER_SECONDS = 10.0
 """How often held messages are checked for that."""
+
+RECEIVE_BATCH = 10
+"""Most messages of one receive."""
 
 ACKNOWLEDGE_BATCH = 10
 ACKNOWLEDGE_LANES = 8
@@ -109,6 +113,8 @@ class Intake:
     ) -> None:
         self._inbox = inbox
         self._queue = queue
+        # Of its own: whoever may receive need not be allowed to delete, and must hear of that.
+        self._deletes = board.dependency(f"deleting from {inbox.name}", tolerated=2)
         self._gates = gates
         self._board = board
         self._bookkeeper = bookkeeper
@@ -127,8 +133,9 @@ class Intake:
         self._malformed: OrderedDict[str, None] = OrderedDict()
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
-        self._room.set()
+        self._expected = 0
         self._oldest_age = 0.0
+        self._received_at = clock.now()
         self._acknowledge = Batcher(
             self._do_acknowledge,
             name=f"acknowledge {inbox.name}",
@@ -150,9 +157,14 @@ class Intake:
     @property
     def queue_age(self) -> float | None:
         """
-        Age in seconds of the oldest message of the last rounds; None while the queue cannot be read.
+        Age in seconds of the oldest message lately received; None while the queue cannot be read.
+
+        While nothing is received, because intake waits for something, what lies there grows older.
         """
-        return None if self._queue.away else self._oldest_age
+        if self._queue.away:
+            return None
+        idle = self._clock.now() - self._received_at
+        return self._oldest_age + (idle if idle > 2 * WAIT_SECONDS else 0.0)
 
     # ---- loops ----
 
@@ -174,10 +186,11 @@ class Intake:
     async def _receive(self) -> None:
         name = f"intake {self.name}"
         while not self._stopping.is_set():
-            self._board.began(name, patience=RECEIVER_PATIENCE_SECONDS)
+            self._alive()
             for gate in self._gates:
-                await gate.usable()
-            await self._room.wait()
+                await gate.usable(alive=self._alive)
+            await self._enough_room()
+            self._expected += RECEIVE_BATCH
             try:
                 messages = await self._inbox.receive(
                     wait_seconds=WAIT_SECONDS, visibility_seconds=VISIBILITY_SECONDS
@@ -186,9 +199,25 @@ class Intake:
                 self._queue.failed(str(error))
                 await asyncio.sleep(RETRY_SECONDS * (0.5 + self._chance.random()))
                 continue
+            finally:
+                self._expected -= RECEIVE_BATCH
             self._queue.succeeded()
             self._board.ended(name)
             self._take_up(messages)
+
+    def _alive(self) -> None:
+        self._board.began(f"intake {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
+
+    async def _enough_room(self) -> None:
+        """
+        Wait until what a receive may bring fits, together with what the others may bring.
+        """
+        while len(self._held) + self._expected + RECEIVE_BATCH > self._max_in_flight:
+            self._alive()
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEPER_SECONDS):
+                    await self._room.wait()
 
     async def keeper(self) -> None:
         """
@@ -198,6 +227,8 @@ class Intake:
         while True:
             self._board.began(name, patience=RECEIVER_PATIENCE_SECONDS)
             await self._extend_ending()
+            if (age := self.queue_age) is not None:
+                self._meters.set(catalogue.QUEUE_AGE, self.name, value=age)
             self._board.ended(name)
             await asyncio.sleep(KEEPER_SECONDS)
 
@@ -230,7 +261,7 @@ class Intake:
         for age in ages:
             self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
         self._oldest_age = max(ages, default=0.0)
-        self._meters.set(catalogue.QUEUE_AGE, self.name, value=self._oldest_age)
+        self._received_at = now
         for message in messages:
             self._held[message.receipt] = _Held(message.id, hidden_until)
             task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
@@ -314,7 +345,9 @@ class Intake:
             done.set()
 
     async def _follow(self, written: ObjectWritten) -> None:
-        hold_until = self._clock.now() + self._hold_seconds
+        # The fuller it is here, the shorter anything is held.
+        free = max(1 - len(self._held) / self._max_in_flight, 0.0)
+        hold_until = self._clock.now() + self._hold_seconds * min(2 * free, 1.0)
         record = await self._routed(written, hold_until)
         if record is None:
             return
@@ -324,11 +357,15 @@ class Intake:
             return
         if record.destinations:
             first_look_at = self._looker.first_look_at(record)
-            if first_look_at <= max(hold_until, self._clock.now()):
-                await self._until(first_look_at)
-                await self._bookkeeper.carry_out(await self._looker.consider(record))
+            if first_look_at > max(hold_until, self._clock.now()):
+                record = msgspec.structs.replace(record, next_look_at=first_look_at)
+            else:
+                if await self._until(first_look_at):
+                    # The replica's own event may have come meanwhile, or somebody else have counted it.
+                    record = await self._bookkeeper.unless_counted(record)
+                if record is not None:
+                    await self._bookkeeper.carry_out(await self._looker.consider(record))
                 return
-            record = msgspec.structs.replace(record, next_look_at=first_look_at)
         await self._bookkeeper.park(record)
 
     async def _routed(self, written: ObjectWritten, hold_until: float) -> Record | None:
@@ -354,30 +391,27 @@ class Intake:
                 )
             await self._until(answer.ask_again_at)
 
-    async def _until(self, at: float) -> None:
+    async def _until(self, at: float) -> bool:
         """
-        Wait for a moment, or raise `GivenBack` when the daemon stops before.
+        Wait for a moment, or raise `GivenBack` when the daemon stops before. Tell whether there was anything to wait.
         """
         wait = at - self._clock.now()
         if self._stopping.is_set():
             raise GivenBack
         if wait <= 0:
-            return
+            return False
         try:
             async with asyncio.timeout(wait):
                 await self._stopping.wait()
         except TimeoutError:
-            return
+            return True
         raise GivenBack
 
     # ---- the queue's side ----
 
     def _mind_the_room(self) -> None:
-        self._meters.set(catalogue.HELD_MESSAGES, value=len(self._held))
-        if len(self._held) < self._max_in_flight:
-            self._room.set()
-        else:
-            self._room.clear()
+        self._meters.set(catalogue.HELD_MESSAGES, self.name, value=len(self._held))
+        self._room.set()
 
     async def _extend_ending(self) -> None:
         """
@@ -405,11 +439,13 @@ class Intake:
             if failed:
                 failed = await self._inbox.acknowledge(failed)
         except InboxError as error:
-            self._queue.failed(str(error))
-            failed = receipts
-        if failed:
             # They come again, are found in the ledger and acknowledged then.
-            log.warning("acknowledge_failed", queue=self.name, messages=len(failed))
+            self._deletes.failed(str(error))
+        else:
+            if failed:
+                self._deletes.failed(f"{len(failed)} messages were not deleted")
+            else:
+                self._deletes.succeeded()
         return [None] * len(receipts)
 
     async def _do_release(self, receipts: Sequence[str]) -> Sequence[None]:

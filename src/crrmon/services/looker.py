@@ -10,7 +10,7 @@ import structlog
 from crrmon.domain import catalogue
 from crrmon.domain import latency as latencies
 from crrmon.domain.congestion import Congestion
-from crrmon.domain.decide import Adopt, Decision, Settle, Wait, decide
+from crrmon.domain.decide import REFUSALS_TO_UNPOLLABLE, Adopt, Decision, Settle, Wait, decide
 from crrmon.domain.objects import Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Fate, Outcome, Settlement
@@ -18,7 +18,7 @@ from crrmon.domain.pacing import Pacer
 from crrmon.domain.records import Record, State
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
-from crrmon.ports.probe import Probe
+from crrmon.ports.probe import Probe, UnreadableConfigurationError
 from crrmon.services.health import Dependency
 
 REMINDER_SECONDS = 60.0
@@ -27,7 +27,19 @@ REMINDER_SECONDS = 60.0
 CLOCK_GRAIN_SECONDS = 0.001
 """Timers may fire a little early: what is left by then is over."""
 
-_WORTH_TELLING = (Sight.UNKNOWN, Sight.DENIED, Sight.REFUSED, Sight.THROTTLED)
+LATELY_SECONDS = 600.0
+"""Buckets looked at within this time are asked about how S3 is."""
+
+SCATTER_SECONDS = 30.0
+"""Records that were put off to the same moment come back over this time."""
+
+_WORTH_TELLING = (
+    Sight.UNKNOWN,
+    Sight.DENIED,
+    Sight.REFUSED,
+    Sight.THROTTLED,
+    Sight.UNREACHABLE,
+)
 
 log = structlog.get_logger()
 
@@ -70,6 +82,14 @@ class Looker:
         self._gates: dict[str, _Gate] = {}
         self._give_up_after = give_up_after
         self._told: dict[tuple[str, Sight], float] = {}
+        self._looked_at: dict[str, float] = {}
+        self._failing: set[str] = set()
+
+    def failing(self, bucket: str) -> bool:
+        """
+        Tell whether the last look at a bucket did not reach it.
+        """
+        return bucket in self._failing
 
     def first_look_at(self, record: Record) -> float:
         """
@@ -90,9 +110,42 @@ class Looker:
             The decision, complete: a `Wait` says when to look next, outcomes have their latency spread.
         """
         seen = await self._look(record)
+        if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNPOLLABLE:
+            seen = await self._certain_refusal(record, seen)
         decision = decide(record, seen, give_up_after=self._give_up_after)
         self._learn(record, seen, decision)
         return self._complete(decision, record.routes)
+
+    def postponed(self, record: Record, *, reason: str, at: float | None = None) -> Decision:
+        """
+        Decide on a version that could not be looked at now; this counts as trouble.
+
+        Args:
+            record: of the version.
+            reason: for whoever debugs.
+            at: not before this moment.
+        """
+        now = self._clock.now()
+        seen = Observation(sight=Sight.UNREACHABLE, looked_at=now, detail=reason)
+        decision = self._complete(
+            decide(record, seen, give_up_after=self._give_up_after), record.routes
+        )
+        if at is None or not isinstance(decision, Wait):
+            return decision
+        later = max(decision.record.next_look_at, at + SCATTER_SECONDS * self._chance.random())
+        return Wait(msgspec.structs.replace(decision.record, next_look_at=later))
+
+    async def _certain_refusal(self, record: Record, seen: Observation) -> Observation:
+        """
+        Make sure that it is this object that S3 refuses, and not the daemon: expired credentials look the same.
+        """
+        try:
+            await self._probe.configuration(
+                record.version.bucket, region=record.region, owner=record.owner
+            )
+        except UnreadableConfigurationError as error:
+            return msgspec.structs.replace(seen, sight=Sight.UNREACHABLE, detail=str(error))
+        return await self._look(record)
 
     async def _look(self, record: Record) -> Observation:
         bucket = record.version.bucket
@@ -100,27 +153,27 @@ class Looker:
         if gate is None:
             gate = _Gate(Congestion(most=self._concurrency, per_second=self._per_second))
             self._gates[bucket] = gate
+        loop = asyncio.get_running_loop()
         began_at = await gate.enter()
         sight: Sight | None = None
+        took = 0.0
         try:
             async with self._slots:
+                sent_at = loop.time()
                 seen = await self._probe.look(
                     record.version, region=record.region, owner=record.owner
                 )
             sight = seen.sight
+            took = loop.time() - sent_at
         finally:
             gate.leave(sight, began_at=began_at)
-        took = asyncio.get_running_loop().time() - began_at
         self._meters.observe(catalogue.LOOK_DURATION, value=took)
         self._meters.add(catalogue.LOOKS, bucket, seen.sight.value)
         self._report(record, seen)
         return seen
 
     def _report(self, record: Record, seen: Observation) -> None:
-        if seen.sight is Sight.UNREACHABLE:
-            self._health.failed(seen.detail)
-        elif seen.sight is not Sight.THROTTLED:
-            self._health.succeeded()
+        self._tell_health(record.version.bucket, seen)
         if seen.sight in _WORTH_TELLING and self._first_this_minute(record, seen):
             log.warning(
                 "look_told_nothing",
@@ -130,6 +183,20 @@ class Looker:
                 sight=seen.sight.value,
                 detail=seen.detail,
             )
+
+    def _tell_health(self, bucket: str, seen: Observation) -> None:
+        """
+        S3 is away when all buckets lately looked at are; one that is, among others that are not, is its own trouble.
+        """
+        self._looked_at[bucket] = seen.looked_at
+        if seen.sight is Sight.UNREACHABLE:
+            self._failing.add(bucket)
+            lately = seen.looked_at - LATELY_SECONDS
+            if all(one in self._failing for one, at in self._looked_at.items() if at >= lately):
+                self._health.failed(seen.detail)
+        elif seen.sight not in (Sight.THROTTLED, Sight.REFUSED):
+            self._failing.discard(bucket)
+            self._health.succeeded()
 
     def _first_this_minute(self, record: Record, seen: Observation) -> bool:
         what = (record.version.bucket, seen.sight)
@@ -154,6 +221,11 @@ class Looker:
         for outcome in settle.settlement.outcomes:
             if outcome.fate is Fate.COMPLETED and outcome.latency is not None:
                 self._pacer.learn(record.routes, outcome.latency, now=self._clock.now())
+                hidden = self._pacer.hidden(record.routes)
+                for route in record.routes:
+                    self._meters.set(
+                        catalogue.LATENCY_HIDDEN, route.source, route.destination, value=hidden
+                    )
                 return  # one look, one sample, however many destinations
 
     def _complete(self, decision: Decision, path: tuple[Route, ...]) -> Decision:

@@ -5,7 +5,9 @@ same record at the same time is found out by its revision.
 """
 
 import asyncio
+import contextlib
 import functools
+import random
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -25,6 +27,15 @@ from crrmon.services.routebook import Later, Routebook
 
 IDLE_SECONDS = 0.5
 """Between two questions for what is due, when nothing more was."""
+
+FAILING_BUCKET_LOOKS = 4
+"""Most records under way of a bucket that does not answer; each look at it takes until its time-out."""
+
+PUT_OFF_SECONDS = 60.0
+"""For how long others of such a bucket are put off."""
+
+FAILED_VISIT_SECONDS = 60.0
+"""Before a record that could not be dealt with is tried again."""
 
 PATIENCE_SECONDS = 120.0
 
@@ -52,6 +63,7 @@ class Poller:
         clock: Clock,
         meters: Meters,
         shards: Callable[[], Sequence[int]],
+        chance: random.Random,
         concurrency: int,
     ) -> None:
         self._gates = gates
@@ -62,6 +74,8 @@ class Poller:
         self._clock = clock
         self._meters = meters
         self._shards = shards
+        self._chance = chance
+        self._tried: dict[str, float] = {}
         self._concurrency = concurrency
         self._busy: dict[ObjectVersion, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
@@ -71,12 +85,15 @@ class Poller:
         Poll, until stopped.
         """
         while not self._stopping.is_set():
-            self._board.began("poller", patience=PATIENCE_SECONDS)
+            self._alive()
             for gate in self._gates:
-                await gate.usable()
+                await gate.usable(alive=self._alive)
             taken = await self._take_up()
             self._board.ended("poller")
             await self._pause(taken)
+
+    def _alive(self) -> None:
+        self._board.began("poller", patience=PATIENCE_SECONDS)
 
     def stop(self) -> None:
         """
@@ -95,20 +112,36 @@ class Poller:
         """
         Begin with as many due records as there is room for; return how many.
         """
-        # While something is away, one look is enough to find out whether it is back.
-        most = 1 if any(gate.away for gate in self._gates) else self._concurrency
-        room = most - len(self._busy)
+        room = self._concurrency - len(self._busy)
         shards = self._shards()
-        if room <= 0 or not shards or self._stopping.is_set():
+        if room <= 0 or not shards:
             return 0
         # Those under way are still due in the ledger, and the longest: ask for as many more.
         records = await self._bookkeeper.due(shards, limit=room + len(self._busy))
+        if self._stopping.is_set():
+            return 0
         new = [one for one in records if one.version not in self._busy][:room]
+        if any(gate.away for gate in self._gates):
+            # One look is enough to find out whether all is well again; by turns, for one bucket may be gone for good.
+            new.sort(key=lambda one: self._tried.get(one.version.bucket, 0.0))
+            new = new[: 0 if self._busy else 1]
         for record in new:
-            task = asyncio.create_task(self._revisit(record), name="revisit")
+            bucket = record.version.bucket
+            self._tried[bucket] = asyncio.get_running_loop().time()
+            under_way = sum(one.bucket == bucket for one in self._busy)
+            crowded = under_way >= FAILING_BUCKET_LOOKS and self._looker.failing(bucket)
+            work = self._put_off(record) if crowded else self._revisit(record)
+            task = asyncio.create_task(work, name="revisit")
             self._busy[record.version] = task
             task.add_done_callback(functools.partial(self._ended, record.version))
         return len(new)
+
+    async def _put_off(self, record: Record) -> None:
+        """
+        Make room for other buckets: this one does not answer, and enough looks are waiting for it.
+        """
+        at = self._clock.now() + PUT_OFF_SECONDS * (0.5 + self._chance.random())
+        await self._bookkeeper.reschedule(msgspec.structs.replace(record, next_look_at=at))
 
     def _ended(self, version: ObjectVersion, _task: asyncio.Task[None]) -> None:
         del self._busy[version]
@@ -136,7 +169,9 @@ class Poller:
         except Exception:
             # NB: one bad record harms itself only; it stays due and is tried again.
             log.exception("revisit_failed", bucket=record.version.bucket)
-            await asyncio.sleep(PATIENCE_SECONDS / 2)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAILED_VISIT_SECONDS):
+                    await self._stopping.wait()
 
     async def _routed(self, record: Record) -> Record | None:
         """
@@ -146,8 +181,10 @@ class Poller:
             return record
         match await self._routebook.destinations(record):
             case Later(ask_again_at=at):
-                later = msgspec.structs.replace(record, next_look_at=at)
-                await self._bookkeeper.reschedule(later)
+                reason = "replication configuration unreadable"
+                await self._bookkeeper.carry_out(
+                    self._looker.postponed(record, reason=reason, at=at)
+                )
                 return None
             case NotCovered():
                 await self._bookkeeper.settle(_not_covered(record, self._clock.now()))
@@ -156,7 +193,9 @@ class Poller:
                 routed = msgspec.structs.replace(record, destinations=destinations)
                 open_ones = await self._bookkeeper.unless_counted(routed)
                 if open_ones is None:
-                    await self._bookkeeper.settle(Settlement(version=record.version, outcomes=()))
+                    await self._bookkeeper.settle(
+                        Settlement(version=record.version, outcomes=(), rev=record.rev)
+                    )
                 return open_ones
 
 
@@ -170,4 +209,4 @@ def _not_covered(record: Record, now: float) -> Settlement:
         found_at=now,
         counts=record.counts,
     )
-    return Settlement(version=version, outcomes=(outcome,))
+    return Settlement(version=version, outcomes=(outcome,), rev=record.rev)

@@ -42,6 +42,12 @@ PATIENCE_SECONDS = 180.0
 log = structlog.get_logger()
 
 
+class ClockError(Exception):
+    """
+    Windows lie in the future.
+    """
+
+
 class Publisher:
     """
     Reports for the whole fleet while it holds the reporting shard.
@@ -76,6 +82,7 @@ class Publisher:
         self._ledger_health = ledger_health
         self._sink_health = sink_health
         self._board = board
+        self._clock_health = board.dependency("clock")
         self._clock = clock
         self._meters = meters
         self._monitor = monitor
@@ -101,10 +108,13 @@ class Publisher:
                     self._withdraw()
                 else:
                     await self.round(lease)
+                    self._clock_health.succeeded()
                     self._ledger_health.succeeded()
                     self._board.ended("publisher")
             except LedgerError as error:
                 self._ledger_health.failed(str(error))
+            except ClockError as error:
+                self._clock_health.failed(str(error))
             except LeaseLostError:
                 if lease is not None:
                     self._tenure.lost(lease)
@@ -125,6 +135,10 @@ class Publisher:
         now = self._clock.now()
         closing = windows.slot_start(now, self._window_seconds) - self._window_seconds
         last = await self._ledger.last_frozen()
+        if last is not None and last > now:
+            raise ClockError(
+                f"the newest window begins {last - now:.0f} s from now: this machine's clock is, or was, wrong"
+            )
         if last is not None and closing <= last:
             return
         ready = windows.by_window(

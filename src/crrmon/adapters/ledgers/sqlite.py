@@ -43,9 +43,9 @@ from crrmon.ports.ledger import (
 
 _SWEPT_AT_ONCE: Final = 20_000
 _DUE = """
-SELECT next_look_at, trail, bucket FROM records WHERE shard = ? AND next_look_at <= ? ORDER BY next_look_at
+SELECT next_look_at, number FROM records WHERE shard = ? AND next_look_at <= ? ORDER BY next_look_at, number
 """
-_BODY = "SELECT body FROM records WHERE trail = ? AND bucket = ?"
+_BODY = "SELECT body FROM records WHERE number = ?"
 _FAILURES = """
 SELECT newest, trail, bucket, body FROM records INDEXED BY failures
 WHERE newest IS NOT NULL AND (newest, trail, bucket) > (?, ?, ?) ORDER BY newest, trail, bucket LIMIT ?

@@ -43,14 +43,16 @@ _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE leases (shard INTEGER PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL, beat INTEGER NOT NULL);
 CREATE TABLE records (
+    number INTEGER PRIMARY KEY,
+    place INTEGER NOT NULL, -- the first bits of the trail, by which it is found
     trail BLOB NOT NULL,
     bucket BLOB NOT NULL,
     shard INTEGER NOT NULL,
     next_look_at REAL NOT NULL,
     newest REAL, -- minus the time by which an open failure is listed; NULL for what did not fail
-    body BLOB NOT NULL,
-    PRIMARY KEY (trail, bucket)
-) WITHOUT ROWID;
+    body BLOB NOT NULL
+);
+CREATE INDEX records_by_place ON records (place);
 CREATE INDEX due ON records (shard, next_look_at);
 CREATE INDEX failures ON records (newest, trail, bucket) WHERE newest IS NOT NULL;
 CREATE INDEX failures_of_bucket ON records (bucket, newest, trail) WHERE newest IS NOT NULL;
@@ -79,9 +81,9 @@ _PRAGMAS = (
     "mmap_size = 0",
     # Containers may have no place for temporary files; ours are tiny.
     "temp_store = MEMORY",
-    # 32 MiB: pages that change often are copied back once in a while, not every few batches.
-    "wal_autocheckpoint = 8192",
-    "journal_size_limit = 67108864",
+    # 64 MiB: pages that change often are copied back once in a while, not every few batches.
+    "wal_autocheckpoint = 16384",
+    "journal_size_limit = 134217728",
     # Some systems' builds overwrite whatever is deleted, which doubles the writing.
     "secure_delete = OFF",
 )

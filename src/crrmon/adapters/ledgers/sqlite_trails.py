@@ -1,10 +1,15 @@
 # ruff: noqa: S608 - only names of our own tables go into statements
 """Records, marks and halves in the SQLite ledger, as one transaction reads and writes them.
 
-All that is known of a trail lies side by side under its digest, so that one lookup brings it in: its records, and the
-marks and halves of every day that is still kept. These have a table for each day, by the time they were written, so
-that old ones go a table at a time. Records are put in step with the backlog, which is kept as sums in a table of its
-own: telling it lists nothing.
+Digests are random, so whatever is ordered by them is written to all over the file. Therefore rows lie in the order in
+which they came, and small indexes lead to them by the first bits of the trail, their `place`: what is looked up and
+written at random is a twentieth of the data, and stays in memory far longer.
+
+Marks and halves are only ever added, to a table for each day; which of several rows counts is found out by reading:
+a mark before a half, an early half before a late one. Old ones go a table at a time. Looking up a trail asks records
+and all days at once.
+
+Records are put in step with the backlog, which is kept as sums in a table of its own: telling it lists nothing.
 """
 
 import math
@@ -22,8 +27,15 @@ DAY_SECONDS: Final = 86_400
 _RECORD, _MARK, _HALF = range(3)
 """Kinds of what lies on a trail; in the tables of the days, a half is told from a mark by 1 against 0."""
 
-_PUT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)"
-_DROP = "DELETE FROM records WHERE trail = ? AND bucket = ?"
+_LIVE: Final = "kept"
+_OVER: Final = "over"
+"""Kinds of tables of days: those that are looked up, and those that are past the horizon."""
+
+_ADD = """
+INSERT INTO records (place, trail, bucket, shard, next_look_at, newest, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_CHANGE = "UPDATE records SET next_look_at = ?, newest = ?, body = ? WHERE number = ?"
+_DROP = "DELETE FROM records WHERE number = ?"
 _ADD_BACKLOG = """
 INSERT INTO backlog VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
@@ -48,10 +60,16 @@ class Trails:
         self._shards = shards
         self._now: dict[bytes, Trace] = {}
         self._before: dict[bytes, Trace] = {}
-        records = f"SELECT {_RECORD}, bucket, body FROM records WHERE trail = ?1"
+        self._numbers: dict[tuple[bytes, str], int] = {}
+        """Of the records that the ledger has, by trail and bucket."""
+        self._added: list[tuple[object, ...]] = []
+        self._changed: list[tuple[object, ...]] = []
+        self._dropped: list[tuple[int]] = []
+        found = "WHERE place = ?1 AND trail = ?2"
+        records = f"SELECT {_RECORD}, number, bucket, body FROM records {found}"
         kept = (
-            f"SELECT {_MARK} + half, slot, body FROM {_table(day)} WHERE trail = ?1"
-            for day in _days(connection)
+            f"SELECT {_MARK} + half, number, slot, body FROM {_table(day)} {found}"
+            for day in _days(connection, _LIVE)
         )
         self._lookup = " UNION ALL ".join((records, *kept))
 
@@ -66,15 +84,16 @@ class Trails:
 
     def _read(self, trail: bytes) -> Trace:
         trace = Trace()
-        for kind, packed, body in self._connection.execute(self._lookup, (trail,)):
+        found = self._connection.execute(self._lookup, (_place(trail), trail))
+        for kind, number, packed, body in found:
             name = unpack(packed)
             if kind == _RECORD:
+                self._numbers[trail, name] = number
                 trace.records[name] = RECORD.decode(body)
             elif kind == _MARK:
                 trace.marks[name] = MARK.decode(body)
             else:
                 half = HALF.decode(body)
-                # Of one noted again on another day, the earliest event stands.
                 other = trace.halves.setdefault(name, half)
                 trace.halves[name] = min(half, other, key=lambda one: one.replicated_at)
         for name in trace.halves.keys() & trace.marks.keys():
@@ -89,33 +108,37 @@ class Trails:
             now: decides on which day marks and halves are kept; needed if there are new ones.
         """
         backlog = _Backlog()
-        put, dropped = [], []
         for trail, trace in self._now.items():
             before = self._before[trail].records
-            for bucket, record in trace.records.items():
-                if record is not before.get(bucket):
-                    put.append(self._row(trail, record))
-                    backlog.add(record)
-            for bucket, record in before.items():
-                if record is not trace.records.get(bucket):
-                    backlog.remove(record)
-                if bucket not in trace.records:
-                    dropped.append((trail, pack(bucket)))
-        self._connection.executemany(_DROP, dropped)
-        self._connection.executemany(_PUT, put)
+            for bucket in before.keys() | trace.records.keys():
+                old, new = before.get(bucket), trace.records.get(bucket)
+                if old is new:
+                    continue
+                if old is not None:
+                    backlog.remove(old)
+                if new is not None:
+                    backlog.add(new)
+                self._plan(trail, bucket, old, new)
+        self._connection.executemany(_DROP, self._dropped)
+        self._connection.executemany(_CHANGE, self._changed)
+        self._connection.executemany(_ADD, self._added)
         backlog.write(self._connection)
         self._write_kept(now)
 
-    def _row(self, trail: bytes, record: Record) -> tuple[object, ...]:
-        failed = failed_at(record)
-        return (
-            trail,
-            pack(record.version.bucket),
-            shard_of(trail, self._shards),
-            record.next_look_at,
-            None if failed is None else -failed,
-            RECORD.encode(record),
-        )
+    def _plan(self, trail: bytes, bucket: str, old: Record | None, new: Record | None) -> None:
+        """
+        Add a record that came, changed or went to what will be written.
+        """
+        if new is None:
+            self._dropped.append((self._numbers[trail, bucket],))
+            return
+        failed = failed_at(new)
+        values = (new.next_look_at, None if failed is None else -failed, RECORD.encode(new))
+        if old is None:
+            shard = shard_of(trail, self._shards)
+            self._added.append((_place(trail), trail, pack(bucket), shard, *values))
+        else:
+            self._changed.append((*values, self._numbers[trail, bucket]))
 
     def _write_kept(self, now: float | None) -> None:
         rows = []
@@ -123,19 +146,22 @@ class Trails:
             before = self._before[trail]
             for slot, mark in trace.marks.items():
                 if slot not in before.marks:
-                    rows.append((trail, pack(slot), 0, MARK.encode(mark)))
+                    rows.append((_place(trail), trail, pack(slot), 0, MARK.encode(mark)))
             for slot, half in trace.halves.items():
                 if half is not before.halves.get(slot):
-                    rows.append((trail, pack(slot), 1, HALF.encode(half)))
+                    rows.append((_place(trail), trail, pack(slot), 1, HALF.encode(half)))
         if not rows:
             return
         assert now is not None  # noqa: S101 - a mistake of the caller
         name = _table(math.floor(now / DAY_SECONDS))
         self._connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {name} (trail BLOB NOT NULL, slot BLOB NOT NULL, half INTEGER NOT NULL,"
-            " body BLOB NOT NULL, PRIMARY KEY (trail, slot)) WITHOUT ROWID"
+            f"CREATE TABLE IF NOT EXISTS {name} (number INTEGER PRIMARY KEY, place INTEGER NOT NULL,"
+            " trail BLOB NOT NULL, slot BLOB NOT NULL, half INTEGER NOT NULL, body BLOB NOT NULL)"
         )
-        self._connection.executemany(f"INSERT OR REPLACE INTO {name} VALUES (?, ?, ?, ?)", rows)
+        self._connection.execute(f"CREATE INDEX IF NOT EXISTS {_index(name)} ON {name} (place)")
+        self._connection.executemany(
+            f"INSERT INTO {name} (place, trail, slot, half, body) VALUES (?, ?, ?, ?, ?)", rows
+        )
 
 
 class _Backlog:
@@ -191,9 +217,15 @@ def drop_kept(connection: sqlite3.Connection, *, written_before: float, most: in
         How many were dropped.
     """
     dropped = 0
-    for day in _days(connection):
-        if (day + 1) * DAY_SECONDS <= written_before and dropped < most:
-            dropped += _drop_first(connection, _table(day), most - dropped)
+    for day in set(_days(connection, _LIVE)).difference(_days(connection, _OVER)):
+        if (day + 1) * DAY_SECONDS <= written_before:
+            name, over = _table(day), _table(day, _OVER)
+            # From here on it is looked up no more, and goes in the order in which its rows lie.
+            connection.execute(f"DROP INDEX {_index(name)}")
+            connection.execute(f"ALTER TABLE {name} RENAME TO {over}")
+    for day in _days(connection, _OVER):
+        if dropped < most:
+            dropped += _drop_first(connection, _table(day, _OVER), most - dropped)
     return dropped
 
 
@@ -201,28 +233,43 @@ def _drop_first(connection: sqlite3.Connection, name: str, most: int) -> int:
     """
     Drop the first rows of a table, or the table when no more are left.
     """
-    # NB: dropping a full table would write to all its pages in one go.
+    # NB: dropping a full table would read all of it in one go.
     found = connection.execute(
-        f"SELECT trail FROM {name} ORDER BY trail LIMIT 1 OFFSET ?", (most,)
+        f"SELECT number FROM {name} ORDER BY number LIMIT 1 OFFSET ?", (most - 1,)
     )
     edge = found.fetchone()
     if edge is not None:
-        return connection.execute(f"DELETE FROM {name} WHERE trail <= ?", edge).rowcount
+        return connection.execute(f"DELETE FROM {name} WHERE number <= ?", edge).rowcount
     (rows,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone()
     connection.execute(f"DROP TABLE {name}")
     return int(rows)
 
 
-def _days(connection: sqlite3.Connection) -> list[int]:
+def _place(trail: bytes) -> int:
     """
-    Tell the days since the epoch that have a table, oldest first.
+    Return what finds a trail: short, so that indexes are small; two may share one.
     """
-    rows = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB 'kept *'")
-    return sorted(int(name.removeprefix("kept ")) for (name,) in rows)
+    return int.from_bytes(trail[:6], "big")
 
 
-def _table(day: int) -> str:
+def _days(connection: sqlite3.Connection, kind: str) -> list[int]:
+    """
+    Tell the days since the epoch that have a table of a kind, oldest first.
+    """
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    names = (name.split() for (name,) in rows)
+    return sorted(int(name[1]) for name in names if name[0] == kind)
+
+
+def _table(day: int, kind: str = _LIVE) -> str:
     """
     Name the table of marks and halves of a day, quoted.
     """
-    return f'"kept {day}"'
+    return f'"{kind} {day}"'
+
+
+def _index(name: str) -> str:
+    """
+    Name the index of such a table, quoted.
+    """
+    return f'"{name[1:-1]} by place"'

@@ -82,12 +82,23 @@ class Trace(msgspec.Struct):
         self.marks[slot] = mark(outcome, batch)
         return True
 
+    def knows_better(self, settlement: Settlement, batch: str) -> bool:
+        """
+        Tell whether a record is there although the settlement was decided without any, and not by this very batch.
+        """
+        if settlement.rev != 0 or settlement.version.bucket not in self.records:
+            return False
+        marks = (self.marks.get(outcome.mark.slot) for outcome in settlement.outcomes)
+        return not any(one is not None and one.batch == batch for one in marks)
+
     def let_go(self, settlement: Settlement) -> None:
         """
         Drop or keep the record as a settlement says.
         """
         if settlement.keep is None:
-            self.records.pop(settlement.version.bucket, None)
+            # Decided without a record, it has none to drop: one that is there now came after a first try of its batch.
+            if settlement.rev != 0:
+                self.records.pop(settlement.version.bucket, None)
         elif settlement.keep.rev == 0:
             self.park(settlement.keep)
         else:
@@ -144,6 +155,9 @@ def settle(
     results = []
     for settlement in settlements:
         trace = trace_of(settlement.version.trail_id)
+        if trace.knows_better(settlement, batch):
+            results.append([Settled.DUPLICATE] * len(settlement.outcomes))
+            continue
         results.append([count(outcome, trace) for outcome in settlement.outcomes])
         trace.let_go(settlement)
     return results, new

@@ -1,0 +1,217 @@
+"""The daemon's own port, asked over real sockets."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from crrmon.adapters.http import HttpServer, PortTakenError
+from crrmon.adapters.prometheus import PrometheusMeters
+from crrmon.domain import catalogue
+from crrmon.ports.health import Verdict
+
+HOST = "127.0.0.1"
+
+
+class Board:
+    """
+    A health that is as the test says.
+    """
+
+    def __init__(self) -> None:
+        self.alive = Verdict(ok=True, details={"poller": "ok"})
+        self.well = Verdict(ok=True, details={"ledger": "ok"})
+
+    def live(self) -> Verdict:
+        return self.alive
+
+    def ready(self) -> Verdict:
+        return self.well
+
+
+class Port:
+    """
+    A server on a free port, and a client for it.
+    """
+
+    def __init__(self, server: HttpServer, port: int, session: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.number = port
+        self._session = session
+
+    async def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, str, str]:
+        """
+        Return status, content type and body.
+        """
+        url = f"http://{HOST}:{self.number}{path}"
+        async with self._session.request(method, url, headers=headers) as answer:
+            return answer.status, answer.headers.get("Content-Type", ""), await answer.text()
+
+
+@pytest.fixture
+def board() -> Board:
+    """
+    Make a health that is fine.
+    """
+    return Board()
+
+
+@pytest.fixture
+def meters() -> PrometheusMeters:
+    """
+    Make meters with something on them.
+    """
+    made = PrometheusMeters()
+    made.add(catalogue.DUPLICATES, "a-bucket", amount=3)
+    return made
+
+
+@pytest.fixture
+async def port(board: Board, meters: PrometheusMeters) -> AsyncIterator[Port]:
+    """
+    Serve.
+    """
+    server = HttpServer(host=HOST, port=0, metrics=meters.page, health=board)
+    number = await server.start()
+    async with aiohttp.ClientSession() as session:
+        yield Port(server, number, session)
+    await server.stop()
+
+
+async def test_metrics_in_the_format_asked_for(port: Port) -> None:
+    """Prometheus' own text without a wish, OpenMetrics when asked for: with its ending."""
+    status, content_type, page = await port.ask("/metrics")
+    assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert 'crrmon_objects_duplicate_total{source_bucket="a-bucket"} 3.0' in page.splitlines()
+
+    wish = "application/openmetrics-text;version=1.0.0;q=0.7,text/plain;q=0.3"
+    status, content_type, page = await port.ask("/metrics", Accept=wish)
+    assert status == 200
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert page.endswith("# EOF\n")
+
+
+async def test_a_wish_that_nobody_understands_is_no_error(port: Port) -> None:
+    """A garbled Accept header gets the page."""
+    status, content_type, _ = await port.ask(
+        "/metrics", Accept="application/openmetrics-text; version=none"
+    )
+    assert status == 200
+    assert content_type.startswith("text/plain")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+async def test_health(port: Port, board: Board, path: str) -> None:
+    """200 when fine, 503 when not; either way JSON that says by what it was judged."""
+    assert await port.ask(path) == (
+        200,
+        "application/json",
+        json.dumps(
+            {"ok": True, "details": {"poller" if path == "/livez" else "ledger": "ok"}}
+        ).replace(" ", ""),
+    )
+
+    reason = 'away for 7 s: "no\n\x1b[31m way"'
+    board.alive = board.well = Verdict(ok=False, details={"some\nloop": reason})
+    status, _, body = await port.ask(path)
+    assert status == 503
+    assert json.loads(body) == {"ok": False, "details": {"some\nloop": reason}}
+    assert body.isprintable()
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics/", "/Metrics", "/livez/x", "/api/v1/", "/%00", "/..%2f..%2fetc/passwd"]
+)
+async def test_other_paths_are_not_found(port: Port, path: str) -> None:
+    """What there is not is 404."""
+    assert (await port.ask(path))[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_nothing_can_be_changed(port: Port, method: str) -> None:
+    """Everything is to be read only."""
+    assert (await port.ask("/metrics", method=method))[0] == 405
+
+
+async def test_a_taken_port_is_named_with_the_settings(port: Port, board: Board) -> None:
+    """Whoever cannot listen learns address, reason and which settings to change."""
+    other = HttpServer(host=HOST, port=port.number, metrics=lambda _: (b"", ""), health=board)
+
+    with pytest.raises(PortTakenError) as caught:
+        await other.start()
+
+    assert f"{HOST}:{port.number}" in str(caught.value)
+    assert "http.port" in str(caught.value)
+    assert "in use" in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
+async def test_an_address_that_is_not_ours(board: Board, host: str) -> None:
+    """An address of another machine, or none at all, is told as such."""
+    server = HttpServer(host=host, port=0, metrics=lambda _: (b"", ""), health=board)
+
+    with pytest.raises(PortTakenError, match=r"http\.host"):
+        await server.start()
+
+
+async def test_an_address_of_version_6(board: Board) -> None:
+    """An IPv6 address works like others."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return  # none here
+    server = HttpServer(host="::1", port=0, metrics=lambda _: (b"", ""), health=board)
+    number = await server.start()
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://[::1]:{number}/livez") as answer,
+        ):
+            assert answer.status == 200
+    finally:
+        await server.stop()
+
+
+async def test_garbage_harms_nobody(port: Port) -> None:
+    """Invariant 10: whoever speaks no HTTP is cut off; others go on being served."""
+    for garbage in (b"\x16\x03\x01\x02\x00", b"GET /" + b"a" * 100_000, b"\r\n" * 100, b"\x00"):
+        reader, writer = await asyncio.open_connection(HOST, port.number)
+        writer.write(garbage)
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+
+    assert (await port.ask("/livez"))[0] == 200
+
+
+async def test_it_stops_although_clients_dawdle(board: Board) -> None:
+    """Scrapers that keep connections open, send half a request or do not read answers do not hold up the end."""
+    server = HttpServer(
+        host=HOST, port=0, metrics=lambda _: (b"x" * 5_000_000, "text/plain"), health=board
+    )
+    number = await server.start()
+    writers = []
+    for said in (
+        b"",
+        b"GET /livez HTTP/1.1\r\nHost",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 9,
+    ):
+        _, writer = await asyncio.open_connection(HOST, number, limit=1)
+        writer.write(said)
+        writers.append(writer)
+    await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(3):
+        await server.stop()
+
+    with pytest.raises(ConnectionError):
+        await asyncio.open_connection(HOST, number)
+    for writer in writers:
+        writer.close()

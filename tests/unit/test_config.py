@@ -1,0 +1,491 @@
+"""Settings: what is wrong with them is told by name, value and remedy; what they are can be printed and read again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from crrmon import __version__, config
+from crrmon.cli import app
+from crrmon.config import ConfigurationError, Settings
+
+ROOT = Path(__file__).parents[2]
+URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"
+QUEUES: dict[str, Any] = {"queues": [{"url": URL}]}
+no_fixture_matters = hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+
+
+def load(path: Path, raw: object) -> Settings:
+    """
+    Load settings from a file.
+    """
+    path /= "config.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw), encoding="utf-8")
+    return config.load(path)
+
+
+def complaint(path: Path, raw: object) -> str:
+    """
+    Return what is said about settings that cannot be used.
+    """
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, raw)
+    return str(caught.value)
+
+
+def crrmon(*arguments: str, **environment: str) -> Result:
+    """
+    Run the command line in this process.
+    """
+    return CliRunner().invoke(app, arguments, env=environment)
+
+
+# ---- what is wrong is told ----
+
+
+@pytest.mark.parametrize(
+    ("raw", "unknown", "near"),
+    [
+        ({"que": []}, "que", "queues"),
+        ({**QUEUES, "bucket": ["a"]}, "bucket", "buckets"),
+        ({**QUEUES, "looks": {"freshnes": 1}}, "looks.freshnes", "looks.freshness"),
+        ({**QUEUES, "ledger": {"Path": "x"}}, "ledger.Path", "ledger.path"),
+        ({**QUEUES, "window_seconds": 5}, "window_seconds", "report.window_seconds"),
+        ({**QUEUES, "http": {1: "x"}}, "http.1", "http.port"),
+        ({"queues": [{"urll": URL}]}, "queues[].urll", "queues[].url"),
+        ({**QUEUES, "_env_file": "x"}, "_env_file", None),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest(
+    tmp_path: Path, raw: object, unknown: str, near: str | None
+) -> None:
+    """An unknown key is never ignored: the error names it, and the known one that is nearest."""
+    said = complaint(tmp_path, raw)
+
+    assert f"{unknown}: unknown setting" in said
+    assert (f"did you mean {near}?" if near else "config.example.yaml") in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unknown", "near"),
+    [
+        ("CRRMON_LOOKS__FRESHNES", "1", "CRRMON_LOOKS__FRESHNES", "CRRMON_LOOKS__FRESHNESS"),
+        ("CRRMON_LEDGER_PATH", "x", "CRRMON_LEDGER_PATH", "CRRMON_LEDGER__PATH"),
+        ("CRRMON_PORT", "9464", "CRRMON_PORT", ""),
+        ("crrmon_http__prt", "9464", "CRRMON_HTTP__PRT", "CRRMON_HTTP__PORT"),
+        ("CRRMON_QUEUES__0__URL", "x", "CRRMON_QUEUES__0__URL", "CRRMON_QUEUES"),
+        ("CRRMON_LEDGER", '{"pth": "x"}', "ledger.pth", "ledger.path"),
+        ("CRRMON_QUEUES", '[{"urll": "x"}]', "queues[0].urll", "queues[].url"),
+    ],
+)
+def test_an_unknown_variable_is_named_with_the_nearest(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    unknown: str,
+    near: str,
+) -> None:
+    """A misspelt variable is an error, too, by its own name; so is a key within a variable's JSON."""
+    monkeypatch.setenv(name, value)
+
+    said = complaint(tmp_path, QUEUES)
+
+    assert f"{unknown}: unknown" in said
+    assert f"did you mean {near}" in said
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "allowed"),
+    [
+        ("http", "port", 70000, "less than or equal to 65535"),
+        ("http", "port", "many", "valid integer"),
+        ("http", "port", True, "a number"),
+        ("http", "port", [1], "valid integer"),
+        ("looks", "freshness", -0.1, "greater than or equal to 0"),
+        ("looks", "freshness", float("nan"), "less than or equal to 1"),
+        ("looks", "stuck_after_seconds", float("inf"), "finite"),
+        ("looks", "concurrency", 1.5, "integer"),
+        ("intake", "max_in_flight", 9, "greater than or equal to 10"),
+        ("ledger", "kind", "redis", "'sqlite' or 'memory'"),
+        ("log", "level", "loud", "'debug', 'info'"),
+        ("report", "window_seconds", 0, "greater than or equal to 1"),
+        ("report", "namespace", ":a", "^[A-Za-z0-9._/#-]"),
+        ("ledger", "horizon_days", 31, "less than or equal to 30"),
+        ("ledger", "path", 5, "path"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    tmp_path: Path, section: str, key: str, value: object, allowed: str
+) -> None:
+    """Wrong type or out of range: the key, the value and what is allowed, as it is written."""
+    said = complaint(tmp_path, {**QUEUES, section: {key: value}})
+
+    assert said.startswith(f"{section}.{key}: {value!r} is not allowed: ")
+    assert allowed in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"queues": URL}, f"queues: '{URL}' is not allowed: must be a list"),
+        (
+            {"queues": [URL]},
+            f"queues[0]: '{URL}' is not allowed: must be a mapping with url, region",
+        ),
+        ({"queues": [{"url": "q"}]}, "queues[0].url: 'q' is not allowed: string should match "),
+        ({"queues": [{}]}, "queues[0].url: is missing"),
+        ({"queues": QUEUES["queues"] * 2}, f"{URL} stands there more than once"),
+        ({**QUEUES, "http": None}, "http: None is not allowed: must be a mapping with host, port"),
+        ({**QUEUES, "buckets": "b"}, "buckets: 'b' is not allowed: must be a list"),
+        ({**QUEUES, "buckets": ["good", ""]}, "buckets[1]: '' is not allowed"),
+        ({**QUEUES, "monitor": "süd"}, "monitor: 'süd' is not allowed"),
+        ({**QUEUES, "monitor": " "}, "monitor: ' ' is not allowed"),
+    ],
+)
+def test_wrong_lists_and_sections(tmp_path: Path, raw: object, said: str) -> None:
+    """What has the wrong shape is told as that, in one line; what CloudWatch would refuse is refused here."""
+    (line,) = complaint(tmp_path, raw).splitlines()
+
+    assert said in line
+
+
+@pytest.mark.parametrize("raw", ["", "queues:", "queues: []", "monitor: x"])
+def test_no_queue(tmp_path: Path, raw: str) -> None:
+    """Without a queue, the error says what to set, in the file and in the environment."""
+    said = complaint(tmp_path, raw)
+
+    assert "queues: no queue is configured" in said
+    assert "queues: [{url: https://sqs." in said
+    assert "CRRMON_QUEUES='[{" in said
+
+
+@pytest.mark.parametrize("value", ["nope", "a,b", "[{", ""])
+def test_lists_in_the_environment_are_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """What is no JSON is told by the variable's name, with its value."""
+    monkeypatch.setenv("CRRMON_BUCKETS", value)
+
+    assert f"CRRMON_BUCKETS: {value!r} is not allowed" in complaint(tmp_path, QUEUES)
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    """Nobody should have to try again for each mistake."""
+    raw = {**QUEUES, "http": {"port": -1}, "looks": {"freshness": 2}, "log": {"level": "x"}}
+
+    assert len(complaint(tmp_path, raw).splitlines()) == 3
+
+
+def test_a_long_value_is_cut(tmp_path: Path) -> None:
+    """The error stays readable whatever the value is."""
+    assert len(complaint(tmp_path, {**QUEUES, "monitor": "x" * 10_000})) < 300
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("[1]", "must be a mapping"),
+        ("a: [", "is not YAML"),
+        ("monitor: 2026-02-31", "is not YAML"),
+        ("[" * 3000, "is not YAML"),
+        ("a: 1\n---\nb: 2", "is not YAML"),
+        ("monitor: !!python/object/apply:os.system [id]", "is not YAML"),
+        ("http: {port: 1}\nhttp: {port: 2}", "http stands there more than once"),
+        ("http: {port: 1, port: 2}", "port stands there more than once"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, raw: str, said: str) -> None:
+    """A file that cannot be read as settings is named with the reason; nothing in it is executed or silently lost."""
+    text = complaint(tmp_path, raw)
+
+    assert text.startswith(str(tmp_path / "config.yaml"))
+    assert said in text
+
+
+@pytest.mark.parametrize("name", [".", "absent.yaml"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    """A directory, or nothing, in place of the file: an error that names it."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        config.load(tmp_path / name)
+
+
+def test_other_bytes_than_utf_8(tmp_path: Path) -> None:
+    """A file in another encoding is an error, no traceback."""
+    (tmp_path / "config.yaml").write_bytes(b"\xff\xfeq\x00")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        config.load(tmp_path / "config.yaml")
+
+
+# ---- properties ----
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([URL, "sqlite", "debug", "0.5", "json"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+every_key = list(config.keys())
+known = [key for key in every_key if "[" not in key]
+
+
+def nested(flat: dict[str, object]) -> dict[str, Any]:
+    """
+    Put dotted keys where they belong.
+    """
+    made: dict[str, Any] = {}
+    for key, value in flat.items():
+        section, _, name = key.rpartition(".")
+        if section:
+            made[section] = made[section] if isinstance(made.get(section), dict) else {}
+            made[section][name] = value
+        else:
+            made.setdefault(key, value)
+    return made
+
+
+@no_fixture_matters
+@given(
+    st.dictionaries(st.sampled_from(known), values, max_size=5),
+    st.dictionaries(st.text(max_size=6), values, max_size=1),
+    st.booleans(),
+)
+def test_any_mapping_gives_settings_or_an_error_that_names_keys(
+    tmp_path: Path,
+    flat: dict[str, object],
+    odd: dict[str, object],
+    with_queue: bool,  # noqa: FBT001 - a property's argument
+) -> None:
+    """Whatever stands in the file: usable settings, or a line for each thing that is wrong, and no other exception."""
+    raw = nested(flat) | odd | (QUEUES if with_queue else {})
+    try:
+        settings = load(tmp_path, raw)
+    except ConfigurationError as error:
+        said = str(error)
+    else:
+        said = "fine"
+        assert settings.queues
+        assert 0 <= settings.looks.freshness <= 1
+    assert said
+
+
+@no_fixture_matters
+@given(st.text(max_size=60) | st.text("[]{}:,-&*!?#|>'\"% \n012a=<", max_size=40))
+@example("? ? ?")
+@example("!!int ''")
+@example("0x: 1")
+@example("{<<: 1}")
+@example("&a [*a]")
+@example("!!timestamp 1-1-1")
+@example("- !!binary =")
+@example("1_:_2:3")
+@example("!!bool x")
+@example("!!float ''")
+@example("!!omap {a: 1}")
+@example("!!set x")
+def test_any_text_gives_settings_or_an_error(tmp_path: Path, raw: str) -> None:
+    """Whatever is in the file, there is no traceback."""
+    with pytest.raises(ConfigurationError):
+        load(tmp_path, raw)
+
+
+@no_fixture_matters
+@given(st.sampled_from(known), st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+@example("buckets", "[" * 10_000)
+@example("queues", "NaN")
+@example("http", "1e999")
+def test_any_variable_gives_settings_or_an_error(key: str, value: str) -> None:
+    """Whatever is in the environment, there is no traceback."""
+    name = config.PREFIX + key.upper().replace(".", "__")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRRMON_QUEUES", json.dumps(QUEUES["queues"]))
+        patch.setenv(name, value)
+        try:
+            said = str(config.load(None).queues)
+        except ConfigurationError as error:
+            said = str(error)
+    assert said
+
+
+# ---- the environment ----
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each key for itself: others of the same section stay as the file has them."""
+    monkeypatch.setenv("CRRMON_HTTP__PORT", "7")
+    monkeypatch.setenv("CRRMON_MONITOR", "from-environment")
+    monkeypatch.setenv("CRRMON_BUCKETS", '["one", "two"]')
+
+    settings = load(
+        tmp_path, {**QUEUES, "monitor": "from-file", "http": {"host": "::", "port": 1}}
+    )
+
+    assert settings.http.port == 7
+    assert settings.http.host == "::"
+    assert settings.monitor == "from-environment"
+    assert settings.buckets == ("one", "two")
+
+
+def test_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is needed: a queue in the environment makes a daemon."""
+    monkeypatch.setenv("CRRMON_QUEUES", json.dumps([{"url": URL, "region": "eu-west-1"}]))
+
+    assert config.load(None).queues[0].region == "eu-west-1"
+
+
+def test_what_kubernetes_sets_for_a_service_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service called crrmon, or crrmon-something, does not keep pods from starting."""
+    for name, value in {
+        "CRRMON_SERVICE_HOST": "10.0.0.1",
+        "CRRMON_SERVICE_PORT": "9464",
+        "CRRMON_SERVICE_PORT_METRICS": "9464",
+        "CRRMON_PORT": "tcp://10.0.0.1:9464",
+        "CRRMON_PORT_9464_TCP": "tcp://10.0.0.1:9464",
+        "CRRMON_PORT_9464_TCP_PROTO": "tcp",
+        "CRRMON_PORT_9464_TCP_PORT": "9464",
+        "CRRMON_PORT_9464_TCP_ADDR": "10.0.0.1",
+        "CRRMON_METRICS_SERVICE_HOST": "10.0.0.1",
+        "CRRMON_METRICS_PORT": "tcp://10.0.0.1:9464",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    assert load(tmp_path, QUEUES).http.port == 9464
+
+
+# ---- the example, and printing ----
+
+
+def test_the_example_file_is_what_the_code_says() -> None:
+    """The file in the repository is printed from the settings, word for word."""
+    assert (ROOT / "config.example.yaml").read_text(encoding="utf-8") == config.example()
+
+
+def test_the_example_has_the_defaults() -> None:
+    """Loaded as it is, it is the same as setting nothing but the queue."""
+    loaded = config.load(ROOT / "config.example.yaml")
+
+    assert loaded == Settings(queues=loaded.queues)
+    assert [queue.url for queue in loaded.queues] == [URL]
+
+
+def test_the_example_shows_every_key_with_its_meaning() -> None:
+    """Every key there is stands in the example, below a comment of its own."""
+    raw = yaml.safe_load(config.example())
+    found = set(raw) | {"queues[].url", "queues[].region"}
+    found |= {
+        f"{section}.{key}" for section, one in raw.items() if isinstance(one, dict) for key in one
+    }
+    assert found == set(every_key)
+
+    lines = config.example().splitlines()
+    for number, line in enumerate(lines):
+        if line.strip() and not line.strip().startswith(("#", "-")):
+            assert lines[number - 1].strip().startswith("#"), line
+
+
+def test_what_show_prints_can_be_read_again(tmp_path: Path) -> None:
+    """`crrmon config show` prints the effective settings, environment included, as a file that gives the same."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**QUEUES, "http": {"port": 1}}))
+
+    result = crrmon("config", "show", "--config", str(path), CRRMON_HTTP__HOST="0.0.0.0")  # noqa: S104 - not listened on
+
+    assert result.exit_code == 0
+    shown = load(tmp_path, result.stdout)
+    assert (shown.http.host, shown.http.port) == ("0.0.0.0", 1)  # noqa: S104 - not listened on
+    as_json = crrmon("config", "show", "--config", str(path), "--output", "json")
+    assert json.loads(as_json.stdout)["http"]["port"] == 1
+
+
+def test_schema() -> None:
+    """`crrmon config schema` prints a JSON schema with every key, its description and its default."""
+    schema = json.loads(crrmon("config", "schema").stdout)
+
+    assert set(schema["properties"]) == set(Settings.model_fields)
+    assert schema["additionalProperties"] is False
+    ledger = schema["$defs"]["LedgerSettings"]["properties"]
+    assert ledger["shards"]["maximum"] == 4096
+    assert ledger["shards"]["description"].startswith("Into how many parts")
+
+
+def test_example_command() -> None:
+    """`crrmon config example` prints the example."""
+    assert crrmon("config", "example").stdout == config.example()
+
+
+# ---- the command line ----
+
+
+@pytest.mark.parametrize("command", [["run"], ["config", "show"]])
+def test_settings_that_cannot_be_used_end_with_2(tmp_path: Path, command: list[str]) -> None:
+    """Exit code 2, the reason on standard error, nothing on standard output, no traceback."""
+    path = tmp_path / "config.yaml"
+    path.write_text("lodger: 1\nqueu: 2")
+
+    result = crrmon(*command, "--config", str(path))
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "crrmon: lodger: unknown setting; did you mean ledger?",
+        "crrmon: queu: unknown setting; did you mean queues?",
+    ]
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    """CRRMON_CONFIG names the file as --config does."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**QUEUES, "monitor": "found"}))
+
+    result = crrmon("config", "show", CRRMON_CONFIG=str(path))
+
+    assert result.exit_code == 0
+    assert "monitor: found" in result.stdout
+
+
+def test_help_names_every_command() -> None:
+    """Asked for help, the command says what there is; so it does when asked nothing."""
+    for arguments, code in ((["--help"], 0), (["-h"], 0), ([], 2)):
+        result = crrmon(*arguments, COLUMNS="120", TERM="dumb")
+        assert result.exit_code == code
+        for command in ("run", "sandbox", "config"):
+            assert command in result.output
+        assert "Exit codes" in result.output
+
+
+def test_as_a_module() -> None:
+    """`python -m crrmon --version` prints the version, as `crrmon --version` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "crrmon", "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"]},
+    )
+
+    assert done.stdout.strip() == __version__
+    assert done.stderr == ""

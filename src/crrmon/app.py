@@ -75,8 +75,8 @@ def _heed_signals(stop: asyncio.Event) -> None:
         if stop.is_set():
             log.warning("aborted", signal=number.name)
             os._exit(128 + number)
-        log.info("signal", signal=number.name)
         stop.set()
+        log.info("signal", signal=number.name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, heed, number)

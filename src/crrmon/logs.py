@@ -1,9 +1,10 @@
 """One pipeline for all logs: JSON lines for machines, colours for eyes; stable events, data in fields."""
 
+import contextlib
 import io
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -49,13 +50,31 @@ def configure(*, level: Level, format: Format, stream: TextIO | None = None) -> 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     threshold = getattr(logging, level.upper())
+    outlet = cast("TextIO", _Outlet(out))
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(outlet),
         cache_logger_on_first_use=False,
     )
-    _adopt_standard_logging(shared, rendering, out, threshold)
+    _adopt_standard_logging(shared, rendering, outlet, threshold)
+
+
+class _Outlet:
+    """
+    Where lines go. A full disk, or a collector that is gone, is no reason to stop working: they are lost then.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _adopt_standard_logging(

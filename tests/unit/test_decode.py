@@ -260,7 +260,7 @@ def test_a_deletion_of_a_marker_is_of_that_version():
 
 
 def test_a_marker_without_id_is_a_marker():
-    """A deletion that names no version lays a marker, even if the answer is missing."""
+    """D4: a deletion that names no version lays a marker, told apart from writes, even if the answer is missing."""
     body = changed("cloudtrail_delete_object_marker", responseElements=None)
 
     assert decode(body) == Decoded((deleted(version_id=None, marker_id=None),))

@@ -1,0 +1,323 @@
+"""What the ledgers cost by themselves: items per second and CPU time per item, with few and with many parked beside.
+
+Each backend is asked as the daemon asks it, in batches. Records that only lie there are due in a month; those that
+are measured are due at once. `bench/daemon.py` runs this in a process of its own; alone:
+
+    python bench/ledgers.py --backend sqlite --parked 10000 --parked 1000000 --file /tmp/bench.db
+"""
+
+import argparse
+import asyncio
+import gc
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, trail_id
+from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
+from crrmon.domain.records import Destination, Record
+from crrmon.ports.clock import SystemClock
+from crrmon.ports.ledger import Ledger, Parked, Rescheduled, Settled
+from stubs import ACCOUNT, REGION, destination, key, source, version_id
+
+BATCH = 500
+"""The daemon's own; see `crrmon.services.bookkeeper`."""
+FILL_BATCH = 5000
+DAY = 86_400.0
+FAR = 30 * DAY
+LYING, MEASURED = 50_000_000, 60_000_000
+"""Where the numbers of these objects begin; those of the stubs' begin at 0."""
+HORIZON_SECONDS = 4 * DAY
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_CLOCK = SystemClock()
+
+
+class Progress(msgspec.Struct, tag="progress"):
+    """
+    Tells what is going on.
+    """
+
+    text: str
+
+
+class Row(msgspec.Struct, tag="row", kw_only=True):
+    """
+    One operation of one backend, measured; `filling` parks what only lies there.
+    """
+
+    backend: str
+    parked: int
+    """Records lying beside."""
+    operation: str
+    items: int
+    seconds: float
+    cpu_seconds: float
+    """Of this process, all threads: what the ledger costs the daemon."""
+
+    @property
+    def per_second(self) -> float:
+        """
+        Items per second of wall time.
+        """
+        return self.items / self.seconds
+
+    @property
+    def cpu_microseconds(self) -> float:
+        """
+        CPU time of one item.
+        """
+        return self.cpu_seconds / self.items * 1e6
+
+
+async def _memory(_: Path) -> Ledger:
+    return MemoryLedger(horizon_seconds=HORIZON_SECONDS)
+
+
+async def _sqlite(file: Path) -> Ledger:
+    return await SqliteLedger.open(file, horizon_seconds=HORIZON_SECONDS)
+
+
+BACKENDS: dict[str, Callable[[Path], Awaitable[Ledger]]] = {"memory": _memory, "sqlite": _sqlite}
+
+
+def lying(number: int, *, now: float) -> Record:
+    """
+    Make a record as it lies in a ledger: written in the last day, seen pending, not due for a month.
+    """
+    spread = number * 7919 % DAY
+    return _record(LYING + number, written_at=now - spread, next_look_at=now + FAR + spread)
+
+
+def _record(number: int, *, written_at: float, next_look_at: float) -> Record:
+    return Record(
+        version=ObjectVersion(source(number), key(number), version_id(number)),
+        region=REGION,
+        owner=ACCOUNT,
+        size=1_000_000 + number % 7919,
+        written_at=written_at,
+        next_look_at=next_look_at,
+        destinations=(Destination(bucket=destination(number), rule="lake"),),
+        looks=3,
+        pending_seen_at=written_at + 60,
+    )
+
+
+async def fill(ledger: Ledger, parked: int, *, have: int = 0) -> None:
+    """
+    Park records that only lie there.
+
+    Args:
+        ledger: where to.
+        parked: how many there shall be.
+        have: how many of them there are already.
+    """
+    now = _CLOCK.now()
+    # In the order of a tree's leaves, or filling a large file takes several times as long.
+    numbers = sorted(
+        range(have, parked), key=lambda one: trail_id(key(LYING + one), version_id(LYING + one))
+    )
+    gc.disable()  # nothing of this is garbage
+    for batch in _batches(numbers, FILL_BATCH):
+        await ledger.park([lying(number, now=now) for number in batch])
+    gc.enable()
+
+
+def _settlement(record: Record, found_at: float) -> Settlement:
+    (there,) = record.destinations
+    outcome = Outcome(
+        mark=record.replica_mark(there.bucket),
+        fate=Fate.COMPLETED,
+        route=Route(record.version.bucket, there.bucket),
+        written_at=record.written_at,
+        found_at=found_at,
+        size=record.size or 0,
+        latency=Latency(30.0, 80.0),
+        spread=((21, 0.25), (22, 0.5), (23, 0.25)),
+        seconds=51.0,
+        looks=1,
+    )
+    return Settlement(version=record.version, outcomes=(outcome,))
+
+
+def _marks(record: Record) -> tuple[MarkId, MarkId]:
+    """
+    Tell what intake asks for before it looks at a version.
+    """
+    version = record.version
+    whole = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
+    return whole, record.replica_mark(record.destinations[0].bucket)
+
+
+class _Watch:
+    """
+    Adds up wall time and CPU time of what is awaited.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0
+
+    async def time(self, work: Awaitable[Result]) -> Result:
+        """
+        Do something and add what it took.
+        """
+        cpu, wall = time.process_time(), time.perf_counter()
+        result = await work
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += time.process_time() - cpu
+        return result
+
+
+class Measurement:
+    """
+    All operations of one backend on one fill.
+    """
+
+    def __init__(self, ledger: Ledger, *, backend: str, parked: int, items: int) -> None:
+        self._ledger = ledger
+        self._backend = backend
+        self._parked = parked
+        self._items = items
+        # Of every measurement other objects, and records not made while the watch runs.
+        self._start = MEASURED + 10 * parked
+        gc.collect()
+
+    async def rows(self) -> list[Row]:
+        """
+        Measure in the order of an object's life: one settled at its first look, then one that is parked.
+        """
+        now = _CLOCK.now()
+        rows = [await self._seen(now), await self._settle_new(now), await self._park(now)]
+        due, reschedule, records = await self._visit(now)
+        return [*rows, due, reschedule, await self._settle_parked(records, now)]
+
+    def _row(self, operation: str, watch: _Watch) -> Row:
+        return Row(
+            backend=self._backend,
+            parked=self._parked,
+            operation=operation,
+            items=self._items,
+            seconds=watch.seconds,
+            cpu_seconds=watch.cpu_seconds,
+        )
+
+    def _records(self, now: float, *, offset: int) -> list[Record]:
+        start = self._start + offset * self._items
+        return [
+            _record(number, written_at=now - 80, next_look_at=now - 1)
+            for number in range(start, start + self._items)
+        ]
+
+    async def _seen(self, now: float) -> Row:
+        watch = _Watch()
+        for batch in _batches(self._records(now, offset=0)):
+            ids = [mark for record in batch for mark in _marks(record)]
+            found = await watch.time(self._ledger.seen(ids))
+            _expect(found, None)
+        return self._row("seen, two marks", watch)
+
+    async def _settle_new(self, now: float) -> Row:
+        records = self._records(now, offset=0)
+        return self._row("settle at first look", await self._settle(records, now))
+
+    async def _park(self, now: float) -> Row:
+        watch = _Watch()
+        for batch in _batches(self._records(now, offset=1)):
+            _expect(await watch.time(self._ledger.park(batch)), Parked.PARKED)
+        return self._row("park", watch)
+
+    async def _visit(self, now: float) -> tuple[Row, Row, list[Record]]:
+        """
+        Find what is due and give it another date, as the poller does in turn.
+        """
+        due, reschedule = _Watch(), _Watch()
+        visited: list[Record] = []
+        shards = range(self._ledger.shards)
+        while len(visited) < self._items:
+            records = await due.time(self._ledger.due(shards, now=now, limit=BATCH))
+            if not records:
+                raise RuntimeError(f"only {len(visited)} of {self._items} were due")
+            later = [msgspec.structs.replace(one, next_look_at=now + FAR) for one in records]
+            results = await reschedule.time(self._ledger.reschedule(later))
+            _expect(results, Rescheduled.RESCHEDULED)
+            visited += records
+        return self._row("due", due), self._row("reschedule", reschedule), visited
+
+    async def _settle_parked(self, records: list[Record], now: float) -> Row:
+        return self._row("settle a parked one", await self._settle(records, now))
+
+    async def _settle(self, records: list[Record], now: float) -> _Watch:
+        watch = _Watch()
+        for batch in _batches(records):
+            settlements = [_settlement(record, now) for record in batch]
+            results = await watch.time(self._ledger.settle(uuid.uuid4().hex, settlements, now=now))
+            for result in results:
+                _expect(result, Settled.COUNTED)
+        return watch
+
+
+def _batches(items: Sequence[Item], size: int = BATCH) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _expect(results: Sequence[object], wanted: object) -> None:
+    wrong = [one for one in results if one != wanted]
+    if wrong:
+        raise RuntimeError(f"the ledger answered {wrong[0]!r}, not {wanted!r}")
+
+
+def _tell(line: Progress | Row) -> None:
+    print(msgspec.json.encode(line).decode(), flush=True)
+
+
+async def measure(
+    backend: str, file: Path, *, fills: Sequence[int], have: int, items: int
+) -> None:
+    """
+    Measure a backend on one fill after the other; print a line of JSON for each thing there is to tell.
+
+    Args:
+        backend: one of `BACKENDS`.
+        file: for a backend that has one.
+        fills: how many records shall lie there; the measurement adds none.
+        have: how many lie there already, from an earlier run.
+        items: of each operation.
+    """
+    ledger = await BACKENDS[backend](file)
+    for parked in sorted(fills):
+        _tell(Progress(f"{backend}: parking {parked:,} records"))
+        await fill(ledger, parked, have=have)
+        _tell(Progress(f"{backend}: measuring beside {parked:,} parked records"))
+        have = parked
+        measurement = Measurement(ledger, backend=backend, parked=parked, items=items)
+        for row in await measurement.rows():
+            _tell(row)
+    await ledger.close()
+
+
+def main() -> None:
+    """
+    Measure one backend.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--backend", choices=BACKENDS, required=True)
+    parser.add_argument("--parked", type=int, action="append", required=True)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--file", type=Path, default=Path("bench.db"))
+    parser.add_argument("--have", type=int, default=0)
+    asked = parser.parse_args()
+    asyncio.run(
+        measure(asked.backend, asked.file, fills=asked.parked, have=asked.have, items=asked.items)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The sandbox as a user runs it: one command, the real daemon, a verdict."""
+
+import asyncio
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from crrmon.sandbox.children import free_port
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(660)]
+
+RUN_SECONDS = 600.0
+WAIT_SECONDS = 90.0
+
+
+class Sandbox:
+    """
+    A `crrmon sandbox` process.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.told: list[str] = []
+
+    async def until(self, pattern: str) -> str:
+        """
+        Read its stderr until a line matches.
+        """
+        assert self.process.stderr is not None
+        async with asyncio.timeout(WAIT_SECONDS):
+            while line := (await self.process.stderr.readline()).decode():
+                self.told.append(line)
+                if re.search(pattern, line):
+                    return line
+        raise AssertionError(f"it ended without {pattern!r}:\n{''.join(self.told)}")
+
+    async def end(self) -> tuple[int, dict[str, Any]]:
+        """
+        Wait for its end and return its exit code and its verdict.
+        """
+        async with asyncio.timeout(RUN_SECONDS):
+            output, errors = await self.process.communicate()
+        self.told.append(errors.decode())
+        code = self.process.returncode
+        assert code is not None
+        assert output, "".join(self.told)
+        return code, msgspec.json.decode(output)
+
+
+@asynccontextmanager
+async def sandbox(*options: str) -> AsyncIterator[Sandbox]:
+    """
+    Start it; whatever happens, it does not outlive the block, nor do its children outlive it.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "crrmon", "sandbox", "--output", "json"),
+        *("--port", str(free_port()), *options),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    try:
+        yield Sandbox(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def numbers(verdict: dict[str, Any], measure: str) -> dict[tuple[str, str | None], list[int]]:
+    """
+    Return what truth, CloudWatch and ledger say of a measure, by source and destination.
+    """
+    return {
+        (line["source"], line["destination"]): [
+            line["truth"], line["cloudwatch"], line["ledger"]
+        ]
+        for line in verdict["lines"]
+        if line["measure"] == measure
+    }  # fmt: skip
+
+
+def check_every_number(verdict: dict[str, Any], *, objects: int) -> None:
+    """
+    Look at all of a verdict, without believing its own judgement.
+    """
+    run = verdict["run"]
+    routes = {("src-a", "dst-a"), ("src-b", "dst-b")}
+    for measure in ("replicated", "bytes", "pending"):
+        by_route = numbers(verdict, measure)
+        assert set(by_route) == routes
+        assert all(len(set(three)) == 1 for three in by_route.values()), (measure, by_route)
+    for truth, cloudwatch, ledger in numbers(verdict, "failed").values():
+        assert truth == cloudwatch == ledger
+    for truth, cloudwatch, ledger in numbers(verdict, "not_covered").values():
+        assert cloudwatch is None
+        assert truth == ledger
+
+    def total(measure: str) -> int:
+        return sum(three[0] for three in numbers(verdict, measure).values())
+
+    assert run["written"] == objects
+    assert total("replicated") + total("failed") + total("not_covered") == objects
+    assert total("pending") == 0
+    assert total("bytes") > total("replicated") > 0
+    assert total("failed") > 0
+    assert total("not_covered") > 0
+    messages = run["messages"]
+    assert messages["malformed"] == 3
+    assert messages["left_in_queue"] + messages["left_in_dead_letter_queue"] == 3
+    assert messages["delivered"] > objects + 3
+    assert run["calls"]["HeadObject"] >= objects - total("not_covered")
+    assert run["repeated_calls"] <= run["kills"]
+    assert run["daemon_exit"] == 0
+    for latency in run["latencies"]:
+        assert 0.5 < latency["truth"] < 10
+        assert latency["cloudwatch"] == pytest.approx(latency["truth"], abs=5)
+    assert verdict["complaints"] == []
+    assert verdict["agrees"] is True
+
+
+async def test_every_object_is_accounted_for() -> None:
+    """Truth, CloudWatch and ledger agree on every route, with failures, duplicates and nonsense on the way."""
+    async with sandbox("--objects", "120", "--fail", "0.05", "--seed", "7") as one:
+        code, verdict = await one.end()
+
+    assert code == 0, verdict["complaints"]
+    assert verdict["run"]["kills"] == 0
+    assert verdict["run"]["repeated_calls"] == 0
+    check_every_number(verdict, objects=120)
+
+
+async def test_killing_the_daemon_loses_nothing() -> None:
+    """Invariants 2 and 5: kill -9 and a restart on the same ledger lose no object and count none twice."""
+    async with sandbox(
+        "--objects", "120", "--fail", "0.05", "--seed", "11", "--kill", "2"
+    ) as one:  # fmt: skip
+        code, verdict = await one.end()
+
+    assert code == 0, verdict["complaints"]
+    assert verdict["run"]["kills"] == 2
+    check_every_number(verdict, objects=120)
+
+
+async def test_ctrl_c_ends_the_writing_and_leads_to_a_verdict(tmp_path: Path) -> None:
+    """An endless sandbox that is interrupted compares what it has; the folder to keep has everything."""
+    folder = tmp_path / "kept"
+    async with sandbox(
+        *("--fail", "0.1", "--seed", "3", "--median", "1", "--keep", str(folder))
+    ) as one:
+        await one.until(r"written [1-9]\d")
+        one.process.send_signal(signal.SIGINT)
+        code, verdict = await one.end()
+
+    assert code == 0, verdict["complaints"]
+    assert verdict["agrees"] is True
+    written = verdict["run"]["written"]
+    statuses = (numbers(verdict, one) for one in ("replicated", "failed", "not_covered"))
+    assert written >= 10
+    assert written == sum(three[0] for status in statuses for three in status.values())
+    assert names_in(folder) >= {
+        "crrmon.db", "crrmon.yaml", "daemon.log", "emulator.log",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+)
+async def test_nothing_is_left_behind(tmp_path: Path, signum: signal.Signals, code: int) -> None:
+    """A second Ctrl-C, a SIGTERM or even kill -9 ends everything at once, emulator and daemon included."""
+    async with sandbox("--seed", "1", "--keep", str(tmp_path / "kept")) as one:
+        await one.until(r"written [1-9]")
+        children = children_of(one.process.pid)
+        if signum == signal.SIGINT:
+            one.process.send_signal(signal.SIGINT)
+            await one.until("Ctrl-C again")
+        one.process.send_signal(signum)
+        async with asyncio.timeout(WAIT_SECONDS):
+            output, _ = await one.process.communicate()
+            while any(is_running(child) for child in children):
+                await asyncio.sleep(0.05)
+
+    assert one.process.returncode == code
+    assert output == b""
+    assert len(children) == 2
+
+
+def children_of(pid: int) -> list[int]:
+    """
+    Return the processes that a process started.
+    """
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(one) for one in listed.split()]
+
+
+def names_in(folder: Path) -> set[str]:
+    """
+    Return the names of the files in a folder.
+    """
+    return {one.name for one in folder.iterdir()}
+
+
+def is_running(pid: int) -> bool:
+    """
+    Tell whether a process is there, and not only its remains.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--fail", "1.5"), "--fail"),
+        (("--objects", "0"), "--objects"),
+        (("--port", "{taken}"), "is taken; leave it out"),
+        (("--keep", "{full}"), "is not empty"),
+    ],
+)
+async def test_wrong_usage_is_explained(
+    tmp_path: Path, options: tuple[str, str], words: str
+) -> None:
+    """What cannot be done as asked ends with 2, names the option, and starts nothing."""
+    (tmp_path / "something").touch()
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    taken = server.sockets[0].getsockname()[1]
+    filled = [one.format(taken=taken, full=tmp_path) for one in options]
+    async with sandbox(*filled) as one, asyncio.timeout(WAIT_SECONDS):
+        output, errors = await one.process.communicate()
+    server.close()
+
+    assert one.process.returncode == 2
+    assert output == b""
+    assert words in errors.decode()
+    assert names_in(tmp_path) == {"something"}

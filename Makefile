@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 # The interpreter is the one above, never one that uv would download.
 UV := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 ARGS ?=
+# Whole files to each of two processes: some share what is slow to make.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 
@@ -19,7 +21,7 @@ $(READY): pyproject.toml uv.lock
 	$(UV) sync --locked --inexact --extra sandbox --python $(BIN)/python
 	@touch $@
 
-.PHONY: help install run test test-quick lint format docs bench lock clean
+.PHONY: help install run test test-quick lint format docs bench bench-pacing lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,10 +32,10 @@ run: $(READY) ## Watch the real daemon follow objects through a replication on t
 	$(BIN)/crrmon sandbox $(ARGS)
 
 test: $(READY) ## Run all tests (ARGS="-k name")
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-quick: $(READY) ## Run the tests that need no process of their own
-	$(BIN)/pytest -m "not acceptance" $(ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not acceptance" $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -51,6 +53,9 @@ docs: $(READY) ## Write what is generated: docs/metrics.md, config.example.yaml
 
 bench: $(READY) ## Measure speed, calls and memory against local stubs (ARGS="--json FILE")
 	$(BIN)/python bench/daemon.py $(ARGS)
+
+bench-pacing: $(READY) ## Simulate when to look, and draw the trade-off (ARGS="--json FILE")
+	$(BIN)/python bench/pacing.py $(ARGS)
 
 lock: ## Resolve the lock file again
 	$(UV) lock

@@ -10,6 +10,7 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.services.health import (
+    FAILING_SECONDS,
     PROBE_CAP_SECONDS,
     PROBE_FIRST_SECONDS,
     REMINDER_SECONDS,
@@ -99,6 +100,31 @@ async def test_a_few_failures_in_a_row_are_tolerated(logs: list[Any]) -> None:
     for _ in range(4):
         dependency.failed("gone")
     assert dependency.away
+
+
+async def test_what_can_only_be_read_is_not_back(logs: list[Any]) -> None:
+    """A full disk: reads succeed between failing writes; it stays away, without a flood, until writes succeed, too."""
+    dependency = make()
+    for _ in range(300):
+        dependency.failed("disk full", "settle")
+        dependency.succeeded("due")
+        await asyncio.sleep(1)
+        assert dependency.away
+    dependency.succeeded("settle")
+
+    assert not dependency.away
+    assert [one["event"] for one in logs] == ["dependency_away"] * 5 + ["dependency_back"]
+
+
+async def test_what_nobody_tries_any_more_does_not_keep_it_away() -> None:
+    """Whoever failed may be gone; after a while the success of others is enough."""
+    dependency = make()
+    dependency.failed("gone", "settle")
+    dependency.succeeded("due")
+    assert dependency.away
+    await asyncio.sleep(FAILING_SECONDS)
+    dependency.succeeded("due")
+    assert not dependency.away
 
 
 async def test_it_says_for_how_long_and_why() -> None:

@@ -239,9 +239,9 @@ class Bookkeeper:
             raise
         except LedgerError as error:
             self._meters.add(catalogue.LEDGER_ERRORS, operation)
-            self._health.failed(str(error))
+            self._health.failed(str(error), operation)
             raise
-        self._health.succeeded()
+        self._health.succeeded(operation)
         self._meters.observe(catalogue.LEDGER_DURATION, operation, value=loop.time() - began)
         return result
 

@@ -18,6 +18,8 @@ from crrmon.ports.meters import Meters
 PROBE_FIRST_SECONDS = 1.0
 PROBE_CAP_SECONDS = 30.0
 REMINDER_SECONDS = 60.0
+FAILING_SECONDS = 30.0
+"""How long one operation that failed keeps others from calling a dependency back; retries come sooner than that."""
 CLOCK_GRAIN_SECONDS = 0.001
 """Timers may fire a little early: what is left by then is over."""
 
@@ -39,6 +41,7 @@ class Dependency:
         self._clock = clock
         self._tolerated = tolerated
         self._failures = 0
+        self._failing: dict[str, float] = {}
         self._away_since: float | None = None
         self._reason = ""
         self._reminded_at = 0.0
@@ -54,24 +57,30 @@ class Dependency:
         """
         return self._away_since is not None
 
-    def succeeded(self) -> None:
+    def succeeded(self, operation: str = "") -> None:
         """
         Note that it answered.
+
+        Args:
+            operation: what it did. While others fail it is not back: a full disk can be read.
         """
         self._failures = 0
-        if self._away_since is None:
+        self._failing.pop(operation, None)
+        if self._away_since is None or self._lately_failed():
             return
+        self._failing.clear()
         away = self._clock.now() - self._away_since
         log.info("dependency_back", dependency=self.name, away_seconds=round(away, 1))
         self._away_since = None
         self._probe_delay = PROBE_FIRST_SECONDS
         self._back.set()
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, operation: str = "") -> None:
         """
         Note that it did not answer, or not usefully.
         """
         self._failures += 1
+        self._failing[operation] = asyncio.get_running_loop().time()
         if self._failures <= self._tolerated:
             return
         now = self._clock.now()
@@ -113,6 +122,10 @@ class Dependency:
         if self._away_since is None:
             return "ok"
         return f"away for {self._clock.now() - self._away_since:.0f} s: {self._reason}"
+
+    def _lately_failed(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return any(now - at < FAILING_SECONDS for at in self._failing.values())
 
     def _plan_probe(self) -> None:
         self._next_probe = asyncio.get_running_loop().time() + self._probe_delay

@@ -109,10 +109,10 @@ class Publisher:
                 else:
                     await self.round(lease)
                     self._clock_health.succeeded()
-                    self._ledger_health.succeeded()
+                    self._ledger_health.succeeded("publish")
                     self._board.ended("publisher")
             except LedgerError as error:
-                self._ledger_health.failed(str(error))
+                self._ledger_health.failed(str(error), "publish")
             except ClockError as error:
                 self._clock_health.failed(str(error))
             except LeaseLostError:

@@ -76,10 +76,10 @@ class Tenure:
             try:
                 await self._round()
             except LedgerError as error:
-                self._health.failed(str(error))
+                self._health.failed(str(error), "leases")
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            self._health.succeeded()
+            self._health.succeeded("leases")
             self._board.ended("tenure")
             await asyncio.sleep(ROUND_SECONDS)
 

@@ -21,8 +21,9 @@ async def sweeper(ledger: Ledger, *, clock: Clock, health: Dependency, board: He
         try:
             dropped = await ledger.sweep(now=clock.now())
         except LedgerError as error:
-            health.failed(str(error))
+            health.failed(str(error), "sweep")
             dropped = 0
         else:
+            health.succeeded("sweep")
             board.ended("sweeper")
         await asyncio.sleep(BUSY_SECONDS if dropped else ROUND_SECONDS)

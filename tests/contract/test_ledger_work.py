@@ -19,6 +19,8 @@ class Steps:
         self.count = 0
 
     def __enter__(self) -> Self:
+        # NB: from Python 3.12 on, opcodes are only told if some frame asked for them before.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._entered)
         return self
 

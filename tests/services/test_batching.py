@@ -1,6 +1,7 @@
 """Batches: what is asked for at about the same time is done together, and everybody gets what is theirs."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
@@ -132,6 +133,20 @@ async def test_a_full_batch_does_not_linger() -> None:
     assert work.batches == [[0, 1, 2]]
 
 
+async def test_a_batch_that_fills_up_lingers_no_longer() -> None:
+    """Whoever waits for company goes as soon as there is enough of it."""
+    work = Work(takes=0)
+    batcher = Batcher(work, name="test", size=3, linger=10)
+
+    first = asyncio.create_task(batcher.submit(0))
+    await asyncio.sleep(2)
+    await asyncio.gather(batcher.submit(1), batcher.submit(2))
+
+    assert seconds() == pytest.approx(2)
+    assert await first == 0
+    assert work.batches == [[0, 1, 2]]
+
+
 async def test_a_lonely_item_waits_for_company_and_no_longer() -> None:
     """One item waits for `linger`; what comes in this time goes with it."""
     work = Work(takes=0)
@@ -188,6 +203,23 @@ async def test_giving_up_during_the_call_harms_nobody_else() -> None:
 
     assert await patient == 4
     assert gone.cancelled()
+
+
+async def test_giving_up_on_what_then_fails_breaks_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An error for somebody who is gone goes nowhere; the next one is served."""
+    work = Work(takes=5, refused=[1])
+    batcher = Batcher(work, name="test", size=1)
+
+    gone = asyncio.create_task(batcher.submit(1))
+    await asyncio.sleep(1)
+    gone.cancel()
+    await asyncio.sleep(10)
+
+    assert await batcher.submit(2) == 4
+    gc.collect()  # only then is it told of what a task raised
+    assert caplog.messages == []
 
 
 async def test_a_batch_with_too_few_results_is_an_error_for_all_of_it() -> None:

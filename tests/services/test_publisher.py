@@ -238,6 +238,23 @@ async def test_the_open_window_is_not_published_early(
     assert [(at, v) for at, v in sink.values("ReplicationObjects", *ROUTE) if v] == [(begins, 1)]
 
 
+async def test_what_is_counted_while_a_window_is_frozen_waits_for_its_own(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """The first instants of a slot belong to it, though the one before is being frozen just then."""
+    desk = Desk(ledger, sink)
+    async with desk.running():
+        begins = await at_slot_start(desk)
+        for number in range(20):
+            await desk.count(f"a{number}")
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(WINDOW - 4)
+        assert begins not in stamps(sink, "ReplicationObjects", *ROUTE)
+        await asyncio.sleep(2 * WINDOW)
+
+    assert [(at, v) for at, v in sink.values("ReplicationObjects", *ROUTE) if v] == [(begins, 20)]
+
+
 async def test_late_work_lands_in_the_next_window(ledger: MemoryLedger, sink: FakeSink) -> None:
     """What was settled in a window but became known after its freezing is counted once, in the next."""
     desk = Desk(ledger, sink)

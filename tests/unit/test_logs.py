@@ -205,6 +205,46 @@ def test_letters_that_the_terminal_lacks_are_escaped() -> None:
 # ---- both ----
 
 
+class Broken(io.StringIO):
+    """
+    An output that takes nothing: a full disk, a pipe whose reader is gone.
+    """
+
+    @override
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    @override
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_output_that_takes_nothing_stops_nobody(form: logs.Format) -> None:
+    """Lines are lost then, and whoever logs goes on, libraries included."""
+    logs.configure(level="info", format=form, stream=Broken())
+
+    structlog.get_logger().info("it_happened")
+    logging.getLogger("some.library").error("it happened")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_tracebacks_of_libraries(form: logs.Format) -> None:
+    """What a library logs with an exception has its traceback, as our own events have."""
+
+    def act(_log: object) -> None:
+        try:
+            int("x")
+        except ValueError:
+            logging.getLogger("some.library").exception("it broke")
+
+    text = logged(act, form)
+
+    assert "Traceback (most recent call last)" in text
+    assert "invalid literal" in text
+    assert len(text.splitlines()) == 1 or form == "console"
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_a_long_text_is_cut(form: logs.Format) -> None:
     """A key of a megabyte makes no line of a megabyte; the longest that S3 has is told whole."""

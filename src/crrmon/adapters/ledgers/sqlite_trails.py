@@ -65,7 +65,7 @@ class Trails:
         self._added: list[tuple[object, ...]] = []
         self._changed: list[tuple[object, ...]] = []
         self._dropped: list[tuple[int]] = []
-        found = "WHERE place = ?1 AND trail = ?2"
+        found = "WHERE place = :place AND trail = :trail"
         records = f"SELECT {_RECORD}, number, bucket, body FROM records {found}"
         kept = (
             f"SELECT {_MARK} + half, number, slot, body FROM {_table(day)} {found}"
@@ -84,7 +84,7 @@ class Trails:
 
     def _read(self, trail: bytes) -> Trace:
         trace = Trace()
-        found = self._connection.execute(self._lookup, (_place(trail), trail))
+        found = self._connection.execute(self._lookup, {"place": _place(trail), "trail": trail})
         for kind, number, packed, body in found:
             name = unpack(packed)
             if kind == _RECORD:

@@ -216,6 +216,7 @@ async def test_giving_up_on_what_then_fails_breaks_nothing(
     await asyncio.sleep(1)
     gone.cancel()
     await asyncio.sleep(10)
+    del gone  # it remembers the task that it began
 
     assert await batcher.submit(2) == 4
     gc.collect()  # only then is it told of what a task raised

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from crrmon import __version__, config
+from crrmon.app import queue_names
 from crrmon.cli import app
-from crrmon.config import ConfigurationError, Settings
+from crrmon.config import ConfigurationError, Queue, Settings
 
 ROOT = Path(__file__).parents[2]
 URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"
@@ -373,6 +374,24 @@ def test_what_kubernetes_sets_for_a_service_is_not_ours(
         monkeypatch.setenv(name, value)
 
     assert load(tmp_path, QUEUES).http.port == 9464
+
+
+# ---- queues ----
+
+
+@pytest.mark.parametrize(
+    ("urls", "names"),
+    [
+        (["https://sqs.eu-west-1.amazonaws.com/1/one", "https://sqs.eu-west-1.amazonaws.com/1/two"], ["one", "two"]),
+        (["https://sqs.eu-west-1.amazonaws.com/1/q", "https://sqs.us-east-1.amazonaws.com/1/q"], ["q@eu-west-1", "q@us-east-1"]),
+        (["https://sqs.eu-west-1.amazonaws.com/1/q", "https://sqs.eu-west-1.amazonaws.com/2/q"], ["https://sqs.eu-west-1.amazonaws.com/1/q", "https://sqs.eu-west-1.amazonaws.com/2/q"]),
+        (["http://127.0.0.1:4566/1/q", "http://127.0.0.1:4566/1/other/"], ["q", "other"]),
+    ],
+    ids=["names", "regions", "accounts", "emulator"],
+)  # fmt: skip
+def test_queues_are_told_apart(urls: list[str], names: list[str]) -> None:
+    """Every queue has a name of its own for logs, labels and loops, however alike their addresses are."""
+    assert queue_names([Queue(url=url) for url in urls]) == names
 
 
 # ---- the example, and printing ----

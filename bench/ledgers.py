@@ -188,7 +188,6 @@ class Measurement:
         self._items = items
         # Of every measurement other objects, and records not made while the watch runs.
         self._start = MEASURED + 10 * parked
-        gc.collect()
 
     async def rows(self) -> list[Row]:
         """
@@ -279,7 +278,7 @@ def _tell(line: Progress | Row) -> None:
 
 
 async def measure(
-    backend: str, file: Path, *, fills: Sequence[int], have: int, items: int
+    backend: str, file: Path, *, fills: Sequence[int], have: int, items: int, collect: bool = True
 ) -> None:
     """
     Measure a backend on one fill after the other; print a line of JSON for each thing there is to tell.
@@ -290,12 +289,18 @@ async def measure(
         fills: how many records shall lie there; the measurement adds none.
         have: how many lie there already, from an earlier run.
         items: of each operation.
+        collect: whether Python may collect garbage while the watch runs, as it does in the daemon.
     """
     ledger = await BACKENDS[backend](file)
     for parked in sorted(fills):
         _tell(Progress(f"{backend}: parking {parked:,} records"))
         await fill(ledger, parked, have=have)
-        _tell(Progress(f"{backend}: measuring beside {parked:,} parked records"))
+        watch = time.perf_counter()
+        gc.collect()
+        took = time.perf_counter() - watch
+        _tell(Progress(f"{backend}: beside {parked:,}; full garbage collection {took:.2f} s"))
+        if not collect:
+            gc.disable()
         have = parked
         measurement = Measurement(ledger, backend=backend, parked=parked, items=items)
         for row in await measurement.rows():
@@ -313,9 +318,17 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--file", type=Path, default=Path("bench.db"))
     parser.add_argument("--have", type=int, default=0)
+    parser.add_argument("--no-gc", action="store_true")
     asked = parser.parse_args()
     asyncio.run(
-        measure(asked.backend, asked.file, fills=asked.parked, have=asked.have, items=asked.items)
+        measure(
+            asked.backend,
+            asked.file,
+            fills=asked.parked,
+            have=asked.have,
+            items=asked.items,
+            collect=not asked.no_gc,
+        )
     )
 
 

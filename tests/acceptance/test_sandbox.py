@@ -95,7 +95,9 @@ def check_every_number(verdict: dict[str, Any], *, objects: int) -> None:
     routes = {("src-a", "dst-a"), ("src-b", "dst-b")}
     for measure in ("replicated", "bytes", "pending"):
         by_route = numbers(verdict, measure)
-        assert set(by_route) == routes
+        # A key waits under an unknown destination while nobody can tell; none may stay there, see `pending` below.
+        waiting = {("src-a", "unknown"), ("src-b", "unknown")} if measure == "pending" else set()
+        assert set(by_route) - waiting == routes
         assert all(len(set(three)) == 1 for three in by_route.values()), (measure, by_route)
     for truth, cloudwatch, ledger in numbers(verdict, "failed").values():
         assert truth == cloudwatch == ledger

@@ -1,14 +1,10 @@
 """What tests of real processes share."""
 
-import asyncio
 import logging
 from collections.abc import Iterator
 
 import pytest
 from moto.server import ThreadedMotoServer
-
-# NB: without this, test plugins make event loops for tests that have none, and never close them.
-asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ class Looker:
         self._learn(record, seen, decision)
         return self._complete(decision, record.routes)
 
-    def postponed(self, record: Record, *, reason: str, at: float | None = None) -> Decision:
+    def postponed(self, record: Record, *, reason: str, at: float) -> Decision:
         """
         Decide on a version that could not be looked at now; this counts as trouble.
 
@@ -130,7 +130,7 @@ class Looker:
         decision = self._complete(
             decide(record, seen, give_up_after=self._give_up_after), record.routes
         )
-        if at is None or not isinstance(decision, Wait):
+        if not isinstance(decision, Wait):
             return decision
         later = max(decision.record.next_look_at, at + SCATTER_SECONDS * self._chance.random())
         return Wait(msgspec.structs.replace(decision.record, next_look_at=later))
@@ -229,15 +229,14 @@ class Looker:
                 return  # one look, one sample, however many destinations
 
     def _complete(self, decision: Decision, path: tuple[Route, ...]) -> Decision:
-        match decision:
-            case Wait(record):
-                return Wait(self._paced(record))
-            case Settle(settlement):
-                return Settle(self._spread(settlement, path))
-            case Adopt(then, provisional):
-                if isinstance(then, Wait):
-                    return Adopt(Wait(self._paced(then.record)), provisional)
-                return Adopt(Settle(self._spread(then.settlement, path)), provisional)
+        if isinstance(decision, Adopt):
+            return Adopt(self._dated(decision.then, path), decision.provisional)
+        return self._dated(decision, path)
+
+    def _dated(self, step: Wait | Settle, path: tuple[Route, ...]) -> Wait | Settle:
+        if isinstance(step, Wait):
+            return Wait(self._paced(step.record))
+        return Settle(self._spread(step.settlement, path))
 
     def _paced(self, record: Record) -> Record:
         now = self._clock.now()

@@ -1,10 +1,10 @@
 """What tests of real processes share."""
 
-import logging
 from collections.abc import Iterator
 
 import pytest
-from moto.server import ThreadedMotoServer
+
+from fakes.moto_server import moto_server
 
 
 @pytest.fixture(scope="session")
@@ -12,9 +12,5 @@ def moto_url() -> Iterator[str]:
     """
     Run moto in this process, so that tests can reach into it.
     """
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as url:
+        yield url

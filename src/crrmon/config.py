@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
 )
 from pydantic_settings import (
@@ -77,6 +79,19 @@ def _each_once(queues: tuple[Queue, ...]) -> tuple[Queue, ...]:
     return queues
 
 
+def _redis_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ValueError("must be redis://HOST:PORT/DATABASE, or rediss:// for TLS")
+    if parts.password is not None:
+        raise ValueError(
+            "no password belongs into it: set ledger.redis.password_file, or CRRMON_LEDGER__REDIS__PASSWORD"
+        )
+    if parts.path not in ("", "/") and not parts.path[1:].isdecimal():
+        raise ValueError("the database must be a number")
+    return url
+
+
 class Aws(_Section):
     """
     How AWS is reached. Credentials come from the SDK's usual places, never from here.
@@ -123,19 +138,56 @@ class Looks(_Section):
     """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
 
 
-class LedgerSettings(_Section):
+class RedisSettings(_Section):
     """
-    Where what is pending is remembered.
+    The server of the redis ledger: Redis from 6.2 on, or Valkey.
     """
 
-    kind: Literal["sqlite", "memory"] = "sqlite"
+    url: Annotated[str, AfterValidator(_redis_url)] = "redis://127.0.0.1:6379/0"
     """
-    sqlite: a file on a local volume, for one replica. memory: forgets everything when the daemon ends; for trying out.
+    redis://HOST:PORT/DATABASE, or rediss:// for TLS. No password here; a user name is redis://NAME@HOST:PORT.
+    """
+    password: SecretStr | None = None
+    """The password; better in the environment (CRRMON_LEDGER__REDIS__PASSWORD) or in a file."""
+    password_file: Path | None = None
+    """A file that holds the password, as secrets are mounted; read again for every new connection."""
+    ca_file: Path | None = None
+    """Certificates to trust with rediss://; else those of the system."""
+    cluster: bool = False
+    """Whether the server is a Redis Cluster; then any of its nodes will do for `url`."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = "crrmon"
+    """Starts the name of every key: another one for each monitor that shares the server."""
+
+
+class DynamoDBSettings(_Section):
+    """
+    The table of the dynamodb ledger; `crrmon ledger create` makes it.
+    """
+
+    table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] = "crrmon"
+    """Name of the table: one for each monitor."""
+    region: str | None = None
+    """Region of the table; else `aws.region`."""
+    tags: dict[str, str] = {}
+    """Tags that `crrmon ledger create` gives the table."""
+
+
+class LedgerSettings(_Section):
+    """
+    Where what is pending is remembered. docs/operations.md says which kind to choose.
+    """
+
+    kind: Literal["sqlite", "redis", "dynamodb", "memory"] = "sqlite"
+    """
+    sqlite: a file on a local volume, for one replica. redis, dynamodb: for several. memory: forgets everything when
+    the daemon ends; for trying out.
     """
     path: Path = Path("crrmon.db")
     """The file of the sqlite ledger; not on a network filesystem."""
+    redis: RedisSettings = RedisSettings()
+    dynamodb: DynamoDBSettings = DynamoDBSettings()
     shards: Annotated[int, Field(ge=1, le=4096), _NUMBER] = 64
-    """Into how many parts the ledger is divided; fixed when it is made."""
+    """Into how many parts the ledger is divided, and at most how many replicas share the work; fixed when it is made."""
     horizon_days: Annotated[float, Field(gt=0, le=30), _NUMBER] = 4.0
     """
     How long it is remembered that an object was counted. An event that comes later than this is followed, but not
@@ -287,7 +339,7 @@ def _lines(model: type[BaseModel], indent: str) -> Iterator[str]:
         ):
             yield f"{indent}# {line}\n"
         if section is None:
-            value = _EXAMPLE_VALUES.get(name) or _plain(field.get_default())
+            value = _EXAMPLE_VALUES[name] if field.is_required() else _plain(field.get_default())
             yield f"{indent}{name}: {value}\n"
             continue
         yield f"{indent}{name}:\n"
@@ -468,7 +520,8 @@ def _explain(name: str, error: Any) -> str:
         said = f"must be a mapping with {', '.join(inner)}"
     elif kind == "tuple_type":
         said = "must be a list"
-    return f"{name}: {_SHORT.repr(value)} is not allowed: {said[:1].lower()}{said[1:]}"
+    shown = _PASSWORD.sub("//***@", _SHORT.repr(value))
+    return f"{name}: {shown} is not allowed: {said[:1].lower()}{said[1:]}"
 
 
 def _siblings(name: str) -> Iterator[str]:
@@ -484,5 +537,7 @@ _NO_QUEUE = (
     "queues: no queue is configured; set queues: [{url: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME}] "
     'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\''
 )
+_PASSWORD = re.compile(r"//[^/@\s]*:[^@\s]*@")
+"""What must not be shown of a URL."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80

@@ -666,7 +666,7 @@ async def test_two_trails_may_share_a_place(
     """
     Invariant 2: indexes hold a part of the digest; what decides is all of it.
     """
-    monkeypatch.setattr(sqlite_trails, "_place", lambda _: 7)
+    monkeypatch.setattr(sqlite_trails, "place", lambda _: 7)
     one, other = record("one"), record("other", size=3)
     await ledger.park([one, other])
 

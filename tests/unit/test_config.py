@@ -119,7 +119,7 @@ def test_an_unknown_variable_is_named_with_the_nearest(
         ("looks", "stuck_after_seconds", float("inf"), "finite"),
         ("looks", "concurrency", 1.5, "integer"),
         ("intake", "max_in_flight", 9, "greater than or equal to 10"),
-        ("ledger", "kind", "redis", "'sqlite' or 'memory'"),
+        ("ledger", "kind", "postgres", "'sqlite', 'redis', 'dynamodb' or 'memory'"),
         ("log", "level", "loud", "'debug', 'info'"),
         ("report", "window_seconds", 0, "greater than or equal to 1"),
         ("report", "namespace", ":a", "^[A-Za-z0-9._/#-]"),
@@ -414,15 +414,51 @@ def test_the_example_shows_every_key_with_its_meaning() -> None:
     """Every key there is stands in the example, below a comment of its own."""
     raw = yaml.safe_load(config.example())
     found = set(raw) | {"queues[].url", "queues[].region"}
-    found |= {
-        f"{section}.{key}" for section, one in raw.items() if isinstance(one, dict) for key in one
-    }
-    assert found == set(every_key)
+
+    def below(section: str, one: object) -> set[str]:
+        if not isinstance(one, dict):
+            return set()
+        inner = {f"{section}.{key}": value for key, value in one.items()}
+        return set(inner).union(*(below(name, value) for name, value in inner.items()))
+
+    assert found.union(*(below(section, one) for section, one in raw.items())) == set(every_key)
 
     lines = config.example().splitlines()
     for number, line in enumerate(lines):
         if line.strip() and not line.strip().startswith(("#", "-")):
             assert lines[number - 1].strip().startswith("#"), line
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://me:geheim@host:6379/0", "no password belongs into it"),
+        ("http://me:geheim@host/", "must be redis://"),
+        ("redis://", "must be redis://"),
+        ("redis://host/one", "the database must be a number"),
+    ],
+)
+def test_a_wrong_redis_url_is_told_without_its_password(
+    tmp_path: Path, url: str, said: str
+) -> None:
+    """The message names the setting and the remedy, and is safe to paste anywhere."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, yaml.safe_dump({**QUEUES, "ledger": {"redis": {"url": url}}}))
+
+    assert "ledger.redis.url" in str(caught.value)
+    assert said in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_password_is_never_shown(tmp_path: Path) -> None:
+    """`crrmon config show` masks it."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**QUEUES, "ledger": {"redis": {"password": "geheim"}}}))
+
+    for output in ("yaml", "json"):
+        result = crrmon("config", "show", "--config", str(path), "--output", output)
+        assert result.exit_code == 0
+        assert "geheim" not in result.stdout
 
 
 def test_what_show_prints_can_be_read_again(tmp_path: Path) -> None:

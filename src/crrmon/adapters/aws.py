@@ -26,10 +26,11 @@ from crrmon import __version__
 
 if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_cloudwatch import CloudWatchClient
+    from types_aiobotocore_dynamodb import DynamoDBClient
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_sqs import SQSClient
 
-Service = Literal["s3", "sqs", "cloudwatch"]
+Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
 
 MAX_CLIENTS = 128
 """Regions come out of messages: nonsense there must not fill the memory. AWS has fewer than 40 regions."""
@@ -59,6 +60,12 @@ _SETTINGS: Mapping[Service, Mapping[str, Any]] = {
         "read_timeout": 30,
         "retries": {"mode": "standard", "total_max_attempts": 2},
     },
+    # The ledger's callers try again themselves, ever more slowly, and say so.
+    "dynamodb": {
+        "connect_timeout": 3,
+        "read_timeout": 10,
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+    },
 }
 
 _DENIED = frozenset(
@@ -83,6 +90,7 @@ _CREDENTIALS = frozenset(
 )
 _THROTTLED = frozenset(
     {
+        "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestThrottled",
         "SlowDown",
@@ -146,6 +154,10 @@ class Aws:
     async def client(
         self, service: Literal["cloudwatch"], region: str | None = None
     ) -> "CloudWatchClient": ...
+    @overload
+    async def client(
+        self, service: Literal["dynamodb"], region: str | None = None
+    ) -> "DynamoDBClient": ...
 
     async def client(self, service: Service, region: str | None = None) -> Any:
         """

@@ -3,9 +3,9 @@
 How it is laid out, whatever the backend:
 
 - A *trail* (`objects.trail_id`: key and version id) holds records, marks and halves. It belongs to one shard, and
-  whatever is said to be atomic below is atomic within one trail. A batch may span shards; backends that cannot
-  write several shards at once (Redis Cluster) split it by shard, each part atomic, each with its own contribution
-  whose id is the batch's followed by the shard.
+  whatever is said to be atomic below is atomic within one trail. A batch may span shards; a backend that cannot
+  write all of it at once splits it, each part atomic, each with a contribution of its own whose id starts with the
+  batch's.
 - Contributions are appended, never updated, and wait until a window is frozen from them.
 - Everything stored carries a schema number; readers ignore fields they do not know.
 
@@ -104,6 +104,19 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     beat: int
 
 
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How a ledger is best asked: what a call costs differs by backend, and so does what gathering for it saves.
+    """
+
+    size: int
+    """Most items of one call."""
+    linger: float
+    """Seconds to wait for more items while a call is not full."""
+    lanes: int
+    """How many calls of a kind may be under way at once."""
+
+
 class BacklogSlot(msgspec.Struct, frozen=True, kw_only=True):
     """
     What is not yet replicated of one route, by when it was written.
@@ -160,6 +173,13 @@ class Ledger(Protocol):
     def exclusive(self) -> bool:
         """
         Whether only one daemon can have it open: then every lease found in it has lapsed.
+        """
+        ...
+
+    @property
+    def pace(self) -> Pace:
+        """
+        How to ask it.
         """
         ...
 
@@ -298,12 +318,18 @@ class Ledger(Protocol):
     # ---- answers to people ----
 
     async def failures(
-        self, *, bucket: str | None = None, after: str | None = None, limit: int = 100
+        self,
+        *,
+        bucket: str | None = None,
+        destination: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
     ) -> tuple[Sequence[Record], str | None]:
         """
         List open failures of all buckets or one source bucket, newest `failed_at` first, a page at a time.
 
-        One without `failed_at` stands where its `written_at` puts it.
+        One without `failed_at` stands where its `written_at` puts it. With `destination`, only those that have a
+        route to that bucket; a page may then hold fewer than `limit`, even none, and not be the last.
 
         Returns:
             The page, and what to pass as `after` for the next one; None after the last.
@@ -358,6 +384,35 @@ class Ledger(Protocol):
 
         Returns:
             How many were dropped; 0 when none is left to drop.
+        """
+        ...
+
+    # ---- moving to another ledger, while no daemon works on it ----
+
+    async def export(
+        self, *, after: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[Trail], str | None]:
+        """
+        Tell all trails that hold a record, each once, in any order, a page of about `limit` at a time.
+
+        Returns:
+            The page, and what to pass as `after` for the next one; None after the last.
+
+        Raises:
+            ValueError: `after` is not what a page ended with.
+        """
+        ...
+
+    async def restore(
+        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
+    ) -> None:
+        """
+        Take over what another ledger exported. A trail or contribution that is there already stays as it is.
+
+        Args:
+            trails: records are stored with the `rev` they have.
+            contributions: what the other ledger had not frozen.
+            now: marks and halves are kept for the horizon from then.
         """
         ...
 

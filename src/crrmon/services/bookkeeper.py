@@ -33,13 +33,12 @@ from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
 from crrmon.services.health import Dependency
 
-BATCH = 500
-LINGER_SECONDS = 0.02
 RETRY_FIRST_SECONDS = 0.2
 RETRY_CAP_SECONDS = 15.0
 
 log = structlog.get_logger()
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -69,15 +68,19 @@ class Bookkeeper:
         self._clock = clock
         self._meters = meters
         self._chance = chance
-        self._seen = Batcher(self._do_seen, name="seen", size=BATCH, linger=LINGER_SECONDS)
-        self._park = Batcher(self._do_park, name="park", size=BATCH, linger=LINGER_SECONDS)
-        self._reschedule = Batcher(
-            self._do_reschedule, name="reschedule", size=BATCH, linger=LINGER_SECONDS
-        )
-        self._settle = Batcher(self._do_settle, name="settle", size=BATCH, linger=LINGER_SECONDS)
-        self._note = Batcher(self._do_note, name="note replica", size=BATCH, linger=LINGER_SECONDS)
+        self._seen = self._batcher(self._do_seen, "seen")
+        self._park = self._batcher(self._do_park, "park")
+        self._reschedule = self._batcher(self._do_reschedule, "reschedule")
+        self._settle = self._batcher(self._do_settle, "settle")
+        self._note = self._batcher(self._do_note, "note replica")
         self._routes: set[Route] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def _batcher(
+        self, act: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], name: str
+    ) -> Batcher[Item, Result]:
+        pace = self._ledger.pace
+        return Batcher(act, name=name, size=pace.size, linger=pace.linger, lanes=pace.lanes)
 
     async def seen(self, ids: tuple[MarkId, ...]) -> Sequence[Mark | Half | None]:
         """

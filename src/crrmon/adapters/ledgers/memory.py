@@ -12,8 +12,22 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from crrmon.adapters.ledgers.stored import Place, place_of, token_of
-from crrmon.adapters.ledgers.traces import Trace, failed_at, settle, share
+from crrmon.adapters.ledgers.stored import (
+    Place,
+    place_of,
+    token_of,
+    token_of_trail,
+    trail_of,
+)
+from crrmon.adapters.ledgers.traces import (
+    IN_PROCESS,
+    Trace,
+    bound_for,
+    failed_at,
+    id_of,
+    settle,
+    share,
+)
 from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, shard_of, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
@@ -24,6 +38,7 @@ from crrmon.ports.ledger import (
     Lease,
     LeaseLostError,
     Noted,
+    Pace,
     Parked,
     Rescheduled,
     Settled,
@@ -68,6 +83,13 @@ class MemoryLedger:
         Whether only one daemon can have it open: nobody else sees this process's memory.
         """
         return True
+
+    @property
+    def pace(self) -> Pace:
+        """
+        How to ask it.
+        """
+        return IN_PROCESS
 
     # ---- intake and looking ----
 
@@ -205,7 +227,12 @@ class MemoryLedger:
     # ---- answers to people ----
 
     async def failures(
-        self, *, bucket: str | None = None, after: str | None = None, limit: int = 100
+        self,
+        *,
+        bucket: str | None = None,
+        destination: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
     ) -> tuple[Sequence[Record], str | None]:
         """
         List open failures, newest first, a page at a time.
@@ -215,18 +242,13 @@ class MemoryLedger:
         page = places[start : start + limit]
         more = bool(page) and start + limit < len(places)
         records = [self._traces[trail].records[source] for _, trail, source in page]
-        return records, token_of(page[-1]) if more else None
+        return bound_for(destination, records), token_of(page[-1]) if more else None
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
         Tell all that is known of a key and version id.
         """
-        trace = self._trace(trail_id(key, version_id))
-        return Trail(
-            records=tuple(record for _, record in sorted(trace.records.items())),
-            marks=tuple(sorted(trace.marks.items())),
-            halves=tuple(sorted(trace.halves.items())),
-        )
+        return self._trace(trail_id(key, version_id)).told()
 
     # ---- work sharing and upkeep ----
 
@@ -286,6 +308,33 @@ class MemoryLedger:
             self._tidy(trail)
             dropped += 1
         return dropped
+
+    # ---- moving ----
+
+    async def export(
+        self, *, after: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[Trail], str | None]:
+        """
+        Tell all trails that hold a record, a page at a time.
+        """
+        held = sorted(trail for trail, trace in self._traces.items() if trace.records)
+        start = 0 if after is None else bisect.bisect_right(held, trail_of(after))
+        page = held[start : start + limit]
+        more = bool(page) and start + limit < len(held)
+        told = [self._traces[trail].told() for trail in page]
+        return told, token_of_trail(page[-1]) if more else None
+
+    async def restore(
+        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
+    ) -> None:
+        """
+        Take over what another ledger exported.
+        """
+        with self._changing(now) as trace_of:
+            for trail in trails:
+                trace_of(id_of(trail)).restore(trail)
+        have = {one.id for one in self._contributions}
+        self._contributions += [one for one in contributions if one.id not in have]
 
     async def close(self) -> None:
         """

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from crrmon.adapters.ledgers.sqlite_file import LedgerFile, translated
-from crrmon.adapters.ledgers.sqlite_trails import Trails, drop_kept
+from crrmon.adapters.ledgers.sqlite_trails import Trails, drop_kept, place
 from crrmon.adapters.ledgers.stored import (
     CONTRIBUTION,
     RECORD,
     pack,
     place_of,
     token_of,
+    token_of_trail,
+    trail_of,
     unpack,
 )
-from crrmon.adapters.ledgers.traces import settle
+from crrmon.adapters.ledgers.traces import IN_PROCESS, bound_for, id_of, settle
 from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
@@ -35,6 +37,7 @@ from crrmon.ports.ledger import (
     Lease,
     LeaseLostError,
     Noted,
+    Pace,
     Parked,
     Rescheduled,
     Settled,
@@ -63,6 +66,12 @@ UPDATE leases SET owner = ?, epoch = epoch + 1, beat = beat + 1 WHERE shard = ? 
 """
 _RENEW = "UPDATE leases SET beat = beat + 1 WHERE shard = ? AND owner = ? AND epoch = ?"
 _RELEASE = "UPDATE leases SET owner = '' WHERE shard = ? AND owner = ? AND epoch = ?"
+_HELD = """
+SELECT DISTINCT trail FROM records WHERE place >= ? AND (place, trail) > (?, ?) ORDER BY place, trail LIMIT ?
+"""
+_ADD_CONTRIBUTION = """
+INSERT INTO contributions (id, body) SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM contributions WHERE id = ?)
+"""
 _LEASE = "SELECT shard, owner, epoch, beat FROM leases WHERE shard = ?"
 
 T = TypeVar("T")
@@ -149,6 +158,13 @@ class SqliteLedger:
             if self._connection.in_transaction:
                 self._connection.rollback()
         return result
+
+    @property
+    def pace(self) -> Pace:
+        """
+        How to ask it.
+        """
+        return IN_PROCESS
 
     # ---- intake and looking ----
 
@@ -370,7 +386,12 @@ class SqliteLedger:
     # ---- answers to people ----
 
     async def failures(
-        self, *, bucket: str | None = None, after: str | None = None, limit: int = 100
+        self,
+        *,
+        bucket: str | None = None,
+        destination: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
     ) -> tuple[Sequence[Record], str | None]:
         """
         List open failures, newest first, a page at a time.
@@ -386,19 +407,13 @@ class SqliteLedger:
         if page and len(rows) > limit:
             newest, trail, last_packed, _ = page[-1]
             token = token_of((newest, trail, unpack(last_packed)))
-        return [RECORD.decode(body) for *_, body in page], token
+        return bound_for(destination, [RECORD.decode(body) for *_, body in page]), token
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
         Tell all that is known of a key and version id.
         """
-
-        trace = await self._run(lambda: self._trails().trace(trail_id(key, version_id)))
-        return Trail(
-            records=tuple(record for _, record in sorted(trace.records.items())),
-            marks=tuple(sorted(trace.marks.items())),
-            halves=tuple(sorted(trace.halves.items())),
-        )
+        return await self._run(lambda: self._trails().trace(trail_id(key, version_id)).told())
 
     # ---- work sharing and upkeep ----
 
@@ -456,6 +471,44 @@ class SqliteLedger:
                 self._connection, written_before=now - self._horizon, most=_SWEPT_AT_ONCE
             )
         )
+
+    # ---- moving ----
+
+    async def export(
+        self, *, after: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[Trail], str | None]:
+        """
+        Tell all trails that hold a record, a page at a time.
+        """
+        start = b"" if after is None else trail_of(after)
+
+        def work() -> tuple[list[Trail], str | None]:
+            values = (place(start), place(start), start, limit + 1)
+            found = [trail for (trail,) in self._connection.execute(_HELD, values)]
+            trails = self._trails()
+            told = [trails.trace(trail).told() for trail in found[:limit]]
+            return told, token_of_trail(found[limit - 1]) if len(found) > limit else None
+
+        return await self._run(work)
+
+    async def restore(
+        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
+    ) -> None:
+        """
+        Take over what another ledger exported.
+        """
+
+        def work() -> None:
+            ours = self._trails()
+            for trail in trails:
+                ours.trace(id_of(trail)).restore(trail)
+            ours.write(now)
+            self._connection.executemany(
+                _ADD_CONTRIBUTION,
+                ((one.id, CONTRIBUTION.encode(one), one.id) for one in contributions),
+            )
+
+        await self._run(work)
 
     async def close(self) -> None:
         """

@@ -14,12 +14,11 @@ Records are put in step with the backlog, which is kept as sums in a table of it
 
 import math
 import sqlite3
-from collections import defaultdict
 from typing import Final
 
 from crrmon.adapters.ledgers.stored import HALF, MARK, RECORD, pack, unpack
-from crrmon.adapters.ledgers.traces import Trace, failed_at, share
-from crrmon.domain.objects import Route, shard_of
+from crrmon.adapters.ledgers.traces import BacklogChange, Trace, failed_at
+from crrmon.domain.objects import shard_of
 from crrmon.domain.records import Record
 
 DAY_SECONDS: Final = 86_400
@@ -84,7 +83,7 @@ class Trails:
 
     def _read(self, trail: bytes) -> Trace:
         trace = Trace()
-        found = self._connection.execute(self._lookup, {"place": _place(trail), "trail": trail})
+        found = self._connection.execute(self._lookup, {"place": place(trail), "trail": trail})
         for kind, number, packed, body in found:
             name = unpack(packed)
             if kind == _RECORD:
@@ -107,22 +106,24 @@ class Trails:
         Args:
             now: decides on which day marks and halves are kept; needed if there are new ones.
         """
-        backlog = _Backlog()
+        backlog = BacklogChange()
         for trail, trace in self._now.items():
             before = self._before[trail].records
             for bucket in before.keys() | trace.records.keys():
                 old, new = before.get(bucket), trace.records.get(bucket)
                 if old is new:
                     continue
-                if old is not None:
-                    backlog.remove(old)
-                if new is not None:
-                    backlog.add(new)
+                backlog.replace(old, new)
                 self._plan(trail, bucket, old, new)
         self._connection.executemany(_DROP, self._dropped)
         self._connection.executemany(_CHANGE, self._changed)
         self._connection.executemany(_ADD, self._added)
-        backlog.write(self._connection)
+        rows = [
+            (pack(route.source), pack(route.destination), written_from, *change)
+            for (route, written_from), change in backlog.sums()
+        ]
+        self._connection.executemany(_ADD_BACKLOG, rows)
+        self._connection.executemany(_DROP_BACKLOG, (row[:3] for row in rows))
         self._write_kept(now)
 
     def _plan(self, trail: bytes, bucket: str, old: Record | None, new: Record | None) -> None:
@@ -136,7 +137,7 @@ class Trails:
         values = (new.next_look_at, None if failed is None else -failed, RECORD.encode(new))
         if old is None:
             shard = shard_of(trail, self._shards)
-            self._added.append((_place(trail), trail, pack(bucket), shard, *values))
+            self._added.append((place(trail), trail, pack(bucket), shard, *values))
         else:
             self._changed.append((*values, self._numbers[trail, bucket]))
 
@@ -146,10 +147,10 @@ class Trails:
             before = self._before[trail]
             for slot, mark in trace.marks.items():
                 if slot not in before.marks:
-                    rows.append((_place(trail), trail, pack(slot), 0, MARK.encode(mark)))
+                    rows.append((place(trail), trail, pack(slot), 0, MARK.encode(mark)))
             for slot, half in trace.halves.items():
                 if half is not before.halves.get(slot):
-                    rows.append((_place(trail), trail, pack(slot), 1, HALF.encode(half)))
+                    rows.append((place(trail), trail, pack(slot), 1, HALF.encode(half)))
         if not rows:
             return
         assert now is not None  # noqa: S101 - a mistake of the caller
@@ -162,46 +163,6 @@ class Trails:
         self._connection.executemany(
             f"INSERT INTO {name} (place, trail, slot, half, body) VALUES (?, ?, ?, ?, ?)", rows
         )
-
-
-class _Backlog:
-    """
-    How the backlog changes in one transaction.
-    """
-
-    def __init__(self) -> None:
-        self._changes: dict[tuple[Route, float], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-
-    def add(self, record: Record) -> None:
-        """
-        Count a record.
-        """
-        self._change(record, sign=1)
-
-    def remove(self, record: Record) -> None:
-        """
-        Count a record no more.
-        """
-        self._change(record, sign=-1)
-
-    def _change(self, record: Record, *, sign: int) -> None:
-        amounts, slots = share(record)
-        for slot in slots:
-            change = self._changes[slot]
-            for place, amount in enumerate(amounts):
-                change[place] += sign * amount
-
-    def write(self, connection: sqlite3.Connection) -> None:
-        """
-        Add the changes to the sums; those that end at nothing are taken out.
-        """
-        rows = [
-            (pack(route.source), pack(route.destination), written_from, *change)
-            for (route, written_from), change in self._changes.items()
-            if any(change)
-        ]
-        connection.executemany(_ADD_BACKLOG, rows)
-        connection.executemany(_DROP_BACKLOG, (row[:3] for row in rows))
 
 
 def drop_kept(connection: sqlite3.Connection, *, written_before: float, most: int) -> int:
@@ -245,7 +206,7 @@ def _drop_first(connection: sqlite3.Connection, name: str, most: int) -> int:
     return int(rows)
 
 
-def _place(trail: bytes) -> int:
+def place(trail: bytes) -> int:
     """
     Return what finds a trail: short, so that indexes are small; two may share one.
     """

@@ -97,3 +97,23 @@ def place_of(token: str) -> Place:
         return time, trail, unpack(bucket)
     except (ValueError, msgspec.MsgspecError) as error:
         raise ValueError(f"{token!r} is not where a page of failures ended") from error
+
+
+def token_of_trail(trail: bytes) -> str:
+    """
+    Write down where a page of trails ended.
+    """
+    return trail.hex()
+
+
+def trail_of(token: str) -> bytes:
+    """
+    Read where a page of trails ended.
+
+    Raises:
+        ValueError: this is none of our tokens.
+    """
+    try:
+        return bytes.fromhex(token)
+    except ValueError as error:
+        raise ValueError(f"{token!r} is not where a page of trails ended") from error

@@ -4,7 +4,8 @@ A ledger lays out what it holds of a trail as a `Trace`, lets it change here, an
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -13,7 +14,18 @@ from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement, mark
 from crrmon.domain.records import Destination, Record, State
-from crrmon.ports.ledger import BACKLOG_SLOT_SECONDS, Noted, Parked, Rescheduled, Settled
+from crrmon.ports.ledger import (
+    BACKLOG_SLOT_SECONDS,
+    Noted,
+    Pace,
+    Parked,
+    Rescheduled,
+    Settled,
+    Trail,
+)
+
+IN_PROCESS = Pace(size=500, linger=0.02, lanes=1)
+"""How to ask a ledger that is in this process: one call at a time, for one at a time is all it does."""
 
 
 class Trace(msgspec.Struct):
@@ -33,6 +45,25 @@ class Trace(msgspec.Struct):
         Return what is held now, to compare with later.
         """
         return Trace(self.records.copy(), self.marks.copy(), self.halves.copy())
+
+    def told(self) -> Trail:
+        """
+        Return what is held as the port tells it.
+        """
+        return Trail(
+            records=tuple(record for _, record in sorted(self.records.items())),
+            marks=tuple(sorted(self.marks.items())),
+            halves=tuple(sorted(self.halves.items())),
+        )
+
+    def restore(self, trail: Trail) -> None:
+        """
+        Take up what another ledger told, unless something is held already.
+        """
+        if not (self.records or self.marks or self.halves):
+            self.records = {record.version.bucket: record for record in trail.records}
+            self.marks = dict(trail.marks)
+            self.halves = dict(trail.halves)
 
     def park(self, record: Record) -> Parked:
         """
@@ -163,6 +194,24 @@ def settle(
     return results, new
 
 
+def id_of(trail: Trail) -> bytes:
+    """
+    Return the id of a trail that holds a record.
+    """
+    return trail.records[0].version.trail_id
+
+
+def bound_for(destination: str | None, records: Sequence[Record]) -> Sequence[Record]:
+    """
+    Return those records that have a route to a destination bucket; all of them for None.
+    """
+    if destination is None:
+        return records
+    return [
+        one for one in records if any(route.destination == destination for route in one.routes)
+    ]
+
+
 def with_arrival(record: Record, bucket: str, replicated_at: float) -> Record:
     """
     Let a record know of an arrival in one destination bucket; the earliest stands.
@@ -208,3 +257,31 @@ def share(record: Record) -> Share:
     amounts = (0, 0, 1, size) if record.state is State.FAILED else (1, size, 0, 0)
     slot = math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS
     return amounts, frozenset((route, float(slot)) for route in record.routes)
+
+
+class BacklogChange:
+    """
+    How the backlog changes when records come, change and go.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[Route, float], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+
+    def replace(self, old: Record | None, new: Record | None) -> None:
+        """
+        Count one record instead of another.
+        """
+        for record, sign in ((old, -1), (new, 1)):
+            if record is None:
+                continue
+            amounts, slots = share(record)
+            for slot in slots:
+                sums = self._sums[slot]
+                for place, amount in enumerate(amounts):
+                    sums[place] += sign * amount
+
+    def sums(self) -> Iterator[tuple[tuple[Route, float], Sequence[int]]]:
+        """
+        Tell by how much each slot changes: pending objects and bytes, failed objects and bytes. None tells nothing.
+        """
+        return ((slot, sums) for slot, sums in self._sums.items() if any(sums))

@@ -1,0 +1,316 @@
+"""Ledgers on a server: decide here on what was read, and write only if it still is so.
+
+What parking, rescheduling, settling and noting mean is decided in one place for all ledgers (`traces`). A server holds
+trails with a *tag* each, which changes whenever the trail does. Every write names the tags that its decisions rest on;
+if any of them is another by now, the server writes nothing, and the decisions are made again. So a try whose answer
+got lost is repeated without harm: it finds its own marks.
+
+New versions are the most, and of them nothing is known: they are decided without reading first.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from crrmon.adapters.ledgers.traces import BacklogChange, Trace, settle
+from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.objects import MarkId
+from crrmon.domain.outcomes import Contribution, Half, Mark, Outcome, Settlement, contribution
+from crrmon.domain.records import Record
+from crrmon.ports.ledger import LedgerError, Noted, Parked, Rescheduled, Settled
+
+NOTHING = ""
+"""The tag of a trail of which nothing is held."""
+
+TRIES = 20
+"""How often decisions are made again because somebody else was faster, before the caller is told to come again."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Held(msgspec.Struct, frozen=True):
+    """
+    What a server holds of a trail.
+    """
+
+    trace: Trace
+    tag: str
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is to be written of one trail, if its tag still is this one.
+    """
+
+    trail: bytes
+    tag: str
+    before: Trace
+    after: Trace
+
+    @property
+    def records(self) -> Iterator[tuple[Record | None, Record | None]]:
+        """
+        The records that differ: before and after.
+        """
+        for bucket in self.before.records.keys() | self.after.records.keys():
+            old, new = self.before.records.get(bucket), self.after.records.get(bucket)
+            if old is not new:
+                yield old, new
+
+
+class TooMuchError(Exception):
+    """
+    The server cannot write that much at once; nothing was written.
+    """
+
+
+class Store(Protocol):
+    """
+    Trails on a server.
+    """
+
+    def chunks(self, trails: Sequence[bytes], *, alone: bool) -> Sequence[Sequence[bytes]]:
+        """
+        Split trails into what can be written at once.
+
+        Args:
+            trails: each once.
+            alone: whether nothing binds them together, so that each may as well be written by itself.
+        """
+        ...
+
+    async def read(self, trails: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """
+        Read trails as they are now; one of which nothing is held may be left out.
+        """
+        ...
+
+    async def write(
+        self, changes: Sequence[Change], *, added: Contribution | None, now: float
+    ) -> Sequence[bytes]:
+        """
+        Write the changes of one chunk, the change of the backlog that they make, and a contribution: all or nothing.
+
+        Args:
+            changes: at least one.
+            added: what is appended to the statistics.
+            now: when; marks and halves that are new are kept for the horizon from then.
+
+        Returns:
+            The trails whose tag was another one: then nothing was written.
+
+        Raises:
+            TooMuchError: it must be split.
+        """
+        ...
+
+
+class Decider:
+    """
+    Carries out on a `Store` what the port asks for.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
+        """
+        Tell what is kept under each id.
+        """
+        held = await self._store.read(list(dict.fromkeys(one.trail_id for one in ids)))
+        found = []
+        for one in ids:
+            trace = held[one.trail_id].trace if one.trail_id in held else Trace()
+            found.append(trace.marks.get(one.slot) or trace.halves.get(one.slot))
+        return found
+
+    async def park(self, records: Sequence[Record], *, now: float) -> Sequence[Parked]:
+        """
+        Store new records.
+        """
+
+        def decide(
+            chunk: Sequence[Record], trace_of: Callable[[bytes], Trace]
+        ) -> tuple[list[Parked], list[Outcome]]:
+            return [trace_of(one.version.trail_id).park(one) for one in chunk], []
+
+        return await self._all(records, _trail_of_record, decide, now=now, known=lambda _: False)
+
+    async def reschedule(self, records: Sequence[Record], *, now: float) -> Sequence[Rescheduled]:
+        """
+        Replace records that nobody changed meanwhile.
+        """
+
+        def decide(
+            chunk: Sequence[Record], trace_of: Callable[[bytes], Trace]
+        ) -> tuple[list[Rescheduled], list[Outcome]]:
+            return [trace_of(one.version.trail_id).reschedule(one) for one in chunk], []
+
+        return await self._all(records, _trail_of_record, decide, now=now, alone=True)
+
+    async def settle(
+        self, batch: str, settlements: Sequence[Settlement], *, now: float
+    ) -> Sequence[Sequence[Settled]]:
+        """
+        Count outcomes, each at most once, and let their records go.
+        """
+
+        def decide(
+            chunk: Sequence[Settlement], trace_of: Callable[[bytes], Trace]
+        ) -> tuple[list[list[Settled]], list[Outcome]]:
+            return settle(batch, chunk, trace_of)
+
+        return await self._all(
+            settlements,
+            lambda one: one.version.trail_id,
+            decide,
+            now=now,
+            batch=batch,
+            known=lambda one: one.rev != 0,
+        )
+
+    async def note_replica(
+        self, replicas: Sequence[ReplicaWritten], *, now: float
+    ) -> Sequence[Noted]:
+        """
+        Keep when replicas arrived.
+        """
+
+        def decide(
+            chunk: Sequence[ReplicaWritten], trace_of: Callable[[bytes], Trace]
+        ) -> tuple[list[Noted], list[Outcome]]:
+            return [trace_of(one.version.trail_id).note(one) for one in chunk], []
+
+        return await self._all(
+            replicas, lambda one: one.version.trail_id, decide, now=now, alone=True
+        )
+
+    async def _all(
+        self,
+        items: Sequence[Item],
+        trail_of: Callable[[Item], bytes],
+        decide: Callable[
+            [Sequence[Item], Callable[[bytes], Trace]], tuple[list[Result], list[Outcome]]
+        ],
+        *,
+        now: float,
+        batch: str = "",
+        alone: bool = False,
+        known: Callable[[Item], bool] = lambda _: True,
+    ) -> list[Result]:
+        """
+        Decide on all items, chunk by chunk, and write what comes of it.
+
+        Args:
+            known: tells the items of which something is likely held, so that reading first is worth it.
+        """
+        places: dict[bytes, list[int]] = {}
+        for place, item in enumerate(items):
+            places.setdefault(trail_of(item), []).append(place)
+        results: dict[int, Result] = {}
+
+        async def carry_out(trails: Sequence[bytes]) -> None:
+            mine = [place for trail in trails for place in places[trail]]
+            chunk = [items[place] for place in mine]
+            unsure = [
+                trail for trail in trails if any(known(items[place]) for place in places[trail])
+            ]
+            try:
+                decided = await self._chunk(chunk, trails, unsure, decide, batch=batch, now=now)
+            except TooMuchError:
+                if len(trails) == 1:
+                    raise
+                half = len(trails) // 2
+                await carry_out(trails[:half])
+                await carry_out(trails[half:])
+            else:
+                results.update(zip(mine, decided, strict=True))
+
+        chunks = self._store.chunks(list(places), alone=alone)
+        done = await asyncio.gather(*map(carry_out, chunks), return_exceptions=True)
+        for one in done:
+            if one is not None:
+                raise one
+        return [results[place] for place in range(len(items))]
+
+    async def _chunk(
+        self,
+        items: Sequence[Item],
+        trails: Sequence[bytes],
+        unsure: Sequence[bytes],
+        decide: Callable[
+            [Sequence[Item], Callable[[bytes], Trace]], tuple[list[Result], list[Outcome]]
+        ],
+        *,
+        batch: str,
+        now: float,
+    ) -> list[Result]:
+        held = dict.fromkeys(trails, Held(Trace(), NOTHING))
+        if unsure:
+            held.update(await self._store.read(unsure))
+        for _ in range(TRIES):
+            after = {trail: one.trace.copy() for trail, one in held.items()}
+            results, counted = decide(items, after.__getitem__)
+            changes = [
+                Change(trail=trail, tag=one.tag, before=one.trace, after=after[trail])
+                for trail, one in held.items()
+                if _differ(one.trace, after[trail])
+            ]
+            added = None
+            if counted:
+                added = contribution(_part(batch, counted), counted, settled_at=now)
+            if not changes:
+                return results
+            others = await self._store.write(changes, added=added, now=now)
+            if not others:
+                return results
+            held.update(dict.fromkeys(others, Held(Trace(), NOTHING)))
+            held.update(await self._store.read(others))
+        raise LedgerError("somebody else changed the same objects again and again")
+
+
+def _trail_of_record(record: Record) -> bytes:
+    return record.version.trail_id
+
+
+def _differ(before: Trace, after: Trace) -> bool:
+    """
+    Tell whether a trace was changed; values that are the same object did not change.
+    """
+    pairs = (
+        (before.records, after.records),
+        (before.marks, after.marks),
+        (before.halves, after.halves),
+    )
+    return any(
+        old.keys() != new.keys() or any(one is not old[name] for name, one in new.items())
+        for old, new in pairs
+    )
+
+
+def _part(batch: str, counted: Sequence[Outcome]) -> str:
+    """
+    Name the contribution of a part of a batch: the same for the same outcomes, another one for others.
+
+    Only what is counted just now is in it, so that a batch of which a part was written before adds the rest.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for mark in sorted(outcome.mark for outcome in counted):
+        digest.update(mark.trail_id)
+        digest.update(mark.slot.encode("utf-8", "surrogatepass"))
+    return f"{batch}.{digest.hexdigest()}"
+
+
+def backlog_change(changes: Sequence[Change]) -> BacklogChange:
+    """
+    Sum up how the backlog changes.
+    """
+    sums = BacklogChange()
+    for change in changes:
+        for old, new in change.records:
+            sums.replace(old, new)
+    return sums

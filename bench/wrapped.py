@@ -19,8 +19,10 @@ import uvloop
 
 import ledgers
 from crrmon import app, config, logs
+from crrmon.adapters.aws import Aws
 from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.config import Settings
+from crrmon.config import LedgerSettings
+from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger
 
 PROFILE_SECONDS = 0.002
@@ -31,16 +33,16 @@ def prefill(parked: int) -> None:
     """
     Have the composition root open a ledger in which records lie already.
     """
-    open_ledger = app._open_ledger  # noqa: SLF001 - there is no other way into another process's memory
+    open_ledger = app.open_ledger
 
-    async def open_filled(settings: Settings) -> Ledger:
-        ledger = await open_ledger(settings)
+    async def open_filled(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
+        ledger = await open_ledger(settings, aws, clock=clock)
         if not isinstance(ledger, MemoryLedger):
             raise TypeError("--parked is for ledger.kind memory; others are filled from outside")
         await ledgers.fill(ledger, parked)
         return ledger
 
-    app._open_ledger = open_filled  # noqa: SLF001
+    app.open_ledger = open_filled
 
 
 @contextlib.contextmanager

@@ -1,6 +1,11 @@
-"""The composition root: settings in, a running daemon out. The only place that knows adapters and services."""
+"""The composition root: settings in, a running daemon out. The only place that knows adapters and services.
+
+A ledger on a server that cannot be opened does not end the process: it says why, is not ready, receives nothing and
+tries again, so that nothing restarts in circles while somebody mends what is wrong.
+"""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -16,18 +21,22 @@ from crrmon import __version__
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.http import HttpServer
+from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
 from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.adapters.ledgers.redis import RedisLedger
+from crrmon.adapters.ledgers.redis_server import RedisServer
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sqs import SqsInbox, queue_name, region_of
-from crrmon.config import Queue, Settings
+from crrmon.config import LedgerSettings, Queue, Settings
 from crrmon.domain import catalogue
 from crrmon.domain.pacing import Pacer, Policy
-from crrmon.ports.clock import SystemClock
-from crrmon.ports.ledger import Ledger, LedgerError
+from crrmon.ports.clock import Clock, SystemClock
+from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.fleet import Fleet
 from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.intake import Intake
 from crrmon.services.looker import Looker
@@ -45,6 +54,10 @@ S3_TOLERATED_FAILURES = 10
 
 SPARE_CONNECTIONS = 16
 """For deletes and extensions, beside the long polls."""
+
+OPENING_FIRST_SECONDS = 1.0
+OPENING_CAP_SECONDS = 30.0
+"""Between two tries to open a ledger on a server."""
 
 CLOSING_SECONDS = 3.0
 """Kept of the grace for what comes after draining."""
@@ -65,8 +78,12 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     _heed_signals(stop)
     async with AsyncExitStack() as stack:
-        daemon = await _Daemon.build(settings, stack)
-        await daemon.run(stop)
+        front = await _Front.open(settings, stack)
+        aws = await stack.enter_async_context(aws_of(settings))
+        ledger = await _opened(settings, aws, front, stop)
+        if ledger is not None:
+            stack.push_async_callback(ledger.close)
+            await _Daemon(settings, ledger, aws, front).run(stop)
     log.info("stopped")
 
 
@@ -82,20 +99,56 @@ def _heed_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, heed, number)
 
 
+class _Front:
+    """
+    What tells how the daemon is, from before it has a ledger to the end.
+    """
+
+    def __init__(self) -> None:
+        self.clock = SystemClock()
+        self.meters = PrometheusMeters(shows_fleet=self._speaks_for_fleet)
+        self.meters.set(catalogue.BUILD_INFO, __version__, value=1)
+        self.board = HealthBoard(clock=self.clock, meters=self.meters)
+        self.board.starting()
+        self.ledger_health = self.board.dependency("ledger")
+        self.url = ""
+        self.tenure: Tenure | None = None
+
+    @classmethod
+    async def open(cls, settings: Settings, stack: AsyncExitStack) -> "_Front":
+        """
+        Start to serve; the stack ends that.
+        """
+        front = cls()
+        server = HttpServer(
+            host=settings.http.host,
+            port=settings.http.port,
+            metrics=front.meters.page,
+            health=front.board,
+        )
+        port = await server.start()
+        stack.push_async_callback(server.stop)
+        front.url = f"http://{settings.http.host}:{port}"
+        return front
+
+    def _speaks_for_fleet(self) -> bool:
+        return self.tenure is not None and self.tenure.reporting() is not None
+
+
 class _Daemon:
     """
     All parts of one daemon, put together.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, aws: Aws, sink: Sink | None) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, aws: Aws, front: _Front) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._clock = SystemClock()
+        self._front = front
+        self._clock = front.clock
         self._chance = random.Random()  # noqa: S311 - jitter, not secrets
-        self._meters = PrometheusMeters()
-        self._meters.set(catalogue.BUILD_INFO, __version__, value=1)
-        self._board = HealthBoard(clock=self._clock, meters=self._meters)
-        self._ledger_health = self._board.dependency("ledger")
+        self._meters = front.meters
+        self._board = front.board
+        self._ledger_health = front.ledger_health
         self._s3_health = self._board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
         probe = S3Probe(aws, clock=self._clock)
         self._bookkeeper = Bookkeeper(
@@ -124,7 +177,9 @@ class _Daemon:
             owner=f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
             health=self._ledger_health,
             board=self._board,
+            chance=self._chance,
         )
+        front.tenure = self._tenure
         self._poller = Poller(
             gates=self._gates,
             board=self._board,
@@ -138,48 +193,35 @@ class _Daemon:
             concurrency=settings.looks.concurrency,
         )
         self._intakes: list[Intake] = []
-        self._publisher = self._make_publisher(sink)
-
-    @classmethod
-    async def build(cls, settings: Settings, stack: AsyncExitStack) -> "_Daemon":
-        """
-        Open ledger and AWS clients; the stack closes them.
-        """
-        ledger = await _open_ledger(settings)
-        stack.push_async_callback(ledger.close)
-        aws = await stack.enter_async_context(
-            Aws(
-                endpoint_url=settings.aws.endpoint_url,
-                default_region=settings.aws.region,
-                max_connections=_connections(settings),
-            )
-        )
         report = settings.report
         sink = None
         if report.cloudwatch:
             sink = CloudWatchSink(aws, namespace=report.namespace, region=report.region)
-        daemon = cls(settings, ledger, aws, sink)
+        self._publisher = self._make_publisher(sink)
+        self._fleet = Fleet(
+            ledger,
+            reporting=self._tenure.reporting,
+            unsent=self._publisher.unsent,
+            health=self._ledger_health,
+            board=self._board,
+            clock=self._clock,
+            meters=self._meters,
+            stuck_after=settings.looks.stuck_after_seconds,
+        )
         for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True):
-            daemon._add_queue(queue, name, aws)
-        return daemon
+            self._add_queue(queue, name, aws)
 
     async def run(self, stop: asyncio.Event) -> None:
         """
         Run until told to stop.
         """
-        server = HttpServer(
-            host=self._settings.http.host,
-            port=self._settings.http.port,
-            metrics=self._meters.page,
-            health=self._board,
-        )
-        port = await server.start()
+        self._board.started()
         log.info(
             "started",
             version=__version__,
             queues=[intake.name for intake in self._intakes],
             ledger=self._settings.ledger.kind,
-            http=f"http://{self._settings.http.host}:{port}",
+            http=self._front.url,
         )
         try:
             await supervise(
@@ -190,7 +232,6 @@ class _Daemon:
             )
         finally:
             await self._let_go()
-            await server.stop()
 
     @property
     def _gates(self) -> tuple[Dependency, ...]:
@@ -202,6 +243,7 @@ class _Daemon:
             "tenure": self._tenure.run,
             "poller": self._poller.run,
             "publisher": self._publisher.run,
+            "fleet": self._fleet.run,
             "sweeper": lambda: sweeper(
                 self._ledger, clock=self._clock, health=self._ledger_health, board=self._board
             ),
@@ -298,10 +340,84 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
     ]
 
 
-async def _open_ledger(settings: Settings) -> Ledger:
-    horizon = settings.ledger.horizon_days * DAY_SECONDS
-    if settings.ledger.kind == "memory":
-        return MemoryLedger(shards=settings.ledger.shards, horizon_seconds=horizon)
-    return await SqliteLedger.open(
-        settings.ledger.path, shards=settings.ledger.shards, horizon_seconds=horizon
+def aws_of(settings: Settings) -> Aws:
+    """
+    Make the way to AWS; an asynchronous context.
+    """
+    return Aws(
+        endpoint_url=settings.aws.endpoint_url,
+        default_region=settings.aws.region,
+        max_connections=_connections(settings),
     )
+
+
+async def open_ledger(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
+    """
+    Open the ledger that the settings name.
+
+    Raises:
+        UnusableLedgerError: somebody must act; the text says how.
+        LedgerError: trying again may help.
+    """
+    horizon = settings.horizon_days * DAY_SECONDS
+    match settings.kind:
+        case "memory":
+            return MemoryLedger(shards=settings.shards, horizon_seconds=horizon)
+        case "sqlite":
+            return await SqliteLedger.open(
+                settings.path, shards=settings.shards, horizon_seconds=horizon
+            )
+        case "redis":
+            redis = settings.redis
+            server = RedisServer(
+                url=redis.url,
+                password=redis.password.get_secret_value() if redis.password else None,
+                password_file=redis.password_file,
+                ca_file=redis.ca_file,
+                cluster=redis.cluster,
+                prefix=redis.prefix,
+            )
+            return await RedisLedger.open(
+                server, shards=settings.shards, horizon_seconds=horizon, clock=clock
+            )
+        case "dynamodb":
+            return await DynamoDBLedger.open(
+                aws,
+                table=settings.dynamodb.table,
+                region=settings.dynamodb.region,
+                shards=settings.shards,
+                horizon_seconds=horizon,
+                clock=clock,
+            )
+
+
+async def _opened(
+    settings: Settings, aws: Aws, front: _Front, stop: asyncio.Event
+) -> Ledger | None:
+    """
+    Open the ledger, as often as it takes: not ready meanwhile, and nothing is received.
+
+    Returns:
+        The ledger; None when the daemon is to stop before there is one.
+
+    Raises:
+        UnusableLedgerError: it lies on this machine and cannot be used. One on a server may be mended from elsewhere.
+    """
+    delay = OPENING_FIRST_SECONDS
+    while not stop.is_set():
+        try:
+            ledger = await open_ledger(settings.ledger, aws, clock=front.clock)
+        except UnusableLedgerError as error:
+            if settings.ledger.kind in ("memory", "sqlite"):
+                raise
+            front.ledger_health.failed(str(error), "open")
+        except LedgerError as error:
+            front.ledger_health.failed(str(error), "open")
+        else:
+            front.ledger_health.succeeded("open")
+            return ledger
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await stop.wait()
+        delay = min(delay * 2, OPENING_CAP_SECONDS)
+    return None

@@ -81,12 +81,18 @@ def _each_once(queues: tuple[Queue, ...]) -> tuple[Queue, ...]:
 
 def _redis_url(url: str) -> str:
     parts = urlsplit(url)
+    if parts.password is not None or parts.query or parts.fragment:
+        # A password with ?, # or / in it is not even where one looks for it.
+        raise ValueError(
+            "only redis://NAME@HOST:PORT/DATABASE belongs into it; a password is set by ledger.redis.password_file "
+            "or CRRMON_LEDGER__REDIS__PASSWORD"
+        )
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise ValueError("must be redis://HOST:PORT/DATABASE, or rediss:// for TLS")
-    if parts.password is not None:
-        raise ValueError(
-            "no password belongs into it: set ledger.redis.password_file, or CRRMON_LEDGER__REDIS__PASSWORD"
-        )
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the port must be a number up to 65535") from None
     if parts.path not in ("", "/") and not parts.path[1:].isdecimal():
         raise ValueError("the database must be a number")
     return url
@@ -283,12 +289,13 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load(path: Path | None) -> Settings:
+def load(path: Path | None, *, queues: bool = True) -> Settings:
     """
     Read the settings: the file, and the environment over it.
 
     Args:
         path: the YAML file; None reads the environment only.
+        queues: whether at least one must be set; who does not read any need not ask for one.
 
     Raises:
         ConfigurationError: with a line for everything that is wrong.
@@ -298,7 +305,7 @@ def load(path: Path | None) -> Settings:
     if problems:
         raise ConfigurationError("\n".join(problems))
     try:
-        return Settings(**raw)
+        return Settings(**(raw if queues else {"queues": [_EXAMPLE_VALUES]} | raw))
     except ValidationError as error:
         raise ConfigurationError("\n".join(_explanations(error))) from error
     except SettingsError as error:
@@ -520,7 +527,8 @@ def _explain(name: str, error: Any) -> str:
         said = f"must be a mapping with {', '.join(inner)}"
     elif kind == "tuple_type":
         said = "must be a list"
-    shown = _PASSWORD.sub("//***@", _SHORT.repr(value))
+    # Whatever stands there may hold a password, in whatever place.
+    shown = "what it is set to" if name == "ledger.redis.url" else _SHORT.repr(value)
     return f"{name}: {shown} is not allowed: {said[:1].lower()}{said[1:]}"
 
 
@@ -537,7 +545,5 @@ _NO_QUEUE = (
     "queues: no queue is configured; set queues: [{url: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME}] "
     'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\''
 )
-_PASSWORD = re.compile(r"//[^/@\s]*:[^@\s]*@")
-"""What must not be shown of a URL."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80

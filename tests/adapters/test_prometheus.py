@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import Metric as Family
 from prometheus_client.openmetrics.parser import (
@@ -105,6 +105,7 @@ def test_the_format_is_the_one_asked_for(accept: str, content_type: str) -> None
     assert PrometheusMeters().page(accept)[1].startswith(content_type)
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=60)
     | st.text("application/openmetrics-text;version=1.0,q escaping", max_size=60)
@@ -167,6 +168,7 @@ weights = st.lists(
 
 
 @both
+@settings(deadline=None)
 @given(weights)
 def test_a_histogram_is_whole_and_never_falls(
     accept: str, parser: Parser, observed: list[tuple[float, int]]
@@ -235,3 +237,24 @@ def test_invariant_9_fleet_gauges_vanish_when_cleared() -> None:
     assert "crrmon_held_messages" in names
     meters.set(catalogue.PENDING_OBJECTS, "a", "b", value=2)
     assert "crrmon_pending_objects" in {name for name, _ in samples(meters)}
+
+
+@both
+def test_invariant_9_a_page_shows_the_fleet_only_while_this_daemon_speaks_for_it(
+    accept: str, parser: Parser
+) -> None:
+    """Invariant 9: asked anew for every page; what is not the fleet's, and what is kept, stays as it is."""
+    speaks = False
+    meters = PrometheusMeters(shows_fleet=lambda: speaks)
+    for metric in METRICS:
+        if metric.kind is Kind.GAUGE:
+            meters.set(metric, *("x" for _ in metric.labels), value=1)
+    fleet = {metric.name for metric in METRICS if metric.fleet}
+
+    without, _ = meters.page(accept)
+    assert not {family.name for family in parser(without.decode())} & fleet
+    speaks = True
+    shown = {name for name, _ in samples(meters, accept, parser)}
+    assert fleet <= shown
+    speaks = False
+    assert {name for name, _ in samples(meters, accept, parser)} == shown - fleet

@@ -1,14 +1,16 @@
 """What every ledger does: each sentence of the port, on each backend."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from crrmon.domain.objects import MarkId, Route, Scope, shard_of
-from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, Tally, fold
+from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
 from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.ledger import (
     BACKLOG_SLOT_SECONDS,
@@ -21,6 +23,7 @@ from crrmon.ports.ledger import (
     Parked,
     Rescheduled,
     Settled,
+    Trail,
 )
 from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend
 from fakes.ledger_values import (
@@ -1583,3 +1586,634 @@ async def test_leases_found_at_opening_have_lapsed_where_only_one_can_open(
         assert (found.owner, found.epoch) == ("" if lapses else "me", mine.epoch)
     finally:
         await ledger.close()
+
+
+# ---- how to ask ----
+
+
+async def test_a_ledger_does_as_much_at_once_as_its_pace_says(ledger: Ledger) -> None:
+    """
+    Full calls, as many side by side as there are lanes: each item gets its answer.
+    """
+    pace = ledger.pace
+    assert pace.size >= 1
+    assert pace.lanes >= 1
+    assert pace.linger >= 0
+    calls = [[record(f"k{lane}.{at}") for at in range(pace.size)] for lane in range(pace.lanes)]
+
+    parked_all = await asyncio.gather(*(ledger.park(call) for call in calls))
+    settled_all = await asyncio.gather(
+        *(
+            ledger.settle(f"b{lane}", [done(one) for one in call], now=NOW)
+            for lane, call in enumerate(calls)
+        )
+    )
+
+    assert parked_all == [[Parked.PARKED] * pace.size] * pace.lanes
+    assert settled_all == [[[Settled.COUNTED]] * pace.size] * pace.lanes
+    assert (await totals(ledger))[Route("src", "dst")].completed == pace.size * pace.lanes
+    assert await ledger.backlog() == []
+
+
+# ---- failures by route ----
+
+
+async def listed(ledger: Ledger, *, limit: int, **wanted: str) -> list[Record]:
+    """
+    Walk through all pages of failures.
+    """
+    found: list[Record] = []
+    after: str | None = None
+    while True:
+        page, after = await ledger.failures(after=after, limit=limit, **wanted)
+        assert len(page) <= limit
+        found += page
+        if after is None:
+            return found
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_failures_of_a_route_are_listed_each_once_over_all_pages(
+    ledger: Ledger, limit: int
+) -> None:
+    """
+    By destination, by source, by both: newest first, whatever lies between them and however small the pages are.
+    """
+    ways = [("dst",), ("two",), ("dst", "two"), ("three",)]
+    records = [
+        failed(f"k{at}", at=NOW + at, bucket=f"s{at % 2}", to=ways[at % 4]) for at in range(16)
+    ]
+    await ledger.park([*records, record("pending", to=("two",))])
+
+    def expected(destination: str, source: str | None = None) -> list[str]:
+        return [
+            one.version.key
+            for one in reversed(records)
+            if destination in [to.bucket for to in one.destinations]
+            and source in (None, one.version.bucket)
+        ]
+
+    for destination in ("dst", "two", "three", "nobody"):
+        found = await listed(ledger, limit=limit, destination=destination)
+        assert [one.version.key for one in found] == expected(destination)
+        of_one = await listed(ledger, limit=limit, destination=destination, bucket="s1")
+        assert [one.version.key for one in of_one] == expected(destination, "s1")
+
+
+async def test_a_page_of_a_route_may_be_empty_and_not_be_the_last(ledger: Ledger) -> None:
+    """
+    Whoever walks the pages goes on until there is no next one, and misses nobody.
+    """
+    newer = [failed(f"n{at}", at=NOW + 100 + at, to=("other",)) for at in range(20)]
+    await ledger.park([*newer, failed("rare", at=NOW, to=("dst",))])
+
+    found = await listed(ledger, limit=2, destination="dst")
+
+    assert [one.version.key for one in found] == ["rare"]
+
+
+async def test_failures_whose_destinations_are_unknown_are_listed_under_the_unknown_one(
+    ledger: Ledger,
+) -> None:
+    """
+    They have a route, the unknown one, as in the backlog.
+    """
+    await ledger.park([failed("k", to=()), failed("l")])
+
+    found = await listed(ledger, limit=1, destination="unknown")
+
+    assert [one.version.key for one in found] == ["k"]
+
+
+# ---- moving to another ledger ----
+
+
+async def exported(ledger: Ledger, *, limit: int) -> list[Trail]:
+    """
+    Walk through all pages of an export.
+    """
+    found: list[Trail] = []
+    after: str | None = None
+    while True:
+        page, after = await ledger.export(after=after, limit=limit)
+        found += page
+        if after is None:
+            return found
+
+
+async def fill(ledger: Ledger) -> None:
+    """
+    Put in some of everything that moves, and things that do not.
+    """
+    two, changed = await parked(
+        ledger, record("two", to=("dst", "two")), record("changed", size=None)
+    )
+    await ledger.park(
+        [
+            failed("failure", at=NOW + 1),
+            failed("older", at=NOW - 1, bucket="src2"),
+            record("two", bucket="src2"),
+            record("unknown", to=()),
+            record("waits", next_look_at=NOW + 50),
+        ]
+    )
+    await ledger.reschedule([replace(changed, looks=3, next_look_at=NOW - 60)])
+    await ledger.settle(
+        "b1",
+        [
+            Settlement(version=two.version, outcomes=(arrived(two),), keep=two),
+            done(record("settled")),
+        ],
+        now=NOW,
+    )
+    await ledger.settle("b2", [done(record("settled too"))], now=NOW + 1)
+    await ledger.note_replica(
+        [
+            replica("two", at=NOW - 2, bucket="elsewhere"),
+            replica("waits", at=NOW - 3),
+            replica("only a half", at=NOW - 4),
+        ],
+        now=NOW,
+    )
+
+
+MOVED = ("two", "changed", "failure", "older", "unknown", "waits")
+
+
+async def pending_of(ledger: Ledger) -> list[object]:
+    """
+    Tell all that moves, as the ledger tells it.
+    """
+    due = await ledger.due(ALL, now=LATE, limit=99)
+    return [
+        [await ledger.find(key, "v1") for key in MOVED],
+        [one.next_look_at for one in due],
+        sorted(due, key=lambda one: one.version),
+        [await listed(ledger, limit=2), await listed(ledger, limit=2, bucket="src2")],
+        await backlog(ledger),
+        await ledger.contributions(),
+    ]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_an_export_tells_each_trail_with_a_record_once(ledger: Ledger, limit: int) -> None:
+    """
+    As `find` tells it, with its marks and halves; not those that hold no record.
+    """
+    await fill(ledger)
+
+    trails = await exported(ledger, limit=limit)
+
+    by_key = {trail.records[0].version.key: trail for trail in trails}
+    assert len(trails) == len(by_key) == len(MOVED)
+    assert by_key == {key: await ledger.find(key, "v1") for key in MOVED}
+    assert [slot for slot, _ in by_key["two"].marks] == ["r:dst"]
+    assert [slot for slot, _ in by_key["two"].halves] == ["r:elsewhere"]
+    assert len(by_key["two"].records) == 2
+
+
+async def test_an_export_comes_a_page_at_a_time(ledger: Ledger) -> None:
+    """
+    However much there is, no page holds much more than was asked for, and none is told twice.
+    """
+    keys = {f"k{at}" for at in range(60)}
+    await ledger.park([record(key) for key in sorted(keys)])
+
+    sizes, found, after = [], [], None
+    while True:
+        page, after = await ledger.export(after=after, limit=5)
+        sizes.append(len(page))
+        found += [trail.records[0].version.key for trail in page]
+        if after is None:
+            break
+
+    assert max(sizes) < 30
+    assert len(found) == 60
+    assert set(found) == keys
+
+
+async def test_an_export_of_nothing_is_one_empty_page(ledger: Ledger) -> None:
+    """
+    Also when there are marks, which have nothing to be finished.
+    """
+    assert await exported(ledger, limit=5) == []
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    assert await exported(ledger, limit=5) == []
+
+
+@pytest.mark.parametrize("after", ["x", "ä", "not a page"])
+async def test_a_page_of_an_export_that_was_never_told_is_refused(
+    ledger: Ledger, after: str
+) -> None:
+    """
+    Nothing is left out because somebody mixed up pages.
+    """
+    with pytest.raises(ValueError, match="page"):
+        await ledger.export(after=after)
+
+
+async def test_an_export_changes_nothing(ledger: Ledger) -> None:
+    """
+    The ledger that is left stays whole: it can be gone back to.
+    """
+    await fill(ledger)
+    before = await pending_of(ledger)
+
+    await exported(ledger, limit=2)
+
+    assert await pending_of(ledger) == before
+
+
+@pytest.mark.parametrize("way", ["out", "in"])
+async def test_what_is_exported_and_restored_is_all_there(
+    backend: Backend, ledger: Ledger, tmp_path: Path, way: str
+) -> None:
+    """
+    Invariant 5: between any two kinds of ledger; records keep their revisions, marks and halves their places.
+    """
+    other = BACKENDS["memory"](tmp_path / "other")
+    reference = await other.open()
+    source, target = (ledger, reference) if way == "out" else (reference, ledger)
+    await fill(source)
+
+    for trail in await exported(source, limit=2):
+        await target.restore([trail], [], now=NOW)
+    await target.restore([], await source.contributions(), now=NOW)
+
+    assert await pending_of(target) == await pending_of(source)
+    assert await target.known_routes() == []
+    assert await target.last_frozen() is None
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+async def test_odd_keys_are_moved_like_any_other(ledger: Ledger, tmp_path: Path, key: str) -> None:
+    """
+    Whatever a string can hold comes out and goes in as it was.
+    """
+    reference = await BACKENDS["memory"](tmp_path / "other").open()
+    await reference.park([record(key)])
+
+    await ledger.restore(await exported(reference, limit=5), [], now=NOW)
+
+    assert await exported(ledger, limit=5) == await exported(reference, limit=5)
+    assert await ledger.due(ALL, now=NOW, limit=9) == [replace(record(key), rev=1)]
+
+
+async def test_restoring_again_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    """
+    Invariant 5: whoever lost the answer may repeat it, also after the daemon went on from there.
+    """
+    reference = await BACKENDS["memory"](tmp_path / "other").open()
+    await fill(reference)
+    trails, contributions = await exported(reference, limit=99), await reference.contributions()
+    await ledger.restore(trails, contributions, now=NOW)
+    (changed,) = (await ledger.find("changed", "v1")).records
+    await ledger.reschedule([replace(changed, looks=4)])
+    before = await pending_of(ledger)
+
+    await ledger.restore(trails, contributions, now=NOW + 60)
+
+    assert await pending_of(ledger) == before
+
+
+async def test_a_trail_that_is_there_already_is_not_restored(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """
+    Invariant 2: whether it holds a record or only the mark of what was counted.
+    """
+    reference = await BACKENDS["memory"](tmp_path / "other").open()
+    await reference.park([record("there", size=1), record("counted"), record("new")])
+    await ledger.park([record("there", size=2)])
+    await ledger.settle("b1", [done(record("counted"))], now=NOW)
+
+    await ledger.restore(await exported(reference, limit=99), [], now=NOW)
+
+    due = {one.version.key: one.size for one in await ledger.due(ALL, now=NOW, limit=9)}
+    assert due == {"there": 2, "new": 100}
+
+
+async def test_what_was_counted_before_the_move_is_not_counted_after_it(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """
+    Invariant 2: an object that arrived at one of its two destinations counts only at the other one.
+    """
+    reference = await BACKENDS["memory"](tmp_path / "other").open()
+    (one,) = await parked(reference, record("k", to=("dst", "two")))
+    half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
+    await reference.settle("b1", [half_done], now=NOW)
+    await ledger.restore(
+        await exported(reference, limit=9), await reference.contributions(), now=NOW
+    )
+
+    results = await ledger.settle("b2", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
+
+    assert results == [[Settled.DUPLICATE, Settled.COUNTED]]
+    counted = await totals(ledger)
+    assert {route: tally.completed for route, tally in counted.items()} == {
+        Route("src", "dst"): 1,
+        Route("src", "two"): 1,
+    }
+    assert await ledger.backlog() == []
+
+
+async def test_restored_marks_and_halves_are_kept_for_the_horizon_from_then(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """
+    However old they were where they come from.
+    """
+    reference = await BACKENDS["memory"](tmp_path / "other").open()
+    (one,) = await parked(reference, record("k", to=("dst", "two")))
+    half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
+    await reference.settle("b1", [half_done], now=NOW)
+    await reference.note_replica([replica("k", at=NOW, bucket="three")], now=NOW)
+    moved_at = NOW + HORIZON - 1
+
+    await ledger.restore(await exported(reference, limit=9), [], now=moved_at)
+    await swept(ledger, now=moved_at + HORIZON - 1)
+
+    found = await ledger.seen([one.replica_mark("dst"), one.replica_mark("three")])
+    assert [type(kept) for kept in found] == [Mark, Half]
+
+
+async def test_restored_contributions_are_frozen_like_any_other(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """
+    Under their old ids, in their old order, beside what is counted since; and not told again.
+    """
+    reference = await BACKENDS["memory"](tmp_path / "other").open()
+    for number in range(3):
+        await reference.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW + number)
+    old = await reference.contributions()
+    await ledger.restore([], old, now=NOW + 5)
+    await ledger.settle("new", [done(record("new"))], now=NOW + 9)
+    assert [one.settled_at - NOW for one in await ledger.contributions()] == [0, 1, 2, 9]
+
+    lease = await holding(ledger)
+    taken = [one.id for one in old]
+    await ledger.freeze(window(NOW, b"x", contributions=taken), lease=lease)
+
+    assert [one.settled_at - NOW for one in await ledger.contributions()] == [9]
+
+
+async def test_a_large_page_can_be_restored_at_once(ledger: Ledger, tmp_path: Path) -> None:
+    """
+    Whatever a backend can write at once, a page of an export is taken as it comes.
+    """
+    reference = await BACKENDS["memory"](tmp_path / "other").open()
+    for at in range(130):
+        (one,) = await parked(reference, record(f"k{at}", to=("dst", "two")))
+        kept = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
+        await reference.settle(f"b{at}", [kept], now=NOW)
+
+    await ledger.restore(
+        await exported(reference, limit=500), await reference.contributions(), now=NOW
+    )
+
+    assert len(await ledger.due(ALL, now=NOW, limit=500)) == 130
+    assert await backlog(ledger) == await backlog(reference)
+    assert await totals(ledger) == await totals(reference)
+
+
+# ---- what the predecessor did wrong ----
+
+
+async def second_handle(backend: Backend, first: Ledger) -> Ledger:
+    """
+    Open the same ledger once more; where only one can have it open, that one itself.
+    """
+    return first if first.exclusive else await backend.open()
+
+
+@pytest.fixture
+async def handles(backend: Backend, ledger: Ledger) -> AsyncIterator[tuple[Ledger, Ledger]]:
+    """
+    Two handles of one ledger, as two replicas of the daemon have them.
+    """
+    other = await second_handle(backend, ledger)
+    yield ledger, other
+    if other is not ledger:
+        await other.close()
+
+
+@pytest.mark.parametrize("order", [("dst", "two"), ("two", "dst")])
+@pytest.mark.parametrize("known", ["by looks", "by events"])
+async def test_d15_every_destination_counts_whichever_comes_first(
+    ledger: Ledger, order: tuple[str, str], known: str
+) -> None:
+    """
+    D15: the first arrival does not hide the second, whether looks or replicas' events tell; each counts once.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+    for number, destination in enumerate(order):
+        if known == "by events":
+            noted = await ledger.note_replica([replica("k", at=NOW, bucket=destination)], now=NOW)
+            assert noted == [Noted.JOINED]
+        now = await stored(ledger, one)
+        assert now is not None
+        keep = now if number == 0 else None
+        settlement = Settlement(
+            version=one.version, outcomes=(arrived(one, destination),), rev=now.rev, keep=keep
+        )
+        assert await ledger.settle(f"b{number}", [settlement], now=NOW) == [[Settled.COUNTED]]
+        for again in ("again", "and again"):
+            late = done(record("k", to=("dst", "two")), arrived(one, destination))
+            results = await ledger.settle(f"{again} {number}", [replace(late, rev=0)], now=NOW)
+            assert results == [[Settled.DUPLICATE]]
+
+    counted = await totals(ledger)
+    assert {route.destination: tally.completed for route, tally in counted.items()} == {
+        "dst": 1,
+        "two": 1,
+    }
+    assert await ledger.backlog() == []
+
+
+@pytest.mark.parametrize("order", list(permutations(("park", "note"))))
+async def test_d16_source_and_replica_at_the_same_moment_meet(
+    handles: tuple[Ledger, Ledger], order: tuple[str, ...]
+) -> None:
+    """
+    D16: through two handles at once, every parked record knows of the arrival.
+    """
+    one, other = handles
+    keys = [f"k{at}" for at in range(40)]
+
+    async def work(kind: str) -> None:
+        for at in range(0, len(keys), 5):
+            some = keys[at : at + 5]
+            if kind == "park":
+                await one.park([record(key) for key in some])
+            else:
+                await other.note_replica([replica(key, at=NOW - 1) for key in some], now=NOW)
+
+    await asyncio.gather(*(work(kind) for kind in order))
+
+    due = await one.due(ALL, now=NOW, limit=99)
+    assert len(due) == len(keys)
+    assert {found.destinations for found in due} == {(Destination("dst", replicated_at=NOW - 1),)}
+
+
+@pytest.mark.parametrize("order", list(permutations(("park", "note", "settle"))))
+@pytest.mark.parametrize("aware", [None, 0])
+async def test_d16_parking_noting_and_settling_at_the_same_moment_never_miss_each_other(
+    handles: tuple[Ledger, Ledger], order: tuple[str, ...], aware: int | None
+) -> None:
+    """
+    D16, invariant 2: it is counted with nothing left over, or, decided without its record, waits with its arrival known.
+    """
+    one, other = handles
+    keys = [f"k{at}" for at in range(20)]
+    batch = [replace(done(record(key)), rev=aware) for key in keys]
+    work = {
+        "park": lambda: one.park([record(key) for key in keys]),
+        "note": lambda: other.note_replica([replica(key, at=NOW - 1) for key in keys], now=NOW),
+        "settle": lambda: other.settle("b1", batch, now=NOW),
+    }
+
+    results = await asyncio.gather(*(work[kind]() for kind in order))
+
+    settled = results[order.index("settle")]
+    for key, outcome in zip(keys, settled, strict=True):
+        trail = await one.find(key, "v1")
+        if outcome == [Settled.COUNTED]:
+            assert (len(trail.marks), trail.halves, trail.records) == (1, (), ())
+        else:
+            assert aware == 0
+            (waiting,) = trail.records
+            assert waiting.destinations == (Destination("dst", replicated_at=NOW - 1),)
+            assert trail.marks == ()
+    counted = sum(tally.completed for tally in (await totals(one)).values())
+    assert counted == list(settled).count([Settled.COUNTED])
+    assert len(await one.due(ALL, now=NOW, limit=99)) == len(keys) - counted
+
+
+async def test_d24_what_was_never_looked_at_is_pending_and_due(ledger: Ledger) -> None:
+    """
+    D24: being pending is not something that a first look must write down.
+    """
+    new = [record("k"), record("sizeless", size=None), record("anywhere", to=())]
+    await ledger.park(new)
+
+    due = await ledger.due(ALL, now=NOW, limit=9)
+
+    assert {one.version.key for one in due} == {"k", "sizeless", "anywhere"}
+    assert {(one.looks, one.pending_seen_at) for one in due} == {(0, None)}
+    assert sum(slot.pending_objects for slot in await ledger.backlog()) == 3
+
+
+async def test_d27_what_is_settled_or_closed_does_not_stay_for_ever(ledger: Ledger) -> None:
+    """
+    D27: repaired, given up or dropped: past the horizon nothing of it is listed, due, pending or to be moved.
+    """
+    repaired, given_up, dropped = await parked(
+        ledger, failed("repaired"), failed("given up"), record("dropped")
+    )
+    await ledger.settle(
+        "b1",
+        [
+            done(repaired, arrived(repaired, repaired=True)),
+            done(given_up, whole(given_up, Fate.GIVEN_UP)),
+            Settlement(version=dropped.version, outcomes=()),
+        ],
+        now=NOW,
+    )
+    await swept(ledger, now=LATE)
+
+    assert await ledger.backlog() == []
+    assert await ledger.failures() == ([], None)
+    assert await ledger.due(ALL, now=LATE, limit=9) == []
+    assert await ledger.export() == ([], None)
+    assert await ledger.sweep(now=LATE) == 0
+
+
+@pytest.fixture
+def _in_kolkata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    Have the process five and a half hours ahead of UTC.
+    """
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_in_kolkata")
+async def test_d28_times_keep_their_fractions_wherever_the_process_runs(ledger: Ledger) -> None:
+    """
+    D28: no time is cut to seconds or read in local time, neither what is told nor what is sorted by it.
+    """
+    assert time.localtime(0).tm_hour == 5
+    early = record("early", written_at=NOW - 0.123456, next_look_at=NOW + 0.25)
+    late = record("late", written_at=NOW - 0.125, next_look_at=NOW + 0.251)
+    failures = [failed(f"f{at}", at=NOW + at / 1000, next_look_at=LATE) for at in range(3)]
+    await ledger.park([late, early, *failures])
+    await ledger.note_replica([replica("early", at=NOW + 0.015625)], now=NOW + 0.5)
+    await ledger.settle(
+        "b1", [done(record("k", written_at=NOW - 0.75), arrived(record("k")))], now=NOW + 0.0625
+    )
+    lease = await holding(ledger)
+    await ledger.freeze(window(NOW + 0.5, b"x"), lease=lease)
+
+    first = await ledger.due(ALL, now=NOW + 0.2505, limit=9)
+    both = await ledger.due(ALL, now=NOW + 0.251, limit=9)
+    listing = await listed(ledger, limit=1)
+
+    assert [one.version.key for one in first] == ["early"]
+    assert [one.version.key for one in both] == ["early", "late"]
+    assert await ledger.due(ALL, now=NOW + 0.2499, limit=9) == []
+    assert first[0].written_at == NOW - 0.123456
+    assert first[0].destinations[0].replicated_at == NOW + 0.015625
+    assert [one.failed_at for one in listing] == [NOW + 0.002, NOW + 0.001, NOW]
+    assert [one.settled_at for one in await ledger.contributions()] == [NOW + 0.0625]
+    assert await ledger.last_frozen() == NOW + 0.5
+    assert {slot.written_from % 60 for slot in await ledger.backlog()} == {0.0}
+
+
+async def test_d31_a_count_between_reading_and_freezing_is_told_again(ledger: Ledger) -> None:
+    """
+    D31: only what was read goes with the window; what was committed meanwhile waits for the next one.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    taken = [one.id for one in await ledger.contributions()]
+
+    await ledger.settle("between", [done(record("l"))], now=NOW)
+    await ledger.freeze(window(NOW, b"x", contributions=taken), lease=lease)
+    await ledger.settle("after", [done(record("m"))], now=NOW + 1)
+
+    left = await ledger.contributions()
+    assert [one.settled_at for one in left] == [NOW, NOW + 1]
+    assert not {one.id for one in left} & set(taken)
+    assert (await totals(ledger))[Route("src", "dst")].completed == 2
+
+
+async def test_d31_nothing_is_lost_or_doubled_while_somebody_else_settles(
+    handles: tuple[Ledger, Ledger],
+) -> None:
+    """
+    D31, invariant 5: what all windows took and what is left add up to what was counted.
+    """
+    one, other = handles
+    lease = await holding(one)
+    reported: list[Contribution] = []
+
+    async def settle() -> None:
+        for number in range(40):
+            await other.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW)
+
+    async def publish() -> None:
+        for number in range(20):
+            taken = await one.contributions()
+            ids = [contributed.id for contributed in taken]
+            await one.freeze(window(NOW + number, b"x", contributions=ids), lease=lease)
+            reported.extend(taken)
+
+    await asyncio.gather(settle(), publish())
+
+    everything_told = fold([*reported, *await one.contributions()])
+    assert everything_told[Route("src", "dst")].completed == 40

@@ -30,8 +30,9 @@ from crrmon.ports.ledger import (
     Parked,
     Rescheduled,
     Settled,
+    Trail,
 )
-from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS
+from fakes.ledger_backends import BACKENDS, EXAMPLES, HORIZON, SHARDS
 from fakes.ledger_values import NOW, replica
 
 DAY = 86_400.0
@@ -133,6 +134,18 @@ class Model:
             self.halves[mark] = min(at, self.halves.get(mark, at))
         return joined
 
+    def leave_behind(self) -> None:
+        """
+        Forget what is not moved: marks and halves where nothing is pending or failed.
+        """
+        moved = {(version.key, version.version_id) for version in self.records}
+        self.marks = {
+            one: batch for one, batch in self.marks.items() if (one.key, one.version_id) in moved
+        }
+        self.halves = {
+            one: at for one, at in self.halves.items() if (one.key, one.version_id) in moved
+        }
+
     def backlog(self) -> dict[tuple[Route, float], tuple[int, int, int, int]]:
         """
         Add up the records.
@@ -209,7 +222,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
-        self.backend = BACKENDS[name](Path(self.directory.name))
+        self.kind = BACKENDS[name]
+        self.backend = self.kind(Path(self.directory.name))
+        self.moves = 0
         self.runner = asyncio.Runner()
         self.ledger = self.run(self.backend.open())
         self.model = Model()
@@ -219,9 +234,7 @@ class Machine(RuleBasedStateMachine):
         self.batch_number = 0
         self.published: Counter[tuple[Route, Fate]] = Counter()
         self.windows: dict[float, list[bytes]] = {}
-        self.leases = {
-            shard: Lease(shard=shard, owner="", epoch=0, beat=0) for shard in range(SHARDS)
-        }
+        self.leases = _new_leases()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """
@@ -447,6 +460,43 @@ class Machine(RuleBasedStateMachine):
         if exclusive:
             self.leases = {shard: replace(one, owner="") for shard, one in self.leases.items()}
 
+    # ---- moving ----
+
+    @rule(limit=st.integers(1, 4), twice=st.booleans())
+    def move(self, limit: int, *, twice: bool) -> None:
+        """
+        Go on in a new ledger of the same kind, with all that is exported and nothing else.
+        """
+        self.moves += 1
+        directory = Path(self.directory.name) / f"moved{self.moves}"
+        directory.mkdir()
+        target_backend = self.kind(directory)
+        target = self.run(target_backend.open())
+        contributions = self.run(self.ledger.contributions())
+        for trail in self._exported(limit):
+            for _ in range(1 + twice):
+                self.run(target.restore([trail], contributions[:1], now=self.now))
+        self.run(target.restore([], contributions, now=self.now))
+        self.run(self.ledger.close())
+        self.ledger, self.backend = target, target_backend
+        self.model.leave_behind()
+        self.windows.clear()
+        self.leases = _new_leases()
+        # The marks that are left behind are what makes a repetition recognise itself.
+        self.batches.clear()
+        self.compare()
+        self.due(list(range(SHARDS)), later=20, limit=99)
+
+    def _exported(self, limit: int) -> list[Trail]:
+        told: list[Trail] = []
+        after: str | None = None
+        while not told or after is not None:
+            page, after = self.run(self.ledger.export(after=after, limit=limit))
+            told += page
+            if not page and after is None:
+                break
+        return told
+
     # ---- what always holds ----
 
     @invariant()
@@ -517,6 +567,10 @@ class Machine(RuleBasedStateMachine):
         assert sorted(listed, key=_by_version) == sorted(expected, key=_by_version)
 
 
+def _new_leases() -> dict[int, Lease]:
+    return {shard: Lease(shard=shard, owner="", epoch=0, beat=0) for shard in range(SHARDS)}
+
+
 def _by_version(record: Record) -> ObjectVersion:
     return record.version
 
@@ -542,7 +596,7 @@ def test_a_ledger_does_what_the_model_does(name: str) -> None:
     run_state_machine_as_test(
         lambda: Machine(name),
         settings=settings(
-            max_examples=60,
+            max_examples=EXAMPLES.get(name, 60),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -11,3 +11,9 @@ class LoopClock:
 
     def now(self) -> float:
         return EPOCH + self.ahead + asyncio.get_running_loop().time()
+
+    def leap(self, seconds: float) -> None:
+        """
+        Let wall time pass, and nothing else: no loop runs meanwhile.
+        """
+        self.ahead += seconds

@@ -1,11 +1,19 @@
 """The ledgers that the contract suite runs on. A new one adds an entry to `BACKENDS`."""
 
+import uuid
 from pathlib import Path
 from typing import Protocol
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.adapters.ledgers.redis import RedisLedger
+from crrmon.adapters.ledgers.redis_server import RedisServer
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
+from fakes.ledger_dynamodb import EmulatedLedger, SetClock, forget_old_tables, new_table
+from fakes.ministack import shared_ministack
+from fakes.moto_server import shared_moto
+from fakes.redis_server import shared_cluster, shared_server
 
 HORIZON = 345_600.0
 SHARDS = 4
@@ -62,7 +70,72 @@ class SqliteBackend:
         return await SqliteLedger.open(self._path, shards=SHARDS, horizon_seconds=HORIZON)
 
 
+class RedisBackend:
+    """
+    A prefix on a server that all tests of this process share.
+    """
+
+    durable = True
+
+    def __init__(self, _: Path) -> None:
+        self._server = RedisServer(url=shared_server(), prefix=f"t{uuid.uuid4().hex}")
+
+    async def open(self) -> Ledger:
+        """
+        Connect.
+        """
+        return await RedisLedger.open(
+            self._server, shards=SHARDS, horizon_seconds=HORIZON, clock=SystemClock()
+        )
+
+
+class RedisClusterBackend(RedisBackend):
+    """
+    A prefix on a cluster of three servers.
+    """
+
+    def __init__(self, _: Path) -> None:
+        prefix = f"t{uuid.uuid4().hex}"
+        self._server = RedisServer(url=shared_cluster(), cluster=True, prefix=prefix)
+
+
+class MotoDynamoDBBackend:
+    """
+    A table of moto, in this process.
+    """
+
+    durable = True
+    _emulator = staticmethod(shared_moto)
+
+    def __init__(self, directory: Path) -> None:  # noqa: ARG002 - nothing lies in a file
+        self._table = new_table()
+        self._clock = SetClock()
+
+    async def open(self) -> Ledger:
+        """
+        Open it; made the first time.
+        """
+        url = self._emulator()
+        forget_old_tables()
+        return await EmulatedLedger.on(url, self._table, self._clock, horizon_seconds=HORIZON)
+
+
+class MinistackDynamoDBBackend(MotoDynamoDBBackend):
+    """
+    A table of MiniStack.
+    """
+
+    _emulator = staticmethod(shared_ministack)
+
+
 BACKENDS: dict[str, type[Backend]] = {
     "memory": MemoryBackend,
     "sqlite": SqliteBackend,
+    "redis": RedisBackend,
+    "redis_cluster": RedisClusterBackend,
+    "dynamodb_moto": MotoDynamoDBBackend,
+    "dynamodb_ministack": MinistackDynamoDBBackend,
 }
+
+EXAMPLES = {"dynamodb_moto": 10, "dynamodb_ministack": 16}
+"""Histories of the stateful suite, where an emulator answers a hundred times more slowly than a file."""

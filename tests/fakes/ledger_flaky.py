@@ -7,7 +7,7 @@ from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 ASYNC = {
     "seen", "park", "due", "reschedule", "settle", "note_replica", "remember_routes", "known_routes",
     "contributions", "freeze", "frozen", "last_frozen", "forget", "backlog", "failures", "find",
-    "leases", "claim", "renew", "release", "sweep",
+    "leases", "claim", "renew", "release", "sweep", "export", "restore",
 }  # fmt: skip
 
 

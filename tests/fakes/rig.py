@@ -11,6 +11,7 @@ from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.fleet import Fleet
 from crrmon.services.health import HealthBoard
 from crrmon.services.intake import Intake
 from crrmon.services.looker import Looker
@@ -47,8 +48,9 @@ class Rig:
         hold_seconds: float = 60.0,
         buckets: Sequence[str] = ("src",),
         seed: int = 1,
+        ahead: float = 0.0,
     ) -> None:
-        self.clock = LoopClock()
+        self.clock = LoopClock(ahead=ahead)
         self.meters = FakeMeters()
         self.ledger = ledger or FlakyLedger(MemoryLedger(shards=4))
         self.inbox = inbox or FakeInbox(self.clock)
@@ -76,7 +78,13 @@ class Rig:
             per_bucket_per_second=1000.0,
             give_up_after=14 * DAY,
         )
-        self.tenure = Tenure(self.ledger, owner=owner, health=ledger_health, board=self.board)
+        self.tenure = Tenure(
+            self.ledger,
+            owner=owner,
+            health=ledger_health,
+            board=self.board,
+            chance=random.Random(f"{owner} {seed}"),
+        )
         self.intake = Intake(
             self.inbox,
             queue=self.board.dependency("queue"),
@@ -118,6 +126,16 @@ class Rig:
             window_seconds=WINDOW,
             stuck_after=900.0,
             queue_age=lambda: self.intake.queue_age,
+        )
+        self.fleet = Fleet(
+            self.ledger,
+            reporting=self.tenure.reporting,
+            unsent=self.publisher.unsent,
+            health=ledger_health,
+            board=self.board,
+            clock=self.clock,
+            meters=self.meters,
+            stuck_after=900.0,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -163,6 +181,7 @@ class Rig:
             "tenure": self.tenure.run,
             "poller": self.poller.run,
             "publisher": self.publisher.run,
+            "fleet": self.fleet.run,
         }
         self._tasks = [asyncio.create_task(run(), name=name) for name, run in loops.items()]
 

@@ -258,6 +258,19 @@ async def test_an_outage_is_no_reason_to_be_restarted() -> None:
     assert board.live().ok
 
 
+async def test_while_it_starts_it_is_alive_but_not_ready() -> None:
+    """A rollout must not take it for ready while nobody knows whether its ledger can be opened."""
+    board = HealthBoard(clock=LoopClock(), meters=FakeMeters())
+    board.dependency("ledger")
+    board.starting()
+    assert board.live().ok
+    assert not board.ready().ok
+    assert board.ready().details["daemon"] == "starting"
+
+    board.started()
+    assert board.ready().ok
+
+
 async def test_while_it_stops_it_is_alive_but_not_ready() -> None:
     """Whoever routes by readiness sees the end coming; nobody kills it for loops that have ended."""
     board, _ = make_board()
@@ -281,3 +294,32 @@ async def test_rounds_are_stamped() -> None:
 
     assert meters.gauge(catalogue.LOOP_ATTEMPT, "poller") == EPOCH + 10
     assert meters.gauge(catalogue.LOOP_SUCCESS, "poller") == EPOCH + 5
+
+
+async def test_whoever_waits_for_an_answer_hears_of_anybodys() -> None:
+    """`answering` ends with the next success of any operation, or when its time is up."""
+    loop = asyncio.get_running_loop()
+    one = make()
+    one.failed("gone", "settle")
+    one.succeeded("due")  # was before
+
+    began = loop.time()
+    await one.answering(within=10)
+    assert loop.time() - began == pytest.approx(10, abs=0.01)
+
+    loop.call_later(2, one.succeeded, "leases")
+    began = loop.time()
+    await one.answering(within=10)
+    assert loop.time() - began == pytest.approx(2, abs=0.01)
+
+
+async def test_what_is_not_asked_for_any_more_keeps_nobody_waiting() -> None:
+    """An operation that failed and is given up does not count until it would be believed again."""
+    one = make()
+    one.failed("gone", "publish")
+    one.succeeded("due")
+    assert one.away
+
+    one.forgo("publish")
+    one.succeeded("due")
+    assert not one.away

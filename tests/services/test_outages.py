@@ -61,6 +61,20 @@ def _told(rig: Rig, count: int) -> None:
     assert len(stamps) == len(set(stamps)), "one datapoint per window"
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_it_goes_on_as_soon_as_the_ledger_is_back(seed: int) -> None:
+    """What is tried ever more rarely does not hold everybody up once others are answered."""
+    rig = Rig(seed=seed)
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await write(rig, itertools.count(), seconds=60)
+        rig.ledger.away = True
+        await write(rig, itertools.count(100), seconds=300)
+        assert not rig.board.ready().ok
+        rig.ledger.away = False
+        await rig.until(lambda: rig.board.ready().ok, within=4)
+
+
 async def test_invariant_5_an_hour_without_the_ledger() -> None:
     """Invariant 5: nothing is received or lost while the ledger is away; the dead-letter queue stays empty."""
     rig = Rig()

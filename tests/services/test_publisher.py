@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.objects import Route
 from crrmon.ports.sink import RefusedPartError, Sink
+from crrmon.services.fleet import Fleet
 from crrmon.services.health import HealthBoard
 from crrmon.services.publisher import RETRY_CAP_SECONDS, Publisher
 from crrmon.services.tenure import LEASE_SECONDS, Tenure
@@ -50,7 +52,13 @@ class Desk:
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
         self.queue_age: float | None = 7.0
         health = self.board.dependency("ledger")
-        self.tenure = Tenure(self.ledger, owner=owner, health=health, board=self.board)
+        self.tenure = Tenure(
+            self.ledger,
+            owner=owner,
+            health=health,
+            board=self.board,
+            chance=random.Random(owner),
+        )
         self.publisher = Publisher(
             self.ledger,
             sink,
@@ -65,6 +73,16 @@ class Desk:
             window_seconds=window,
             stuck_after=900.0,
             queue_age=lambda: self.queue_age,
+        )
+        self.fleet = Fleet(
+            self.ledger,
+            reporting=self.tenure.reporting,
+            unsent=self.publisher.unsent,
+            health=health,
+            board=self.board,
+            clock=self.clock,
+            meters=self.meters,
+            stuck_after=900.0,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -85,7 +103,8 @@ class Desk:
         return {name for name, *_ in self.meters.gauges} & fleet
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(run()) for run in (self.tenure.run, self.publisher.run)]
+        loops = (self.tenure.run, self.publisher.run, self.fleet.run)
+        self._tasks = [asyncio.create_task(run()) for run in loops]
 
     async def kill(self) -> None:
         for task in self._tasks:
@@ -508,3 +527,56 @@ async def test_a_slow_cloudwatch_does_not_make_the_daemon_look_dead(
             assert desk.board.live().ok
     told = stamps(sink, "FailedReplications", "src")
     assert {later - sooner for sooner, later in itertools.pairwise(told)} == {WINDOW}
+
+
+@pytest.mark.parametrize("window", [300, 60, 10])
+async def test_a_clock_a_minute_behind_waits_and_alarms_nobody(
+    ledger: MemoryLedger, sink: FakeSink, window: int
+) -> None:
+    """Taken over from a daemon two minutes ahead, windows go on when their time comes; nobody calls the clock wrong."""
+    ahead = Desk(ledger, sink, owner="ahead", ahead=60, buckets=["src"], window=window)
+    behind = Desk(ledger, sink, owner="behind", ahead=-60, buckets=["src"], window=window)
+    counted = 0
+    for desk in (ahead, behind) * 3:
+        async with desk.running():
+            for _ in range(40):
+                await (ahead, behind)[counted % 2].count(f"k{counted}")
+                counted += 1
+                await asyncio.sleep(17)
+                assert desk.board.ready().ok
+        await desk.tenure.give_up()
+    async with behind.running():
+        await asyncio.sleep(120 + 3 * window)
+
+    assert sink.total("ReplicationObjects", *ROUTE) == counted
+    told = stamps(sink, "FailedReplications", "src")
+    assert {later - sooner for sooner, later in itertools.pairwise(told)} == {window}
+
+
+async def test_a_clock_an_hour_behind_is_told(ledger: MemoryLedger, sink: FakeSink) -> None:
+    """Where the newest window lies further ahead than clocks may be apart, one of them is wrong: somebody must look."""
+    async with Desk(ledger, sink, owner="ahead", ahead=HOUR, buckets=["src"]).running():
+        await asyncio.sleep(3 * WINDOW)
+    desk = Desk(ledger, sink, owner="right")
+    async with desk.running():
+        await asyncio.sleep(2 * LEASE_SECONDS)
+        assert "clock is, or was, wrong" in desk.board.ready().details["clock"]
+        assert not desk.board.ready().ok
+        await asyncio.sleep(HOUR)
+        assert desk.board.ready().ok
+
+
+async def test_what_a_clock_ahead_settled_waits_for_its_slot(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """Settled by a daemon whose clock is two minutes ahead: told once, of the slot it says, when that is over."""
+    desk, other = Desk(ledger, sink), Desk(ledger, sink, owner="two", ahead=2 * WINDOW)
+    async with desk.running():
+        begins = await at_slot_start(desk, plus=5)
+        await other.count("a", "b")
+        await asyncio.sleep(3 * WINDOW - 10)
+        assert sink.total("ReplicationObjects", *ROUTE) == 0
+        await asyncio.sleep(10)
+
+    told = [(at, value) for at, value in sink.values("ReplicationObjects", *ROUTE) if value]
+    assert told == [(begins + 2 * WINDOW, 2)]

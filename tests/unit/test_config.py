@@ -432,8 +432,14 @@ def test_the_example_shows_every_key_with_its_meaning() -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis://me:geheim@host:6379/0", "no password belongs into it"),
-        ("http://me:geheim@host/", "must be redis://"),
+        ("redis://me:geheim@host:6379/0", "ledger.redis.password_file"),
+        ("redis://me:geheim?x@host:6379/0", "ledger.redis.password_file"),
+        ("redis://me:1#geheim@host:6379/0", "ledger.redis.password_file"),
+        ("redis://host:6379/0?password=geheim", "ledger.redis.password_file"),
+        ("http://me:geheim@host/", "ledger.redis.password_file"),
+        ("redis://me:geheim/x@host:6379/0", "the port must be a number"),
+        ("redis://host:99999", "the port must be a number"),
+        ("http://host/", "must be redis://"),
         ("redis://", "must be redis://"),
         ("redis://host/one", "the database must be a number"),
     ],

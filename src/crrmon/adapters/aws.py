@@ -65,6 +65,8 @@ _SETTINGS: Mapping[Service, Mapping[str, Any]] = {
         "connect_timeout": 3,
         "read_timeout": 10,
         "retries": {"mode": "standard", "total_max_attempts": 1},
+        # A tenth of the CPU time of a call, for requests that this program alone makes.
+        "parameter_validation": False,
     },
 }
 

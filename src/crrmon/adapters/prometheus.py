@@ -1,7 +1,7 @@
 """Prometheus: this process's numbers, rendered from the catalogue."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -37,9 +37,14 @@ class _Histogram:
 class PrometheusMeters(Collector):
     """
     Keeps the numbers of this process and renders them; implements the meters port.
+
+    Args:
+        shows_fleet: tells, whenever a page is made, whether this daemon speaks for the whole fleet. A process that
+            stood still for a while must not show what others show by now, not even before its loops go on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shows_fleet: Callable[[], bool] = lambda: True) -> None:
+        self._shows_fleet = shows_fleet
         self._values: dict[Metric, dict[Labels, float]] = {}
         self._histograms: dict[Metric, dict[Labels, _Histogram]] = {}
         for metric in METRICS:
@@ -106,7 +111,10 @@ class PrometheusMeters(Collector):
         """
         Render the catalogue's metrics; called by the client library.
         """
+        shows_fleet = self._shows_fleet()
         for metric, series in self._values.items():
+            if metric.fleet and not shows_fleet:
+                continue
             if metric.kind is Kind.COUNTER:
                 yield _family(CounterMetricFamily, metric, series)
             else:

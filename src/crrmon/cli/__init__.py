@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from crrmon import __version__
-from crrmon.cli import config, run, sandbox
+from crrmon.cli import config, ledger, run, sandbox
 
 app = typer.Typer(
     name="crrmon",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command(rich_help_panel="Daemon")(run.run)
 app.command(rich_help_panel="Trying out")(sandbox.sandbox)
+app.add_typer(ledger.app, name="ledger", rich_help_panel="Ledger")
 app.add_typer(config.app, name="config", rich_help_panel="Configuration")
 
 

@@ -21,12 +21,16 @@ ConfigFile = Annotated[
 ]
 
 
-def settings_or_exit(path: Path | None) -> Settings:
+def settings_or_exit(path: Path | None, *, queues: bool = True) -> Settings:
     """
     Read the settings, or say what is wrong with them and exit with 2.
+
+    Args:
+        path: of the file.
+        queues: whether at least one queue must be set.
     """
     try:
-        return load(path)
+        return load(path, queues=queues)
     except ConfigurationError as error:
         complain(str(error))
         raise typer.Exit(EXIT_CONFIGURATION) from error

@@ -153,7 +153,9 @@ FAILED_OBJECTS = _gauge(
     fleet=True,
 )
 UNSENT_WINDOWS = _gauge(
-    "unsent_windows", "Frozen windows that CloudWatch has not accepted yet.", fleet=True
+    "unsent_windows",
+    "Frozen windows that CloudWatch has not accepted yet; 100 means at least as many at the last count.",
+    fleet=True,
 )
 
 # ---- the daemon itself ----

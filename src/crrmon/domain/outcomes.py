@@ -1,6 +1,8 @@
 """What becomes of a version, how it is proved to be counted, and what it adds to the statistics."""
 
 import enum
+import operator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -147,18 +149,12 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unidentified: int = 0
     too_old: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        """
-        Add up two tallies.
-        """
-        latency = dict(self.latency)
-        for bucket, weight in other.latency.items():
-            latency[bucket] = latency.get(bucket, 0.0) + weight
-        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMMED}
-        return Tally(latency=latency, **sums)
 
-
-_SUMMED = tuple(name for name in Tally.__struct_fields__ if name != "latency")
+_COUNTS = {
+    name: operator.attrgetter(name)
+    for name in Tally.__struct_fields__
+    if name not in {"seconds", "latency"}
+}
 
 Tallies = dict[Route, Tally]
 
@@ -215,9 +211,7 @@ def contribution(batch: str, outcomes: list[Outcome], *, settled_at: float) -> C
         outcomes: those that were counted, without the duplicates.
         settled_at: when, by the clock of whoever settles.
     """
-    tallies: Tallies = {}
-    for outcome in outcomes:
-        tallies[outcome.route] = tallies.get(outcome.route, Tally()) + tally(outcome)
+    tallies = _totals((outcome.route, tally(outcome)) for outcome in outcomes)
     return Contribution(
         id=batch,
         settled_at=settled_at,
@@ -229,11 +223,29 @@ def fold(contributions: list[Contribution]) -> Tallies:
     """
     Add up contributions by route.
     """
-    tallies: Tallies = {}
-    for item in contributions:
-        for route, one in item.tallies:
-            tallies[route] = tallies[route] + one if route in tallies else one
-    return tallies
+    return _totals(pair for item in contributions for pair in item.tallies)
+
+
+def _totals(pairs: Iterable[tuple[Route, Tally]]) -> Tallies:
+    """
+    Add up tallies by route, in the order they come.
+    """
+    by_route: dict[Route, list[Tally]] = {}
+    for route, one in pairs:
+        by_route.setdefault(route, []).append(one)
+    return {route: _total(tallies) for route, tallies in by_route.items()}
+
+
+def _total(tallies: list[Tally]) -> Tally:
+    seconds = 0.0
+    latency: dict[int, float] = {}
+    for one in tallies:
+        # Not by sum(): from Python 3.12 on it adds floats up otherwise.
+        seconds += one.seconds
+        for bucket, weight in one.latency.items():
+            latency[bucket] = latency.get(bucket, 0.0) + weight
+    counts = {name: sum(map(get, tallies)) for name, get in _COUNTS.items()}
+    return Tally(seconds=seconds, latency=latency, **counts)
 
 
 def mark(outcome: Outcome, batch: str) -> Mark:

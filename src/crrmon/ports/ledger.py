@@ -407,10 +407,12 @@ class Ledger(Protocol):
         self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
     ) -> None:
         """
-        Take over what another ledger exported. A trail or contribution that is there already stays as it is.
+        Take over what another ledger exported.
+
+        A trail of which anything is held already, be it a mark, stays as it is; so does a contribution.
 
         Args:
-            trails: records are stored with the `rev` they have.
+            trails: each holds a record; those are stored with the `rev` they have.
             contributions: what the other ledger had not frozen.
             now: marks and halves are kept for the horizon from then.
         """

@@ -33,7 +33,9 @@ from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
 from crrmon.services.health import Dependency
 
-RETRY_FIRST_SECONDS = 0.2
+RETRY_FIRST_SECONDS = 0.1
+RETRY_SOONEST_SECONDS = 1.0
+"""After some tries; from then on, the next comes as soon as the ledger answers anything."""
 RETRY_CAP_SECONDS = 15.0
 
 log = structlog.get_logger()
@@ -223,7 +225,10 @@ class Bookkeeper:
             try:
                 return await self._try(operation, act)
             except LedgerError:
-                await asyncio.sleep(delay * (0.5 + self._chance.random()))
+                # Not at once, for what fails may fail alone: a full disk can be read.
+                await asyncio.sleep(min(delay, RETRY_SOONEST_SECONDS))
+                jittered = delay * (0.5 + self._chance.random())
+                await self._health.answering(within=jittered)
                 delay = min(delay * 2, RETRY_CAP_SECONDS)
 
     async def _try(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:

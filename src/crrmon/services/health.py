@@ -6,6 +6,7 @@ lets somebody through again to see, ever more rarely, up to every `PROBE_CAP_SEC
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -49,6 +50,7 @@ class Dependency:
         self._probe_delay = PROBE_FIRST_SECONDS
         self._back = asyncio.Event()
         self._back.set()
+        self._answered = asyncio.Event()
 
     @property
     def away(self) -> bool:
@@ -66,6 +68,7 @@ class Dependency:
         """
         self._failures = 0
         self._failing.pop(operation, None)
+        self._answered.set()
         if self._away_since is None or self._lately_failed():
             return
         self._failing.clear()
@@ -95,6 +98,12 @@ class Dependency:
         away = round(now - self._away_since, 1)
         log.warning("dependency_away", dependency=self.name, reason=reason, away_seconds=away)
 
+    def forgo(self, operation: str) -> None:
+        """
+        Note that an operation is not asked for any more: that it failed keeps nobody waiting.
+        """
+        self._failing.pop(operation, None)
+
     async def usable(self, *, alive: Callable[[], None]) -> None:
         """
         Wait until it is back, or until it is time that somebody tries.
@@ -114,6 +123,17 @@ class Dependency:
                     await self._back.wait()
             except TimeoutError:
                 continue
+
+    async def answering(self, *, within: float) -> None:
+        """
+        Wait until it answers anybody, whatever was asked, but no longer than `within` seconds.
+
+        What is tried again ever more rarely need not wait its turn when others are answered.
+        """
+        self._answered.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._answered.wait()
 
     def describe(self) -> str:
         """
@@ -142,6 +162,7 @@ class HealthBoard:
         self._meters = meters
         self._dependencies: dict[str, Dependency] = {}
         self._loops: dict[str, tuple[float, float]] = {}
+        self._starting = False
         self._stopping = False
 
     def dependency(self, name: str, *, tolerated: int = 0) -> Dependency:
@@ -164,6 +185,18 @@ class HealthBoard:
         Note that a loop ended a round without trouble.
         """
         self._meters.set(catalogue.LOOP_SUCCESS, loop, value=self._clock.now())
+
+    def starting(self) -> None:
+        """
+        Note that the daemon is not complete yet: not ready, but alive.
+        """
+        self._starting = True
+
+    def started(self) -> None:
+        """
+        Note that all parts are there.
+        """
+        self._starting = False
 
     def stopping(self) -> None:
         """
@@ -189,7 +222,7 @@ class HealthBoard:
         Tell whether all dependencies answer.
         """
         details = {name: one.describe() for name, one in self._dependencies.items()}
-        if self._stopping:
-            details["daemon"] = "stopping"
-        ok = not self._stopping and not any(one.away for one in self._dependencies.values())
+        if self._stopping or self._starting:
+            details["daemon"] = "stopping" if self._stopping else "starting"
+        ok = "daemon" not in details and not any(one.away for one in self._dependencies.values())
         return Verdict(ok, details)

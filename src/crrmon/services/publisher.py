@@ -5,36 +5,31 @@ stored before anything is sent; a retry sends the same bytes. Whatever fails, th
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
 from crrmon.domain import catalogue, windows
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, fold
-from crrmon.domain.windows import Pulse, Standing
+from crrmon.domain.windows import Pulse
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import (
-    BACKLOG_SLOT_SECONDS,
-    BacklogSlot,
-    FrozenWindow,
-    Lease,
-    LeaseLostError,
-    Ledger,
-    LedgerError,
-)
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
 from crrmon.ports.meters import Meters
 from crrmon.ports.sink import RefusedPartError, Sink, SinkError
+from crrmon.services.fleet import standing
 from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.tenure import Tenure
 
 ROUND_SECONDS = 1.0
-GAUGES_SECONDS = 10.0
-"""How often the fleet's gauges are refreshed."""
 RETRY_FIRST_SECONDS = 1.0
 RETRY_CAP_SECONDS = 60.0
 SENDING_SECONDS = 30.0
-"""How long a round goes on sending what has piled up, before the next windows and the gauges get their turn."""
+"""How long a round goes on sending what has piled up, before the next windows get their turn."""
+SENDING_WINDOWS = 100
+"""How many frozen windows are read at once, and so the most that are counted."""
+CLOCKS_APART_SECONDS = 300.0
+"""How far clocks of daemons may be apart before somebody is told; a window from the future just waits for its time."""
 MISSED_WINDOWS = 300
 """How many windows that could not be frozen in time get their zeros afterwards."""
 PATIENCE_SECONDS = 180.0
@@ -92,9 +87,17 @@ class Publisher:
         self._queue_age = queue_age
         self._began_slot = windows.slot_start(clock.now(), window_seconds)
         self._shown: set[Route] = set()
-        self._gauges_at = float("-inf")
+        self._unsent: int | None = None
         self._send_at = float("-inf")
         self._send_delay = RETRY_FIRST_SECONDS
+
+    def unsent(self) -> int | None:
+        """
+        Tell how many frozen windows were not sent yet, `SENDING_WINDOWS` for any more than that.
+
+        None when there is no sink, or before it is known.
+        """
+        return self._unsent
 
     async def run(self) -> None:
         """
@@ -105,7 +108,8 @@ class Publisher:
             lease = self._tenure.reporting()
             try:
                 if lease is None:
-                    self._withdraw()
+                    self._unsent = None
+                    self._ledger_health.forgo("publish")
                 else:
                     await self.round(lease)
                     self._clock_health.succeeded()
@@ -122,12 +126,14 @@ class Publisher:
 
     async def round(self, lease: Lease) -> None:
         """
-        Freeze the windows that are over, send what is frozen, refresh the gauges.
+        Freeze the windows that are over, send what is frozen.
+
+        Raises:
+            LeaseLostError: somebody else reports by now.
+            ClockError: this daemon's clock, or that of the one before, is wrong.
         """
         await self._freeze(lease)
         await self._send(lease)
-        if asyncio.get_running_loop().time() - self._gauges_at >= GAUGES_SECONDS:
-            await self._refresh()
 
     # ---- windows ----
 
@@ -135,7 +141,7 @@ class Publisher:
         now = self._clock.now()
         closing = windows.slot_start(now, self._window_seconds) - self._window_seconds
         last = await self._ledger.last_frozen()
-        if last is not None and last > now:
+        if last is not None and last > now + CLOCKS_APART_SECONDS:
             raise ClockError(
                 f"the newest window begins {last - now:.0f} s from now: this machine's clock is, or was, wrong"
             )
@@ -203,6 +209,8 @@ class Publisher:
             contributions=tuple(one.id for one in contributions),
         )
         await self._ledger.freeze(window, lease=lease)
+        if window.parts and self._unsent is not None:
+            self._unsent = min(self._unsent + 1, SENDING_WINDOWS)
         log.debug(
             "window_frozen", starts_at=starts_at, datums=len(datums), batches=len(contributions)
         )
@@ -212,16 +220,26 @@ class Publisher:
         if self._sink is None or loop.time() < self._send_at:
             return
         enough_at = loop.time() + SENDING_SECONDS
-        frozen = await self._ledger.frozen()
-        for sent, window in enumerate(frozen):
-            self._meters.set(catalogue.UNSENT_WINDOWS, value=len(frozen) - sent)
-            for number, part in enumerate(window.parts):
-                if loop.time() >= enough_at:
-                    return
-                if part and not await self._deliver(self._sink, window, part):
-                    return
-                await self._ledger.forget(window.starts_at, number, lease=lease)
-        self._meters.set(catalogue.UNSENT_WINDOWS, value=0)
+        while frozen := await self._ledger.frozen(limit=SENDING_WINDOWS):
+            all_of_them = len(frozen) < SENDING_WINDOWS
+            for sent, window in enumerate(frozen):
+                self._unsent = len(frozen) - sent if all_of_them else SENDING_WINDOWS
+                for number, part in enumerate(window.parts):
+                    if loop.time() >= enough_at or not self._holds(lease):
+                        return
+                    if part and not await self._deliver(self._sink, window, part):
+                        return
+                    await self._ledger.forget(window.starts_at, number, lease=lease)
+            if all_of_them:
+                break
+        self._unsent = 0
+
+    def _holds(self, lease: Lease) -> bool:
+        """
+        Tell whether a lease still stands; after this process stood still, somebody else may send the same.
+        """
+        reporting = self._tenure.reporting()
+        return reporting is not None and reporting.epoch == lease.epoch
 
     async def _deliver(self, sink: Sink, window: FrozenWindow, part: bytes) -> bool:
         """
@@ -246,67 +264,3 @@ class Publisher:
         self._sink_health.succeeded()
         self._send_delay = RETRY_FIRST_SECONDS
         return True
-
-    # ---- gauges ----
-
-    async def _refresh(self) -> None:
-        now = self._clock.now()
-        slots = await self._ledger.backlog()
-        routes = await self._ledger.known_routes()
-        standings = standing(slots, now=now, stuck_after=self._stuck_after)
-        for metric in _STANDING:
-            self._meters.clear(metric)
-        for route in {*routes, *standings}:
-            one = standings.get(route, Standing())
-            labels = (route.source, route.destination)
-            self._meters.set(catalogue.PENDING_OBJECTS, *labels, value=one.pending_objects)
-            self._meters.set(catalogue.PENDING_BYTES, *labels, value=one.pending_bytes)
-            self._meters.set(catalogue.STUCK_OBJECTS, *labels, value=one.stuck_objects)
-            self._meters.set(catalogue.FAILED_OBJECTS, *labels, value=one.failed_objects)
-            if one.oldest_written_at is not None:
-                oldest = one.oldest_written_at
-                self._meters.set(catalogue.OLDEST_PENDING, *labels, value=oldest)
-        self._gauges_at = asyncio.get_running_loop().time()
-
-    def _withdraw(self) -> None:
-        """
-        Take the fleet's gauges away: another daemon shows them now.
-        """
-        for metric in catalogue.METRICS:
-            if metric.fleet:
-                self._meters.clear(metric)
-        self._gauges_at = float("-inf")
-
-
-_STANDING = (
-    catalogue.PENDING_OBJECTS,
-    catalogue.PENDING_BYTES,
-    catalogue.STUCK_OBJECTS,
-    catalogue.OLDEST_PENDING,
-    catalogue.FAILED_OBJECTS,
-)
-
-
-def standing(
-    slots: Iterable[BacklogSlot], *, now: float, stuck_after: float
-) -> dict[Route, Standing]:
-    """
-    Sum up the backlog by route.
-
-    Ages are those of the slots' starts, so at most a slot too high; an object counts as stuck when its whole slot is.
-    """
-    sums: dict[Route, Standing] = {}
-    for slot in slots:
-        one = sums.get(slot.route, Standing())
-        stuck = slot.written_from + BACKLOG_SLOT_SECONDS <= now - stuck_after
-        oldest = one.oldest_written_at
-        if slot.pending_objects:
-            oldest = slot.written_from if oldest is None else min(oldest, slot.written_from)
-        sums[slot.route] = Standing(
-            pending_objects=one.pending_objects + slot.pending_objects,
-            pending_bytes=one.pending_bytes + slot.pending_bytes,
-            failed_objects=one.failed_objects + slot.failed_objects,
-            stuck_objects=one.stuck_objects + (slot.pending_objects if stuck else 0),
-            oldest_written_at=oldest,
-        )
-    return sums

@@ -9,6 +9,7 @@ from crrmon.services.health import Dependency, HealthBoard
 ROUND_SECONDS = 60.0
 BUSY_SECONDS = 0.2
 """Between two portions, while there is more to drop."""
+RETRY_SECONDS = 5.0
 PATIENCE_SECONDS = 300.0
 
 
@@ -22,8 +23,8 @@ async def sweeper(ledger: Ledger, *, clock: Clock, health: Dependency, board: He
             dropped = await ledger.sweep(now=clock.now())
         except LedgerError as error:
             health.failed(str(error), "sweep")
-            dropped = 0
-        else:
-            health.succeeded("sweep")
-            board.ended("sweeper")
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        health.succeeded("sweep")
+        board.ended("sweeper")
         await asyncio.sleep(BUSY_SECONDS if dropped else ROUND_SECONDS)

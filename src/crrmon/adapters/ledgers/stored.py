@@ -99,6 +99,10 @@ def place_of(token: str) -> Place:
         raise ValueError(f"{token!r} is not where a page of failures ended") from error
 
 
+TRAIL_BYTES: Final = 16
+"""Length of a `trail_id`."""
+
+
 def token_of_trail(trail: bytes) -> str:
     """
     Write down where a page of trails ended.
@@ -114,6 +118,9 @@ def trail_of(token: str) -> bytes:
         ValueError: this is none of our tokens.
     """
     try:
-        return bytes.fromhex(token)
-    except ValueError as error:
-        raise ValueError(f"{token!r} is not where a page of trails ended") from error
+        trail = bytes.fromhex(token)
+    except ValueError:
+        trail = b""
+    if len(trail) != TRAIL_BYTES:
+        raise ValueError(f"{token!r} is not where a page of trails ended")
+    return trail

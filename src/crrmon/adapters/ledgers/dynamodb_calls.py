@@ -1,0 +1,402 @@
+"""Asking one DynamoDB table: what its errors mean, when asking again at once is worth it, and reading to the end.
+
+Whatever is short-lived by nature (a throttled call, two transactions that met) is asked again a few times here. All
+else is the callers' business, who wait longer and say so.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from crrmon.adapters.aws import NO_ANSWER, code_of, explain
+from crrmon.adapters.ledgers.dynamodb_table import BODY, PK, SK
+from crrmon.ports.ledger import LedgerError, UnusableLedgerError
+
+Item = dict[str, Any]
+"""As DynamoDB has it: each value in a map from its type."""
+Key = tuple[str, str]
+"""Partition key and sort key."""
+Consumed = Callable[[Mapping[str, Any]], None]
+"""Is told the consumed capacity of every call, with its `Operation`."""
+
+UNDER_WAY = 32
+"""Most calls under way at once: enough to hide their latency, few enough for the connections of a client."""
+TRIES = 5
+UNANSWERED = 1
+"""After how many further tries a call without any answer is an outage."""
+FIRST_DELAY_SECONDS = 0.05
+LARGEST_BYTES = 390_000
+"""Of an item, with room for its keys: DynamoDB takes 400 KB."""
+
+MOST_BYTES = 700_000
+"""
+Of the bodies in one request. DynamoDB takes several megabytes; but they grow by a third on the way, and more than one
+megabyte holds up the loop while it is sent.
+"""
+
+_GET_AT_ONCE = 100
+_WRITE_AT_ONCE = 25
+
+_PASSING: Final = frozenset(
+    {
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "ThrottlingException",
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+_CONDITION: Final = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
+_OPERATIONS: Final = {
+    "put_item": "PutItem",
+    "get_item": "GetItem",
+    "delete_item": "DeleteItem",
+    "query": "Query",
+    "batch_get_item": "BatchGetItem",
+    "batch_write_item": "BatchWriteItem",
+    "transact_write_items": "TransactWriteItems",
+    "describe_table": "DescribeTable",
+    "describe_time_to_live": "DescribeTimeToLive",
+}
+_UNMETERED: Final = frozenset({"describe_table", "describe_time_to_live"})
+_ACTIONS: Final = {
+    # It has no action of its own: whoever may do each of its parts may do all at once.
+    "TransactWriteItems": "dynamodb:PutItem, dynamodb:DeleteItem and dynamodb:ConditionCheckItem"
+}
+
+
+class ConditionError(Exception):
+    """
+    Some items are not as they should be; nothing was written.
+    """
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__(f"conditions do not hold at {places}")
+        self.places = places
+        """Which of the actions of a transaction; 0 for a single one."""
+
+
+class TooLargeError(Exception):
+    """
+    More than DynamoDB takes at once; nothing was written.
+    """
+
+
+class Calls:
+    """
+    One table, as it is asked.
+
+    Args:
+        client: aiobotocore's, which does not ask again by itself.
+        table: its name.
+        region: where it is, for people.
+        chance: for when to ask again.
+        consumed: see `Consumed`; None asks for no figures.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        table: str,
+        region: str,
+        chance: random.Random,
+        consumed: Consumed | None = None,
+    ) -> None:
+        self._client = client
+        self.table = table
+        self._region = region
+        self._chance = chance
+        self._consumed = consumed
+        self._free = asyncio.Semaphore(UNDER_WAY)
+
+    # ---- one item ----
+
+    async def get(self, key: Key) -> Item | None:
+        """
+        Read an item as it is now.
+        """
+        answer = await self._ask("get_item", Key=at(key), ConsistentRead=True)
+        return answer.get("Item")
+
+    async def put(self, item: Item, condition: Mapping[str, Any] | None = None) -> None:
+        """
+        Write an item.
+
+        Raises:
+            ConditionError: the condition does not hold.
+        """
+        await self._ask("put_item", Item=item, **(condition or {}))
+
+    async def delete(self, key: Key, condition: Mapping[str, Any]) -> None:
+        """
+        Delete an item.
+
+        Raises:
+            ConditionError: the condition does not hold.
+        """
+        await self._ask("delete_item", Key=at(key), **condition)
+
+    # ---- several ----
+
+    async def transact(self, actions: Sequence[Mapping[str, Any]], *, token: str) -> None:
+        """
+        Do all of it or nothing.
+
+        Args:
+            actions: each a map from ``Put``, ``Delete`` or ``ConditionCheck`` to its fields, without the table.
+            token: the same for the same request: done already, it is not done again.
+
+        Raises:
+            ConditionError: the conditions of some do not hold.
+            TooLargeError: an item has become too large.
+        """
+        items = [
+            {kind: {"TableName": self.table, **fields}}
+            for action in actions
+            for kind, fields in action.items()
+        ]
+        await self._ask("transact_write_items", TransactItems=items, ClientRequestToken=token)
+
+    async def query(
+        self,
+        partition: str,
+        *,
+        condition: str = "",
+        values: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        **options: Any,
+    ) -> list[Item]:
+        """
+        Read the items of a partition in the order of their sort keys, to the end, as they are now.
+
+        Args:
+            partition: its key.
+            condition: on the sort key, begins with AND.
+            values: named in the condition.
+            limit: most items.
+            options: more fields of the request.
+        """
+        request = {
+            "KeyConditionExpression": f"{PK} = :partition {condition}".strip(),
+            "ExpressionAttributeValues": {":partition": {"S": partition}, **(values or {})},
+            "ConsistentRead": True,
+            **options,
+        }
+        found: list[Item] = []
+        while True:
+            if limit is not None:
+                request["Limit"] = limit - len(found)
+            page = await self.query_page(request)
+            found += page["Items"]
+            if "LastEvaluatedKey" not in page or (limit is not None and len(found) >= limit):
+                return found
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    async def query_page(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Ask one Query as it stands.
+        """
+        return await self._ask("query", **request)
+
+    async def get_all(self, keys: Sequence[Key], *, consistent: bool = True) -> list[Item]:
+        """
+        Read the items of these keys (each once) that are there, in any order.
+        """
+        answers = await asyncio.gather(
+            *(
+                self._get_batch(keys[start : start + _GET_AT_ONCE], consistent=consistent)
+                for start in range(0, len(keys), _GET_AT_ONCE)
+            )
+        )
+        return [item for items in answers for item in items]
+
+    async def _get_batch(self, keys: Sequence[Key], *, consistent: bool) -> list[Item]:
+        wanted: Any = {
+            self.table: {"Keys": [at(key) for key in keys], "ConsistentRead": consistent}
+        }
+        found: list[Item] = []
+        for tries in range(TRIES):
+            answer = await self._ask("batch_get_item", RequestItems=wanted)
+            found += answer["Responses"].get(self.table, ())
+            wanted = answer.get("UnprocessedKeys")
+            if not wanted:
+                return found
+            await self._pause(tries)
+        raise LedgerError(f"DynamoDB BatchGetItem: table {self.table!r} is asked too much")
+
+    async def write_all(self, items: Sequence[Item]) -> None:
+        """
+        Write items, in any order, whatever is there.
+        """
+        await self._batches([{"PutRequest": {"Item": item}} for item in items])
+
+    async def delete_all(self, keys: Sequence[Key]) -> None:
+        """
+        Delete items, in any order, whether they are there or not.
+        """
+        await self._batches([{"DeleteRequest": {"Key": at(key)}} for key in keys])
+
+    async def _batches(self, requests: Sequence[Any]) -> None:
+        await asyncio.gather(*map(self._write_batch, _portions(requests)))
+
+    async def _write_batch(self, requests: Sequence[Any]) -> None:
+        left: Any = {self.table: requests}
+        for tries in range(TRIES):
+            answer = await self._ask("batch_write_item", RequestItems=left)
+            left = answer.get("UnprocessedItems")
+            if not left:
+                return
+            await self._pause(tries)
+        raise LedgerError(f"DynamoDB BatchWriteItem: table {self.table!r} is asked too much")
+
+    # ---- the table ----
+
+    async def describe(self) -> dict[str, Any]:
+        """
+        Ask what the table looks like.
+        """
+        answer = await self._ask("describe_table")
+        return dict(answer["Table"])
+
+    async def describe_expiry(self) -> dict[str, Any]:
+        """
+        Ask by which attribute items expire.
+        """
+        return await self._ask("describe_time_to_live")
+
+    # ---- asking ----
+
+    async def _ask(self, method: str, **request: Any) -> dict[str, Any]:
+        if not method.startswith(("batch", "transact")):
+            request["TableName"] = self.table
+        if self._consumed is not None and method not in _UNMETERED:
+            request["ReturnConsumedCapacity"] = "INDEXES"
+        for tries in range(TRIES):
+            try:
+                async with self._free:
+                    answer: dict[str, Any] = await getattr(self._client, method)(**request)
+            except ClientError as error:
+                if tries + 1 == TRIES or not _passes(error):
+                    raise self._translated(method, error) from error
+            except NO_ANSWER as error:
+                # Once more, for one broken connection is no outage. What was done all the same tells itself: by its
+                # token, or by its condition, which does not hold any more.
+                if tries >= UNANSWERED:
+                    raise self._translated(method, error) from error
+            else:
+                self._tell_consumed(method, answer)
+                return answer
+            await self._pause(tries)
+        raise AssertionError  # the last try returns or raises
+
+    async def _pause(self, tries: int) -> None:
+        await asyncio.sleep(FIRST_DELAY_SECONDS * 2**tries * (0.5 + self._chance.random()))
+
+    def _tell_consumed(self, method: str, answer: Mapping[str, Any]) -> None:
+        if self._consumed is None or "ConsumedCapacity" not in answer:
+            return
+        told = answer["ConsumedCapacity"]
+        for one in told if isinstance(told, list) else [told]:
+            self._consumed({"Operation": _OPERATIONS[method], **one})
+
+    def _translated(self, method: str, error: Exception) -> Exception:
+        operation = _OPERATIONS[method]
+        action = _ACTIONS.get(operation, f"dynamodb:{operation}")
+        where = f"ledger.dynamodb.table {self.table!r}"
+        if isinstance(error, ClientError):
+            code = code_of(error)
+            if code in _CONDITION:
+                return ConditionError([0])
+            if code == "TransactionCanceledException":
+                return self._cancelled(error)
+            if code == "ResourceNotFoundException":
+                return LedgerError(
+                    f"{where} does not exist in {self._region}; run: crrmon ledger create"
+                )
+            if code == "ValidationException":
+                if "size" in str(error):
+                    return TooLargeError(f"DynamoDB {operation}: {explain(error, permission='')}")
+                return UnusableLedgerError(
+                    f"{where} cannot do {operation}: {explain(error, permission='')}; "
+                    "was it made by: crrmon ledger create?"
+                )
+        permission = f"{action} on table {self.table} and its index"
+        return LedgerError(f"DynamoDB {operation}: {explain(error, permission=permission)}")
+
+    def _cancelled(self, error: ClientError) -> Exception:
+        reasons = _reasons(error)
+        failed = [place for place, code in enumerate(reasons) if code in _CONDITION]
+        if failed:
+            return ConditionError(failed)
+        if "ValidationError" in reasons:
+            return TooLargeError(f"DynamoDB TransactWriteItems: {error}")
+        return LedgerError(f"DynamoDB TransactWriteItems: {explain(error, permission='')}")
+
+
+def _portions(requests: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[Any]]:
+    """
+    Split writes into such as go into one call.
+    """
+    portions: list[list[Any]] = []
+    room = 0
+    for request in requests:
+        item = request.get("PutRequest", {}).get("Item", {})
+        size = len(item.get(BODY, {}).get("B", b""))
+        if not portions or len(portions[-1]) == _WRITE_AT_ONCE or size > room:
+            portions.append([])
+            room = MOST_BYTES
+        portions[-1].append(request)
+        room -= size
+    return portions
+
+
+def _passes(error: ClientError) -> bool:
+    """
+    Tell whether the same call may well succeed in a moment.
+    """
+    if code_of(error) in _PASSING:
+        return True
+    reasons = {one for one in _reasons(error) if one != "None"}
+    # One condition that does not hold decides it, whatever else was in the way.
+    return bool(reasons) and reasons <= _PASSING
+
+
+def _reasons(error: ClientError) -> list[str]:
+    return [one.get("Code", "None") for one in error.response.get("CancellationReasons", ())]
+
+
+def at(key: Key) -> Item:
+    """
+    Write down a key.
+    """
+    partition, sort = key
+    return {PK: {"S": partition}, SK: {"S": sort}}
+
+
+def key_of(item: Mapping[str, Any]) -> Key:
+    """
+    Read the key of an item.
+    """
+    return item[PK]["S"], item[SK]["S"]
+
+
+NEW: Final[Mapping[str, Any]] = {"ConditionExpression": f"attribute_not_exists({PK})"}
+"""The condition that there is no such item."""
+
+
+def unchanged(attribute: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Make the condition that an attribute still has a value.
+    """
+    return {
+        "ConditionExpression": "#name = :value",
+        "ExpressionAttributeNames": {"#name": attribute},
+        "ExpressionAttributeValues": {":value": value},
+    }

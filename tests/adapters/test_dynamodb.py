@@ -1,0 +1,1290 @@
+"""What is peculiar to the ledger in DynamoDB: errors, throttling, lost answers, who stops where, and what it asks."""
+
+import asyncio
+import functools
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from msgspec.structs import replace
+
+from crrmon.adapters.ledgers import dynamodb_table
+from crrmon.adapters.ledgers.dynamodb_calls import TRIES, key_of
+from crrmon.adapters.ledgers.dynamodb_due import LOOKED_AHEAD_SECONDS
+from crrmon.adapters.ledgers.dynamodb_windows import _Taken
+from crrmon.adapters.ledgers.optimistic import TooMuchError
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import Contribution, Mark, Settlement, Tally, fold
+from crrmon.ports.ledger import (
+    FrozenWindow,
+    Lease,
+    LeaseLostError,
+    LedgerError,
+    Noted,
+    Parked,
+    Rescheduled,
+    Settled,
+    UnusableLedgerError,
+)
+from fakes.dynamodb_proxy import (
+    DENIED,
+    THROTTLED,
+    DynamoDBProxy,
+    Lost,
+    Part,
+    Until,
+    cancelled,
+)
+from fakes.ledger_dynamodb import (
+    REGION,
+    EmulatedLedger,
+    EmulatorAws,
+    SetClock,
+    everything,
+    new_table,
+)
+from fakes.ledger_values import NOW, arrived, done, episode, failed, record, replica
+from fakes.ministack import shared_ministack
+
+ALL = range(4)
+HORIZON = 345_600.0
+WRITES = ("PutItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem")
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[DynamoDBProxy]:
+    """
+    Stands between the ledger and MiniStack.
+    """
+    async with DynamoDBProxy(shared_ministack()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def table() -> str:
+    """
+    Names a table of this test.
+    """
+    return new_table()
+
+
+@pytest.fixture
+async def ledger(proxy: DynamoDBProxy, table: str) -> AsyncIterator[EmulatedLedger]:
+    """
+    A new ledger, asked through the proxy.
+    """
+    ledger = await EmulatedLedger.on(proxy.url, table, SetClock())
+    proxy.count()
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+async def other(ledger: EmulatedLedger, table: str) -> AsyncIterator[EmulatedLedger]:
+    """
+    The same ledger as another daemon has it.
+    """
+    other = await EmulatedLedger.on(shared_ministack(), table, SetClock())
+    yield other
+    await other.close()
+
+
+async def items(ledger: EmulatedLedger, kind: str = "trail#") -> list[dict[str, Any]]:
+    """
+    Read the items of which the partition begins like this.
+    """
+    found = await everything(ledger._calls)
+    return [one for one in found if one["pk"]["S"].startswith(kind)]
+
+
+async def holding(ledger: EmulatedLedger, owner: str = "me") -> Lease:
+    """
+    Take shard 0, whoever has it.
+    """
+    lease = await ledger.claim((await ledger.leases())[0], owner=owner)
+    assert lease is not None
+    return lease
+
+
+async def completed(ledger: EmulatedLedger) -> int:
+    """
+    Tell how many arrivals wait to be reported.
+    """
+    return sum(tally.completed for tally in fold(list(await ledger.contributions())).values())
+
+
+async def pending(ledger: EmulatedLedger) -> int:
+    """
+    Tell how many objects the backlog knows as pending.
+    """
+    return sum(slot.pending_objects for slot in await ledger.backlog())
+
+
+async def reopened(url: str, table: str) -> EmulatedLedger:
+    """
+    Open a ledger that is there.
+    """
+    return await EmulatedLedger.on(url, table, SetClock(), make=False)
+
+
+def batch(name: str, size: int = 3) -> list[Settlement]:
+    """
+    Settle a few new versions.
+    """
+    return [replace(done(record(f"{name}.{at}")), rev=0) for at in range(size)]
+
+
+# ---- throttling, leftovers, lost answers ----
+
+
+async def test_throttled_calls_are_slower_and_lose_nothing(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Invariant 5: each kind of call is asked again a few times before anybody else hears of it.
+    """
+    for operation in (*WRITES, "Query", "GetItem", "BatchGetItem"):
+        proxy.fault = Until(TRIES - 1, THROTTLED, operation)
+        await ledger.remember_routes([Route("src", operation)])
+        assert await ledger.park([record(operation)]) == [Parked.PARKED]
+        (one,) = (await ledger.find(operation, "v1")).records
+        moved = [replace(one, next_look_at=NOW + 1)]
+        assert await ledger.reschedule(moved) == [Rescheduled.RESCHEDULED]
+        assert await ledger.settle(operation, [done(one)], now=NOW) == [[Settled.COUNTED]]
+
+    assert await completed(ledger) == 7
+    assert await pending(ledger) == 0
+
+
+async def test_what_stays_throttled_is_told_and_can_be_asked_again(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Invariant 5: after a few tries the caller waits; nothing was done meanwhile.
+    """
+    proxy.fault = Until(TRIES, THROTTLED, "TransactWriteItems")
+    with pytest.raises(LedgerError, match="AWS asks for fewer calls"):
+        await ledger.settle("b1", batch("k"), now=NOW)
+    assert await completed(ledger) == 0
+
+    assert await ledger.settle("b1", batch("k"), now=NOW) == [[Settled.COUNTED]] * 3
+    assert await completed(ledger) == 3
+
+
+async def test_leftovers_of_batches_are_asked_again(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Invariant 5: UnprocessedItems and UnprocessedKeys are neither lost nor taken for nothing.
+    """
+    await ledger.settle("b1", batch("k", size=4), now=NOW)
+    proxy.fault = Until(4, Part(), "BatchGetItem")
+    found = await ledger.seen([record(f"k.{at}").replica_mark("dst") for at in range(4)])
+    assert [type(one) for one in found] == [Mark] * 4
+
+    proxy.fault = Until(2, Part(), "BatchWriteItem")
+    await ledger.remember_routes([Route("a", "x"), Route("b", "x"), Route("c", "x")])
+    assert len(await ledger.known_routes()) == 3
+
+
+async def test_batches_are_as_large_as_dynamodb_takes_them(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    25 writes and 100 reads of a call, and no more than a megabyte on the wire.
+    """
+    await ledger.remember_routes([Route("src", f"d{at}") for at in range(60)])
+    await ledger.seen([record(f"k{at}").replica_mark("dst") for at in range(230)])
+    tally = Tally(latency={at: random.Random(at).random() for at in range(25_000)})
+    large = [
+        Contribution(id=f"c{at}", settled_at=NOW, tallies=((Route("src", "dst"), tally),))
+        for at in range(7)
+    ]
+    await ledger.restore([], large, now=NOW)
+
+    writes = [one.body for one in proxy.asked if one.operation == "BatchWriteItem"]
+    counts = [len(requests) for one in writes for requests in one["RequestItems"].values()]
+    reads = [one.body for one in proxy.asked if one.operation == "BatchGetItem"]
+    keys = [len(one["Keys"]) for body in reads for one in body["RequestItems"].values()]
+    assert counts[:3] == [25, 25, 10]
+    assert sum(counts[3:]) == 7
+    assert keys == [100, 100, 30]
+    assert max(len(json.dumps(one)) for one in writes) < 2**20
+    assert len(await ledger.contributions()) == 7
+
+
+async def test_leftovers_without_end_are_an_error(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Nobody is told that something was done or is not there while DynamoDB only puts off.
+    """
+    await ledger.settle("b1", batch("k", size=TRIES + 1), now=NOW)
+    proxy.fault = Until(2 * TRIES, Part(), "BatchGetItem", "BatchWriteItem")
+
+    with pytest.raises(LedgerError, match="asked too much"):
+        await ledger.seen([record(f"k.{at}").replica_mark("dst") for at in range(TRIES + 1)])
+    with pytest.raises(LedgerError, match="asked too much"):
+        await ledger.remember_routes([Route("src", f"d{at}") for at in range(TRIES + 1)])
+    # What was not remembered is not taken for remembered.
+    await ledger.remember_routes([Route("src", f"d{at}") for at in range(TRIES + 1)])
+    assert len(await ledger.known_routes()) == TRIES + 1
+
+
+async def test_invariant_5_a_lost_answer_of_a_settled_batch_changes_nothing(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Repeated, the batch counts nothing twice and reads as counted; and it is the same request, so it costs no write.
+    """
+    proxy.fault = Until(2, Lost(), "TransactWriteItems")
+    with pytest.raises(LedgerError):
+        await ledger.settle("b1", batch("k"), now=NOW)
+    first, _ = [one for one in proxy.asked if one.operation == "TransactWriteItems"]
+
+    assert await ledger.settle("b1", batch("k"), now=NOW) == [[Settled.COUNTED]] * 3
+
+    again = [one for one in proxy.asked if one.operation == "TransactWriteItems"][-1]
+    assert again.body == first.body
+    assert await completed(ledger) == 3
+
+
+async def test_one_lost_answer_is_no_outage(ledger: EmulatedLedger, proxy: DynamoDBProxy) -> None:
+    """
+    A single broken connection is asked over again before anybody is told; nothing is counted or done twice.
+    """
+    operations = ("TransactWriteItems", "PutItem", "BatchGetItem", "Query")
+    for operation in operations:
+        proxy.fault = Until(1, Lost(), operation)
+        one = record(f"k.{operation}")
+        assert await ledger.park([one]) == [Parked.PARKED]
+        (due,) = await ledger.due(range(ledger.shards), now=NOW, limit=10)
+        await ledger.reschedule([replace(due, next_look_at=NOW + 60)])
+        (due,) = await ledger.due(range(ledger.shards), now=NOW + 60, limit=10)
+        assert due.next_look_at == NOW + 60
+        await ledger.settle(f"b.{operation}", [done(due)], now=NOW)
+        assert proxy.fault.left == 0
+    assert await completed(ledger) == len(operations)
+    assert await pending(ledger) == 0
+
+
+async def test_invariant_5_a_lost_answer_is_recognised_after_the_token_is_forgotten(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    The marks tell, not DynamoDB's memory of ten minutes: another request finds them all the same.
+    """
+    proxy.fault = Until(2, Lost(), "TransactWriteItems")
+    with pytest.raises(LedgerError):
+        await ledger.settle("b1", batch("k"), now=NOW)
+
+    later = await ledger.settle("b1", [*batch("k"), *batch("l")], now=NOW + 700)
+
+    assert later == [[Settled.COUNTED]] * 6
+    assert await completed(ledger) == 6
+
+
+async def test_parking_again_after_dropping_is_another_request(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Invariant 5: within the ten minutes of a token, the same record parked, dropped and parked again is parked.
+    """
+    one = record("k")
+    for _ in range(2):
+        assert await ledger.park([one]) == [Parked.PARKED]
+        assert len((await ledger.find("k", "v1")).records) == 1
+        await ledger.settle("b", [Settlement(version=one.version, outcomes=())], now=NOW)
+        assert (await ledger.find("k", "v1")).records == ()
+
+    tokens = [one.body.get("ClientRequestToken") for one in proxy.asked if one.written]
+    assert len(set(tokens)) == len(tokens) == 4
+    assert await pending(ledger) == 0
+
+
+@pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
+async def test_d16_transactions_that_meet_are_asked_again(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy, code: str
+) -> None:
+    """
+    D16: a transaction cancelled only because another one was under way goes through a moment later.
+    """
+    proxy.fault = Until(TRIES - 1, cancelled("None", code, "None", "None"), "TransactWriteItems")
+
+    assert await ledger.settle("b1", batch("k"), now=NOW) == [[Settled.COUNTED]] * 3
+
+    proxy.fault = Until(TRIES, cancelled(code), "TransactWriteItems")
+    with pytest.raises(LedgerError, match="TransactionCanceledException"):
+        await ledger.settle("b2", batch("l"), now=NOW)
+    assert await completed(ledger) == 3
+
+
+async def test_d16_a_condition_that_does_not_hold_is_not_asked_again_as_it_stands(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    D16: whoever was slower decides anew on what is there now, whatever else was in the way.
+    """
+    await ledger.settle("b0", [done(record("k.1"))], now=NOW)
+    reasons = cancelled("None", "ConditionalCheckFailed", "TransactionConflict", "None")
+    proxy.fault = Until(1, reasons, "TransactWriteItems")
+    proxy.count()
+
+    results = await ledger.settle("b1", batch("k"), now=NOW)
+
+    assert results == [[Settled.COUNTED], [Settled.DUPLICATE], [Settled.COUNTED]]
+    assert proxy.count()["TransactWriteItems"] == 2
+    assert await completed(ledger) == 3
+
+
+async def test_d16_two_daemons_racing_for_the_same_versions_count_each_once(
+    ledger: EmulatedLedger, other: EmulatedLedger
+) -> None:
+    """
+    D16, invariant 2: batches that overlap, at the same moment, from two processes.
+    """
+    batches = [batch("k", size=6), list(reversed(batch("k", size=6)))]
+    results = await asyncio.gather(
+        *(
+            one.settle(f"{who}{number}", some, now=NOW)
+            for number in range(4)
+            for who, one, some in (
+                ("a", ledger, batches[0]),
+                ("b", other, batches[1]),
+            )
+        )
+    )
+
+    counted = sum(outcome == [Settled.COUNTED] for settled in results for outcome in settled)
+    assert counted == 6
+    assert await completed(ledger) == await completed(other) == 6
+
+
+# ---- what is wrong with a table ----
+
+
+async def test_a_table_that_is_not_there_is_named_with_the_remedy(proxy: DynamoDBProxy) -> None:
+    """
+    The message says which, where, and how to make it; it may yet come.
+    """
+    async with EmulatorAws(proxy.url) as aws:
+        with pytest.raises(
+            LedgerError,
+            match=r"ledger\.dynamodb\.table 'nobody' does not exist in eu-west-1; run: crrmon ledger create",
+        ):
+            await EmulatedLedger.open(aws, table="nobody", clock=SetClock())
+
+
+async def test_a_table_that_vanishes_is_named_too(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy, table: str
+) -> None:
+    """
+    Not only at the start.
+    """
+    await ledger._calls._client.delete_table(TableName=table)
+
+    with pytest.raises(LedgerError, match=f"{table}' does not exist in eu-west-1"):
+        await ledger.settle("b1", batch("k"), now=NOW)
+
+
+KEYS = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
+NAMES = [
+    {"AttributeName": "pk", "AttributeType": "S"},
+    {"AttributeName": "sk", "AttributeType": "S"},
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (
+            {
+                "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+                "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            },
+            r"pk \(HASH, string\) and sk \(RANGE, string\)",
+        ),
+        (
+            {"KeySchema": KEYS, "AttributeDefinitions": NAMES},
+            r"index 'due' on shard_number \(HASH, number\) and due \(RANGE, number\)",
+        ),
+    ],
+)
+async def test_a_table_made_for_something_else_is_refused(
+    proxy: DynamoDBProxy, table: str, schema: dict[str, Any], expected: str
+) -> None:
+    """
+    By the daemon and by whoever would make it; the message says what was expected.
+    """
+    async with EmulatorAws(proxy.url) as aws:
+        client: Any = await aws.client("dynamodb")
+        await client.create_table(TableName=table, BillingMode="PAY_PER_REQUEST", **schema)
+        with pytest.raises(UnusableLedgerError, match=f"{table}.*{expected}"):
+            await EmulatedLedger.open(aws, table=table, clock=SetClock())
+        with pytest.raises(UnusableLedgerError, match=f"{table}.*{expected}"):
+            await dynamodb_table.create(aws, table=table, region=REGION, tags={})
+
+
+@pytest.mark.parametrize(
+    ("operation", "action"),
+    [
+        ("DescribeTable", "dynamodb:DescribeTable"),
+        ("GetItem", "dynamodb:GetItem"),
+        ("BatchGetItem", "dynamodb:BatchGetItem"),
+        ("TransactWriteItems", "dynamodb:PutItem, dynamodb:DeleteItem and dynamodb:Cond"),
+        ("Query", "dynamodb:Query"),
+    ],
+)
+async def test_a_missing_permission_is_named(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy, table: str, operation: str, action: str
+) -> None:
+    """
+    With the action to grant and the table, so that a policy can be mended from the log.
+    """
+    proxy.fault = Until(99, DENIED, operation)
+
+    async def use_it() -> None:
+        await (await reopened(proxy.url, table)).close()
+        await ledger.settle("b1", batch("k"), now=NOW)
+        await ledger.seen([record("k").replica_mark("dst")])
+        await ledger.known_routes()
+
+    with pytest.raises(LedgerError, match=f"grant {action}.* on table {table}"):
+        await use_it()
+
+
+async def test_d26_a_table_that_never_expires_is_told_of(
+    ledger: EmulatedLedger, table: str
+) -> None:
+    """
+    D26: the daemon works, and warns that the table grows; also when another attribute was named.
+    """
+    off = {"Enabled": False, "AttributeName": "expires_at"}
+    client = ledger._calls._client
+    with structlog.testing.capture_logs() as logs:
+        await (await reopened(shared_ministack(), table)).close()
+        assert logs == []
+        await client.update_time_to_live(TableName=table, TimeToLiveSpecification=off)
+        await (await reopened(shared_ministack(), table)).close()
+    assert [one["event"] for one in logs] == ["ledger_never_expires"]
+    assert "crrmon ledger create" in logs[0]["reason"]
+
+
+async def test_a_ledger_of_a_newer_daemon_is_refused(ledger: EmulatedLedger, table: str) -> None:
+    """
+    If it says that this version cannot work on it; the message says what to do.
+    """
+    meta = (await items(ledger, "meta"))[0]
+    assert (meta["format"], meta["readable_by"], meta["shards"]) == (
+        {"N": "1"},
+        {"N": "1"},
+        {"N": "4"},
+    )
+    await ledger._calls.put(meta | {"format": {"N": "3"}, "readable_by": {"N": "1"}})
+    await (await reopened(shared_ministack(), table)).close()
+    await ledger._calls.put(meta | {"format": {"N": "3"}, "readable_by": {"N": "2"}})
+
+    with pytest.raises(UnusableLedgerError, match=f"{table}.*upgrade crrmon"):
+        await reopened(shared_ministack(), table)
+
+
+async def test_a_ledger_keeps_its_number_of_shards(ledger: EmulatedLedger, table: str) -> None:
+    """
+    Whatever is asked for later: every trail lies where that number put it.
+    """
+    again = await EmulatedLedger.on(shared_ministack(), table, SetClock(), shards=64)
+    assert again.shards == 4
+    await again.close()
+
+
+async def test_invariant_9_a_daemon_reads_what_a_newer_one_wrote(ledger: EmulatedLedger) -> None:
+    """
+    Attributes and fields that it does not know are passed over; those that an older one did not write have defaults.
+    """
+    await ledger.park([record("k")])
+    (item,) = await items(ledger)
+    written = msgspec.msgpack.decode(item["body"]["B"])
+    written["r"][0]["novel"] = written["novel"] = 1
+    newer = item | {"body": {"B": msgspec.msgpack.encode(written)}, "novel": {"S": "x"}}
+    await ledger._calls.put(newer)
+
+    (found,) = (await ledger.find("k", "v1")).records
+
+    assert found == replace(record("k"), rev=1)
+    assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
+
+
+# ---- what is stored, and for how long ----
+
+
+async def test_d25_d26_d27_what_is_settled_expires_and_a_record_never(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    D25 to D27: the horizon from now, in seconds, under the attribute that the table names; closed failures, too.
+    """
+    told = await ledger._calls.describe_expiry()
+    name = told["TimeToLiveDescription"]["AttributeName"]
+    (one,) = [failed("k")]
+    await ledger.park([one, record("pending")])
+    assert not any(name in item for item in await items(ledger))
+    opening = Settlement(version=one.version, outcomes=(episode(one),), keep=replace(one, rev=1))
+    await ledger.settle("b1", [opening], now=NOW)
+    assert not any(name in item for item in await items(ledger))
+
+    await ledger.settle("b2", [done(one)], now=NOW + 500.5)
+    await ledger.note_replica([replica("half", at=NOW)], now=NOW + 1)
+
+    expiries = sorted(int(item[name]["N"]) for item in await items(ledger) if name in item)
+    assert expiries == [math.ceil(NOW + 1 + HORIZON), math.ceil(NOW + 500.5 + HORIZON)]
+
+
+async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    D26: DynamoDB takes up to two days; until then nothing is found, and new things take the place of old ones.
+    """
+    await ledger.settle("b1", batch("k"), now=NOW)
+    await ledger.note_replica([replica("half", at=NOW)], now=NOW)
+    ledger.clock.time = NOW + HORIZON + 1
+    ids = [record(key).replica_mark("dst") for key in ("k.0", "k.1", "half")]
+
+    assert len(await items(ledger)) == 4
+    assert await ledger.seen(ids) == [None] * 3
+    assert (await ledger.find("k.0", "v1")).marks == ()
+    assert await ledger.park([record("k.0")]) == [Parked.PARKED]
+    again = [replace(done(record(key)), rev=0) for key in ("k.1", "k.2")]
+    assert await ledger.settle("b2", again, now=NOW + HORIZON + 1) == [[Settled.COUNTED]] * 2
+    late = [replica("half", at=NOW + 9)]
+    assert await ledger.note_replica(late, now=NOW + HORIZON + 1) == [Noted.HALF]
+    (half,) = (await ledger.find("half", "v1")).halves
+    assert half[1].replicated_at == NOW + 9
+
+
+async def test_d27_nothing_is_left_of_a_record_without_outcome(ledger: EmulatedLedger) -> None:
+    """
+    D27: what was dropped uncounted leaves no item that would never expire.
+    """
+    await ledger.park([record("k")])
+    await ledger.settle("b", [Settlement(version=record("k").version, outcomes=())], now=NOW)
+
+    assert await items(ledger) == []
+
+
+KEY = "lake/region=eu-west-1/" + "x" * 278
+"""Of 300 bytes."""
+
+
+async def test_typical_items_fit_into_one_write_unit(ledger: EmulatedLedger) -> None:
+    """
+    A record with a long key, and what is left of it: each under 1 KB, names and keys included.
+    """
+    version = ObjectVersion("a-bucket-with-a-name-of-some-length", KEY, "x" * 32)
+    one = replace(
+        record("k", to=("another-bucket-with-a-name-of-some-length",)),
+        version=version,
+        owner="123456789012",
+        looks=3,
+        pending_seen_at=NOW + 60.123456,
+        size=1_234_567_890,
+    )
+    await ledger.park([one])
+    (parked,) = await items(ledger)
+    await ledger.settle("f" * 32, [done(one, arrived(one, one.destinations[0].bucket))], now=NOW)
+    (settled,) = await items(ledger)
+
+    assert size_of(parked) < 1024 - 200
+    assert size_of(settled) < 512
+
+
+def size_of(item: dict[str, Any]) -> int:
+    """
+    Tell the size of an item as DynamoDB counts it, or a few bytes more.
+    """
+    return sum(len(name) + len(next(iter(value.values()))) for name, value in item.items())
+
+
+async def test_invariant_10_what_does_not_fit_into_an_item_harms_itself_only(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    A version with far too much to remember fails alone; it is no reason to end the daemon.
+    """
+    huge = record(
+        "huge",
+        to=tuple(f"{at}-" + f"{random.Random(at).getrandbits(400):x}" for at in range(9000)),
+    )
+
+    with pytest.raises(TooMuchError, match="400 KB"):
+        await ledger.park([huge, record("k")])
+
+    assert await ledger.park([record("k")]) == [Parked.PARKED]
+
+
+async def test_more_than_one_transaction_takes_is_split(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Failures come with entries of lists: each transaction holds a hundred actions at the most, and all is written.
+    """
+    records = [failed(f"k{at}") for at in range(70)]
+    await ledger.park(records)
+    moved = [replace(one, rev=1, failed_at=NOW + 1) for one in records]
+    await ledger.settle(
+        "b1",
+        [Settlement(version=one.version, outcomes=(episode(one),), keep=one) for one in moved],
+        now=NOW,
+    )
+
+    listed, _ = await ledger.failures(limit=100)
+    assert {one.failed_at for one in listed} == {NOW + 1}
+    assert len(listed) == 70
+    sizes = [
+        len(one.body["TransactItems"])
+        for one in proxy.asked
+        if one.operation == "TransactWriteItems"
+    ]
+    assert max(sizes) <= 100
+    assert len(await items(ledger, "failures#")) == 140
+
+
+# ---- how much is asked ----
+
+
+async def work(ledger: EmulatedLedger, name: str) -> None:
+    """
+    Do some of everything that is done all day.
+    """
+    records = [record(f"{name}{at}", next_look_at=NOW - 60 + at / 9) for at in range(20)]
+    await ledger.seen([one.replica_mark("dst") for one in records])
+    await ledger.park(records)
+    due = await ledger.due(ALL, now=NOW - 50, limit=20)
+    assert len(due) == 20
+    await ledger.note_replica([replica(f"{name}0", at=NOW)], now=NOW)
+    await ledger.reschedule([replace(due[1], next_look_at=NOW + 1e6)])
+    await ledger.settle(name, [done(one) for one in due], now=NOW)
+    await ledger.backlog()
+    lease = await holding(ledger)
+    taken = [one.id for one in await ledger.contributions()]
+    at = (await ledger.last_frozen() or NOW) + 300
+    window = FrozenWindow(starts_at=at, parts=(b"x",), contributions=tuple(taken))
+    await ledger.freeze(window, lease=lease)
+    await ledger.frozen()
+    await ledger.forget(at, 0, lease=lease)
+    await ledger.renew([lease])
+    await ledger.leases()
+    await ledger.failures(limit=3)
+    await ledger.find(f"{name}0", "v1")
+    await ledger.known_routes()
+    await ledger.sweep(now=NOW)
+
+
+async def test_d29_invariant_6_nothing_is_scanned_and_work_does_not_grow(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    D29, invariant 6: as many calls beside 600 parked records as beside 6, and no Scan (but for the test's own sweep).
+    """
+
+    async def calls(name: str) -> Counter[str]:
+        await work(ledger, name)
+        return proxy.count() - Counter({"Scan": 1})
+
+    await ledger.park([record(f"far{at}", next_look_at=NOW + 1e6) for at in range(6)])
+    await calls("warm")
+    few = await calls("few")
+    await ledger.park([record(f"far{at}", next_look_at=NOW + 1e6) for at in range(6, 600)])
+    await calls("warm again")
+    many = await calls("many")
+
+    assert many == few
+    assert "Scan" not in many
+    assert sum(many.values()) < 80
+
+
+async def test_a_quiet_ledger_is_seldom_asked_what_is_due(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    A shard in which nothing is due soon is not asked twice a second; what this process parks is found at once.
+    """
+    for tenth in range(49):
+        assert await ledger.due(ALL, now=NOW + tenth / 10, limit=9) == []
+    assert proxy.count() == {"Query": 4}
+    await ledger.due(ALL, now=NOW + LOOKED_AHEAD_SECONDS, limit=9)
+    assert proxy.count() == {"Query": 4}
+
+    one = record("k", next_look_at=NOW + LOOKED_AHEAD_SECONDS)
+    await ledger.park([one])
+    proxy.count()
+
+    assert len(await ledger.due(ALL, now=NOW + LOOKED_AHEAD_SECONDS, limit=9)) == 1
+    assert proxy.count() == {"Query": 1, "BatchGetItem": 1}
+    # Not before it is due, and then without delay; also after the clock was set back.
+    await ledger.reschedule([replace(one, rev=1, next_look_at=NOW + 9.25)])
+    assert await ledger.due(ALL, now=NOW + 9.2, limit=9) == []
+    assert len(await ledger.due(ALL, now=NOW + 9.25, limit=9)) == 1
+    assert await ledger.due(ALL, now=NOW, limit=9) == []
+    assert len(await ledger.due(ALL, now=NOW + 9.25, limit=9)) == 1
+
+
+async def test_what_another_daemon_parks_is_found_when_it_is_due(
+    ledger: EmulatedLedger, other: EmulatedLedger
+) -> None:
+    """
+    If that is further off than a shard is asked ahead; sooner, it is found that much later at the most.
+    """
+    assert await ledger.due(ALL, now=NOW, limit=9) == []
+    soon, later = NOW + 1, NOW + LOOKED_AHEAD_SECONDS + 1
+    await other.park([record("soon", next_look_at=soon), record("later", next_look_at=later)])
+
+    found = await ledger.due(ALL, now=NOW + LOOKED_AHEAD_SECONDS, limit=9)
+    assert [one.version.key for one in found] == ["soon"]
+    assert len(await ledger.due(ALL, now=later, limit=9)) == 2
+
+
+async def test_what_the_index_is_wrong_about_is_not_told(ledger: EmulatedLedger) -> None:
+    """
+    It is a moment behind: the trail itself says whether it is due, or there at all.
+    """
+    await ledger.park([record("k"), record("gone"), record("moved")])
+    stale = await ledger._due.partitions(ALL, now=NOW, limit=9)
+    await ledger.settle("b1", [done(record("gone"))], now=NOW)
+    await ledger.reschedule([replace(record("moved"), rev=1, next_look_at=NOW + 60)])
+
+    async def behind(*_: Any, **__: Any) -> list[str]:
+        return stale
+
+    ledger._due.partitions = behind  # type: ignore[method-assign]
+
+    assert [one.version.key for one in await ledger.due(ALL, now=NOW, limit=9)] == ["k"]
+
+
+async def test_d30_a_journal_of_many_pages_is_read_to_its_end(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    D30: several megabytes wait to be reported; every page is of this table, and none is left out.
+    """
+    chance = random.Random(1)
+    tally = Tally(completed=1, latency={at: chance.random() for at in range(15_000)})
+    old = [
+        Contribution(id=f"c{at}", settled_at=NOW + at, tallies=((Route("src", "dst"), tally),))
+        for at in range(60)
+    ]
+    await ledger.restore([], old, now=NOW)
+    proxy.count()
+
+    told = await ledger.contributions()
+
+    pages = [one for one in proxy.asked if one.operation == "Query"]
+    assert len(pages) > 8
+    assert {one.body["TableName"] for one in pages} == {ledger._calls.table}
+    assert told == old
+
+
+async def test_d32_no_item_is_written_by_two_batches(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy, table: str
+) -> None:
+    """
+    D32: whatever is settled and parked at once, by however many daemons, no two write the same item.
+    """
+    second = await EmulatedLedger.on(proxy.url, table, SetClock(), make=False)
+    proxy.count()
+    await asyncio.gather(
+        *(
+            one.settle(f"{who}{number}", batch(f"{who}{number}", size=40), now=NOW)
+            for number in range(3)
+            for who, one in (("a", ledger), ("b", second))
+        ),
+        *(one.park([record(f"p{number}")]) for number, one in enumerate((ledger, second))),
+    )
+    written = [key for one in proxy.asked for key in one.written]
+    await second.close()
+
+    assert max(Counter(written).values()) == 1
+    journal = [key for key in written if key[0].startswith("journal#")]
+    assert len(journal) == 14
+    assert len(set(written) - set(journal)) == 6 * 40 + 2
+    assert await completed(ledger) == 240
+
+
+async def test_trails_written_alone_are_read_together(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    A look that changes nothing but its own record costs one write, and a share of one read.
+    """
+    records = [record(f"k{at}") for at in range(20)]
+    await ledger.park(records)
+    proxy.count()
+
+    moved = [replace(one, rev=1, next_look_at=NOW + 60) for one in records]
+    assert await ledger.reschedule(moved) == [Rescheduled.RESCHEDULED] * 20
+
+    assert proxy.count() == {"BatchGetItem": 1, "PutItem": 20}
+
+
+async def test_reading_for_one_that_gave_up_answers_the_others(ledger: EmulatedLedger) -> None:
+    """
+    Whoever waits for the same call is not harmed when one of them is cancelled.
+    """
+    await ledger.settle("b1", batch("k"), now=NOW)
+    asking = [
+        asyncio.create_task(ledger.seen([record(f"k.{at}").replica_mark("dst")]))
+        for at in range(3)
+    ]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+
+    found = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert [type(one) for (one,) in found[1:]] == [Mark, Mark]  # type: ignore[misc]
+
+
+# ---- windows, whatever stops on the way ----
+
+
+class Stopped:
+    """
+    A client whose calls stop from a certain one on, until they are let go.
+    """
+
+    def __init__(self, client: Any, *, at: int, after: bool) -> None:
+        self._client = client
+        self._at = at
+        self._after = after
+        self.calls = 0
+        self.stopped = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(**request: Any) -> Any:
+            number = self.calls
+            self.calls += 1
+            if number < self._at:
+                return await getattr(self._client, method)(**request)
+            done_before = None
+            if self._after and number == self._at:
+                done_before = await getattr(self._client, method)(**request)
+            self.stopped.set()
+            await self.go.wait()
+            return done_before or await getattr(self._client, method)(**request)
+
+        return call
+
+
+async def publish(ledger: EmulatedLedger, lease: Lease, starts_at: float) -> list[Contribution]:
+    """
+    Freeze all that waits; return it.
+    """
+    taken = list(await ledger.contributions())
+    ids = tuple(one.id for one in taken)
+    await ledger.freeze(
+        FrozenWindow(starts_at=starts_at, parts=(b"first" * 3, b"second"), contributions=ids),
+        lease=lease,
+    )
+    return taken
+
+
+async def prepared(ledger: EmulatedLedger) -> None:
+    """
+    Have something of every kind to fold: earlier sums, changes of them, contributions.
+    """
+    lease = await holding(ledger)
+    await ledger.park([record(f"old{at}", written_at=NOW - 200_000) for at in range(3)])
+    await publish(ledger, lease, NOW - 300)
+    await ledger.settle("b0", [done(record("old0"))], now=NOW)
+    await ledger.park([record(f"new{at}") for at in range(4)])
+    await ledger.settle("b1", [done(record("new0")), *batch("k")], now=NOW)
+
+
+async def calls_of_freezing(table: str) -> int:
+    """
+    Count the calls that freezing a window takes.
+    """
+    ledger = await EmulatedLedger.on(shared_ministack(), table, SetClock())
+    await prepared(ledger)
+    lease = await holding(ledger)
+    client = ledger._calls._client
+    ledger._calls._client = counting = Stopped(client, at=10_000, after=False)
+    await publish(ledger, lease, NOW)
+    ledger._calls._client = client
+    await ledger.close()
+    return counting.calls
+
+
+async def check_windows(ledger: EmulatedLedger, expected: Sequence[float]) -> None:
+    """
+    Make sure that these windows are there whole, and nothing of what they took along.
+    """
+    windows = await ledger.frozen()
+    assert [one.starts_at for one in windows] == expected
+    assert {one.parts for one in windows} == {(b"first" * 3, b"second")}
+    assert {one.contributions for one in windows} == {()}
+    assert await ledger.contributions() == []
+    assert await items(ledger, "journal#") == []
+
+
+CALLS = 40
+"""No fewer than publishing a window takes, which is counted below."""
+
+
+async def test_freezing_takes_no_more_calls_than_are_tried_here(table: str) -> None:
+    """
+    Each of them is a place to stop at.
+    """
+    assert 15 < await calls_of_freezing(table) <= CALLS
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(CALLS))
+async def test_d31_invariant_5_a_publisher_stopped_anywhere_loses_and_doubles_nothing(
+    table: str, at: int, *, after: bool
+) -> None:
+    """
+    D31, invariants 5 and 9: it stops between any two steps, another takes over, and then it goes on.
+
+    Every count is in exactly one window, or waits for one; the backlog is that of the records, at every moment.
+    """
+    url = shared_ministack()
+    one = await EmulatedLedger.on(url, table, SetClock())
+    other = await EmulatedLedger.on(url, table, SetClock(), make=False)
+    await prepared(one)
+    old = await holding(one)
+    client = one._calls._client
+    one._calls._client = stopped = Stopped(client, at=at, after=after)
+    reported: list[Contribution] = []
+    first = asyncio.create_task(publish(one, old, NOW))
+    waiting = asyncio.create_task(stopped.stopped.wait())
+    await asyncio.wait([first, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+    assert await pending(other) == 5
+    lease = await holding(other, "you")
+    more = [done(record("new1")), done(record("old1", written_at=NOW - 200_000)), *batch("l")]
+    await other.settle("b2", more, now=NOW + 1)
+    assert await pending(other) == 3
+    committed = await other.last_frozen() == NOW
+    reported += await publish(other, lease, NOW + 300)
+    assert await pending(other) == 3
+
+    stopped.go.set()
+    outcome = (await asyncio.gather(first, return_exceptions=True))[0]
+    if isinstance(outcome, list):
+        assert committed
+    else:
+        assert isinstance(outcome, LeaseLostError | LedgerError), outcome
+    assert await pending(other) == 3
+    await other.settle("b3", [done(record("new2")), *batch("m")], now=NOW + 301)
+    reported += await publish(other, lease, NOW + 600)
+    assert await pending(other) == 2
+
+    # What the first window holds is all that was counted and is in none of the others.
+    in_others = fold(reported).get(Route("src", "dst"), Tally()).completed
+    assert in_others == 9 + (0 if committed else 5)
+    await check_windows(other, [NOW - 300, *([NOW] * committed), NOW + 300, NOW + 600])
+    one._calls._client = client
+    await one.close()
+    await other.close()
+
+
+async def test_d31_what_is_settled_while_a_window_is_frozen_is_told_again(
+    ledger: EmulatedLedger, other: EmulatedLedger
+) -> None:
+    """
+    D31: at whatever call of freezing another daemon commits something, it waits for the next window.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b0", batch("k"), now=NOW)
+    client = ledger._calls._client
+    number = 0
+
+    class Meanwhile:
+        def __getattr__(self, method: str) -> Any:
+            async def call(**request: Any) -> Any:
+                nonlocal number
+                number += 1
+                mine = number
+                await other.settle(f"m{mine}", batch(f"m{mine}", size=1), now=NOW)
+                await other.park([record(f"p{mine}")])
+                return await getattr(client, method)(**request)
+
+            return call
+
+    ledger._calls._client = Meanwhile()
+    taken = await publish(ledger, lease, NOW)
+    ledger._calls._client = client
+
+    in_window = sum(tally.completed for one in taken for _, tally in one.tallies)
+    assert number > 10
+    assert in_window + await completed(ledger) == 3 + number
+    assert await pending(ledger) == await pending(other) == number
+
+
+async def test_the_backlog_is_right_while_windows_are_frozen(
+    ledger: EmulatedLedger, other: EmulatedLedger
+) -> None:
+    """
+    At whatever call of telling it a window takes entries along and folds them in, none is missed or told twice.
+    """
+    lease = await holding(other)
+    client = ledger._calls._client
+    for at in range(8):
+        await other.park([record(f"k{at}.{number}") for number in range(3)])
+        await other.settle(f"b{at}", [done(record(f"k{at}.0"))], now=NOW)
+        ledger._calls._client = Interrupted(
+            client, at=at, by=functools.partial(publish, other, lease, NOW + 300 * at)
+        )
+        assert await pending(ledger) == 2 * (at + 1)
+        ledger._calls._client = client
+
+
+class Interrupted:
+    """
+    A client during one of whose calls something else happens first.
+    """
+
+    def __init__(self, client: Any, *, at: int, by: Callable[[], Awaitable[Any]]) -> None:
+        self._client = client
+        self._left = at
+        self._by = by
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(**request: Any) -> Any:
+            self._left -= 1
+            if self._left == -1:
+                await self._by()
+            return await getattr(self._client, method)(**request)
+
+        return call
+
+
+async def test_contributions_that_another_window_has_are_refused(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    Invariant 2: a commit whose answer got lost may land after it was read what waits; that is read again.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b0", batch("k"), now=NOW)
+    stale = await publish(ledger, lease, NOW)
+
+    window = FrozenWindow(
+        starts_at=NOW + 300, parts=(b"x",), contributions=tuple(one.id for one in stale)
+    )
+    with pytest.raises(LedgerError, match="in another window"):
+        await ledger.freeze(window, lease=lease)
+
+    assert [one.starts_at for one in await ledger.frozen()] == [NOW]
+
+
+async def test_large_windows_are_stored_in_pieces(ledger: EmulatedLedger) -> None:
+    """
+    A part of a window may be a megabyte, an item 400 KB.
+    """
+    lease = await holding(ledger)
+    chance = random.Random(1)
+    parts = (chance.randbytes(1_000_000), b"small", chance.randbytes(500_000))
+    window = FrozenWindow(starts_at=NOW, parts=parts, contributions=())
+
+    await ledger.freeze(window, lease=lease)
+    (frozen,) = await ledger.frozen()
+    assert frozen.parts == parts
+
+    await ledger.forget(NOW, 0, lease=lease)
+    (frozen,) = await ledger.frozen()
+    assert frozen.parts == (b"", *parts[1:])
+    await ledger.forget(NOW, 2, lease=lease)
+    await ledger.forget(NOW, 1, lease=lease)
+    assert await items(ledger, "window") == await items(ledger, "windows")
+    assert len(await items(ledger, "windows")) == 1
+
+
+async def test_a_window_that_nobody_takes_any_more_is_let_go(ledger: EmulatedLedger) -> None:
+    """
+    After two weeks CloudWatch refuses it; what belongs to it expires then, and it can still be forgotten.
+    """
+    lease = await holding(ledger)
+    await publish(ledger, lease, NOW)
+    (expires_at,) = {int(one["expires_at"]["N"]) for one in await items(ledger, "window#")}
+    assert expires_at > NOW + 15 * 86_400
+
+    await ledger._calls.delete_all([key_of(one) for one in await items(ledger, "window#")])
+
+    (frozen,) = await ledger.frozen()
+    assert frozen.parts == (b"", b"")
+    for part in (0, 1):
+        await ledger.forget(NOW, part, lease=lease)
+    assert await ledger.frozen() == []
+
+
+async def test_what_no_window_came_of_expires(ledger: EmulatedLedger) -> None:
+    """
+    Of a publisher that was stopped before its commit nothing stays for ever.
+    """
+    lease = await holding(ledger)
+    taken = await holding(ledger, "you")
+    await ledger.settle("b0", batch("k"), now=NOW)
+    state = await ledger._windows._state()
+    header = await ledger._windows._write(
+        FrozenWindow(starts_at=NOW, parts=(b"x",), contributions=()),
+        _nothing_taken(),
+        number_=state.number + 1,
+    )
+    with pytest.raises(LeaseLostError):
+        await ledger._windows._commit(header, state, lease=lease)
+
+    assert {int(one["expires_at"]["N"]) for one in await items(ledger, "window#")} == {
+        int(NOW + 20 * 86_400)
+    }
+    assert await ledger.frozen() == []
+    await publish(ledger, taken, NOW)
+    assert len(await ledger.frozen()) == 1
+
+
+def _nothing_taken() -> Any:
+    return _Taken(contributions=(), others=(), moved=())
+
+
+# ---- leases ----
+
+
+async def test_hundreds_of_shards_are_few_items(proxy: DynamoDBProxy, table: str) -> None:
+    """
+    Renewing all shards that a daemon holds is a read and a write of each 256.
+    """
+    ledger = await EmulatedLedger.on(proxy.url, table, SetClock(), shards=600)
+    free = await ledger.leases()
+    assert [one.shard for one in free] == list(range(600))
+    mine = [await ledger.claim(free[at], owner="me") for at in (0, 255, 256, 599)]
+    held = [one for one in mine if one is not None]
+    proxy.count()
+
+    renewed = await ledger.renew(held)
+
+    assert proxy.count() == {"GetItem": 3, "PutItem": 3}
+    assert [one.shard for one in renewed] == [0, 255, 256, 599]
+    assert {one.owner for one in await ledger.leases()} == {"me", ""}
+    await ledger.close()
+
+
+async def test_daemons_that_claim_and_renew_at_once_do_not_harm_each_other(
+    ledger: EmulatedLedger, other: EmulatedLedger
+) -> None:
+    """
+    Invariant 9: all leases lie in one item, and every change of it builds on the one before.
+    """
+    free = await ledger.leases()
+    await asyncio.gather(
+        *(
+            one.claim(free[shard], owner=name)
+            for shard in ALL
+            for name, one in (("me", ledger), ("you", other))
+        )
+    )
+    leases = await ledger.leases()
+    mine = [one for one in leases if one.owner == "me"]
+    yours = [one for one in leases if one.owner == "you"]
+    assert [one.epoch for one in leases] == [1] * 4
+
+    for _ in range(3):
+        mine, yours = await asyncio.gather(_list(ledger.renew(mine)), _list(other.renew(yours)))
+
+    assert sorted([*mine, *yours], key=lambda one: one.shard) == await other.leases()
+    assert [one.beat for one in await ledger.leases()] == [4] * 4
+
+
+async def _list(renewing: Any) -> list[Lease]:
+    return list(await renewing)
+
+
+# ---- several destinations, making the table ----
+
+
+async def test_d15_two_destinations_are_one_item_and_two_counts(ledger: EmulatedLedger) -> None:
+    """
+    D15: what arrived in each bucket is counted apart, and remembered in one item that one write makes.
+    """
+    one = record("k", to=("dst", "two"))
+    both = replace(done(one, arrived(one), arrived(one, "two")), rev=0)
+
+    assert await ledger.settle("b1", [both], now=NOW) == [[Settled.COUNTED, Settled.COUNTED]]
+
+    assert len(await items(ledger)) == 1
+    counted = fold(list(await ledger.contributions()))
+    assert {route.destination: one.completed for route, one in counted.items()} == {
+        "dst": 1,
+        "two": 1,
+    }
+    whole = MarkId(Scope.SOURCE, "src", "k", "v1")
+    assert [type(one) for one in await ledger.seen([one.replica_mark("two"), whole])] == [
+        Mark,
+        type(None),
+    ]
+
+
+async def test_making_the_table_is_finished_however_far_it_came(
+    proxy: DynamoDBProxy, table: str
+) -> None:
+    """
+    Every step that is missing is done, and none that is not; a second time there is nothing to do.
+    """
+    tags = {"team": "storage", "cost": "1"}
+    requests = dynamodb_table.description(table, tags)
+    async with EmulatorAws(proxy.url) as aws:
+        client: Any = await aws.client("dynamodb")
+        untagged = {name: one for name, one in requests["CreateTable"].items() if name != "Tags"}
+        await client.create_table(**untagged)
+
+        done_first = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
+        done_again = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
+
+        assert done_first == ["UpdateTimeToLive", "UpdateContinuousBackups", "TagResource"]
+        assert done_again == []
+        told = (await client.describe_table(TableName=table))["Table"]
+        assert told["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        backups = await client.describe_continuous_backups(TableName=table)
+        recovery = backups["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"]
+        assert recovery["PointInTimeRecoveryStatus"] == "ENABLED"
+
+
+async def test_making_the_table_does_what_its_description_says(
+    proxy: DynamoDBProxy, table: str
+) -> None:
+    """
+    What a dry run prints is what is asked, and in that order.
+    """
+    tags = {"team": "storage"}
+    async with EmulatorAws(proxy.url) as aws:
+        made = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
+
+    description = dynamodb_table.description(table, tags)
+    changes = [(one.operation, one.body) for one in proxy.asked if one.operation in description]
+    assert list(made) == list(description)
+    assert changes == list(description.items())
+
+
+@pytest.mark.parametrize(
+    "operation", ["CreateTable", "UpdateTimeToLive", "UpdateContinuousBackups"]
+)
+async def test_who_may_not_make_the_table_is_told_what_to_grant(
+    proxy: DynamoDBProxy, table: str, operation: str
+) -> None:
+    """
+    Action and table; what was done so far stays.
+    """
+    proxy.fault = Until(1, DENIED, operation)
+    async with EmulatorAws(proxy.url) as aws:
+        with pytest.raises(LedgerError, match=f"grant dynamodb:{operation} on table {table}"):
+            await dynamodb_table.create(aws, table=table, region=None, tags={})
+        await dynamodb_table.create(aws, table=table, region=None, tags={})
+        await (await reopened(proxy.url, table)).close()

@@ -1,0 +1,264 @@
+"""
+What the ledger in DynamoDB costs: units as MiniStack counts them, beside those that are computed.
+
+MiniStack counts writes, those of the index too, and reads of GetItem and Query; of BatchGetItem it tells nothing, so what
+that costs is computed alone.
+"""
+
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from crrmon.adapters.ledgers.dynamodb import PACE
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.outcomes import Latency, Settlement
+from crrmon.domain.records import Record
+from crrmon.ports.ledger import FrozenWindow
+from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
+from fakes.ledger_values import NOW, arrived, done, record
+from fakes.ministack import shared_ministack
+
+READS = {"GetItem", "Query", "BatchGetItem"}
+ROUTES = 4
+
+
+def _bench() -> ModuleType:
+    path = Path(__file__).parents[2] / "bench" / "dynamodb_units.py"
+    spec = importlib.util.spec_from_file_location("dynamodb_units", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+units = _bench()
+
+
+class Meter:
+    """
+    Adds up consumed units.
+    """
+
+    def __init__(self) -> None:
+        self.writes = 0.0
+        self.reads = 0.0
+
+    def __call__(self, consumed: Mapping[str, Any]) -> None:
+        """
+        Take one entry.
+        """
+        if consumed["Operation"] in READS:
+            self.reads += consumed["CapacityUnits"]
+        else:
+            self.writes += consumed["CapacityUnits"]
+
+    @contextmanager
+    def per(self, items: int) -> Iterator[list[float]]:
+        """
+        Measure what is done within: writes and reads of each of so many items.
+        """
+        self.writes = self.reads = 0.0
+        result: list[float] = []
+        yield result
+        result += [self.writes / items, self.reads / items]
+
+
+@pytest.fixture
+def meter() -> Meter:
+    """
+    Adds up what the ledger consumes.
+    """
+    return Meter()
+
+
+@pytest.fixture
+async def ledger(meter: Meter) -> AsyncIterator[EmulatedLedger]:
+    """
+    A new ledger, metered.
+    """
+    url = shared_ministack()
+    ledger = await EmulatedLedger.on(url, new_table(), SetClock(), shards=64, consumed=meter)
+    yield ledger
+    await ledger.close()
+
+
+def objects(number: int) -> list[Record]:
+    """
+    Make records of usual sizes, of a few routes.
+    """
+    return [
+        replace(
+            record("k", to=(f"company-lake-replica-{at % ROUTES}",)),
+            version=ObjectVersion(
+                f"company-lake-{at % ROUTES}",
+                f"tables/events/date=2026-11-22/hour=17/part-{at:05d}-0f6c2a51-8d33-4b0e.parquet",
+                f"{at:032d}",
+            ),
+            owner="123456789012",
+            size=123_456_789,
+            written_at=NOW - 75.123456 - at / 7,
+        )
+        for at in range(number)
+    ]
+
+
+def settled(one: Record, **fields: Any) -> Settlement:
+    """
+    Settle a record, its latency spread over as many buckets as a look half a minute apart makes it.
+    """
+    outcome = arrived(
+        one,
+        one.destinations[0].bucket,
+        latency=Latency(30.123456, 75.654321),
+        spread=tuple((bucket, 0.0625) for bucket in range(20, 36)),
+        seconds=51.234567,
+    )
+    return replace(done(one, outcome), **fields)
+
+
+async def settle_all(ledger: EmulatedLedger, records: list[Record], **fields: Any) -> None:
+    """
+    Settle as the daemon does, in batches of the ledger's pace.
+    """
+    for start in range(0, len(records), PACE.size):
+        some = [settled(one, **fields) for one in records[start : start + PACE.size]]
+        await ledger.settle(f"{start:032x}", some, now=NOW)
+
+
+async def publish(ledger: EmulatedLedger) -> None:
+    """
+    Freeze what waits.
+    """
+    lease = await ledger.claim((await ledger.leases())[0], owner="me")
+    assert lease is not None
+    taken = tuple(one.id for one in await ledger.contributions())
+    window = FrozenWindow(starts_at=NOW, parts=(), contributions=taken)
+    await ledger.freeze(window, lease=lease)
+
+
+async def sizes(ledger: EmulatedLedger, kind: str) -> list[int]:
+    """
+    Tell the sizes of the items of a kind.
+    """
+    return [
+        units.item_bytes(item)
+        for item in await everything(ledger._calls)
+        if item["pk"]["S"].startswith(kind)
+    ]
+
+
+async def test_an_object_settled_at_its_first_look_costs_2_3_write_units(
+    ledger: EmulatedLedger, meter: Meter
+) -> None:
+    """
+    Seen, settled, reported and its journal entry deleted again: at most 2.3 units of each destination, as computed.
+    """
+    records = objects(10 * PACE.size)
+    ids = [one.replica_mark(one.destinations[0].bucket) for one in records]
+
+    with meter.per(len(records)) as seen:
+        await ledger.seen(ids)
+    with meter.per(len(records)) as settling:
+        await settle_all(ledger, records, rev=0)
+    mark, entry = max(await sizes(ledger, "trail#")), max(await sizes(ledger, "journal#"))
+    entries = len(await sizes(ledger, "journal#"))
+    with meter.per(len(records)) as publishing:
+        await publish(ledger)
+    with meter.per(1) as idle_publishing:
+        await ledger.freeze(
+            FrozenWindow(starts_at=NOW + 300, parts=(), contributions=()),
+            lease=(await ledger.leases())[0],
+        )
+
+    fixed = idle_publishing[0] + 10  # claiming, and what a window takes whatever is in it
+    deleting = publishing[0] - fixed / len(records)
+    computed, reads = units.Object(mark=mark, entry=entry).first_look
+    assert entries == 10
+    assert settling[0] + deleting <= 2.3
+    assert settling[0] + deleting == pytest.approx(computed, abs=0.05)
+    assert seen[0] == settling[1] == 0
+    assert units.dollars(computed * 1e6, reads * 1e6) < 1.5
+
+
+async def test_two_destinations_of_a_version_share_its_item(
+    ledger: EmulatedLedger, meter: Meter
+) -> None:
+    """
+    The second destination costs next to nothing.
+    """
+    records = [record(f"k{at}", to=("dst", "two")) for at in range(PACE.size)]
+    with meter.per(2 * len(records)) as settling:
+        await ledger.settle(
+            "f" * 32,
+            [replace(done(one, arrived(one), arrived(one, "two")), rev=0) for one in records],
+            now=NOW,
+        )
+    assert settling[0] <= 1.1
+
+
+async def test_a_parked_object_costs_8_write_units_and_3_for_each_further_look(
+    ledger: EmulatedLedger, meter: Meter
+) -> None:
+    """
+    Parked, found, looked at again and settled: each step as computed, and the whole within its target.
+    """
+    records = objects(3 * PACE.size)
+    with meter.per(len(records)) as parking:
+        for start in range(0, len(records), PACE.size):
+            await ledger.park(records[start : start + PACE.size])
+    size = max(await sizes(ledger, "trail#"))
+    with meter.per(len(records)) as finding:
+        due = await ledger.due(range(64), now=NOW, limit=1000)
+    assert len(due) == len(records)
+    with meter.per(len(records)) as again:
+        await ledger.reschedule([replace(one, next_look_at=NOW + 60, looks=1) for one in due])
+    with meter.per(len(records)) as settling:
+        await settle_all(ledger, [replace(one, rev=2) for one in records], rev=2)
+
+    share = 3 / PACE.size
+    assert size < 1024
+    assert parking[0] + share / 3 == pytest.approx(3 + share, abs=0.1)
+    assert again[0] == units.write_units(size, index_writes=2) == 3
+    assert settling[0] == pytest.approx(3 + share, abs=0.1)
+    assert parking[0] + settling[0] + 2 * share <= 8
+    assert finding == [0, pytest.approx(64 * 0.5 / len(records))]
+    computed, _ = units.Object(record=size).parked(2)
+    measured = parking[0] + 2 * again[0] + settling[0] + 2 * share / 3
+    assert measured == pytest.approx(computed, abs=0.2)
+
+
+async def test_renewing_all_leases_of_a_daemon_is_one_unit(
+    ledger: EmulatedLedger, meter: Meter
+) -> None:
+    """
+    However many of the 64 shards it holds.
+    """
+    free = await ledger.leases()
+    mine = [await ledger.claim(one, owner="host-0123456789ab") for one in free]
+    with meter.per(1) as renewing:
+        renewed = await ledger.renew([one for one in mine if one is not None])
+    assert len(renewed) == 64
+    assert renewing == [1.0, 1.0]
+
+
+async def test_the_computed_size_of_an_item_is_that_of_dynamodb(ledger: EmulatedLedger) -> None:
+    """
+    At the edge of a kilobyte one byte more is one unit more.
+    """
+    client = ledger._calls._client
+    for length in (*range(990, 1000), *range(1005, 1015)):
+        item = {"pk": {"S": f"size{length}"}, "sk": {"S": "x"}, "body": {"B": b"x" * length}}
+        answer = await client.put_item(
+            TableName=ledger._calls.table, Item=item, ReturnConsumedCapacity="TOTAL"
+        )
+        measured = answer["ConsumedCapacity"]["CapacityUnits"]
+        assert measured == units.write_units(units.item_bytes(item))

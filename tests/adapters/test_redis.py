@@ -1,0 +1,1215 @@
+"""What is peculiar to the Redis ledger: servers that fail in all their ways, clusters, and how it is laid out."""
+
+import asyncio
+import contextlib
+import math
+import random
+import ssl
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+import structlog
+from hypothesis import example, given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from redis.crc import key_slot
+
+from crrmon.adapters.ledgers import compact, redis_nodes, redis_scripts
+from crrmon.adapters.ledgers.redis import RedisLedger
+from crrmon.adapters.ledgers.redis_server import RedisServer
+from crrmon.domain.objects import MarkId, Route, Scope
+from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, fold
+from crrmon.ports.clock import SystemClock
+from crrmon.ports.ledger import (
+    FrozenWindow,
+    Lease,
+    LeaseLostError,
+    LedgerError,
+    Noted,
+    Parked,
+    Rescheduled,
+    Settled,
+    UnusableLedgerError,
+)
+from fakes.ledger_values import NOW, arrived, done, failed, record, replica, whole
+from fakes.redis_server import (
+    RedisProcess,
+    certificate,
+    redis_cluster,
+    redis_server,
+    shared_cluster,
+    shared_server,
+)
+
+DAY = 86_400.0
+HORIZON = 4 * DAY
+ROUTE = Route("src", "dst")
+SECRET = "correct horse"  # noqa: S105 - of a test
+
+
+@asynccontextmanager
+async def opened(url: str, *, shards: int = 4, **fields: object) -> AsyncIterator[RedisLedger]:
+    """
+    Open a ledger.
+    """
+    server = RedisServer(url=url, **fields)  # type: ignore[arg-type]
+    ledger = await RedisLedger.open(
+        server, shards=shards, horizon_seconds=HORIZON, clock=SystemClock()
+    )
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def refusal(url: str, **fields: object) -> str:
+    """
+    Tell why a ledger cannot be opened now.
+    """
+    with pytest.raises(LedgerError) as caught:
+        async with opened(url, **fields):
+            pass
+    return _clean(caught.value)
+
+
+async def final_refusal(url: str, **fields: object) -> str:
+    """
+    Tell why a ledger cannot be opened at all.
+    """
+    with pytest.raises(UnusableLedgerError) as caught:
+        async with opened(url, **fields):
+            pass
+    return _clean(caught.value)
+
+
+def _clean(error: Exception) -> str:
+    text = str(error)
+    assert SECRET not in text
+    assert "\n" not in text
+    return text
+
+
+async def completed(ledger: RedisLedger) -> int:
+    """
+    Tell how many were counted and not reported.
+    """
+    totals = fold(list(await ledger.contributions()))
+    return totals[ROUTE].completed if ROUTE in totals else 0
+
+
+@pytest.fixture
+def prefix() -> str:
+    """
+    Make a prefix that nobody has.
+    """
+    return f"t{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RedisProcess]:
+    """
+    Run a server that a test may ill-treat.
+    """
+    with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
+
+
+class Proxy:
+    """
+    Passes on what goes to a server and back, until told to cut: then a connection ends at the words it waits for.
+    """
+
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self._port = port
+        self._tls = tls
+        self._writers: list[asyncio.StreamWriter] = []
+        self.port = 0
+        self.words = b""
+        self.forward = True
+        self.cuts = 0
+        self._generation = 0
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator["Proxy"]:
+        """
+        Listen.
+        """
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in self._writers:
+                writer.close()
+            await server.wait_closed()
+
+    def cut_at(self, words: str, *, forward: bool) -> None:
+        """
+        Cut the next connection that says these words, after passing them on or before.
+        """
+        self.words, self.forward = words.encode(), forward
+
+    def silence(self) -> None:
+        """
+        Pass on nothing more of the connections there are, and do not close them: as when a machine is gone.
+        """
+        self._generation += 1
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += (writer, back)
+        answers = asyncio.create_task(self._pass(there, writer))
+        born = self._generation
+        with contextlib.suppress(ConnectionError):
+            while said := await reader.read(1 << 20):
+                if born != self._generation:
+                    continue
+                if self.words and self.words in said:
+                    self.words = b""
+                    answers.cancel()
+                    await asyncio.gather(answers, return_exceptions=True)
+                    if self.forward:
+                        back.write(said)
+                        await there.read(1)  # now it is done
+                    self.cuts += 1
+                    break
+                back.write(said)
+        answers.cancel()
+        writer.close()
+        back.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while said := await reader.read(1 << 20):
+                writer.write(said)
+        writer.close()
+
+
+# ---- servers that fail ----
+
+
+async def test_nothing_is_lost_when_the_server_is_killed(own: RedisProcess) -> None:
+    """
+    Invariants 1 and 5: what was told as done is there after a power cut, and the first try afterwards succeeds.
+    """
+    async with opened(own.url) as ledger:
+        await ledger.park([record("parked"), failed("failed")])
+        await ledger.settle("b1", [done(record("settled"))], now=NOW)
+        await ledger.note_replica([replica("half", at=NOW)], now=NOW)
+        lease = await ledger.claim((await ledger.leases())[0], owner="me")
+
+        own.kill()
+        with pytest.raises(LedgerError, match="cannot be reached") as caught:
+            await ledger.settle("b2", [done(record("next"))], now=NOW)
+        assert own.url in _clean(caught.value)
+        own.start()
+
+        assert await ledger.settle("b2", [done(record("next"))], now=NOW) == [[Settled.COUNTED]]
+        assert await ledger.park([record("parked"), record("settled")]) == [
+            Parked.PARKED,
+            Parked.SETTLED,
+        ]
+        assert len(await ledger.due(range(4), now=NOW, limit=9)) == 2
+        assert [one.version.key for one in (await ledger.failures())[0]] == ["failed"]
+        assert await ledger.note_replica([replica("settled", at=NOW)], now=NOW) == [Noted.SETTLED]
+        assert (await ledger.leases())[0] == lease
+        assert await completed(ledger) == 2
+
+
+async def test_a_server_that_forgot_the_scripts_is_told_them_again(prefix: str) -> None:
+    """
+    As after a restart, or when a replica took over.
+    """
+    async with opened(shared_server(), prefix=prefix) as ledger:
+        with _client(shared_server()) as client:
+            client.script_flush()
+
+        assert await ledger.park([record("k")]) == [Parked.PARKED]
+        assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
+
+
+async def test_a_server_that_is_busy_with_a_script_is_asked_again_later(
+    own: RedisProcess,
+) -> None:
+    """
+    Somebody's endless script: an error that says how to end it, and all is well afterwards.
+    """
+    with own.client() as client:
+        client.config_set("lua-time-limit", 50)
+        async with opened(own.url) as ledger:
+            endless = threading.Thread(target=_spin, args=(own,))
+            endless.start()
+            await _until(lambda: _says_busy(client))
+
+            with pytest.raises(LedgerError, match="SCRIPT KILL"):
+                await ledger.park([record("k")])
+            client.script_kill()
+            endless.join()
+
+            assert await ledger.park([record("k")]) == [Parked.PARKED]
+
+
+def _spin(server: RedisProcess) -> None:
+    with server.client() as client, contextlib.suppress(redis.ResponseError):
+        client.eval("while true do end", 0)
+
+
+def _says_busy(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.ResponseError as error:
+        return "BUSY" in str(error)
+    return False
+
+
+async def _until(true: object) -> None:
+    """
+    Wait for something that another process does.
+    """
+    assert callable(true)
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(true):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_still_reads_its_data_is_asked_again_later() -> None:
+    """
+    A large one takes minutes to start.
+    """
+    with redis_server("--rdbcompression", "no") as server:
+        with server.client() as client:
+            # It turns to its clients after every 2 MB.
+            client.eval("for i = 1, 20000 do redis.call('SET', i, string.rep('x', 1000)) end", 0)
+            client.save()
+        server.kill()
+        server.launch("--key-load-delay", "300")
+        with server.client() as client:
+            await _until(lambda: _says_loading(client))
+
+        assert "still reading its data" in await refusal(server.url)
+
+
+def _says_loading(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.exceptions.BusyLoadingError:
+        return True
+    except redis.ConnectionError:
+        return False
+    return False
+
+
+async def test_a_replica_is_no_server_for_a_ledger(own: RedisProcess) -> None:
+    """
+    Writes are refused in plain words; once the name leads to a primary again, all is well.
+    """
+    async with opened(own.url) as ledger:
+        await ledger.park([record("k")])
+        with own.client() as client:
+            client.replicaof("127.0.0.1", own.port + 1)
+
+            with pytest.raises(LedgerError, match="must lead to the primary"):
+                await ledger.settle("b1", [done(record("k"))], now=NOW)
+            client.replicaof("NO", "ONE")
+
+        assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
+
+
+async def test_a_server_without_memory_changes_nothing(own: RedisProcess) -> None:
+    """
+    All or nothing: what did not fit left no trace, and what is there can still be read.
+    """
+    async with opened(own.url) as ledger:
+        await ledger.park([record("there")])
+        with own.client() as client:
+            client.config_set("maxmemory", 1)
+
+            with pytest.raises(LedgerError, match="maxmemory"):
+                await ledger.park([record(f"k{at}") for at in range(100)])
+            with pytest.raises(LedgerError, match="maxmemory"):
+                await ledger.settle("b1", [done(record("new"))], now=NOW)
+            found = await ledger.due(range(4), now=NOW, limit=9)
+            assert [one.version.key for one in found] == ["there"]
+            assert [one.pending_objects for one in await ledger.backlog()] == [1]
+            async with opened(own.url) as other:
+                assert (await other.find("there", "v1")).records
+            client.config_set("maxmemory", 0)
+
+        assert await ledger.settle("b1", [done(record("new"))], now=NOW) == [[Settled.COUNTED]]
+        assert await completed(ledger) == 1
+
+
+@pytest.mark.parametrize("forward", [True, False])
+async def test_a_connection_that_breaks_in_a_batch_loses_and_doubles_nothing(
+    prefix: str, *, forward: bool
+) -> None:
+    """
+    Invariant 5: whether the server got the batch or not, the repetition reads as counted, and it counts once.
+    """
+    records = [record(f"k{at}") for at in range(20)]
+    batch = [done(one) for one in records]
+    port = int(shared_server().rpartition(":")[2])
+    async with (
+        Proxy(port).run() as proxy,
+        opened(f"redis://127.0.0.1:{proxy.port}", prefix=prefix) as ledger,
+    ):
+        await ledger.park(records[:10])
+
+        proxy.cut_at(redis_scripts.WRITE, forward=forward)
+        with pytest.raises(LedgerError, match="cannot be reached"):
+            await ledger.settle("b1", batch, now=NOW)
+        assert proxy.cuts == 1
+        assert await completed(ledger) == (20 if forward else 0)
+        again = await ledger.settle("b1", batch, now=NOW)
+
+        assert again == [[Settled.COUNTED]] * 20
+        assert await completed(ledger) == 20
+        assert await ledger.backlog() == []
+
+
+async def test_a_server_that_does_not_answer_is_given_up_for_now(
+    own: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A call ends although the connection stands, and the next one takes another connection.
+    """
+    monkeypatch.setattr("crrmon.adapters.ledgers.redis_server.ANSWER_SECONDS", 0.3)
+    async with opened(own.url) as ledger:
+        own.freeze()
+        with pytest.raises(LedgerError, match="did not answer"):
+            await ledger.park([record("k")])
+        own.thaw()
+
+        assert await ledger.park([record("k")]) == [Parked.PARKED]
+
+
+async def test_connections_to_a_machine_that_is_gone_cost_one_try_together(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    When one of them does not answer, the others are not tried one after the other.
+    """
+    monkeypatch.setattr("crrmon.adapters.ledgers.redis_server.ANSWER_SECONDS", 0.3)
+    port = int(shared_server().rpartition(":")[2])
+    async with (
+        Proxy(port).run() as proxy,
+        opened(f"redis://127.0.0.1:{proxy.port}", prefix=prefix) as ledger,
+    ):
+        pool = ledger._redis._servers._node._pool  # type: ignore[attr-defined]
+
+        async def later(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await ledger.find("k", "v1")
+
+        async with asyncio.timeout(20):
+            while len(pool._available_connections) < 3:
+                await asyncio.gather(*(later(turns) for turns in range(0, 12, 3)))
+        proxy.silence()
+        with pytest.raises(LedgerError, match="did not answer"):
+            await ledger.park([record("l")])
+
+        await asyncio.gather(*(later(turns) for turns in range(0, 12, 3)))
+        assert await ledger.park([record("l")]) == [Parked.PARKED]
+
+
+# ---- replicas ----
+
+
+@pytest.fixture
+def pair(own: RedisProcess) -> Iterator[tuple[RedisProcess, RedisProcess]]:
+    """
+    Run a primary and its replica.
+    """
+    with redis_server("--replicaof", "127.0.0.1", str(own.port)) as other:
+        yield own, other
+
+
+async def _in_step(server: RedisProcess) -> None:
+    with server.client() as client:
+        await _until(lambda: client.execute_command("WAIT", 1, 100) == 1)
+
+
+async def test_what_is_told_as_done_is_on_a_replica(
+    pair: tuple[RedisProcess, RedisProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Invariant 1: while no replica answers nothing is told as done, not even what a repetition finds written already.
+    """
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.2)
+    primary, other = pair
+    await _in_step(primary)
+    batch = [done(record("k"))]
+    async with opened(primary.url) as ledger:
+        assert await ledger.park([record("parked")]) == [Parked.PARKED]
+        with other.client() as client:
+            assert sum(client.hlen(key) for key in client.keys("*:live")) == 1
+
+        other.freeze()
+        for _ in range(3):
+            with pytest.raises(LedgerError, match="no replica"):
+                await ledger.settle("b1", batch, now=NOW)
+        other.thaw()
+        assert await ledger.settle("b1", batch, now=NOW) == [[Settled.COUNTED]]
+        assert await completed(ledger) == 1
+    primary.kill()
+    with other.client() as client:
+        client.replicaof("NO", "ONE")
+
+    async with opened(other.url) as ledger:
+        assert await ledger.settle("b1", batch, now=NOW) == [[Settled.COUNTED]]
+        assert await completed(ledger) == 1
+
+
+async def test_a_replica_that_left_for_good_is_not_waited_for(
+    pair: tuple[RedisProcess, RedisProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The server knows it has none any more: then it is all there is.
+    """
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.2)
+    primary, other = pair
+    await _in_step(primary)
+    async with opened(primary.url) as ledger:
+        await ledger.park([record("k")])
+        other.kill()
+        with primary.client() as client:
+            await _until(lambda: client.info("replication")["connected_slaves"] == 0)
+        with contextlib.suppress(LedgerError):
+            await ledger.park([record("l")])
+
+        assert await ledger.park([record("l")]) == [Parked.PARKED]
+
+
+# ---- who may come in ----
+
+
+async def test_a_wrong_password_is_said_plainly(own: RedisProcess, tmp_path: Path) -> None:
+    """
+    None where one is needed, or a wrong one: no secret is told. Mended in its file, it works.
+    """
+    with own.client() as client:
+        client.config_set("requirepass", SECRET)
+    file = tmp_path / "password"
+    file.write_text(f"not {SECRET}\n")
+
+    for fields in ({}, {"password": f"not {SECRET}"}, {"password_file": file}):
+        assert "ledger.redis.password" in await refusal(own.url, **fields)
+    file.write_text(f"{SECRET}\n")
+    async with opened(own.url, password_file=file) as ledger:
+        await ledger.park([record("k")])
+    async with opened(own.url, password=SECRET) as ledger:
+        assert (await ledger.find("k", "v1")).records
+
+
+async def test_the_file_with_the_password_is_read_for_every_connection(
+    own: RedisProcess, tmp_path: Path
+) -> None:
+    """
+    A password that was changed is found when the server is started again, and one that is gone is told.
+    """
+    file = tmp_path / "password"
+    file.write_text(SECRET)
+    with own.client() as client:
+        client.config_set("requirepass", SECRET)
+    async with opened(own.url, password_file=file) as ledger:
+        with own.client(password=SECRET) as client:
+            client.config_set("requirepass", SECRET * 2)
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        file.unlink()
+        with pytest.raises(LedgerError, match="password_file") as caught:
+            await ledger.park([record("k")])
+        assert str(file) in _clean(caught.value)
+        file.write_text(SECRET * 2)
+
+        assert await ledger.park([record("k")]) == [Parked.PARKED]
+
+
+GRANTS = (
+    "resetkeys", "~{crrmon}:*", "~{crrmon:*", "+@read", "+@write", "+@scripting", "+@connection", "+info", "+wait", "+ping",
+)  # fmt: skip
+"""What docs/operations.md tells to grant."""
+
+
+async def test_a_user_with_what_the_documentation_lists_can_do_everything(
+    own: RedisProcess,
+) -> None:
+    """
+    Neither KEYS nor CONFIG nor other people's keys are needed.
+    """
+    with own.client() as client:
+        client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *GRANTS)
+    url = f"redis://crrmon@127.0.0.1:{own.port}/0"
+    async with opened(url, password=SECRET) as ledger:
+        await _life(ledger)
+
+
+async def _life(ledger: RedisLedger) -> None:
+    """
+    Ask everything that can be asked.
+    """
+    assert await ledger.park([record("k"), failed("l")]) == [Parked.PARKED] * 2
+    assert len(await ledger.due(range(4), now=NOW, limit=9)) == 2
+    (found,) = (await ledger.find("k", "v1")).records
+    assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
+    assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
+    assert await ledger.note_replica([replica("m", at=NOW)], now=NOW) == [Noted.HALF]
+    await ledger.remember_routes([ROUTE])
+    assert await ledger.known_routes() == [ROUTE]
+    lease = await ledger.claim((await ledger.leases())[0], owner="me")
+    assert lease is not None
+    (lease,) = await ledger.renew([lease])
+    taken = tuple(one.id for one in await ledger.contributions())
+    window = FrozenWindow(starts_at=300.0, parts=(b"x",), contributions=taken)
+    await ledger.freeze(window, lease=lease)
+    assert len(await ledger.frozen()) == 1
+    await ledger.forget(300.0, 0, lease=lease)
+    assert await ledger.last_frozen() == 300.0
+    await ledger.release([lease])
+    (failure,), after = await ledger.failures(limit=1)
+    assert (failure.version.key, after) == ("l", None)
+    assert len(await ledger.backlog()) == 1
+    trails, _ = await ledger.export()
+    await ledger.restore(trails, await ledger.contributions(), now=NOW)
+    assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 2
+
+
+@pytest.mark.parametrize("grant", ["-hincrby", "-zadd", "-unlink", "-wait", "-evalsha"])
+async def test_a_user_without_what_is_needed_learns_it_at_once(
+    own: RedisProcess, grant: str
+) -> None:
+    """
+    When the ledger is opened, not in the middle of a script, for that would leave half of it done.
+    """
+    with own.client() as client:
+        client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *GRANTS, grant)
+        url = f"redis://crrmon@127.0.0.1:{own.port}/0"
+
+        if grant == "-wait":
+            # Only needed where there are replicas.
+            async with opened(url, password=SECRET) as ledger:
+                await _life(ledger)
+        else:
+            assert "docs/operations.md" in await refusal(url, password=SECRET)
+            assert client.keys("*:live") == []
+
+
+async def test_keys_that_the_user_may_not_touch_are_named(own: RedisProcess) -> None:
+    """
+    The pattern to grant is in the text.
+    """
+    with own.client() as client:
+        client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", "+@all", "~crrmon*")
+
+    text = await refusal(f"redis://crrmon@127.0.0.1:{own.port}", password=SECRET)
+
+    assert "~{PREFIX*" in text
+
+
+async def test_tls_is_spoken_and_checked(prefix: str, tmp_path: Path) -> None:
+    """
+    With an authority that vouches for the server by its name, and not otherwise. Not all servers are built with it, so
+    it ends before the server, as it does on many.
+    """
+    made, key = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(made, key)
+    port = int(shared_server().rpartition(":")[2])
+    async with Proxy(port, tls=context).run() as proxy:
+        url = f"rediss://127.0.0.1:{proxy.port}"
+        async with opened(url, ca_file=made, prefix=prefix) as ledger:
+            assert await ledger.park([record("k")]) == [Parked.PARKED]
+
+        assert "ledger.redis.ca_file" in await refusal(url)
+        assert "ledger.redis.ca_file" in await refusal(url, ca_file=tmp_path / "none")
+        assert "ledger.redis.ca_file" in await refusal(url, ca_file=key)
+        named = url.replace("127.0.0.1", "localhost")
+        assert "ledger.redis.ca_file" in await refusal(named, ca_file=made)
+
+
+async def test_nobody_there_is_said_plainly() -> None:
+    """
+    With the address, as it is configured.
+    """
+    with redis_server() as server:
+        pass
+
+    text = await refusal(server.url)
+
+    assert "ledger.redis.url" in text
+    assert server.url in text
+
+
+# ---- what cannot be used ----
+
+
+async def test_a_cluster_is_not_taken_for_a_single_server_nor_the_reverse(prefix: str) -> None:
+    """
+    Asking again would be of no use: the setting is wrong.
+    """
+    text = await final_refusal(shared_cluster(), prefix=prefix)
+    assert "ledger.redis.cluster is false" in text
+
+    text = await final_refusal(shared_server(), prefix=prefix, cluster=True)
+    assert "ledger.redis.cluster is true" in text
+
+
+async def test_a_ledger_of_a_newer_version_is_left_alone(prefix: str) -> None:
+    """
+    Unless its version says that this one can work on it.
+    """
+    with _client(shared_server()) as client:
+        key = f"{{{prefix}}}:meta"
+        client.set(key, msgspec.json.encode({"format": 9, "readable_by": 2, "shards": 3}))
+        text = await final_refusal(shared_server(), prefix=prefix)
+        assert "newer version" in text
+        assert "ledger.redis.prefix" in text
+
+        client.set(key, msgspec.json.encode({"format": 9, "readable_by": 1, "shards": 3, "x": 1}))
+        async with opened(shared_server(), prefix=prefix) as ledger:
+            assert ledger.shards == 3
+
+        client.set(key, "something else")
+        assert "ledger.redis.prefix" in await final_refusal(shared_server(), prefix=prefix)
+
+
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url)
+
+
+async def test_a_server_that_is_too_old_is_refused() -> None:
+    """
+    Its version is told, and which one is needed.
+    """
+
+    version = b"redis_version:6.0.16"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.read(65536):
+            writer.write(b"$%d\r\n%b\r\n" % (len(version), version) * said.count(b"INFO"))
+            writer.write(b"+PONG\r\n" * said.count(b"PING"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    text = await final_refusal(f"redis://127.0.0.1:{port}")
+    server.close()
+
+    assert "6.0.16" in text
+    assert "6.2" in text
+
+
+async def test_settings_of_the_server_that_lose_data_are_warned_of(own: RedisProcess) -> None:
+    """
+    No append-only file, or eviction of any key: each with its remedy. A good server is not talked about.
+    """
+    with structlog.testing.capture_logs() as logs:
+        async with opened(own.url):
+            pass
+        assert logs == []
+        with own.client() as client:
+            client.config_set("appendonly", "no")
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        async with opened(own.url):
+            pass
+
+    assert [one["event"] for one in logs] == ["redis_not_durable", "redis_evicts"]
+    assert "appendonly yes" in logs[0]["advice"]
+    assert "noeviction" in logs[1]["advice"]
+
+
+async def test_no_key_of_a_ledger_can_expire(own: RedisProcess) -> None:
+    """
+    Policies that evict only what has a time to live never touch it.
+    """
+    async with opened(own.url) as ledger:
+        await _life(ledger)
+    with own.client() as client:
+        names = client.keys()
+        assert names
+        assert {client.ttl(key) for key in names} == {-1}
+
+
+# ---- several daemons ----
+
+
+@pytest.mark.parametrize("kind", ["server", "cluster"])
+async def test_d16_two_that_work_on_the_same_trails_count_each_once(
+    kind: str, prefix: str
+) -> None:
+    """
+    Invariants 2 and 9: park, join, reschedule and settle at once, through two connections: nothing is lost or doubled.
+    """
+    fields = {"prefix": prefix, "cluster": kind == "cluster"}
+    url = shared_cluster() if kind == "cluster" else shared_server()
+    chance = random.Random(16)
+    records = [record(f"k{at}", to=("dst", "two")) for at in range(30)]
+
+    async def work(ledger: RedisLedger, name: str) -> list[Settled]:
+        told = []
+        for number in range(12):
+            some = chance.sample(records, 10)
+            await ledger.park(some)
+            await ledger.note_replica(
+                [replica(one.version.key, at=NOW - number) for one in some[:5]], now=NOW
+            )
+            found = await ledger.due(range(4), now=NOW, limit=5)
+            await ledger.reschedule([replace(one, looks=one.looks + 1) for one in found])
+            batch = [
+                Settlement(
+                    version=one.version, outcomes=(arrived(one), arrived(one, "two")), rev=rev
+                )
+                for one in some[5:]
+                for rev in (0, None)
+            ]
+            results = await ledger.settle(f"{name}{number}", batch, now=NOW)
+            told += [one for result in results for one in result]
+        return told
+
+    async with opened(url, **fields) as one, opened(url, **fields) as other:
+        results = await asyncio.gather(
+            work(one, "a"), work(other, "b"), work(one, "c"), work(other, "d")
+        )
+        told = sum(result.count(Settled.COUNTED) for result in results)
+        trails = [await one.find(each.version.key, "v1") for each in records]
+        totals = fold(list(await other.contributions()))
+        pending = sum(slot.pending_objects for slot in await one.backlog())
+
+    marks = sum(len(trail.marks) for trail in trails)
+    assert marks == told == sum(tally.completed for tally in totals.values())
+    assert marks > 20
+    assert pending == sum(2 * len(trail.records) for trail in trails)
+
+
+class Gate:
+    """
+    Stands before a ledger's server: whatever contains some word waits there until it is opened.
+    """
+
+    def __init__(self, ledger: RedisLedger, word: str) -> None:
+        self._ask = ledger._redis.ask
+        self._word = word
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+        ledger._redis.ask = self.ask  # type: ignore[method-assign]
+
+    async def ask(
+        self, calls: Sequence[redis_nodes.Call], *, durable: bool = False
+    ) -> list[redis_nodes.Reply]:
+        """
+        Pass on, sooner or later.
+        """
+        if any(self._word in call.arguments for call in calls):
+            self.reached.set()
+            await self.opened.wait()
+        return await self._ask(calls, durable=durable)
+
+
+@pytest.mark.parametrize("word", ["HDEL", redis_scripts.CLEAR])
+async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
+    prefix: str, word: str
+) -> None:
+    """
+    Invariant 2: its window is stored, its contributions not yet dropped, or not yet forgotten. Another takes over and
+    freezes; then the first one goes on. Each contribution is in one window.
+    """
+    async with (
+        opened(shared_server(), prefix=prefix) as first,
+        opened(shared_server(), prefix=prefix) as second,
+    ):
+        lease = await _claimed(first)
+        await first.settle("b1", [done(record("k"))], now=NOW)
+        taken = tuple(one.id for one in await first.contributions())
+        window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
+        gate = Gate(first, word)
+        freezing = asyncio.create_task(first.freeze(window, lease=lease))
+        await gate.reached.wait()
+
+        await second.settle("b2", [done(record("l"))], now=NOW)
+        other = await second.claim((await second.leases())[0], owner="you")
+        assert other is not None
+        rest = await second.contributions()
+        assert not {one.id for one in rest} & set(taken)
+        assert fold(list(rest))[ROUTE].completed == 1
+        late = FrozenWindow(
+            starts_at=600.0, parts=(b"two",), contributions=tuple(one.id for one in rest)
+        )
+        await second.freeze(late, lease=other)
+        await second.settle("b3", [done(record("m"))], now=NOW)
+        gate.opened.set()
+        await freezing
+
+        assert await completed(second) == 1
+        assert [one.parts for one in await second.frozen()] == [(b"one",), (b"two",)]
+        with pytest.raises(LeaseLostError):
+            await first.freeze(window, lease=lease)
+        with _client(shared_server()) as client:
+            assert client.exists(f"{{{prefix}}}:taken") == 0
+
+
+async def _claimed(ledger: RedisLedger) -> Lease:
+    lease = await ledger.claim((await ledger.leases())[0], owner="me")
+    assert lease is not None
+    return lease
+
+
+@pytest.mark.parametrize("parts", [(), (b"one",)])
+async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
+    prefix: str, parts: tuple[bytes, ...]
+) -> None:
+    """
+    The reader learns which were taken before it reads them, so whoever drops them in between cannot hide it.
+    """
+    async with (
+        opened(shared_server(), prefix=prefix) as first,
+        opened(shared_server(), prefix=prefix) as reader,
+    ):
+        lease = await _claimed(first)
+        await first.settle("b1", [done(record("k"))], now=NOW)
+        taken = tuple(one.id for one in await first.contributions())
+        window = FrozenWindow(starts_at=300.0, parts=parts, contributions=taken)
+        gate = Gate(first, "HDEL")
+        freezing = asyncio.create_task(first.freeze(window, lease=lease))
+        await gate.reached.wait()
+        ask = reader._redis.ask
+        steps = 0
+
+        async def stepwise(
+            calls: Sequence[redis_nodes.Call], *, durable: bool = False
+        ) -> list[redis_nodes.Reply]:
+            nonlocal steps
+            steps += 1
+            told = await ask(calls, durable=durable)
+            if steps == 1:
+                gate.opened.set()
+                await freezing
+            return told
+
+        reader._redis.ask = stepwise  # type: ignore[method-assign]
+
+        assert await reader.contributions() == []
+        assert steps > 1
+        assert len(await reader.frozen()) == len(parts)
+
+
+async def test_an_answer_lost_while_freezing_is_harmless(prefix: str) -> None:
+    """
+    Invariant 5: frozen, but not told so: asked again, the window stands and what it holds is told no more.
+    """
+    port = int(shared_server().rpartition(":")[2])
+    async with (
+        Proxy(port).run() as proxy,
+        opened(f"redis://127.0.0.1:{proxy.port}", prefix=prefix) as ledger,
+    ):
+        lease = await _claimed(ledger)
+        await ledger.settle("b1", [done(record("k"))], now=NOW)
+        taken = tuple(one.id for one in await ledger.contributions())
+        window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
+
+        proxy.cut_at(redis_scripts.FREEZE, forward=True)
+        with pytest.raises(LedgerError):
+            await ledger.freeze(window, lease=lease)
+        await ledger.freeze(window, lease=lease)
+
+        assert await ledger.contributions() == []
+        assert len(await ledger.frozen()) == 1
+
+
+# ---- how much it does ----
+
+
+async def test_d29_steady_work_lists_nothing_and_does_not_grow_with_what_is_parked() -> None:
+    """
+    Invariant 6: the same commands, and as many, with 20 and with 4,000 records and failures; none that walks through.
+    """
+    few, many = await _commands_of_work(20), await _commands_of_work(4000)
+
+    assert many == few
+    assert not {"keys", "scan", "hscan", "zscan", "hvals", "hkeys", "sort"} & few.keys()
+    assert (
+        few["hgetall"] == 4 + 4 + 1
+    )  # of each shard the sums of the backlog and the contributions; what was taken
+
+
+async def _commands_of_work(number: int) -> dict[str, int]:
+    with redis_server() as server, server.client() as client:
+        async with opened(server.url) as ledger:
+            records = [record(f"k{at}", next_look_at=NOW - 1e6 + at) for at in range(number)]
+            failures = [failed(f"f{at}", next_look_at=NOW, at=NOW - at) for at in range(number)]
+            await ledger.park([*records, *failures])
+            for kind in ("before", "measured"):
+                client.config_resetstat()
+                due = await ledger.due(range(4), now=NOW - 1e6 + 4, limit=4)
+                assert len(due) == 4
+                await ledger.seen([one.replica_mark("dst") for one in due])
+                later = [replace(one, next_look_at=one.next_look_at - 9) for one in due]
+                await ledger.reschedule(later)
+                await ledger.note_replica([replica(f"half {kind}", at=NOW)], now=NOW)
+                await ledger.settle(kind, [done(record(f"new {kind}"))], now=NOW)
+                await ledger.settle(f"{kind} due", [done(due[0])], now=NOW)
+                await ledger.park([due[0], replace(due[0], version=record(kind).version)])
+                await ledger.failures(limit=3)
+                await ledger.backlog()
+                await ledger.contributions()
+                await ledger.sweep(now=NOW)
+        told = client.info("commandstats")
+    return {
+        name.removeprefix("cmdstat_"): stat["calls"]
+        for name, stat in told.items()
+        if name not in ("cmdstat_info", "cmdstat_config|resetstat", "cmdstat_config")
+    }
+
+
+async def test_a_batch_on_one_server_is_one_call_and_one_contribution(own: RedisProcess) -> None:
+    """
+    D31: nothing is between what is counted and its mark; of new versions nothing is read first.
+    """
+    async with opened(own.url, shards=64) as ledger:
+        await ledger.settle("warm", [done(record(f"w{at}")) for at in range(200)], now=NOW)
+        with own.client() as client:
+            client.config_resetstat()
+            batch = [replace(done(record(f"k{at}")), rev=0) for at in range(200)]
+            await ledger.settle("b1", batch, now=NOW)
+            told = client.info("commandstats")
+
+        assert told["cmdstat_evalsha"]["calls"] == 1
+        assert len(await ledger.contributions()) == 2
+
+
+async def test_marks_lie_by_day_and_go_by_dropping_a_days_hash(own: RedisProcess) -> None:
+    """
+    D26: sweeping does not look at single marks, and leaves nothing behind.
+    """
+    async with opened(own.url, shards=1) as ledger:
+        for day in range(3):
+            batch = [done(record(f"k{day}.{at}")) for at in range(100)]
+            await ledger.settle(f"b{day}", batch, now=NOW + day * DAY)
+        with own.client() as client:
+            kept = sorted(client.keys("*:kept:*"))
+            assert [client.hlen(key) for key in kept] == [101] * 3
+            client.config_resetstat()
+
+            assert await ledger.sweep(now=NOW + HORIZON + DAY) == 100
+            assert client.info("commandstats")["cmdstat_unlink"]["calls"] == 1
+            assert sorted(client.keys("*:kept:*")) == kept[1:]
+            assert await ledger.sweep(now=NOW + HORIZON + 3 * DAY) == 200
+            assert client.keys("*:kept:*") == []
+            assert client.keys("*:days") == []
+
+
+async def test_a_trail_lies_in_one_day_only_the_newest(own: RedisProcess) -> None:
+    """
+    Whatever is added to it takes the rest along, and is not taken back by a clock that is behind.
+    """
+    one = record("k", to=("dst", "two"))
+    async with opened(own.url, shards=1) as ledger:
+        await ledger.note_replica([replica("k", at=NOW)], now=NOW)
+        await ledger.settle("b1", [done(one)], now=NOW + 2 * DAY)
+        await ledger.settle("b2", [done(one, arrived(one, "two"))], now=NOW + DAY)
+        with own.client() as client:
+            kept = client.keys("*:kept:*")
+            assert [client.hget(key, "n") for key in kept] == [b"2"]
+
+        assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 0
+        assert len((await ledger.find("k", "v1")).marks) == 2
+        assert await ledger.sweep(now=NOW + HORIZON + 4 * DAY) == 2
+        assert (await ledger.find("k", "v1")).marks == ()
+
+
+@pytest.mark.parametrize("rev", [None, 0])
+async def test_daemons_whose_clocks_differ_find_each_others_marks(
+    prefix: str, rev: int | None
+) -> None:
+    """
+    Invariant 9: at midnight, or days apart, what one counted is a duplicate for the other.
+    """
+    fields = {"prefix": prefix}
+    async with opened(shared_server(), **fields) as one, opened(shared_server(), **fields) as two:
+        for number, (here, there) in enumerate([(0, 9), (9, 0), (1, 2), (-30, 30)]):
+            # What was decided without a record is written without reading first.
+            batch = [replace(done(record(f"k{number}.{at}")), rev=rev) for at in range(8)]
+            assert {
+                told for (told,) in await one.settle(f"a{number}", batch, now=NOW + here * DAY)
+            } == {Settled.COUNTED}
+            ids = [one.outcomes[0].mark for one in batch]
+            if rev is None:
+                assert None not in await two.seen(ids)
+            assert {
+                told for (told,) in await two.settle(f"b{number}", batch, now=NOW + there * DAY)
+            } == {Settled.DUPLICATE}
+
+
+# ---- clusters ----
+
+
+async def test_a_cluster_holds_its_shards_on_all_nodes() -> None:
+    """
+    Who has which is asked for; a shard that moves to another node is followed, also while it is under way.
+    """
+    with redis_cluster() as servers:
+        clients = [server.client() for server in servers]
+        async with opened(servers[1].url, cluster=True, shards=16) as ledger:
+            records = [record(f"k{at}") for at in range(40)]
+            await ledger.park(records)
+            assert all(client.dbsize() > 5 for client in clients)
+
+            slot = key_slot(b"{crrmon:3}:live")
+            source = next(
+                one for one in clients if one.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot)
+            )
+            target = next(one for one in clients if one is not source)
+            names = [one.execute_command("CLUSTER", "MYID") for one in (source, target)]
+            target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
+            source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
+            port = target.connection_pool.connection_kwargs["port"]
+            keys = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 99)
+            source.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
+            assert len(await ledger.due(range(16), now=NOW, limit=99)) == 40
+            for client in (target, source):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[1])
+
+            results = await ledger.settle("b1", [done(one) for one in records], now=NOW)
+            assert results == [[Settled.COUNTED]] * 40
+            assert await completed(ledger) == 40
+            assert await ledger.backlog() == []
+        for client in clients:
+            client.close()
+
+
+async def test_a_cluster_that_lost_a_node_is_asked_again_later() -> None:
+    """
+    Its shards fail, the others answer; when the node is back, so are they.
+    """
+    with redis_cluster("--appendonly", "yes", "--cluster-require-full-coverage", "no") as servers:
+        async with opened(servers[0].url, cluster=True, shards=16) as ledger:
+            records = [record(f"k{at}") for at in range(40)]
+            await ledger.park(records)
+            servers[2].kill()
+
+            with pytest.raises(LedgerError):
+                await ledger.settle("b1", [done(one) for one in records], now=NOW)
+            servers[2].start()
+            with servers[2].client() as client:
+                await _until(
+                    lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
+                )
+
+            results = await ledger.settle("b1", [done(one) for one in records], now=NOW)
+            assert results == [[Settled.COUNTED]] * 40
+            assert await completed(ledger) == 40
+
+
+# ---- marks written down ----
+
+TIMES = st.one_of(
+    st.floats(allow_nan=False),
+    st.integers(0, 2**33).map(float),
+    st.integers(1_700_000_000_000_000, 1_900_000_000_000_000).map(lambda at: at / 1e6),
+)
+TEXTS = st.text(st.characters(), max_size=40)
+SPANS = st.none() | TIMES | st.integers(0, 2**34).map(lambda ticks: ticks / 2**22)
+BATCHES = TEXTS | st.uuids().map(lambda one: one.hex) | st.uuids().map(lambda one: one.hex.upper())
+
+
+@st.composite
+def marks(draw: st.DrawFn) -> tuple[str, Mark]:
+    """
+    Draw a mark and its slot, fitting or not.
+    """
+    bucket, source = draw(TEXTS), draw(TEXTS)
+    scope = draw(st.sampled_from(Scope))
+    slot = MarkId(scope, bucket, "k", "v", draw(st.integers(0, 3))).slot
+    written_at, found_at = draw(TIMES), draw(TIMES)
+    upper = draw(SPANS | st.just(found_at - written_at))
+    if upper is not None and math.isnan(upper):
+        upper = None
+    mark = Mark(
+        fate=draw(st.sampled_from(Fate)),
+        route=Route(
+            draw(st.sampled_from([bucket, source])), draw(st.sampled_from(["", bucket, source]))
+        ),
+        written_at=written_at,
+        found_at=found_at,
+        batch=draw(BATCHES),
+        size=draw(st.integers(0, 2**50)),
+        lower=draw(SPANS | st.just(upper)),
+        upper=upper,
+        looks=draw(st.integers(0, 1000)),
+        repaired=draw(st.booleans()),
+        counts=draw(st.booleans()),
+    )
+    return slot, mark
+
+
+HALVES = st.builds(Half, replicated_at=TIMES, region=TEXTS, size=st.none() | st.integers(0, 2**50))
+
+
+@example(
+    {
+        "r:": Mark(
+            fate=Fate.GONE, route=Route("", ""), written_at=0.0, found_at=1.0, batch="", upper=0.0
+        )
+    },
+    {},
+)
+@given(st.lists(marks(), max_size=3).map(dict), st.dictionaries(TEXTS, HALVES, max_size=2))
+def test_marks_and_halves_come_back_as_they_were(
+    kept: dict[str, Mark], halves: dict[str, Half]
+) -> None:
+    """
+    Every field, exactly, whatever the texts hold: lone surrogates too.
+    """
+    assert compact.decode(compact.encode(kept, halves)) == (kept, halves)
+
+
+def test_every_fate_can_be_written_down() -> None:
+    """
+    A new one needs a number.
+    """
+    assert compact._FATE_NUMBERS.keys() == set(Fate)
+
+
+def test_a_mark_of_a_later_version_can_be_read_and_of_an_earlier_one_too() -> None:
+    """
+    Invariant 9: fields that are not known are passed over, those that are not there have their defaults.
+    """
+    later = [
+        [[b"r:dst", 0, 100, 4, b"\0" * 16, b"src", True, 1, 5, 0, 0, None, "new", 1]],
+        [[b"r:x", 5, b"", 1, 2]],
+        9,
+    ]
+    read = compact.decode(msgspec.msgpack.encode(later))
+    assert read[0]["r:dst"].written_at == 100.0
+    assert read[1]["r:x"].size == 1
+
+    earlier = compact.decode(msgspec.msgpack.encode([[[b"s:src", 2, 100, 4, b"\0" * 16]]]))
+    assert earlier[0]["s:src"].route == Route("src", "")
+
+
+def test_a_usual_mark_is_small() -> None:
+    """
+    Most of the memory is marks.
+    """
+    one = record("k", bucket="data-lake-eu-central-1", to=("data-lake-us-east-1",), written_at=NOW)
+    outcome = arrived(one, "data-lake-us-east-1", found_at=NOW + 41.2343750)
+    mark = Mark(
+        fate=outcome.fate,
+        route=outcome.route,
+        written_at=outcome.written_at,
+        found_at=outcome.found_at,
+        batch=uuid.uuid4().hex,
+        size=12_345_678,
+        lower=30.1718750,
+        upper=outcome.found_at - outcome.written_at,
+        looks=2,
+    )
+
+    assert len(compact.encode({outcome.mark.slot: mark}, {})) <= 100
+    assert len(compact.encode({whole(one).mark.slot: replace(mark, upper=None)}, {})) <= 100

@@ -1,0 +1,136 @@
+"""DynamoDB ledgers on emulators, which drop nothing by themselves: here sweeping does it, by the tests' clock."""
+
+import random
+import uuid
+from functools import cache
+from typing import Any, Self
+
+from botocore.loaders import create_loader
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
+
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
+from crrmon.adapters.ledgers.dynamodb_calls import Calls
+from crrmon.adapters.ledgers.dynamodb_store import _BODY as TRAIL_BODY
+from crrmon.adapters.ledgers.dynamodb_table import BODY, EXPIRES_AT, PK, SK, create
+from fakes.ledger_values import NOW
+
+REGION = "eu-west-1"
+TABLES_OF_A_TEST = 3
+"""At the most: one, one to move to, and one that is just closed."""
+
+
+class SetClock:
+    """
+    Wall time as it was set.
+    """
+
+    def __init__(self, now: float = NOW) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        """
+        Return it.
+        """
+        return self.time
+
+
+class EmulatorAws(Aws):
+    """
+    A session with credentials that open nothing.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(endpoint_url=url, default_region=REGION, max_connections=50)
+        self._session.set_credentials("testing", "testing")
+        # The service's model takes most of the time that a client takes to make.
+        self._session.register_component("data_loader", _loader())
+
+
+@cache
+def _loader() -> Any:
+    return create_loader()
+
+
+def new_table() -> str:
+    """
+    Name a table that nobody has.
+    """
+    return f"t-{uuid.uuid4().hex}"
+
+
+def forget_old_tables() -> None:
+    """
+    Leave moto only the newest few tables: with every transaction it copies them all.
+    """
+    tables = dynamodb_backends[DEFAULT_ACCOUNT_ID][REGION].tables
+    for name in list(tables)[:-TABLES_OF_A_TEST]:
+        del tables[name]
+
+
+class EmulatedLedger(DynamoDBLedger):
+    """
+    One with a session of its own, and expiry as DynamoDB has it.
+    """
+
+    aws: EmulatorAws
+    clock: SetClock
+
+    @classmethod
+    async def on(
+        cls, url: str, table: str, clock: SetClock, *, make: bool = True, **options: Any
+    ) -> Self:
+        """
+        Open one; the table is made as `crrmon ledger create` does, if it is not there.
+        """
+        aws = EmulatorAws(url)
+        try:
+            if make:
+                await create(aws, table=table, region=REGION, tags={})
+            options = {"shards": 4, "chance": random.Random(uuid.uuid4().int), **options}
+            ledger = await cls.open(aws, table=table, clock=clock, **options)
+        except BaseException:
+            await aws.__aexit__(None, None, None)
+            raise
+        ledger.aws, ledger.clock = aws, clock
+        return ledger
+
+    async def sweep(self, *, now: float) -> int:
+        """
+        Let time pass, and tell how many marks and halves expired; drop items as DynamoDB does.
+        """
+        before, self.clock.time = self.clock.time, max(now, self.clock.time)
+        assert await super().sweep(now=now) == 0
+        expired = 0
+        for item in await everything(self._calls):
+            if item[PK]["S"].startswith("window#"):
+                continue  # of use for two weeks at most, which the histories of the contract do not know
+            if item[PK]["S"].startswith("trail#"):
+                packed = TRAIL_BODY.decode(item[BODY]["B"])
+                kept = [*packed.marks.values(), *packed.halves.values()]
+                expired += sum(before < until <= now for until, *_ in kept)
+            if EXPIRES_AT in item and int(item[EXPIRES_AT]["N"]) <= now:
+                await self._calls.delete_all([(item[PK]["S"], item[SK]["S"])])
+        return expired
+
+    async def close(self) -> None:
+        """
+        Close the session, too.
+        """
+        await super().close()
+        await self.aws.__aexit__(None, None, None)
+
+
+async def everything(calls: Calls) -> list[dict[str, Any]]:
+    """
+    Read the whole table, which nothing but a test may do.
+    """
+    found: list[dict[str, Any]] = []
+    request: dict[str, Any] = {"TableName": calls.table}
+    while True:
+        page = await calls._client.scan(**request)
+        found += page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return found
+        request["ExclusiveStartKey"] = page["LastEvaluatedKey"]

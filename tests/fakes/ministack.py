@@ -1,0 +1,73 @@
+"""MiniStack in a process of its own, one for all tests of this process, which it never outlives."""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from crrmon.sandbox.children import LOOPBACK, free_port
+from crrmon.sandbox.environment import for_emulator
+
+STARTING_SECONDS = 60.0
+"""It takes about one; a loaded machine may need more."""
+
+
+@contextlib.contextmanager
+def ministack() -> Iterator[str]:
+    """
+    Run it on a free port of loopback; give the address.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            [
+                *(sys.executable, "-m", "crrmon.sandbox.leash", str(os.getpid())),
+                *(sys.executable, "-m", "ministack"),
+            ],
+            env=for_emulator(os.environ, port=port, folder=Path(folder)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            _wait(process, port)
+            yield f"http://{LOOPBACK}:{port}"
+        finally:
+            process.send_signal(signal.SIGKILL)  # it has nothing worth saving
+            process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    until = time.monotonic() + STARTING_SECONDS
+    while time.monotonic() < until:
+        assert process.poll() is None, "MiniStack ended at its start"
+        with contextlib.suppress(OSError, HTTPException):
+            connection = HTTPConnection(LOOPBACK, port, timeout=5)
+            connection.request("GET", "/_ministack/health")
+            if connection.getresponse().status == HTTPStatus.OK:
+                connection.close()
+                return
+        time.sleep(0.05)  # noqa: TID251 - another process has to get ready
+    raise AssertionError("MiniStack did not start in time")
+
+
+_shared = contextlib.ExitStack()
+atexit.register(_shared.close)
+
+
+@cache
+def shared_ministack() -> str:
+    """
+    Tell the address of one for all tests of this process; each takes a table of its own.
+    """
+    return _shared.enter_context(ministack())

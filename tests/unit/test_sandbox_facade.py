@@ -2,7 +2,7 @@
 
 import pytest
 
-from crrmon.sandbox.facade import Target, operation_of, target_of
+from crrmon.sandbox.facade import Target, caller_of, is_on_items, operation_of, target_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,28 @@ def test_operations_are_named_as_aws_names_them(
 def test_keys_are_decoded_once(path: str, target: Target) -> None:
     """Percent signs, pluses, slashes and emoji arrive as they were written."""
     assert target_of(path) == target
+
+
+def test_the_caller_is_who_signed() -> None:
+    """Replicas are told apart by their access keys; an unsigned call is nobody's."""
+    signed = "AWS4-HMAC-SHA256 Credential=sandbox-2/20261122/eu-west-1/s3/aws4_request, SignedHeaders=host"
+
+    assert caller_of({"Authorization": signed}) == "sandbox-2"
+    assert caller_of({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("DynamoDB_20120810.GetItem", True),
+        ("DynamoDB_20120810.TransactWriteItems", True),
+        ("DynamoDB_20120810.BatchGetItem", True),
+        ("DynamoDB_20120810.Query", True),
+        ("DynamoDB_20120810.DescribeTable", False),
+        ("AmazonSQS.ReceiveMessage", False),
+        ("", False),
+    ],
+)
+def test_only_calls_on_items_can_be_throttled(target: str, expected: bool) -> None:  # noqa: FBT001 - a table
+    """What manages tables, and every other service, has good days only."""
+    assert is_on_items({"X-Amz-Target": target} if target else {}) is expected

@@ -1,5 +1,6 @@
 """What the sandbox plans to write."""
 
+import random
 from itertools import islice
 
 import pytest
@@ -9,9 +10,11 @@ from crrmon.sandbox.plan import (
     HARMLESS,
     LONGEST_SECONDS,
     MALFORMED_AT,
+    SERVER,
     Chances,
     Planned,
     Stray,
+    kills,
     plan,
 )
 from crrmon.sandbox.world import WORLD
@@ -96,3 +99,22 @@ def test_malformed_messages_stay_few_for_ever() -> None:
     assert [n for n, one in enumerate(writes) if Stray.MALFORMED in one.strays] == list(
         MALFORMED_AT
     )
+
+
+def test_replicas_are_killed_in_turn_and_the_server_once_in_the_middle() -> None:
+    """Each gets its turn, one after the other over the whole run; the same seed makes the same moments."""
+    planned = kills(6, replicas=3, server=True, rng=random.Random(1))
+
+    assert [one.victim for one in planned if one.victim != SERVER] == [0, 1, 2, 0, 1, 2]
+    (server,) = [one.after for one in planned if one.victim == SERVER]
+    assert 0.4 < server < 0.6
+    moments = [one.after for one in planned]
+    assert moments == sorted(moments)
+    assert moments[0] > 0.0
+    assert moments[-1] < 1.0
+    assert planned == kills(6, replicas=3, server=True, rng=random.Random(1))
+
+
+def test_without_kills_nothing_is_killed() -> None:
+    """The server is killed beside the daemons, never alone."""
+    assert kills(0, replicas=3, server=True, rng=random.Random(1)) == []

@@ -7,7 +7,7 @@ from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Mark, Outcome, Settlement
 from crrmon.domain.records import Destination, Record, State
-from crrmon.ports.ledger import Trail
+from crrmon.ports.ledger import FrozenWindow, Trail
 from crrmon.sandbox.told import read_ledger, status_of
 from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
 from crrmon.sandbox.verdict import NOTHING
@@ -83,7 +83,9 @@ async def test_a_ledger_is_summed_up_from_its_trails() -> None:
     untraced = ObjectVersion("src-a", "key", "untraced")
 
     report = await read_ledger(
-        ledger, [done.version, too.version, failed.version, waiting.version, untraced]
+        ledger,
+        [done.version, too.version, failed.version, waiting.version, untraced],
+        sent_before=AT,
     )
 
     assert report.account.replicated == {ROUTE: 2}
@@ -100,6 +102,20 @@ async def test_a_ledger_is_summed_up_from_its_trails() -> None:
         untraced: NOTHING,
     }
     assert (report.unreported, report.unsent) == (1, 0)
+
+
+async def test_a_forgotten_window_is_told_from_one_that_came_too_late() -> None:
+    """What was frozen as the daemons were asked to end waits for the next one; what lay there before is a fault."""
+    ledger = MemoryLedger(shards=4, horizon_seconds=86_400)
+    (seen, *_) = await ledger.leases()
+    lease = await ledger.claim(seen, owner="daemon")
+    assert lease is not None
+    for starts_at in (AT, AT + 5, AT + 10):
+        window = FrozenWindow(starts_at=starts_at, parts=(b"[]",), contributions=())
+        await ledger.freeze(window, lease=lease)
+
+    assert (await read_ledger(ledger, [], sent_before=AT)).unsent == 0
+    assert (await read_ledger(ledger, [], sent_before=AT + 10)).unsent == 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.accounts import Account
 from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
-from crrmon.sandbox.verdict import NOTHING, Messages, Run, Verdict, compare, judge
+from crrmon.sandbox.verdict import NOTHING, Messages, Replica, Run, Verdict, compare, judge
 
 A, B = Route("src-a", "dst-a"), Route("src-b", "dst-b")
 TRUTH = Account(
@@ -21,14 +21,18 @@ CLOUDWATCH = Account(
     pending={A: 0, B: 0},
     failed={"src-a": 1, "src-b": 0},
 )
+ONE = Replica(name="replica 1", looks=20, reports=True, exit=0)
+OTHER = Replica(name="replica 2", looks=7, reports=False, exit=0)
+KILLED = msgspec.structs.replace(OTHER, kills=1)
 RUN = Run(
     seed=1,
     seconds=60.0,
+    ledger="redis",
     written=18,
-    kills=0,
-    daemon_exit=0,
+    replicas=(ONE, OTHER),
     calls={"HeadObject": 27},
     repeated_calls=0,
+    doubled_datapoints=0,
     messages=Messages(delivered=20, malformed=2, left_in_queue=1, left_in_dead_letter_queue=1),
     latencies=(),
 )
@@ -162,10 +166,22 @@ def test_only_so_many_versions_are_named() -> None:
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        ({"daemon_exit": None}, "had to be killed"),
-        ({"daemon_exit": 1}, "exit code 1"),
+        (
+            {"replicas": (ONE, msgspec.structs.replace(OTHER, exit=None))},
+            "replica 2 had to be killed",
+        ),
+        (
+            {"replicas": (msgspec.structs.replace(ONE, exit=1), OTHER)},
+            "replica 1 ended with exit code 1",
+        ),
+        ({"replicas": (OTHER, OTHER)}, "0 replicas show the numbers of the whole fleet"),
+        ({"replicas": (ONE, ONE)}, "2 replicas show the numbers of the whole fleet"),
+        ({"doubled_datapoints": 1}, "1 datapoints were told to CloudWatch more than once"),
         ({"repeated_calls": 1}, "1 calls to CloudWatch were repeated"),
-        ({"kills": 1, "repeated_calls": 2}, "2 calls to CloudWatch were repeated"),
+        (
+            {"replicas": (ONE, KILLED), "ledger_kills": 1, "repeated_calls": 3},
+            "3 calls to CloudWatch were repeated, with 2 kills",
+        ),
         (
             {"messages": msgspec.structs.replace(RUN.messages, left_in_queue=0)},
             "1 messages are left in the queues, 2 were malformed",
@@ -185,8 +201,10 @@ def test_other_trouble_is_held_against_the_daemon(run: dict, words: str) -> None
 
 
 def test_one_repeated_call_per_kill_is_forgiven() -> None:
-    """Invariant 5: after a kill -9, one call with identical bytes may repeat."""
-    assert judged(msgspec.structs.replace(RUN, kills=1, repeated_calls=1)).agrees
+    """Invariant 5: after a kill -9, of a daemon or of its ledger, one call with identical bytes may repeat."""
+    killed = msgspec.structs.replace(RUN, replicas=(ONE, KILLED), repeated_calls=1)
+    assert judged(killed).agrees
+    assert judged(msgspec.structs.replace(RUN, ledger_kills=1, repeated_calls=1)).agrees
 
 
 def test_leftovers_in_the_ledger_are_found() -> None:

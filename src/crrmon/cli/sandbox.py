@@ -13,8 +13,9 @@ from crrmon.sandbox.children import SandboxError
 from crrmon.sandbox.emulator import NotInstalledError
 from crrmon.sandbox.plan import Chances
 from crrmon.sandbox.play import Settings
+from crrmon.sandbox.redis import NoRedisError
 from crrmon.sandbox.session import AbortedError, UsageError, run
-from crrmon.sandbox.show import Show, summary, table
+from crrmon.sandbox.show import Show, fleet, summary, table
 
 _SIGNAL = 128
 _HOW = "How it behaves"
@@ -28,6 +29,19 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
             min=1, help="Write so many objects, then compare and end. Without: until Ctrl-C."
         ),
     ] = None,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            min=1, max=10, help="Daemons that share the queue; several need redis or dynamodb."
+        ),
+    ] = 1,
+    ledger: Annotated[
+        Literal["sqlite", "redis", "dynamodb"],
+        typer.Option(
+            help="Where what is pending is remembered: a file, a Redis server of the sandbox's own, or the "
+            "emulator's DynamoDB."
+        ),
+    ] = "sqlite",
     rate: Annotated[
         float, typer.Option(min=0.1, max=200, help="Objects per second.", rich_help_panel=_HOW)
     ] = 8.0,
@@ -67,7 +81,9 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
         typer.Option(
             min=0,
             max=20,
-            help="Kill the daemon with -9 so many times on the way and start it again.",
+            help="Kill daemons in turn with -9, so many times in all, and start them again. On the ledger redis, "
+            "its server is killed once as well; on dynamodb, a tenth of the ledger's calls is refused for want of "
+            "capacity, and some answers get lost.",
             rich_help_panel=_HOW,
         ),
     ] = 0,
@@ -82,7 +98,8 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
         typer.Option(
             min=1,
             max=65535,
-            help="Port of the daemon's metrics. Without: 9464, or a free one if that is taken.",
+            help="Port of the first daemon's metrics; the others take free ones. "
+            "Without: 9464, or a free one if that is taken.",
             show_default=False,
         ),
     ] = None,
@@ -105,9 +122,10 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     Watch the real daemon follow a replication that takes time and may fail.
 
     Starts an emulator of AWS on this machine with two source buckets and
-    two destinations, writes objects, and runs the daemon on it with a
-    ledger in SQLite. Nothing leaves the machine. At the end, what really
-    happened is compared with what CloudWatch and the ledger were told.
+    two destinations, writes objects, and runs the daemon on it, or several
+    of them on one queue and one ledger. Nothing leaves the machine. At the
+    end, what really happened is compared with what CloudWatch and the
+    ledger were told.
 
     Ctrl-C ends the writing and leads to the verdict; a second one ends all.
 
@@ -121,6 +139,8 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
         seed=random.SystemRandom().randrange(1_000_000) if seed is None else seed,
         kills=kill,
         port=port,
+        replicas=replicas,
+        ledger=ledger,
     )
     show = Show(Console(stderr=True), verbose=verbose)
     try:
@@ -129,13 +149,15 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
         raise typer.Exit(_SIGNAL + aborted.signum) from None
     except SandboxError as trouble:
         complain(str(trouble))
-        misused = isinstance(trouble, UsageError | NotInstalledError)
+        misused = isinstance(trouble, UsageError | NotInstalledError | NoRedisError)
         raise typer.Exit(EXIT_CONFIGURATION if misused else 1) from None
     if output == "json":
         typer.echo(msgspec.json.format(msgspec.json.encode(verdict)).decode())
     else:
         console = Console()
         console.print(table(verdict))
+        if replicas > 1:
+            console.print(fleet(verdict))
         for line in summary(verdict):
             console.print(line, soft_wrap=True)
     raise typer.Exit(0 if verdict.agrees else 1)

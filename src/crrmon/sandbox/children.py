@@ -6,11 +6,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 LOOPBACK = "127.0.0.1"
+START_SECONDS = 60.0
+"""In which a program comes to life; it takes a few, but a loaded machine may need more."""
 
 
 class SandboxError(Exception):
@@ -35,20 +37,20 @@ class Child:
 
     @classmethod
     async def start(
-        cls, arguments: Sequence[str], *, environment: Mapping[str, str], log: Path
+        cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path
     ) -> Self:
         """
-        Start this interpreter with arguments.
+        Start a program.
 
         Args:
-            arguments: as after ``python``.
+            command: its path, then its arguments.
             environment: all of it.
             log: file that output and errors are appended to.
         """
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "crrmon.sandbox.leash", str(os.getpid()), sys.executable, *arguments),
+                *("-m", "crrmon.sandbox.leash", str(os.getpid()), *command),
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -107,6 +109,136 @@ class Child:
         """
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+
+async def _nothing() -> None:
+    pass
+
+
+class Restartable:
+    """
+    A program that may be killed and started again, and must not end by itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        answers: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """
+        Args:
+            name: for people.
+            command: its path, then its arguments.
+            environment: all of it.
+            log: file that output and errors are appended to.
+            answers: tells whether it has come to life.
+        """
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._log = log
+        self._answers = answers
+        self._child: Child | None = None
+        self._killing = asyncio.Lock()
+        self.kills = 0
+
+    @property
+    def pid(self) -> int:
+        """
+        Its process id; start it first.
+        """
+        if self._child is None:
+            raise self._died()
+        return self._child.pid
+
+    async def start(self) -> None:
+        """
+        Start it and wait until it is alive.
+
+        Raises:
+            SandboxError: it ended, or did not come to life in time.
+        """
+        self._child = await Child.start(
+            self._command, environment=self._environment, log=self._log
+        )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await self._answers():
+                    if self._child.ended is not None:
+                        raise self._died()
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise self._died() from None
+
+    async def kill_and_restart(
+        self, *, meanwhile: Callable[[], Awaitable[None]] = _nothing
+    ) -> None:
+        """
+        Kill it with -9 and start it again on what it left.
+
+        Args:
+            meanwhile: what is to be done while it is not there.
+        """
+        async with self._killing:
+            await self.abandon()
+            self.kills += 1
+            await meanwhile()
+            await self.start()
+
+    async def restart(self, *, grace: float) -> int | None:
+        """
+        Ask it to end, and start it again when it has.
+
+        Returns:
+            Its exit code; None when it took longer than `grace` seconds and was killed.
+        """
+        async with self._killing:
+            code = await self.stop(grace=grace)
+            await self.start()
+        return code
+
+    async def guard(self) -> None:
+        """
+        Watch it.
+
+        Raises:
+            SandboxError: it ended and nobody had asked it to.
+        """
+        while True:
+            child = self._child
+            if child is None:
+                raise self._died()
+            await child.wait()
+            async with self._killing:  # waits for the restart, if it was that
+                if child is self._child:
+                    raise self._died()
+
+    async def stop(self, *, grace: float) -> int | None:
+        """
+        Ask it to end.
+
+        Returns:
+            Its exit code; None when it took longer than `grace` seconds and was killed.
+        """
+        return None if self._child is None else await self._child.stop(grace=grace)
+
+    async def abandon(self) -> None:
+        """
+        Kill it, if it runs.
+        """
+        if self._child is not None and self._child.ended is None:
+            await self._child.kill()
+
+    def _died(self) -> SandboxError:
+        child = self._child
+        if child is None:
+            return SandboxError(f"{self.name} was not started")
+        ended = "did not come to life" if child.ended is None else f"ended with {child.ended}"
+        return SandboxError(f"{self.name} {ended}; the end of {child.log}:\n{child.last_words()}")
 
 
 def is_free(port: int) -> bool:

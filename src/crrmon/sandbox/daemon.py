@@ -2,52 +2,67 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
-from crrmon.sandbox.children import LOOPBACK, Child, SandboxError
+from crrmon.domain.catalogue import METRICS
+from crrmon.sandbox.children import LOOPBACK, Restartable
 from crrmon.sandbox.emulator import answers
 from crrmon.sandbox.world import World, queue_url
 
 NAMESPACE = "CRRMonitor"
-START_SECONDS = 60.0
 SHUTDOWN_SECONDS = 20
 WINDOW_SECONDS = 5
+_FLEET = {metric.name for metric in METRICS if metric.fleet}
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Where the daemon's things are.
+    Where the things of one replica are.
     """
 
     folder: Path
     endpoint: str
     port: int
+    number: int = 1
+    """Which replica, from 1 on."""
+    alone: bool = True
+    """Whether it is the only one."""
+
+    @property
+    def name(self) -> str:
+        """
+        What people call it.
+        """
+        return "the daemon" if self.alone else f"replica {self.number}"
+
+    @property
+    def access_key(self) -> str:
+        """
+        What it signs its calls with: by this they are told apart.
+        """
+        return f"sandbox-{self.number}"
 
     @property
     def config(self) -> Path:
         """
         Its configuration.
         """
-        return self.folder / "crrmon.yaml"
-
-    @property
-    def ledger(self) -> Path:
-        """
-        Its ledger.
-        """
-        return self.folder / "crrmon.db"
+        return self.folder / f"crrmon{self._suffix}.yaml"
 
     @property
     def log(self) -> Path:
         """
         Its output.
         """
-        return self.folder / "daemon.log"
+        return self.folder / f"daemon{self._suffix}.log"
 
     @property
     def url(self) -> str:
@@ -56,18 +71,27 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         """
         return f"http://{LOOPBACK}:{self.port}"
 
+    @property
+    def _suffix(self) -> str:
+        return "" if self.alone else f"-{self.number}"
 
-def write_config(site: Site, world: World) -> None:
+
+def write_config(site: Site, world: World, *, ledger: Mapping[str, Any]) -> None:
     """
     Write the configuration: what a user of AWS would write, but for the endpoint and shorter times.
+
+    Args:
+        site: whose.
+        world: what it is to watch.
+        ledger: that section.
     """
     config = {
         "monitor": "sandbox",
         "queues": [{"url": queue_url(site.endpoint, world.queue), "region": world.queue_region}],
         "buckets": [bucket.name for bucket in world.sources],
-        "aws": {"endpoint_url": site.endpoint},
+        "aws": {"endpoint_url": site.endpoint, "region": world.queue_region},
         "looks": {"freshness": 0.5},
-        "ledger": {"kind": "sqlite", "path": str(site.ledger)},
+        "ledger": dict(ledger),
         "report": {
             "window_seconds": WINDOW_SECONDS,
             "cloudwatch": True,
@@ -81,91 +105,41 @@ def write_config(site: Site, world: World) -> None:
     site.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-class Daemon:
+class Daemon(Restartable):
     """
-    The daemon, which may be killed and started again.
+    One replica of the daemon.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, http: aiohttp.ClientSession) -> None:
         """
         Args:
             site: with the configuration written.
+            http: asks it how it is.
         """
-        self._site = site
-        self._child: Child | None = None
-        self._killing = asyncio.Lock()
-        self.kills = 0
-
-    async def start(self) -> None:
-        """
-        Start it and wait until it is alive.
-
-        Raises:
-            SandboxError: it ended, or did not come to life in time.
-        """
-        self._child = await Child.start(
-            ("-m", "crrmon", "run", "--config", str(self._site.config)),
-            environment=os.environ,
-            log=self._site.log,
+        super().__init__(
+            site.name,
+            (sys.executable, "-m", "crrmon", "run", "--config", str(site.config)),
+            environment={**os.environ, "AWS_ACCESS_KEY_ID": site.access_key},
+            log=site.log,
+            answers=lambda: answers(http, f"{site.url}/livez"),
         )
-        async with aiohttp.ClientSession() as http:
-            try:
-                async with asyncio.timeout(START_SECONDS):
-                    while not await answers(http, f"{self._site.url}/livez"):
-                        if self._child.ended is not None:
-                            raise self._died()
-                        await asyncio.sleep(0.1)
-            except TimeoutError:
-                raise self._died() from None
+        self.site = site
+        self._http = http
 
-    async def kill_and_restart(self) -> None:
+    async def reports(self) -> bool:
         """
-        Kill it with -9 and start it again on the same ledger.
+        Tell whether it shows the numbers of the whole fleet on /metrics.
         """
-        async with self._killing:
-            await self.abandon()
-            self.kills += 1
-            await self.start()
-
-    async def guard(self) -> None:
-        """
-        Watch it.
-
-        Raises:
-            SandboxError: it ended and nobody had asked it to.
-        """
-        while True:
-            child = self._child
-            if child is not None:
-                await child.wait()
-                async with self._killing:  # waits for the restart, if it was that
-                    if child is self._child:
-                        raise self._died()
-
-    async def stop(self) -> int | None:
-        """
-        Ask it to end.
-
-        Returns:
-            Its exit code; None when it took longer than it may and was killed.
-        """
-        if self._child is None:
-            return None
-        return await self._child.stop(grace=SHUTDOWN_SECONDS + 5)
-
-    async def abandon(self) -> None:
-        """
-        Kill it, if it runs.
-        """
-        if self._child is not None and self._child.ended is None:
-            await self._child.kill()
-
-    def _died(self) -> SandboxError:
-        child = self._child
-        if child is None:
-            return SandboxError("the daemon was not started")
-        ended = "did not come to life" if child.ended is None else f"ended with {child.ended}"
-        return SandboxError(f"the daemon {ended}; the end of {child.log}:\n{child.last_words()}")
+        try:
+            async with self._http.get(f"{self.site.url}/metrics") as response:
+                page = await response.text()
+        except aiohttp.ClientError:
+            return False
+        return any(
+            family.samples
+            for family in text_string_to_metric_families(page)
+            if family.name in _FLEET
+        )
 
 
 async def follow(log: Path, show: Callable[[str], None]) -> None:

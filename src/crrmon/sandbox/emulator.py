@@ -1,19 +1,16 @@
 """MiniStack, the emulator of AWS, in a process of its own."""
 
-import asyncio
 import importlib.util
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 
-from crrmon.sandbox.children import LOOPBACK, Child, SandboxError, free_port
+from crrmon.sandbox.children import LOOPBACK, Restartable, SandboxError, free_port
 from crrmon.sandbox.environment import for_emulator
-
-START_SECONDS = 60.0
-"""It takes about one; a loaded machine may need more."""
 
 
 class NotInstalledError(SandboxError):
@@ -42,32 +39,20 @@ async def emulator(folder: Path) -> AsyncIterator[str]:
             "the sandbox needs MiniStack, an emulator of AWS: pip install 'crrmon[sandbox]'"
         )
     port = free_port()
-    child = await Child.start(
-        ("-m", "ministack"),
-        environment=for_emulator(os.environ, port=port, folder=folder),
-        log=folder / "emulator.log",
-    )
-    try:
-        url = f"http://{LOOPBACK}:{port}"
-        await _until_it_answers(child, url)
-        yield url
-    finally:
-        await child.kill()  # it has nothing worth saving
-
-
-async def _until_it_answers(child: Child, url: str) -> None:
+    url = f"http://{LOOPBACK}:{port}"
     async with aiohttp.ClientSession() as http:
+        ministack = Restartable(
+            "MiniStack",
+            (sys.executable, "-m", "ministack"),
+            environment=for_emulator(os.environ, port=port, folder=folder),
+            log=folder / "emulator.log",
+            answers=lambda: answers(http, f"{url}/_ministack/health"),
+        )
         try:
-            async with asyncio.timeout(START_SECONDS):
-                while not await answers(http, f"{url}/_ministack/health"):
-                    if child.ended is not None:
-                        break
-                    await asyncio.sleep(0.05)
-                else:
-                    return
-        except TimeoutError:
-            pass
-    raise SandboxError(f"MiniStack did not start; the end of {child.log}:\n{child.last_words()}")
+            await ministack.start()
+            yield url
+        finally:
+            await ministack.abandon()  # it has nothing worth saving
 
 
 async def answers(http: aiohttp.ClientSession, url: str) -> bool:

@@ -4,13 +4,17 @@ Everything is passed on as it is, with these differences: replication configurat
 does not replicate at once; the answer to a HEAD says how far the sandbox's own replication is; calls are counted; and
 a PutMetricData call that says byte for byte what an accepted one said is answered but not passed on. A daemon that
 was killed between a call and noting it may repeat it, and CloudWatch itself would count it twice.
+
+Callers are told apart by the access key that they sign with. What a killed one had received from a queue can be shown
+again at once, so that nobody has to wait for its visibility to end.
 """
 
 import asyncio
 import gzip
 import hashlib
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import parse_qs, unquote
@@ -23,6 +27,8 @@ from yarl import URL
 
 from crrmon.domain.objects import ObjectVersion
 from crrmon.sandbox.children import LOOPBACK
+from crrmon.sandbox.datapoints import Datapoint, datapoints
+from crrmon.sandbox.throttling import LostAnswerError, Throttling
 
 _OF_ONE_CONNECTION = frozenset(
     ("connection", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
@@ -30,7 +36,28 @@ _OF_ONE_CONNECTION = frozenset(
 _ADDED_BY_AIOHTTP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _NO_CONFIGURATION = b"ReplicationConfigurationNotFoundError"
 
+_GIVING_UP = frozenset(
+    (
+        "DeleteMessage",
+        "DeleteMessageBatch",
+        "ChangeMessageVisibility",
+        "ChangeMessageVisibilityBatch",
+    )
+)
+"""Calls after which a message is not its receiver's any more; the latter two only if nothing is left of its time."""
+_AMAZON_JSON = "application/x-amz-json-1.0"
+_ACCESS_KEY = re.compile(r"Credential=([^/]+)/")
+_TABLES = "DynamoDB_20120810."
+_ON_ITEMS = ("Item", "Items", "Query", "Scan")
+"""How operations of DynamoDB end that are about items and not about tables."""
+
 StatusOf = Callable[[ObjectVersion], str | None]
+OnCall = Callable[[str, str, bytes], Awaitable[None]]
+ShowAgain = Callable[[str, str], Awaitable[None]]
+
+
+async def _nothing(*_: object) -> None:
+    pass
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -64,12 +91,23 @@ class Facade:
         self._http = http
         self._configurations: dict[str, bytes] = {}
         self._told: set[bytes] = set()
+        self._taken: dict[str, dict[str, str]] = {}
+        self.on_call: OnCall = _nothing
+        """Told of every call before it is carried out: operation, caller, body."""
+        self.show_again: ShowAgain = _nothing
+        """Ends the visibility time-out of a message: queue's URL and receipt handle."""
+        self.throttling: Throttling | None = None
+        """Of the calls to tables; None for a good day."""
         self.status_of: StatusOf = lambda _: None
         """Says what x-amz-replication-status of a version is; None for no header."""
         self.calls: Counter[str] = Counter()
         """By operation."""
+        self.calls_of: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """The same by caller."""
         self.repeated = 0
         """PutMetricData calls that repeated an accepted one."""
+        self.datapoints: Counter[Datapoint] = Counter()
+        """What the others brought, and how often."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """
@@ -77,28 +115,62 @@ class Facade:
         """
         body = await request.content.read()
         operation = operation_of(request.method, request.raw_path, request.headers)
+        caller = caller_of(request.headers)
         self.calls[operation] += 1
+        self.calls_of[caller][operation] += 1
+        await self.on_call(operation, caller, body)
+        try:
+            answer = await self._answer(request, operation, body)
+        except LostAnswerError:
+            return _hang_up(request)
+        if operation == "HeadObject":
+            self._add_status(target_of(request.raw_path), answer)
+        if operation == "ReceiveMessage":
+            await self._hand_out(request, caller, body, answer)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+
+    async def give_back(self, caller: str) -> None:
+        """
+        Show again what a caller has received and not deleted: it was killed.
+        """
+        taken = self._taken.pop(caller, {})
+        await asyncio.gather(*(self.show_again(queue, one) for one, queue in taken.items()))
+
+    async def _answer(self, request: web.BaseRequest, operation: str, body: bytes) -> _Answer:
         target = target_of(request.raw_path)
         if operation == "PutBucketReplication":
             self._configurations[target.bucket] = body
-            return web.Response()
+            return _Answer(HTTPStatus.OK, CIMultiDict(), b"")
         if operation == "PutMetricData":
             # Shielded: were the daemon killed meanwhile, what was told must still be remembered.
-            answer = await asyncio.shield(self._tell(request, body))
-        else:
-            answer = await self._pass_on(request, body)
+            return await asyncio.shield(self._tell(request, body))
+        if self.throttling is not None and is_on_items(request.headers):
+            return await self._throttle(self.throttling, request, operation, body)
+        answer = await self._pass_on(request, body)
         if operation == "GetBucketReplication":
-            answer = self._configured(target, answer)
-        if operation == "HeadObject":
-            self._add_status(target, answer)
-        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+            return self._configured(target, answer)
+        if operation in _GIVING_UP:
+            self._forget(caller_of(request.headers), body)
+        return answer
+
+    async def _throttle(
+        self, throttling: Throttling, request: web.BaseRequest, operation: str, body: bytes
+    ) -> _Answer:
+        async def carry(body: bytes) -> tuple[int, bytes]:
+            answer = await self._pass_on(request, body)
+            return answer.status, answer.body
+
+        status, said = await throttling.answer(operation, body, carry)
+        return _Answer(status, CIMultiDict({"Content-Type": _AMAZON_JSON}), said)
 
     async def _pass_on(self, request: web.BaseRequest, body: bytes) -> _Answer:
+        asked = _end_to_end(request.headers)
+        asked.popall("Content-Length", None)  # the body may be another one by now
         try:
             async with self._http.request(
                 request.method,
                 URL(self._emulator_url + request.raw_path, encoded=True),
-                headers=_end_to_end(request.headers),
+                headers=asked,
                 data=body,
                 allow_redirects=False,
                 skip_auto_headers=_ADDED_BY_AIOHTTP,
@@ -121,7 +193,33 @@ class Facade:
         answer = await self._pass_on(request, body)
         if answer.status == HTTPStatus.OK:
             self._told.add(digest)
+            self.datapoints.update(datapoints(plain))
         return answer
+
+    async def _hand_out(
+        self, request: web.BaseRequest, caller: str, body: bytes, answer: _Answer
+    ) -> None:
+        """
+        Remember who got which messages; those for a caller that is gone by now are shown again.
+        """
+        if answer.status != HTTPStatus.OK:
+            return
+        queue = msgspec.json.decode(body)["QueueUrl"]
+        receipts = [
+            one["ReceiptHandle"] for one in msgspec.json.decode(answer.body).get("Messages") or ()
+        ]
+        gone = request.transport is None or request.transport.is_closing()
+        for receipt in receipts:
+            if gone:
+                await self.show_again(queue, receipt)
+            else:
+                self._taken.setdefault(caller, {})[receipt] = queue
+
+    def _forget(self, caller: str, body: bytes) -> None:
+        asked = msgspec.json.decode(body)
+        for entry in asked.get("Entries", [asked]):
+            if not entry.get("VisibilityTimeout"):
+                self._taken.get(caller, {}).pop(entry["ReceiptHandle"], None)
 
     def _configured(self, target: Target, answer: _Answer) -> _Answer:
         """
@@ -194,6 +292,28 @@ def target_of(path: str) -> Target:
     before, _, query = path.partition("?")
     bucket, _, key = before.removeprefix("/").partition("/")
     return Target(bucket, unquote(key), parse_qs(query, keep_blank_values=True))
+
+
+def caller_of(headers: Mapping[str, str]) -> str:
+    """
+    Return the access key that a call is signed with; the empty string when it is not signed.
+    """
+    found = _ACCESS_KEY.search(headers.get("Authorization", ""))
+    return found[1] if found else ""
+
+
+def is_on_items(headers: Mapping[str, str]) -> bool:
+    """
+    Tell whether a call reads or writes items of a DynamoDB table.
+    """
+    target = headers.get("X-Amz-Target", "")
+    return target.startswith(_TABLES) and target.endswith(_ON_ITEMS)
+
+
+def _hang_up(request: web.BaseRequest) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()  # on its way to nobody
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -21,8 +21,6 @@ COPY_SHARE = 0.10
 MULTIPART_SHARE = 0.08
 EMPTY_SHARE = 0.02
 OVERWRITE_SHARE = 0.12
-UNCOVERED_SHARE = 0.25
-"""Of the objects of a bucket whose rule has a prefix: those that do not get it."""
 DUPLICATE_SHARE = 0.03
 LATE_SHARE = 0.03
 LATE_SECONDS = 6.0
@@ -73,6 +71,8 @@ class Chances(msgspec.Struct, frozen=True, kw_only=True):
     """Sigma of the lognormal distribution of that time."""
     event_delay: float = 2.0
     """Most events arrive between a tenth of this and this many seconds after the write."""
+    uncovered: float = 0.25
+    """Share of the objects of a bucket whose rule has a prefix that do not get it."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ def plan(world: World, chances: Chances, *, seed: int) -> Iterator[Planned]:
         operation = _operation(rng, sizes)
         copy_of = rng.choice(list(sizes)) if operation is Operation.COPY else None
         size = _size(rng) if copy_of is None else sizes[copy_of]
-        key = _key(rng, world, bucket, number, sizes)
+        key = _key(rng, world, bucket, number, sizes, uncovered=chances.uncovered)
         sizes.pop(key, None)
         sizes[key] = size
         if len(sizes) > KEYS_REMEMBERED:
@@ -142,12 +142,20 @@ def _size(rng: random.Random) -> int:
     return round(math.exp(rng.uniform(0.0, math.log(LARGEST_BYTES))))
 
 
-def _key(rng: random.Random, world: World, bucket: str, number: int, sizes: dict[str, int]) -> str:
+def _key(
+    rng: random.Random,
+    world: World,
+    bucket: str,
+    number: int,
+    sizes: dict[str, int],
+    *,
+    uncovered: float,
+) -> str:
     if sizes and rng.random() < OVERWRITE_SHARE:
         return rng.choice(list(sizes))
     rule = world.rule(bucket)
     prefix = rule.prefix if rule else ""
-    if prefix and rng.random() < UNCOVERED_SHARE:
+    if prefix and rng.random() < uncovered:
         prefix = "scratch/"
     return prefix + rng.choice(KEYS).format(n=number)
 
@@ -168,3 +176,37 @@ def _deliveries(rng: random.Random, longest: float) -> tuple[float, ...]:
 def _strays(rng: random.Random, number: int) -> tuple[Stray, ...]:
     strays = (rng.choice(HARMLESS),) if rng.random() < STRAY_SHARE else ()
     return (*strays, Stray.MALFORMED) if number in MALFORMED_AT else strays
+
+
+SERVER = -1
+"""Stands for the ledger's server among the victims."""
+
+
+class Kill(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One kill -9 to come.
+    """
+
+    after: float
+    """Share of the objects that are written before."""
+    victim: int
+    """Index of a replica, or SERVER."""
+
+
+def kills(number: int, *, replicas: int, server: bool, rng: random.Random) -> list[Kill]:
+    """
+    Plan kills at random moments, of the replicas in turn.
+
+    Args:
+        number: of kills of replicas.
+        replicas: how many there are.
+        server: whether the ledger's server is killed as well, once in the middle.
+        rng: for the moments.
+    """
+    planned = [
+        Kill(after=(one + rng.uniform(0.2, 1.0)) / number, victim=one % replicas)
+        for one in range(number)
+    ]
+    if server and planned:
+        planned.append(Kill(after=rng.uniform(0.4, 0.6), victim=SERVER))
+    return sorted(planned, key=lambda kill: kill.after)

@@ -1,31 +1,43 @@
-"""One run: the world is set up, objects are written, replication runs, the daemon watches, all is compared."""
+"""One run: the world is set up, objects are written, replication runs, the daemons watch, all is compared."""
 
 import asyncio
+import contextlib
 import random
 import statistics
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
+import aiohttp
 import msgspec
+from botocore.exceptions import ClientError
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.domain.objects import Route
 from crrmon.ports.clock import SystemClock
 from crrmon.sandbox.accounts import Account
 from crrmon.sandbox.children import free_port, is_free
 from crrmon.sandbox.courier import Courier
-from crrmon.sandbox.daemon import NAMESPACE, WINDOW_SECONDS, Daemon, Site, follow, write_config
+from crrmon.sandbox.daemon import (
+    NAMESPACE,
+    SHUTDOWN_SECONDS,
+    WINDOW_SECONDS,
+    Daemon,
+    Site,
+    follow,
+    write_config,
+)
 from crrmon.sandbox.emulator import emulator
-from crrmon.sandbox.facade import Facade, served
-from crrmon.sandbox.plan import Chances, plan
+from crrmon.sandbox.facade import Facade, ShowAgain, served
+from crrmon.sandbox.keeping import Keeping, Kind, kept
+from crrmon.sandbox.plan import SERVER, Chances, kills, plan
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.show import Progress, Show
+from crrmon.sandbox.throttling import Throttling
 from crrmon.sandbox.told import CloudWatch, LedgerReport, read_ledger
 from crrmon.sandbox.truth import COMPLETED, FAILED, PENDING, Truth
-from crrmon.sandbox.verdict import Latency, Messages, Run, Verdict, compare, judge
+from crrmon.sandbox.verdict import Latency, Messages, Replica, Run, Verdict, compare, judge
 from crrmon.sandbox.world import WORLD, build, queue_url
 from crrmon.sandbox.writer import Writer
 
@@ -35,9 +47,13 @@ PATIENCE_SECONDS = 150.0
 How long reports may lag behind the final truth: for keys that no rule covers, the daemon waits a minute to be sure.
 """
 PATIENCE_AFTER_KILL_SECONDS = 300.0
-"""After a kill, what the daemon held comes back only when its visibility ends."""
+"""After a kill, some of what the daemon held may come back only when its visibility ends."""
+REPORTER_SECONDS = 60.0
+"""How long it may take until one replica alone shows the fleet's numbers: leases lapse in half of it."""
 QUIET_SECONDS = 2 * WINDOW_SECONDS + 1.0
 """How long to watch on when all agree: what is told twice, is told late."""
+SENT_WITHIN_SECONDS = 30.0
+"""How long a window may wait in the ledger after its end; one that is still there then was forgotten."""
 ENDLESS_KILLS_WITHIN_SECONDS = 60.0
 
 
@@ -54,62 +70,106 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     kills: int
     port: int | None
-    """None: the usual one, or else a free one."""
+    """Of the first replica; None: the usual one, or else a free one."""
+    replicas: int = 1
+    ledger: Kind = "sqlite"
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Everything that is there before the daemon starts.
+    Everything that is there before the daemons start.
     """
 
-    site: Site
+    endpoint: str
+    """Of AWS, as the daemons see it."""
     emulator: Aws
-    """The sandbox's own way to AWS; what is counted is the daemon's."""
+    """The sandbox's own way to AWS; what is counted is the daemons'."""
     facade: Facade
     queue: str
     dead_letter_queue: str
     """URLs of the two queues, for that way."""
     cloudwatch: CloudWatch
     truth: Truth
-    daemon: Daemon
+    keeping: Keeping
+    daemons: tuple[Daemon, ...]
+
+    async def kill(self, daemon: Daemon) -> None:
+        """
+        Kill a replica with -9 and start it again; what it had received shows again at once.
+        """
+        await daemon.kill_and_restart(
+            meanwhile=lambda: self.facade.give_back(daemon.site.access_key)
+        )
 
 
 @asynccontextmanager
-async def staged(folder: Path, port: int | None) -> AsyncIterator[Stage]:
+async def staged(
+    folder: Path, port: int | None, *, replicas: int = 1, ledger: Kind = "sqlite"
+) -> AsyncIterator[Stage]:
     """
-    Start the emulator and the facade, build the world, and put the daemon's configuration beside it.
+    Start the emulator and the facade, build the world, make the ledger, and write the daemons' configurations.
 
     Args:
-        folder: for the configuration, the ledger and the logs.
-        port: for the daemon's HTTP server; None for the usual one, or a free one.
+        folder: for configurations, ledger and logs.
+        port: for the first daemon's HTTP server; None for the usual one, or a free one.
+        replicas: how many daemons.
+        ledger: of which kind.
     """
-    truth = Truth()
-    async with (
-        emulator(folder) as emulator_url,
-        served(emulator_url) as (facade, facade_url),
-        _aws(emulator_url) as aws,
-    ):
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        emulator_url = await stack.enter_async_context(emulator(folder))
+        facade, facade_url = await stack.enter_async_context(served(emulator_url))
+        aws = await stack.enter_async_context(_aws(emulator_url))
         async with _aws(facade_url) as before:
             await build(WORLD, before)
         facade.calls.clear()
-        site = Site(folder=folder, endpoint=facade_url, port=port or _port())
-        write_config(site, WORLD)
-        daemon = Daemon(site)
-        try:
-            yield Stage(
-                site=site,
-                emulator=aws,
-                facade=facade,
-                queue=queue_url(emulator_url, WORLD.queue),
-                dead_letter_queue=queue_url(emulator_url, WORLD.dead_letter_queue),
-                cloudwatch=CloudWatch(
-                    await aws.client("cloudwatch", WORLD.queue_region), NAMESPACE
-                ),
-                truth=truth,
-                daemon=daemon,
+        facade.show_again = await _shower(aws, emulator_url)
+        keeping = await stack.enter_async_context(kept(ledger, folder, aws, WORLD))
+        daemons = tuple(
+            Daemon(site, http) for site in sites(folder, facade_url, port, replicas=replicas)
+        )
+        for daemon in daemons:
+            write_config(daemon.site, WORLD, ledger=keeping.settings)
+            stack.push_async_callback(daemon.abandon)
+        yield Stage(
+            endpoint=facade_url,
+            emulator=aws,
+            facade=facade,
+            queue=queue_url(emulator_url, WORLD.queue),
+            dead_letter_queue=queue_url(emulator_url, WORLD.dead_letter_queue),
+            cloudwatch=CloudWatch(await aws.client("cloudwatch", WORLD.queue_region), NAMESPACE),
+            truth=Truth(),
+            keeping=keeping,
+            daemons=daemons,
+        )
+
+
+def sites(folder: Path, endpoint: str, port: int | None, *, replicas: int) -> list[Site]:
+    """
+    Find a place for each replica.
+    """
+    ports = [port or _port()]
+    while len(ports) < replicas:
+        if (free := free_port()) not in ports:
+            ports.append(free)
+    return [
+        Site(folder=folder, endpoint=endpoint, port=one, number=number, alone=replicas == 1)
+        for number, one in enumerate(ports, start=1)
+    ]
+
+
+async def _shower(aws: Aws, emulator_url: str) -> ShowAgain:
+    sqs = await aws.client("sqs", WORLD.queue_region)
+
+    async def show_again(queue: str, receipt: str) -> None:
+        # NB: the queue's URL is the facade's; whoever got the message may have deleted it after all.
+        name = queue.rpartition("/")[2]
+        with contextlib.suppress(ClientError):
+            await sqs.change_message_visibility(
+                QueueUrl=queue_url(emulator_url, name), ReceiptHandle=receipt, VisibilityTimeout=0
             )
-        finally:
-            await daemon.abandon()
+
+    return show_again
 
 
 def _aws(endpoint: str) -> Aws:
@@ -144,32 +204,60 @@ class Play:
         """
         Play it to the end.
         """
-        daemon = self._stage.daemon
-        self._show.places(self._stage.site, seed=self._settings.seed)
+        stage = self._stage
+        self._show.places(
+            stage.daemons, stage.keeping, endpoint=stage.endpoint, seed=self._settings.seed
+        )
+        if self._settings.kills and stage.keeping.kind == "dynamodb":
+            stage.facade.throttling = Throttling(self._chance("throttling"))
         began = self._clock.now()
         async with asyncio.TaskGroup() as tasks:
             watchers = [tasks.create_task(self._narrate())]
             if self._show.verbose:
-                watchers.append(tasks.create_task(follow(self._stage.site.log, self._show.say)))
-            await daemon.start()
-            watchers.append(tasks.create_task(daemon.guard()))
+                watchers += [
+                    tasks.create_task(follow(daemon.site.log, self._show.say))
+                    for daemon in stage.daemons
+                ]
+            await asyncio.gather(*(daemon.start() for daemon in stage.daemons))
+            guarded = (*stage.daemons, *([stage.keeping.server] if stage.keeping.server else ()))
+            watchers += [tasks.create_task(one.guard()) for one in guarded]
             delivered, malformed = await self._write(tasks)
             await self._until_told(malformed)
+            reporting = await self._reporting()
             for watcher in watchers:
                 watcher.cancel()
-        self._show.say("Stopping the daemon.")
-        daemon_exit = await daemon.stop()
-        in_queue = await self._left_in(self._stage.queue)
-        dead = await self._left_in(self._stage.dead_letter_queue)
+        self._show.say(
+            "Stopping the daemon." if len(stage.daemons) == 1 else "Stopping the daemons."
+        )
+        stopped_at = self._clock.now()
+        exits = await asyncio.gather(
+            *(daemon.stop(grace=SHUTDOWN_SECONDS + 5) for daemon in stage.daemons)
+        )
+        in_queue = await self._left_in(stage.queue)
+        dead = await self._left_in(stage.dead_letter_queue)
+        throttled = stage.facade.throttling.counts if stage.facade.throttling else {}
         return await self._verdict(
             Run(
                 seed=self._settings.seed,
                 seconds=round(self._clock.now() - began, 1),
-                written=len(self._stage.truth),
-                kills=daemon.kills,
-                daemon_exit=daemon_exit,
-                calls=dict(sorted(self._stage.facade.calls.items())),
-                repeated_calls=self._stage.facade.repeated,
+                ledger=stage.keeping.kind,
+                written=len(stage.truth),
+                replicas=tuple(
+                    Replica(
+                        name=daemon.name,
+                        looks=stage.facade.calls_of[daemon.site.access_key]["HeadObject"],
+                        kills=daemon.kills,
+                        reports=daemon in reporting,
+                        exit=code,
+                    )
+                    for daemon, code in zip(stage.daemons, exits, strict=True)
+                ),
+                ledger_kills=stage.keeping.server.kills if stage.keeping.server else 0,
+                ledger_calls_refused=throttled.get("refused", 0),
+                ledger_answers_lost=throttled.get("lost", 0),
+                calls=dict(sorted(stage.facade.calls.items())),
+                repeated_calls=stage.facade.repeated,
+                doubled_datapoints=sum(times > 1 for times in stage.facade.datapoints.values()),
                 messages=Messages(
                     delivered=delivered,
                     malformed=malformed,
@@ -177,8 +265,25 @@ class Play:
                     left_in_dead_letter_queue=dead,
                 ),
                 latencies=await self._latencies(),
-            )
+            ),
+            sent_before=stopped_at - SENT_WITHIN_SECONDS - WINDOW_SECONDS,
         )
+
+    async def _reporting(self) -> list[Daemon]:
+        """
+        Tell who shows the fleet's numbers; wait for it to be one alone.
+        """
+        self._phase = "waiting for one replica to speak for all"
+        reporting: list[Daemon] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPORTER_SECONDS):
+                while len(reporting) != 1:
+                    reporting = [one for one in self._stage.daemons if await one.reports()]
+                    await asyncio.sleep(0.5)
+        return reporting
+
+    def _chance(self, of: str) -> random.Random:
+        return random.Random(f"{of} {self._settings.seed}")  # noqa: S311 - a simulation
 
     async def _write(self, tasks: asyncio.TaskGroup) -> tuple[int, int]:
         """
@@ -210,24 +315,35 @@ class Play:
         return courier.delivered, writer.malformed
 
     async def _kill_now_and_then(self) -> None:
-        rng = random.Random(f"kills {self._settings.seed}")  # noqa: S311 - a simulation
-        span = self._settings.objects or self._settings.rate * ENDLESS_KILLS_WITHIN_SECONDS
-        for number in range(self._settings.kills):
-            moment = (number + rng.uniform(0.2, 1.0)) / self._settings.kills * span
-            while len(self._stage.truth) < moment:
+        stage, settings = self._stage, self._settings
+        rng = self._chance("kills")
+        span = settings.objects or settings.rate * ENDLESS_KILLS_WITHIN_SECONDS
+        for kill in kills(
+            settings.kills,
+            replicas=len(stage.daemons),
+            server=stage.keeping.server is not None,
+            rng=rng,
+        ):
+            while len(stage.truth) < kill.after * span:
                 if self._stop.is_set():
                     return
                 await asyncio.sleep(0.05)
             await asyncio.sleep(rng.uniform(0.0, 1.0))
-            self._show.say("Killing the daemon with -9 and starting it again.")
-            await self._stage.daemon.kill_and_restart()
+            victim = stage.keeping.server if kill.victim == SERVER else stage.daemons[kill.victim]
+            if victim is None:
+                continue
+            self._show.say(f"Killing {victim.name} with -9 and starting it again.")
+            if isinstance(victim, Daemon):
+                await stage.kill(victim)
+            else:
+                await victim.kill_and_restart()
 
     async def _until_told(self, malformed: int) -> None:
         """
         Wait until CloudWatch was told the truth, no more and no less, and the queue is empty; or too long.
         """
         truth = self._stage.truth.account()
-        patience = PATIENCE_AFTER_KILL_SECONDS if self._stage.daemon.kills else PATIENCE_SECONDS
+        patience = PATIENCE_AFTER_KILL_SECONDS if self._settings.kills else PATIENCE_SECONDS
         try:
             async with asyncio.timeout(patience):
                 agreed = False
@@ -297,10 +413,10 @@ class Play:
             )
         return tuple(found)
 
-    async def _verdict(self, run: Run) -> Verdict:
+    async def _verdict(self, run: Run, *, sent_before: float) -> Verdict:
         truth = self._stage.truth
         account = truth.account()
-        report = await _read(self._stage.site, truth)
+        report = await self._read(truth, sent_before=sent_before)
         return judge(
             compare(account, await self._stage.cloudwatch.account(), report.account),
             run,
@@ -313,10 +429,11 @@ class Play:
             unsent=report.unsent,
         )
 
-
-async def _read(site: Site, truth: Truth) -> LedgerReport:
-    ledger = await SqliteLedger.open(site.ledger)
-    try:
-        return await read_ledger(ledger, (story.written.version for story in truth))
-    finally:
-        await ledger.close()
+    async def _read(self, truth: Truth, *, sent_before: float) -> LedgerReport:
+        ledger = await self._stage.keeping.open()
+        try:
+            return await read_ledger(
+                ledger, (story.written.version for story in truth), sent_before=sent_before
+            )
+        finally:
+            await ledger.close()

@@ -12,6 +12,7 @@ from crrmon.sandbox.children import SandboxError, is_free
 from crrmon.sandbox.environment import isolated
 from crrmon.sandbox.play import Play, Settings, staged
 from crrmon.sandbox.show import Show
+from crrmon.sandbox.throttling import LOST_SHARE, REFUSED_SHARE
 from crrmon.sandbox.verdict import Verdict
 
 
@@ -52,6 +53,11 @@ def run(settings: Settings, show: Show, *, keep: Path | None) -> Verdict:
     """
     if settings.port is not None and not is_free(settings.port):
         raise UsageError(f"--port {settings.port} is taken; leave it out to get a free one")
+    if settings.replicas > 1 and settings.ledger == "sqlite":
+        raise UsageError(
+            f"--replicas {settings.replicas} needs --ledger redis or --ledger dynamodb: "
+            "a ledger in SQLite is a file that one daemon holds for itself"
+        )
     folder = _folder(keep)
     environment = isolated(os.environ)
     os.environ.clear()
@@ -116,10 +122,34 @@ async def _interruptible(settings: Settings, show: Show, folder: Path) -> Verdic
 
 
 async def _work(settings: Settings, show: Show, folder: Path, stop: asyncio.Event) -> Verdict:
-    show.say("Starting an emulator of AWS and the daemon on this machine.")
-    async with staged(folder, settings.port) as stage:
+    show.say("Starting an emulator of AWS and the real daemon on this machine.")
+    for line in trials(settings):
+        show.say(line)
+    async with staged(
+        folder, settings.port, replicas=settings.replicas, ledger=settings.ledger
+    ) as stage:
         with show.live():
             return await Play(stage, settings, show, stop).run()
+
+
+def trials(settings: Settings) -> Iterator[str]:
+    """
+    Say what the daemons will have to bear.
+    """
+    if not settings.kills:
+        return
+    who = "the daemon" if settings.replicas == 1 else f"{settings.replicas} replicas in turn"
+    yield f"On the way: kill -9 of {who}, {settings.kills} in all;"
+    match settings.ledger:
+        case "sqlite":
+            yield "each is started again on the same ledger."
+        case "redis":
+            yield "each is started again, and so is the Redis server, which is killed once as well."
+        case "dynamodb":
+            yield (
+                f"each is started again; DynamoDB refuses {REFUSED_SHARE:.0%} of the ledger's calls for want of "
+                f"capacity, and the answers of {LOST_SHARE:.0%} get lost after it did what was asked."
+            )
 
 
 def _ours(group: BaseExceptionGroup[BaseException]) -> Iterator[SandboxError]:

@@ -1,7 +1,7 @@
 """What a person sees: where to look, a live line, and the closing table."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from crrmon.sandbox.daemon import Site
+from crrmon.sandbox.daemon import Daemon
+from crrmon.sandbox.keeping import Keeping
 from crrmon.sandbox.verdict import Verdict, where
 
 PLAIN_SECONDS = 5.0
@@ -70,20 +71,25 @@ class Show:
         """
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def places(self, site: Site, *, seed: int) -> None:
+    def places(
+        self, daemons: Sequence[Daemon], keeping: Keeping, *, endpoint: str, seed: int
+    ) -> None:
         """
         Print where to look, and how to repeat this.
         """
-        for name, place in (
-            ("metrics", f"{site.url}/metrics"),
-            ("health", f"{site.url}/readyz  {site.url}/livez"),
-            ("AWS", f"{site.endpoint}  (any credentials, any service)"),
-            ("configuration", str(site.config)),
-            ("ledger", str(site.ledger)),
-            ("daemon's log", str(site.log)),
+        said = [
+            *(("metrics", f"{one.site.url}/metrics") for one in daemons),
+            *(("health", f"{one.site.url}/readyz  {one.site.url}/livez") for one in daemons),
+            ("AWS", f"{endpoint}  (any credentials, any service)"),
+            *(("configuration", str(one.site.config)) for one in daemons),
+            ("ledger", keeping.where),
+            *(("daemon's log", str(one.site.log)) for one in daemons),
             ("seed", str(seed)),
-        ):
-            self.say(f"{name:>14}  {place}")
+        ]
+        before = ""
+        for name, place in said:
+            self.say(f"{'' if name == before else name:>14}  {place}")
+            before = name
 
     def progress(self, progress: Progress) -> None:
         """
@@ -136,6 +142,28 @@ def table(verdict: Verdict) -> Table:
     return made
 
 
+def fleet(verdict: Verdict) -> Table:
+    """
+    Lay out what each replica did.
+    """
+    made = Table(title="Replicas", title_justify="left", box=box.SIMPLE_HEAD)
+    made.add_column("who", no_wrap=True)
+    for name in ("HEADs", "share", "kills", "exit code"):
+        made.add_column(name, justify="right", no_wrap=True)
+    made.add_column("fleet's numbers on /metrics", no_wrap=True)
+    all_looks = sum(one.looks for one in verdict.run.replicas)
+    for one in verdict.run.replicas:
+        made.add_row(
+            one.name,
+            _number(one.looks),
+            f"{one.looks / all_looks:.0%}" if all_looks else "",
+            _number(one.kills),
+            "killed" if one.exit is None else str(one.exit),
+            "shown here" if one.reports else "",
+        )
+    return made
+
+
 def summary(verdict: Verdict) -> Iterator[Text]:
     """
     Say the rest in words.
@@ -150,8 +178,14 @@ def summary(verdict: Verdict) -> Iterator[Text]:
     )
     if run.kills:
         yield Text(
-            f"Kills of the daemon: {run.kills}; calls to CloudWatch that were repeated word for word "
-            f"and counted once: {run.repeated_calls}."
+            f"Kills of {'the daemon' if len(run.replicas) == 1 else 'daemons'}: "
+            f"{run.kills - run.ledger_kills}; of the ledger's server: {run.ledger_kills}; "
+            f"calls to CloudWatch that were repeated word for word and counted once: {run.repeated_calls}."
+        )
+    if run.ledger_calls_refused or run.ledger_answers_lost:
+        yield Text(
+            f"Calls that DynamoDB refused for want of capacity: {run.ledger_calls_refused}; "
+            f"that it carried out and whose answer got lost: {run.ledger_answers_lost}."
         )
     for complaint in verdict.complaints:
         yield Text(complaint, "red")

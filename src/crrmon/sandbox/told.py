@@ -159,16 +159,20 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
     unreported: int
     """Contributions that no window was made from."""
     unsent: int
-    """Windows that CloudWatch did not accept."""
+    """Windows that should have been sent and were not."""
 
 
-async def read_ledger(ledger: Ledger, versions: Iterable[ObjectVersion]) -> LedgerReport:
+async def read_ledger(
+    ledger: Ledger, versions: Iterable[ObjectVersion], *, sent_before: float
+) -> LedgerReport:
     """
     Ask a ledger for everything that a run should have left in it.
 
     Args:
-        ledger: of the daemon that has ended.
+        ledger: of daemons that have ended.
         versions: all that were written.
+        sent_before: windows that start before this must have been sent; one that was frozen as the daemons were asked
+            to end waits for the next daemon.
     """
     replicated: Counter[Route] = Counter()
     size: Counter[Route] = Counter()
@@ -198,7 +202,7 @@ async def read_ledger(ledger: Ledger, versions: Iterable[ObjectVersion]) -> Ledg
         statuses=statuses,
         open_failures=await _open_failures(ledger),
         unreported=len(await ledger.contributions()),
-        unsent=len(await ledger.frozen()),
+        unsent=sum(window.starts_at < sent_before for window in await ledger.frozen()),
     )
 
 

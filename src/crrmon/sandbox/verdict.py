@@ -54,6 +54,21 @@ class Messages(msgspec.Struct, frozen=True, kw_only=True):
     left_in_dead_letter_queue: int
 
 
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One daemon of the fleet.
+    """
+
+    name: str
+    looks: int
+    """HEAD requests that it sent."""
+    kills: int = 0
+    reports: bool
+    """Whether it showed the fleet's numbers when all was told."""
+    exit: int | None
+    """Its exit code; None: it had to be killed when it was asked to end."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """
     What is to be judged beside the accounts.
@@ -61,17 +76,32 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int
     seconds: float
-    """From the start of the daemon to its end."""
+    """From the start of the daemons to their end."""
+    ledger: str
+    """Of which kind."""
     written: int
-    kills: int
-    daemon_exit: int | None
-    """None: it had to be killed when it was asked to end."""
+    replicas: tuple[Replica, ...]
+    ledger_kills: int = 0
+    """How often the ledger's server was killed and started again."""
+    ledger_calls_refused: int = 0
+    """For want of capacity, on purpose."""
+    ledger_answers_lost: int = 0
+    """Of calls to the ledger that were carried out, on purpose."""
     calls: dict[str, int]
-    """The daemon's calls to AWS, by operation."""
+    """The daemons' calls to AWS, by operation."""
     repeated_calls: int
     """PutMetricData calls that said again what had been accepted."""
+    doubled_datapoints: int
+    """Datapoints (metric, dimensions, timestamp) that other calls said again."""
     messages: Messages
     latencies: tuple[Latency, ...]
+
+    @property
+    def kills(self) -> int:
+        """
+        How many processes were killed, the ledger's server included.
+        """
+        return self.ledger_kills + sum(one.kills for one in self.replicas)
 
     @property
     def heads_per_object(self) -> float:
@@ -212,7 +242,13 @@ def _run_complaints(run: Run) -> Iterable[str]:
         yield f"{left} messages are left in the queues, {run.messages.malformed} were malformed"
     if run.repeated_calls > run.kills:
         yield f"{run.repeated_calls} calls to CloudWatch were repeated, with {run.kills} kills"
-    if run.daemon_exit is None:
-        yield "the daemon had to be killed when it was asked to end"
-    elif run.daemon_exit != 0:
-        yield f"the daemon ended with exit code {run.daemon_exit}"
+    if run.doubled_datapoints:
+        yield f"{run.doubled_datapoints} datapoints were told to CloudWatch more than once"
+    reporting = sum(one.reports for one in run.replicas)
+    if reporting != 1:
+        yield f"{reporting} replicas show the numbers of the whole fleet on /metrics, not 1"
+    for one in run.replicas:
+        if one.exit is None:
+            yield f"{one.name} had to be killed when it was asked to end"
+        elif one.exit != 0:
+            yield f"{one.name} ended with exit code {one.exit}"

@@ -1,0 +1,96 @@
+"""Where the ledger of a run lies: in a file, in a Redis server of the sandbox's own, or in the emulator's DynamoDB."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.ledgers import dynamodb_table
+from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
+from crrmon.adapters.ledgers.redis import RedisLedger
+from crrmon.adapters.ledgers.redis_server import RedisServer
+from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.ports.clock import SystemClock
+from crrmon.ports.ledger import Ledger
+from crrmon.sandbox.children import LOOPBACK, Restartable, free_port
+from crrmon.sandbox.redis import redis
+from crrmon.sandbox.world import World
+
+Kind = Literal["sqlite", "redis", "dynamodb"]
+TABLE = "crrmon"
+
+
+class Keeping(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A ledger, and how to get at it.
+    """
+
+    kind: Kind
+    where: str
+    """For people."""
+    settings: dict[str, Any]
+    """The section of the configuration."""
+    open: Callable[[], Awaitable[Ledger]]
+    """Opens it beside the daemons, or after the only one has ended."""
+    server: Restartable | None = None
+    """What keeps it, if that is a program of its own."""
+
+
+@asynccontextmanager
+async def kept(kind: Kind, folder: Path, aws: Aws, world: World) -> AsyncIterator[Keeping]:
+    """
+    Make a ledger; what keeps it ends with the block.
+
+    Args:
+        kind: which.
+        folder: for what lies in files.
+        aws: the emulator.
+        world: says which region a table is made in.
+    """
+    match kind:
+        case "sqlite":
+            yield _in_a_file(folder / "crrmon.db")
+        case "redis":
+            port = free_port()
+            server = redis(folder, port)
+            try:
+                await server.start()
+                yield _in_redis(server, port)
+            finally:
+                await server.abandon()
+        case "dynamodb":
+            yield await _in_a_table(aws, world)
+
+
+def _in_a_file(path: Path) -> Keeping:
+    return Keeping(
+        kind="sqlite",
+        where=str(path),
+        settings={"kind": "sqlite", "path": str(path)},
+        open=lambda: SqliteLedger.open(path),
+    )
+
+
+def _in_redis(server: Restartable, port: int) -> Keeping:
+    url = f"redis://{LOOPBACK}:{port}/0"
+    return Keeping(
+        kind="redis",
+        where=url,
+        settings={"kind": "redis", "redis": {"url": url}},
+        open=lambda: RedisLedger.open(RedisServer(url=url), clock=SystemClock()),
+        server=server,
+    )
+
+
+async def _in_a_table(aws: Aws, world: World) -> Keeping:
+    region = world.queue_region
+    await dynamodb_table.create(aws, table=TABLE, region=region, tags={})
+    return Keeping(
+        kind="dynamodb",
+        where=f"table {TABLE} of the emulator's DynamoDB in {region}",
+        settings={"kind": "dynamodb", "dynamodb": {"table": TABLE, "region": region}},
+        open=lambda: DynamoDBLedger.open(aws, table=TABLE, region=region, clock=SystemClock()),
+    )

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crrmon.ports.clock import SystemClock
-from ledgers import Progress, Row
+from ledgers import FEW, Progress, Row
 from load import HERE, Bench, BrokenRunError, Case, Run
 
 MIB = 1024 * 1024
@@ -47,10 +47,12 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """Records parked beside."""
     items: int
     """Of each operation of a ledger by itself."""
+    emulated: int
+    """The same, of one that is emulated."""
 
 
-FULL = Scale(objects=10_000, fills=(10_000, 1_000_000), items=10_000)
-QUICK = Scale(objects=3_000, fills=(10_000,), items=5_000)
+FULL = Scale(objects=10_000, fills=(10_000, 1_000_000), items=10_000, emulated=2_000)
+QUICK = Scale(objects=3_000, fills=(10_000,), items=5_000, emulated=1_000)
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -107,6 +109,9 @@ class _Session:
             for have, parked in pairwise((0, *fills)):
                 self._ledger("sqlite", (parked,), file=filled, have=have)
                 self._run("sqlite", parked, filled)
+            self._ledger("redis", fills)
+            # Emulated: what it costs is right, how fast it is says nothing of DynamoDB.
+            self._ledger("dynamodb", fills[:1], items=self._scale.emulated)
         self.report.load_after = os.getloadavg()
         return self.report
 
@@ -127,13 +132,19 @@ class _Session:
             self.report.runs.append(self._bench.run(case, file=file))
 
     def _ledger(
-        self, backend: str, fills: tuple[int, ...], *, file: Path | None = None, have: int = 0
+        self,
+        backend: str,
+        fills: tuple[int, ...],
+        *,
+        file: Path | None = None,
+        have: int = 0,
+        items: int | None = None,
     ) -> None:
         """
         Measure a ledger by itself, in a process on the daemon's core.
         """
         arguments = [str(HERE / "ledgers.py"), "--backend", backend, "--have", str(have)]
-        arguments += ["--items", str(self._scale.items)]
+        arguments += ["--items", str(items or self._scale.items)]
         arguments += ["--file", str(file)] if file else []
         for parked in fills:
             arguments += ["--parked", str(parked)]
@@ -164,6 +175,8 @@ def show(console: Console, report: Report) -> None:
     console.print()
     console.print(_runs_table(report.runs))
     console.print(_ledgers_table(report.ledgers))
+    if any(row.write_units is not None for row in report.ledgers):
+        console.print(_units_table(report.ledgers))
     where = (
         f"{report.measured_at}, Python {report.python}, {report.machine}; load average"
         f" {report.load_before[0]:.1f} before, {report.load_after[0]:.1f} after"
@@ -213,10 +226,64 @@ def _ledgers_table(rows: list[Row]) -> Table:
         table.add_column(f"{backend}\n{_few(parked)}", justify="right")
     figures = {(row.operation, row.backend, row.parked): row for row in rows}
     for operation in dict.fromkeys(row.operation for row in rows):
-        cells = (figures[operation, *column] for column in columns)
-        shown = (f"{row.per_second / 1000:.0f} k · {row.cpu_microseconds:.0f}" for row in cells)
-        table.add_row(operation, *shown)
+        table.add_row(operation, *(_cell(figures[operation, *column]) for column in columns))
     return table
+
+
+def _cell(row: Row) -> str:
+    if row.operation == FEW:
+        return f"{row.seconds / row.items * 1e3:.1f} ms · {row.cpu_microseconds:.0f}"
+    if row.backend == "dynamodb":
+        return f"emulated · {row.cpu_microseconds:.0f}"
+    return f"{row.per_second / 1000:.0f} k · {row.cpu_microseconds:.0f}"
+
+
+# ---- what DynamoDB costs ----
+
+WRITE_DOLLARS, READ_DOLLARS = 0.625e-6, 0.125e-6
+"""List price of an on-demand unit, us-east-1."""
+PREDECESSOR_DOLLARS = 3.75
+"""Of a million objects: 2 HEAD requests and 9.4 calls each, as measured of the original in the same way."""
+LEAST_READ = {"seen, two marks": 0.5, "due": 1.0}
+"""Units by DynamoDB's rules: the emulator takes nothing for an item that is not there, and too little for a batch."""
+FIRST_LOOK = {"seen, two marks": 1, "settle at first look": 1, "freeze, by object": 1}
+PARKED = {
+    "seen, two marks": 1, "park": 1, "due": 3, "reschedule": 2, "settle a parked one": 1,
+    "freeze, by object": 1,
+}  # fmt: skip
+"""With two further looks that found it pending, and a third that found it done."""
+
+
+def _units_table(rows: list[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("DynamoDB, for each object", no_wrap=True)
+    for name in ("write units", "read units", "$ per million"):
+        table.add_column(name, justify="right")
+    units = {
+        row.operation: (
+            row.write_units / row.items,
+            max((row.read_units or 0.0) / row.items, LEAST_READ.get(row.operation, 0.0)),
+        )
+        for row in rows
+        if row.write_units is not None
+    }
+    for operation, one in units.items():
+        if operation != FEW:
+            table.add_row(operation, *_priced(*one))
+    for name, lives in (
+        ("settled at its first look", FIRST_LOOK),
+        ("parked, two more looks", PARKED),
+    ):
+        write = sum(units[operation][0] * times for operation, times in lives.items())
+        read = sum(units[operation][1] * times for operation, times in lives.items())
+        table.add_row(f"[bold]{name}[/]", *_priced(write, read))
+    table.add_row("the predecessor", "", "", f"{PREDECESSOR_DOLLARS:.2f}")
+    return table
+
+
+def _priced(write: float, read: float) -> tuple[str, str, str]:
+    dollars = (write * WRITE_DOLLARS + read * READ_DOLLARS) * 1e6
+    return f"{write:.2f}", f"{read:.2f}", f"{dollars:.2f}"
 
 
 def _few(parked: int) -> str:

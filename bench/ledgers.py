@@ -11,19 +11,18 @@ import asyncio
 import gc
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, trail_id
 from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
 from crrmon.domain.records import Destination, Record
 from crrmon.ports.clock import SystemClock
-from crrmon.ports.ledger import Ledger, Parked, Rescheduled, Settled
+from crrmon.ports.ledger import FrozenWindow, Ledger, Parked, Rescheduled, Settled
+from places import PLACES, Place, Units
 from stubs import ACCOUNT, REGION, destination, key, source, version_id
 
 BATCH = 500
@@ -33,7 +32,13 @@ DAY = 86_400.0
 FAR = 30 * DAY
 LYING, MEASURED = 50_000_000, 60_000_000
 """Where the numbers of these objects begin; those of the stubs' begin at 0."""
-HORIZON_SECONDS = 4 * DAY
+FEW_DUE = 100
+FINDING = 20
+"""How often those few are looked for among all that lie there."""
+
+OWNER = "bench"
+FEW = "find 100 due"
+"""Items of this row are calls."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,6 +66,9 @@ class Row(msgspec.Struct, tag="row", kw_only=True):
     seconds: float
     cpu_seconds: float
     """Of this process, all threads: what the ledger costs the daemon."""
+    write_units: float | None = None
+    read_units: float | None = None
+    """Of DynamoDB, as it says itself."""
 
     @property
     def per_second(self) -> float:
@@ -75,17 +83,6 @@ class Row(msgspec.Struct, tag="row", kw_only=True):
         CPU time of one item.
         """
         return self.cpu_seconds / self.items * 1e6
-
-
-async def _memory(_: Path) -> Ledger:
-    return MemoryLedger(horizon_seconds=HORIZON_SECONDS)
-
-
-async def _sqlite(file: Path) -> Ledger:
-    return await SqliteLedger.open(file, horizon_seconds=HORIZON_SECONDS)
-
-
-BACKENDS: dict[str, Callable[[Path], Awaitable[Ledger]]] = {"memory": _memory, "sqlite": _sqlite}
 
 
 def lying(number: int, *, now: float) -> Record:
@@ -110,6 +107,13 @@ def _record(number: int, *, written_at: float, next_look_at: float) -> Record:
     )
 
 
+def fresh(number: int, now: float) -> Record:
+    """
+    Make a record of an object written lately, due at once.
+    """
+    return _record(number, written_at=now - 80, next_look_at=now - 1)
+
+
 async def fill(ledger: Ledger, parked: int, *, have: int = 0) -> None:
     """
     Park records that only lie there.
@@ -130,7 +134,10 @@ async def fill(ledger: Ledger, parked: int, *, have: int = 0) -> None:
     gc.enable()
 
 
-def _settlement(record: Record, found_at: float) -> Settlement:
+def settlement(record: Record, found_at: float) -> Settlement:
+    """
+    Settle a record as arrived: decided without a record when it has none.
+    """
     (there,) = record.destinations
     outcome = Outcome(
         mark=record.replica_mark(there.bucket),
@@ -144,7 +151,7 @@ def _settlement(record: Record, found_at: float) -> Settlement:
         seconds=51.0,
         looks=1,
     )
-    return Settlement(version=record.version, outcomes=(outcome,))
+    return Settlement(version=record.version, outcomes=(outcome,), rev=record.rev)
 
 
 def _marks(record: Record) -> tuple[MarkId, MarkId]:
@@ -158,21 +165,28 @@ def _marks(record: Record) -> tuple[MarkId, MarkId]:
 
 class _Watch:
     """
-    Adds up wall time and CPU time of what is awaited.
+    Adds up wall time, CPU time and capacity units of what is awaited.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, units: Units | None) -> None:
+        self._units = units or Units()
         self.seconds = 0.0
         self.cpu_seconds = 0.0
+        self.write_units = 0.0
+        self.read_units = 0.0
 
     async def time(self, work: Awaitable[Result]) -> Result:
         """
         Do something and add what it took.
         """
+        units = self._units
+        write, read = units.write, units.read
         cpu, wall = time.process_time(), time.perf_counter()
         result = await work
         self.seconds += time.perf_counter() - wall
         self.cpu_seconds += time.process_time() - cpu
+        self.write_units += units.write - write
+        self.read_units += units.read - read
         return result
 
 
@@ -181,8 +195,9 @@ class Measurement:
     All operations of one backend on one fill.
     """
 
-    def __init__(self, ledger: Ledger, *, backend: str, parked: int, items: int) -> None:
-        self._ledger = ledger
+    def __init__(self, place: Place, *, backend: str, parked: int, items: int) -> None:
+        self._ledger = place.ledger
+        self._units = place.units
         self._backend = backend
         self._parked = parked
         self._items = items
@@ -194,29 +209,48 @@ class Measurement:
         Measure in the order of an object's life: one settled at its first look, then one that is parked.
         """
         now = _CLOCK.now()
-        rows = [await self._seen(now), await self._settle_new(now), await self._park(now)]
+        rows = [await self._seen(now), await self._settle_new(now), await self._freeze(now)]
+        rows.append(await self._park(now))
         due, reschedule, records = await self._visit(now)
-        return [*rows, due, reschedule, await self._settle_parked(records, now)]
+        rows += [due, reschedule, await self._settle_parked(records, now)]
+        return [*rows, await self._find_few(now)]
 
-    def _row(self, operation: str, watch: _Watch) -> Row:
+    def _row(self, operation: str, watch: _Watch, *, items: int | None = None) -> Row:
+        metered = self._units is not None
         return Row(
             backend=self._backend,
             parked=self._parked,
             operation=operation,
-            items=self._items,
+            items=items or self._items,
             seconds=watch.seconds,
             cpu_seconds=watch.cpu_seconds,
+            write_units=watch.write_units if metered else None,
+            read_units=watch.read_units if metered else None,
         )
+
+    async def _find_few(self, now: float) -> Row:
+        """
+        Find a hundred that are due among all that are not; they are settled afterwards.
+        """
+        start = self._start + 2 * self._items
+        few = [fresh(number, now) for number in range(start, start + FEW_DUE)]
+        await self._ledger.park(few)
+        watch, found = _Watch(self._units), []
+        for _ in range(FINDING):
+            shards = range(self._ledger.shards)
+            found = await watch.time(self._ledger.due(shards, now=now, limit=FEW_DUE))
+            if len(found) != FEW_DUE:
+                raise RuntimeError(f"{len(found)} of {FEW_DUE} were found")
+        row = self._row(FEW, watch, items=FINDING)
+        await self._settle(list(found), now)
+        return row
 
     def _records(self, now: float, *, offset: int) -> list[Record]:
         start = self._start + offset * self._items
-        return [
-            _record(number, written_at=now - 80, next_look_at=now - 1)
-            for number in range(start, start + self._items)
-        ]
+        return [fresh(number, now) for number in range(start, start + self._items)]
 
     async def _seen(self, now: float) -> Row:
-        watch = _Watch()
+        watch = _Watch(self._units)
         for batch in _batches(self._records(now, offset=0)):
             ids = [mark for record in batch for mark in _marks(record)]
             found = await watch.time(self._ledger.seen(ids))
@@ -227,8 +261,27 @@ class Measurement:
         records = self._records(now, offset=0)
         return self._row("settle at first look", await self._settle(records, now))
 
+    async def _freeze(self, now: float) -> Row:
+        """
+        Make a window of what was just settled; its objects are the items.
+        """
+        (first, *_) = await self._ledger.leases()
+        lease = first if first.owner == OWNER else await self._ledger.claim(first, owner=OWNER)
+        if lease is None:
+            raise RuntimeError("somebody else works on this ledger")
+        watch = _Watch(self._units)
+        contributions = await watch.time(self._ledger.contributions())
+        window = FrozenWindow(
+            starts_at=now,
+            parts=(b"[]",),
+            contributions=tuple(one.id for one in contributions),
+        )
+        await watch.time(self._ledger.freeze(window, lease=lease))
+        await watch.time(self._ledger.forget(now, 0, lease=lease))
+        return self._row("freeze, by object", watch)
+
     async def _park(self, now: float) -> Row:
-        watch = _Watch()
+        watch = _Watch(self._units)
         for batch in _batches(self._records(now, offset=1)):
             _expect(await watch.time(self._ledger.park(batch)), Parked.PARKED)
         return self._row("park", watch)
@@ -237,7 +290,7 @@ class Measurement:
         """
         Find what is due and give it another date, as the poller does in turn.
         """
-        due, reschedule = _Watch(), _Watch()
+        due, reschedule = _Watch(self._units), _Watch(self._units)
         visited: list[Record] = []
         shards = range(self._ledger.shards)
         while len(visited) < self._items:
@@ -254,9 +307,9 @@ class Measurement:
         return self._row("settle a parked one", await self._settle(records, now))
 
     async def _settle(self, records: list[Record], now: float) -> _Watch:
-        watch = _Watch()
+        watch = _Watch(self._units)
         for batch in _batches(records):
-            settlements = [_settlement(record, now) for record in batch]
+            settlements = [settlement(record, now) for record in batch]
             results = await watch.time(self._ledger.settle(uuid.uuid4().hex, settlements, now=now))
             for result in results:
                 _expect(result, Settled.COUNTED)
@@ -284,28 +337,27 @@ async def measure(
     Measure a backend on one fill after the other; print a line of JSON for each thing there is to tell.
 
     Args:
-        backend: one of `BACKENDS`.
+        backend: one of `places.PLACES`.
         file: for a backend that has one.
         fills: how many records shall lie there; the measurement adds none.
         have: how many lie there already, from an earlier run.
         items: of each operation.
         collect: whether Python may collect garbage while the watch runs, as it does in the daemon.
     """
-    ledger = await BACKENDS[backend](file)
-    for parked in sorted(fills):
-        _tell(Progress(f"{backend}: parking {parked:,} records"))
-        await fill(ledger, parked, have=have)
-        watch = time.perf_counter()
-        gc.collect()
-        took = time.perf_counter() - watch
-        _tell(Progress(f"{backend}: beside {parked:,}; full garbage collection {took:.2f} s"))
-        if not collect:
-            gc.disable()
-        have = parked
-        measurement = Measurement(ledger, backend=backend, parked=parked, items=items)
-        for row in await measurement.rows():
-            _tell(row)
-    await ledger.close()
+    async with PLACES[backend](file) as place:
+        for parked in sorted(fills):
+            _tell(Progress(f"{backend}: parking {parked:,} records"))
+            await fill(place.ledger, parked, have=have)
+            watch = time.perf_counter()
+            gc.collect()
+            took = time.perf_counter() - watch
+            _tell(Progress(f"{backend}: beside {parked:,}; full garbage collection {took:.2f} s"))
+            if not collect:
+                gc.disable()
+            have = parked
+            measurement = Measurement(place, backend=backend, parked=parked, items=items)
+            for row in await measurement.rows():
+                _tell(row)
 
 
 def main() -> None:
@@ -313,7 +365,7 @@ def main() -> None:
     Measure one backend.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--backend", choices=BACKENDS, required=True)
+    parser.add_argument("--backend", choices=PLACES, required=True)
     parser.add_argument("--parked", type=int, action="append", required=True)
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--file", type=Path, default=Path("bench.db"))

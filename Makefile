@@ -9,8 +9,12 @@ READY := $(VENV)/.ready
 # The interpreter is the one above, never one that uv would download.
 UV := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 ARGS ?=
-# Whole files to each of two processes: some share what is slow to make.
+# Whole files to each of some processes: tests of a file share what is slow to make.
 SIDE_BY_SIDE := -n 2 --dist loadfile
+# Those that run real processes mostly wait.
+WAITING := -n 4 --dist loadfile
+# Code 5: ARGS left none of this kind.
+NONE_IS_FINE := || test $$? -eq 5
 
 .DEFAULT_GOAL := help
 
@@ -21,7 +25,7 @@ $(READY): pyproject.toml uv.lock
 	$(UV) sync --locked --inexact --extra sandbox --python $(BIN)/python
 	@touch $@
 
-.PHONY: help install run test test-quick lint format docs bench bench-pacing lock clean
+.PHONY: help install run test test-quick lint format docs bench bench-marks bench-pacing lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,7 +36,8 @@ run: $(READY) ## Watch the real daemon follow objects through a replication on t
 	$(BIN)/crrmon sandbox $(ARGS)
 
 test: $(READY) ## Run all tests (ARGS="-k name")
-	$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not acceptance" $(ARGS) $(NONE_IS_FINE)
+	$(BIN)/pytest $(WAITING) -m acceptance $(ARGS) $(NONE_IS_FINE)
 
 test-quick: $(READY) ## Run the tests that need no process of their own
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not acceptance" $(ARGS)
@@ -53,6 +58,9 @@ docs: $(READY) ## Write what is generated: docs/metrics.md, config.example.yaml
 
 bench: $(READY) ## Measure speed, calls and memory against local stubs (ARGS="--json FILE")
 	$(BIN)/python bench/daemon.py $(ARGS)
+
+bench-marks: $(READY) ## Settle on top of 50 million marks (ARGS="--backend sqlite --file FILE" or "--backend redis")
+	$(BIN)/python bench/marks.py $(ARGS)
 
 bench-pacing: $(READY) ## Simulate when to look, and draw the trade-off (ARGS="--json FILE")
 	$(BIN)/python bench/pacing.py $(ARGS)

@@ -3,7 +3,7 @@
 Everything is done at the first look, which is due at once: that is the daemon at its fastest, and the steady state of
 a healthy replication. Parked records lie beside the load and are not due.
 
-    python bench/daemon.py                    everything, about five minutes; also `make bench`
+    python bench/daemon.py                    everything, a quarter of an hour; also `make bench`
     python bench/daemon.py --quick            fewer objects, and no million of parked records
     python bench/daemon.py --json bench.json  the figures for machines
     python bench/daemon.py --profile p.txt    where the CPU time goes, by stack, SQLite only; see wrapped.py
@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crrmon.ports.clock import SystemClock
+from dynamodb_units import dollars
 from ledgers import FEW, Progress, Row
 from load import HERE, Bench, BrokenRunError, Case, Run
 
@@ -240,8 +241,6 @@ def _cell(row: Row) -> str:
 
 # ---- what DynamoDB costs ----
 
-WRITE_DOLLARS, READ_DOLLARS = 0.625e-6, 0.125e-6
-"""List price of an on-demand unit, us-east-1."""
 PREDECESSOR_DOLLARS = 3.75
 """Of a million objects: 2 HEAD requests and 9.4 calls each, as measured of the original in the same way."""
 LEAST_READ = {"seen, two marks": 0.5, "due": 1.0}
@@ -282,8 +281,7 @@ def _units_table(rows: list[Row]) -> Table:
 
 
 def _priced(write: float, read: float) -> tuple[str, str, str]:
-    dollars = (write * WRITE_DOLLARS + read * READ_DOLLARS) * 1e6
-    return f"{write:.2f}", f"{read:.2f}", f"{dollars:.2f}"
+    return f"{write:.2f}", f"{read:.2f}", f"{dollars(write, read) * 1e6:.2f}"
 
 
 def _few(parked: int) -> str:

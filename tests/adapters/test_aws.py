@@ -101,7 +101,7 @@ async def test_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("service", "attempts", "read_timeout"),
-    [("s3", 1, 10), ("sqs", 2, 35), ("cloudwatch", 2, 30)],
+    [("s3", 1, 10), ("sqs", 2, 35), ("cloudwatch", 1, 30)],
 )
 async def test_settings(service: str, attempts: int, read_timeout: int) -> None:
     """Each service has its time-outs and retries; SQS may answer a long poll after 20 s."""

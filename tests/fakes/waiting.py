@@ -56,7 +56,9 @@ async def _check_waits(stage: Stage, daemon: Daemon, case: Case) -> None:
     await daemon.start()
     status, text = await _ready_text(daemon, WAITING.search)
     assert status == 503
-    (said,) = (one for one in json.loads(text)["details"].values() if one != "ok")
+    details = json.loads(text)["details"]
+    assert {name for name, one in details.items() if one != "ok"} == {"daemon", "ledger"}
+    said = details["ledger"]
     (line,) = events(daemon, "dependency_away")
     for words in case.words:
         assert words in said, said

@@ -55,10 +55,12 @@ _SETTINGS: Mapping[Service, Mapping[str, Any]] = {
         "read_timeout": 35,
         "retries": {"mode": "standard", "total_max_attempts": 2},
     },
+    # Whoever publishes makes sure first that this is still its business: a process that stood still for a minute finds
+    # its call timed out, and another one publishing.
     "cloudwatch": {
         "connect_timeout": 5,
         "read_timeout": 30,
-        "retries": {"mode": "standard", "total_max_attempts": 2},
+        "retries": {"mode": "standard", "total_max_attempts": 1},
     },
     # The ledger's callers try again themselves, ever more slowly, and say so.
     "dynamodb": {

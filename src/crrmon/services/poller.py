@@ -28,6 +28,9 @@ from crrmon.services.routebook import Later, Routebook
 IDLE_SECONDS = 0.5
 """Between two questions for what is due, when nothing more was."""
 
+ENOUGH_BUSY = 0.75
+"""Share of the room that keeps looks going while more are asked for."""
+
 FAILING_BUCKET_LOOKS = 4
 """Most records under way of a bucket that does not answer; each look at it takes until its time-out."""
 
@@ -150,8 +153,10 @@ class Poller:
         """
         Wait for room when busy, for time to pass when not.
         """
-        if taken and self._busy and len(self._busy) >= self._concurrency:
-            await asyncio.wait(self._busy.values(), return_when=asyncio.FIRST_COMPLETED)
+        if taken and len(self._busy) >= self._concurrency:
+            # Not for every single one that ends: each question also finds again what is still under way.
+            while len(self._busy) > self._concurrency * ENOUGH_BUSY:
+                await asyncio.wait(self._busy.values(), return_when=asyncio.FIRST_COMPLETED)
             return
         try:
             async with asyncio.timeout(IDLE_SECONDS):

@@ -19,11 +19,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from redis.crc import key_slot
+from typing_extensions import override
 
 from crrmon.adapters.ledgers import compact, redis_nodes, redis_scripts
 from crrmon.adapters.ledgers.redis import RedisLedger
 from crrmon.adapters.ledgers.redis_server import RedisServer
-from crrmon.domain.objects import MarkId, Route, Scope
+from crrmon.domain.objects import MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, fold
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import (
@@ -468,13 +469,13 @@ async def test_what_is_told_as_done_is_on_a_replica(
         assert await completed(ledger) == 1
 
 
-async def test_a_replica_that_left_for_good_is_not_waited_for(
+async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_while(
     pair: tuple[RedisProcess, RedisProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    The server knows it has none any more: then it is all there is.
+    Invariant 1: nobody has what was written last. Then the server is all there is: one warning, and work goes on.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.1)
     primary, other = pair
     await _in_step(primary)
     async with opened(primary.url) as ledger:
@@ -482,10 +483,166 @@ async def test_a_replica_that_left_for_good_is_not_waited_for(
         other.kill()
         with primary.client() as client:
             await _until(lambda: client.info("replication")["connected_slaves"] == 0)
-        with contextlib.suppress(LedgerError):
+
+        for _ in range(3):
+            with pytest.raises(LedgerError, match="no replica has what was written last"):
+                await ledger.park([record("l")])
+        monkeypatch.setattr(redis_nodes, "ALONE_SECONDS", 0.0)
+        with structlog.testing.capture_logs() as logs:
+            assert await ledger.park([record("l")]) == [Parked.PARKED]
+            assert await ledger.park([record("m")]) == [Parked.PARKED]
+
+    assert [one["event"] for one in logs] == ["redis_alone"]
+    assert "min-replicas-to-write" in logs[0]["advice"]
+
+
+async def test_a_replica_that_comes_back_ends_the_doubt(
+    pair: tuple[RedisProcess, RedisProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    With no other keys and commands than the documentation lists, for the small write that is needed then.
+    """
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.1)
+    primary, other = pair
+    with primary.client() as client:
+        client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *GRANTS)
+    await _in_step(primary)
+    async with opened(f"redis://crrmon@127.0.0.1:{primary.port}", password=SECRET) as ledger:
+        await ledger.park([record("k")])
+        other.kill()
+        with pytest.raises(LedgerError, match="no replica"):
             await ledger.park([record("l")])
+        other.start()
+        await _in_step(primary)
 
         assert await ledger.park([record("l")]) == [Parked.PARKED]
+    with other.client() as client:
+        assert sum(client.hlen(key) for key in client.keys("*:live")) == 2
+
+
+async def test_what_fetches_a_dump_is_no_replica(
+    own: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A backup connects like a replica and never acknowledges anything: it must not stop the fleet.
+    """
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.1)
+    _, writer = await asyncio.open_connection("127.0.0.1", own.port)
+    writer.write(b"SYNC\r\n")
+    with own.client() as client:
+        await _until(lambda: client.info("replication")["connected_slaves"] == 1)
+
+    async with opened(own.url) as ledger:
+        assert await ledger.park([record("k")]) == [Parked.PARKED]
+    writer.close()
+
+
+GOOD = "ip=127.0.0.1,port=6380,state=online,offset=1,lag=1"
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        (GOOD, True),
+        (GOOD.replace("6380", "0"), False),
+        (GOOD.replace("online", "wait_bgsave"), False),
+        (GOOD.replace("lag=1", "lag=11"), False),
+    ],
+)
+def test_only_a_replica_that_keeps_up_is_waited_for(line: str, *, needed: bool) -> None:
+    """
+    Neither a tool, nor one in its first copy, nor one that fell silent.
+    """
+    replicas = redis_nodes.Replicas()
+    replicas.learn({"role": "master", "connected_slaves": "1", "slave0": line}, 0.0)
+
+    assert replicas.needed(durable=True) is needed
+    assert not replicas.needed(durable=False)
+
+
+def test_a_doubt_ends_by_what_came_after_it_or_a_minute_after_the_last_replica() -> None:
+    """
+    Not by an acknowledgement of what began before it. A replica that is back begins the minute anew.
+    """
+    replicas = redis_nodes.Replicas()
+    some, none = {"role": "master", "slave0": GOOD}, {"role": "master"}
+    replicas.learn(some, 0.0)
+    replicas.doubt()
+    began = replicas.doubts
+    replicas.doubt()
+    replicas.allay(began)
+    assert replicas.in_doubt
+    replicas.allay(replicas.doubts)
+    assert not replicas.in_doubt
+
+    replicas.doubt()
+    for at, told in ((10.0, none), (69.0, none), (69.5, some), (71.0, none), (130.0, none)):
+        replicas.learn(told, at)
+        assert replicas.needed(durable=False)
+    replicas.learn({"role": "slave"}, 200.0)
+    assert replicas.in_doubt
+    replicas.learn(none, 131.0)
+    assert not replicas.needed(durable=True)
+
+
+async def test_a_small_write_that_fails_makes_nothing_safe(
+    own: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Invariant 1: WAIT after it would tell of nothing; what was asked gets its error.
+    """
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.1)
+    with own.client() as client:
+        grants = ("~{crrmon:0}:live", "+@all")
+        client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *grants)
+    server = RedisServer(url=f"redis://crrmon@127.0.0.1:{own.port}", password=SECRET)
+    node = redis_nodes.Node(server.connections(server.seed))
+    call = redis_nodes.Call(b"{crrmon:0}", ("HLEN", "{crrmon:0}:live"))
+    assert await node.ask([call]) == [0]
+    node._replicas.doubt()
+
+    (told,) = await node.ask([call])
+    await node.close()
+
+    assert isinstance(told, redis.exceptions.NoPermissionError)
+    assert node._replicas.in_doubt
+
+
+async def test_a_primary_that_was_made_a_replica_is_said_to_be_one(
+    pair: tuple[RedisProcess, RedisProcess],
+) -> None:
+    """
+    It refuses WAIT too, which tells nobody what to do; its connections are given up, for the name may lead elsewhere.
+    """
+    primary, other = pair
+    await _in_step(primary)
+    async with opened(primary.url) as ledger:
+        await ledger.park([record("k")])
+        pool = ledger._redis._servers._node._pool  # type: ignore[attr-defined]
+        with primary.client() as here, other.client() as there:
+            there.replicaof("NO", "ONE")
+            here.replicaof("127.0.0.1", other.port)
+
+            for _ in range(2):
+                with pytest.raises(LedgerError, match="must lead to the primary"):
+                    await ledger.settle("b1", [done(record("k"))], now=NOW)
+                assert not any(one.is_connected for one in pool._available_connections)
+            there.replicaof("127.0.0.1", primary.port)
+            here.replicaof("NO", "ONE")
+        await _in_step(primary)
+
+        assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
+
+
+def test_a_replica_is_recognised_inside_of_a_script() -> None:
+    """
+    Redis 6.2 puts what the command said into the middle of a text of its own.
+    """
+    text = "Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica."
+
+    assert redis_nodes._takes_no_writes(redis.ResponseError(text))
+    assert redis_nodes._takes_no_writes(redis.exceptions.ReadOnlyError("You can't write"))
+    assert not redis_nodes._takes_no_writes(redis.ResponseError("WRONGTYPE"))
 
 
 # ---- who may come in ----
@@ -645,6 +802,42 @@ async def test_nobody_there_is_said_plainly() -> None:
 
     assert "ledger.redis.url" in text
     assert server.url in text
+
+
+async def test_a_server_of_another_kind_is_said_plainly(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    TLS to one without and the reverse, a database that is not there, something that is no Redis server: each names the
+    setting.
+    """
+    monkeypatch.setattr("crrmon.adapters.ledgers.redis_server.ANSWER_SECONDS", 0.3)
+    plain = shared_server()
+    assert "begin with redis://" in await refusal(plain.replace("redis:", "rediss:"))
+    for number in (99, 10**20):
+        text = await refusal(f"{plain}/{number}")
+        assert "number at the end of ledger.redis.url" in text
+    text = await refusal(f"{shared_cluster()}/1")
+    assert "ledger.redis.cluster" in text
+    text = await final_refusal(f"{shared_cluster()}/1", cluster=True, prefix=prefix)
+    assert "database 1" in text
+    assert "ledger.redis.url" in text
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.com\r\n")
+        await reader.read()
+        writer.close()
+
+    async def part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(9)
+        writer.close()
+
+    for serve, words in ((greet, "is no Redis server"), (part, "begin with rediss://")):
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        text = await refusal(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        server.close()
+        assert "ledger.redis.url" in text
+        assert words in text
 
 
 # ---- what cannot be used ----
@@ -1056,8 +1249,11 @@ async def test_a_cluster_holds_its_shards_on_all_nodes() -> None:
     with redis_cluster() as servers:
         clients = [server.client() for server in servers]
         async with opened(servers[1].url, cluster=True, shards=16) as ledger:
-            records = [record(f"k{at}") for at in range(40)]
+            records = [record(f"k{at}") for at in range(120)]
             await ledger.park(records)
+            # While a slot moves, a script finds all of its keys or is told to try again: so all must be there.
+            first, second, *_ = (one for one in records if shard_of(one.version.trail_id, 16) == 3)
+            await ledger.settle("a", [done(first)], now=NOW)
             assert all(client.dbsize() > 5 for client in clients)
 
             slot = key_slot(b"{crrmon:3}:live")
@@ -1071,13 +1267,16 @@ async def test_a_cluster_holds_its_shards_on_all_nodes() -> None:
             port = target.connection_pool.connection_kwargs["port"]
             keys = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 99)
             source.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
-            assert len(await ledger.due(range(16), now=NOW, limit=99)) == 40
+            assert len(await ledger.due(range(16), now=NOW, limit=999)) == 119
+            # The node that takes the slot over does not know the script.
+            target.script_flush()
+            assert await ledger.settle("b", [done(second)], now=NOW) == [[Settled.COUNTED]]
             for client in (target, source):
                 client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[1])
 
-            results = await ledger.settle("b1", [done(one) for one in records], now=NOW)
-            assert results == [[Settled.COUNTED]] * 40
-            assert await completed(ledger) == 40
+            rest = [done(one) for one in records if one not in (first, second)]
+            assert await ledger.settle("c", rest, now=NOW) == [[Settled.COUNTED]] * 118
+            assert await completed(ledger) == 120
             assert await ledger.backlog() == []
         for client in clients:
             client.close()
@@ -1104,6 +1303,232 @@ async def test_a_cluster_that_lost_a_node_is_asked_again_later() -> None:
             results = await ledger.settle("b1", [done(one) for one in records], now=NOW)
             assert results == [[Settled.COUNTED]] * 40
             assert await completed(ledger) == 40
+
+
+async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None:
+    """
+    It hangs, and another one took its slots over: what was to go to it is not waited for without end.
+    """
+    with redis_cluster("--cluster-node-timeout", "60000") as servers:
+        names = [one.client().execute_command("CLUSTER", "MYID") for one in servers]
+        cluster = RedisServer(url=servers[0].url, cluster=True).servers()
+        assert isinstance(cluster, redis_nodes.Cluster)
+        homes = [f"{{crrmon:{at}}}".encode() for at in range(64)]
+        mine, its = (
+            [one for one in homes if key_slot(one + b":") * 3 // 16384 == at] for at in (0, 1)
+        )
+
+        def look(home: bytes) -> redis_nodes.Call:
+            return redis_nodes.Call(home, ("GET", home + b":x"))
+
+        await cluster.ask([look(mine[0])])
+        servers[1].freeze()
+        tasks = []
+        for home in its:
+            tasks.append(asyncio.create_task(cluster.ask([look(home)])))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        node = cluster._nodes["127.0.0.1", servers[1].port]
+        async with asyncio.timeout(20):
+            while not node._waiting:
+                await asyncio.sleep(0)
+            with servers[0].client() as client:
+                pipe = client.pipeline(transaction=False)
+                for slot in range(16384 // 3, 16384 * 2 // 3):
+                    pipe.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[0])
+                pipe.execute()
+            # An error makes it learn anew who has what.
+            with pytest.raises(redis.ResponseError):
+                await cluster.ask([redis_nodes.Call(mine[0], ("CLUSTER", "NONSENSE"))])
+            await cluster.ask([look(mine[0])])
+            told = await asyncio.gather(*tasks, return_exceptions=True)
+
+            assert node is not cluster._nodes.get(("127.0.0.1", servers[1].port))
+            assert {type(one) for one in told} == {redis.ConnectionError}
+            with pytest.raises(redis.ConnectionError):
+                await node.ask([look(its[0])])
+            assert await cluster.ask([look(its[0])]) == [None]
+            await cluster.close()
+        servers[1].thaw()
+
+
+async def test_lanes_that_end_at_once_leave_nobody_waiting() -> None:
+    """
+    Whoever asks again as soon as it is answered must not count on a lane that found nothing left to do.
+    """
+    gate = asyncio.Event()
+
+    class Gated(redis_nodes.Node):
+        @override
+        async def _exchange(
+            self, requests: Sequence[redis_nodes._Request]
+        ) -> list[list[redis_nodes.Reply]]:
+            await gate.wait()
+            return [[None]] * len(requests)
+
+    server = RedisServer(url="redis://127.0.0.1:1")
+    node = Gated(server.connections(server.seed))
+    call = redis_nodes.Call(b"", ("PING",))
+
+    async def some(times: int) -> None:
+        for _ in range(times):
+            await node.ask([call])
+
+    tasks = []
+    for times in (2, 1, 1, 1):
+        tasks.append(asyncio.create_task(some(times)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert len(node._lanes) == 4
+    gate.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*tasks)
+    await node.close()
+
+
+# ---- values that cannot be read ----
+
+
+async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: str) -> None:
+    """
+    The others are still looked at, also when only one is asked for.
+    """
+    trail = b"x" * 16
+    async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
+        await ledger.park([record("k", next_look_at=NOW)])
+        with _client(shared_server()) as client:
+            client.hset(f"{{{prefix}:0}}:live", trail, b"\x81\xa1a")
+            client.zadd(f"{{{prefix}:0}}:due", {trail: 1.0})
+
+        with structlog.testing.capture_logs() as logs:
+            await ledger.due([0], now=NOW, limit=1)
+            (found,) = await ledger.due([0], now=NOW, limit=1)
+        assert found.version.key == "k"
+        (line,) = logs
+        assert (line["shard"], line["trail"]) == (0, trail.hex())
+        with pytest.raises(LedgerError, match=rf"{prefix}:0}}:live \(shard 0\).*newer version"):
+            await ledger.export()
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "ask"),
+    [
+        (":0}:contributions", "q", "contributions"),
+        (":0}:backlog", "q", "backlog"),
+        ("}:taken", "q", "contributions"),
+        ("}:leases", "0", "leases"),
+    ],
+)
+async def test_a_value_that_cannot_be_read_is_named(
+    prefix: str, key: str, field: str, ask: str
+) -> None:
+    """
+    The daemon goes on, and tells what it cannot read: it may be of a later version.
+    """
+    async with opened(shared_server(), prefix=prefix) as ledger:
+        with _client(shared_server()) as client:
+            client.hset("{" + prefix + key, field, b"\xff")
+
+        with pytest.raises(LedgerError) as caught:
+            await getattr(ledger, ask)()
+
+    text = _clean(caught.value)
+    assert prefix + key in text
+    assert "newer version" in text
+    assert ("shard 0" in text) is key.startswith(":")
+
+
+async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> None:
+    """
+    What was counted cannot be known then, so nothing is.
+    """
+    async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
+        await ledger.settle("b1", [done(record("k"))], now=NOW)
+        lease = await _claimed(ledger)
+        window = FrozenWindow(starts_at=300.0, parts=(b"x",), contributions=())
+        await ledger.freeze(window, lease=lease)
+        with _client(shared_server()) as client:
+            (kept,) = client.keys(f"{{{prefix}:0}}:kept:*")
+            trail = record("k").version.trail_id
+            client.hset(kept, trail, b"\x00")
+            client.hdel(f"{{{prefix}}}:window:300.0", "n")
+
+        with pytest.raises(LedgerError, match=f"{trail.hex()}.*:kept:.*shard 0"):
+            await ledger.settle("b2", [done(record("k"))], now=NOW)
+        with pytest.raises(LedgerError, match=r"window:300\.0"):
+            await ledger.frozen()
+
+
+async def test_others_get_their_turn_while_a_large_backlog_is_read(
+    own: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A million pending over two weeks make as many sums: reading them must not stop everything else.
+    """
+    monkeypatch.setattr("crrmon.adapters.ledgers.redis._READ_AT_ONCE", 10)
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with opened(own.url, shards=2) as ledger:
+        records = [record(f"k{at}", written_at=NOW - 60.0 * at) for at in range(1000)]
+        await ledger.park(records)
+        answered: list[int] = []
+        ask = ledger._redis.ask
+
+        async def counted(
+            calls: Sequence[redis_nodes.Call], *, durable: bool = False
+        ) -> list[redis_nodes.Reply]:
+            told = await ask(calls, durable=durable)
+            answered.append(turns)
+            return told
+
+        monkeypatch.setattr(ledger._redis, "ask", counted)
+        turning = asyncio.create_task(turn())
+        slots = await ledger.backlog()
+        turning.cancel()
+
+    assert len(slots) == 1000
+    assert sum(one.pending_objects for one in slots) == 1000
+    assert len(answered) == 2
+    assert turns - answered[-1] > 100
+
+
+# ---- copies ----
+
+
+async def test_a_ledger_that_is_only_read_is_not_made(own: RedisProcess) -> None:
+    """
+    The source of a copy, under a prefix that was mistyped.
+    """
+    server = RedisServer(url=f"{own.url}/3", prefix="typo")
+    with pytest.raises(LedgerError, match=f"no ledger under .*'typo' on {own.url}, database 3"):
+        await RedisLedger.open(server, clock=SystemClock(), create=False)
+    with own.client(db=3) as client:
+        assert client.keys() == []
+
+    async with opened(server.url, prefix="typo") as ledger:
+        await ledger.park([record("k")])
+    reader = await RedisLedger.open(server, clock=SystemClock(), create=False)
+    assert len((await reader.export())[0]) == 1
+    await reader.close()
+
+
+async def test_an_export_from_which_somebody_takes_tells_so(prefix: str) -> None:
+    """
+    Where the last page ended cannot be found again.
+    """
+    async with opened(shared_server(), prefix=prefix) as ledger:
+        await ledger.park([record(f"k{at}") for at in range(9)])
+        (last,), after = await ledger.export(limit=1)
+        await ledger.settle("b1", [done(last.records[0])], now=NOW)
+
+        with pytest.raises(LedgerError, match="somebody works on the ledger"):
+            await ledger.export(after=after)
 
 
 # ---- marks written down ----
@@ -1191,6 +1616,18 @@ def test_a_mark_of_a_later_version_can_be_read_and_of_an_earlier_one_too() -> No
 
     earlier = compact.decode(msgspec.msgpack.encode([[[b"s:src", 2, 100, 4, b"\0" * 16]]]))
     assert earlier[0]["s:src"].route == Route("src", "")
+
+
+def test_a_mark_of_a_fate_that_came_later_still_proves_the_counting() -> None:
+    """
+    Invariant 9: what a newer daemon beside this one counted is not counted again, and is not told as an arrival.
+    """
+    later = [[[b"r:dst", 99, 100, 4, b"\0" * 16, b"src"]]]
+
+    mark = compact.decode(msgspec.msgpack.encode(later))[0]["r:dst"]
+
+    assert mark.fate is Fate.GIVEN_UP
+    assert mark.counts
 
 
 def test_a_usual_mark_is_small() -> None:

@@ -35,6 +35,11 @@ _FATE_NUMBERS: Final = {
 }
 """Part of the format: numbers are added, never changed."""
 _FATES_BY_NUMBER: Final = {number: fate for fate, number in _FATE_NUMBERS.items()}
+_UNKNOWN: Final = Fate.GIVEN_UP
+"""
+Stands for the number of a fate that only a later version knows. That there is a mark proves the counting, whatever
+its fate; of all fates this one claims least: that nobody follows the version any more, not that it arrived or failed.
+"""
 
 _REPAIRED: Final = 1
 _NOT_COUNTED: Final = 2
@@ -156,7 +161,7 @@ def _mark(fields: _Mark) -> tuple[str, Mark]:
     if fields.destination is not None:
         destination = unpack(fields.destination)
     return slot, Mark(
-        fate=_FATES_BY_NUMBER[fields.fate],
+        fate=_FATES_BY_NUMBER.get(fields.fate, _UNKNOWN),
         route=Route(bucket if fields.source is None else unpack(fields.source), destination),
         written_at=written_at,
         found_at=found_at,

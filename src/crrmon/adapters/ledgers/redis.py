@@ -8,14 +8,17 @@ append-only file is written to disk (`appendonly yes`), and a replica that takes
 have acknowledged it. `RedisServer` and a warning at opening tell what to set.
 """
 
+import asyncio
 import heapq
 import math
 from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
 import msgspec
+import structlog
 
 from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Decider, Held
+from crrmon.adapters.ledgers.redis_damage import UNREADABLE, reading
 from crrmon.adapters.ledgers.redis_fleet import Fleet, Leases, fields
 from crrmon.adapters.ledgers.redis_nodes import Call, script
 from crrmon.adapters.ledgers.redis_scripts import PAGE, REHEARSE, SWEEP
@@ -73,6 +76,10 @@ an outcome takes 40 microseconds, not 200. It also keeps the contributions few.
 _SWEPT_AT_ONCE: Final = 1_000_000
 """After so many a call of `sweep` ends. The server frees dropped hashes beside its work."""
 _TRIES: Final = 20
+_READ_AT_ONCE: Final = 2_000
+"""Sums of the backlog that are read before others get their turn: some milliseconds."""
+
+log = structlog.get_logger()
 
 
 class _Meta(msgspec.Struct, kw_only=True):
@@ -102,6 +109,8 @@ class RedisLedger:
         self._decider = Decider(trails)
         self._leases = Leases(fleet)
         self._windows = Windows(fleet, redis, trails.shards)
+        self._unreadable: set[bytes] = set()
+        """Trails of which it was said that their records cannot be read."""
 
     @classmethod
     async def open(
@@ -111,6 +120,7 @@ class RedisLedger:
         clock: Clock,
         shards: int = 64,
         horizon_seconds: float = 345_600.0,
+        create: bool = True,
     ) -> Self:
         """
         Open the ledger on a server, or make one.
@@ -120,15 +130,17 @@ class RedisLedger:
             clock: tells when something is parked or rescheduled.
             shards: how many a new one gets; one that exists keeps its own.
             horizon_seconds: how long marks and halves are kept at least.
+            create: whether to make one where there is none. If not, opening writes nothing, and does not find out
+                whether the user may.
 
         Raises:
             UnusableLedgerError: somebody must act; the text says how.
-            LedgerError: trying again may help.
+            LedgerError: trying again may help; or there is none, and none is to be made.
         """
         redis = await Redis.open(server)
         try:
             fleet = Fleet(redis, server.prefix)
-            meta = await _meta(fleet, server, shards)
+            meta = await _meta(fleet, server, shards, create=create)
         except BaseException:
             await redis.close()
             raise
@@ -174,16 +186,13 @@ class RedisLedger:
         """
         Find the records to be looked at, the longest due first.
         """
-        places = await self._first_due(sorted(set(shards)), now, limit)
+        # Those that cannot be read stay the longest due, and must not be in the way of the others.
+        most = limit + len(self._unreadable)
+        places = await self._first_due(sorted(set(shards)), now, most)
         by_shard: dict[int, list[bytes]] = {}
         for _, trail, number in places:
             by_shard.setdefault(number, []).append(trail)
-        found = (
-            record
-            for body in await self._bodies(by_shard)
-            for record in live_records(body)
-            if record.next_look_at <= now
-        )
+        found = (record for record in await self._records(by_shard) if record.next_look_at <= now)
         return heapq.nsmallest(limit, found, key=lambda one: one.next_look_at)
 
     async def _first_due(
@@ -211,15 +220,36 @@ class RedisLedger:
             }
         return heapq.nsmallest(limit, (one for some in found.values() for one in some))
 
-    async def _bodies(self, by_shard: dict[int, list[bytes]]) -> list[bytes]:
+    async def _records(self, by_shard: dict[int, list[bytes]]) -> list[Record]:
         """
-        Read the records of some trails, as they are written down; of those that have any.
+        Read the records of some trails; without those that cannot be read, each of which is said once.
         """
         calls = []
         for number, trails in by_shard.items():
             shard = self._trails.shards[number]
             calls.append(Call(shard.home, ("HMGET", shard.live, *trails)))
-        return [body for some in await self._redis.ask(calls) for body in some if body]
+        found: list[Record] = []
+        told = await self._redis.ask(calls)
+        for (number, trails), bodies in zip(by_shard.items(), told, strict=True):
+            for trail, body in zip(trails, bodies, strict=True):
+                if body is None:
+                    continue
+                try:
+                    found += live_records(body)
+                except UNREADABLE as error:
+                    self._say_unreadable(number, trail, error)
+        return found
+
+    def _say_unreadable(self, number: int, trail: bytes, error: Exception) -> None:
+        if trail not in self._unreadable:
+            self._unreadable.add(trail)
+            log.error(
+                "redis_record_unreadable",
+                shard=number,
+                trail=trail.hex(),
+                reason=" ".join(str(error).split()),
+                advice="it is damaged, or written by a newer version of crrmon, and nobody follows it",
+            )
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
         """
@@ -260,8 +290,11 @@ class RedisLedger:
         Tell all routes remembered so far, sorted.
         """
         (told,) = await self._fleet.ask(("SMEMBERS", self._fleet.routes))
-        pairs = map(_pair_decoder.decode, told)
-        return sorted(Route(unpack(source), unpack(destination)) for source, destination in pairs)
+        with reading(self._fleet.routes):
+            pairs = map(_pair_decoder.decode, told)
+            return sorted(
+                Route(unpack(source), unpack(destination)) for source, destination in pairs
+            )
 
     async def contributions(self) -> Sequence[Contribution]:
         """
@@ -297,23 +330,31 @@ class RedisLedger:
         """
         Tell what is pending and failed, from the sums kept of it.
         """
-        sums: dict[tuple[Route, float], list[int]] = {}
-        calls = [Call(shard.home, ("HGETALL", shard.backlog)) for shard in self._trails.shards]
-        for told in await self._redis.ask(calls):
-            for field, amount in fields(told):
-                slot, kind = backlog_place(field)
-                sums.setdefault(slot, [0, 0, 0, 0])[kind] += int(amount)
-        return [
-            BacklogSlot(
-                route=route,
-                written_from=written_from,
-                pending_objects=amounts[0],
-                pending_bytes=amounts[1],
-                failed_objects=amounts[2],
-                failed_bytes=amounts[3],
-            )
-            for (route, written_from), amounts in sorted(sums.items())
-        ]
+        # There may be a million fields: others get their turn again and again. Shards name a sum alike, so each name is
+        # read but once.
+        sums: dict[Route, dict[float, list[int]]] = {}
+        places: dict[bytes, tuple[list[int], int]] = {}
+        for shard in self._trails.shards:
+            (told,) = await self._redis.ask([Call(shard.home, ("HGETALL", shard.backlog))])
+            for start in range(0, len(told), 2 * _READ_AT_ONCE):
+                with reading(shard.backlog):
+                    for field, amount in fields(told[start : start + 2 * _READ_AT_ONCE]):
+                        place = places.get(field)
+                        if place is None:
+                            (route, written_from), kind = backlog_place(field)
+                            slots = sums.setdefault(route, {})
+                            place = slots.setdefault(written_from, [0, 0, 0, 0]), kind
+                            places[field] = place
+                        amounts, kind = place
+                        amounts[kind] += int(amount)
+                await asyncio.sleep(0)
+        told_slots: list[BacklogSlot] = []
+        for route in sorted(sums):
+            for written_from, of in sorted(sums[route].items()):
+                told_slots.append(_slot(route, written_from, of))
+                if len(told_slots) % _READ_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        return told_slots
 
     # ---- answers to people ----
 
@@ -356,9 +397,8 @@ class RedisLedger:
         for trail in {member[:16] for _, member in page}:
             by_shard.setdefault(self._trails.shard_of(trail).number, []).append(trail)
         records: dict[tuple[float | None, bytes], Record] = {}
-        for body in await self._bodies(by_shard):
-            for one in live_records(body):
-                records[failed_at(one), one.version.trail_id + pack(one.version.bucket)] = one
+        for one in await self._records(by_shard):
+            records[failed_at(one), one.version.trail_id + pack(one.version.bucket)] = one
         found = (records.get((-score, member)) for score, member in page)
         return [one for one in found if one is not None]
 
@@ -403,7 +443,8 @@ class RedisLedger:
         dropped = 0
         calls = [Call(shard.home, ("GET", shard.days)) for shard in self._trails.shards]
         for number, registry in enumerate(await self._redis.ask(calls)):
-            days = days_of(registry or b"")
+            with reading(self._trails.shards[number].days):
+                days = days_of(registry or b"")
             for day in days:
                 if (day + 1) * DAY_SECONDS > now - self._horizon or dropped >= _SWEPT_AT_ONCE:
                     break
@@ -448,7 +489,10 @@ class RedisLedger:
         shard = self._trails.shard_of(trail)
         (rank,) = await self._redis.ask([Call(shard.home, ("ZRANK", shard.due, trail))])
         if rank is None:
-            raise ValueError(f"{token!r} is not where a page of trails ended")
+            raise LedgerError(
+                f"the object where the last page ended ({token}) is not pending any more: somebody works on the ledger;"
+                " stop all daemons that do, and begin anew"
+            )
         return shard.number, rank + 1
 
     async def restore(
@@ -495,12 +539,17 @@ class RedisLedger:
         await self._redis.close()
 
 
-async def _meta(fleet: Fleet, server: RedisServer, shards: int) -> _Meta:
+async def _meta(fleet: Fleet, server: RedisServer, shards: int, *, create: bool) -> _Meta:
     """
     Read how the ledger was made, or make it.
     """
     read = ("GET", fleet.meta)
     (body,) = await fleet.ask(read)
+    if body is None and not create:
+        raise LedgerError(
+            f"there is no ledger under ledger.redis.prefix {server.prefix!r} on {server.place}, database"
+            f" {server.database}: correct that, or ledger.redis.url"
+        )
     if body is None:
         new = msgspec.json.encode(_Meta(format=FORMAT, readable_by=READABLE_BY, shards=shards))
         _, body = await fleet.ask(("SET", fleet.meta, new, "NX"), read, durable=True)
@@ -515,6 +564,8 @@ async def _meta(fleet: Fleet, server: RedisServer, shards: int) -> _Meta:
             f"the ledger at {server.place} was written by a newer version of crrmon: use that version, or make"
             f" another ledger under another ledger.redis.prefix than {server.prefix!r}"
         )
+    if not create:
+        return meta
     # A user who may run only some of a script's commands would leave half of its work.
     forbidden = await fleet.run(REHEARSE, [fleet.meta, fleet.meta + b":none"], ())
     if forbidden is not None:
@@ -523,6 +574,17 @@ async def _meta(fleet: Fleet, server: RedisServer, shards: int) -> _Meta:
             " grant what docs/operations.md lists"
         )
     return meta
+
+
+def _slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
+    return BacklogSlot(
+        route=route,
+        written_from=written_from,
+        pending_objects=amounts[0],
+        pending_bytes=amounts[1],
+        failed_objects=amounts[2],
+        failed_bytes=amounts[3],
+    )
 
 
 def _due_call(shard: Shard, now: float, count: int) -> Call:

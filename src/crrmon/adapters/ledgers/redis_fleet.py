@@ -9,6 +9,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from crrmon.adapters.ledgers.redis_damage import reading
 from crrmon.adapters.ledgers.redis_nodes import Argument, Call, Reply, script
 from crrmon.adapters.ledgers.redis_scripts import CLAIM, TOUCH
 from crrmon.adapters.ledgers.redis_server import Redis
@@ -67,8 +68,9 @@ class Leases:
         Tell the lease of every shard, by shard.
         """
         (told,) = await self._fleet.ask(("HGETALL", self._fleet.leases))
-        known = {int(shard): body for shard, body in fields(told)}
-        return [lease_of(shard, known.get(shard, b"0 0 ")) for shard in range(shards)]
+        with reading(self._fleet.leases):
+            known = {int(shard): body for shard, body in fields(told)}
+            return [lease_of(shard, known.get(shard, b"0 0 ")) for shard in range(shards)]
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
         """

@@ -159,7 +159,7 @@ class Replicas:
         """
         return self._doubts > self._allayed
 
-    def awaited(self, *, durable: bool) -> bool:
+    def needed(self, *, durable: bool) -> bool:
         """
         Tell whether replicas must acknowledge.
 
@@ -192,14 +192,14 @@ class Replicas:
         Take note of what INFO replication tells.
         """
         self._asked_at = now
-        if told.get("role") == "slave":
-            return  # it takes no writes anyway
+        if told.get("role") != "master":
+            return  # a replica takes no writes anyway, and who may not ask cannot know
         had = self._count > 0
         self._count = sum(_keeps_up(name, value) for name, value in told.items())
         if self._count:
             self._lost_at = None
             return
-        if had:
+        if had or (self.in_doubt and self._lost_at is None):
             self._lost_at = now
         if self._lost_at is None:
             return
@@ -291,10 +291,11 @@ class Node:
     async def _exchange(self, requests: Sequence[_Request]) -> list[list[Reply]]:
         durable = any(one.durable for one in requests)
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        done = False
+        done = exposed = False
         try:
             if durable or self._replicas.in_doubt:
                 await self._count_replicas(connection)
+            exposed = durable and self._replicas.needed(durable=True)
             replies = await self._all(connection, requests, durable=durable)
             done = True
         except (LostError, SlowError):
@@ -307,7 +308,7 @@ class Node:
             raise
         finally:
             if not done:
-                if durable and self._replicas.awaited(durable=True):
+                if exposed:
                     self._replicas.doubt()
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
@@ -364,7 +365,7 @@ class Node:
             durable: whether any of the commands writes.
         """
         replicas = self._replicas
-        if not (beat and replicas.awaited(durable=durable)):
+        if not (beat and replicas.needed(durable=durable)):
             return await _roundtrip(connection, commands)
         began = replicas.doubts
         before = beat if replicas.in_doubt else ()
@@ -392,7 +393,6 @@ class Node:
         if not self._replicas.outdated(now):
             return
         (told,) = await _roundtrip(connection, [("INFO", "replication")])
-        # Who may not ask cannot know.
         self._replicas.learn({} if isinstance(told, Exception) else facts(told), now)
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import (
     AuthenticationError,
+    InvalidResponse,
     NoPermissionError,
     RedisError,
 )
@@ -74,6 +75,13 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
         parts = urlsplit(self.url)
         return parts.hostname or "localhost", parts.port or 6379
 
+    @property
+    def database(self) -> int:
+        """
+        Which of the server's databases.
+        """
+        return int(urlsplit(self.url).path.strip("/") or 0)
+
     @override
     def __repr__(self) -> str:
         """
@@ -94,7 +102,6 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
         Make the pool of connections to one of its servers.
         """
         parts = urlsplit(self.url)
-        database = parts.path.strip("/")
         more: dict[str, Any] = {}
         if parts.scheme == "rediss":
             more["connection_class"] = SSLConnection
@@ -107,7 +114,7 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
         return ConnectionPool(
             host=address[0],
             port=address[1],
-            db=int(database or 0),
+            db=self.database,
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             socket_keepalive=True,
@@ -161,11 +168,18 @@ _NOT_ADMITTED: Final = (
     " ledger.redis.url"
 )
 _BY_KIND: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (UnacknowledgedError, f"wrote, but no replica had it within {WAIT_SECONDS:g} s: see to them"),
+    (
+        UnacknowledgedError,
+        f"answered, but no replica has what was written last, {WAIT_SECONDS:g} s later: see to its replicas",
+    ),
     (_NoPasswordError, "was not asked: {text}"),
     (AuthenticationError, _NOT_ADMITTED),
     (SlowError, f"did not answer within {ANSWER_SECONDS:g} s"),
     (NoPermissionError, _NOT_ALLOWED),
+    (
+        InvalidResponse,
+        "is no Redis server, or speaks TLS: correct host and port in ledger.redis.url, or begin it with rediss://",
+    ),
 )
 _BY_CODE: Final = (
     ("NOPERM|can't (run|access)", _NOT_ALLOWED),
@@ -178,6 +192,14 @@ _BY_CODE: Final = (
     ("MASTERDOWN", "is a replica without a primary: ledger.redis.url must lead to the primary"),
     ("CLUSTERDOWN", "is a cluster that does not work: CLUSTER INFO tells more"),
     ("TRYAGAIN", "is moving these keys to another node: that will be over"),
+    (
+        "DB index is out of range|invalid DB index|not an integer or out of range",
+        "does not have this database: correct the number at the end of ledger.redis.url",
+    ),
+    (
+        "SELECT is not allowed",
+        "is of a cluster and has only database 0: set ledger.redis.cluster, and no number in ledger.redis.url",
+    ),
     ("MOVED|CROSSSLOT", "does not have these keys: it is a cluster, see ledger.redis.cluster"),
 )
 """What is found in the text: inside of scripts, old servers put the code in the middle."""
@@ -187,7 +209,23 @@ def translated(server: RedisServer, error: Exception) -> LedgerError:
     """
     Put an error of the server into plain words.
     """
-    return LedgerError(f"ledger.redis.url: {server.place} {_trouble(error)}")
+    words = _trouble(error)
+    if isinstance(error, LostError) or "connecting" in str(error):
+        words += _tls_hint(server, str(error))
+    return LedgerError(f"ledger.redis.url: {server.place} {words}")
+
+
+def _tls_hint(server: RedisServer, text: str) -> str:
+    """
+    Tell what else it may be: one side that speaks TLS and one that does not hear each other's silence.
+    """
+    if server.place.startswith("rediss:"):
+        # A server that does not know TLS waits for the rest of what it takes for a command.
+        if "WRONG_VERSION" in text or "connecting to server" in text:
+            return " (if it does not speak TLS, ledger.redis.url must begin with redis://)"
+    elif "closed by server" in text:
+        return " (if it speaks TLS, ledger.redis.url must begin with rediss://)"
+    return ""
 
 
 def _trouble(error: Exception) -> str:
@@ -224,6 +262,11 @@ class Redis:
             UnusableLedgerError: it is too old, or a cluster where none is expected or the reverse.
             LedgerError: it cannot be asked now.
         """
+        if server.cluster and server.database:
+            raise UnusableLedgerError(
+                f"ledger.redis.url names database {server.database}, but ledger.redis.cluster is true, and a cluster"
+                " has no database but 0: take the number from the end of ledger.redis.url"
+            )
         if server.ca_file is not None:
             try:
                 ssl.create_default_context(cafile=server.ca_file)

@@ -29,6 +29,7 @@ import msgspec
 
 from crrmon.adapters.ledgers import compact
 from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Held
+from crrmon.adapters.ledgers.redis_damage import UNREADABLE, reading, unreadable
 from crrmon.adapters.ledgers.redis_nodes import Argument, Call, Reply, script
 from crrmon.adapters.ledgers.redis_scripts import READ, WRITE
 from crrmon.adapters.ledgers.redis_server import Redis
@@ -140,7 +141,7 @@ class Trails:
                         self.learn_days(number, found)
                         left += some
                     else:
-                        held.update(_held(some, found))
+                        held.update(_held(self.shards[number], some, found))
         return held
 
     def _read_call(self, chunk: Mapping[int, Sequence[bytes]]) -> Call:
@@ -170,7 +171,8 @@ class Trails:
         """
         Take note of what the days of a shard are.
         """
-        self._days[number] = days_of(registry)
+        with reading(self.shards[number].days):
+            self._days[number] = days_of(registry)
 
     def _registry(self, number: int) -> bytes:
         return registry_of(self._days[number])
@@ -394,14 +396,21 @@ def live_records(body: bytes) -> list[Record]:
     return [RECORD.decode(body)]
 
 
-def _held(trails: Sequence[bytes], found: Sequence[Reply]) -> Iterator[tuple[bytes, Held]]:
+def _held(
+    shard: Shard, trails: Sequence[bytes], found: Sequence[Reply]
+) -> Iterator[tuple[bytes, Held]]:
     """
     Read what the script told of some trails: of each that it found the place, live, day and kept.
     """
     for at in range(0, len(found), 4):
         place, live, day, kept = found[at : at + 4]
-        records = live_records(live) if live else ()
-        marks, halves = compact.decode(kept) if kept else ({}, {})
+        key = shard.live
+        try:
+            records = live_records(live) if live else ()
+            key = shard.home + b":kept:" + day
+            marks, halves = compact.decode(kept) if kept else ({}, {})
+        except UNREADABLE as error:
+            raise unreadable(key, error, what=f"trail {trails[place].hex()}") from error
         trace = Trace({one.version.bucket: one for one in records}, marks, halves)
         tag = f"{day.decode()} {_digest(live)} {_digest(kept)}"
         yield trails[place], Held(trace, tag)

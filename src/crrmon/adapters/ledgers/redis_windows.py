@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from crrmon.adapters.ledgers.redis_damage import UNREADABLE, reading, unreadable
 from crrmon.adapters.ledgers.redis_fleet import Fleet, fields, lease_of
 from crrmon.adapters.ledgers.redis_nodes import Argument, Call, Reply
 from crrmon.adapters.ledgers.redis_scripts import CLEAR, FORGET, FREEZE
@@ -40,20 +41,27 @@ class Windows:
         Tell all contributions that no window was frozen from, oldest first.
         """
         (taken,) = await self._fleet.ask(("HGETALL", self._fleet.taken))
-        dropped = {unpack(one) for _, body in fields(taken) for one in _ids_decoder.decode(body)}
-        bodies: list[bytes] = []
+        with reading(self._fleet.taken):
+            dropped = {
+                unpack(one) for _, body in fields(taken) for one in _ids_decoder.decode(body)
+            }
+        told: list[Contribution] = []
         lying: dict[str, int] = {}
         calls = [Call(shard.home, ("HGETALL", shard.contributions)) for shard in self._shards]
-        for number, told in enumerate(await self._redis.ask(calls)):
-            for packed, body in fields(told):
-                lying[unpack(packed)] = number
-                bodies.append(body)
+        for number, some in enumerate(await self._redis.ask(calls)):
+            for packed, body in fields(some):
+                name = packed.decode(errors="replace")
+                try:
+                    lying[unpack(packed)] = number
+                    told.append(CONTRIBUTION.decode(body))
+                except UNREADABLE as error:
+                    key = self._shards[number].contributions
+                    raise unreadable(key, error, what=f"contribution {name}") from error
         self._lying = lying
         if taken:
             await self._drop(dropped & lying.keys())
             for starts_at, ids in fields(taken):
                 await self._clear(starts_at, ids)
-        told = (CONTRIBUTION.decode(body) for body in bodies)
         return sorted(
             (one for one in told if one.id not in dropped),
             key=lambda one: (one.settled_at, one.id),
@@ -115,11 +123,11 @@ class Windows:
         for starts_at, told in zip(starts, await self._redis.ask(calls), strict=True):
             parts = dict(fields(told))
             if parts:  # else it was sent meanwhile
-                count = int(parts[b"n"])
+                with reading(fleet.window(starts_at.decode())):
+                    count = int(parts[b"n"])
+                    start = float(starts_at)
                 bodies = tuple(parts.get(b"%d" % place, b"") for place in range(count))
-                windows.append(
-                    FrozenWindow(starts_at=float(starts_at), parts=bodies, contributions=())
-                )
+                windows.append(FrozenWindow(starts_at=start, parts=bodies, contributions=()))
         return windows
 
     async def last_frozen(self) -> float | None:
@@ -127,7 +135,8 @@ class Windows:
         Tell the `starts_at` of the newest window ever frozen.
         """
         (told,) = await self._fleet.ask(("GET", self._fleet.last))
-        return None if told is None else float(told)
+        with reading(self._fleet.last):
+            return None if told is None else float(told)
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
         """

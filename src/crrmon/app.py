@@ -351,9 +351,17 @@ def aws_of(settings: Settings) -> Aws:
     )
 
 
-async def open_ledger(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
+async def open_ledger(
+    settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool = True
+) -> Ledger:
     """
     Open the ledger that the settings name.
+
+    Args:
+        settings: of the ledger.
+        aws: the way to a table.
+        clock: tells a ledger on a server the time.
+        create: whether a new one may be made on a Redis server that has none of this name.
 
     Raises:
         UnusableLedgerError: somebody must act; the text says how.
@@ -378,7 +386,11 @@ async def open_ledger(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Le
                 prefix=redis.prefix,
             )
             return await RedisLedger.open(
-                server, shards=settings.shards, horizon_seconds=horizon, clock=clock
+                server,
+                shards=settings.shards,
+                horizon_seconds=horizon,
+                clock=clock,
+                create=create,
             )
         case "dynamodb":
             return await DynamoDBLedger.open(

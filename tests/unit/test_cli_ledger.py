@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
@@ -29,7 +31,9 @@ from crrmon.domain.outcomes import Contribution, Settlement
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Ledger, LedgerError, Trail
 from fakes.ledger_values import NOW, arrived, done, failed, record
+from fakes.ministack import shared_ministack
 from fakes.moto_server import moto_server
+from fakes.redis_server import shared_server
 
 QUEUES = [{"url": "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"}]
 
@@ -345,7 +349,9 @@ def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:
     """
     real = composition.open_ledger
 
-    async def open_ledger(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
+    async def open_ledger(
+        settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool
+    ) -> Ledger:
         if settings.path.name == "new.db":
             return target
         return await real(settings, aws, clock=clock)
@@ -416,7 +422,7 @@ def test_a_ledger_that_fails_before_anything_was_copied_needs_no_emptying(
 ) -> None:
     """One line: why."""
 
-    async def open_ledger(_: LedgerSettings, __: Aws, *, clock: Clock) -> Ledger:
+    async def open_ledger(_: LedgerSettings, __: Aws, *, clock: Clock, create: bool) -> Ledger:
         raise LedgerError("redis://h: nobody there; check ledger.redis.url")
 
     monkeypatch.setattr(composition, "open_ledger", open_ledger)
@@ -541,3 +547,54 @@ def test_a_missing_permission_is_named_with_the_table(tmp_path: Path) -> None:
     (line,) = [one for one in result.stderr.splitlines() if "making table" not in one]
     assert "dynamodb:CreateTable" in line
     assert "moved" in line
+
+
+# ---- real servers ----
+
+
+def test_what_is_pending_goes_through_every_kind_and_comes_out_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file to Redis, from there to DynamoDB, and back into a file; each step says that both agree."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    used(tmp_path / "old.db")
+    prefix = f"copy-{os.getpid()}"
+    on_redis = {"kind": "redis", "redis": {"url": shared_server(), "prefix": prefix}}
+    in_table = {"kind": "dynamodb", "dynamodb": {"table": prefix}}
+    places = [
+        sqlite(tmp_path, "old"),
+        write_config(tmp_path / "redis.yaml", ledger=on_redis),
+        write_config(
+            tmp_path / "dynamodb.yaml",
+            ledger=in_table,
+            aws={"endpoint_url": shared_ministack(), "region": "eu-west-1"},
+        ),
+        sqlite(tmp_path, "new"),
+    ]
+    assert crrmon("create", "--config", places[2]).exit_code == 0
+
+    for source, target in pairwise(places):
+        result = crrmon("copy", "--from", source, "--to", target, "--output", "json")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["differences"] == []
+        again = crrmon("copy", "--from", source, "--to", target)
+        assert again.exit_code == 1, "the target holds something now"
+
+    assert told(tmp_path / "new.db") == told(tmp_path / "old.db")
+
+
+def test_a_prefix_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A mistyped source is said, and stays what it was: nothing."""
+    url, prefix = shared_server(), f"typo-{os.getpid()}"
+    source = write_config(
+        tmp_path / "redis.yaml",
+        ledger={"kind": "redis", "redis": {"url": url, "prefix": prefix}},
+    )
+
+    result = crrmon("copy", "--from", source, "--to", sqlite(tmp_path, "new"))
+
+    assert result.exit_code == 1
+    assert f"there is no ledger under ledger.redis.prefix '{prefix}'" in result.stderr
+    with redis.Redis.from_url(url) as server:
+        assert server.keys(f"*{prefix}*") == []

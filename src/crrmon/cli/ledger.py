@@ -285,15 +285,17 @@ async def _copy(source: Place, target: Place, screen: "_Screen") -> Moved:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
 
-        async def opened(place: Place) -> Ledger:
+        async def opened(place: Place, *, create: bool) -> Ledger:
             aws = await stack.enter_async_context(composition.aws_of(place.settings))
-            ledger = await composition.open_ledger(place.settings.ledger, aws, clock=clock)
+            ledger = await composition.open_ledger(
+                place.settings.ledger, aws, clock=clock, create=create
+            )
             stack.push_async_callback(ledger.close)
             return ledger
 
         move = Move(
-            await opened(source),
-            await opened(target),
+            await opened(source, create=False),
+            await opened(target, create=True),
             clock=clock,
             owner=f"ledger-copy-{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
             teller=screen,

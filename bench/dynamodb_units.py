@@ -86,7 +86,7 @@ class Object:
         Write and read units of one settled at its first look: asked for, settled, reported.
         """
         writes = write_units(self._mark, transactional=True) + self.entry_writes / self._batch
-        return writes, read_units(self._mark, consistent=False)
+        return writes, read_units(self._mark)
 
     def parked(self, further_looks: int) -> tuple[float, float]:
         """
@@ -96,9 +96,10 @@ class Object:
         park = write_units(self._record, transactional=True, index_writes=1) + share
         again = write_units(self._record, index_writes=2)
         settle = write_units(self._record, transactional=True, index_writes=1) + share
-        # Each look finds it in the index (a share of a page) and reads it; writing reads it once more.
-        look = 0.1 + 2 * read_units(self._record)
-        reads = read_units(self._mark, consistent=False) + (1 + further_looks) * look
+        # Each look finds it in the index (a share of a page for each shard: half a unit each, for 64 of them when as
+        # many are taken up at once) and reads it; writing reads it once more.
+        look = 0.5 + 2 * read_units(self._record)
+        reads = read_units(self._mark) + (1 + further_looks) * look
         return park + further_looks * again + settle, reads
 
 
@@ -124,6 +125,22 @@ def idle(*, replicas: int, shards: int = 64) -> dict[str, tuple[float, float]]:
     return {"leases": leases, "due": due, "publishing": publishing, "gauges": gauges}
 
 
+def due_round(
+    *, found: int, taken: int, shards: int = 64, entry: int = 75, record: int = 700
+) -> float:
+    """
+    Tell the read units of asking once what is due, while there is much of it.
+
+    Args:
+        found: due trails that the index tells of each shard, as many as are asked for at the most.
+        taken: trails that are read then, the longest due of all shards.
+        shards: how many are asked.
+        entry: bytes of a trail in the index.
+        record: bytes of a parked trail.
+    """
+    return shards * read_units(found * entry, consistent=False) + taken * read_units(record)
+
+
 def main() -> None:
     """
     Print it.
@@ -136,6 +153,12 @@ def main() -> None:
     ):
         million = dollars(writes * 1e6, reads * 1e6)
         print(f"{name}: {writes:.2f} writes, {reads:.2f} reads, ${million:.2f} per million")
+    for found in (1, 16, 64):
+        reads = due_round(found=found, taken=64)
+        print(
+            f"asking what is due, {found} in each of 64 shards, 64 taken: {reads:.0f} reads, "
+            f"{reads / 64:.2f} for each, ${dollars(0, reads / 64 * 1e6):.2f} per million"
+        )
     for replicas in (1, 3):
         parts = idle(replicas=replicas)
         total = sum(dollars(*units) for units in parts.values())

@@ -209,6 +209,7 @@ class Measurement:
         Measure in the order of an object's life: one settled at its first look, then one that is parked.
         """
         now = _CLOCK.now()
+        await self._freeze(now - 1)  # what filling left
         rows = [await self._seen(now), await self._settle_new(now), await self._freeze(now)]
         rows.append(await self._park(now))
         due, reschedule, records = await self._visit(now)

@@ -14,13 +14,15 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from crrmon.adapters.ledgers import dynamodb_table
-from crrmon.adapters.ledgers.dynamodb_calls import TRIES, key_of
-from crrmon.adapters.ledgers.dynamodb_due import LOOKED_AHEAD_SECONDS
+from crrmon.adapters.ledgers import dynamodb_calls, dynamodb_table
+from crrmon.adapters.ledgers.dynamodb import BadItemError
+from crrmon.adapters.ledgers.dynamodb_bodies import number
+from crrmon.adapters.ledgers.dynamodb_calls import TRIES, UNANSWERED, key_of
+from crrmon.adapters.ledgers.dynamodb_due import LOOKED_AHEAD_SECONDS, SETTLING_SECONDS
 from crrmon.adapters.ledgers.dynamodb_windows import _Taken
 from crrmon.adapters.ledgers.optimistic import TooMuchError
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Contribution, Mark, Settlement, Tally, fold
+from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, Tally, fold
 from crrmon.ports.ledger import (
     FrozenWindow,
     Lease,
@@ -32,14 +34,18 @@ from crrmon.ports.ledger import (
     Settled,
     UnusableLedgerError,
 )
+from fakes.aws_stub import json_error
 from fakes.dynamodb_proxy import (
     DENIED,
     THROTTLED,
+    Asked,
     DynamoDBProxy,
+    Fault,
     Lost,
     Part,
     Until,
     cancelled,
+    told,
 )
 from fakes.ledger_dynamodb import (
     REGION,
@@ -47,6 +53,7 @@ from fakes.ledger_dynamodb import (
     EmulatorAws,
     SetClock,
     everything,
+    expire,
     new_table,
 )
 from fakes.ledger_values import NOW, arrived, done, episode, failed, record, replica
@@ -226,10 +233,11 @@ async def test_leftovers_without_end_are_an_error(
     Nobody is told that something was done or is not there while DynamoDB only puts off.
     """
     await ledger.settle("b1", batch("k", size=TRIES + 1), now=NOW)
-    proxy.fault = Until(2 * TRIES, Part(), "BatchGetItem", "BatchWriteItem")
+    proxy.fault = Until(TRIES, Part(), "BatchGetItem")
 
     with pytest.raises(LedgerError, match="asked too much"):
         await ledger.seen([record(f"k.{at}").replica_mark("dst") for at in range(TRIES + 1)])
+    proxy.fault = Until(TRIES, Part(0), "BatchWriteItem")
     with pytest.raises(LedgerError, match="asked too much"):
         await ledger.remember_routes([Route("src", f"d{at}") for at in range(TRIES + 1)])
     # What was not remembered is not taken for remembered.
@@ -364,6 +372,21 @@ async def test_d16_two_daemons_racing_for_the_same_versions_count_each_once(
     counted = sum(outcome == [Settled.COUNTED] for settled in results for outcome in settled)
     assert counted == 6
     assert await completed(ledger) == await completed(other) == 6
+
+
+async def test_a_half_noted_a_moment_ago_is_seen(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Whoever asks settles next, and a mark takes the place of a half that was not told: reads are consistent.
+    """
+    await ledger.note_replica([replica("k", at=NOW)], now=NOW)
+    proxy.count()
+    (half,) = await ledger.seen([record("k").replica_mark("dst")])
+    (asked,) = proxy.asked
+
+    assert isinstance(half, Half)
+    assert [one["ConsistentRead"] for one in asked.body["RequestItems"].values()] == [True]
 
 
 # ---- what is wrong with a table ----
@@ -520,6 +543,136 @@ async def test_invariant_9_a_daemon_reads_what_a_newer_one_wrote(ledger: Emulate
     assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
 
 
+# ---- what cannot be read, and what is refused ----
+
+REFUSED = json_error(400, "ValidationException", "Number overflow. Attempting to store a number")
+OTHER_KEYS = json_error(
+    400, "ValidationException", "The provided key element does not match the schema"
+)
+
+
+async def damage(ledger: EmulatedLedger, kind: str, place: int = 0) -> dict[str, Any]:
+    """
+    Make the body of an item unreadable; return the item as it was.
+    """
+    item = (await items(ledger, kind))[place]
+    await ledger._calls.put(item | {"body": {"B": b"x\x00\x01"}})
+    return item
+
+
+async def test_invariant_10_a_trail_that_cannot_be_read_harms_itself_only(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    It is not told as due, and said once; who asks for it is told which item, and nobody else is harmed.
+    """
+    await ledger.park([record("bad", next_look_at=NOW - 1)])
+    whole = await damage(ledger, "trail#")
+    await ledger.park([record("good"), record("fine")])
+    partition = whole["pk"]["S"]
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            assert len(await ledger.due(ALL, now=NOW, limit=9)) == 2
+        # It stays the longest due, and is in nobody's way.
+        assert len(await ledger.due(ALL, now=NOW, limit=1)) == 1
+    assert [(one["event"], one["pk"]) for one in logs] == [("ledger_item_unreadable", partition)]
+    assert "upgrade crrmon, or delete" in logs[0]["reason"]
+
+    bad, good = record("bad").replica_mark("dst"), record("good").replica_mark("dst")
+    joined = await asyncio.gather(ledger.seen([bad]), ledger.seen([good]), return_exceptions=True)
+    assert joined[1] == [None]
+    assert isinstance(joined[0], LedgerError)
+    assert f"{partition}', 'trail' of ledger.dynamodb.table" in str(joined[0])
+    # Asked for with others, it is to be asked for alone: a LedgerError would be asked again for ever, for all.
+    with pytest.raises(BadItemError, match=partition):
+        await ledger.seen([bad, good])
+    with pytest.raises(BadItemError, match=partition):
+        await ledger.settle("b1", [done(record("bad")), done(record("good"))], now=NOW)
+    with pytest.raises(LedgerError, match=partition):
+        await ledger.settle("b1", [done(record("bad"))], now=NOW)
+    assert await ledger.settle("b1", [done(record("good"))], now=NOW) == [[Settled.COUNTED]]
+
+    await ledger._calls.put(whole)
+    assert len(await ledger.due(ALL, now=NOW, limit=9)) == 2
+
+
+@pytest.mark.parametrize("kind", ["journal#", "windows", "backlog", "leases", "window#", "meta"])
+async def test_an_item_of_the_fleet_that_cannot_be_read_is_named(
+    ledger: EmulatedLedger, table: str, kind: str
+) -> None:
+    """
+    Whoever needs it is told which it is and what to do, and asks again; the daemon does not end.
+    """
+    lease = await holding(ledger)
+    await ledger.park([record("k")])
+    await publish(ledger, lease, NOW)
+    await ledger.settle("b1", batch("m"), now=NOW)
+    item = await damage(ledger, kind)
+    if kind == "meta":
+        await ledger._calls.put(item | {"shards": {"S": "x"}})
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "journal#": ledger.contributions,
+        "windows": ledger.frozen,
+        "backlog": ledger.backlog,
+        "leases": ledger.leases,
+        "window#": ledger.frozen,
+        "meta": functools.partial(reopened, shared_ministack(), table),
+    }
+    if kind == "window#":
+        # Datapoints that cannot be read are lost: the others must not wait for them.
+        assert b"" in (await ledger.frozen())[0].parts
+        return
+    with pytest.raises(LedgerError, match=f"item '{item['pk']['S']}'.*cannot be read.*upgrade"):
+        await calls[kind]()
+
+
+async def test_what_dynamodb_does_not_take_harms_itself_only(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Nothing that is wrong with one request ends the daemon, or is asked again for ever; keys of another table do.
+    """
+    for time in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="no number that DynamoDB takes"):
+            number(time)
+        with pytest.raises(ValueError, match="no number that DynamoDB takes"):
+            await ledger.park([record("k", next_look_at=time)])
+    proxy.fault = Until(1, REFUSED, "TransactWriteItems")
+    with pytest.raises(BadItemError, match="Number overflow"):
+        await ledger.park([record("k")])
+    proxy.fault = Until(1, cancelled("None", "ValidationError"), "TransactWriteItems")
+    with pytest.raises(BadItemError, match="item 'journal#"):
+        await ledger.park([record("k")])
+    # Where nobody can isolate anything, it is a matter of the ledger, which says so and is asked again.
+    proxy.fault = Until(1, REFUSED, "PutItem")
+    with pytest.raises(LedgerError, match=r"item 'leases' '0000'.*Number overflow"):
+        await holding(ledger)
+    proxy.fault = Until(1, OTHER_KEYS, "PutItem")
+    with pytest.raises(UnusableLedgerError, match="was it made by: crrmon ledger create"):
+        await holding(ledger)
+    assert await ledger.park([record("k")]) == [Parked.PARKED]
+
+
+async def test_sums_that_do_not_fit_into_an_item_are_named(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    What the publisher writes and DynamoDB finds too large is told by its key; the publisher goes on.
+    """
+    lease = await holding(ledger)
+    await ledger.park([record("k")])
+    large = json_error(
+        400, "ValidationException", "Item size has exceeded the maximum allowed size"
+    )
+    proxy.fault = Until(1, large, "PutItem")
+
+    with pytest.raises(LedgerError, match="PutItem of item 'backlog' 'src#dst#"):
+        await publish(ledger, lease, NOW)
+
+    assert await pending(ledger) == 1
+
+
 # ---- what is stored, and for how long ----
 
 
@@ -628,6 +781,21 @@ async def test_invariant_10_what_does_not_fit_into_an_item_harms_itself_only(
     assert await ledger.park([record("k")]) == [Parked.PARKED]
 
 
+async def test_invariant_10_what_is_too_much_does_not_keep_the_others_from_being_done(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    Wherever in a batch it stands: the others are written before it is told.
+    """
+    names = tuple(f"{at}-" + f"{random.Random(at).getrandbits(400):x}" for at in range(9000))
+    some = [record(f"k{at}") for at in range(6)]
+
+    with pytest.raises(TooMuchError):
+        await ledger.park([*some[:1], record("huge", to=names), *some[1:]])
+
+    assert len(await ledger.due(ALL, now=NOW, limit=9)) == 6
+
+
 async def test_more_than_one_transaction_takes_is_split(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
@@ -733,6 +901,45 @@ async def test_a_quiet_ledger_is_seldom_asked_what_is_due(
     assert len(await ledger.due(ALL, now=NOW + 9.25, limit=9)) == 1
     assert await ledger.due(ALL, now=NOW, limit=9) == []
     assert len(await ledger.due(ALL, now=NOW + 9.25, limit=9)) == 1
+
+
+async def test_what_this_process_parks_is_found_although_the_index_is_late(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    What the index does not tell just after a write of this process is not taken for not there.
+    """
+    await ledger.park([record("k")])
+    nothing = told({"Items": [], "Count": 0, "ScannedCount": 0})
+    proxy.fault = Until(4, nothing, "Query")
+    soon = NOW + SETTLING_SECONDS / 2
+
+    assert await ledger.due(ALL, now=soon, limit=9) == []
+    assert len(await ledger.due(ALL, now=soon, limit=9)) == 1
+
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+    proxy.count()
+    for _ in range(2):
+        assert await ledger.due(ALL, now=NOW + SETTLING_SECONDS, limit=9) == []
+    assert proxy.count() == {"Query": 1}  # the other three were quiet by then; now it is, too
+
+
+async def test_no_more_trails_are_read_than_are_asked_for(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Of what all shards tell as due, the longest due are read, and no others.
+    """
+    records = [record(f"k{at}", next_look_at=NOW - at) for at in range(60)]
+    await ledger.park(records)
+    proxy.count()
+
+    due = await ledger.due(ALL, now=NOW, limit=7)
+
+    (reads,) = [one.body for one in proxy.asked if one.operation == "BatchGetItem"]
+    assert [one.version.key for one in due] == [f"k{at}" for at in range(59, 52, -1)]
+    assert [len(one["Keys"]) for one in reads["RequestItems"].values()] == [7]
+    assert proxy.count() == {"Query": 4, "BatchGetItem": 1}
 
 
 async def test_what_another_daemon_parks_is_found_when_it_is_due(
@@ -1115,21 +1322,27 @@ async def test_a_window_that_nobody_takes_any_more_is_let_go(ledger: EmulatedLed
     """
     lease = await holding(ledger)
     await publish(ledger, lease, NOW)
-    (expires_at,) = {int(one["expires_at"]["N"]) for one in await items(ledger, "window#")}
-    assert expires_at > NOW + 15 * 86_400
+    ledger.clock.time = NOW + 15 * 86_400
+    assert await expire(ledger) == []
+    ledger.clock.time = NOW + 21 * 86_400
+    assert len(await expire(ledger)) == 2
 
-    await ledger._calls.delete_all([key_of(one) for one in await items(ledger, "window#")])
-
-    (frozen,) = await ledger.frozen()
-    assert frozen.parts == (b"", b"")
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            (frozen,) = await ledger.frozen()
+            assert frozen.parts == (b"", b"")
+    assert [(one["event"], one["part"]) for one in logs] == [
+        ("ledger_window_part_lost", 0),
+        ("ledger_window_part_lost", 1),
+    ]
     for part in (0, 1):
         await ledger.forget(NOW, part, lease=lease)
     assert await ledger.frozen() == []
 
 
-async def test_what_no_window_came_of_expires(ledger: EmulatedLedger) -> None:
+async def test_nothing_is_left_of_what_no_window_came_of(ledger: EmulatedLedger) -> None:
     """
-    Of a publisher that was stopped before its commit nothing stays for ever.
+    A publisher whose commit is refused deletes what it wrote for it.
     """
     lease = await holding(ledger)
     taken = await holding(ledger, "you")
@@ -1143,9 +1356,7 @@ async def test_what_no_window_came_of_expires(ledger: EmulatedLedger) -> None:
     with pytest.raises(LeaseLostError):
         await ledger._windows._commit(header, state, lease=lease)
 
-    assert {int(one["expires_at"]["N"]) for one in await items(ledger, "window#")} == {
-        int(NOW + 20 * 86_400)
-    }
+    assert await items(ledger, "window#") == []
     assert await ledger.frozen() == []
     await publish(ledger, taken, NOW)
     assert len(await ledger.frozen()) == 1
@@ -1153,6 +1364,279 @@ async def test_what_no_window_came_of_expires(ledger: EmulatedLedger) -> None:
 
 def _nothing_taken() -> Any:
     return _Taken(contributions=(), others=(), moved=())
+
+
+async def stopped_after_commit(ledger: EmulatedLedger, lease: Lease) -> None:
+    """
+    Freeze what waits, and stop before anything of it is folded or deleted.
+    """
+    taken = [one.id for one in await ledger.contributions()]
+    client = ledger._calls._client
+    ledger._calls._client = Broken(client, after="transact_write_items")
+    with pytest.raises(Broken.Error):
+        await ledger.freeze(
+            FrozenWindow(starts_at=NOW, parts=(b"x",), contributions=tuple(taken)), lease=lease
+        )
+    ledger._calls._client = client
+
+
+class Broken:
+    """
+    A client of a process that ends right after a call of some kind.
+    """
+
+    class Error(Exception):
+        """
+        The end.
+        """
+
+    def __init__(self, client: Any, *, after: str) -> None:
+        self._client = client
+        self._after = after
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(**request: Any) -> Any:
+            answer = await getattr(self._client, method)(**request)
+            if method == self._after:
+                raise Broken.Error
+            return answer
+
+        return call
+
+
+async def test_d31_a_window_committed_long_ago_is_finished(ledger: EmulatedLedger) -> None:
+    """
+    D31: a publisher stopped between commit and finish, and nobody came for weeks: nothing of it expired.
+    """
+    lease = await holding(ledger)
+    await ledger.park([record("k")])
+    await ledger.settle("b0", batch("m"), now=NOW)
+    await stopped_after_commit(ledger, lease)
+    ledger.clock.time = NOW + 40 * 86_400
+    await expire(ledger)
+
+    assert await ledger.contributions() == []
+    assert await pending(ledger) == 1
+    await ledger.settle("b1", batch("n"), now=ledger.clock.time)
+    assert len(await publish(ledger, lease, ledger.clock.time)) == 1
+    assert await ledger.contributions() == []
+    assert await pending(ledger) == 1
+    assert [one.starts_at for one in await ledger.frozen()] == [NOW, ledger.clock.time]
+    assert [one for one in await items(ledger, "window#") if "taken" in one["sk"]["S"]] == []
+
+
+async def test_a_window_whose_names_are_gone_does_not_stop_the_others(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    Whoever finds it says once what is lost, and goes on: what was not deleted is told again.
+    """
+    lease = await holding(ledger)
+    await ledger.park([record("k")])
+    await ledger.settle("b0", batch("m"), now=NOW)
+    await stopped_after_commit(ledger, lease)
+    (names,) = [one for one in await items(ledger, "window#") if "taken" in one["sk"]["S"]]
+    await ledger._calls.delete_all([(names["pk"]["S"], names["sk"]["S"])])
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert await completed(ledger) == 3
+            assert await pending(ledger) == 1
+        await publish(ledger, lease, NOW + 300)
+    assert [(one["event"], one["starts_at"]) for one in logs] == [
+        ("ledger_window_names_lost", NOW)
+    ]
+    assert await ledger.contributions() == []
+    assert await pending(ledger) == 1
+    assert await items(ledger, "journal#") == []
+
+
+async def test_what_a_publisher_left_that_ended_while_finishing_is_deleted_by_the_next(
+    ledger: EmulatedLedger,
+) -> None:
+    """
+    After its header tells that a window is dealt with, its names are of no use, and nothing else would find them.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b0", batch("m"), now=NOW)
+    client = ledger._calls._client
+    ledger._calls._client = Broken(client, after="put_item")
+    with pytest.raises(Broken.Error):
+        await publish(ledger, lease, NOW)
+    ledger._calls._client = client
+    assert any("taken" in one["sk"]["S"] for one in await items(ledger, "window#"))
+
+    await publish(ledger, lease, NOW + 300)
+
+    assert not any("taken" in one["sk"]["S"] for one in await items(ledger, "window#"))
+
+
+async def test_a_commit_of_which_nothing_is_known_leaves_nothing(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Not committed, it might yet have been on its way: its names are deleted once another window has its number.
+    """
+    lease = await holding(ledger)
+    await ledger.settle("b0", batch("m"), now=NOW)
+    proxy.fault = Until(TRIES, THROTTLED, "TransactWriteItems")
+    with pytest.raises(LedgerError):
+        await publish(ledger, lease, NOW)
+    assert len(await items(ledger, "window#")) == 3
+
+    assert len(await publish(ledger, lease, NOW)) == 1
+    await publish(ledger, lease, NOW + 300)
+
+    assert len(await items(ledger, "window#")) == 4  # two parts each
+    assert len(await ledger.frozen()) == 2
+
+
+async def test_a_large_drop_that_is_refused_again_and_again_gets_done(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Deleting what a window took along goes on where it was refused, and what is gone is not deleted once more.
+    """
+    monkeypatch.setattr(dynamodb_calls, "FIRST_DELAY_SECONDS", 0.0001)
+    lease = await holding(ledger)
+    old = [Contribution(id=f"c{at}", settled_at=NOW, tallies=()) for at in range(300)]
+    await ledger.restore([], old, now=NOW)
+    asked = 0
+
+    def throttle(one: Asked) -> Fault:
+        nonlocal asked
+        if one.operation != "BatchWriteItem" or not one.written[0][0].startswith("journal#"):
+            return None
+        asked += 1
+        return None if asked % 24 < 3 else Part(0)
+
+    proxy.fault = throttle
+    window = FrozenWindow(starts_at=NOW, parts=(), contributions=tuple(one.id for one in old))
+    left = [{key_of(one) for one in await items(ledger, "journal#")}]
+    while left[-1] and len(left) < 20:
+        proxy.count()
+        try:
+            await ledger.freeze(window, lease=lease)
+        except LedgerError:
+            assert await ledger.contributions() == []
+        deleted = {
+            key
+            for one in proxy.asked
+            if one.operation == "BatchWriteItem"
+            for key in one.written
+            if key[0].startswith("journal#")
+        }
+        assert deleted <= left[-1]
+        left.append({key_of(one) for one in await items(ledger, "journal#")})
+
+    sizes = [len(one) for one in left]
+    assert len(sizes) > 3
+    assert sizes[0] == 300
+    assert sizes[-1] == 0
+    assert await items(ledger, "window#") == []
+
+
+async def test_a_batch_that_shrinks_is_gone_on_with(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    As long as DynamoDB does some of it, it is no failure.
+    """
+    proxy.fault = Until(100, Part(), "BatchWriteItem")
+    await ledger.remember_routes([Route("src", f"d{at}") for at in range(TRIES + 4)])
+    assert len(await ledger.known_routes()) == TRIES + 4
+
+
+# ---- what was done although the answer was lost ----
+
+
+async def test_a_lease_changed_although_the_answer_was_lost_is_recognised(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Invariant 5: it is claimed, renewed and released once, and the holder knows.
+    """
+    proxy.fault = Until(1, Lost(), "PutItem")
+    lease = await holding(ledger)
+    assert (lease.owner, lease.epoch) == ("me", 1)
+
+    proxy.fault = Until(1, Lost(), "PutItem")
+    (renewed,) = await ledger.renew([lease])
+    assert renewed.beat > lease.beat
+    assert renewed == (await ledger.leases())[0]
+
+    proxy.fault = Until(1, Lost(), "PutItem")
+    await ledger.release([renewed])
+    assert (await ledger.leases())[0].owner == ""
+
+
+@pytest.mark.parametrize("place", range(4))
+async def test_a_window_is_frozen_once_although_answers_are_lost(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy, place: int
+) -> None:
+    """
+    Invariant 5: its number, its sums (base items) and its header, each written, and each known to be; nothing is left.
+    """
+    lease = await holding(ledger)
+    await prepared_once(ledger)
+    proxy.count()
+    seen = 0
+
+    def lose(one: Asked) -> Fault:
+        nonlocal seen
+        if one.operation not in {"PutItem", "TransactWriteItems", "DeleteItem"}:
+            return None
+        seen += 1
+        return Lost() if seen == place + 1 else None
+
+    proxy.fault = lose
+    taken = await publish(ledger, lease, NOW)
+    await ledger.forget(NOW, 0, lease=lease)
+    await ledger.forget(NOW, 1, lease=lease)
+
+    assert seen > place
+    assert len(taken) == 1
+    assert await ledger.frozen() == await ledger.contributions() == []
+    assert await pending(ledger) == 2
+    assert await items(ledger, "window#") == await items(ledger, "journal#") == []
+    assert (await items(ledger, "windows"))[0]["number"] == {"N": "1"}
+
+
+async def prepared_once(ledger: EmulatedLedger) -> None:
+    """
+    Have something pending and something counted.
+    """
+    await ledger.park([record("k0"), record("k1")])
+    await ledger.settle("b0", batch("m"), now=NOW)
+
+
+async def test_a_half_noted_although_the_answer_was_lost_is_a_half(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    Invariant 5: the note recognises itself; a record that was rescheduled so reads as changed by somebody else.
+    """
+    proxy.fault = Until(1, Lost(), "PutItem")
+    assert await ledger.note_replica([replica("k", at=NOW)], now=NOW) == [Noted.HALF]
+    assert len((await ledger.find("k", "v1")).halves) == 1
+
+    await ledger.park([record("m")])
+    proxy.fault = Until(UNANSWERED, Lost(), "PutItem")
+    moved = replace(record("m"), rev=1, next_look_at=NOW + 60)
+    assert await ledger.reschedule([moved]) == [Rescheduled.STALE]
+    assert (await ledger.find("m", "v1")).records == (replace(moved, rev=2),)
+
+
+async def test_a_ledger_is_begun_once_although_the_answer_is_lost(
+    proxy: DynamoDBProxy, table: str
+) -> None:
+    """
+    Its number of shards is what was written, whoever wrote it.
+    """
+    proxy.fault = Until(1, Lost(), "PutItem")
+    ledger = await EmulatedLedger.on(proxy.url, table, SetClock(), shards=7)
+    assert ledger.shards == 7
+    await ledger.close()
 
 
 # ---- leases ----
@@ -1288,3 +1772,64 @@ async def test_who_may_not_make_the_table_is_told_what_to_grant(
             await dynamodb_table.create(aws, table=table, region=None, tags={})
         await dynamodb_table.create(aws, table=table, region=None, tags={})
         await (await reopened(proxy.url, table)).close()
+
+
+NOT_YET = json_error(400, "ResourceNotFoundException", "Requested resource not found: Table")
+BACKUPS_LATER = json_error(
+    400,
+    "ContinuousBackupsUnavailableException",
+    "Backups are being enabled for the table. Please retry later",
+)
+TOO_OFTEN = json_error(
+    400,
+    "ValidationException",
+    "Time to live has been modified multiple times within a fixed interval",
+)
+EXPIRES_BY_NOW = json_error(400, "ValidationException", "TimeToLive is already enabled")
+IN_USE = json_error(400, "ResourceInUseException", "Table is being updated")
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "asked"),
+    [
+        ("DescribeTable", NOT_YET, 3),
+        ("UpdateTimeToLive", NOT_YET, 3),
+        ("UpdateTimeToLive", IN_USE, 3),
+        ("UpdateTimeToLive", TOO_OFTEN, 3),
+        ("UpdateTimeToLive", EXPIRES_BY_NOW, 1),
+        ("UpdateContinuousBackups", BACKUPS_LATER, 3),
+        ("UpdateContinuousBackups", IN_USE, 3),
+    ],
+)
+async def test_a_new_table_takes_its_time(
+    proxy: DynamoDBProxy,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    answer: Fault,
+    asked: int,
+) -> None:
+    """
+    What DynamoDB puts off, or does not know of yet, is asked again; what is done already is fine.
+    """
+    monkeypatch.setattr(dynamodb_table, "POLL_SECONDS", 0.0)
+    proxy.fault = Until(2 if asked > 1 else 1, answer, operation)
+    async with EmulatorAws(proxy.url) as aws:
+        made = await dynamodb_table.create(aws, table=table, region=None, tags={})
+
+    assert made == ["CreateTable", "UpdateTimeToLive", "UpdateContinuousBackups"]
+    assert proxy.count()[operation] == asked
+
+
+async def test_a_table_that_never_gets_ready_is_given_up(
+    proxy: DynamoDBProxy, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    After some minutes, with what DynamoDB said last, and what to do.
+    """
+    monkeypatch.setattr(dynamodb_table, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(dynamodb_table, "READY_SECONDS", 1.0)
+    proxy.fault = Until(10_000, BACKUPS_LATER, "UpdateContinuousBackups")
+    async with EmulatorAws(proxy.url) as aws:
+        with pytest.raises(LedgerError, match=r"not ready after 1 s .*Backups are being enabled"):
+            await dynamodb_table.create(aws, table=table, region=None, tags={})

@@ -61,8 +61,11 @@ class Lost:
 
 class Part:
     """
-    Of a batch, only the first is done; the others are told as unprocessed.
+    Of a batch, only the first few are done; the others are told as unprocessed.
     """
+
+    def __init__(self, done: int = 1) -> None:
+        self.done = done
 
 
 Fault = Answer | Lost | Part | None
@@ -118,9 +121,11 @@ class DynamoDBProxy:
             return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
         left: dict[str, Any] = {}
         if isinstance(fault, Part):
-            left = _halve(asked.body)
+            left = _cut(asked.body, fault.done)
             raw = json.dumps(asked.body).encode()
-        status, body = await self._pass_on(request, raw)
+        status, body = 200, b"{}"
+        if not isinstance(fault, Part) or fault.done:
+            status, body = await self._pass_on(request, raw)
         if isinstance(fault, Lost):
             assert request.transport is not None
             request.transport.abort()
@@ -139,17 +144,17 @@ class DynamoDBProxy:
             return answer.status, await answer.read()
 
 
-def _halve(body: dict[str, Any]) -> dict[str, Any]:
+def _cut(body: dict[str, Any], done: int) -> dict[str, Any]:
     """
-    Leave only the first of a batch in its request; return the rest.
+    Leave only the first few of a batch in its request; return the rest.
     """
     left: dict[str, Any] = {}
     for table, wanted in body["RequestItems"].items():
         if isinstance(wanted, list):
-            left[table], body["RequestItems"][table] = wanted[1:], wanted[:1]
+            left[table], body["RequestItems"][table] = wanted[done:], wanted[:done]
         else:
-            left[table] = wanted | {"Keys": wanted["Keys"][1:]}
-            wanted["Keys"] = wanted["Keys"][:1]
+            left[table] = wanted | {"Keys": wanted["Keys"][done:]}
+            wanted["Keys"] = wanted["Keys"][:done]
     return {
         table: one
         for table, one in left.items()
@@ -175,6 +180,13 @@ def cancelled(*codes: str) -> Answer:
         "CancellationReasons": [{"Code": code} for code in codes],
     }
     return Answer(400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
+
+
+def told(body: dict[str, Any]) -> Answer:
+    """
+    Make an answer of our own.
+    """
+    return Answer(200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
 
 
 class Until:

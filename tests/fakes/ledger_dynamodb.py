@@ -122,6 +122,20 @@ class EmulatedLedger(DynamoDBLedger):
         await self.aws.__aexit__(None, None, None)
 
 
+async def expire(ledger: EmulatedLedger) -> list[tuple[str, str]]:
+    """
+    Drop all that has expired by the ledger's clock, as DynamoDB does; tell what that was.
+    """
+    now = ledger.clock.time
+    found = [
+        (item[PK]["S"], item[SK]["S"])
+        for item in await everything(ledger._calls)
+        if EXPIRES_AT in item and int(item[EXPIRES_AT]["N"]) <= now
+    ]
+    await ledger._calls.delete_all(found)
+    return found
+
+
 async def everything(calls: Calls) -> list[dict[str, Any]]:
     """
     Read the whole table, which nothing but a test may do.

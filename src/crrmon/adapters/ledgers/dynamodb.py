@@ -17,8 +17,8 @@ still is so. Nothing is ever scanned: everything lies in partitions whose names 
 """
 
 import random
-from collections.abc import Sequence
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, Self, TypeVar
 
 import structlog
 
@@ -28,14 +28,17 @@ from crrmon.adapters.ledgers.dynamodb_calls import (
     Calls,
     ConditionError,
     Consumed,
+    Item,
     Key,
+    RefusedError,
     at,
 )
+from crrmon.adapters.ledgers.dynamodb_damage import DamagedError, reading
 from crrmon.adapters.ledgers.dynamodb_due import DueIndex
 from crrmon.adapters.ledgers.dynamodb_failures import failures_page
 from crrmon.adapters.ledgers.dynamodb_journal import Journal
 from crrmon.adapters.ledgers.dynamodb_leases import Leases
-from crrmon.adapters.ledgers.dynamodb_store import AT_ONCE, Trails, trail_of_key
+from crrmon.adapters.ledgers.dynamodb_store import AT_ONCE, Trails, key_of_trail, trail_of_key
 from crrmon.adapters.ledgers.dynamodb_table import (
     EXPIRES_AT,
     SK,
@@ -82,6 +85,8 @@ _META: Final[Key] = ("meta", "meta")
 _ROUTES: Final = "routes"
 _TRIES = 5
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 
@@ -102,27 +107,21 @@ class DynamoDBLedger:
         self._calls = calls
         self._shards = shards
         self._clock = clock
-        self._due = DueIndex(calls)
-
-        def trails(*, consistent: bool) -> Trails:
-            return Trails(
-                calls,
-                due=self._due,
-                shards=shards,
-                horizon=horizon_seconds,
-                clock=clock,
-                chance=chance,
-                consistent=consistent,
-            )
-
-        self._trails = trails(consistent=True)
+        self._due = DueIndex(calls, clock=clock)
+        self._trails = Trails(
+            calls,
+            due=self._due,
+            shards=shards,
+            horizon=horizon_seconds,
+            clock=clock,
+            chance=chance,
+        )
         self._decider = Decider(self._trails)
-        # A moment behind, at half the price: who is told too late that a version was counted looks at it once more,
-        # and settling is conditional anyway.
-        self._glance = Decider(trails(consistent=False))
-        self._leases = Leases(calls, shards=shards)
+        self._leases = Leases(calls, shards=shards, chance=chance)
         self._windows = Windows(calls, leases=self._leases, clock=clock, chance=chance)
         self._routes: set[Route] = set()
+        self._unreadable: set[bytes] = set()
+        """Trails of which it was said that they cannot be read."""
 
     @classmethod
     async def open(
@@ -203,21 +202,26 @@ class DynamoDBLedger:
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
         """
-        Tell what is kept under each id.
+        Tell what is kept under each id, as it is now: a half that came a moment ago and is not told would be lost, for
+        whoever asks here settles next, and a mark takes the place of a half.
         """
-        return await self._glance.seen(ids)
+        return await _isolated(self._decider.seen(ids), trails=len({one.trail_id for one in ids}))
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
         """
         Store new records.
         """
-        return await self._decider.park(records, now=self._clock.now())
+        return await _isolated(
+            self._decider.park(records, now=self._clock.now()), trails=_number_of(records)
+        )
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
         """
         Find the records to be looked at, the longest due first.
         """
-        partitions = await self._due.partitions(shards, now=now, limit=limit)
+        # Those that cannot be read stay the longest due, and must not be in the way of the others.
+        most = limit + len(self._unreadable)
+        partitions = await self._due.partitions(shards, now=now, limit=most)
         found = await self._records([trail_of_key(one) for one in partitions])
         due = [record for record in found if record.next_look_at <= now]
         return sorted(due, key=lambda one: (one.next_look_at, one.version.trail_id))[:limit]
@@ -226,7 +230,9 @@ class DynamoDBLedger:
         """
         Replace records that nobody changed meanwhile.
         """
-        return await self._decider.reschedule(records, now=self._clock.now())
+        return await _isolated(
+            self._decider.reschedule(records, now=self._clock.now()), trails=_number_of(records)
+        )
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
@@ -234,7 +240,9 @@ class DynamoDBLedger:
         """
         Count outcomes, each at most once, and let their records go.
         """
-        return await self._decider.settle(batch, settlements, now=now)
+        return await _isolated(
+            self._decider.settle(batch, settlements, now=now), trails=_number_of(settlements)
+        )
 
     async def note_replica(
         self, replicas: Sequence[ReplicaWritten], *, now: float
@@ -242,7 +250,9 @@ class DynamoDBLedger:
         """
         Keep when replicas arrived.
         """
-        return await self._decider.note_replica(replicas, now=now)
+        return await _isolated(
+            self._decider.note_replica(replicas, now=now), trails=_number_of(replicas)
+        )
 
     # ---- reporting ----
 
@@ -259,7 +269,12 @@ class DynamoDBLedger:
         Tell all routes remembered so far, sorted.
         """
         items = await self._calls.query(_ROUTES)
-        return sorted(Route(*item[SK]["S"].split("#", 1)) for item in items)
+        return sorted(map(self._route, items))
+
+    def _route(self, item: Item) -> Route:
+        with reading(item, table=self._calls.table):
+            source, destination = item[SK]["S"].split("#", 1)
+            return Route(source, destination)
 
     async def contributions(self) -> Sequence[Contribution]:
         """
@@ -340,8 +355,23 @@ class DynamoDBLedger:
         return held[trail].trace.told() if trail in held else Trace().told()
 
     async def _records(self, trails: Sequence[bytes]) -> list[Record]:
-        held = await self._trails.read(trails) if trails else {}
-        return [record for one in held.values() for record in one.trace.records.values()]
+        """
+        Read the records of some trails; without those that cannot be read, each of which is said once.
+        """
+        found: list[Record] = []
+        for trail, one in (await self._trails.read_each(trails) if trails else {}).items():
+            if isinstance(one, Held):
+                self._unreadable.discard(trail)
+                found += one.trace.records.values()
+            elif trail not in self._unreadable:
+                self._unreadable.add(trail)
+                log.error(
+                    "ledger_item_unreadable",
+                    pk=key_of_trail(trail)[0],
+                    reason=str(one),
+                    advice="nobody follows this object until then",
+                )
+        return found
 
     # ---- work sharing and upkeep ----
 
@@ -429,6 +459,37 @@ class DynamoDBLedger:
         """
 
 
+class BadItemError(ValueError):
+    """
+    One of several objects cannot be worked on; whoever asks for each by itself is told which, and the others go on.
+    """
+
+
+async def _isolated(asked: Awaitable[T], *, trails: int) -> T:
+    """
+    Do what is asked of some trails, so that one that is no good harms itself only.
+
+    Raises:
+        BadItemError: DynamoDB does not take one of them, however often it is asked; or one of several is damaged.
+        LedgerError: the only one is damaged; somebody has to mend it, or to upgrade.
+    """
+    try:
+        return await asked
+    except RefusedError as error:
+        raise BadItemError(str(error)) from error
+    except DamagedError as error:
+        if trails == 1:
+            raise
+        raise BadItemError(str(error)) from error
+
+
+def _number_of(items: Sequence[Record] | Sequence[Settlement] | Sequence[ReplicaWritten]) -> int:
+    """
+    Tell how many trails they are of.
+    """
+    return len({one.version.trail_id for one in items})
+
+
 async def _warn_of_no_expiry(calls: Calls) -> None:
     try:
         told = await calls.describe_expiry()
@@ -465,13 +526,16 @@ async def _shards(calls: Calls, *, wanted: int) -> int:
         item = await calls.get(_META)
         if item is None:
             raise LedgerError(f"ledger.dynamodb.table {calls.table!r} changes its mind")
-    readable_by = int(item["readable_by"]["N"])
+    with reading(item, table=calls.table):
+        format_, readable_by, kept = (
+            int(item[name]["N"]) for name in ("format", "readable_by", "shards")
+        )
     if readable_by > FORMAT:
         raise UnusableLedgerError(
-            f"ledger.dynamodb.table {calls.table!r} has format {item['format']['N']}, "
+            f"ledger.dynamodb.table {calls.table!r} has format {format_}, "
             f"this crrmon reads {FORMAT}: upgrade crrmon"
         )
-    return int(item["shards"]["N"])
+    return kept
 
 
 def _sort_of_route(route: Route) -> str:

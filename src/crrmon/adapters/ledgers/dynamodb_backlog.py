@@ -5,7 +5,7 @@ after the other, so folding one in twice, or late, by a publisher that was repla
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,6 +22,7 @@ from crrmon.adapters.ledgers.dynamodb_calls import (
     key_of,
     unchanged,
 )
+from crrmon.adapters.ledgers.dynamodb_damage import reading
 from crrmon.adapters.ledgers.dynamodb_journal import Moved, Sums, Unfolded, add
 from crrmon.adapters.ledgers.dynamodb_table import BODY, EXPIRES_AT
 from crrmon.domain.objects import Route
@@ -56,8 +57,8 @@ class Standing:
     The backlog as of the last window, as it was read: some of its items may be a window ahead of others.
     """
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._slots = {key_of(item): _SLOTS.decode(item[BODY]["B"]) for item in items}
+    def __init__(self, slots: Mapping[Key, _Slots]) -> None:
+        self._slots = slots
 
     def sums(self, windows: Sequence[Unfolded]) -> Sums:
         """
@@ -89,7 +90,12 @@ class Backlog:
         """
         Read all items.
         """
-        return Standing(await self._calls.query(_PARTITION))
+        items = await self._calls.query(_PARTITION)
+        return Standing({key_of(item): self._slots_of(item) for item in items})
+
+    def _slots_of(self, item: Item) -> _Slots:
+        with reading(item, table=self._calls.table):
+            return _SLOTS.decode(item[BODY]["B"])
 
     async def fold(self, number: int, moved: Sequence[Moved]) -> None:
         """
@@ -107,7 +113,7 @@ class Backlog:
                 old = _Slots(route=Route(moved[0][0], moved[0][1]), number=0, slots={})
                 condition = NEW
             else:
-                old = _SLOTS.decode(item[BODY]["B"])
+                old = self._slots_of(item)
                 condition = unchanged(_NUMBER, item[_NUMBER])
             if old.number >= number:
                 return

@@ -3,6 +3,7 @@
 A write unit holds 1 KB of an item, names and keys included: bodies that may be larger are compressed.
 """
 
+import math
 import struct
 import zlib
 from typing import Final, Generic, TypeVar
@@ -59,5 +60,10 @@ def time_of(text: str) -> float:
 def number(value: float) -> dict[str, str]:
     """
     Write a number as DynamoDB itself would; every float comes back as it was.
+
+    Raises:
+        ValueError: it is not finite, which DynamoDB does not take.
     """
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no number that DynamoDB takes")
     return {"N": str(int(value)) if value.is_integer() else repr(value)}

@@ -39,6 +39,8 @@ megabyte holds up the loop while it is sent.
 
 _GET_AT_ONCE = 100
 _WRITE_AT_ONCE = 25
+_LANES = 4
+"""Batches of writes under way at once: with more, a long list of them would be one burst, most of which is refused."""
 
 _PASSING: Final = frozenset(
     {
@@ -52,6 +54,16 @@ _PASSING: Final = frozenset(
         "TransactionInProgressException",
     }
 )
+_OTHER_KEYS: Final = (
+    "does not match the schema",
+    "does not have the specified index",
+    "Missing the key",
+    "required keys was not given a value",
+    "key schema element",
+    "Type mismatch for key",
+    "Type mismatch for Index Key",
+)
+"""How DynamoDB says that a table has other keys or another index: all else that is not valid is about one item."""
 _CONDITION: Final = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
 _OPERATIONS: Final = {
     "put_item": "PutItem",
@@ -82,9 +94,15 @@ class ConditionError(Exception):
         """Which of the actions of a transaction; 0 for a single one."""
 
 
-class TooLargeError(Exception):
+class TooLargeError(LedgerError):
     """
     More than DynamoDB takes at once; nothing was written.
+    """
+
+
+class RefusedError(LedgerError):
+    """
+    DynamoDB does not take what is in this request, however often it is asked; nothing was written.
     """
 
 
@@ -205,22 +223,20 @@ class Calls:
         """
         return await self._ask("query", **request)
 
-    async def get_all(self, keys: Sequence[Key], *, consistent: bool = True) -> list[Item]:
+    async def get_all(self, keys: Sequence[Key]) -> list[Item]:
         """
-        Read the items of these keys (each once) that are there, in any order.
+        Read the items of these keys (each once) that are there, in any order, as they are now.
         """
         answers = await asyncio.gather(
             *(
-                self._get_batch(keys[start : start + _GET_AT_ONCE], consistent=consistent)
+                self._get_batch(keys[start : start + _GET_AT_ONCE])
                 for start in range(0, len(keys), _GET_AT_ONCE)
             )
         )
         return [item for items in answers for item in items]
 
-    async def _get_batch(self, keys: Sequence[Key], *, consistent: bool) -> list[Item]:
-        wanted: Any = {
-            self.table: {"Keys": [at(key) for key in keys], "ConsistentRead": consistent}
-        }
+    async def _get_batch(self, keys: Sequence[Key]) -> list[Item]:
+        wanted: Any = {self.table: {"Keys": [at(key) for key in keys], "ConsistentRead": True}}
         found: list[Item] = []
         for tries in range(TRIES):
             answer = await self._ask("batch_get_item", RequestItems=wanted)
@@ -244,16 +260,28 @@ class Calls:
         await self._batches([{"DeleteRequest": {"Key": at(key)}} for key in keys])
 
     async def _batches(self, requests: Sequence[Any]) -> None:
-        await asyncio.gather(*map(self._write_batch, _portions(requests)))
+        portions = iter(_portions(requests))
+
+        async def lane() -> None:
+            for portion in portions:
+                await self._write_batch(portion)
+
+        # A lane ends with what is refused for good; the others do what they can before anybody hears of it.
+        done = await asyncio.gather(*(lane() for _ in range(_LANES)), return_exceptions=True)
+        for one in done:
+            if one is not None:
+                raise one
 
     async def _write_batch(self, requests: Sequence[Any]) -> None:
-        left: Any = {self.table: requests}
-        for tries in range(TRIES):
-            answer = await self._ask("batch_write_item", RequestItems=left)
-            left = answer.get("UnprocessedItems")
+        left: Sequence[Any] = requests
+        in_vain = 0
+        while in_vain < TRIES:
+            answer = await self._ask("batch_write_item", RequestItems={self.table: left})
+            before, left = left, answer.get("UnprocessedItems", {}).get(self.table, ())
             if not left:
                 return
-            await self._pause(tries)
+            in_vain = in_vain + 1 if len(left) == len(before) else 0
+            await self._pause(in_vain)
         raise LedgerError(f"DynamoDB BatchWriteItem: table {self.table!r} is asked too much")
 
     # ---- the table ----
@@ -284,12 +312,12 @@ class Calls:
                     answer: dict[str, Any] = await getattr(self._client, method)(**request)
             except ClientError as error:
                 if tries + 1 == TRIES or not _passes(error):
-                    raise self._translated(method, error) from error
+                    raise self._translated(method, error, request) from error
             except NO_ANSWER as error:
                 # Once more, for one broken connection is no outage. What was done all the same tells itself: by its
                 # token, or by its condition, which does not hold any more.
                 if tries >= UNANSWERED:
-                    raise self._translated(method, error) from error
+                    raise self._translated(method, error, request) from error
             else:
                 self._tell_consumed(method, answer)
                 return answer
@@ -306,7 +334,7 @@ class Calls:
         for one in told if isinstance(told, list) else [told]:
             self._consumed({"Operation": _OPERATIONS[method], **one})
 
-    def _translated(self, method: str, error: Exception) -> Exception:
+    def _translated(self, method: str, error: Exception, request: Mapping[str, Any]) -> Exception:
         operation = _OPERATIONS[method]
         action = _ACTIONS.get(operation, f"dynamodb:{operation}")
         where = f"ledger.dynamodb.table {self.table!r}"
@@ -315,28 +343,48 @@ class Calls:
             if code in _CONDITION:
                 return ConditionError([0])
             if code == "TransactionCanceledException":
-                return self._cancelled(error)
+                return self._cancelled(error, request)
             if code == "ResourceNotFoundException":
                 return LedgerError(
                     f"{where} does not exist in {self._region}; run: crrmon ledger create"
                 )
             if code == "ValidationException":
-                if "size" in str(error):
-                    return TooLargeError(f"DynamoDB {operation}: {explain(error, permission='')}")
-                return UnusableLedgerError(
-                    f"{where} cannot do {operation}: {explain(error, permission='')}; "
-                    "was it made by: crrmon ledger create?"
-                )
+                said = explain(error, permission="")
+                return self._invalid(operation, said, _keys_in(method, request, self.table))
         permission = f"{action} on table {self.table} and its index"
         return LedgerError(f"DynamoDB {operation}: {explain(error, permission=permission)}")
 
-    def _cancelled(self, error: ClientError) -> Exception:
+    def _invalid(self, operation: str, said: str, keys: Sequence[Key]) -> Exception:
+        """
+        Tell what it means that a request is not valid.
+
+        Args:
+            operation: what was asked.
+            said: what DynamoDB says of it.
+            keys: the items that it concerns, as far as they are known.
+        """
+        where = f"ledger.dynamodb.table {self.table!r}"
+        if any(text in said for text in _OTHER_KEYS):
+            return UnusableLedgerError(
+                f"{where} cannot do {operation}: {said}; was it made by: crrmon ledger create?"
+            )
+        items = ", ".join(f"{partition!r} {sort!r}" for partition, sort in keys[:3])
+        of = f" of item {items}" + (" and more" if len(keys) > 3 else "") if keys else ""  # noqa: PLR2004 - a few
+        kind = TooLargeError if "size" in said.lower() else RefusedError
+        return kind(f"DynamoDB {operation}{of} in {where}: {said}")
+
+    def _cancelled(self, error: ClientError, request: Mapping[str, Any]) -> Exception:
         reasons = _reasons(error)
         failed = [place for place, code in enumerate(reasons) if code in _CONDITION]
         if failed:
             return ConditionError(failed)
         if "ValidationError" in reasons:
-            return TooLargeError(f"DynamoDB TransactWriteItems: {error}")
+            keys = _keys_in("transact_write_items", request, self.table)
+            bad = [place for place, code in enumerate(reasons) if code == "ValidationError"]
+            told = error.response["CancellationReasons"]
+            said = "; ".join(str(told[place].get("Message", "ValidationError")) for place in bad)
+            mine = [keys[place] for place in bad if place < len(keys)]
+            return self._invalid("TransactWriteItems", said, mine)
         return LedgerError(f"DynamoDB TransactWriteItems: {explain(error, permission='')}")
 
 
@@ -355,6 +403,19 @@ def _portions(requests: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[
         portions[-1].append(request)
         room -= size
     return portions
+
+
+def _keys_in(method: str, request: Mapping[str, Any], table: str) -> list[Key]:
+    """
+    Tell the keys of the items that a request writes or reads, in their order.
+    """
+    if method == "transact_write_items":
+        some = [fields for action in request["TransactItems"] for fields in action.values()]
+    elif method == "batch_write_item":
+        some = [fields for one in request["RequestItems"][table] for fields in one.values()]
+    else:
+        some = [request] if "Item" in request or "Key" in request else []
+    return [key_of(fields.get("Item") or fields["Key"]) for fields in some]
 
 
 def _passes(error: ClientError) -> bool:

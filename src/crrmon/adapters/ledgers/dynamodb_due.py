@@ -6,7 +6,6 @@ is a hint; the trails themselves say whether they are due.
 
 import asyncio
 import heapq
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -16,12 +15,18 @@ import msgspec
 from crrmon.adapters.ledgers.dynamodb_bodies import number
 from crrmon.adapters.ledgers.dynamodb_calls import Calls, Item
 from crrmon.adapters.ledgers.dynamodb_table import DUE, INDEX, PK, SHARD, SK
+from crrmon.ports.clock import Clock
 
 LOOKED_AHEAD_SECONDS = 5.0
 """
 How far ahead a shard is asked for. When nothing is due that soon, it is not asked again until then: an idle fleet
-would otherwise ask every shard twice a second. What this process itself writes is seen at once; what another one parks
-to be looked at within these seconds may be looked at as much later.
+would otherwise ask every shard twice a second. What this process itself writes is found as soon as the index tells it;
+what another one parks to be looked at within these seconds may be looked at as much later.
+"""
+SETTLING_SECONDS = 1.0
+"""
+For how long after a write of this process its shard is asked whatever the index tells: it follows the table within
+milliseconds, as a rule, and what it does not tell yet must not be taken for not there.
 """
 
 
@@ -39,16 +44,19 @@ class DueIndex:
     Finds the trails that are due.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, *, clock: Clock) -> None:
         self._calls = calls
+        self._clock = clock
         self._quiet: dict[int, _Quiet] = {}
-        self._changes: Counter[int] = Counter()
+        self._changes: dict[int, tuple[int, float]] = {}
+        """How often something of a shard was written, and when last."""
 
     def changed(self, shard: int) -> None:
         """
         Take note that something of a shard was written.
         """
-        self._changes[shard] += 1
+        number_, _ = self._changes.get(shard, (0, 0.0))
+        self._changes[shard] = number_ + 1, self._clock.now()
         self._quiet.pop(shard, None)
 
     async def partitions(self, shards: Sequence[int], *, now: float, limit: int) -> list[str]:
@@ -65,13 +73,14 @@ class DueIndex:
 
     async def _of(self, shard: int, now: float, limit: int) -> list[tuple[float, str]]:
         horizon = now + LOOKED_AHEAD_SECONDS
-        changes = self._changes[shard]
+        changes = self._changes.get(shard)
         found = await self._page(
             shard, f" AND {DUE} <= :until", {":until": number(horizon)}, limit=limit
         )
         places = [(float(item[DUE]["N"]), item[PK]["S"]) for item in found]
         due = [place for place in places if place[0] <= now]
-        if not due and changes == self._changes[shard]:
+        settled = changes is None or abs(now - changes[1]) >= SETTLING_SECONDS
+        if not due and settled and changes == self._changes.get(shard):
             until = places[0][0] if places else horizon
             self._quiet[shard] = _Quiet(since=now, until=until)
         return due

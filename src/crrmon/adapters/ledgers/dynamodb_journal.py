@@ -14,7 +14,8 @@ import msgspec
 
 from crrmon.adapters.ledgers.dynamodb_bodies import PackedBody
 from crrmon.adapters.ledgers.dynamodb_calls import Calls, Item, Key, at
-from crrmon.adapters.ledgers.dynamodb_table import BODY, SK
+from crrmon.adapters.ledgers.dynamodb_damage import reading
+from crrmon.adapters.ledgers.dynamodb_table import BODY, PK, SK
 from crrmon.adapters.ledgers.stored import pack
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution
@@ -73,13 +74,30 @@ class Journal:
         found = await asyncio.gather(
             *(self._calls.query(f"journal#{number}") for number in range(PARTITIONS))
         )
-        return {item[SK]["S"]: _ENTRY.decode(item[BODY]["B"]) for items in found for item in items}
+        return {item[SK]["S"]: self._entry(item) for items in found for item in items}
+
+    def _entry(self, item: Item) -> Entry:
+        with reading(item, table=self._calls.table):
+            return _ENTRY.decode(item[BODY]["B"])
 
     async def drop(self, names: Collection[str]) -> None:
         """
-        Delete entries, there or not.
+        Delete entries, there or not: each costs a write unit.
         """
         await self._calls.delete_all([_key(name) for name in names])
+
+    async def drop_rest(self, names: Collection[str]) -> None:
+        """
+        Delete those of some entries that are still there, so that what was begun before is gone on with.
+        """
+        found = await asyncio.gather(
+            *(
+                self._calls.query(f"journal#{number}", ProjectionExpression=f"{PK}, {SK}")
+                for number in range(PARTITIONS)
+            )
+        )
+        there = {item[SK]["S"] for items in found for item in items}
+        await self.drop([name for name in names if name in there])
 
     async def restore(self, contributions: Sequence[Contribution]) -> None:
         """

@@ -5,6 +5,7 @@ the publisher commits is conditional on them.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from crrmon.adapters.ledgers.dynamodb_calls import (
     at,
     unchanged,
 )
+from crrmon.adapters.ledgers.dynamodb_damage import reading
 from crrmon.adapters.ledgers.dynamodb_table import BODY, TAG
 from crrmon.ports.ledger import Lease, LeaseLostError, LedgerError
 
@@ -28,6 +30,8 @@ _IN_ONE: Final = 256
 _OWNER: Final = "owner"
 _EPOCH: Final = "epoch"
 _TRIES = 20
+_FIRST_PAUSE_SECONDS = 0.01
+_MOST_PAUSE_SECONDS = 0.3
 
 
 class _Packed(msgspec.Struct, frozen=True):
@@ -48,9 +52,10 @@ class Leases:
     Keeps who works on which shard.
     """
 
-    def __init__(self, calls: Calls, *, shards: int) -> None:
+    def __init__(self, calls: Calls, *, shards: int, chance: random.Random) -> None:
         self._calls = calls
         self._shards = shards
+        self._chance = chance
         # Shards are claimed one by one and side by side; here each change waits for the one before.
         self._turns = asyncio.Lock()
 
@@ -125,14 +130,18 @@ class Leases:
     async def _change_one(
         self, number: int, shards: set[int], change: Callable[[Lease], Lease]
     ) -> dict[int, Lease]:
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             before, tag = await self._read(number)
             after = [change(one) if one.shard in shards else one for one in before]
             if after != before:
                 try:
                     await self._write(number, after, tag)
                 except ConditionError:
-                    continue  # another daemon was faster
+                    # Another daemon was faster, or this was done before and its answer got lost, which the leases tell.
+                    # Daemons that start together would otherwise meet at every try.
+                    most = min(_FIRST_PAUSE_SECONDS * 2**tries, _MOST_PAUSE_SECONDS)
+                    await asyncio.sleep(most * self._chance.random())
+                    continue
             return {one.shard: one for one in after if one.shard in shards}
         raise LedgerError("other daemons changed the leases again and again")
 
@@ -142,12 +151,13 @@ class Leases:
         item = await self._calls.get(_key(number))
         if item is None:
             return [Lease(shard=shard, owner="", epoch=0, beat=0) for shard in shards], 0
-        packed = _BODY.decode(item[BODY]["B"])
-        leases = [
-            Lease(shard=shard, owner=packed.owners[owner], epoch=epoch, beat=beat)
-            for shard, (owner, epoch, beat) in zip(shards, packed.leases, strict=True)
-        ]
-        return leases, int(item[TAG]["N"])
+        with reading(item, table=self._calls.table):
+            packed = _BODY.decode(item[BODY]["B"])
+            leases = [
+                Lease(shard=shard, owner=packed.owners[owner], epoch=epoch, beat=beat)
+                for shard, (owner, epoch, beat) in zip(shards, packed.leases, strict=True)
+            ]
+            return leases, int(item[TAG]["N"])
 
     async def _write(self, number: int, leases: Sequence[Lease], tag: int) -> None:
         owners = tuple(dict.fromkeys(lease.owner for lease in leases))

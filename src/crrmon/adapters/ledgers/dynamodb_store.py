@@ -26,6 +26,7 @@ from crrmon.adapters.ledgers.dynamodb_calls import (
     at,
     unchanged,
 )
+from crrmon.adapters.ledgers.dynamodb_damage import DamagedError, reading
 from crrmon.adapters.ledgers.dynamodb_due import DueIndex
 from crrmon.adapters.ledgers.dynamodb_failures import failure_actions
 from crrmon.adapters.ledgers.dynamodb_journal import Entry, entry_item
@@ -63,6 +64,9 @@ _OVERHEAD_BYTES = 300
 
 _SORT: Final = "trail"
 
+Found = Held | DamagedError
+"""What is held of a trail, or why that cannot be read."""
+
 
 class Kept(Trace):
     """
@@ -98,7 +102,6 @@ class Trails:
         horizon: seconds that marks and halves are kept.
         clock: tells which of them are past it.
         chance: names journal items.
-        consistent: False for reads that may be a moment behind, at half the price.
     """
 
     def __init__(
@@ -110,7 +113,6 @@ class Trails:
         horizon: float,
         clock: Clock,
         chance: random.Random,
-        consistent: bool = True,
     ) -> None:
         self._calls = calls
         self._due = due
@@ -118,8 +120,7 @@ class Trails:
         self._horizon = horizon
         self._clock = clock
         self._chance = chance
-        self._consistent = consistent
-        self._asking: list[tuple[Sequence[bytes], asyncio.Future[Mapping[bytes, Held]]]] = []
+        self._asking: list[tuple[Sequence[bytes], asyncio.Future[Mapping[bytes, Found]]]] = []
         self._reading: set[asyncio.Task[None]] = set()
 
     def chunks(self, trails: Sequence[bytes], *, alone: bool) -> Sequence[Sequence[bytes]]:
@@ -136,11 +137,25 @@ class Trails:
         Read trails; those of which there is no item are left out.
 
         What several want at the same time is asked in one call: trails that are written alone are read alone, too.
+
+        Raises:
+            DamagedError: one of these trails cannot be read. Who asks for others at the same time is not harmed.
+        """
+        held: dict[bytes, Held] = {}
+        for trail, one in (await self.read_each(trails)).items():
+            if isinstance(one, DamagedError):
+                raise DamagedError(str(one)) from one
+            held[trail] = one
+        return held
+
+    async def read_each(self, trails: Sequence[bytes]) -> Mapping[bytes, Found]:
+        """
+        Do as `read` does, and tell of each trail that cannot be read why that is so.
         """
         loop = asyncio.get_running_loop()
         if not self._asking:
             loop.call_soon(self._read_all)
-        answer: asyncio.Future[Mapping[bytes, Held]] = loop.create_future()
+        answer: asyncio.Future[Mapping[bytes, Found]] = loop.create_future()
         self._asking.append((trails, answer))
         return await answer
 
@@ -151,14 +166,12 @@ class Trails:
         task.add_done_callback(self._reading.discard)
 
     async def _answer(
-        self, asking: Sequence[tuple[Sequence[bytes], asyncio.Future[Mapping[bytes, Held]]]]
+        self, asking: Sequence[tuple[Sequence[bytes], asyncio.Future[Mapping[bytes, Found]]]]
     ) -> None:
         wanted = dict.fromkeys(trail for trails, _ in asking for trail in trails)
         try:
-            items = await self._calls.get_all(
-                [key_of_trail(trail) for trail in wanted], consistent=self._consistent
-            )
-            held = dict(map(self._held, items))
+            items = await self._calls.get_all([key_of_trail(trail) for trail in wanted])
+            held = dict(map(self._found, items))
         except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait are told
             for _, answer in asking:
                 if not answer.done():
@@ -168,7 +181,15 @@ class Trails:
             if not answer.done():
                 answer.set_result({trail: held[trail] for trail in trails if trail in held})
 
-    def _held(self, item: Item) -> tuple[bytes, Held]:
+    def _found(self, item: Item) -> tuple[bytes, Found]:
+        trail = trail_of_key(item[PK]["S"])
+        try:
+            with reading(item, table=self._calls.table):
+                return trail, self._held(item)
+        except DamagedError as error:
+            return trail, error
+
+    def _held(self, item: Item) -> Held:
         packed = _BODY.decode(item[BODY]["B"])
         # DynamoDB may take two days to drop what has expired. The tag is of the whole item, for it is there.
         now = self._clock.now()
@@ -180,7 +201,7 @@ class Trails:
             halves={slot: half for slot, (_, half) in halves.items()},
             until={slot: one[0] for kept in (marks, halves) for slot, one in kept.items()},
         )
-        return trail_of_key(item[PK]["S"]), Held(trace, item[TAG]["S"])
+        return Held(trace, item[TAG]["S"])
 
     # ---- writing ----
 

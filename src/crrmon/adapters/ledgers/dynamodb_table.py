@@ -137,6 +137,20 @@ async def create(
     except NO_ANSWER as error:
         raise LedgerError(f"DynamoDB: {explain(error, permission='')}") from error
     maker = _Maker(client, table)
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            return await _made(maker, table, tags)
+    except TimeoutError as error:
+        raise LedgerError(
+            f"table {table!r} is not ready after {READY_SECONDS:.0f} s ({maker.waits_for}); "
+            "run: crrmon ledger create once more"
+        ) from error
+
+
+async def _made(maker: "_Maker", table: str, tags: Mapping[str, str]) -> Sequence[str]:
+    """
+    Do what is missing, step by step; tell which steps that were.
+    """
     requests = description(table, tags)
     made = await maker.create_table(requests["CreateTable"])
     done = ["CreateTable"] if made else []
@@ -164,17 +178,29 @@ class _Maker:
     def __init__(self, client: Any, table: str) -> None:
         self._client = client
         self._table = table
+        self.waits_for = "DynamoDB does not answer"
+        """Why it is not ready yet, for people."""
 
     async def ask(self, operation: str, **request: Any) -> dict[str, Any]:
         """
-        Ask DynamoDB; a table that is made or changed at the moment is as good as one that was.
+        Ask DynamoDB, over and over while it says that it is too early; what was done before is as good as done now.
         """
+        while True:
+            try:
+                return await self._ask_once(operation, request)
+            except _TooEarlyError as error:
+                self.waits_for = str(error)
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _ask_once(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         method = getattr(self._client, _METHODS[operation])
         try:
             return dict(await method(**request))
         except ClientError as error:
-            if code_of(error) == "ResourceInUseException":
+            if _is_done(operation, error):
                 return {}
+            if _is_too_early(operation, error):
+                raise _TooEarlyError(f"{operation}: {explain(error, permission='')}") from error
             what = f"dynamodb:{operation} on table {self._table}"
             raise LedgerError(
                 f"DynamoDB {operation}: {explain(error, permission=what)}"
@@ -192,24 +218,15 @@ class _Maker:
         """
         Wait until table and index can be used; return what DescribeTable tells.
         """
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                while True:
-                    table = (await self.ask("DescribeTable", TableName=self._table))["Table"]
-                    parts = [table, *table.get("GlobalSecondaryIndexes", ())]
-                    # NB: emulators leave out the status of an index.
-                    states = {
-                        part.get("TableStatus", part.get("IndexStatus", "ACTIVE"))
-                        for part in parts
-                    }
-                    if states == {"ACTIVE"}:
-                        return dict(table)
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError as error:
-            raise LedgerError(
-                f"table {self._table!r} is not ACTIVE after {READY_SECONDS:.0f} s; "
-                "run: crrmon ledger create once more"
-            ) from error
+        while True:
+            table = (await self.ask("DescribeTable", TableName=self._table))["Table"]
+            parts = [table, *table.get("GlobalSecondaryIndexes", ())]
+            # NB: emulators leave out the status of an index.
+            states = {part.get("TableStatus", part.get("IndexStatus", "ACTIVE")) for part in parts}
+            if states == {"ACTIVE"}:
+                return dict(table)
+            self.waits_for = f"table and index are {', '.join(sorted(states))}"
+            await asyncio.sleep(POLL_SECONDS)
 
     async def expires(self) -> bool:
         """
@@ -246,6 +263,39 @@ _METHODS: Final = {
     "TagResource": "tag_resource",
     "ListTagsOfResource": "list_tags_of_resource",
 }
+
+
+_TOO_EARLY: Final = frozenset(
+    {
+        "ContinuousBackupsUnavailableException",
+        "InternalServerError",
+        "LimitExceededException",
+        "ResourceInUseException",
+        "ResourceNotFoundException",
+        "TableNotFoundException",
+        "ThrottlingException",
+    }
+)
+"""What DynamoDB answers of a table that was made or changed just now, which not all of it knows of yet."""
+
+
+class _TooEarlyError(Exception):
+    """
+    It may well be done in a moment.
+    """
+
+
+def _is_done(operation: str, error: ClientError) -> bool:
+    if operation == "CreateTable":
+        return code_of(error) == "ResourceInUseException"
+    return operation == "UpdateTimeToLive" and "already enabled" in str(error)
+
+
+def _is_too_early(operation: str, error: ClientError) -> bool:
+    if operation == "CreateTable":
+        return False
+    # TimeToLive has been modified multiple times within a fixed interval.
+    return code_of(error) in _TOO_EARLY or "multiple times within" in str(error)
 
 
 def expiry_is_on(told: Mapping[str, Any]) -> bool:

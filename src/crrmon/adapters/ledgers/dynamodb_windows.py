@@ -1,7 +1,8 @@
 """Frozen windows, and how a window takes entries of the journal along, whatever stops on the way.
 
 1. Its parts, the names of the entries and the change of the backlog that they make up are written under a name of
-   their own, which nobody else uses. Were that all, they would expire.
+   their own, which nobody else uses. The parts expire when nobody would take them any more; the rest must be there for
+   as long as the window is, and is deleted if no window comes of it.
 2. One transaction commits it: its header, under the lease of shard 0, with the next number. From now on its entries are
    in it and nowhere else; nobody needs to have deleted them.
 3. The change is folded into the backlog, the entries are deleted, and the header tells so.
@@ -17,6 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from crrmon.adapters.ledgers.dynamodb_backlog import Backlog, Standing
@@ -31,6 +33,7 @@ from crrmon.adapters.ledgers.dynamodb_calls import (
     key_of,
     unchanged,
 )
+from crrmon.adapters.ledgers.dynamodb_damage import reading
 from crrmon.adapters.ledgers.dynamodb_journal import (
     Entry,
     Journal,
@@ -50,15 +53,19 @@ from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, LedgerError
 
 KEPT_SECONDS = 20 * 86_400.0
 """
-When what was written for a window expires: nobody may have committed it. CloudWatch takes nothing older than two
-weeks, so what was committed and could not be sent until then is of no use any more either.
+When the parts of a window expire: nobody may have committed it. CloudWatch takes nothing older than two weeks, so what
+was committed and could not be sent until then is of no use any more either; it reads as sent.
 """
 _PARTITION: Final = "windows"
 _LAST: Final = "last"
 """Comes after all headers."""
 _NUMBER: Final = "number"
 _NEWEST: Final = "newest"
+_NAME: Final = "name"
+"""Of what was written for the newest."""
 _TRIES = 5
+
+log = structlog.get_logger()
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +125,10 @@ class Windows:
         self._chance = chance
         self._standing: tuple[int, Standing] | None = None
         """The backlog as of the window of this number, when all was folded in."""
+        self._drafts: list[_Header] = []
+        """Windows of which it is not known whether they were committed."""
+        self._lost: set[str] = set()
+        """Of what it was said that it is lost."""
 
     # ---- telling ----
 
@@ -178,18 +189,46 @@ class Windows:
     async def _told(self, header: _Header) -> FrozenWindow:
         pieces: dict[int, bytes] = {}
         for item in await self._under(header, "part#"):
-            part = int(item[SK]["S"].split("#")[1])
-            pieces[part] = pieces.get(part, b"") + item[BODY]["B"]
+            with reading(item, table=self._calls.table):
+                part = int(item[SK]["S"].split("#")[1])
+                pieces[part] = pieces.get(part, b"") + item[BODY]["B"]
         taken = await self._read_taken(header)
         return FrozenWindow(
             starts_at=header.starts_at,
             parts=tuple(
-                # NB: a part that expired has nothing left to be sent.
-                zlib.decompress(pieces[part]) if part in header.unsent and part in pieces else b""
+                self._part(header, part, pieces.get(part, b"")) if part in header.unsent else b""
                 for part in range(header.parts)
             ),
             contributions=() if taken is None else taken.contributions,
         )
+
+    def _part(self, header: _Header, part: int, body: bytes) -> bytes:
+        """
+        Read a part; empty when some of it has expired or is damaged: there is nothing left to be sent.
+        """
+        whole = zlib.decompressobj()
+        try:
+            told = whole.decompress(body)
+        except zlib.error:
+            told = b""
+        if whole.eof:
+            return told
+        self._tell_lost(
+            f"{header.name} {part}",
+            "ledger_window_part_lost",
+            starts_at=header.starts_at,
+            part=part,
+            reason="its datapoints have expired, or are damaged; they are not sent",
+        )
+        return b""
+
+    def _tell_lost(self, name: str, event: str, **fields: object) -> None:
+        """
+        Say once what is lost.
+        """
+        if name not in self._lost:
+            self._lost.add(name)
+            log.error(event, table=self._calls.table, **fields)
 
     async def last_frozen(self) -> float | None:
         """
@@ -205,6 +244,8 @@ class Windows:
         """
         await self._leases.check(lease)
         state = await self._finished()
+        await self._drop_drafts(state)
+        await self._drop_leftovers(state)
         if window.starts_at == state.newest or any(
             one.starts_at == window.starts_at for one in state.headers
         ):
@@ -212,7 +253,7 @@ class Windows:
         taken = _take(window, await self._journal.entries())
         header = await self._write(window, taken, number_=state.number + 1)
         await self._commit(header, state, lease=lease)
-        await self._finish(header)
+        await self._finish(header, begun=False)
 
     async def _write(self, window: FrozenWindow, taken: _Taken, *, number_: int) -> _Header:
         """
@@ -234,14 +275,49 @@ class Windows:
         for part in header.unsent:
             for place, piece in enumerate(_pieces(zlib.compress(window.parts[part]))):
                 bodies[f"part#{part:05d}#{place:05d}"] = piece
-        expires_at = {"N": str(int(self._clock.now() + KEPT_SECONDS))}
+        expires_at = {EXPIRES_AT: {"N": str(int(self._clock.now() + KEPT_SECONDS))}}
+        self._drafts.append(header)
         await self._calls.write_all(
             [
-                {**at((_place_of(header), sort)), BODY: {"B": body}, EXPIRES_AT: expires_at}
+                {
+                    **at((_place_of(header), sort)),
+                    BODY: {"B": body},
+                    # NB: the names never: a window without them could not be finished.
+                    **(expires_at if sort.startswith("part#") else {}),
+                }
                 for sort, body in bodies.items()
             ]
         )
         return header
+
+    async def _drop_drafts(self, state: _State) -> None:
+        """
+        Delete what was written for windows that were not committed, and cannot be any more.
+        """
+        committed = {header.name for header in state.headers}
+        # One of a number that nobody has yet may still be on its way.
+        decided = [one for one in self._drafts if one.number <= state.number]
+        for header in decided:
+            if header.name not in committed:
+                await self._drop_pieces(header, parts=True)
+            self._drafts.remove(header)
+
+    async def _drop_leftovers(self, state: _State) -> None:
+        """
+        Delete the names of the newest window, if whoever finished it was stopped before that.
+        """
+        if state.last is not None and _NAME in state.last:
+            left = await self._pieces(state.last[_NAME]["S"], "taken#")
+            await self._calls.delete_all([key_of(item) for item in left])
+
+    async def _drop_pieces(self, header: _Header, *, parts: bool) -> None:
+        """
+        Delete what was written for a window, with its parts or without.
+        """
+        sorts = [f"taken#{place:05d}" for place in range(header.pieces)]
+        if parts:
+            sorts += [item[SK]["S"] for item in await self._under(header, "part#")]
+        await self._calls.delete_all([(_place_of(header), sort) for sort in sorts])
 
     async def _commit(self, header: _Header, state: _State, *, lease: Lease) -> None:
         """
@@ -252,6 +328,7 @@ class Windows:
             **at((_PARTITION, _LAST)),
             _NUMBER: {"N": str(header.number)},
             _NEWEST: number(newest),
+            _NAME: {"S": header.name},
         }
         still = NEW if state.last is None else unchanged(_NUMBER, state.last[_NUMBER])
         actions: list[Mapping[str, Any]] = [
@@ -263,10 +340,17 @@ class Windows:
         try:
             await self._calls.transact(actions, token=header.name)
         except ConditionError as error:
+            # What does not hold now never will again, so this one cannot be committed any more; unless it was, and the
+            # answer got lost for so long that DynamoDB has forgotten the token.
+            now = await self._calls.get(_key(header.starts_at))
+            if now is None or self._header(now).name != header.name:
+                await self._drop_pieces(header, parts=True)
+                self._drafts.remove(header)
             if 0 in error.places:
                 raise LeaseLostError("shard 0 has another holder") from error
             # This process's own, the answer of which got lost.
             raise LedgerError("another window was frozen at the same moment") from error
+        self._drafts.remove(header)
 
     async def _finished(self) -> _State:
         """
@@ -278,27 +362,62 @@ class Windows:
             if not left:
                 return state
             for header in left:
-                await self._finish(header)
+                await self._finish(header, begun=True)
         raise LedgerError("the windows are changed by somebody else again and again")
 
-    async def _finish(self, header: _Header) -> None:
+    async def _finish(self, header: _Header, *, begun: bool) -> None:
         """
         Do what remains to be done after a commit, all of which may have been done before.
+
+        Args:
+            header: of the window.
+            begun: whether some of it may be done already.
         """
         if not header.pieces:
             return
         taken = await self._read_taken(header)
-        if taken is None:
+        if taken is None and not await self._is_lost(header):
             return  # somebody else finished it meanwhile
-        await self._backlog.fold(header.number, taken.moved)
-        await self._journal.drop((*taken.contributions, *taken.others))
+        if taken is not None:
+            await self._backlog.fold(header.number, taken.moved)
+            drop = self._journal.drop_rest if begun else self._journal.drop
+            await drop((*taken.contributions, *taken.others))
         try:
             await self._change(header, replace(header, pieces=0))
         except ConditionError:
-            return  # somebody else finished it meanwhile
-        await self._calls.delete_all(
-            [(_place_of(header), f"taken#{place:05d}") for place in range(header.pieces)]
+            now = await self._now(header)
+            if now is not None and now.pieces:
+                return  # a part of it was forgotten meanwhile: once more
+            # Else somebody else finished it, or this process did and the answer got lost.
+        await self._drop_pieces(header, parts=False)
+
+    async def _now(self, header: _Header) -> _Header | None:
+        """
+        Read the header of a window as it is now; None when the window is gone.
+        """
+        item = await self._calls.get(_key(header.starts_at))
+        now = None if item is None else self._header(item)
+        return now if now is not None and now.name == header.name else None
+
+    async def _is_lost(self, header: _Header) -> bool:
+        """
+        Tell, when the names of a window were not found, whether they are lost; else somebody finished it meanwhile.
+
+        They are deleted after the header tells that they are dealt with, never before. Without them everything must
+        go on: what was not yet deleted of the window's entries counts as in no window.
+        """
+        now = await self._now(header)
+        if now is None or not now.pieces:
+            return False
+        self._tell_lost(
+            header.name,
+            "ledger_window_names_lost",
+            starts_at=header.starts_at,
+            item=_place_of(header),
+            reason="the list of what was counted in this window is gone; those of its contributions that were not "
+            "deleted yet are reported once more, in the next window",
         )
+        return True
 
     async def _change(self, old: _Header, new: _Header) -> None:
         condition = unchanged(TAG, _item(old)[TAG])
@@ -317,7 +436,7 @@ class Windows:
         item = await self._calls.get(_key(starts_at))
         if item is None:
             return
-        old = _HEADER.decode(item[BODY]["B"])
+        old = self._header(item)
         if part not in old.unsent:
             return
         new = replace(old, unsent=tuple(one for one in old.unsent if one != part))
@@ -346,10 +465,12 @@ class Windows:
             number=0 if last is None else int(last[_NUMBER]["N"]),
             newest=_newest(last),
             last=last,
-            headers=tuple(
-                _HEADER.decode(item[BODY]["B"]) for item in items if item[SK]["S"] != _LAST
-            ),
+            headers=tuple(self._header(item) for item in items if item[SK]["S"] != _LAST),
         )
+
+    def _header(self, item: Item) -> _Header:
+        with reading(item, table=self._calls.table):
+            return _HEADER.decode(item[BODY]["B"])
 
     async def _number(self) -> int:
         last = await self._calls.get((_PARTITION, _LAST))
@@ -364,7 +485,12 @@ class Windows:
             left = [header for header in state.headers if header.pieces]
             taken = [(header.number, await self._read_taken(header)) for header in left]
             whole = [(number, one) for number, one in taken if one is not None]
-            if len(whole) == len(taken):  # else one was finished meanwhile
+            missed = [
+                header
+                for header, (_, one) in zip(left, taken, strict=True)
+                if one is None and not await self._is_lost(header)
+            ]
+            if not missed:  # else one was finished meanwhile
                 names = {name for _, one in whole for name in (*one.contributions, *one.others)}
                 return state, names, [(number, one.moved) for number, one in whole]
         raise LedgerError("windows are finished faster than they are read")
@@ -378,11 +504,15 @@ class Windows:
         items = await self._under(header, "taken#")
         if len(items) != header.pieces:
             return None
-        return _TAKEN.decode(b"".join(item[BODY]["B"] for item in items))
+        with reading(items[0], table=self._calls.table):
+            return _TAKEN.decode(b"".join(item[BODY]["B"] for item in items))
 
     async def _under(self, header: _Header, kind: str) -> list[Item]:
+        return await self._pieces(header.name, kind)
+
+    async def _pieces(self, name: str, kind: str) -> list[Item]:
         return await self._calls.query(
-            _place_of(header),
+            _place(name),
             condition=f"AND begins_with({SK}, :kind)",
             values={":kind": {"S": kind}},
         )
@@ -407,7 +537,11 @@ def _pieces(body: bytes) -> list[bytes]:
 
 
 def _place_of(header: _Header) -> str:
-    return f"window#{header.name}"
+    return _place(header.name)
+
+
+def _place(name: str) -> str:
+    return f"window#{name}"
 
 
 def _key(starts_at: float) -> tuple[str, str]:

@@ -224,11 +224,15 @@ class Decider:
             except TooMuchError:
                 if len(trails) == 1:
                     raise
-                half = len(trails) // 2
-                await carry_out(trails[:half])
-                await carry_out(trails[half:])
             else:
                 results.update(zip(mine, decided, strict=True))
+                return
+            # One that is too much by itself harms itself only: the others are done before it is told.
+            half = len(trails) // 2
+            halves = (carry_out(trails[:half]), carry_out(trails[half:]))
+            for one in await asyncio.gather(*halves, return_exceptions=True):
+                if one is not None:
+                    raise one
 
         chunks = self._store.chunks(list(places), alone=alone)
         done = await asyncio.gather(*map(carry_out, chunks), return_exceptions=True)

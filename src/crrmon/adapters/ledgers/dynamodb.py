@@ -48,7 +48,7 @@ from crrmon.adapters.ledgers.dynamodb_table import (
 )
 from crrmon.adapters.ledgers.dynamodb_windows import Windows
 from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Decider, Held, TooMuchError
-from crrmon.adapters.ledgers.traces import Trace, bound_for, id_of
+from crrmon.adapters.ledgers.traces import Trace, backlog_slot, bound_for, id_of
 from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
@@ -311,14 +311,7 @@ class DynamoDBLedger:
         Tell what is pending and failed.
         """
         return [
-            BacklogSlot(
-                route=route,
-                written_from=written_from,
-                pending_objects=amounts[0],
-                pending_bytes=amounts[1],
-                failed_objects=amounts[2],
-                failed_bytes=amounts[3],
-            )
+            backlog_slot(route, written_from, amounts)
             for (route, written_from), amounts in sorted((await self._windows.sums()).items())
             if any(amounts)
         ]

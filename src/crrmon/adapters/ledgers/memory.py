@@ -22,6 +22,7 @@ from crrmon.adapters.ledgers.stored import (
 from crrmon.adapters.ledgers.traces import (
     IN_PROCESS,
     Trace,
+    backlog_slot,
     bound_for,
     failed_at,
     id_of,
@@ -213,14 +214,7 @@ class MemoryLedger:
         Tell what is pending and failed.
         """
         return [
-            BacklogSlot(
-                route=route,
-                written_from=written_from,
-                pending_objects=amounts[0],
-                pending_bytes=amounts[1],
-                failed_objects=amounts[2],
-                failed_bytes=amounts[3],
-            )
+            backlog_slot(route, written_from, amounts)
             for (route, written_from), amounts in sorted(self._backlog.items())
         ]
 

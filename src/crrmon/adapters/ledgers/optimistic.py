@@ -10,14 +10,14 @@ New versions are the most, and of them nothing is known: they are decided withou
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from crrmon.adapters.ledgers.traces import BacklogChange, Trace, settle
 from crrmon.domain.events import ReplicaWritten
-from crrmon.domain.objects import MarkId
+from crrmon.domain.objects import MarkId, ObjectVersion
 from crrmon.domain.outcomes import Contribution, Half, Mark, Outcome, Settlement, contribution
 from crrmon.domain.records import Record
 from crrmon.ports.ledger import LedgerError, Noted, Parked, Rescheduled, Settled
@@ -28,8 +28,25 @@ NOTHING = ""
 TRIES = 20
 """How often decisions are made again because somebody else was faster, before the caller is told to come again."""
 
-Item = TypeVar("Item")
+
+class _Versioned(Protocol):
+    """
+    What is decided about a version.
+    """
+
+    @property
+    def version(self) -> ObjectVersion:
+        """
+        Which version: it tells the trail.
+        """
+        ...
+
+
+Item = TypeVar("Item", bound=_Versioned)
 Result = TypeVar("Result")
+
+_Decide = Callable[[Sequence[Item], Callable[[bytes], Trace]], tuple[list[Result], list[Outcome]]]
+"""Decides on items, changing their traces: a result for each, and the outcomes that are counted just now."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -132,25 +149,13 @@ class Decider:
         """
         Store new records.
         """
-
-        def decide(
-            chunk: Sequence[Record], trace_of: Callable[[bytes], Trace]
-        ) -> tuple[list[Parked], list[Outcome]]:
-            return [trace_of(one.version.trail_id).park(one) for one in chunk], []
-
-        return await self._all(records, _trail_of_record, decide, now=now, known=lambda _: False)
+        return await self._all(records, _each(Trace.park), now=now, known=lambda _: False)
 
     async def reschedule(self, records: Sequence[Record], *, now: float) -> Sequence[Rescheduled]:
         """
         Replace records that nobody changed meanwhile.
         """
-
-        def decide(
-            chunk: Sequence[Record], trace_of: Callable[[bytes], Trace]
-        ) -> tuple[list[Rescheduled], list[Outcome]]:
-            return [trace_of(one.version.trail_id).reschedule(one) for one in chunk], []
-
-        return await self._all(records, _trail_of_record, decide, now=now, alone=True)
+        return await self._all(records, _each(Trace.reschedule), now=now, alone=True)
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
@@ -158,16 +163,9 @@ class Decider:
         """
         Count outcomes, each at most once, and let their records go.
         """
-
-        def decide(
-            chunk: Sequence[Settlement], trace_of: Callable[[bytes], Trace]
-        ) -> tuple[list[list[Settled]], list[Outcome]]:
-            return settle(batch, chunk, trace_of)
-
         return await self._all(
             settlements,
-            lambda one: one.version.trail_id,
-            decide,
+            lambda chunk, trace_of: settle(batch, chunk, trace_of),
             now=now,
             batch=batch,
             known=lambda one: one.rev != 0,
@@ -179,23 +177,12 @@ class Decider:
         """
         Keep when replicas arrived.
         """
-
-        def decide(
-            chunk: Sequence[ReplicaWritten], trace_of: Callable[[bytes], Trace]
-        ) -> tuple[list[Noted], list[Outcome]]:
-            return [trace_of(one.version.trail_id).note(one) for one in chunk], []
-
-        return await self._all(
-            replicas, lambda one: one.version.trail_id, decide, now=now, alone=True
-        )
+        return await self._all(replicas, _each(Trace.note), now=now, alone=True)
 
     async def _all(
         self,
         items: Sequence[Item],
-        trail_of: Callable[[Item], bytes],
-        decide: Callable[
-            [Sequence[Item], Callable[[bytes], Trace]], tuple[list[Result], list[Outcome]]
-        ],
+        decide: _Decide[Item, Result],
         *,
         now: float,
         batch: str = "",
@@ -210,7 +197,7 @@ class Decider:
         """
         places: dict[bytes, list[int]] = {}
         for place, item in enumerate(items):
-            places.setdefault(trail_of(item), []).append(place)
+            places.setdefault(item.version.trail_id, []).append(place)
         results: dict[int, Result] = {}
 
         async def carry_out(trails: Sequence[bytes]) -> None:
@@ -229,16 +216,15 @@ class Decider:
                 return
             # One that is too much by itself harms itself only: the others are done before it is told.
             half = len(trails) // 2
-            halves = (carry_out(trails[:half]), carry_out(trails[half:]))
-            for one in await asyncio.gather(*halves, return_exceptions=True):
+            await carry_out_all((trails[:half], trails[half:]))
+
+        async def carry_out_all(chunks: Iterable[Sequence[bytes]]) -> None:
+            done = await asyncio.gather(*map(carry_out, chunks), return_exceptions=True)
+            for one in done:
                 if one is not None:
                     raise one
 
-        chunks = self._store.chunks(list(places), alone=alone)
-        done = await asyncio.gather(*map(carry_out, chunks), return_exceptions=True)
-        for one in done:
-            if one is not None:
-                raise one
+        await carry_out_all(self._store.chunks(list(places), alone=alone))
         return [results[place] for place in range(len(items))]
 
     async def _chunk(
@@ -246,9 +232,7 @@ class Decider:
         items: Sequence[Item],
         trails: Sequence[bytes],
         unsure: Sequence[bytes],
-        decide: Callable[
-            [Sequence[Item], Callable[[bytes], Trace]], tuple[list[Result], list[Outcome]]
-        ],
+        decide: _Decide[Item, Result],
         *,
         batch: str,
         now: float,
@@ -277,8 +261,14 @@ class Decider:
         raise LedgerError("somebody else changed the same objects again and again")
 
 
-def _trail_of_record(record: Record) -> bytes:
-    return record.version.trail_id
+def _each(act: Callable[[Trace, Item], Result]) -> _Decide[Item, Result]:
+    """
+    Decide on every item by itself; nothing is counted.
+    """
+    return lambda chunk, trace_of: (
+        [act(trace_of(one.version.trail_id), one) for one in chunk],
+        [],
+    )
 
 
 def _differ(before: Trace, after: Trace) -> bool:

@@ -43,7 +43,7 @@ from crrmon.adapters.ledgers.stored import (
     trail_of,
     unpack,
 )
-from crrmon.adapters.ledgers.traces import Trace, bound_for, failed_at, id_of
+from crrmon.adapters.ledgers.traces import Trace, backlog_slot, bound_for, failed_at, id_of
 from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
@@ -351,7 +351,7 @@ class RedisLedger:
         told_slots: list[BacklogSlot] = []
         for route in sorted(sums):
             for written_from, of in sorted(sums[route].items()):
-                told_slots.append(_slot(route, written_from, of))
+                told_slots.append(backlog_slot(route, written_from, of))
                 if len(told_slots) % _READ_AT_ONCE == 0:
                     await asyncio.sleep(0)
         return told_slots
@@ -574,17 +574,6 @@ async def _meta(fleet: Fleet, server: RedisServer, shards: int, *, create: bool)
             " grant what docs/operations.md lists"
         )
     return meta
-
-
-def _slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
-    return BacklogSlot(
-        route=route,
-        written_from=written_from,
-        pending_objects=amounts[0],
-        pending_bytes=amounts[1],
-        failed_objects=amounts[2],
-        failed_bytes=amounts[3],
-    )
 
 
 def _due_call(shard: Shard, now: float, count: int) -> Call:

@@ -26,7 +26,7 @@ from crrmon.adapters.ledgers.stored import (
     trail_of,
     unpack,
 )
-from crrmon.adapters.ledgers.traces import IN_PROCESS, bound_for, id_of, settle
+from crrmon.adapters.ledgers.traces import IN_PROCESS, backlog_slot, bound_for, id_of, settle
 from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
@@ -364,23 +364,8 @@ class SqliteLedger:
         """
         rows = await self._rows("SELECT * FROM backlog")
         return [
-            BacklogSlot(
-                route=Route(unpack(source), unpack(destination)),
-                written_from=written_from,
-                pending_objects=pending_objects,
-                pending_bytes=pending_bytes,
-                failed_objects=failed_objects,
-                failed_bytes=failed_bytes,
-            )
-            for (
-                source,
-                destination,
-                written_from,
-                pending_objects,
-                pending_bytes,
-                failed_objects,
-                failed_bytes,
-            ) in rows
+            backlog_slot(Route(unpack(source), unpack(destination)), written_from, amounts)
+            for source, destination, written_from, *amounts in rows
         ]
 
     # ---- answers to people ----

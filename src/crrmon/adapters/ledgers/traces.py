@@ -16,6 +16,7 @@ from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement, mark
 from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.ledger import (
     BACKLOG_SLOT_SECONDS,
+    BacklogSlot,
     Noted,
     Pace,
     Parked,
@@ -257,6 +258,20 @@ def share(record: Record) -> Share:
     amounts = (0, 0, 1, size) if record.state is State.FAILED else (1, size, 0, 0)
     slot = math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS
     return amounts, frozenset((route, float(slot)) for route in record.routes)
+
+
+def backlog_slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
+    """
+    Tell the sums of a slot: pending objects and bytes, failed objects and bytes.
+    """
+    return BacklogSlot(
+        route=route,
+        written_from=written_from,
+        pending_objects=amounts[0],
+        pending_bytes=amounts[1],
+        failed_objects=amounts[2],
+        failed_bytes=amounts[3],
+    )
 
 
 class BacklogChange:

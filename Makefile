@@ -52,8 +52,9 @@ format: $(READY) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(READY) ## Write what is generated: docs/metrics.md, config.example.yaml
+docs: $(READY) ## Write what is generated: docs/metrics.md, docs/failure-reasons.md, config.example.yaml
 	$(BIN)/python -c 'from crrmon.domain.catalogue import reference; print(reference(), end="")' > docs/metrics.md
+	$(BIN)/python -c 'from crrmon.domain.reasons import reference; print(reference(), end="")' > docs/failure-reasons.md
 	$(BIN)/crrmon config example > config.example.yaml
 
 bench: $(READY) ## Measure speed, calls and memory against local stubs (ARGS="--json FILE")

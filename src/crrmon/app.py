@@ -13,11 +13,13 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
 
 from crrmon import __version__
+from crrmon.adapters.accounts import Account, Accounts
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.http import HttpServer
@@ -29,22 +31,27 @@ from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sqs import SqsInbox, queue_name, region_of
-from crrmon.config import LedgerSettings, Queue, Settings
+from crrmon.config import LedgerSettings, Queue, Settings, Watch
 from crrmon.domain import catalogue
+from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.ports.clock import Clock, SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.facts import Facts
 from crrmon.services.fleet import Fleet
 from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.intake import Intake
 from crrmon.services.looker import Looker
+from crrmon.services.origins import Origins
 from crrmon.services.poller import Poller
+from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
 from crrmon.services.routebook import Routebook
 from crrmon.services.supervisor import supervise
 from crrmon.services.tenure import Tenure
+from crrmon.services.unmatched import Unmatched
 from crrmon.services.upkeep import sweeper
 
 DAY_SECONDS = 86_400.0
@@ -150,16 +157,31 @@ class _Daemon:
         self._board = front.board
         self._ledger_health = front.ledger_health
         self._s3_health = self._board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
-        probe = S3Probe(aws, clock=self._clock)
+        accounts = [Account(**account.model_dump()) for account in settings.accounts]
+        probe = S3Probe(
+            Accounts(aws, accounts, clock=self._clock, meters=self._meters), clock=self._clock
+        )
+        self._unmatched = Unmatched(
+            ledger,
+            health=self._ledger_health,
+            board=self._board,
+            clock=self._clock,
+            meters=self._meters,
+        )
         self._bookkeeper = Bookkeeper(
             ledger,
             health=self._ledger_health,
             clock=self._clock,
             meters=self._meters,
             chance=self._chance,
+            halves=self._unmatched.noted,
         )
         self._routebook = Routebook(
-            probe, bookkeeper=self._bookkeeper, clock=self._clock, meters=self._meters
+            probe,
+            bookkeeper=self._bookkeeper,
+            clock=self._clock,
+            meters=self._meters,
+            buckets=settings.buckets,
         )
         self._looker = Looker(
             probe,
@@ -170,11 +192,24 @@ class _Daemon:
             chance=self._chance,
             concurrency=settings.looks.concurrency,
             per_bucket_per_second=settings.looks.per_bucket_per_second,
+            stuck_after=settings.looks.stuck_after_seconds,
             give_up_after=settings.looks.give_up_after_days * DAY_SECONDS,
         )
+        origins = Origins(self._routebook, self._looker, clock=self._clock)
+        self._facts = Facts(
+            bookkeeper=self._bookkeeper,
+            routebook=self._routebook,
+            looker=self._looker,
+            origins=origins,
+            choice=_choice(settings.watch),
+            clock=self._clock,
+            meters=self._meters,
+            horizon_seconds=settings.ledger.horizon_days * DAY_SECONDS,
+        )
+        owner = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self._tenure = Tenure(
             ledger,
-            owner=f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
+            owner=owner,
             health=self._ledger_health,
             board=self._board,
             chance=self._chance,
@@ -186,6 +221,7 @@ class _Daemon:
             bookkeeper=self._bookkeeper,
             routebook=self._routebook,
             looker=self._looker,
+            origins=origins,
             clock=self._clock,
             meters=self._meters,
             shards=self._tenure.shards,
@@ -198,18 +234,33 @@ class _Daemon:
         if report.cloudwatch:
             sink = CloudWatchSink(aws, namespace=report.namespace, region=report.region)
         self._publisher = self._make_publisher(sink)
+        inboxes = [
+            SqsInbox(aws, queue.url, region=queue.region, name=name)
+            for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True)
+        ]
         self._fleet = Fleet(
             ledger,
+            inboxes,
+            owner=owner,
             reporting=self._tenure.reporting,
             unsent=self._publisher.unsent,
+            timed=self._routebook.timed,
             health=self._ledger_health,
             board=self._board,
             clock=self._clock,
             meters=self._meters,
             stuck_after=settings.looks.stuck_after_seconds,
         )
-        for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True):
-            self._add_queue(queue, name, aws)
+        for inbox in inboxes:
+            self._add_queue(inbox)
+        self._attendance = Attendance(
+            ledger,
+            owner=owner,
+            holders=self._intakes,
+            health=self._ledger_health,
+            board=self._board,
+            clock=self._clock,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """
@@ -242,8 +293,11 @@ class _Daemon:
             "ledger": self._bookkeeper.intact,
             "tenure": self._tenure.run,
             "poller": self._poller.run,
+            "survey": self._routebook.survey,
             "publisher": self._publisher.run,
             "fleet": self._fleet.run,
+            "presence": self._attendance.run,
+            "unmatched": self._unmatched.run,
             "sweeper": lambda: sweeper(
                 self._ledger, clock=self._clock, health=self._ledger_health, board=self._board
             ),
@@ -251,8 +305,13 @@ class _Daemon:
         for intake in self._intakes:
             roots[f"keeper {intake.name}"] = intake.keeper
             for number in range(1, self._settings.intake.receivers + 1):
-                roots[f"receiver {intake.name} {number}"] = intake.receiver
+                roots[f"receiver {intake.name} {number}"] = partial(self._receive, intake)
         return roots
+
+    async def _receive(self, intake: Intake) -> None:
+        # What nobody knows to be held here, others would pass over.
+        await self._attendance.announced()
+        await intake.receiver()
 
     async def _drain(self) -> None:
         self._board.stopping()
@@ -265,22 +324,24 @@ class _Daemon:
 
     async def _let_go(self) -> None:
         try:
-            async with asyncio.timeout(CLOSING_SECONDS / 2):
+            async with asyncio.timeout(CLOSING_SECONDS / 3):
                 await self._tenure.give_up()
         except (LedgerError, TimeoutError) as error:
             log.warning("shards_kept", reason=repr(error))
+        try:
+            async with asyncio.timeout(CLOSING_SECONDS / 3):
+                await self._attendance.leave()
+        except (LedgerError, TimeoutError) as error:
+            log.warning("presence_kept", reason=repr(error))
 
-    def _add_queue(self, queue: Queue, name: str, aws: Aws) -> None:
-        inbox = SqsInbox(aws, queue.url, region=queue.region, name=name)
+    def _add_queue(self, inbox: SqsInbox) -> None:
         self._intakes.append(
             Intake(
                 inbox,
                 queue=self._board.dependency(f"queue {inbox.name}"),
                 gates=self._gates,
                 board=self._board,
-                bookkeeper=self._bookkeeper,
-                routebook=self._routebook,
-                looker=self._looker,
+                facts=self._facts,
                 clock=self._clock,
                 meters=self._meters,
                 chance=self._chance,
@@ -303,6 +364,7 @@ class _Daemon:
             monitor=self._settings.monitor,
             buckets=self._settings.buckets,
             window_seconds=self._settings.report.window_seconds,
+            timed=self._routebook.timed,
             stuck_after=self._settings.looks.stuck_after_seconds,
             queue_age=self._queue_age,
         )
@@ -312,6 +374,13 @@ class _Daemon:
         return (
             None if None in ages else max((age for age in ages if age is not None), default=None)
         )
+
+
+def _choice(watch: Watch) -> Choice:
+    """
+    Make the choice that the settings describe.
+    """
+    return Choice([pattern(one) for one in watch.include], [pattern(one) for one in watch.exclude])
 
 
 def _connections(settings: Settings) -> int:

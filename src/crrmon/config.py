@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +34,7 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
+from crrmon.domain.choice import pattern
 from crrmon.domain.objects import BUCKET_NAME
 
 PREFIX = "CRRMON_"
@@ -106,7 +108,110 @@ class Aws(_Section):
     region: str | None = None
     """Default region; else the SDK's own (AWS_REGION, profile)."""
     endpoint_url: str | None = None
-    """Send every AWS call here instead; for tests and S3-compatible stores."""
+    """Send every AWS call here instead; for emulators. S3-compatible stores belong into `accounts`."""
+
+
+def _quoted(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError("must be in quotes, for YAML reads it as a number")  # noqa: TRY004 - pydantic's protocol
+    return value
+
+
+class Account(_Section):
+    """
+    One account whose buckets are not looked at with the daemon's own credentials, or one S3-compatible store.
+    """
+
+    id: Annotated[
+        str,
+        Field(pattern=r"^([0-9]{12}|\*|[A-Za-z][A-Za-z0-9._-]{0,63})$"),
+        BeforeValidator(_quoted),
+    ]
+    """
+    The account's twelve digits, in quotes; "*" for every account that is not named; any short name for an
+    S3-compatible store.
+    """
+    role_arn: (
+        Annotated[
+            str,
+            Field(
+                pattern=r"^arn:aws[a-z0-9-]*:iam::([0-9]{12}|\{account\}):role/[A-Za-z0-9_+=,.@/-]+$"
+            ),
+        ]
+        | None
+    ) = None
+    """
+    Role to take there; {account} in it stands for the account's id. Without one, the daemon's own credentials are
+    used.
+    """
+    external_id: (
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@:/-]+$", min_length=2, max_length=1224)]
+        | None
+    ) = None
+    """External id that the role's trust policy asks for."""
+    profile: Annotated[str, Field(min_length=1)] | None = None
+    """
+    Profile of the SDK's shared files (AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE) whose credentials are used there,
+    or take the role; for a store's own access key, or another partition.
+    """
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s@/?#]+(/[^\s?#]*)?$")] | None = None
+    """Address of an S3-compatible store, for S3 requests alone."""
+    path_style: bool = True
+    """Whether that store has buckets in the path of its address (MinIO, Ceph); else they are host names below it."""
+    region: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,63}$")] | None = None
+    """
+    Region of buckets whose events name none, and whose STS is asked; with `endpoint_url` the region of all its
+    buckets. Else `aws.region`.
+    """
+    buckets: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,255}$")], ...] = ()
+    """
+    Patterns (acme-*) of the buckets that belong to it, for events that name no account: S3's notifications, and all
+    of an S3-compatible store.
+    """
+    reports_status: bool = True
+    """
+    Whether HEAD tells the replication status of sources. If not, nothing but replicas' own events shows that an object
+    arrived.
+    """
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Account":
+        numbered, catch_all = self.id.isdecimal(), self.id == "*"
+        placeholder = "{account}" in (self.role_arn or "")
+        rules = (
+            (not catch_all or placeholder, 'id "*" needs a role_arn with {account} in it'),
+            (
+                not catch_all or not (self.buckets or self.endpoint_url),
+                'id "*" stands for many accounts: no buckets, no endpoint_url',
+            ),
+            (
+                numbered or catch_all or self.buckets,
+                "an id that is not of twelve digits is in no event: set buckets",
+            ),
+            (
+                numbered or catch_all or not placeholder,
+                "{account} in role_arn needs an id of twelve digits",
+            ),
+            (not self.external_id or self.role_arn, "external_id needs a role_arn to take"),
+            (self.path_style or self.endpoint_url, "path_style belongs to an endpoint_url"),
+            (
+                self.reports_status or self.endpoint_url,
+                "AWS reports the status; reports_status belongs to an endpoint_url",
+            ),
+        )
+        for holds, otherwise in rules:
+            if not holds:
+                raise ValueError(otherwise)
+        return self
+
+
+def _no_contradiction(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+    ids = [account.id for account in accounts]
+    patterns = [pattern for account in accounts for pattern in account.buckets]
+    for one in (*ids, *patterns):
+        if ids.count(one) > 1 or patterns.count(one) > 1:
+            raise ValueError(f"{one} stands there more than once")
+    return accounts
 
 
 class Intake(_Section):
@@ -123,6 +228,26 @@ class Intake(_Section):
     Longest time to hold a message until the first look at its object is due. Most objects replicate in this time
     and then cost one HEAD and no pending record; what takes longer goes to the ledger at once.
     """
+
+
+def _a_pattern(text: str) -> str:
+    pattern(text)
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_a_pattern)]
+
+
+class Watch(_Section):
+    """
+    Which objects are followed: patterns BUCKET or BUCKET/PREFIX of the source, where * and ? in the bucket's name
+    stand for other characters. What is left out is counted in crrmon_events_total as excluded.
+    """
+
+    include: tuple[Pattern, ...] = ()
+    """What to follow; everything, if nothing stands here."""
+    exclude: tuple[Pattern, ...] = ()
+    """What not to follow, even if it is included."""
 
 
 class Looks(_Section):
@@ -262,6 +387,11 @@ class Settings(BaseSettings):
     Source buckets whose zeros are reported from the start. Others are met through their events and remembered.
     """
     aws: Aws = Aws()
+    accounts: Annotated[tuple[Account, ...], AfterValidator(_no_contradiction)] = ()
+    """
+    Accounts and S3-compatible stores whose buckets are reached in a way of their own. docs/operations.md has examples.
+    """
+    watch: Watch = Watch()
     intake: Intake = Intake()
     looks: Looks = Looks()
     ledger: LedgerSettings = LedgerSettings()
@@ -305,7 +435,7 @@ def load(path: Path | None, *, queues: bool = True) -> Settings:
     if problems:
         raise ConfigurationError("\n".join(problems))
     try:
-        return Settings(**(raw if queues else {"queues": [_EXAMPLE_VALUES]} | raw))
+        return Settings(**(raw if queues else {"queues": [{"url": _EXAMPLE_VALUES["url"]}]} | raw))
     except ValidationError as error:
         raise ConfigurationError("\n".join(_explanations(error))) from error
     except SettingsError as error:
@@ -332,7 +462,10 @@ def example() -> str:
     return head + "".join(_lines(Settings, ""))
 
 
-_EXAMPLE_VALUES = {"url": "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"}
+_EXAMPLE_VALUES = {
+    "url": "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon",
+    "id": '"109876543210"',
+}
 
 
 def _lines(model: type[BaseModel], indent: str) -> Iterator[str]:
@@ -348,6 +481,12 @@ def _lines(model: type[BaseModel], indent: str) -> Iterator[str]:
         if section is None:
             value = _EXAMPLE_VALUES[name] if field.is_required() else _plain(field.get_default())
             yield f"{indent}{name}: {value}\n"
+            continue
+        if mark and not field.is_required():
+            yield f"{indent}{name}: []\n"
+            yield f"{indent}#   -\n"
+            for line in _lines(section, "     "):
+                yield f"{indent}#{line}"
             continue
         yield f"{indent}{name}:\n"
         if mark:

@@ -43,7 +43,7 @@ async def test_killing_daemons_on_a_throttled_table_loses_and_doubles_nothing() 
     assert all(replica["looks"] > 200 for replica in run["replicas"])
     assert run["ledger_calls_refused"] > 50
     assert run["ledger_answers_lost"] > 5
-    check_every_number(verdict, objects=2000)
+    check_every_number(verdict, objects=2000, killed=True)
 
 
 async def test_replicas_that_stand_still_past_their_leases_count_nothing_twice(

@@ -41,7 +41,7 @@ async def test_killing_daemons_and_redis_loses_and_doubles_nothing() -> None:
     assert [replica["kills"] for replica in run["replicas"]] == [2, 2, 2]
     assert run["ledger_kills"] == 1
     assert all(replica["looks"] > 200 for replica in run["replicas"])
-    check_every_number(verdict, objects=2000)
+    check_every_number(verdict, objects=2000, killed=True)
 
 
 @asynccontextmanager

@@ -56,7 +56,7 @@ from fakes.ledger_dynamodb import (
     expire,
     new_table,
 )
-from fakes.ledger_values import NOW, arrived, done, episode, failed, record, replica
+from fakes.ledger_values import NOW, PRESENCE, arrived, done, episode, failed, record, replica
 from fakes.ministack import shared_ministack
 
 ALL = range(4)
@@ -380,7 +380,7 @@ async def test_a_half_noted_a_moment_ago_is_seen(
     """
     Whoever asks settles next, and a mark takes the place of a half that was not told: reads are consistent.
     """
-    await ledger.note_replica([replica("k", at=NOW)], now=NOW)
+    await ledger.note([replica("k", at=NOW)], now=NOW)
     proxy.count()
     (half,) = await ledger.seen([record("k").replica_mark("dst")])
     (asked,) = proxy.asked
@@ -597,7 +597,10 @@ async def test_invariant_10_a_trail_that_cannot_be_read_harms_itself_only(
     assert len(await ledger.due(ALL, now=NOW, limit=9)) == 2
 
 
-@pytest.mark.parametrize("kind", ["journal#", "windows", "backlog", "leases", "window#", "meta"])
+FLEET = ["journal#", "windows", "backlog", "leases", "presences", "window#", "meta"]
+
+
+@pytest.mark.parametrize("kind", FLEET)
 async def test_an_item_of_the_fleet_that_cannot_be_read_is_named(
     ledger: EmulatedLedger, table: str, kind: str
 ) -> None:
@@ -608,6 +611,7 @@ async def test_an_item_of_the_fleet_that_cannot_be_read_is_named(
     await ledger.park([record("k")])
     await publish(ledger, lease, NOW)
     await ledger.settle("b1", batch("m"), now=NOW)
+    await ledger.announce(PRESENCE)
     item = await damage(ledger, kind)
     if kind == "meta":
         await ledger._calls.put(item | {"shards": {"S": "x"}})
@@ -616,6 +620,7 @@ async def test_an_item_of_the_fleet_that_cannot_be_read_is_named(
         "windows": ledger.frozen,
         "backlog": ledger.backlog,
         "leases": ledger.leases,
+        "presences": ledger.presences,
         "window#": ledger.frozen,
         "meta": functools.partial(reopened, shared_ministack(), table),
     }
@@ -692,7 +697,7 @@ async def test_d25_d26_d27_what_is_settled_expires_and_a_record_never(
     assert not any(name in item for item in await items(ledger))
 
     await ledger.settle("b2", [done(one)], now=NOW + 500.5)
-    await ledger.note_replica([replica("half", at=NOW)], now=NOW + 1)
+    await ledger.note([replica("half", at=NOW)], now=NOW + 1)
 
     expiries = sorted(int(item[name]["N"]) for item in await items(ledger) if name in item)
     assert expiries == [math.ceil(NOW + 1 + HORIZON), math.ceil(NOW + 500.5 + HORIZON)]
@@ -705,7 +710,7 @@ async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
     D26: DynamoDB takes up to two days; until then nothing is found, and new things take the place of old ones.
     """
     await ledger.settle("b1", batch("k"), now=NOW)
-    await ledger.note_replica([replica("half", at=NOW)], now=NOW)
+    await ledger.note([replica("half", at=NOW)], now=NOW)
     ledger.clock.time = NOW + HORIZON + 1
     ids = [record(key).replica_mark("dst") for key in ("k.0", "k.1", "half")]
 
@@ -716,7 +721,7 @@ async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
     again = [replace(done(record(key)), rev=0) for key in ("k.1", "k.2")]
     assert await ledger.settle("b2", again, now=NOW + HORIZON + 1) == [[Settled.COUNTED]] * 2
     late = [replica("half", at=NOW + 9)]
-    assert await ledger.note_replica(late, now=NOW + HORIZON + 1) == [Noted.HALF]
+    assert await ledger.note(late, now=NOW + HORIZON + 1) == [Noted.HALF]
     (half,) = (await ledger.find("half", "v1")).halves
     assert half[1].replicated_at == NOW + 9
 
@@ -835,7 +840,7 @@ async def work(ledger: EmulatedLedger, name: str) -> None:
     await ledger.park(records)
     due = await ledger.due(ALL, now=NOW - 50, limit=20)
     assert len(due) == 20
-    await ledger.note_replica([replica(f"{name}0", at=NOW)], now=NOW)
+    await ledger.note([replica(f"{name}0", at=NOW)], now=NOW)
     await ledger.reschedule([replace(due[1], next_look_at=NOW + 1e6)])
     await ledger.settle(name, [done(one) for one in due], now=NOW)
     await ledger.backlog()
@@ -848,6 +853,9 @@ async def work(ledger: EmulatedLedger, name: str) -> None:
     await ledger.forget(at, 0, lease=lease)
     await ledger.renew([lease])
     await ledger.leases()
+    await ledger.announce(PRESENCE)
+    await ledger.presences()
+    await ledger.dismiss(PRESENCE)
     await ledger.failures(limit=3)
     await ledger.find(f"{name}0", "v1")
     await ledger.known_routes()
@@ -1614,10 +1622,10 @@ async def test_a_half_noted_although_the_answer_was_lost_is_a_half(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
     """
-    Invariant 5: the note recognises itself; a record that was rescheduled so reads as changed by somebody else.
+    Invariant 5: the second try finds it known; a record that was rescheduled so reads as changed by somebody else.
     """
     proxy.fault = Until(1, Lost(), "PutItem")
-    assert await ledger.note_replica([replica("k", at=NOW)], now=NOW) == [Noted.HALF]
+    assert await ledger.note([replica("k", at=NOW)], now=NOW) == [Noted.KNOWN]
     assert len((await ledger.find("k", "v1")).halves) == 1
 
     await ledger.park([record("m")])
@@ -1625,6 +1633,20 @@ async def test_a_half_noted_although_the_answer_was_lost_is_a_half(
     moved = replace(record("m"), rev=1, next_look_at=NOW + 60)
     assert await ledger.reschedule([moved]) == [Rescheduled.STALE]
     assert (await ledger.find("m", "v1")).records == (replace(moved, rev=2),)
+
+
+async def test_a_presence_dismissed_although_the_answer_was_lost_is_gone(
+    ledger: EmulatedLedger, proxy: DynamoDBProxy
+) -> None:
+    """
+    The second try finds another one in its place, or none: neither is harmed.
+    """
+    await ledger.announce(PRESENCE)
+    proxy.fault = Until(1, Lost(), "DeleteItem")
+
+    await ledger.dismiss(PRESENCE)
+
+    assert await ledger.presences() == []
 
 
 async def test_a_ledger_is_begun_once_although_the_answer_is_lost(

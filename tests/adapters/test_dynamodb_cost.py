@@ -7,7 +7,7 @@ that costs is computed alone.
 
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +17,13 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.adapters.ledgers.dynamodb import PACE
+from crrmon.domain.events import ReplicationFailed, ReplicaWritten
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Latency, Settlement
 from crrmon.domain.records import Record
-from crrmon.ports.ledger import FrozenWindow
+from crrmon.ports.ledger import FrozenWindow, Noted
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
-from fakes.ledger_values import NOW, arrived, done, record
+from fakes.ledger_values import NOW, PRESENCE, arrived, done, record
 from fakes.ministack import shared_ministack
 
 READS = {"GetItem", "Query", "BatchGetItem"}
@@ -111,14 +112,14 @@ def objects(number: int) -> list[Record]:
     ]
 
 
-def settled(one: Record, **fields: Any) -> Settlement:
+def settled(one: Record, *, exact: bool = False, **fields: Any) -> Settlement:
     """
-    Settle a record, its latency spread over as many buckets as a look half a minute apart makes it.
+    Settle a record, its latency spread over as many buckets as a look half a minute apart makes it, or exact.
     """
     outcome = arrived(
         one,
         one.destinations[0].bucket,
-        latency=Latency(30.123456, 75.654321),
+        latency=Latency(30.123456, 30.123456 if exact else 75.654321),
         spread=tuple((bucket, 0.0625) for bucket in range(20, 36)),
         seconds=51.234567,
     )
@@ -132,6 +133,27 @@ async def settle_all(ledger: EmulatedLedger, records: list[Record], **fields: An
     for start in range(0, len(records), PACE.size):
         some = [settled(one, **fields) for one in records[start : start + PACE.size]]
         await ledger.settle(f"{start:032x}", some, now=NOW)
+
+
+def failed_tries(ledger: EmulatedLedger) -> Callable[[], int]:
+    """
+    Count from now on the transactions that a condition refuses.
+    """
+    refused = 0
+
+    def count(**_: Any) -> None:
+        nonlocal refused
+        refused += 1
+
+    events = ledger._calls._client.meta.events
+    events.register("after-call-error.dynamodb.TransactWriteItems", count)
+
+    def answered(http_response: Any, **_: Any) -> None:
+        nonlocal refused
+        refused += http_response.status_code >= 400
+
+    events.register("after-call.dynamodb.TransactWriteItems", answered)
+    return lambda: refused
 
 
 async def publish(ledger: EmulatedLedger) -> None:
@@ -234,6 +256,77 @@ async def test_a_parked_object_costs_8_write_units_and_3_for_each_further_look(
     computed, _ = units.Object(record=size).parked(2)
     measured = parking[0] + 2 * again[0] + settling[0] + 2 * share / 3
     assert measured == pytest.approx(computed, abs=0.2)
+
+
+async def test_an_object_whose_replica_is_told_of_first_costs_its_half_more(
+    ledger: EmulatedLedger, meter: Meter
+) -> None:
+    """
+    Noted, seen, settled without a look: one unit for the half, and no try in vain, which would be charged as well.
+    """
+    records = objects(4 * PACE.size)
+    halves = [
+        ReplicaWritten(
+            version=replace(one.version, bucket=one.destinations[0].bucket),
+            region="us-east-1",
+            written_at=NOW - 60,
+            size=one.size,
+        )
+        for one in records
+    ]
+    with meter.per(len(records)) as noting:
+        assert set(await ledger.note(halves, now=NOW)) == {Noted.HALF}
+    tries = failed_tries(ledger)
+    with meter.per(len(records)) as settling:
+        await settle_all(ledger, records, rev=0, exact=True)
+
+    assert noting[0] == 1
+    assert settling[0] <= 2.1
+    assert tries() == 0
+
+
+async def test_what_is_said_about_a_failure_costs_no_more_than_a_look(
+    ledger: EmulatedLedger, meter: Meter
+) -> None:
+    """
+    It is found sooner in the index, which is all that changes beside the record itself.
+    """
+    records = [replace(one, next_look_at=NOW + 60) for one in objects(PACE.size)]
+    await ledger.park(records)
+    news = [
+        ReplicationFailed(
+            version=one.version,
+            destination=one.destinations[0].bucket,
+            reason="DstPutObjNotPermitted",
+            rule="rule",
+            operation="OBJECT_PUT",
+            region="eu-west-1",
+            noticed_at=NOW,
+        )
+        for one in records
+    ]
+
+    with meter.per(len(records)) as noting:
+        assert set(await ledger.note(news, now=NOW)) == {Noted.JOINED}
+    with meter.per(len(records)) as again:
+        assert set(await ledger.note(news, now=NOW)) == {Noted.KNOWN}
+
+    assert noting[0] == 3
+    assert again[0] == 0
+
+
+async def test_announcing_a_daemon_is_one_unit(ledger: EmulatedLedger, meter: Meter) -> None:
+    """
+    And so are all of them together to whoever reads them.
+    """
+    for number in range(20):
+        owner = f"host-0123456789ab-{number}"
+        with meter.per(1) as announcing:
+            await ledger.announce(replace(PRESENCE, owner=owner))
+        assert announcing == [1.0, 0.0]
+    with meter.per(1) as reading:
+        assert len(await ledger.presences()) == 20
+    assert reading == [0.0, 1.0]
 
 
 async def test_renewing_all_leases_of_a_daemon_is_one_unit(

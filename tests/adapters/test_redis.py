@@ -38,7 +38,7 @@ from crrmon.ports.ledger import (
     Settled,
     UnusableLedgerError,
 )
-from fakes.ledger_values import NOW, arrived, done, failed, record, replica, whole
+from fakes.ledger_values import NOW, PRESENCE, arrived, done, failed, record, replica, whole
 from fakes.redis_server import (
     RedisProcess,
     certificate,
@@ -203,7 +203,7 @@ async def test_nothing_is_lost_when_the_server_is_killed(own: RedisProcess) -> N
     async with opened(own.url) as ledger:
         await ledger.park([record("parked"), failed("failed")])
         await ledger.settle("b1", [done(record("settled"))], now=NOW)
-        await ledger.note_replica([replica("half", at=NOW)], now=NOW)
+        await ledger.note([replica("half", at=NOW)], now=NOW)
         lease = await ledger.claim((await ledger.leases())[0], owner="me")
 
         own.kill()
@@ -219,7 +219,7 @@ async def test_nothing_is_lost_when_the_server_is_killed(own: RedisProcess) -> N
         ]
         assert len(await ledger.due(range(4), now=NOW, limit=9)) == 2
         assert [one.version.key for one in (await ledger.failures())[0]] == ["failed"]
-        assert await ledger.note_replica([replica("settled", at=NOW)], now=NOW) == [Noted.SETTLED]
+        assert await ledger.note([replica("settled", at=NOW)], now=NOW) == [Noted.SETTLED]
         assert (await ledger.leases())[0] == lease
         assert await completed(ledger) == 2
 
@@ -717,7 +717,7 @@ async def _life(ledger: RedisLedger) -> None:
     (found,) = (await ledger.find("k", "v1")).records
     assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
     assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
-    assert await ledger.note_replica([replica("m", at=NOW)], now=NOW) == [Noted.HALF]
+    assert await ledger.note([replica("m", at=NOW)], now=NOW) == [Noted.HALF]
     await ledger.remember_routes([ROUTE])
     assert await ledger.known_routes() == [ROUTE]
     lease = await ledger.claim((await ledger.leases())[0], owner="me")
@@ -733,6 +733,9 @@ async def _life(ledger: RedisLedger) -> None:
     (failure,), after = await ledger.failures(limit=1)
     assert (failure.version.key, after) == ("l", None)
     assert len(await ledger.backlog()) == 1
+    await ledger.announce(PRESENCE)
+    assert await ledger.presences() == [PRESENCE]
+    await ledger.dismiss(PRESENCE)
     trails, _ = await ledger.export()
     await ledger.restore(trails, await ledger.contributions(), now=NOW)
     assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 2
@@ -950,7 +953,7 @@ async def test_d16_two_that_work_on_the_same_trails_count_each_once(
         for number in range(12):
             some = chance.sample(records, 10)
             await ledger.park(some)
-            await ledger.note_replica(
+            await ledger.note(
                 [replica(one.version.key, at=NOW - number) for one in some[:5]], now=NOW
             )
             found = await ledger.due(range(4), now=NOW, limit=5)
@@ -1144,7 +1147,7 @@ async def _commands_of_work(number: int) -> dict[str, int]:
                 await ledger.seen([one.replica_mark("dst") for one in due])
                 later = [replace(one, next_look_at=one.next_look_at - 9) for one in due]
                 await ledger.reschedule(later)
-                await ledger.note_replica([replica(f"half {kind}", at=NOW)], now=NOW)
+                await ledger.note([replica(f"half {kind}", at=NOW)], now=NOW)
                 await ledger.settle(kind, [done(record(f"new {kind}"))], now=NOW)
                 await ledger.settle(f"{kind} due", [done(due[0])], now=NOW)
                 await ledger.park([due[0], replace(due[0], version=record(kind).version)])
@@ -1203,7 +1206,7 @@ async def test_a_trail_lies_in_one_day_only_the_newest(own: RedisProcess) -> Non
     """
     one = record("k", to=("dst", "two"))
     async with opened(own.url, shards=1) as ledger:
-        await ledger.note_replica([replica("k", at=NOW)], now=NOW)
+        await ledger.note([replica("k", at=NOW)], now=NOW)
         await ledger.settle("b1", [done(one)], now=NOW + 2 * DAY)
         await ledger.settle("b2", [done(one, arrived(one, "two"))], now=NOW + DAY)
         with own.client() as client:
@@ -1417,6 +1420,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: s
         (":0}:backlog", "q", "backlog"),
         ("}:taken", "q", "contributions"),
         ("}:leases", "0", "leases"),
+        ("}:presences", "me", "presences"),
     ],
 )
 async def test_a_value_that_cannot_be_read_is_named(

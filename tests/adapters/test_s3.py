@@ -6,6 +6,8 @@ import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
+from crrmon.adapters import aws as aws_module
+from crrmon.adapters.accounts import Account, Accounts
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.objects import ObjectVersion, provisional
@@ -15,11 +17,19 @@ from crrmon.domain.routes import parse
 from crrmon.ports.probe import UnreadableConfigurationError
 from fakes.aws_stub import Answer, AwsStub, Hang, Reset, head, s3_error
 from fakes.clock import EPOCH, LoopClock
+from fakes.meters import FakeMeters
 
 REGION = "eu-west-1"
 VERSION = ObjectVersion("src", "2026/11/a b+c%.parquet", "Zx81")
 MODIFIED_AT = 1_794_997_230.0
 """What `fakes.aws_stub.head` says."""
+
+
+def reach(aws: Aws, *accounts: Account) -> Accounts:
+    """
+    Reach buckets with the daemon's own credentials, or as the accounts say.
+    """
+    return Accounts(aws, accounts, clock=LoopClock(), meters=FakeMeters())
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ async def probe(stub: AwsStub) -> AsyncIterator[S3Probe]:
     Make a probe that looks at the stub.
     """
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
-        yield S3Probe(aws, clock=LoopClock())
+        yield S3Probe(reach(aws), clock=LoopClock())
 
 
 async def look(probe: S3Probe, version: ObjectVersion = VERSION) -> Observation:
@@ -71,6 +81,49 @@ async def test_d11_complete_is_completed(stub: AwsStub, probe: S3Probe) -> None:
     stub.answer(head("Zx81", "COMPLETE"))
 
     assert (await look(probe)).sight is Sight.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("status", "sight"),
+    [
+        ("Completed", Sight.COMPLETED),
+        ("complete", Sight.COMPLETED),
+        ("Pending", Sight.PENDING),
+        ("failed", Sight.FAILED),
+        ("replica", Sight.REPLICA),
+        ("", Sight.NO_STATUS),
+    ],
+)
+async def test_statuses_of_other_stores(
+    stub: AwsStub, probe: S3Probe, status: str, sight: Sight
+) -> None:
+    """A status is understood in whatever case a store writes it; an empty one is none."""
+    stub.answer(head("Zx81", status))
+
+    assert (await look(probe)).sight is sight
+
+
+@pytest.mark.parametrize(
+    ("headers", "storage_class", "encryption"),
+    [
+        ({}, "", ""),
+        ({"x_amz_storage_class": "STANDARD"}, "", ""),
+        (
+            {"x_amz_storage_class": "DEEP_ARCHIVE", "x_amz_server_side_encryption": "aws:kms"},
+            "DEEP_ARCHIVE",
+            "aws:kms",
+        ),
+    ],
+)
+async def test_storage_class_and_encryption(
+    stub: AwsStub, probe: S3Probe, headers: dict[str, str], storage_class: str, encryption: str
+) -> None:
+    """What a HEAD tells of storage class and encryption comes along, in S3's words."""
+    stub.answer(head("Zx81", **headers))
+
+    seen = await look(probe)
+
+    assert (seen.storage_class, seen.encryption) == (storage_class, encryption)
 
 
 async def test_d12_d22_no_status_is_told(stub: AwsStub, probe: S3Probe) -> None:
@@ -129,6 +182,16 @@ async def test_d7_asks_for_the_version(stub: AwsStub, probe: S3Probe) -> None:
     assert asked.method == "HEAD"
     assert asked.target == "/src/2026/11/a%20b%2Bc%25.parquet?versionId=Zx81"
     assert asked.headers["x-amz-expected-bucket-owner"] == "210987654321"
+
+
+@pytest.mark.parametrize("owner", ["", "anonymous", "s3.amazonaws.com", "21098765432"])
+async def test_only_accounts_are_sent_as_owners(stub: AwsStub, probe: S3Probe, owner: str) -> None:
+    """What is not twelve digits is no owner that S3 would understand."""
+    stub.answer(head("Zx81", "PENDING"))
+
+    assert (await probe.look(VERSION, region=REGION, owner=owner)).sight is Sight.PENDING
+
+    assert "x-amz-expected-bucket-owner" not in stub.asked[0].headers
 
 
 @pytest.mark.parametrize("key", ["a/../b", "a//b", "./a", "/a", "ä/€", "a?b#c", "a\nb"])
@@ -215,7 +278,7 @@ async def test_no_server() -> None:
     """An address where nobody listens is an observation."""
     url = "http://127.0.0.1:1"
     async with Aws(endpoint_url=url, default_region=REGION, max_connections=8) as aws:
-        seen = await look(S3Probe(aws, clock=LoopClock()))
+        seen = await look(S3Probe(reach(aws), clock=LoopClock()))
 
     assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "EndpointConnectionError")
 
@@ -225,7 +288,7 @@ async def test_hanging_server(stub: AwsStub) -> None:
     stub.answer(Hang())
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         async with asyncio.timeout(5):
-            seen = await look(S3Probe(aws, clock=LoopClock(), deadline_seconds=0.2))
+            seen = await look(S3Probe(reach(aws), clock=LoopClock(), deadline_seconds=0.2))
 
     assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "TimeoutError")
 
@@ -263,13 +326,35 @@ async def test_names_that_s3_cannot_have(
     assert stub.asked == []
 
 
-@pytest.mark.parametrize("region", ["not a region", "eu_west_1", "http://x/"])
+@pytest.mark.parametrize("region", ["not a region", "eu_west_1", "http://x/", "", "xx-new-9"])
 async def test_regions_that_are_none(stub: AwsStub, probe: S3Probe, region: str) -> None:
-    """Invariant 10: nonsense instead of a region is an observation."""
-    seen = await probe.look(VERSION, region=region, owner=None)
+    """Invariant 10: with nonsense or nothing for a region, the default one is asked, and knows better."""
+    stub.answer(Answer(301, {"x-amz-bucket-region": "ap-south-2"}), head("Zx81", "COMPLETED"))
+
+    assert (await probe.look(VERSION, region=region, owner=None)).sight is Sight.COMPLETED
+
+    assert signed_for(stub) == [REGION, "ap-south-2"]
+
+
+async def test_a_region_that_s3_cannot_mean(stub: AwsStub, probe: S3Probe) -> None:
+    """Invariant 10: nonsense in S3's own redirect is an observation."""
+    stub.answer(Answer(301, {"x-amz-bucket-region": "not a region"}))
+
+    seen = await look(probe)
 
     assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "InvalidRegionError")
-    assert stub.asked == []
+
+
+async def test_nonsense_for_regions_takes_no_clients(
+    stub: AwsStub, probe: S3Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 7: regions that nobody knows share the default one's client, however many there are."""
+    monkeypatch.setattr(aws_module, "MAX_CLIENTS", 1)
+    stub.answer(head("Zx81", "PENDING"))
+
+    for number in range(20):
+        seen = await probe.look(VERSION, region=f"eu-nowhere-{number}", owner=None)
+        assert seen.sight is Sight.PENDING
 
 
 # ---- buckets elsewhere ----
@@ -466,7 +551,7 @@ async def source(empty_moto: str) -> AsyncIterator[Source]:
             await s3.put_bucket_versioning(
                 Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
             )
-        yield Source(s3, S3Probe(aws, clock=LoopClock()))
+        yield Source(s3, S3Probe(reach(aws), clock=LoopClock()))
 
 
 async def test_moto_versions(source: Source) -> None:

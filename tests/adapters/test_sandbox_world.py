@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -16,21 +17,34 @@ from typing import Any
 import aiohttp
 import pytest
 from botocore.exceptions import ClientError
+from msgspec.structs import replace
 
 from crrmon.adapters.aws import Aws
 from crrmon.domain.decode import decode
-from crrmon.domain.events import MalformedMessageError, Operation
+from crrmon.domain.events import (
+    Channel,
+    Fact,
+    MalformedMessageError,
+    MarkerLaid,
+    ObjectWritten,
+    Operation,
+    ReplicationFailed,
+    ReplicationRestarted,
+    ReplicaWritten,
+    VersionDeleted,
+)
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.ports.clock import SystemClock
 from crrmon.sandbox.children import SandboxError, free_port
 from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.daemon import NAMESPACE
 from crrmon.sandbox.emulator import NotInstalledError, emulator
-from crrmon.sandbox.plan import Chances, plan
+from crrmon.sandbox.plan import Chances, Deletion, Passage, Planned, plan
 from crrmon.sandbox.play import Stage, sites, staged
 from crrmon.sandbox.redis import NoRedisError, find, redis
 from crrmon.sandbox.replication import Replication
-from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING, Written
+from crrmon.sandbox.telling import Teller
+from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
 from crrmon.sandbox.world import WORLD
 from crrmon.sandbox.writer import Writer
 
@@ -64,12 +78,81 @@ async def replicating(
     """
     Let replication run until the block ends.
     """
+    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     async with asyncio.TaskGroup() as tasks:
         replication = Replication(
-            WORLD, stage.emulator, stage.truth, clock=SystemClock(), tasks=tasks, wait=wait
+            WORLD,
+            stage.emulator,
+            stage.truth,
+            teller=Teller(WORLD, Courier(sqs, stage.queue, tasks)),
+            clock=SystemClock(),
+            tasks=tasks,
+            wait=wait,
         )
         stage.facade.status_of = replication.status
+        stage.facade.is_source = replication.is_source
+        stage.facade.replicas = replication.replicas
         yield replication
+
+
+def planned(written: Written, **changes: Any) -> Planned:
+    """
+    Make the plan of a version that arrives everywhere at once, except for what is given.
+    """
+    bucket, key = written.version.bucket, written.version.key
+    passages = tuple(
+        Passage(
+            rule=rule.id,
+            destination=rule.destination,
+            seconds=0.0,
+            deliveries=tuple((0.0,) for _ in WORLD.bucket(rule.destination).channels),
+        )
+        for rule in WORLD.covering(bucket, key)
+    )
+    plain = Planned(
+        bucket=bucket,
+        key=key,
+        operation=Operation.PUT,
+        size=written.size,
+        copy_of=None,
+        passages=passages,
+        deletion=None,
+        repaired=False,
+        restart=(0.0,),
+        marking=None,
+        deliveries=tuple((0.0,) for _ in WORLD.bucket(bucket).channels),
+        strays=(),
+        chance=1,
+    )
+    return replace(plain, **changes)
+
+
+def failing(written: Written, destination: str, **changes: Any) -> Planned:
+    """
+    Make the plan of a version that fails at one destination.
+    """
+    whole = planned(written, **changes)
+    passages = tuple(
+        replace(one, reason="DstKmsKeyNotFound", notice=(0.0,))
+        if one.destination == destination
+        else one
+        for one in whole.passages
+    )
+    return replace(whole, passages=passages)
+
+
+async def told(stage: Stage) -> list[Fact]:
+    """
+    Take all facts out of the queue.
+    """
+    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
+    facts: list[Fact] = []
+    while messages := (
+        await sqs.receive_message(QueueUrl=stage.queue, MaxNumberOfMessages=10)
+    ).get("Messages"):
+        for message in messages:
+            facts += decode(message["Body"]).facts
+    return facts
 
 
 async def put(stage: Stage, bucket: str, key: str, body: bytes = b"content") -> Written:
@@ -84,20 +167,17 @@ async def put(stage: Stage, bucket: str, key: str, body: bytes = b"content") -> 
         written_at=SystemClock().now(),
         size=len(body),
         operation=Operation.PUT,
-        copy_of=None,
-        destination=WORLD.destination(bucket, key),
+        destinations=WORLD.destinations(bucket, key),
     )
 
 
-async def head(aws: Aws, written: Written) -> dict[str, Any]:
+async def head(aws: Aws, written: Written, bucket: str | None = None) -> dict[str, Any]:
     """
-    HEAD a version as the daemon does.
+    HEAD a version as the daemon does; in its own bucket, or at a destination.
     """
-    version = written.version
-    s3 = await aws.client("s3", written.region)
-    return dict(
-        await s3.head_object(Bucket=version.bucket, Key=version.key, VersionId=version.version_id)
-    )
+    version, at = written.version, bucket or written.version.bucket
+    s3 = await aws.client("s3", WORLD.region(at))
+    return dict(await s3.head_object(Bucket=at, Key=version.key, VersionId=version.version_id))
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -116,7 +196,10 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def test_replication_takes_its_time_and_then_copies(
     stage: Stage, outside: Aws, key: str
 ) -> None:
-    """A HEAD says PENDING until the object is at its destination, then COMPLETED; the copy is a REPLICA."""
+    """
+    A HEAD says PENDING until the object is at all destinations, then COMPLETED. The copy is a REPLICA, found under the
+    version id of its source.
+    """
     due = asyncio.Event()
     waits: list[float] = []
 
@@ -126,15 +209,19 @@ async def test_replication_takes_its_time_and_then_copies(
 
     async with replicating(stage, wait) as replication:
         written = await put(stage, "src-a", key)
-        replication.begin(written, seconds=7.5, fails=False)
+        passages = tuple(replace(one, seconds=7.5) for one in planned(written).passages)
+        replication.begin(written, planned(written, passages=passages))
         before = await head(outside, written)
+        with pytest.raises(ClientError, match="404"):
+            await head(outside, written, "dst-a")
         due.set()
         await replication.finished()
         after = await head(outside, written)
+        replica = await head(outside, written, "dst-a")
 
-    destination = await outside.client("s3", WORLD.region("dst-a"))
-    replica = await destination.head_object(Bucket="dst-a", Key=key)
-    assert waits == [7.5]
+    assert waits == [7.5, 7.5]
+    assert replica["VersionId"] == written.version.version_id
+    assert stage.facade.looks_elsewhere == 2
     assert before["ReplicationStatus"] == PENDING
     assert before["VersionId"] == written.version.version_id
     assert before["ContentLength"] == 7
@@ -147,20 +234,90 @@ async def test_a_failure_is_seen_and_leaves_no_replica(stage: Stage, outside: Aw
     """A replication that is planned to fail ends FAILED, after its time, and nothing was copied."""
     async with replicating(stage) as replication:
         written = await put(stage, "src-a", "unlucky")
-        replication.begin(written, seconds=0.0, fails=True)
+        replication.begin(written, failing(written, "dst-a"))
         await replication.finished()
 
     assert (await head(outside, written))["ReplicationStatus"] == FAILED
-    destination = await outside.client("s3", WORLD.region("dst-a"))
+    assert (await head(outside, written, "dst-c"))["ReplicationStatus"] == "REPLICA"
     with pytest.raises(ClientError, match="404"):
-        await destination.head_object(Bucket="dst-a", Key="unlucky")
+        await head(outside, written, "dst-a")
+    notices = [one for one in await told(stage) if isinstance(one, ReplicationFailed)]
+    assert [(one.destination, one.reason) for one in notices] == [("dst-a", "DstKmsKeyNotFound")]
+
+
+async def test_a_failure_is_repaired_where_it_was(stage: Stage, outside: Aws) -> None:
+    """Put back to pending, it is replicated again, to where it failed and nowhere else."""
+    due = asyncio.Event()
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if seconds:
+            await due.wait()
+
+    async with replicating(stage, wait) as replication:
+        written = await put(stage, "src-a", "repaired")
+        plan = failing(written, "dst-c", repaired=True)
+        passages = tuple(replace(one, repair_seconds=5.0) for one in plan.passages)
+        replication.begin(written, replace(plan, passages=passages))
+        await replication.finished()
+        assert (await head(outside, written))["ReplicationStatus"] == FAILED
+
+        async def begun() -> bool:
+            replication.repair("src-a")
+            return not replication.to_repair()
+
+        await until(begun)
+        assert (await head(outside, written))["ReplicationStatus"] == PENDING
+        due.set()
+        await replication.finished()
+
+    assert waits == [0.0, 0.0, 5.0]
+    assert (await head(outside, written))["ReplicationStatus"] == COMPLETED
+    assert (await head(outside, written, "dst-c"))["ReplicationStatus"] == "REPLICA"
+    kinds = [type(one) for one in await told(stage)]
+    assert kinds.count(ReplicationRestarted) == 1
+    assert kinds.count(ReplicaWritten) == 2
+
+
+async def test_what_is_deleted_before_it_replicated_is_nowhere(stage: Stage, outside: Aws) -> None:
+    """HEAD says 404 from then on, at the source and at every destination, and the deletion is told."""
+    async with replicating(stage) as replication:
+        written = await put(stage, "src-b", "data/gone")
+        deletion = Deletion(seconds=0.0, deliveries=((0.0,),))
+        replication.begin(written, planned(written, passages=(), deletion=deletion))
+        await replication.finished()
+
+    for bucket in ("src-b", "dst-b"):
+        with pytest.raises(ClientError, match="404"):
+            await head(outside, written, bucket)
+    (deleted,) = await told(stage)
+    assert isinstance(deleted, VersionDeleted)
+    assert deleted.version == written.version
+
+
+async def test_in_a_pair_a_replica_is_told_as_a_write(stage: Stage, outside: Aws) -> None:
+    """S3's event looks like any other; only a HEAD shows REPLICA there."""
+    async with replicating(stage) as replication:
+        written = await put(stage, "src-c", "there")
+        replication.begin(written, planned(written))
+        await replication.finished()
+
+    (event,) = await told(stage)
+    assert isinstance(event, ObjectWritten)
+    assert (event.version.bucket, event.version.version_id) == (
+        "src-d",
+        written.version.version_id,
+    )
+    assert (await head(outside, written, "src-d"))["ReplicationStatus"] == "REPLICA"
+    assert (await head(outside, written))["ReplicationStatus"] == COMPLETED
 
 
 async def test_what_no_rule_covers_has_no_status(stage: Stage, outside: Aws) -> None:
     """S3 sends no replication header for keys outside the rule's prefix."""
     async with replicating(stage) as replication:
         written = await put(stage, "src-b", "scratch/1")
-        replication.begin(written, seconds=0.0, fails=False)
+        replication.begin(written, planned(written))
 
     assert "ReplicationStatus" not in await head(outside, written)
     assert stage.truth.status(written.version) == NOT_COVERED
@@ -349,37 +506,42 @@ async def test_a_datapoint_told_by_two_different_calls_is_noticed(
 
 
 async def test_everything_planned_is_written_and_told(stage: Stage) -> None:
-    """Each write becomes a version and a status, and its event names just that version."""
-    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
-    async with asyncio.TaskGroup() as tasks:
-        courier = Courier(sqs, stage.queue, tasks)
-        replication = Replication(
-            WORLD, stage.emulator, stage.truth, clock=SystemClock(), tasks=tasks
-        )
-        writer = Writer(
-            WORLD, stage.emulator, replication=replication, courier=courier, clock=SystemClock()
-        )
-        chances = Chances(median=0.1, spread=0.5, fail=0.1, event_delay=0.2)
-        planned = list(islice(plan(WORLD, chances, seed=5), 60))
-        await writer.write(planned, rate=200, stop=asyncio.Event())
-        await courier.finished()
+    """Each write becomes a version and a status, and its events name just that version, on each channel of its bucket."""
+    chances = Chances(median=0.1, spread=0.5, fail=0.1, event_delay=0.2)
+    writes = list(islice(plan(WORLD, chances, seed=5), 60))
+    async with writing(stage) as (writer, courier, replication):
+        await writer.write(writes, rate=200, stop=asyncio.Event())
         await replication.finished()
+        await courier.finished()
 
-    told, malformed = set(), 0
+    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
+    facts: list[Fact] = []
+    malformed = 0
     while messages := (
         await sqs.receive_message(QueueUrl=stage.queue, MaxNumberOfMessages=10)
     ).get("Messages"):
         for message in messages:
             try:
-                told |= {fact.version for fact in decode(message["Body"]).facts}
+                facts += decode(message["Body"]).facts
             except MalformedMessageError:
                 malformed += 1
-    assert told == {story.written.version for story in stage.truth}
+    known = {story.written.version for story in stage.truth}
+    tellers: defaultdict[str, set[Channel]] = defaultdict(set)
+    for fact in facts:
+        if isinstance(fact, ObjectWritten) and fact.version in known:
+            tellers[fact.version.bucket].add(fact.channel)
+    assert {one.version for one in facts if isinstance(one, ObjectWritten)} >= known
+    assert tellers == {one.name: set(one.channels) for one in WORLD.sources}
+    assert {type(one) for one in facts} == {
+        ObjectWritten, ReplicaWritten, ReplicationFailed, VersionDeleted, MarkerLaid,
+    }  # fmt: skip
     assert malformed == writer.malformed == 3
     assert len(stage.truth) == 60
-    for story, one in zip(stage.truth, planned, strict=True):
-        ending = FAILED if one.fails else COMPLETED
-        assert story.status == (NOT_COVERED if story.written.destination is None else ending)
+    for story, one in zip(stage.truth, writes, strict=True):
+        ending = GONE if one.deletion else FAILED if one.fails else COMPLETED
+        assert story.status == (ending if story.written.destinations else NOT_COVERED)
+        if ending == GONE:
+            continue
         s3 = await stage.emulator.client("s3", story.written.region)
         version = story.written.version
         found = await s3.head_object(
@@ -390,24 +552,39 @@ async def test_everything_planned_is_written_and_told(stage: Stage) -> None:
 
 async def test_writing_ends_when_asked(stage: Stage) -> None:
     """The first Ctrl-C ends the writing at once, however slow it is."""
-    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     stop = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        courier = Courier(sqs, stage.queue, tasks)
-        replication = Replication(
-            WORLD, stage.emulator, stage.truth, clock=SystemClock(), tasks=tasks
-        )
-        writer = Writer(
-            WORLD, stage.emulator, replication=replication, courier=courier, clock=SystemClock()
-        )
-        writing = tasks.create_task(
+    async with writing(stage) as (writer, _, _), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(
             writer.write(plan(WORLD, Chances(), seed=1), rate=0.001, stop=stop)
         )
         stop.set()
         async with asyncio.timeout(WAIT_SECONDS):
-            await writing
+            await task
 
     assert len(stage.truth) == 0
+
+
+@asynccontextmanager
+async def writing(stage: Stage) -> AsyncIterator[tuple[Writer, Courier, Replication]]:
+    """
+    Give an application that writes, and what follows from it, until the block ends.
+    """
+    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
+    async with asyncio.TaskGroup() as tasks:
+        courier = Courier(sqs, stage.queue, tasks)
+        teller = Teller(WORLD, courier)
+        replication = Replication(
+            WORLD, stage.emulator, stage.truth, teller=teller, clock=SystemClock(), tasks=tasks
+        )
+        writer = Writer(
+            WORLD,
+            stage.emulator,
+            replication=replication,
+            teller=teller,
+            courier=courier,
+            clock=SystemClock(),
+        )
+        yield writer, courier, replication
 
 
 # ---- processes ----

@@ -18,7 +18,7 @@ from crrmon.domain.outcomes import Tally, fold
 from crrmon.domain.records import Record
 from crrmon.ports.ledger import LedgerError, Parked, Settled, UnusableLedgerError
 from fakes import ledger_settler
-from fakes.ledger_values import NOW, done, episode, failed, record, replica
+from fakes.ledger_values import NOW, PRESENCE, done, episode, failed, record, replica
 
 DAY = 86_400.0
 TESTS = Path(__file__).parents[1]
@@ -149,6 +149,27 @@ async def test_the_file_says_what_it_is(path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         found = connection.execute("SELECT value FROM meta WHERE name = 'ledger_id'").fetchone()
         assert len(found[0]) == 32
+
+
+async def test_invariant_9_a_file_of_an_older_version_goes_on(path: Path) -> None:
+    """
+    It gets what it lacks when it is opened, and keeps its schema number: the older version can open it again.
+    """
+    ledger = await SqliteLedger.open(path)
+    await ledger.park([record("k")])
+    await ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE presences")
+
+    ledger = await SqliteLedger.open(path)
+
+    assert await ledger.presences() == []
+    await ledger.announce(PRESENCE)
+    assert await ledger.presences() == [PRESENCE]
+    assert len(await ledger.due(range(64), now=NOW, limit=9)) == 1
+    await ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 async def test_shards_are_fixed_when_the_file_is_made(path: Path) -> None:
@@ -540,13 +561,16 @@ async def watched(ledger: SqliteLedger, record_count: int) -> set[str]:
     await ledger.seen([due.replica_mark("dst"), record("old0").replica_mark("dst")])
     await ledger.park([record("new"), due])
     await ledger.reschedule([due])
-    await ledger.note_replica([replica("half", at=NOW), replica(due.version.key, at=NOW)], now=NOW)
+    await ledger.note([replica("half", at=NOW), replica(due.version.key, at=NOW)], now=NOW)
     await ledger.settle("b1", [done(due), done(record("new")), done(record("unparked"))], now=NOW)
     _, after = await ledger.failures(limit=2)
     await ledger.failures(after=after, limit=2)
     _, after = await ledger.failures(bucket="src", limit=2)
     await ledger.failures(bucket="src", after=after, limit=2)
     await ledger.find("old0", "v1")
+    await ledger.announce(PRESENCE)
+    await ledger.presences()
+    await ledger.dismiss(PRESENCE)
 
     await ledger._run(lambda: ledger._connection.set_trace_callback(None))
     return statements
@@ -568,8 +592,8 @@ async def test_no_steady_work_scans_a_table(ledger: SqliteLedger) -> None:
 
     assert len([plan for plan in plans.values() if plan]) > 10
     for statement, plan in plans.items():
-        # The table of tables has a row for each of the few of them.
-        steps = [step for step in plan if step != "SCAN sqlite_master"]
+        # The table of tables has a row for each of the few of them, that of presences one for the daemon.
+        steps = [step for step in plan if step not in {"SCAN sqlite_master", "SCAN presences"}]
         assert not [one for one in steps if "SCAN" in one or "TEMP B-TREE" in one], statement
 
 

@@ -1,16 +1,18 @@
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import sqs_backends
 
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.sqs import SqsInbox, queue_name, region_of
 from crrmon.ports.clock import SystemClock
-from crrmon.ports.inbox import InboxError, Message
+from crrmon.ports.inbox import Depth, InboxError, Message
 from fakes.aws_stub import Answer, AwsStub, Reset, json_answer, json_error
 
 REGION = "eu-west-1"
@@ -186,6 +188,61 @@ async def test_no_such_queue(queue: Queue) -> None:
         await inbox.receive(wait_seconds=0, visibility_seconds=30)
 
 
+async def test_depth(queue: Queue) -> None:
+    """What is visible, in flight and delayed is told; without a redrive policy nothing is dead."""
+    await queue.write("one", "two", "three")
+    await queue.inbox.receive(wait_seconds=0, visibility_seconds=0)
+    await queue.sqs.send_message(QueueUrl=queue.url, MessageBody="later", DelaySeconds=600)
+    assert await queue.inbox.depth() == Depth(visible=3, in_flight=0, delayed=1, dead=0)
+
+    await queue.receive()
+    assert await queue.inbox.depth() == Depth(visible=0, in_flight=3, delayed=1, dead=0)
+
+
+async def test_depth_of_the_dead_letter_queue(queue: Queue) -> None:
+    """The dead-letter queue is found by the redrive policy, and all that is in it counts, also what is in flight."""
+    dead = (await queue.sqs.create_queue(QueueName="crrmon-dead"))["QueueUrl"]
+    await redrive_to(queue, await arn_of(queue, dead))
+    assert (await queue.inbox.depth()).dead == 0
+
+    for body in ("one", "two"):
+        await queue.sqs.send_message(QueueUrl=dead, MessageBody=body)
+    await queue.sqs.receive_message(QueueUrl=dead, VisibilityTimeout=600)
+    assert (await queue.inbox.depth()).dead == 2
+
+
+async def test_depth_without_the_dead_letter_queue(queue: Queue) -> None:
+    """A dead-letter queue that is not there is not an empty one; when it is back it is found."""
+    dead = (await queue.sqs.create_queue(QueueName="crrmon-dead"))["QueueUrl"]
+    await redrive_to(queue, await arn_of(queue, dead))
+    assert (await queue.inbox.depth()).dead == 0
+    await queue.sqs.delete_queue(QueueUrl=dead)
+
+    with structlog.testing.capture_logs() as logs:
+        assert [(await queue.inbox.depth()).dead for _ in range(3)] == [None] * 3
+
+    assert [line["event"] for line in logs] == ["dead_letter_queue_unreadable"]
+    assert "redrive policy" in logs[0]["reason"]
+    await queue.sqs.create_queue(QueueName="crrmon-dead")
+    assert (await queue.inbox.depth()).dead == 0
+
+
+async def arn_of(queue: Queue, url: str) -> str:
+    """
+    Ask for a queue's ARN.
+    """
+    told = await queue.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return str(told["Attributes"]["QueueArn"])
+
+
+async def redrive_to(queue: Queue, arn: str) -> None:
+    """
+    Give a queue a dead-letter queue.
+    """
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "5"})
+    await queue.sqs.set_queue_attributes(QueueUrl=queue.url, Attributes={"RedrivePolicy": policy})
+
+
 # ---- what no emulator does ----
 
 
@@ -211,6 +268,86 @@ async def test_asks_for_what_it_needs(stub: AwsStub, inbox: SqsInbox) -> None:
         "VisibilityTimeout": 120,
         "MessageSystemAttributeNames": ["SentTimestamp", "ApproximateReceiveCount"],
     }
+
+
+DEAD_ARN = "arn:aws:sqs:eu-west-1:555555555555:crrmon-dead"
+
+
+def counts(visible: int, in_flight: int = 0, delayed: int = 0, **others: str) -> Answer:
+    """
+    Make SQS's answer about a queue's attributes: numbers as text.
+    """
+    told = {
+        "ApproximateNumberOfMessages": str(visible),
+        "ApproximateNumberOfMessagesNotVisible": str(in_flight),
+        "ApproximateNumberOfMessagesDelayed": str(delayed),
+    }
+    return json_answer({"Attributes": told | others})
+
+
+async def test_depth_asks_little(stub: AwsStub, inbox: SqsInbox) -> None:
+    """The dead-letter queue's address is asked for once, with the account that its ARN names."""
+    policy = json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": 5})
+    queue, dead = counts(3, 2, 1, RedrivePolicy=policy), counts(4, 2, 1)
+    url = "https://sqs.eu-west-1.amazonaws.com/555555555555/crrmon-dead"
+    stub.answer(queue, json_answer({"QueueUrl": url}), dead, queue, dead)
+
+    for _ in range(2):
+        assert await inbox.depth() == Depth(visible=3, in_flight=2, delayed=1, dead=7)
+
+    asked = [
+        (one.headers["X-Amz-Target"].partition(".")[2], json.loads(one.body)) for one in stub.asked
+    ]
+    assert [action for action, _ in asked] == [
+        "GetQueueAttributes",
+        "GetQueueUrl",
+        "GetQueueAttributes",
+        "GetQueueAttributes",
+        "GetQueueAttributes",
+    ]
+    assert asked[1][1] == {"QueueName": "crrmon-dead", "QueueOwnerAWSAccountId": "555555555555"}
+    assert [body["QueueUrl"] for _, body in asked if "QueueUrl" in body] == [URL, url, URL, url]
+
+
+@pytest.mark.parametrize(
+    "refused", [["GetQueueUrl"], ["GetQueueAttributes"]], ids=["address", "attributes"]
+)
+async def test_depth_with_a_dead_letter_queue_that_is_denied(
+    stub: AwsStub, inbox: SqsInbox, refused: list[str]
+) -> None:
+    """Without the permission nobody can tell what is dead; one warning an hour names what to grant."""
+    policy = json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": 5})
+    queue, denied = counts(1, RedrivePolicy=policy), json_error(400, "AccessDeniedException")
+    address = json_answer({"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/5/crrmon-dead"})
+    once = [queue, denied] if refused == ["GetQueueUrl"] else [queue, address, denied]
+    stub.answer(*once, *once)
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert await inbox.depth() == Depth(visible=1, in_flight=0, delayed=0, dead=None)
+
+    (line,) = logs
+    assert line["queue"] == "ingest"
+    assert "grant sqs:GetQueueUrl and sqs:GetQueueAttributes" in line["reason"]
+
+
+@pytest.mark.looptime
+async def test_the_warning_comes_again_after_an_hour() -> None:
+    """A dead-letter queue that stays unreadable is told of once an hour."""
+    inbox = SqsInbox(Aws(endpoint_url=None, default_region=REGION, max_connections=1), URL)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3 * 60 + 1):
+            inbox._warn_of_dead_letter_queue(OSError())
+            await asyncio.sleep(60)
+    assert len(logs) == 4
+
+
+async def test_depth_that_tells_nothing(stub: AwsStub, inbox: SqsInbox) -> None:
+    """An answer without the counts is an error, not an empty queue."""
+    stub.answer(json_answer({"Attributes": {}}))
+
+    with pytest.raises(InboxError, match="ingest could not be counted"):
+        await inbox.depth()
 
 
 async def test_message_attributes(stub: AwsStub, inbox: SqsInbox) -> None:
@@ -308,6 +445,7 @@ async def test_errors(
         "received": ("sqs:ReceiveMessage", inbox.receive(wait_seconds=0, visibility_seconds=1)),
         "deleted": ("sqs:DeleteMessage", inbox.acknowledge(["a"])),
         "kept hidden": ("sqs:ChangeMessageVisibility", inbox.extend(["a"], seconds=5)),
+        "counted": ("sqs:GetQueueAttributes", inbox.depth()),
     }
 
     for tried, (permission, call) in calls.items():

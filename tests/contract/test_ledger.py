@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from crrmon.domain.events import Channel, Threshold
 from crrmon.domain.objects import MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
-from crrmon.domain.records import Destination, Record, State
+from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.ports.ledger import (
     BACKLOG_SLOT_SECONDS,
     BacklogSlot,
@@ -21,6 +22,7 @@ from crrmon.ports.ledger import (
     Ledger,
     Noted,
     Parked,
+    Presence,
     Rescheduled,
     Settled,
     Trail,
@@ -29,11 +31,15 @@ from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend
 from fakes.ledger_values import (
     NOW,
     arrived,
+    deleted,
     done,
     episode,
     failed,
+    gave_up,
     record,
     replica,
+    restarted,
+    threshold,
     version,
     whole,
 )
@@ -135,7 +141,7 @@ async def test_seen_tells_marks_halves_and_nothing_in_the_order_asked(ledger: Le
     """
     counted, early, unknown = record("counted"), record("early"), record("unknown")
     await ledger.settle("b1", [done(counted)], now=NOW)
-    await ledger.note_replica([replica("early", at=NOW - 1)], now=NOW)
+    await ledger.note([replica("early", at=NOW - 1)], now=NOW)
 
     ids = [one.replica_mark("dst") for one in (early, counted, unknown, counted)]
     half, mark, nothing, again = await ledger.seen(ids)
@@ -195,7 +201,7 @@ async def test_a_mark_takes_the_place_of_a_half(ledger: Ledger) -> None:
     Once an arrival is counted, its half is told no more.
     """
     one = record("k")
-    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW - DAY)
+    await ledger.note([replica("k", at=NOW - 1)], now=NOW - DAY)
     await ledger.settle("b1", [done(one)], now=NOW)
 
     (found,) = await ledger.seen([one.replica_mark("dst")])
@@ -244,6 +250,77 @@ async def test_what_is_parked_already_stays_as_it_is(ledger: Ledger) -> None:
     assert await ledger.park([record("k", size=7)]) == [Parked.PARKED]
 
     assert await stored(ledger, one) == replace(one, looks=1, rev=2)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_better_channel_tells_time_and_size_anew(
+    ledger: Ledger, *, together: bool
+) -> None:
+    """
+    D17: one write, told by CloudTrail and by S3 itself: one record, the backlog in the slot of the better time.
+    """
+    vague = record("k", written_at=119.0, size=7)
+    better = record("k", written_at=120.5, size=100, channel=Channel.NOTIFICATION)
+    worse = record("k", written_at=10.0, size=1, channel=Channel.NOTICE)
+    told = [vague, better, worse, vague, better]
+
+    if together:
+        assert await ledger.park(told) == [Parked.PARKED] * 5
+    else:
+        for one in told:
+            assert await ledger.park([one]) == [Parked.PARKED]
+
+    assert await stored(ledger, vague) == replace(better, rev=2)
+    assert await backlog(ledger) == {("dst", 120.0): (1, 100, 0, 0)}
+
+
+async def test_what_a_look_showed_is_better_than_any_size_of_an_event(ledger: Ledger) -> None:
+    """
+    S3's answer stands, whoever tells of the write later.
+    """
+    (one,) = await parked(ledger, record("k", written_at=119.0))
+    await ledger.reschedule([replace(one, looks=1, size=5)])
+
+    await ledger.park([record("k", written_at=120.5, size=7, channel=Channel.NOTIFICATION)])
+
+    assert await backlog(ledger) == {("dst", 120.0): (1, 5, 0, 0)}
+
+
+async def test_what_nobody_knew_is_taken_from_a_later_event(ledger: Ledger) -> None:
+    """
+    Size, owner and destinations; and the arrivals of replicas that nobody waited for until then.
+    """
+    (one,) = await parked(ledger, record("k", to=(), size=None))
+    await ledger.note([replica("k", at=NOW - 1)], now=NOW)
+
+    later = record("k", to=("dst", "two"), owner="123456789012")
+    assert await ledger.park([later]) == [Parked.PARKED]
+
+    destinations = (Destination("dst", replicated_at=NOW - 1), Destination("two"))
+    expected = replace(later, destinations=destinations, rev=2)
+    assert await stored(ledger, one) == expected
+    assert [route for route, _ in await backlog(ledger)] == ["dst", "two"]
+
+
+async def test_a_failure_that_is_parked_joins_the_record_and_brings_its_look_forward(
+    ledger: Ledger,
+) -> None:
+    """
+    Whoever parks what a notice told may find that the write's own event was faster.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
+    told = Failure(noticed_at=NOW - 1, reason="DstPutObjNotPermitted")
+    notice = replace(
+        record("k", next_look_at=NOW, written_at=NOW - 9, channel=Channel.NOTICE),
+        destinations=(Destination("dst", failure=told),),
+    )
+
+    assert await ledger.park([notice]) == [Parked.PARKED]
+
+    destinations = (Destination("dst", failure=told), Destination("two"))
+    joined = replace(one, destinations=destinations, next_look_at=NOW, rev=2)
+    assert await stored(ledger, one) == joined
+    assert await ledger.due(ALL, now=NOW, limit=9) == [joined]
 
 
 async def test_a_version_twice_in_a_batch_is_parked_once_and_the_first_stands(
@@ -336,7 +413,7 @@ async def test_parking_joins_halves_that_came_before(ledger: Ledger) -> None:
     D16: the replica's event first, the source's after it: the arrival is known, at the right destination.
     """
     one = record("k", to=("dst", "two"))
-    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+    await ledger.note([replica("k", at=NOW - 1)], now=NOW)
 
     await ledger.park([one])
 
@@ -378,7 +455,7 @@ async def test_odd_keys_are_kept_like_any_other_and_harm_nobody(ledger: Ledger, 
     odd = replace(record("x"), version=version(key))
 
     await ledger.park([record("before"), odd, record("after")])
-    await ledger.note_replica([replica(key, at=NOW - 1)], now=NOW)
+    await ledger.note([replica(key, at=NOW - 1)], now=NOW)
     due = await ledger.due(ALL, now=NOW, limit=10)
     found = await stored(ledger, odd)
 
@@ -503,7 +580,7 @@ async def test_an_arrival_noted_meanwhile_cannot_be_lost(ledger: Ledger) -> None
     D16: a join changes the revision, so whoever looked without knowing of it is stale.
     """
     (one,) = await parked(ledger, record("k"))
-    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+    await ledger.note([replica("k", at=NOW - 1)], now=NOW)
 
     assert await ledger.reschedule([replace(one, looks=1)]) == [Rescheduled.STALE]
 
@@ -713,7 +790,7 @@ async def test_a_record_to_keep_that_was_changed_meanwhile_stays_as_it_is(ledger
     The outcome counts; the newer record is not overwritten.
     """
     (one,) = await parked(ledger, record("k"))
-    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+    await ledger.note([replica("k", at=NOW - 1)], now=NOW)
     newer = await stored(ledger, one)
     keep = replace(one, state=State.FAILED, failed_at=NOW)
 
@@ -743,7 +820,7 @@ async def test_a_new_record_to_keep_is_parked_with_its_outcome(ledger: Ledger) -
     What fails at its first look is kept as an open failure, and knows of halves like any parked record.
     """
     one = failed("k", to=("dst", "two"))
-    await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW)
+    await ledger.note([replica("k", at=NOW - 1)], now=NOW)
 
     settlement = Settlement(version=one.version, outcomes=(episode(one),), keep=one)
     assert await ledger.settle("b1", [settlement], now=NOW) == [[Settled.COUNTED]]
@@ -756,8 +833,12 @@ async def test_a_new_record_to_keep_does_not_replace_one_that_is_there(ledger: L
     """
     Whoever parked it first knows more.
     """
-    (one,) = await parked(ledger, record("k"))
-    new = failed("k")
+    (one,) = await parked(ledger, record("k", next_look_at=NOW + 60))
+    told = Failure(noticed_at=NOW)
+    new = replace(
+        failed("k", channel=Channel.NOTIFICATION, written_at=NOW - 4),
+        destinations=(Destination("dst", failure=told, replicated_at=NOW - 1),),
+    )
 
     await ledger.settle(
         "b1", [Settlement(version=one.version, outcomes=(episode(one),), keep=new)], now=NOW
@@ -846,7 +927,7 @@ async def test_many_who_settle_the_same_at_once_count_it_once(ledger: Ledger) ->
     assert (await totals(ledger))[Route("src", "dst")].completed == 20
 
 
-# ---- note_replica ----
+# ---- note: a replica's arrival ----
 
 
 async def test_the_event_of_a_replica_joins_the_record_that_waits_for_it(ledger: Ledger) -> None:
@@ -855,7 +936,7 @@ async def test_the_event_of_a_replica_joins_the_record_that_waits_for_it(ledger:
     """
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
 
-    assert await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
+    assert await ledger.note([replica("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
 
     destinations = (Destination("dst", replicated_at=NOW - 1), Destination("two"))
     assert await stored(ledger, one) == replace(one, destinations=destinations, rev=2)
@@ -869,7 +950,7 @@ async def test_the_event_of_a_counted_arrival_is_settled(ledger: Ledger) -> None
     await ledger.settle("b1", [done(one)], now=NOW)
     before = await ledger.find("k", "v1")
 
-    assert await ledger.note_replica([replica("k", at=NOW - 1)], now=NOW) == [Noted.SETTLED]
+    assert await ledger.note([replica("k", at=NOW - 1)], now=NOW) == [Noted.SETTLED]
 
     assert await ledger.find("k", "v1") == before
 
@@ -880,7 +961,7 @@ async def test_a_replica_that_nobody_waits_for_is_kept_as_a_half(ledger: Ledger)
     """
     await ledger.park([record("k", to=("two",)), record("l", to=())])
 
-    results = await ledger.note_replica(
+    results = await ledger.note(
         [replica("k", at=NOW - 1), replica("l", at=NOW - 2), replica("m", at=NOW - 3)], now=NOW
     )
 
@@ -901,9 +982,12 @@ async def test_the_earliest_event_of_an_arrival_stands_as_a_half(
     In whatever order they come, on whatever days, in one batch or in several.
     """
     for day, seconds in enumerate(order):
-        await ledger.note_replica([replica("k", at=NOW + seconds)], now=NOW + day * DAY)
+        await ledger.note([replica("k", at=NOW + seconds)], now=NOW + day * DAY)
     batch = [replica("l", at=NOW + seconds) for seconds in order]
-    await ledger.note_replica(batch, now=NOW)
+    results = await ledger.note(batch, now=NOW)
+
+    better = [now == min(order[: at + 1]) for at, now in enumerate(order)]
+    assert results == [Noted.HALF if one else Noted.KNOWN for one in better]
 
     found = await ledger.seen([record(key).replica_mark("dst") for key in ("k", "l")])
 
@@ -918,16 +1002,498 @@ async def test_the_earliest_event_of_an_arrival_stands_in_a_record(
     A later event does not even change the revision.
     """
     (one,) = await parked(ledger, record("k"))
+    results: list[Noted] = []
 
     for seconds in order:
-        noted = await ledger.note_replica([replica("k", at=NOW + seconds)], now=NOW)
-        assert noted == [Noted.JOINED]
+        noted = await ledger.note([replica("k", at=NOW + seconds)], now=NOW)
+        results += noted
 
     found = await stored(ledger, one)
     assert found is not None
     assert found.destinations == (Destination("dst", replicated_at=NOW + 1),)
-    improvements = sum(now == min(order[: at + 1]) for at, now in enumerate(order))
-    assert found.rev == 1 + improvements
+    better = [now == min(order[: at + 1]) for at, now in enumerate(order)]
+    assert results == [Noted.JOINED if one else Noted.KNOWN for one in better]
+    assert found.rev == 1 + sum(better)
+
+
+async def test_a_record_that_arrived_everywhere_is_due_at_once(ledger: Ledger) -> None:
+    """
+    With the last of its arrivals, not before: then no look is needed any more. Told again, it changes nothing.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
+
+    await ledger.note([replica("k", at=NOW - 2)], now=NOW)
+    assert await ledger.due(ALL, now=NOW, limit=9) == []
+    await ledger.note([replica("k", at=NOW - 1, bucket="two")], now=NOW)
+    (due,) = await ledger.due(ALL, now=NOW, limit=9)
+
+    assert due.arrived
+    assert (due.next_look_at, due.rev) == (NOW, 3)
+    await ledger.reschedule([replace(due, next_look_at=NOW + 60)])
+    again = [replica("k", at=NOW - 2), replica("k", at=NOW - 1, bucket="two")]
+    assert await ledger.note(again, now=NOW + 1) == [Noted.KNOWN] * 2
+    assert await stored(ledger, one) == replace(due, next_look_at=NOW + 60, rev=4)
+
+
+async def test_an_arrival_tells_the_size_where_nobody_knew_it(ledger: Ledger) -> None:
+    """
+    A replica is as large as its source; the backlog follows.
+    """
+    await ledger.park([record("k", size=None, to=("dst", "two"), written_at=120.0)])
+
+    await ledger.note([replica("k", at=NOW)], now=NOW)
+
+    assert await backlog(ledger) == {
+        ("dst", 120.0): (1, 100, 0, 0),
+        ("two", 120.0): (1, 100, 0, 0),
+    }
+
+
+async def test_the_arrival_of_what_is_counted_there_while_others_are_open_is_settled(
+    ledger: Ledger,
+) -> None:
+    """
+    D15: the record that still waits for another destination is left alone.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+    kept = await counted_at(ledger, one, "dst")
+
+    assert await ledger.note([replica("k", at=NOW - 1)], now=NOW) == [Noted.SETTLED]
+    assert await stored(ledger, one) == kept
+    await swept(ledger, now=LATE)  # of its marks, not of the record
+    assert await ledger.note([replica("k", at=NOW - 1)], now=LATE) == [Noted.KNOWN]
+    assert await stored(ledger, one) == kept
+
+
+# ---- note: a failure ----
+
+
+async def counted_at(ledger: Ledger, one: Record, *buckets: str) -> Record:
+    """
+    Count a record's arrivals in some of its destinations, and follow it on at the others.
+    """
+    keep = with_counted(one, *buckets)
+    settlement = Settlement(
+        version=one.version,
+        outcomes=tuple(arrived(one, bucket) for bucket in buckets),
+        rev=one.rev,
+        keep=keep,
+    )
+    name = f"counted {'+'.join(buckets)}"
+    assert await ledger.settle(name, [settlement], now=NOW) == [[Settled.COUNTED] * len(buckets)]
+    found = await stored(ledger, one)
+    assert found == replace(keep, rev=max(one.rev, 0) + 1)
+    return found
+
+
+def with_counted(one: Record, *buckets: str) -> Record:
+    """
+    Return a record whose arrivals in some of its destinations are counted.
+    """
+    return replace(
+        one,
+        destinations=tuple(
+            replace(to, counted=True) if to.bucket in buckets else to for to in one.destinations
+        ),
+    )
+
+
+async def failure_at(ledger: Ledger, key: str, destination: str) -> Failure | None:
+    """
+    Tell what is known of a failure of a record at a destination.
+    """
+    found = await stored(ledger, record(key))
+    assert found is not None
+    (told,) = (one.failure for one in found.destinations if one.bucket == destination)
+    return told
+
+
+async def test_a_failure_joins_the_record_which_is_due_at_once(ledger: Ledger) -> None:
+    """
+    D12: S3's reason is kept with the destination that it is about.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
+
+    assert await ledger.note([gave_up("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
+
+    told = Failure(noticed_at=NOW - 1, reason="DstPutObjNotPermitted")
+    destinations = (Destination("dst", failure=told), Destination("two"))
+    joined = replace(one, destinations=destinations, next_look_at=NOW, rev=2)
+    assert await stored(ledger, one) == joined
+    assert await ledger.due(ALL, now=NOW, limit=9) == [joined]
+
+
+async def test_a_failure_told_again_or_late_changes_nothing(ledger: Ledger) -> None:
+    """
+    The newest one stands, in whatever order they come; a later one joins.
+    """
+    (one,) = await parked(ledger, record("k", next_look_at=NOW + 60))
+    news = [
+        gave_up("k", at=NOW - 2, reason="second"),
+        gave_up("k", at=NOW - 2, reason="second"),
+        gave_up("k", at=NOW - 3, reason="first"),
+        gave_up("k", at=NOW - 1, reason="third"),
+    ]
+
+    results = await ledger.note(news, now=NOW)
+
+    assert results == [Noted.JOINED, Noted.KNOWN, Noted.KNOWN, Noted.JOINED]
+    assert await failure_at(ledger, "k", "dst") == Failure(noticed_at=NOW - 1, reason="third")
+    found = await stored(ledger, one)
+    assert found is not None
+    assert found.rev == 3
+
+
+async def test_a_failure_at_a_destination_that_nobody_knew_of_adds_it(ledger: Ledger) -> None:
+    """
+    S3 knows its rules better than anybody; the backlog counts the new way, too, and an early arrival there is known.
+    """
+    await ledger.park([record("k", written_at=120.0)])
+    await ledger.note([replica("k", at=NOW - 5, bucket="two")], now=NOW)
+
+    noted = await ledger.note([gave_up("k", at=NOW - 1, destination="two")], now=NOW)
+
+    assert noted == [Noted.JOINED]
+    found = await stored(ledger, record("k"))
+    assert found is not None
+    assert [one.bucket for one in found.destinations] == ["dst", "two"]
+    assert [one.replicated_at for one in found.destinations] == [None, NOW - 5]
+    assert await backlog(ledger) == {
+        ("dst", 120.0): (1, 100, 0, 0),
+        ("two", 120.0): (1, 100, 0, 0),
+    }
+
+
+async def test_a_failure_that_names_no_destination_is_about_the_only_open_one(
+    ledger: Ledger,
+) -> None:
+    """
+    Of several open ones it could be any: nothing is guessed.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+    nowhere = gave_up("k", at=NOW - 1, destination="unknown")
+
+    assert await ledger.note([nowhere], now=NOW) == [Noted.KNOWN]
+    await counted_at(ledger, one, "dst")
+    assert await ledger.note([nowhere], now=NOW) == [Noted.JOINED]
+
+    assert await failure_at(ledger, "k", "two") is not None
+    assert await failure_at(ledger, "k", "dst") is None
+
+
+async def test_a_failure_where_an_arrival_is_counted_is_none(ledger: Ledger) -> None:
+    """
+    What was replicated there failed in nothing that is counted.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
+    kept = await counted_at(ledger, one, "dst")
+
+    assert await ledger.note([gave_up("k", at=NOW)], now=NOW) == [Noted.KNOWN]
+
+    assert await stored(ledger, one) == kept
+
+
+async def test_a_failure_of_which_no_record_is_there_is_settled_or_unknown(ledger: Ledger) -> None:
+    """
+    Settled, where its destination or its version was counted; else whoever asks has to find out where it belongs.
+    """
+    there, as_whole = record("there"), record("whole")
+    await ledger.settle("b1", [done(there), done(as_whole, whole(as_whole))], now=NOW)
+    await ledger.note([replica("half", at=NOW)], now=NOW)
+    news = [
+        gave_up("there", at=NOW),
+        gave_up("there", at=NOW, destination="two"),
+        gave_up("whole", at=NOW),
+        gave_up("half", at=NOW),
+        gave_up("nothing", at=NOW),
+    ]
+
+    results = await ledger.note(news, now=NOW)
+
+    assert results == [
+        Noted.SETTLED,
+        Noted.UNKNOWN,
+        Noted.SETTLED,
+        Noted.UNKNOWN,
+        Noted.UNKNOWN,
+    ]
+    assert await ledger.backlog() == []
+    assert (await ledger.find("nothing", "v1")).halves == ()
+
+
+async def test_a_failure_of_what_goes_nobody_knows_where_has_to_be_parked(ledger: Ledger) -> None:
+    """
+    A record without destinations has no place for it, and gets them from whoever reads the configuration.
+    """
+    (one,) = await parked(ledger, record("k", to=(), next_look_at=NOW + 60))
+
+    noted = await ledger.note([gave_up("k", at=NOW), threshold("k")], now=NOW)
+
+    assert noted == [Noted.UNKNOWN] * 2
+    assert await stored(ledger, one) == one
+    told = Failure(noticed_at=NOW, reason="DstPutObjNotPermitted")
+    routed = replace(record("k"), destinations=(Destination("dst", failure=told),))
+    await ledger.park([routed])
+    assert await failure_at(ledger, "k", "dst") == told
+    assert len(await ledger.due(ALL, now=NOW, limit=9)) == 1
+
+
+# ---- note: thresholds, restarts, deletions ----
+
+
+async def test_a_missed_threshold_is_kept_in_the_record(ledger: Ledger) -> None:
+    """
+    At its destination; it is no reason to look sooner. Other news of thresholds change nothing.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
+    await ledger.settle("b1", [done(record("settled"))], now=NOW)
+    news = [
+        threshold("k", what=Threshold.NOT_TRACKED),
+        threshold("k"),
+        threshold("k"),
+        threshold("k", destination="elsewhere"),
+        threshold("settled"),
+        threshold("nothing"),
+    ]
+
+    results = await ledger.note(news, now=NOW)
+
+    assert results == [
+        Noted.KNOWN,
+        Noted.JOINED,
+        Noted.KNOWN,
+        Noted.KNOWN,
+        Noted.SETTLED,
+        Noted.UNKNOWN,
+    ]
+    destinations = (Destination("dst", missed=True), Destination("two"))
+    assert await stored(ledger, one) == replace(one, destinations=destinations, rev=2)
+
+
+async def test_a_restart_reopens_a_failure_which_is_due_at_once(ledger: Ledger) -> None:
+    """
+    D12: it is pending again, listed as a failure no more, and what was said about it is over.
+    """
+    told = Failure(noticed_at=NOW - 10, reason="DstPutObjNotPermitted")
+    failure = failed("k", at=NOW - 9, next_look_at=NOW + 60, written_at=120.0)
+    (one,) = await parked(
+        ledger, replace(failure, destinations=(Destination("dst", failure=told),))
+    )
+    assert await backlog(ledger) == {("dst", 120.0): (0, 0, 1, 100)}
+
+    assert await ledger.note([restarted("k", at=NOW - 5)], now=NOW) == [Noted.JOINED]
+
+    found = await stored(ledger, one)
+    assert found is not None
+    assert (found.state, found.failed_at, found.reopened_at) == (State.PENDING, None, NOW - 5)
+    assert found.destinations == (Destination("dst"),)
+    assert await ledger.due(ALL, now=NOW, limit=9) == [found]
+    assert await ledger.failures() == ([], None)
+    assert await ledger.failures(bucket="src") == ([], None)
+    assert await backlog(ledger) == {("dst", 120.0): (1, 100, 0, 0)}
+
+
+async def test_a_failure_found_since_the_restart_stands(ledger: Ledger) -> None:
+    """
+    Events come late: the retry may have failed as well by then.
+    """
+    (one,) = await parked(ledger, failed("k", at=NOW - 5, next_look_at=NOW + 60))
+
+    assert await ledger.note([restarted("k", at=NOW - 5)], now=NOW) == [Noted.KNOWN]
+
+    assert await stored(ledger, one) == one
+
+
+async def test_a_failure_from_before_the_restart_tells_nothing(ledger: Ledger) -> None:
+    """
+    The notice came later than the event of the restart; one of the retry itself joins.
+    """
+    await ledger.park([failed("k", at=NOW - 9, next_look_at=NOW + 60)])
+    await ledger.note([restarted("k", at=NOW - 5)], now=NOW - 4)
+    before = await stored(ledger, record("k"))
+
+    assert await ledger.note([gave_up("k", at=NOW - 5)], now=NOW) == [Noted.KNOWN]
+    assert await stored(ledger, record("k")) == before
+    assert await ledger.note([gave_up("k", at=NOW - 4)], now=NOW) == [Noted.JOINED]
+
+
+async def test_what_failed_again_after_a_restart_is_listed_where_it_belongs_then(
+    ledger: Ledger,
+) -> None:
+    """
+    Once, by the time of its last failure, also where that is not the newest.
+    """
+    (one, *_) = await parked(ledger, failed("k", at=NOW), failed("l", at=NOW + 5))
+    await ledger.note([restarted("k", at=NOW + 1)], now=NOW + 1)
+    found = await stored(ledger, one)
+    assert found is not None
+    again = replace(found, state=State.FAILED, failed_at=NOW + 9, episode=2)
+    settlement = Settlement(version=one.version, outcomes=(episode(one, 2),), rev=2, keep=again)
+
+    await ledger.settle("b1", [settlement], now=NOW + 9)
+
+    assert [one.version.key for one in await listed(ledger, limit=1)] == ["k", "l"]
+
+
+async def test_a_deletion_makes_the_record_due_at_once(ledger: Ledger) -> None:
+    """
+    Only that: whether it had replicated before, the look tells. One that is due is left alone.
+    """
+    later, now = await parked(
+        ledger, record("later", next_look_at=NOW + 60), failed("now", next_look_at=NOW)
+    )
+
+    results = await ledger.note([deleted("later"), deleted("now"), deleted("later")], now=NOW)
+
+    assert results == [Noted.JOINED, Noted.KNOWN, Noted.KNOWN]
+    assert await stored(ledger, later) == replace(later, next_look_at=NOW, rev=2)
+    assert await stored(ledger, now) == now
+
+
+async def test_restarts_and_deletions_of_what_is_counted_are_settled(ledger: Ledger) -> None:
+    """
+    Wherever it was counted. Of a bucket where nothing was written, or a version unheard of, nothing is known.
+    """
+    there, as_whole = record("there"), record("whole")
+    await ledger.settle("b1", [done(there), done(as_whole, whole(as_whole))], now=NOW)
+    await ledger.note([replica("half", at=NOW)], now=NOW)
+    news = [
+        deleted("there"),
+        restarted("there", at=NOW),
+        deleted("whole"),
+        deleted("there", bucket="dst"),
+        deleted("half"),
+        restarted("nothing", at=NOW),
+    ]
+
+    results = await ledger.note(news, now=NOW)
+
+    assert results == [Noted.SETTLED] * 3 + [Noted.UNKNOWN] * 3
+    assert (await ledger.find("nothing", "v1")).records == ()
+
+
+async def test_news_of_one_version_take_effect_in_the_order_told(ledger: Ledger) -> None:
+    """
+    Whatever kinds they are, in one batch: each finds what the one before it left.
+    """
+    await ledger.park([failed("k", at=NOW - 20, to=("dst", "two"), next_look_at=NOW + 60)])
+    news = [
+        restarted("k", at=NOW - 9),
+        gave_up("k", at=NOW - 10),
+        gave_up("k", at=NOW - 8),
+        replica("k", at=NOW - 7),
+        threshold("k", destination="two"),
+        replica("k", at=NOW - 6, bucket="two"),
+        deleted("k"),
+        restarted("k", at=NOW - 9),
+    ]
+
+    results = await ledger.note(news, now=NOW)
+
+    assert results == [
+        Noted.JOINED,
+        Noted.KNOWN,
+        *[Noted.JOINED] * 4,
+        *[Noted.KNOWN] * 2,
+    ]
+    found = await stored(ledger, record("k"))
+    assert found is not None
+    assert found.arrived
+    assert (found.state, found.rev, found.next_look_at) == (State.PENDING, 6, NOW)
+
+
+# ---- several destinations, counted one by one ----
+
+
+async def test_the_backlog_of_a_counted_route_falls_and_the_others_stay(ledger: Ledger) -> None:
+    """
+    D15: each destination by itself, until none is left.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "three", "two"), written_at=120.0))
+
+    kept = await counted_at(ledger, one, "dst")
+    assert sorted(await backlog(ledger)) == [("three", 120.0), ("two", 120.0)]
+    kept = await counted_at(ledger, kept, "three")
+    assert await backlog(ledger) == {("two", 120.0): (1, 100, 0, 0)}
+    last = replace(done(kept, arrived(kept, "two")), rev=kept.rev)
+    assert await ledger.settle("b3", [last], now=NOW) == [[Settled.COUNTED]]
+
+    assert await ledger.backlog() == []
+    assert await stored(ledger, one) is None
+    assert await ledger.park([one]) == [Parked.SETTLED]
+    assert {route.destination: one.completed for route, one in (await totals(ledger)).items()} == {
+        "dst": 1,
+        "three": 1,
+        "two": 1,
+    }
+
+
+async def test_a_partial_settlement_without_a_record_is_kept_and_found_again(
+    ledger: Ledger,
+) -> None:
+    """
+    Invariant 5: repeated, it recognises its own, whatever has become of the record since.
+    """
+    one = record("k", to=("dst", "two"))
+    settlement = Settlement(
+        version=one.version, outcomes=(arrived(one),), rev=0, keep=with_counted(one, "dst")
+    )
+    first = await ledger.settle("b1", [settlement], now=NOW)
+    better = record("k", to=("dst", "two"), written_at=NOW - 4, channel=Channel.NOTIFICATION)
+    await ledger.park([better])
+    since = await stored(ledger, one)
+
+    assert await ledger.settle("b1", [settlement], now=NOW) == first == [[Settled.COUNTED]]
+    assert await stored(ledger, one) == since
+    await ledger.settle("b2", [done(one, arrived(one, "two"))], now=NOW)
+    assert await ledger.settle("b1", [settlement], now=NOW) == first
+
+    assert await stored(ledger, one) is None
+    assert await ledger.backlog() == []
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+
+
+async def test_a_repeated_batch_has_nothing_to_tell_the_record_that_it_kept(
+    ledger: Ledger,
+) -> None:
+    """
+    Invariant 5: what it kept was retried since; its old failure does not come back, nor the old time of the next look.
+    """
+    told = Failure(noticed_at=NOW - 1, reason="DstPutObjNotPermitted")
+    one = replace(failed("k", at=NOW), destinations=(Destination("dst", failure=told),))
+    opening = [Settlement(version=one.version, outcomes=(episode(one),), rev=0, keep=one)]
+    await ledger.settle("b1", opening, now=NOW)
+    (found,) = await ledger.due(ALL, now=NOW, limit=9)
+    await ledger.reschedule([replace(found, next_look_at=NOW + 900)])
+    before = await stored(ledger, one)
+
+    assert await ledger.settle("b1", opening, now=NOW) == [[Settled.COUNTED]]
+
+    assert await stored(ledger, one) == before
+
+
+async def test_two_who_count_other_destinations_of_one_record_count_each_once(
+    ledger: Ledger,
+) -> None:
+    """
+    Invariant 2: the second one's record is not stored, and its outcome counts; another look finds that nothing is left.
+    """
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+    kept = await counted_at(ledger, one, "dst")
+    other = Settlement(
+        version=one.version,
+        outcomes=(arrived(one, "two"),),
+        rev=1,
+        keep=with_counted(one, "two"),
+    )
+
+    assert await ledger.settle("b2", [other], now=NOW) == [[Settled.COUNTED]]
+    assert await stored(ledger, one) == kept
+    last = replace(done(kept, arrived(kept, "two")), rev=kept.rev)
+    assert await ledger.settle("b3", [last], now=NOW) == [[Settled.DUPLICATE]]
+
+    assert await ledger.backlog() == []
+    assert (await totals(ledger))[Route("src", "two")].completed == 1
 
 
 # ---- routes, contributions, windows ----
@@ -1201,6 +1767,41 @@ async def test_backlog_counts_two_rules_for_one_bucket_once(ledger: Ledger) -> N
     assert await ledger.backlog() == []
 
 
+async def test_an_open_failure_stands_where_it_is_proved_and_waits_elsewhere(
+    ledger: Ledger,
+) -> None:
+    """
+    Nowhere, as long as nobody told where it failed: then it stands on the way to the unknown destination.
+    """
+    (one,) = await parked(ledger, failed("k", to=("dst", "two"), written_at=120.0))
+    waiting, failing = (1, 100, 0, 0), (0, 0, 1, 100)
+    assert await backlog(ledger) == {
+        ("unknown", 120.0): failing,
+        ("dst", 120.0): waiting,
+        ("two", 120.0): waiting,
+    }
+
+    await ledger.note([gave_up("k", at=NOW, destination="two")], now=NOW)
+    assert await backlog(ledger) == {("two", 120.0): failing, ("dst", 120.0): waiting}
+
+    await ledger.settle("b1", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
+    assert await ledger.backlog() == []
+
+
+async def test_the_last_open_destination_of_a_failure_is_where_it_failed(ledger: Ledger) -> None:
+    """
+    No notice is needed to know that.
+    """
+    (one,) = await parked(ledger, failed("k", to=("dst", "two"), written_at=120.0))
+
+    await counted_at(ledger, one, "dst")
+
+    assert await backlog(ledger) == {("two", 120.0): (0, 0, 1, 100)}
+    assert [found.version for found in await listed(ledger, limit=9, destination="two")] == [
+        one.version
+    ]
+
+
 # ---- failures and find ----
 
 
@@ -1302,7 +1903,7 @@ async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> Non
     await ledger.park([replace(record("k"), version=version("k", version_id="v2"))])
     keep = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
     await ledger.settle("b1", [keep], now=NOW)
-    await ledger.note_replica([replica("k", at=NOW, bucket="three")], now=NOW)
+    await ledger.note([replica("k", at=NOW, bucket="three")], now=NOW)
 
     trail = await ledger.find("k", "v1")
 
@@ -1447,7 +2048,7 @@ async def test_marks_and_halves_are_kept_for_the_horizon(ledger: Ledger) -> None
         at = NOW + hour * 3600
         one, other = record(f"k{hour}"), record(f"l{hour}")
         await ledger.settle(f"b{hour}", [done(one)], now=at)
-        await ledger.note_replica([replica(f"l{hour}", at=NOW)], now=at)
+        await ledger.note([replica(f"l{hour}", at=NOW)], now=at)
 
         assert None not in await ledger.seen([x.replica_mark("dst") for x in (one, other)])
 
@@ -1469,7 +2070,7 @@ async def test_marks_and_halves_past_the_horizon_are_dropped(ledger: Ledger) -> 
         records = [record(f"k{day}.{number}") for number in range(50)]
         ids += [one.replica_mark("dst") for one in records]
         await ledger.settle(f"b{day}", [done(one) for one in records], now=NOW - day * DAY)
-        await ledger.note_replica([replica(f"l{day}", at=NOW)], now=NOW - day * DAY)
+        await ledger.note([replica(f"l{day}", at=NOW)], now=NOW - day * DAY)
         ids.append(record(f"l{day}").replica_mark("dst"))
 
     assert await swept(ledger, now=LATE) == len(ids)
@@ -1501,7 +2102,7 @@ async def test_a_half_that_became_a_mark_is_kept_as_long_as_the_mark(ledger: Led
     The older entry's end does not take the newer one along.
     """
     one = record("k")
-    await ledger.note_replica([replica("k", at=NOW)], now=NOW)
+    await ledger.note([replica("k", at=NOW)], now=NOW)
     later = NOW + HORIZON / 2
     await ledger.settle("b1", [done(one)], now=later)
 
@@ -1542,6 +2143,7 @@ async def everything(ledger: Ledger) -> list[object]:
         await ledger.frozen(),
         await ledger.last_frozen(),
         await ledger.known_routes(),
+        await ledger.presences(),
     ]
 
 
@@ -1554,8 +2156,9 @@ async def test_all_of_it_is_there_after_a_restart(backend: Backend) -> None:
     lease = await holding(ledger)
     await ledger.park([record("parked"), failed("failed")])
     await ledger.settle("b1", [done(record("settled"))], now=NOW)
-    await ledger.note_replica([replica("half", at=NOW)], now=NOW)
+    await ledger.note([replica("half", at=NOW)], now=NOW)
     await ledger.remember_routes([Route("src", "dst")])
+    await ledger.announce(presence("me"))
     await ledger.freeze(window(NOW, b"one", b"two"), lease=lease)
     before = await everything(ledger)
     await ledger.close()
@@ -1586,6 +2189,63 @@ async def test_leases_found_at_opening_have_lapsed_where_only_one_can_open(
         assert (found.owner, found.epoch) == ("" if lapses else "me", mine.epoch)
     finally:
         await ledger.close()
+
+
+# ---- the daemons among themselves ----
+
+
+def presence(owner: str, *, at: float = NOW, held_since: float | None = None) -> Presence:
+    """
+    Make what a daemon says about itself.
+    """
+    return Presence(owner=owner, announced_at=at, held_since=held_since, delay=2.5)
+
+
+async def test_every_daemon_has_one_presence_told_by_owner(ledger: Ledger) -> None:
+    """
+    The newest instead of the last one.
+    """
+    assert list(await ledger.presences()) == []
+    await ledger.announce(presence("you"))
+    await ledger.announce(presence("me", held_since=NOW - 60))
+    await ledger.announce(presence("you", at=NOW + 10, held_since=NOW - 1.25))
+
+    assert list(await ledger.presences()) == [
+        presence("me", held_since=NOW - 60),
+        presence("you", at=NOW + 10, held_since=NOW - 1.25),
+    ]
+
+
+async def test_a_presence_is_dismissed_if_it_still_is_this_one(ledger: Ledger) -> None:
+    """
+    Whoever takes a daemon for dead, and errs, takes away nothing.
+    """
+    mine, yours = presence("me"), presence("you")
+    await ledger.announce(mine)
+    await ledger.announce(yours)
+    newer = presence("you", at=NOW + 10)
+    await ledger.announce(newer)
+
+    for one in (mine, mine, yours, presence("nobody")):
+        await ledger.dismiss(one)
+
+    assert list(await ledger.presences()) == [newer]
+
+
+async def test_daemons_that_announce_themselves_side_by_side_do_not_harm_each_other(
+    ledger: Ledger,
+) -> None:
+    """
+    Also while somebody dismisses one of them.
+    """
+    many = [presence(f"daemon {number:02}") for number in range(20)]
+    await ledger.announce(many[0])
+
+    await asyncio.gather(
+        *(ledger.announce(one) for one in many[1:]), ledger.dismiss(many[0]), ledger.presences()
+    )
+
+    assert list(await ledger.presences()) == many[1:]
 
 
 # ---- how to ask ----
@@ -1640,8 +2300,13 @@ async def test_failures_of_a_route_are_listed_each_once_over_all_pages(
     By destination, by source, by both: newest first, whatever lies between them and however small the pages are.
     """
     ways = [("dst",), ("two",), ("dst", "two"), ("three",)]
+    told = Failure(noticed_at=NOW)
     records = [
-        failed(f"k{at}", at=NOW + at, bucket=f"s{at % 2}", to=ways[at % 4]) for at in range(16)
+        replace(
+            failed(f"k{at}", at=NOW + at, bucket=f"s{at % 2}"),
+            destinations=tuple(Destination(to, failure=told) for to in ways[at % 4]),
+        )
+        for at in range(16)
     ]
     await ledger.park([*records, record("pending", to=("two",))])
 
@@ -1676,13 +2341,25 @@ async def test_failures_whose_destinations_are_unknown_are_listed_under_the_unkn
     ledger: Ledger,
 ) -> None:
     """
-    They have a route, the unknown one, as in the backlog.
+    As in the backlog, that is where those stand of which nobody knows where they failed; elsewhere they only wait.
     """
-    await ledger.park([failed("k", to=()), failed("l")])
+    told = Failure(noticed_at=NOW)
+    proved = replace(
+        failed("proved"), destinations=(Destination("dst", failure=told), Destination("two"))
+    )
+    nowhere = failed("nowhere", at=NOW + 1, to=("dst", "two"))
+    await ledger.park([failed("k", at=NOW + 2, to=()), failed("l", at=NOW - 1), proved, nowhere])
 
-    found = await listed(ledger, limit=1, destination="unknown")
+    async def keys(destination: str) -> list[str]:
+        found = await listed(ledger, limit=1, destination=destination)
+        return [one.version.key for one in found]
 
-    assert [one.version.key for one in found] == ["k"]
+    assert await keys("unknown") == ["k", "nowhere"]
+    assert await keys("dst") == ["proved", "l"]
+    assert await keys("two") == []
+    await ledger.note([gave_up("nowhere", at=NOW, destination="two")], now=NOW)
+    assert await keys("unknown") == ["k"]
+    assert await keys("two") == ["nowhere"]
 
 
 # ---- moving to another ledger ----
@@ -1727,7 +2404,7 @@ async def fill(ledger: Ledger) -> None:
         now=NOW,
     )
     await ledger.settle("b2", [done(record("settled too"))], now=NOW + 1)
-    await ledger.note_replica(
+    await ledger.note(
         [
             replica("two", at=NOW - 2, bucket="elsewhere"),
             replica("waits", at=NOW - 3),
@@ -1928,7 +2605,7 @@ async def test_restored_marks_and_halves_are_kept_for_the_horizon_from_then(
     (one,) = await parked(reference, record("k", to=("dst", "two")))
     half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
     await reference.settle("b1", [half_done], now=NOW)
-    await reference.note_replica([replica("k", at=NOW, bucket="three")], now=NOW)
+    await reference.note([replica("k", at=NOW, bucket="three")], now=NOW)
     moved_at = NOW + HORIZON - 1
 
     await ledger.restore(await exported(reference, limit=9), [], now=moved_at)
@@ -2010,7 +2687,7 @@ async def test_d15_every_destination_counts_whichever_comes_first(
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
     for number, destination in enumerate(order):
         if known == "by events":
-            noted = await ledger.note_replica([replica("k", at=NOW, bucket=destination)], now=NOW)
+            noted = await ledger.note([replica("k", at=NOW, bucket=destination)], now=NOW)
             assert noted == [Noted.JOINED]
         now = await stored(ledger, one)
         assert now is not None
@@ -2048,7 +2725,7 @@ async def test_d16_source_and_replica_at_the_same_moment_meet(
             if kind == "park":
                 await one.park([record(key) for key in some])
             else:
-                await other.note_replica([replica(key, at=NOW - 1) for key in some], now=NOW)
+                await other.note([replica(key, at=NOW - 1) for key in some], now=NOW)
 
     await asyncio.gather(*(work(kind) for kind in order))
 
@@ -2070,7 +2747,7 @@ async def test_d16_parking_noting_and_settling_at_the_same_moment_never_miss_eac
     batch = [replace(done(record(key)), rev=aware) for key in keys]
     work = {
         "park": lambda: one.park([record(key) for key in keys]),
-        "note": lambda: other.note_replica([replica(key, at=NOW - 1) for key in keys], now=NOW),
+        "note": lambda: other.note([replica(key, at=NOW - 1) for key in keys], now=NOW),
         "settle": lambda: other.settle("b1", batch, now=NOW),
     }
 
@@ -2152,7 +2829,7 @@ async def test_d28_times_keep_their_fractions_wherever_the_process_runs(ledger: 
     late = record("late", written_at=NOW - 0.125, next_look_at=NOW + 0.251)
     failures = [failed(f"f{at}", at=NOW + at / 1000, next_look_at=LATE) for at in range(3)]
     await ledger.park([late, early, *failures])
-    await ledger.note_replica([replica("early", at=NOW + 0.015625)], now=NOW + 0.5)
+    await ledger.note([replica("early", at=NOW + 0.015625)], now=NOW + 0.5)
     await ledger.settle(
         "b1", [done(record("k", written_at=NOW - 0.75), arrived(record("k")))], now=NOW + 0.0625
     )

@@ -19,21 +19,42 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
+from crrmon.domain.events import (
+    Channel,
+    News,
+    ReplicationFailed,
+    ReplicationRestarted,
+    ReplicaWritten,
+    Threshold,
+    ThresholdPassed,
+    VersionDeleted,
+)
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
-from crrmon.domain.records import Destination, Record, State
+from crrmon.domain.records import (
+    Destination,
+    Failure,
+    Record,
+    State,
+    merged,
+    reopened,
+    with_arrival,
+    with_failure,
+    with_miss,
+)
 from crrmon.ports.ledger import (
     FrozenWindow,
     Lease,
     LeaseLostError,
     Noted,
     Parked,
+    Presence,
     Rescheduled,
     Settled,
     Trail,
 )
 from fakes.ledger_backends import BACKENDS, EXAMPLES, HORIZON, SHARDS
-from fakes.ledger_values import NOW, replica
+from fakes.ledger_values import NOW
 
 DAY = 86_400.0
 T = TypeVar("T")
@@ -48,26 +69,42 @@ class Model:
         self.records: dict[ObjectVersion, Record] = {}
         self.marks: dict[MarkId, str] = {}
         """The batch that counted it."""
+        self.sources: dict[MarkId, str] = {}
+        """The source bucket of what is marked."""
         self.halves: dict[MarkId, float] = {}
         self.counted: Counter[tuple[Route, Fate]] = Counter()
 
     def park(self, record: Record) -> Parked:
         """
-        Keep a record, unless it is there or counted.
+        Keep a record, unless it is counted; let one that is there learn from it.
         """
-        if record.version in self.records:
-            return Parked.PARKED
         v = record.version
+        if v in self.records:
+            self._learn(v, self._with_halves(merged(self.records[v], record)))
+            return Parked.PARKED
         arrivals = [record.replica_mark(one.bucket) for one in record.destinations]
         counted = arrivals and all(mark in self.marks for mark in arrivals)
         if counted or MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id) in self.marks:
             return Parked.SETTLED
-        destinations = []
-        for one, mark in zip(record.destinations, arrivals, strict=True):
-            known = [at for at in (one.replicated_at, self.halves.get(mark)) if at is not None]
-            destinations.append(replace(one, replicated_at=min(known, default=None)))
-        self.records[v] = replace(record, destinations=tuple(destinations), rev=1)
+        self.records[v] = replace(self._with_halves(record), rev=1)
         return Parked.PARKED
+
+    def _with_halves(self, record: Record) -> Record:
+        for one in record.destinations:
+            at = self.halves.get(record.replica_mark(one.bucket))
+            if at is not None:
+                record = with_arrival(record, one.bucket, at=at, size=HALF_SIZE)
+        return record
+
+    def _learn(self, v: ObjectVersion, now: Record) -> Noted:
+        """
+        Put a record in the place of another, unless it is the same.
+        """
+        before = self.records[v]
+        if now == before:
+            return Noted.KNOWN
+        self.records[v] = replace(now, rev=before.rev + 1)
+        return Noted.JOINED
 
     def reschedule(self, record: Record) -> Rescheduled:
         """
@@ -96,7 +133,7 @@ class Model:
                     self.records.pop(settlement.version, None)
             elif settlement.keep.rev:
                 self.reschedule(settlement.keep)
-            else:
+            elif settlement.version not in self.records:
                 self.park(settlement.keep)
         return results
 
@@ -105,34 +142,82 @@ class Model:
         met.append(outcome.mark)
         if outcome.mark not in self.marks:
             self.marks[outcome.mark] = batch
+            self.sources[outcome.mark] = outcome.route.source
             self.halves.pop(outcome.mark, None)
             self.counted[outcome.route, outcome.fate] += 1
         mine = self.marks[outcome.mark] == batch
         return Settled.COUNTED if mine and not again else Settled.DUPLICATE
 
-    def note(self, key: str, bucket: str, at: float) -> Noted:
+    def note(self, news: News, now: float) -> Noted:
         """
-        Keep an arrival with those who wait for it, else as a half.
+        Tell the records what they wait for; keep an arrival that none waits for.
         """
-        mark = MarkId(Scope.REPLICA, bucket, key, "v1")
+        if isinstance(news, ReplicaWritten):
+            return self._arrival(news, now)
+        v = news.version
+        about = getattr(news, "destination", None)
+        if v in self.records and (about is None or self.records[v].destinations):
+            before = self.records[v]
+            return self._learn(v, self._told(before, news, now))
+        whole = MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id)
+        if about is None:
+            counted = any(one == v for one in self.counted_versions())
+        else:
+            there = MarkId(Scope.REPLICA, about, v.key, v.version_id)
+            counted = there in self.marks or whole in self.marks
+        return Noted.SETTLED if counted else Noted.UNKNOWN
+
+    def counted_versions(self) -> list[ObjectVersion]:
+        """
+        Tell which source versions have a mark; not each once.
+        """
+        return [
+            ObjectVersion(self.sources[mark], mark.key, mark.version_id) for mark in self.marks
+        ]
+
+    def _told(self, before: Record, news: News, now: float) -> Record:
+        sooner = min(before.next_look_at, now)
+        match news:
+            case ReplicationFailed():
+                failure = Failure(noticed_at=news.noticed_at, reason=news.reason)
+                after = with_failure(before, news.destination, failure)
+            case ThresholdPassed():
+                if news.threshold is Threshold.MISSED:
+                    after = with_miss(before, news.destination)
+                    return before if after == before else self._with_halves(after)
+                return before
+            case ReplicationRestarted():
+                after = reopened(before, at=news.restarted_at)
+            case _:
+                after = replace(before, next_look_at=sooner)
+                return before if after == before else self._with_halves(after)
+        if after == before:
+            return before
+        return replace(self._with_halves(after), next_look_at=sooner)
+
+    def _arrival(self, news: ReplicaWritten, now: float) -> Noted:
+        at, bucket = news.written_at, news.version.bucket
+        mark = MarkId(Scope.REPLICA, bucket, news.version.key, news.version.version_id)
         if mark in self.marks:
             return Noted.SETTLED
-        joined = Noted.HALF
-        for v, record in list(self.records.items()):
-            if v.key != key or bucket not in [one.bucket for one in record.destinations]:
-                continue
-            joined = Noted.JOINED
-            destinations = tuple(
-                replace(one, replicated_at=at)
-                if one.bucket == bucket and (one.replicated_at is None or at < one.replicated_at)
-                else one
-                for one in record.destinations
-            )
-            if destinations != record.destinations:
-                self.records[v] = replace(record, destinations=destinations, rev=record.rev + 1)
-        if joined is Noted.HALF:
-            self.halves[mark] = min(at, self.halves.get(mark, at))
-        return joined
+        waiting = [
+            v
+            for v, record in self.records.items()
+            if v.key == mark.key and bucket in [one.bucket for one in record.destinations]
+        ]
+        results = set()
+        for v in waiting:
+            before = self.records[v]
+            after = with_arrival(before, bucket, at=at, size=news.size)
+            if after != before and after.arrived:
+                after = replace(after, next_look_at=min(before.next_look_at, now))
+            results.add(self._learn(v, after))
+        if waiting:
+            return Noted.JOINED if Noted.JOINED in results else Noted.KNOWN
+        if mark in self.halves and self.halves[mark] <= at:
+            return Noted.KNOWN
+        self.halves[mark] = at
+        return Noted.HALF
 
     def leave_behind(self) -> None:
         """
@@ -152,10 +237,10 @@ class Model:
         """
         sums: dict[tuple[Route, float], Counter[str]] = {}
         for record in self.records.values():
-            for route in set(record.routes):
+            for route, state in set(record.standings()):
                 slot = sums.setdefault((route, record.written_at // 60 * 60), Counter())
-                slot[record.state.value] += 1
-                slot[f"{record.state.value} bytes"] += record.size or 0
+                slot[state.value] += 1
+                slot[f"{state.value} bytes"] += record.size or 0
         return {
             at: (one["pending"], one["pending bytes"], one["failed"], one["failed bytes"])
             for at, one in sums.items()
@@ -165,8 +250,18 @@ class Model:
 VERSIONS = st.builds(
     ObjectVersion, st.sampled_from(["src", "dst"]), st.sampled_from("abcde"), st.just("v1")
 )
+TIMES = st.integers(0, 9).map(lambda at: NOW + at)
+FAILURES = st.builds(Failure, noticed_at=TIMES, reason=st.sampled_from(["", "x", "y"]))
 DESTINATIONS = st.lists(
-    st.sampled_from(["dst", "two", "src"]).map(Destination), max_size=2, unique=True
+    st.builds(
+        Destination,
+        st.sampled_from(["dst", "two", "src"]),
+        certain=st.sampled_from([True, True, False]),
+        replicated_at=st.none() | TIMES,
+        failure=st.none() | FAILURES,
+    ),
+    max_size=3,
+    unique_by=lambda one: one.bucket,
 ).map(tuple)
 RECORDS = st.builds(
     Record,
@@ -177,9 +272,54 @@ RECORDS = st.builds(
     size=st.none() | st.integers(0, 1000),
     destinations=DESTINATIONS,
     state=st.sampled_from(State),
-    failed_at=st.none() | st.integers(0, 9).map(lambda at: NOW + at),
+    failed_at=st.none() | TIMES,
+    channel=st.sampled_from(Channel),
+    looks=st.integers(0, 1),
 )
-FATES = {Scope.REPLICA: Fate.COMPLETED, Scope.SOURCE: Fate.GONE, Scope.EPISODE: Fate.FAILED}
+FATES = {
+    Scope.REPLICA: Fate.COMPLETED,
+    Scope.SOURCE: Fate.GONE,
+    Scope.EPISODE: Fate.FAILED,
+    Scope.MARKER: Fate.MARKER_LAID,
+    Scope.MARKER_ARRIVED: Fate.MARKER_ARRIVED,
+    Scope.MARKER_FAILED: Fate.MARKER_FAILED,
+}
+ELSEWHERE = {Scope.REPLICA, Scope.MARKER, Scope.MARKER_ARRIVED, Scope.MARKER_FAILED}
+"""Scopes of what is counted in a destination."""
+HALF_SIZE = 100
+"""Of every replica."""
+KEYS = st.sampled_from("abcde")
+PLACES = st.sampled_from(["dst", "two", "src", "unknown"])
+NEWS: st.SearchStrategy[News] = st.one_of(
+    st.builds(
+        ReplicaWritten,
+        version=st.builds(ObjectVersion, st.sampled_from(["dst", "two"]), KEYS, st.just("v1")),
+        region=st.just("r"),
+        written_at=TIMES,
+        size=st.just(HALF_SIZE),
+    ),
+    st.builds(
+        ReplicationFailed,
+        version=VERSIONS,
+        destination=PLACES,
+        reason=st.sampled_from(["x", "y"]),
+        rule=st.just(""),
+        operation=st.just("OBJECT_PUT"),
+        region=st.just("r"),
+        noticed_at=TIMES,
+    ),
+    st.builds(
+        ThresholdPassed,
+        version=VERSIONS,
+        destination=PLACES,
+        threshold=st.sampled_from(Threshold),
+        rule=st.just(""),
+        region=st.just("r"),
+        noticed_at=TIMES,
+    ),
+    st.builds(ReplicationRestarted, version=VERSIONS, region=st.just("r"), restarted_at=TIMES),
+    st.builds(VersionDeleted, version=VERSIONS, region=st.just("r"), deleted_at=TIMES),
+)
 
 
 @st.composite
@@ -188,12 +328,12 @@ def outcomes(draw: st.DrawFn, version: ObjectVersion) -> Outcome:
     Draw one of the few outcomes that a version can have.
     """
     scope = draw(st.sampled_from(Scope))
-    bucket = draw(st.sampled_from(["dst", "two"])) if scope is Scope.REPLICA else version.bucket
+    bucket = draw(st.sampled_from(["dst", "two"])) if scope in ELSEWHERE else version.bucket
     mark = MarkId(scope, bucket, version.key, version.version_id, int(scope is Scope.EPISODE))
     return Outcome(
         mark=mark,
         fate=FATES[scope],
-        route=Route(version.bucket, bucket if scope is Scope.REPLICA else ""),
+        route=Route(version.bucket, bucket if scope in ELSEWHERE else ""),
         written_at=NOW,
         found_at=NOW,
     )
@@ -235,6 +375,7 @@ class Machine(RuleBasedStateMachine):
         self.published: Counter[tuple[Route, Fate]] = Counter()
         self.windows: dict[float, list[bytes]] = {}
         self.leases = _new_leases()
+        self.presences: dict[str, Presence] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """
@@ -306,22 +447,51 @@ class Machine(RuleBasedStateMachine):
         results = self.run(self.ledger.settle(name, batch, now=self.now))
         assert [list(one) for one in results] == expected
 
+    @rule(news=st.lists(NEWS, max_size=4))
+    def note(self, news: list[News]) -> None:
+        """
+        Note a few things of all kinds.
+        """
+        expected = [self.model.note(one, self.now) for one in news]
+        assert list(self.run(self.ledger.note(news, now=self.now))) == expected
+
     @rule(
-        events=st.lists(
-            st.tuples(
-                st.sampled_from("abcde"), st.sampled_from(["dst", "two"]), st.integers(0, 9)
-            ),
-            max_size=3,
-        )
+        version=VERSIONS,
+        some=st.sets(st.sampled_from(["dst", "two", "src"]), min_size=1),
+        current=st.sampled_from([True, True, False]),
     )
-    def note_replica(self, events: list[tuple[str, str, int]]) -> None:
+    def count_some(self, version: ObjectVersion, some: set[str], *, current: bool) -> None:
         """
-        Note a few arrivals.
+        Count the arrivals in some destinations of a record and follow it on at the others, as a look does.
         """
-        expected = [self.model.note(key, bucket, NOW + at) for key, bucket, at in events]
-        replicas = [replica(key, bucket=bucket, at=NOW + at) for key, bucket, at in events]
-        noted = self.run(self.ledger.note_replica(replicas, now=self.now))
-        assert list(noted) == expected
+        record = self.model.records.get(version)
+        if record is None or not (found := [one for one in record.open if one.bucket in some]):
+            return
+        if not current:
+            record = replace(record, rev=record.rev - 1)
+        outcomes = tuple(
+            Outcome(
+                mark=record.replica_mark(one.bucket),
+                fate=Fate.COMPLETED,
+                route=Route(version.bucket, one.bucket),
+                written_at=NOW,
+                found_at=NOW,
+            )
+            for one in found
+        )
+        destinations = tuple(
+            replace(one, counted=one.counted or one in found) for one in record.destinations
+        )
+        keep = replace(record, destinations=destinations)
+        self.batch_number += 1
+        settlement = Settlement(
+            version=version,
+            outcomes=outcomes,
+            rev=record.rev,
+            keep=keep if keep.open else None,
+        )
+        self.batches.append((f"b{self.batch_number}", [settlement]))
+        self._settle(*self.batches[-1])
 
     @rule(
         shards=st.lists(st.integers(0, SHARDS - 1)),
@@ -422,6 +592,27 @@ class Machine(RuleBasedStateMachine):
         for shard in shards:
             self.leases[shard] = replace(self.leases[shard], owner="")
 
+    # ---- presences ----
+
+    @rule(owner=st.sampled_from(["me", "you"]), held_since=st.none() | TIMES)
+    def announce(self, owner: str, held_since: float | None) -> None:
+        """
+        Say that a daemon is there.
+        """
+        one = Presence(owner=owner, announced_at=self.now, held_since=held_since, delay=1.5)
+        self.run(self.ledger.announce(one))
+        self.presences[owner] = one
+
+    @rule(owner=st.sampled_from(["me", "you"]), stale=st.booleans())
+    def dismiss(self, owner: str, *, stale: bool) -> None:
+        """
+        Drop a presence, or one that it was before.
+        """
+        now = Presence(owner=owner, announced_at=0.0, held_since=None, delay=0.0)
+        if not stale:
+            now = self.presences.pop(owner, now)
+        self.run(self.ledger.dismiss(now))
+
     # ---- time ----
 
     @rule(hours=st.integers(0, 30))
@@ -481,6 +672,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger, self.backend = target, target_backend
         self.model.leave_behind()
         self.windows.clear()
+        self.presences.clear()
         self.leases = _new_leases()
         # The marks that are left behind are what makes a repetition recognise itself.
         self.batches.clear()
@@ -542,25 +734,38 @@ class Machine(RuleBasedStateMachine):
         kinds = [Mark] * len(self.model.marks) + [Half] * len(self.model.halves) + [type(None)]
         assert [type(one) for one in self.run(self.ledger.seen(ids))] == kinds
         for bucket in (None, "src", "dst"):
-            self._compare_failures(bucket)
+            self._compare_failures(bucket, None)
+        self._compare_failures(None, "unknown")
         assert list(self.run(self.ledger.leases())) == list(self.leases.values())
+        announced = [one for _, one in sorted(self.presences.items())]
+        assert list(self.run(self.ledger.presences())) == announced
         unsent = [(at, tuple(one)) for at, one in sorted(self.windows.items()) if any(one)]
         frozen = self.run(self.ledger.frozen(limit=1000))
         assert [(one.starts_at, one.parts) for one in frozen] == unsent
         assert self.run(self.ledger.last_frozen()) == max(self.windows, default=None)
 
-    def _compare_failures(self, bucket: str | None) -> None:
+    def _compare_failures(self, bucket: str | None, destination: str | None) -> None:
+        limit = 2 if destination is None else 9
         listed: list[Record] = []
         after: str | None = None
-        while not listed or after is not None:
-            page, after = self.run(self.ledger.failures(bucket=bucket, after=after, limit=2))
+        while True:
+            page, after = self.run(
+                self.ledger.failures(
+                    bucket=bucket, destination=destination, after=after, limit=limit
+                )
+            )
             listed += page
-            if not page:
+            if after is None:
                 break
         expected = [
             one
             for one in self.model.records.values()
-            if one.state is State.FAILED and bucket in (None, one.version.bucket)
+            if one.state is State.FAILED
+            and bucket in (None, one.version.bucket)
+            and (
+                destination is None
+                or (Route(one.version.bucket, destination), State.FAILED) in one.standings()
+            )
         ]
         times = [one.written_at if one.failed_at is None else one.failed_at for one in listed]
         assert times == sorted(times, reverse=True)
@@ -585,6 +790,9 @@ def _sums(contributions: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
             sums[route, Fate.COMPLETED] += tally.completed
             sums[route, Fate.GONE] += tally.gone
             sums[route, Fate.FAILED] += tally.failed
+            sums[route, Fate.MARKER_LAID] += tally.markers
+            sums[route, Fate.MARKER_ARRIVED] += tally.markers_arrived
+            sums[route, Fate.MARKER_FAILED] += tally.markers_failed
     return +sums
 
 

@@ -49,7 +49,7 @@ async def steps_of_work(number: int) -> int:
         assert await ledger.due(range(64), now=NOW - 1e6, limit=3) == []
         await ledger.seen([one.replica_mark("dst") for one in due])
         await ledger.reschedule(due[:1])
-        await ledger.note_replica([replica(due[1].version.key, at=NOW)], now=NOW)
+        await ledger.note([replica(due[1].version.key, at=NOW)], now=NOW)
         await ledger.settle("b1", [done(one) for one in due], now=NOW)
         await ledger.park(records[-3:])
         await ledger.failures(limit=3)

@@ -1,8 +1,9 @@
 """An HTTP server that answers as it is told to: for what AWS does and no emulator can be made to do."""
 
 import asyncio
+import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,6 +60,7 @@ class AwsStub:
         self.answers: list[Answer | Hang | Reset] = [Answer()]
         self.asked: list[Asked] = []
         self.url = ""
+        self._choose: Callable[[Asked], Answer | Hang | Reset] | None = None
         self._over = asyncio.Event()
         server = web.Server(self._answer, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server)
@@ -86,10 +88,22 @@ class AwsStub:
         """
         self.answers = list(answers)
         self.asked = []
+        self._choose = None
+
+    def answer_by(self, choose: "Callable[[Asked], Answer | Hang | Reset]") -> None:
+        """
+        Have each answer chosen by what is asked from now on, and forget what was asked.
+        """
+        self.asked = []
+        self._choose = choose
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.asked.append(Asked(request, await request.read()))
-        now = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        asked = Asked(request, await request.read())
+        self.asked.append(asked)
+        if self._choose is not None:
+            now = self._choose(asked)
+        else:
+            now = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(now, Hang):
             await self._over.wait()
         if not isinstance(now, Answer):
@@ -128,6 +142,35 @@ def s3_error(status: int, code: str, message: str = "", *, region: str | None = 
     if region is not None:
         headers["x-amz-bucket-region"] = region
     return Answer(status, headers, text.encode())
+
+
+def role_credentials(access_key: str, *, ends_at: float) -> Answer:
+    """
+    Make STS's answer to AssumeRole.
+
+    Args:
+        access_key: id of the key; its secret and its token are derived from it.
+        ends_at: when the credentials end.
+    """
+    expiration = dt.datetime.fromtimestamp(ends_at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = (
+        '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+        f"<AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>secret-{access_key}</SecretAccessKey>"
+        f"<SessionToken>token-{access_key}</SessionToken><Expiration>{expiration}</Expiration>"
+        "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
+    return Answer(200, {"Content-Type": "text/xml"}, text.encode())
+
+
+def sts_error(status: int, code: str, message: str = "") -> Answer:
+    """
+    Make an error of STS.
+    """
+    text = (
+        '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
+        f"<Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+    )
+    return Answer(status, {"Content-Type": "text/xml"}, text.encode())
 
 
 def json_error(status: int, code: str, message: str = "") -> Answer:

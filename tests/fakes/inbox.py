@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from crrmon.ports.clock import Clock
-from crrmon.ports.inbox import InboxError, Message
+from crrmon.ports.inbox import Depth, InboxError, Message
 
 
 class _Stored(msgspec.Struct):
@@ -22,11 +22,14 @@ class _Stored(msgspec.Struct):
 class FakeInbox:
     """
     Holds messages, their visibility and their receive counts; `away` makes every call fail.
+
+    Unlike SQS's, its counts are exact. Without `dead_readable` nobody can tell what is in the dead-letter queue.
     """
 
     def __init__(self, clock: Clock, *, name: str = "queue", max_receives: int = 3) -> None:
         self.name = name
         self.away = False
+        self.dead_readable = True
         self.dead: list[str] = []
         self.received = 0
         self.extended = 0
@@ -96,6 +99,15 @@ class FakeInbox:
             )
         self.received += len(taken)
         return taken
+
+    async def depth(self) -> Depth:
+        self._check()
+        return Depth(
+            visible=self.visible,
+            in_flight=self.waiting - self.visible,
+            delayed=0,
+            dead=len(self.dead) if self.dead_readable else None,
+        )
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
         self._check()

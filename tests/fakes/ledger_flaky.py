@@ -5,9 +5,10 @@ from typing import Any
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 
 ASYNC = {
-    "seen", "park", "due", "reschedule", "settle", "note_replica", "remember_routes", "known_routes",
+    "seen", "park", "due", "reschedule", "settle", "note", "remember_routes", "known_routes",
     "contributions", "freeze", "frozen", "last_frozen", "forget", "backlog", "failures", "find",
     "leases", "claim", "renew", "release", "sweep", "export", "restore",
+    "announce", "presences", "dismiss",
 }  # fmt: skip
 
 

@@ -1,12 +1,21 @@
 """Short ways to make what goes into a ledger."""
 
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import (
+    ReplicationFailed,
+    ReplicationRestarted,
+    ReplicaWritten,
+    Threshold,
+    ThresholdPassed,
+    VersionDeleted,
+)
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
 from crrmon.domain.records import Destination, Record, State
+from crrmon.ports.ledger import Presence
 
 NOW = 1_760_000_010.0
 """Not the start of any slot."""
+PRESENCE = Presence(owner="me", announced_at=NOW, held_since=NOW - 1.5, delay=2.5)
 
 
 def version(key: str, *, bucket: str = "src", version_id: str = "v1") -> ObjectVersion:
@@ -104,3 +113,50 @@ def replica(key: str, *, at: float, bucket: str = "dst") -> ReplicaWritten:
     return ReplicaWritten(
         version=version(key, bucket=bucket), region="us-east-1", written_at=at, size=100
     )
+
+
+def gave_up(
+    key: str, *, at: float, destination: str = "dst", reason: str = "DstPutObjNotPermitted"
+) -> ReplicationFailed:
+    """
+    Make S3's notice that it gave up to replicate a version of the bucket "src".
+    """
+    return ReplicationFailed(
+        version=version(key),
+        destination=destination,
+        reason=reason,
+        rule="rule",
+        operation="OBJECT_PUT",
+        region="eu-west-1",
+        noticed_at=at,
+    )
+
+
+def threshold(
+    key: str, *, destination: str = "dst", what: Threshold = Threshold.MISSED
+) -> ThresholdPassed:
+    """
+    Make S3's notice of how a version of the bucket "src" stands against the promise of 15 minutes.
+    """
+    return ThresholdPassed(
+        version=version(key),
+        destination=destination,
+        threshold=what,
+        rule="rule",
+        region="eu-west-1",
+        noticed_at=NOW,
+    )
+
+
+def restarted(key: str, *, at: float) -> ReplicationRestarted:
+    """
+    Make the event that a version of the bucket "src" was put back to pending.
+    """
+    return ReplicationRestarted(version=version(key), region="eu-west-1", restarted_at=at)
+
+
+def deleted(key: str, *, bucket: str = "src", at: float = NOW) -> VersionDeleted:
+    """
+    Make the event that a version was deleted for good.
+    """
+    return VersionDeleted(version=version(key, bucket=bucket), region="eu-west-1", deleted_at=at)

@@ -22,9 +22,12 @@ STARTING_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def ministack() -> Iterator[str]:
+def ministack(**settings: str) -> Iterator[str]:
     """
     Run it on a free port of loopback; give the address.
+
+    Args:
+        settings: variables of its environment.
     """
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
@@ -33,7 +36,7 @@ def ministack() -> Iterator[str]:
                 *(sys.executable, "-m", "crrmon.sandbox.leash", str(os.getpid())),
                 *(sys.executable, "-m", "ministack"),
             ],
-            env=for_emulator(os.environ, port=port, folder=Path(folder)),
+            env=for_emulator(os.environ, port=port, folder=Path(folder)) | settings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ def _grow(module: str, name: str, **options: bool) -> None:
 _grow("crrmon.domain.records", "Record", frozen=True, kw_only=True, omit_defaults=True)
 _grow("crrmon.domain.outcomes", "Mark", frozen=True, kw_only=True, omit_defaults=True)
 _grow("crrmon.domain.outcomes", "Contribution", frozen=True, kw_only=True)
+_grow("crrmon.ports.ledger", "Presence", frozen=True, kw_only=True)
 
 for _ledger in ("redis", "dynamodb"):
     _module = importlib.import_module(f"crrmon.adapters.ledgers.{_ledger}")

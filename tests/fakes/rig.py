@@ -2,23 +2,28 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.domain.choice import Choice
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.facts import Facts
 from crrmon.services.fleet import Fleet
 from crrmon.services.health import HealthBoard
 from crrmon.services.intake import Intake
 from crrmon.services.looker import Looker
+from crrmon.services.origins import Origins
 from crrmon.services.poller import Poller
+from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
 from crrmon.services.routebook import Routebook
 from crrmon.services.tenure import Tenure
+from crrmon.services.unmatched import Unmatched
 from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox
@@ -36,7 +41,7 @@ class Rig:
     One daemon; `ledger`, `inbox`, `s3` and `sink` may be shared with another one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what tests want otherwise
         self,
         *,
         ledger: FlakyLedger | None = None,
@@ -49,8 +54,12 @@ class Rig:
         buckets: Sequence[str] = ("src",),
         seed: int = 1,
         ahead: float = 0.0,
+        clock: LoopClock | None = None,
+        window: int = WINDOW,
+        give_up_after: float = 14 * DAY,
+        choice: Choice | None = None,
     ) -> None:
-        self.clock = LoopClock(ahead=ahead)
+        self.clock = clock or LoopClock(ahead=ahead)
         self.meters = FakeMeters()
         self.ledger = ledger or FlakyLedger(MemoryLedger(shards=4))
         self.inbox = inbox or FakeInbox(self.clock)
@@ -61,11 +70,27 @@ class Rig:
         ledger_health = self.board.dependency("ledger")
         s3_health = self.board.dependency("s3", tolerated=3)
         gates = (ledger_health, s3_health)
+        self.unmatched = Unmatched(
+            self.ledger,
+            health=ledger_health,
+            board=self.board,
+            clock=self.clock,
+            meters=self.meters,
+        )
         self.bookkeeper = Bookkeeper(
-            self.ledger, health=ledger_health, clock=self.clock, meters=self.meters, chance=chance
+            self.ledger,
+            health=ledger_health,
+            clock=self.clock,
+            meters=self.meters,
+            chance=chance,
+            halves=self.unmatched.noted,
         )
         self.routebook = Routebook(
-            self.s3, bookkeeper=self.bookkeeper, clock=self.clock, meters=self.meters
+            self.s3,
+            bookkeeper=self.bookkeeper,
+            clock=self.clock,
+            meters=self.meters,
+            buckets=buckets,
         )
         self.looker = Looker(
             self.s3,
@@ -76,7 +101,8 @@ class Rig:
             chance=chance,
             concurrency=32,
             per_bucket_per_second=1000.0,
-            give_up_after=14 * DAY,
+            stuck_after=900.0,
+            give_up_after=give_up_after,
         )
         self.tenure = Tenure(
             self.ledger,
@@ -85,14 +111,23 @@ class Rig:
             board=self.board,
             chance=random.Random(f"{owner} {seed}"),
         )
+        origins = Origins(self.routebook, self.looker, clock=self.clock)
+        self.facts = Facts(
+            bookkeeper=self.bookkeeper,
+            routebook=self.routebook,
+            looker=self.looker,
+            origins=origins,
+            choice=choice or Choice(),
+            clock=self.clock,
+            meters=self.meters,
+            horizon_seconds=4 * DAY,
+        )
         self.intake = Intake(
             self.inbox,
             queue=self.board.dependency("queue"),
             gates=gates,
             board=self.board,
-            bookkeeper=self.bookkeeper,
-            routebook=self.routebook,
-            looker=self.looker,
+            facts=self.facts,
             clock=self.clock,
             meters=self.meters,
             chance=chance,
@@ -106,6 +141,7 @@ class Rig:
             bookkeeper=self.bookkeeper,
             routebook=self.routebook,
             looker=self.looker,
+            origins=origins,
             clock=self.clock,
             meters=self.meters,
             shards=self.tenure.shards,
@@ -123,19 +159,31 @@ class Rig:
             meters=self.meters,
             monitor="test",
             buckets=buckets,
-            window_seconds=WINDOW,
+            window_seconds=window,
+            timed=self.routebook.timed,
             stuck_after=900.0,
             queue_age=lambda: self.intake.queue_age,
         )
         self.fleet = Fleet(
             self.ledger,
+            [self.inbox],
+            owner=owner,
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
+            timed=self.routebook.timed,
             health=ledger_health,
             board=self.board,
             clock=self.clock,
             meters=self.meters,
             stuck_after=900.0,
+        )
+        self.attendance = Attendance(
+            self.ledger,
+            owner=owner,
+            holders=[self.intake],
+            health=ledger_health,
+            board=self.board,
+            clock=self.clock,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -174,16 +222,30 @@ class Rig:
         finally:
             await self.kill()
 
-    def start(self) -> None:
+    def start(self, *, without: Collection[str] = ()) -> None:
+        """
+        Begin with all loops, but for some by name.
+        """
         loops = {
-            "receiver": self.intake.receiver,
+            "receiver": self._receive,
             "keeper": self.intake.keeper,
             "tenure": self.tenure.run,
             "poller": self.poller.run,
+            "survey": self.routebook.survey,
             "publisher": self.publisher.run,
             "fleet": self.fleet.run,
+            "presence": self.attendance.run,
+            "unmatched": self.unmatched.run,
         }
-        self._tasks = [asyncio.create_task(run(), name=name) for name, run in loops.items()]
+        self._tasks = [
+            asyncio.create_task(run(), name=name)
+            for name, run in loops.items()
+            if name not in without
+        ]
+
+    async def _receive(self) -> None:
+        await self.attendance.announced()
+        await self.intake.receiver()
 
     async def kill(self) -> None:
         """

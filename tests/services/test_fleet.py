@@ -7,28 +7,37 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from typing_extensions import override
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.domain.objects import Route
+from crrmon.domain.observations import Sight
+from crrmon.domain.waterline import SILENT_SECONDS
 from crrmon.domain.windows import Standing
-from crrmon.ports.ledger import BacklogSlot
+from crrmon.ports.ledger import BacklogSlot, Presence
 from crrmon.ports.sink import Sink
 from crrmon.services.fleet import REFRESH_SECONDS, Fleet, standing
 from crrmon.services.health import HealthBoard
+from crrmon.services.presence import Attendance
 from crrmon.services.publisher import SENDING_WINDOWS, Publisher
 from crrmon.services.tenure import LEASE_SECONDS, Tenure
 from fakes.clock import EPOCH, LoopClock
+from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import record
+from fakes.rig import Rig
+from fakes.s3 import FakeS3, Fate
 from fakes.sink import FakeSink
 
 WINDOW = 60
 HOUR = 3600.0
 ROUTE = ("src", "dst")
 FLEET = {metric.name for metric in catalogue.METRICS if metric.fleet}
+
+UP_TO = {catalogue.COMPLETE_UP_TO.name, catalogue.SETTLED_UP_TO.name}
 
 
 class SlowLedger(FlakyLedger):
@@ -59,9 +68,20 @@ class Daemon:
     One that holds shards, publishes and shows gauges on a real page.
     """
 
-    def __init__(self, ledger: MemoryLedger, sink: Sink | None, *, owner: str = "one") -> None:
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        sink: Sink | None,
+        *,
+        owner: str = "one",
+        inbox: FakeInbox | None = None,
+    ) -> None:
         self.ledger = SlowLedger(ledger)
         self.clock = LoopClock()
+        self.inbox = inbox or FakeInbox(self.clock)
+        self.timed: frozenset[Route] = frozenset()
+        self.held_since: float | None = None
+        self.delay = 5.0
         self.meters = PrometheusMeters(shows_fleet=lambda: self.tenure.reporting() is not None)
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
         health = self.board.dependency("ledger")
@@ -80,24 +100,42 @@ class Daemon:
             monitor="test",
             buckets=["src"],
             window_seconds=WINDOW,
+            timed=frozenset,
             stuck_after=900.0,
             queue_age=lambda: 0.0,
         )
         self.fleet = Fleet(
             self.ledger,
+            [self.inbox],
+            owner=owner,
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
+            timed=lambda: self.timed,
             health=health,
             board=self.board,
             clock=self.clock,
             meters=self.meters,
             stuck_after=900.0,
         )
+        self.attendance = Attendance(
+            self.ledger,
+            owner=owner,
+            holders=[self],
+            health=health,
+            board=self.board,
+            clock=self.clock,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        loops = (self.tenure.run, self.publisher.run, self.fleet.run)
+        loops = (self.tenure.run, self.publisher.run, self.attendance.run, self.fleet.run)
         self._tasks = [asyncio.create_task(run()) for run in loops]
+
+    def gauge(self, metric: catalogue.Metric, *labels: str) -> float | None:
+        """
+        Read one series, shown or not.
+        """
+        return self.meters._values[metric].get(labels)
 
     async def kill(self) -> None:
         for task in self._tasks:
@@ -169,16 +207,20 @@ async def pend(ledger: MemoryLedger, count: int) -> None:
 
 
 async def test_every_gauge_of_the_fleet_is_shown(ledger: MemoryLedger) -> None:
-    """What the catalogue calls the fleet's is on the page of the daemon that reports, from the first seconds on."""
+    """What the catalogue calls the fleet's is on the page of the daemon that reports, within seconds."""
     daemon = Daemon(ledger, FakeSink())
     async with daemon.running():
-        await asyncio.sleep(2)
+        await asyncio.sleep(25)
         assert daemon.page == {
             "crrmon_pending_objects": 1,
             "crrmon_pending_bytes": 100,
             "crrmon_stuck_objects": 0,
             "crrmon_oldest_pending_timestamp_seconds": EPOCH,
             "crrmon_failed_objects": 0,
+            "crrmon_pending_objects_by_age": 0,
+            "crrmon_complete_up_to_timestamp_seconds": EPOCH - 55,
+            "crrmon_settled_up_to_timestamp_seconds": EPOCH - 55,
+            "crrmon_queue_messages": 0,
             "crrmon_unsent_windows": 0,
         }
         assert set(daemon.page) == FLEET
@@ -221,16 +263,152 @@ def test_the_backlog_is_summed_up_by_route() -> None:
         BacklogSlot(route=one, written_from=120.0, pending_objects=1, pending_bytes=5),
         BacklogSlot(route=two, written_from=0.0, failed_objects=1),
     ]
-    assert standing(slots, now=1020.0, stuck_after=900.0) == {
+    assert standing(slots, now=1020.0, timed=frozenset(), stuck_after=900.0) == {
         one: Standing(
             pending_objects=4,
             pending_bytes=35,
             failed_objects=2,
             stuck_objects=3,
+            by_age=(1, 3, 0, 0),
             oldest_written_at=60.0,
+            oldest_failed_at=0.0,
         ),
-        two: Standing(failed_objects=1),
+        two: Standing(failed_objects=1, oldest_failed_at=0.0),
     }
+
+
+def test_age_bands_and_the_threshold_of_timed_routes() -> None:
+    """Each pending object is in one band; under Replication Time Control 15 minutes are stuck, whatever is set."""
+    timed, other = Route("a", "x"), Route("a", "y")
+    now = 200_000.0
+    slots = [
+        BacklogSlot(route=route, written_from=now - 60 - age, pending_objects=1)
+        for route in (timed, other)
+        for age in (0, 899, 900, 3599, 3600, 86_399, 86_400)
+    ]
+    sums = standing(slots, now=now, timed=frozenset([timed]), stuck_after=7200.0)
+    assert {one.by_age for one in sums.values()} == {(2, 2, 2, 1)}
+    assert (sums[timed].stuck_objects, sums[other].stuck_objects) == (5, 2)
+
+
+# ---- up to when all is known ----
+
+
+async def test_the_queue_is_counted_and_unknown_is_absent(ledger: MemoryLedger) -> None:
+    """A dead-letter queue that holds something or cannot be read, or a queue that does not answer: no series at all."""
+    daemon = Daemon(ledger, None)
+
+    def shown(state: str) -> float | None:
+        return daemon.gauge(catalogue.QUEUE_MESSAGES, "queue", state)
+
+    async with daemon.running():
+        await asyncio.sleep(25)
+        assert daemon.kept >= UP_TO
+        daemon.inbox.dead.append("m")
+        await asyncio.sleep(REFRESH_SECONDS + 1)
+        assert (shown("visible"), shown("dead")) == (0, 1)
+        assert not UP_TO & daemon.kept
+        daemon.inbox.dead_readable = False
+        await asyncio.sleep(REFRESH_SECONDS + 1)
+        assert (shown("visible"), shown("dead")) == (0, None)
+        assert not UP_TO & daemon.kept
+        daemon.inbox.away = True
+        await asyncio.sleep(REFRESH_SECONDS + 1)
+        assert shown("visible") is None
+        assert catalogue.PENDING_OBJECTS.name in daemon.kept
+        assert not UP_TO & daemon.kept
+        daemon.inbox.away = False
+        daemon.inbox.dead_readable = True
+        daemon.inbox.dead.clear()
+        await asyncio.sleep(REFRESH_SECONDS + 1)
+        assert daemon.kept >= UP_TO
+
+
+async def test_queues_then_daemons_then_the_ledger() -> None:
+    """
+    What moves on while it is asked for is met: in a daemon's word, or in the backlog read after it.
+
+    The other daemon took a message before the queue was counted, and has it parked and says so between the two
+    reads of a round. With the backlog read first, it would be in neither.
+    """
+    other = Presence(owner="other", announced_at=EPOCH, held_since=None, delay=0.0)
+    old = EPOCH - 1000.0
+
+    class Moving(SlowLedger):
+        """
+        Has the message move on after the first of the two reads in the round at 60 s.
+        """
+
+        moved = False
+
+        @override
+        def __getattr__(self, name: str) -> Any:
+            inner = super().__getattr__(name)
+
+            async def call() -> Any:
+                result = await inner()
+                if daemon.clock.now() >= EPOCH + 60 and not self.moved:
+                    self.moved = True
+                    await ledger.park([record("old", written_at=old)])
+                    await ledger.announce(replace(other, announced_at=daemon.clock.now()))
+                return result
+
+            return call if name in {"presences", "backlog"} else inner
+
+    ledger = MemoryLedger(shards=2)
+    await ledger.remember_routes([Route(*ROUTE)])
+    await ledger.announce(other)
+    daemon = Daemon(ledger, None)
+    daemon.fleet._ledger = moving = Moving(ledger)
+    bounds = set()
+    async with daemon.running():
+        for _ in range(900):
+            await asyncio.sleep(0.1)
+            bounds.add(daemon.gauge(catalogue.SETTLED_UP_TO, *ROUTE))
+    assert moving.moved
+    assert max(bound for bound in bounds if bound is not None) <= old
+
+
+async def test_a_message_held_by_a_killed_daemon_is_not_passed() -> None:
+    """A daemon is killed with a message in its hands: nothing passes its write until another made it durable."""
+    clock = LoopClock()
+    shared: dict[str, Any] = {
+        "ledger": FlakyLedger(MemoryLedger(shards=4)),
+        "inbox": FakeInbox(clock),
+        "s3": FakeS3(clock),
+    }
+    one, two = Rig(**shared, owner="one"), Rig(**shared, owner="two", seed=2)
+    one.s3.rule("src", "dst")
+
+    def bound() -> float:
+        return one.meters.gauge(catalogue.SETTLED_UP_TO, *ROUTE) or 0.0
+
+    # The one that reports takes nothing at first, so that the other one takes the message.
+    one.start(without=["receiver"])
+    await asyncio.sleep(60)
+    two.start()
+    one.put("before")
+    await asyncio.sleep(300)
+    assert bound() > clock.now() - 120
+    written_at = clock.now()
+    version = one.put("held", takes=5000.0)
+    await asyncio.sleep(0.01)
+    assert len(two.intake._held) == 1
+    await two.kill()
+    receiving = asyncio.create_task(one.intake.receiver())
+    durable = False
+    while not durable:
+        await asyncio.sleep(0.5)
+        assert bound() <= written_at
+        durable = bool((await one.ledger.find(version.key, version.version_id)).records)
+    assert clock.now() > written_at + 100
+    await asyncio.sleep(1000)
+    assert 0 < bound() <= written_at
+    one.s3.fates[version] = Fate(0.0, Sight.COMPLETED, 100, written_at=int(written_at))
+    await one.until(lambda: bound() > written_at)
+    assert [presence.owner for presence in await one.ledger.presences()] == ["one"]
+    receiving.cancel()
+    await one.kill()
 
 
 # ---- windows that were not sent ----
@@ -323,6 +501,9 @@ async def test_invariant_9_gauges_are_withdrawn_with_the_role(ledger: MemoryLedg
                 await asyncio.sleep(0.3)
                 assert not (one.page and two.page)
             assert one.kept == set()
+            # What the first one holds cannot be told yet: it has not been silent for long enough.
+            assert set(two.page) == FLEET - UP_TO
+            await asyncio.sleep(SILENT_SECONDS)
             assert set(two.page) == FLEET
 
 

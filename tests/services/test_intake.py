@@ -67,6 +67,7 @@ async def test_invariant_1_nothing_is_acknowledged_before_it_is_durable() -> Non
     rig = Rig()
     rig.s3.rule("src", "dst")
     async with rig.running():
+        await asyncio.sleep(1)
         rig.put("a", takes=0)
         rig.ledger.away = True
         await asyncio.sleep(1200)
@@ -140,7 +141,7 @@ async def test_a_key_outside_every_rule_ends_without_a_look() -> None:
         await rig.until(lambda: rig.inbox.waiting == 0)
 
     assert rig.s3.looks == []
-    assert rig.meters.count(catalogue.NOT_COVERED, "src") == 1
+    assert rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 1
 
 
 async def test_invariant_3_an_older_configuration_proves_nothing_uncovered() -> None:
@@ -160,7 +161,7 @@ async def test_invariant_3_an_older_configuration_proves_nothing_uncovered() -> 
             rig.put(f"out/{number}", version=f"w{number}")
         await rig.until(lambda: rig.inbox.waiting == 0)
 
-    assert outcomes(rig) + rig.meters.count(catalogue.NOT_COVERED, "src") == 52
+    assert outcomes(rig) + rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 52
     assert len(rig.s3.reads) <= 3
 
 
@@ -291,7 +292,7 @@ async def test_many_uncovered_keys_are_told_by_one_reading() -> None:
             rig.put(f"out/{number}", version=f"w{number}")
         await rig.until(lambda: rig.inbox.waiting == 0, within=90)
 
-    assert rig.meters.count(catalogue.NOT_COVERED, "src") == 40
+    assert rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 40
     assert "park" not in rig.ledger.calls
     assert len(rig.s3.reads) == 2
 

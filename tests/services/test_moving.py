@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.domain.events import Channel
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Settlement
-from crrmon.domain.records import Record
+from crrmon.domain.records import Destination, Record
 from crrmon.ports.ledger import FrozenWindow, Lease, Ledger, LedgerError, Settled, Trail
 from crrmon.services.moving import (
     PAGE,
@@ -23,7 +24,18 @@ from crrmon.services.moving import (
 )
 from crrmon.services.tenure import LEASE_SECONDS, ROUND_SECONDS
 from fakes.clock import LoopClock
-from fakes.ledger_values import NOW, arrived, done, failed, record, replica
+from fakes.ledger_values import (
+    NOW,
+    PRESENCE,
+    arrived,
+    done,
+    failed,
+    gave_up,
+    record,
+    replica,
+    restarted,
+    threshold,
+)
 
 SHARDS = 4
 ALL = range(SHARDS)
@@ -185,7 +197,7 @@ async def used(ledger: Ledger | None = None) -> Ledger:
         version=two.version, outcomes=(arrived(two),), rev=1, keep=replace(two, rev=1)
     )
     await ledger.settle("b1", [keep, done(record("settled"))], now=NOW)
-    await ledger.note_replica([replica("late", at=NOW - 1, bucket="elsewhere")], now=NOW)
+    await ledger.note([replica("late", at=NOW - 1, bucket="elsewhere")], now=NOW)
     await ledger.remember_routes([Route("src", "dst"), Route("src", "two"), Route("idle", "dst")])
     await freeze(ledger, 300.0, b"one", b"two")
     await freeze(ledger, 600.0, b"three")
@@ -261,6 +273,48 @@ async def test_d15_what_arrived_at_one_destination_counts_only_at_the_other_afte
     results = await target.settle("b9", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
 
     assert results == [[Settled.DUPLICATE, Settled.COUNTED]]
+
+
+async def test_all_that_is_known_of_each_destination_comes_along() -> None:
+    """
+    What is counted at some of them, what S3 said and how exact the times are; told as it goes, each way once.
+    """
+    source, target, told = Shared(shards=SHARDS), Shared(shards=7), Told()
+    one = record("k", to=("dst", "two"), channel=Channel.NOTIFICATION)
+    counted = replace(one, destinations=(Destination("dst", counted=True), Destination("two")))
+    partial = Settlement(version=one.version, outcomes=(arrived(one),), rev=0, keep=counted)
+    await source.settle("b1", [partial], now=NOW)
+    await source.park([failed("nowhere", to=("dst", "two")), failed("reopened", at=NOW - 9)])
+    await source.note(
+        [
+            gave_up("k", at=NOW, destination="two"),
+            threshold("k", destination="two"),
+            restarted("reopened", at=NOW),
+        ],
+        now=NOW,
+    )
+    kept = [await source.find(key, "v1") for key in ("k", "nowhere", "reopened")]
+
+    moved = await move(source, target, told)
+
+    assert [await target.find(key, "v1") for key in ("k", "nowhere", "reopened")] == kept
+    assert await everything(target) == await everything(source)
+    assert (moved.pending, moved.failures, moved.differences) == (2, 1, ())
+    # One way that is left of the first, the unknown one and two that wait of the second, one of the third.
+    assert told.copied[-1] == (5, 5)
+
+
+async def test_presences_stay_behind() -> None:
+    """
+    They are of daemons that ran on the source.
+    """
+    source, target = await used(), Shared(shards=SHARDS)
+    await source.announce(PRESENCE)
+
+    await move(source, target)
+
+    assert await target.presences() == []
+    assert await source.presences() == [PRESENCE]
 
 
 async def test_more_than_a_page_is_copied_and_told_as_it_goes() -> None:

@@ -159,6 +159,8 @@ async def test_an_unusable_ledger_ends_the_daemon_instead_of_the_queue() -> None
     rig = Rig()
     rig.s3.rule("src", "dst")
     async with rig.running():
+        rig.put("before", version="v0")
+        await rig.until(lambda: rig.inbox.waiting == 0)
         rig.ledger.broken = True
         rig.put("a")
         with pytest.raises(UnusableLedgerError):
@@ -166,7 +168,7 @@ async def test_an_unusable_ledger_ends_the_daemon_instead_of_the_queue() -> None
         await asyncio.sleep(HOUR)
         assert rig.inbox.most_receives == 1
     assert rig.inbox.dead == []
-    assert rig.inbox.acknowledged == []
+    assert len(rig.inbox.acknowledged) == 1
 
 
 async def test_d46_queue_age_grows_while_nothing_is_received() -> None:

@@ -43,7 +43,7 @@ async def test_d22_one_odd_answer_does_not_stop_the_others() -> None:
         await rig.until(
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 5
         )
-        await rig.until(lambda: rig.meters.count(catalogue.NOT_COVERED, "src") == 1)
+        await rig.until(lambda: rig.meters.count(catalogue.NOT_COVERED, "src", "no_status") == 1)
 
     assert odd in rig.s3.looks
 

@@ -20,6 +20,7 @@ from crrmon.services.health import HealthBoard
 from crrmon.services.publisher import RETRY_CAP_SECONDS, Publisher
 from crrmon.services.tenure import LEASE_SECONDS, Tenure
 from fakes.clock import EPOCH, LoopClock
+from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import done, episode, failed, record
 from fakes.meters import FakeMeters
@@ -51,6 +52,7 @@ class Desk:
         self.ledger = FlakyLedger(ledger)
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
         self.queue_age: float | None = 7.0
+        self.inbox = FakeInbox(self.clock)
         health = self.board.dependency("ledger")
         self.tenure = Tenure(
             self.ledger,
@@ -71,13 +73,17 @@ class Desk:
             monitor="test",
             buckets=buckets,
             window_seconds=window,
+            timed=frozenset,
             stuck_after=900.0,
             queue_age=lambda: self.queue_age,
         )
         self.fleet = Fleet(
             self.ledger,
+            [self.inbox],
+            owner=owner,
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
+            timed=frozenset,
             health=health,
             board=self.board,
             clock=self.clock,
@@ -427,7 +433,9 @@ async def test_invariant_9_only_the_holder_shows_the_fleets_gauges(
         async with two.running():
             await asyncio.sleep(300)
             assert one.meters.gauge(catalogue.PENDING_OBJECTS, *ROUTE) == 1
-            assert len(one.shown) == 6, "every gauge of the fleet"
+            assert len(one.shown) == 8, (
+                "every gauge of the fleet, but up to when all is known: nobody is announced"
+            )
             assert two.shown == set()
 
             one.ledger.away = True

@@ -18,7 +18,14 @@ from crrmon.domain.catalogue import (
 SOURCES = Path(catalogue.__file__).parents[1]
 
 BOUNDED = {
+    "account",
+    "age",
+    "bucket",
+    "cause",
+    "channel",
+    "reason",
     "source_bucket",
+    "state",
     "destination_bucket",
     "queue",
     "status",
@@ -54,7 +61,7 @@ def test_names_follow_the_conventions(metric: Metric) -> None:
     assert not re.search(r"_(ms|millis|minutes|hours|days|kb|mb|percent)(_|$)", metric.name)
     base = metric.name.removesuffix("_total")
     for word in ("duration", "latency", "age", "lag"):
-        if f"_{word}" in base and metric.kind is not Kind.COUNTER:
+        if f"_{word}" in base.removesuffix("_by_age") and metric.kind is not Kind.COUNTER:
             assert base.endswith(UNITS)
 
 

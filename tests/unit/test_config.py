@@ -414,6 +414,7 @@ def test_the_example_shows_every_key_with_its_meaning() -> None:
     """Every key there is stands in the example, below a comment of its own."""
     raw = yaml.safe_load(config.example())
     found = set(raw) | {"queues[].url", "queues[].region"}
+    found |= {f"accounts[].{key}" for key in example_account()}
 
     def below(section: str, one: object) -> set[str]:
         if not isinstance(one, dict):
@@ -427,6 +428,127 @@ def test_the_example_shows_every_key_with_its_meaning() -> None:
     for number, line in enumerate(lines):
         if line.strip() and not line.strip().startswith(("#", "-")):
             assert lines[number - 1].strip().startswith("#"), line
+
+
+def example_account() -> dict[str, Any]:
+    """
+    Read the account that stands in the example as comments.
+    """
+    block = config.example().partition("\naccounts: []\n")[2].partition("\n\n")[0]
+    lines = [line.removeprefix("#") for line in block.splitlines()]
+    (account,) = yaml.safe_load("\n".join(lines))
+    return dict(account)
+
+
+def test_the_account_of_the_example_has_the_defaults(tmp_path: Path) -> None:
+    """Without its comment signs it is an account like one of which nothing but the id is set."""
+    account = example_account()
+
+    shown, bare = (
+        load(tmp_path, {**QUEUES, "accounts": [one]}).accounts
+        for one in (account, {"id": account["id"]})
+    )
+    assert shown == bare
+
+
+# ---- accounts ----
+
+ROLE = "arn:aws:iam::{account}:role/crrmon"
+STORE = "http://minio:9000"
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"id": "210987654321"},
+        {"id": "210987654321", "role_arn": ROLE, "external_id": "a1:b/2", "buckets": ["acme-*"]},
+        {"id": "210987654321", "role_arn": "arn:aws:iam::109876543210:role/a/b"},
+        {"id": "*", "role_arn": "arn:aws-cn:iam::{account}:role/crrmon", "profile": "china"},
+        {"id": "*", "role_arn": "arn:aws-us-gov:iam::{account}:role/crrmon", "region": "us-gov-east-1"},
+        {"id": "minio", "endpoint_url": STORE, "buckets": ["*"], "profile": "minio"},
+        {"id": "ceph", "endpoint_url": f"{STORE}/s3", "path_style": False, "reports_status": False, "buckets": ["a[0-9]"]},
+        {"id": "210987654321", "endpoint_url": STORE},
+    ],
+)  # fmt: skip
+def test_accounts(tmp_path: Path, account: dict[str, Any]) -> None:
+    """What makes sense together is accepted, and kept as it is."""
+    (loaded,) = load(tmp_path, {**QUEUES, "accounts": [account]}).accounts
+
+    assert loaded.model_dump(mode="json", exclude_unset=True) == account
+
+
+@pytest.mark.parametrize(
+    ("account", "said"),
+    [
+        ({}, "accounts[0].id: is missing"),
+        ({"id": 210987654321}, "accounts[0].id: 210987654321 is not allowed: must be in quotes"),
+        ({"id": "2109"}, "accounts[0].id: '2109' is not allowed"),
+        ({"id": "210987654321", "rolearn": ROLE}, "accounts[].rolearn: unknown setting; did you mean accounts[].role_arn?"),
+        ({"id": "210987654321", "role_arn": "crrmon"}, "accounts[0].role_arn: 'crrmon' is not allowed"),
+        ({"id": "210987654321", "role_arn": "arn:aws:iam::x:role/y"}, "accounts[0].role_arn"),
+        ({"id": "210987654321", "external_id": "abc"}, "external_id needs a role_arn"),
+        ({"id": "210987654321", "role_arn": ROLE, "external_id": "a b"}, "accounts[0].external_id: 'a b' is not allowed"),
+        ({"id": "*"}, 'id "*" needs a role_arn with {account} in it'),
+        ({"id": "*", "role_arn": "arn:aws:iam::210987654321:role/x"}, 'id "*" needs a role_arn with {account} in it'),
+        ({"id": "*", "role_arn": ROLE, "buckets": ["a"]}, "no buckets"),
+        ({"id": "*", "role_arn": ROLE, "endpoint_url": STORE}, "no endpoint_url"),
+        ({"id": "minio", "endpoint_url": STORE}, "set buckets"),
+        ({"id": "minio", "role_arn": ROLE, "buckets": ["a"]}, "needs an id of twelve digits"),
+        ({"id": "minio", "buckets": ["a"], "path_style": False}, "path_style belongs to an endpoint_url"),
+        ({"id": "minio", "buckets": ["a"], "reports_status": False}, "reports_status belongs to an endpoint_url"),
+        ({"id": "minio", "buckets": ["a"], "endpoint_url": "minio:9000"}, "accounts[0].endpoint_url: 'minio:9000' is not allowed"),
+        ({"id": "minio", "buckets": ["a/b"], "endpoint_url": STORE}, "accounts[0].buckets[0]: 'a/b' is not allowed"),
+        ({"id": "minio", "buckets": "a", "endpoint_url": STORE}, "accounts[0].buckets: 'a' is not allowed: must be a list"),
+    ],
+)  # fmt: skip
+def test_an_account_that_makes_no_sense(
+    tmp_path: Path, account: dict[str, Any], said: str
+) -> None:
+    """A contradiction is told in one line with what would be right."""
+    (line,) = complaint(tmp_path, {**QUEUES, "accounts": [account]}).splitlines()
+
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("id", ("210987654321", "210987654321")), ("buckets", (["a", "b*"], ["c", "b*"]))],
+)
+def test_accounts_that_contradict_each_other(
+    tmp_path: Path, key: str, values: tuple[Any, Any]
+) -> None:
+    """One account twice, or one pattern for two: nobody could tell which is meant."""
+    accounts = [
+        {"id": name, "buckets": [name], "endpoint_url": STORE, key: value}
+        for name, value in zip(("one", "two"), values, strict=True)
+    ]
+
+    said = complaint(tmp_path, {**QUEUES, "accounts": accounts})
+
+    assert said.startswith("accounts: ")
+    assert "stands there more than once" in said
+
+
+def test_the_accounts_of_the_documentation(tmp_path: Path) -> None:
+    """What docs/operations.md shows can be used as it is."""
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    blocks = [one.partition("```")[0] for one in page.split("```yaml\n")[1:]]
+    shown = [one for one in map(yaml.safe_load, blocks) if "accounts" in one]
+
+    loaded = [load(tmp_path, {**QUEUES, **one}).accounts for one in shown]
+
+    assert [[account.id for account in accounts] for accounts in loaded] == [
+        ["*", "210987654321", "109876543210", "321098765432"],
+        ["minio"],
+    ]
+
+
+def test_accounts_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CRRMON_ACCOUNTS holds them as JSON."""
+    monkeypatch.setenv("CRRMON_QUEUES", json.dumps([{"url": URL}]))
+    monkeypatch.setenv("CRRMON_ACCOUNTS", json.dumps([{"id": "*", "role_arn": ROLE}]))
+
+    assert config.load(None).accounts[0].role_arn == ROLE
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crrmon.config import Looks
 from crrmon.domain.congestion import START, Congestion
 from crrmon.domain.observations import Sight
 
@@ -161,3 +162,33 @@ def test_a_steady_flow_reaches_the_ceiling():
         count += 1
 
     assert count == pytest.approx(525, abs=2)
+
+
+def test_the_default_ceiling_leaves_most_of_a_prefix_to_others():
+    """
+    S3 bears 5,500 reads a second and prefix: the daemon's own share is a small one unless somebody raises it.
+    """
+    congestion = Congestion(most=1_000_000, per_second=Looks().per_bucket_per_second)
+    congestion._limit = 1e6
+    now, count = 0.0, 0
+    while now < 60:
+        now += congestion.wait(now)
+        congestion.began(now)
+        count += 1
+
+    assert count / 60 <= 5500 / 10
+
+
+def test_what_was_halved_recovers_by_steps():
+    """
+    After S3 refused, the limit goes up by one a round, not back at once.
+    """
+    congestion = Congestion(most=100)
+    answer(congestion, Sight.THROTTLED, at=10.0)
+    rounds = 0
+    while congestion.limit < START:
+        for _ in range(congestion.limit + 1):
+            answer(congestion, Sight.PENDING, at=20.0 + rounds, busy=congestion.limit - 1)
+        rounds += 1
+
+    assert rounds >= START // 2

@@ -1,22 +1,45 @@
 """What each answer of S3 means for a version."""
 
+from collections import Counter
+from typing import Any
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crrmon.domain.decide import (
     REFUSALS_TO_UNPOLLABLE,
     TROUBLES_TO_GIVE_UP,
     Adopt,
+    Decision,
     Settle,
     Wait,
+    asks,
     decide,
+    proved,
 )
-from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, provisional
+from crrmon.domain.events import Channel
+from crrmon.domain.objects import (
+    UNKNOWN_DESTINATION,
+    MarkId,
+    ObjectVersion,
+    Route,
+    Scope,
+    provisional,
+)
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import Fate, Latency, tally
-from crrmon.domain.records import Destination, Record, State
+from crrmon.domain.outcomes import Fate, Latency, Outcome, tally
+from crrmon.domain.records import (
+    Destination,
+    Failure,
+    Record,
+    State,
+    reopened,
+    with_arrival,
+    with_failure,
+    with_miss,
+)
 
 DAY = 86_400.0
 WRITTEN = 1_800_000_000.0
@@ -211,38 +234,6 @@ def test_an_open_failure_is_closed_after_its_own_deadline() -> None:
     assert fates(settle(kept, seen(Sight.FAILED, after=24 * DAY))) == [(Fate.GIVEN_UP, "dst")]
 
 
-def test_d17_every_certain_destination_is_counted_on_its_own() -> None:
-    """COMPLETED is proof for all certain destinations; one that only a tag filter might select is not counted."""
-    many = record(
-        destinations=(
-            Destination(bucket="dst-1"),
-            Destination(bucket="dst-2"),
-            Destination(bucket="dst-3", certain=False),
-        )
-    )
-    assert fates(settle(many, seen(Sight.COMPLETED))) == [
-        (Fate.COMPLETED, "dst-1"),
-        (Fate.COMPLETED, "dst-2"),
-    ]
-
-
-def test_a_lone_tagged_destination_is_decided_by_head() -> None:
-    """With one destination, a status proves that the tag filter selected it."""
-    lone = record(destinations=(Destination(bucket="dst", certain=False),))
-
-    assert fates(settle(lone, seen(Sight.COMPLETED))) == [(Fate.COMPLETED, "dst")]
-
-
-def test_failed_with_several_destinations_leaves_them_undecided() -> None:
-    """A merged FAILED is counted for the source; no destination is accused or acquitted."""
-    many = record(destinations=(Destination(bucket="dst-1"), Destination(bucket="dst-2")))
-    decision = settle(many, seen(Sight.FAILED))
-
-    assert fates(decision) == [(Fate.FAILED, "")]
-    assert decision.settlement.keep is not None
-    assert many.destinations == decision.settlement.keep.destinations
-
-
 def test_too_old_leaves_marks_but_counts_nothing_new() -> None:
     """Invariant 2: a version whose event came after the horizon adds only to `too_old`."""
     decision = settle(record(counts=False), seen(Sight.COMPLETED))
@@ -295,3 +286,597 @@ def test_d13_a_version_id_is_kept_whole_in_every_mark() -> None:
 
     assert MarkId(Scope.REPLICA, "dst", "a/key", "AbCdEf12345") == outcome.mark
     assert Route("src", "dst") == outcome.route
+
+
+# ---- several destinations ----
+
+ONE = Destination(bucket="one")
+TWO = Destination(bucket="two")
+TAGGED = Destination(bucket="tagged", certain=False)
+MAYBE = Destination(bucket="maybe", certain=False)
+NOWHERE = Destination(bucket=UNKNOWN_DESTINATION, certain=False)
+ARRIVED = Destination(bucket="two", replicated_at=WRITTEN + 5)
+COUNTED = Destination(bucket="two", counted=True)
+NAMED = Destination(
+    bucket="two", failure=Failure(noticed_at=WRITTEN + 20, reason="DstBucketNotFound")
+)
+
+TOPOLOGIES = {
+    "unread": (),
+    "one": (ONE,),
+    "two": (ONE, TWO),
+    "tagged": (TAGGED,),
+    "one-tagged": (ONE, TAGGED),
+    "tagged-maybe": (TAGGED, MAYBE),
+    "nowhere": (NOWHERE,),
+    "one-arrived": (ONE, ARRIVED),
+    "arrived": (ARRIVED,),
+    "one-counted": (ONE, COUNTED),
+    "tagged-counted": (TAGGED, COUNTED),
+    "one-named": (ONE, NAMED),
+    "named": (NAMED,),
+}
+
+COMPLETED, FAILED = Fate.COMPLETED, Fate.FAILED
+Ends = list[tuple[Fate, str]]
+
+
+def ends(fate: Fate, *buckets: str) -> Ends:
+    return [(fate, bucket) for bucket in buckets]
+
+
+DONE = {
+    "unread": ends(COMPLETED, UNKNOWN_DESTINATION),
+    "one": ends(COMPLETED, "one"),
+    "two": ends(COMPLETED, "one", "two"),
+    "tagged": ends(COMPLETED, "tagged"),
+    "one-tagged": ends(COMPLETED, "one"),
+    "tagged-maybe": ends(COMPLETED, UNKNOWN_DESTINATION),
+    "nowhere": ends(COMPLETED, UNKNOWN_DESTINATION),
+    "one-arrived": ends(COMPLETED, "one", "two"),
+    "arrived": ends(COMPLETED, "two"),
+    "one-counted": ends(COMPLETED, "one"),
+    "tagged-counted": [],
+    "one-named": ends(COMPLETED, "one", "two"),
+    "named": ends(COMPLETED, "two"),
+}
+ENDED = {
+    "unread": [UNKNOWN_DESTINATION],
+    "one": ["one"],
+    "two": ["one", "two"],
+    "tagged": ["tagged"],
+    "one-tagged": ["one"],
+    "tagged-maybe": [UNKNOWN_DESTINATION],
+    "nowhere": [UNKNOWN_DESTINATION],
+    "one-arrived": ["one"],
+    "arrived": [],
+    "one-counted": ["one"],
+    "tagged-counted": [],
+    "one-named": ["one", "two"],
+    "named": ["two"],
+}
+"""Where an end of the source ends it, too."""
+HERE = {"one-arrived": ["two"], "arrived": ["two"]}
+"""Where its replica's event proves that it arrived."""
+FAILURES = {
+    "one": (("one", ""),),
+    "tagged": (("tagged", ""),),
+    "nowhere": ((UNKNOWN_DESTINATION, ""),),
+    "one-arrived": (("one", ""),),
+    "one-counted": (("one", ""),),
+    "tagged-counted": (("tagged", ""),),
+    "one-named": (("two", "DstBucketNotFound"),),
+    "named": (("two", "DstBucketNotFound"),),
+}
+"""Where a failure is proved."""
+
+
+def follow(name: str, sight: Sight, **more: object) -> Decision:
+    return decide(
+        record(destinations=TOPOLOGIES[name], size=7), seen(sight, **more), give_up_after=14 * DAY
+    )
+
+
+def told(decision: Decision) -> tuple[Ends, Record | None]:
+    """
+    Return the outcomes of a decision, arrivals first, and what is followed on.
+    """
+    if isinstance(decision, Wait):
+        return [], decision.record
+    assert isinstance(decision, Settle)
+    return fates(decision), decision.settlement.keep
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_d17_completed_settles_every_destination_that_it_proves(name: str) -> None:
+    """D17: one outcome for each certain destination; a tag filter's counts where it is the only one, or nowhere else."""
+    ended, kept = told(follow(name, Sight.COMPLETED))
+
+    assert (ended, kept) == (DONE[name], None)
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize(
+    ("sight", "fate"), [(Sight.GONE, Fate.GONE), (Sight.DELETE_MARKER, Fate.UNPOLLABLE)]
+)
+def test_the_end_of_the_source_ends_every_destination_but_those_reached(
+    name: str, sight: Sight, fate: Fate
+) -> None:
+    """What is gone before it replicated is gone for each destination that it did not reach, and nothing is silent."""
+    ended, kept = told(follow(name, sight))
+
+    assert ended == ends(COMPLETED, *HERE.get(name, ())) + ends(fate, *ENDED[name])
+    assert kept is None
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_given_up_ends_as_the_source_does(name: str) -> None:
+    """What is never final is given up for each destination that it did not reach."""
+    ended, kept = told(follow(name, Sight.PENDING, after=20 * DAY))
+
+    assert ended == ends(COMPLETED, *HERE.get(name, ())) + ends(Fate.GIVEN_UP, *ENDED[name])
+    assert kept is None
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize(
+    "sight",
+    [
+        Sight.PENDING,
+        Sight.UNKNOWN,
+        Sight.SILENT,
+        Sight.DENIED,
+        Sight.REFUSED,
+        Sight.THROTTLED,
+        Sight.UNREACHABLE,
+    ],
+)
+def test_while_it_is_not_final_only_what_arrived_is_counted(name: str, sight: Sight) -> None:
+    """Arrivals that replica events prove are counted at once, the rest is followed on."""
+    ended, kept = told(follow(name, sight))
+
+    assert ended == ends(COMPLETED, *HERE.get(name, ()))
+    if name == "arrived":
+        assert kept is None
+    else:
+        assert kept is not None
+        assert kept.state is State.PENDING
+        assert [one.bucket for one in kept.open] == [
+            one.bucket for one in TOPOLOGIES[name] if not one.counted and one.replicated_at is None
+        ]
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_d20_failed_is_one_episode_with_the_places_that_are_proved(name: str) -> None:
+    """D20: counted once for the source; the places are those that S3 named, or the only one that is left."""
+    decision = follow(name, Sight.FAILED)
+    ended, kept = told(decision)
+
+    arrivals = ends(COMPLETED, *HERE.get(name, ()))
+    if name == "arrived":
+        assert (ended, kept) == (arrivals, None)
+        return
+    assert isinstance(decision, Settle)
+    episode = decision.settlement.outcomes[-1]
+    assert ended == [*arrivals, (FAILED, "")]
+    assert episode.failures == FAILURES.get(name, ())
+    assert kept is not None
+    assert (kept.state, kept.episode, kept.failed_at) == (State.FAILED, 1, WRITTEN + 30)
+    assert [one.bucket for one in kept.destinations if one.failed] == [
+        bucket for bucket, _ in FAILURES.get(name, ())
+    ]
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_no_status_is_believed_unless_a_replica_proves_the_contrary(name: str) -> None:
+    """Without a status nothing selected the version, but what arrived anywhere was selected."""
+    ended, kept = told(follow(name, Sight.NO_STATUS))
+
+    if name in ("one-counted", "tagged-counted"):
+        assert ended == []
+        assert kept is not None
+    elif name in HERE:
+        assert ended == ends(COMPLETED, "two")
+        assert (kept is None) == (name == "arrived")
+    else:
+        assert (ended, kept) == ([(Fate.NOT_COVERED, "")], None)
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_a_replica_is_none_of_ours_and_tells_its_source(name: str) -> None:
+    """An event that did not tell replication's writes apart turns out to be an arrival in this bucket."""
+    decision = decide(
+        record(destinations=TOPOLOGIES[name], channel=Channel.EVENTBRIDGE),
+        seen(Sight.REPLICA),
+        give_up_after=14 * DAY,
+    )
+
+    assert isinstance(decision, Settle)
+    assert (fates(decision), decision.settlement.keep) == ([(Fate.IS_REPLICA, "")], None)
+    (news,) = decision.news
+    assert (news.version, news.written_at, news.size) == (VERSION, WRITTEN, 7)
+
+
+def test_a_notice_about_a_replica_is_no_arrival() -> None:
+    """A change of a replica that failed to travel back says nothing of when the replica came."""
+    decision = settle(record(channel=Channel.NOTICE), seen(Sight.REPLICA))
+
+    assert fates(decision) == [(Fate.IS_REPLICA, "")]
+    assert decision.news == ()
+
+
+# ---- looks at destinations ----
+
+ASKED = {
+    Sight.SILENT: {
+        "one": ["one"],
+        "two": ["one", "two"],
+        "tagged": ["tagged"],
+        "one-tagged": ["one", "tagged"],
+        "tagged-maybe": ["tagged", "maybe"],
+        "one-arrived": ["one"],
+        "one-counted": ["one"],
+        "tagged-counted": ["tagged"],
+        "one-named": ["one", "two"],
+        "named": ["two"],
+    },
+    Sight.FAILED: {
+        "two": ["one", "two"],
+        "one-tagged": ["one", "tagged"],
+        "tagged-maybe": ["tagged", "maybe"],
+        "one-named": ["one"],
+    },
+    Sight.PENDING: {
+        "two": ["one", "two"],
+        "one-tagged": ["one", "tagged"],
+        "tagged-maybe": ["tagged", "maybe"],
+        "one-named": ["one", "two"],
+    },
+    Sight.COMPLETED: {
+        "one-tagged": ["tagged"],
+        "tagged-maybe": ["tagged", "maybe"],
+        "tagged-counted": ["tagged"],
+    },
+}
+ASKED[Sight.GONE] = ASKED[Sight.SILENT]
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("sight", Sight)
+def test_destinations_are_asked_only_where_the_source_does_not_tell(
+    name: str, sight: Sight
+) -> None:
+    """A HEAD at a destination is made only for what one at the source leaves open, and never in an unknown bucket."""
+    asked = asks(record(destinations=TOPOLOGIES[name]), sight, now=WRITTEN + 900, stuck_after=900)
+
+    assert [one.bucket for one in asked] == ASKED.get(sight, {}).get(name, [])
+
+
+def test_a_young_pending_version_is_not_looked_for_at_its_destinations() -> None:
+    """Which of several destinations is late is worth knowing only once one is."""
+    assert (
+        asks(record(destinations=(ONE, TWO)), Sight.PENDING, now=WRITTEN + 899, stuck_after=900)
+        == ()
+    )
+
+
+def test_a_version_without_its_id_is_not_looked_for_at_its_destinations() -> None:
+    """Whatever lies there under its key may be another version."""
+    assert asks(UNNAMED, Sight.GONE, now=WRITTEN + 900, stuck_after=900) == ()
+
+
+def elsewhere(a_record: Record, sight: Sight, found: dict[str, Sight], **more: object) -> Decision:
+    return decide(a_record, seen(sight, **more), give_up_after=14 * DAY, elsewhere=found)
+
+
+def test_a_look_at_the_destination_counts_what_a_tag_filter_selected() -> None:
+    """COMPLETED, and found in the one bucket of two that only tag filters select."""
+    pair = record(destinations=(TAGGED, MAYBE))
+    found = {"tagged": Sight.GONE, "maybe": Sight.REPLICA}
+
+    assert told(elsewhere(pair, Sight.COMPLETED, found))[0] == ends(COMPLETED, "maybe")
+
+
+def test_what_is_found_at_one_destination_is_counted_while_the_other_is_late() -> None:
+    """PENDING for the sake of one: the other's latency is not bounded by looks that were about the late one."""
+    pair = record(destinations=(ONE, TWO), pending_seen_at=WRITTEN + 800)
+    decision = elsewhere(pair, Sight.PENDING, {"one": Sight.REPLICA, "two": Sight.GONE}, after=900)
+
+    assert isinstance(decision, Settle)
+    (outcome,) = decision.settlement.outcomes
+    assert (outcome.route.destination, outcome.latency) == ("one", Latency(0.0, 900.0))
+    kept = decision.settlement.keep
+    assert kept is not None
+    last = settle(kept, seen(Sight.COMPLETED, after=1200)).settlement.outcomes
+    assert [(one.route.destination, one.latency) for one in last] == [
+        ("two", Latency(900.0, 1200.0))
+    ]
+
+
+def test_a_look_at_a_destination_names_the_place_of_a_failure() -> None:
+    """FAILED, and found at one of two: it failed at the other."""
+    pair = record(destinations=(ONE, TWO))
+    decision = elsewhere(pair, Sight.FAILED, {"one": Sight.REPLICA, "two": Sight.GONE})
+
+    assert isinstance(decision, Settle)
+    assert fates(decision) == [(COMPLETED, "one"), (FAILED, "")]
+    assert decision.settlement.outcomes[-1].failures == (("two", ""),)
+
+
+def test_a_version_deleted_after_it_replicated_is_not_gone() -> None:
+    """404 at the source proves nothing of what the destination has."""
+    decision = elsewhere(record(destinations=(ONE, TWO)), Sight.GONE, {"two": Sight.REPLICA})
+
+    assert told(decision) == (ends(COMPLETED, "two") + ends(Fate.GONE, "one"), None)
+
+
+@pytest.mark.parametrize("sight", [Sight.DENIED, Sight.THROTTLED, Sight.UNREACHABLE, Sight.GONE])
+def test_a_destination_that_does_not_show_it_proves_nothing(sight: Sight) -> None:
+    """Only a version that is there proves an arrival."""
+    ended, kept = told(elsewhere(record(destinations=(ONE,)), Sight.SILENT, {"one": sight}))
+
+    assert ended == []
+    assert kept is not None
+
+
+def test_a_store_without_status_is_followed_at_the_destination() -> None:
+    """Where the source tells no status, absence at the destination bounds the latency and presence ends it."""
+    _, kept = told(
+        elsewhere(record(destinations=(ONE,)), Sight.SILENT, {"one": Sight.GONE}, after=10)
+    )
+    assert kept is not None
+
+    done = elsewhere(kept, Sight.SILENT, {"one": Sight.SILENT}, after=25)
+
+    assert isinstance(done, Settle)
+    assert done.settlement.keep is None
+    (outcome,) = done.settlement.outcomes
+    assert (outcome.fate, outcome.latency) == (COMPLETED, Latency(10.0, 25.0))
+
+
+def test_a_null_version_at_a_destination_must_be_a_replica() -> None:
+    """Every unversioned write has the id `null`: only the status tells that this one was replicated."""
+    null = record(version=ObjectVersion("src", "a/key", "null"), destinations=(ONE,))
+
+    assert told(elsewhere(null, Sight.GONE, {"one": Sight.NO_STATUS}))[0] == ends(Fate.GONE, "one")
+    assert told(elsewhere(null, Sight.GONE, {"one": Sight.REPLICA}))[0] == ends(COMPLETED, "one")
+
+
+# ---- failures and repairs ----
+
+
+def failed(a_record: Record, *, after: float = 30.0) -> Record:
+    """
+    Return the open failure that a look finds.
+    """
+    kept = settle(a_record, seen(Sight.FAILED, after=after)).settlement.keep
+    assert kept is not None
+    return kept
+
+
+def last_flags(decision: Decision) -> dict[str, tuple[bool, bool, Latency | None]]:
+    """
+    Return of each arrival whether it was a repair, whether it was late, and its latency.
+    """
+    assert isinstance(decision, Settle)
+    return {
+        one.route.destination: (one.repaired, one.late, one.latency)
+        for one in decision.settlement.outcomes
+        if one.fate is COMPLETED
+    }
+
+
+def test_a_slow_destination_is_no_repair_beside_one_that_failed() -> None:
+    """FAILED without a place, then found at one of two: that one was slow, and the other is to blame."""
+    kept = failed(record(destinations=(ONE, TWO)))
+
+    decision = elsewhere(kept, Sight.FAILED, {"one": Sight.REPLICA}, after=3600)
+    assert last_flags(decision) == {"one": (False, False, None)}
+    left = told(decision)[1]
+    assert left is not None
+    assert [one.bucket for one in left.open if one.failed] == ["two"]
+
+    repaired = decide(left, seen(Sight.COMPLETED, after=DAY), give_up_after=14 * DAY)
+    assert last_flags(repaired) == {"two": (True, False, None)}
+
+
+def test_an_arrival_told_late_is_no_repair() -> None:
+    """Its replica's event came after FAILED was seen, but tells of an arrival before that."""
+    kept = with_arrival(failed(record(destinations=(ONE, TWO))), "one", at=WRITTEN + 5, size=None)
+
+    decision = decide(kept, seen(Sight.COMPLETED, after=DAY), give_up_after=14 * DAY)
+
+    assert last_flags(decision) == {
+        "one": (False, False, Latency(5.0, 5.0)),
+        "two": (True, False, None),
+    }
+
+
+def test_a_place_named_after_the_failure_was_seen_is_to_blame() -> None:
+    """S3's notice comes after the look: from then on, the other destination's arrival is none of a repair."""
+    kept = with_failure(
+        failed(record(destinations=(ONE, TWO))), "two", Failure(noticed_at=WRITTEN + 40)
+    )
+    arrived = with_arrival(kept, "one", at=WRITTEN + 50, size=None)
+
+    decision = decide(arrived, seen(Sight.COMPLETED, after=DAY), give_up_after=14 * DAY)
+
+    assert last_flags(decision) == {
+        "one": (False, False, Latency(50.0, 50.0)),
+        "two": (True, False, None),
+    }
+
+
+def test_a_failure_counts_anew_only_after_a_retry() -> None:
+    """FAILED, FAILED, restarted, FAILED: two episodes; a restart from before the failure starts none."""
+    kept = failed(record())
+    again = wait(kept, seen(Sight.FAILED, after=100))
+    assert reopened(again, at=WRITTEN + 20) == again
+
+    second = settle(reopened(again, at=WRITTEN + 200), seen(Sight.FAILED, after=300))
+
+    assert [one.mark.episode for one in second.settlement.outcomes] == [2]
+
+
+def test_no_status_does_not_close_an_open_failure() -> None:
+    """A status that was seen proves that a rule selected it: it stays open until repaired, gone or given up."""
+    kept = failed(record())
+
+    assert wait(kept, seen(Sight.NO_STATUS, after=3600)).state is State.FAILED
+    assert fates(settle(kept, seen(Sight.NO_STATUS, after=20 * DAY))) == [(Fate.GIVEN_UP, "dst")]
+
+
+@pytest.mark.parametrize(
+    ("destination", "pending_seen_at", "late"),
+    [
+        pytest.param(Destination("dst", replicated_at=WRITTEN + 901), None, True, id="exact"),
+        pytest.param(Destination("dst", replicated_at=WRITTEN + 899), None, False, id="in-time"),
+        pytest.param(Destination("dst", missed=True), None, True, id="S3-says-so"),
+        pytest.param(Destination("dst"), WRITTEN + 901, True, id="seen-pending"),
+        pytest.param(Destination("dst"), WRITTEN + 800, False, id="nobody-knows-yet"),
+    ],
+)
+def test_what_is_certainly_late_is_marked(
+    destination: Destination, pending_seen_at: float | None, *, late: bool
+) -> None:
+    """Later than 15 minutes: by S3's word, by the replica's event, or because a look saw it pending after that."""
+    known = record(destinations=(destination,), pending_seen_at=pending_seen_at)
+
+    decision = settle(known, seen(Sight.COMPLETED, after=1000))
+
+    assert decision.settlement.outcomes[0].late is late
+
+
+def test_a_repair_is_never_late() -> None:
+    """However long somebody took to repair it, that is no matter of S3's promise."""
+    kept = failed(record(destinations=(Destination("dst", missed=True),)))
+
+    decision = decide(kept, seen(Sight.COMPLETED, after=DAY), give_up_after=14 * DAY)
+
+    assert last_flags(decision) == {"dst": (True, False, None)}
+
+
+def test_an_arrival_waits_for_its_size_only_for_a_while() -> None:
+    """While looks tell nothing and nobody told the size, bytes would be lost; after some tries it is counted."""
+    known = record(destinations=(ONE, ARRIVED), size=None)
+    kept = wait(known, seen(Sight.THROTTLED))
+    assert kept.open == known.open
+
+    tired = msgspec.structs.replace(kept, troubles=TROUBLES_TO_GIVE_UP - 1)
+    assert fates(settle(tired, seen(Sight.THROTTLED))) == [(COMPLETED, "two")]
+
+
+# ---- any sequence ----
+
+sights = st.sampled_from([*Sight, *[Sight.FAILED, Sight.PENDING] * 5])
+looks = st.tuples(
+    st.just("look"),
+    sights,
+    st.dictionaries(st.sampled_from(["one", "two", "tagged"]), st.sampled_from(Sight)),
+)
+arrivals = st.tuples(
+    st.just("arrival"), st.sampled_from(["one", "two", "tagged"]), st.floats(0, 1000)
+)
+notices = st.tuples(
+    st.just("notice"), st.sampled_from(["one", "two", "tagged", "unknown"]), st.none()
+)
+misses = st.tuples(st.just("miss"), st.sampled_from(["one", "two", "unknown"]), st.none())
+restarts = st.tuples(st.just("restart"), st.floats(0, 300), st.none())
+steps = st.one_of(looks, looks, looks, arrivals, notices, misses, restarts)
+VERSION_ENDS = {Fate.NOT_COVERED, Fate.IS_REPLICA}
+
+
+@settings(max_examples=400)
+@given(
+    destinations=st.sampled_from([(ONE,), (ONE, TWO), (ONE, TWO, TAGGED), (TAGGED,), ()]),
+    size=st.sampled_from([None, 7]),
+    script=st.lists(steps, max_size=25),
+)
+def test_whatever_happens_each_end_is_counted_once(
+    destinations: tuple[Destination, ...], size: int | None, script: list[tuple[str, Any, Any]]
+) -> None:
+    """Any row of looks and news: one completion a destination, one episode a failure, one end for all that is certain."""
+    story = Story(record(destinations=destinations, size=size))
+    for number, (what, first, second) in enumerate(script):
+        now = WRITTEN + 60.0 * (number + 1)
+        if what == "look":
+            story.look(first, second, now=now)
+        else:
+            story.hear(what, first, second, now=now)
+        if story.current is None:
+            break
+        assert_proved_agrees(story.current, now)
+
+    outcomes, current = story.outcomes, story.current
+    completed = Counter(one.route.destination for one in outcomes if one.fate is COMPLETED)
+    failures = [one.mark.episode for one in outcomes if one.fate is FAILED]
+    assert max(completed.values(), default=0) <= 1
+    assert failures == list(range(1, len(failures) + 1))
+    assert all(one.size == 7 or one.fate is not COMPLETED for one in outcomes if size)
+    if current is not None:
+        assert current.episode == len(failures)
+        return
+    assert outcomes
+    if not any(one.fate in VERSION_ENDS for one in outcomes):
+        final = Counter(one.route.destination for one in outcomes if one.fate is not FAILED)
+        assert max(final.values()) == 1
+        assert {one.bucket for one in destinations if one.certain} <= set(final)
+
+
+class Story:
+    """
+    What becomes of one version, and what was counted of it.
+    """
+
+    def __init__(self, start: Record) -> None:
+        self.current: Record | None = start
+        self.outcomes: list[Outcome] = []
+        self._may_fail = True
+
+    def look(self, sight: Sight, found: dict[str, Sight], *, now: float) -> None:
+        """
+        Look at it; every episode must have a retry before it.
+        """
+        assert self.current is not None
+        self._may_fail |= sight is Sight.PENDING
+        answer = seen(sight, after=now - WRITTEN)
+        decision = decide(self.current, answer, give_up_after=14 * DAY, elsewhere=found)
+        new = decision.settlement.outcomes if isinstance(decision, Settle) else ()
+        episodes = [one for one in new if one.fate is FAILED]
+        assert len(episodes) <= int(self._may_fail)
+        self._may_fail = self._may_fail and not episodes
+        self.outcomes += new
+        self.current = told(decision)[1]
+
+    def hear(self, what: str, first: Any, second: Any, *, now: float) -> None:
+        """
+        Let it learn what others tell.
+        """
+        assert self.current is not None
+        match what:
+            case "arrival":
+                after = with_arrival(self.current, first, at=WRITTEN + second, size=None)
+            case "notice":
+                after = with_failure(self.current, first, Failure(noticed_at=now))
+            case "miss":
+                after = with_miss(self.current, first)
+            case _:
+                after = reopened(self.current, at=now - first)
+                self._may_fail |= after is not self.current
+        self.current = after
+
+
+def assert_proved_agrees(a_record: Record, now: float) -> None:
+    """
+    What is settled without a look is what a look that shows COMPLETED would settle.
+    """
+    without = proved(a_record, now=now)
+    if without is None:
+        assert a_record.size is None or not a_record.arrived
+        return
+    answer = seen(Sight.COMPLETED, after=now - WRITTEN, size=a_record.size)
+    looked = settle(a_record, answer).settlement
+    assert looked.keep is without.settlement.keep is None
+    assert [msgspec.structs.replace(one, looks=0) for one in without.settlement.outcomes] == [
+        msgspec.structs.replace(one, looks=0) for one in looked.outcomes
+    ]

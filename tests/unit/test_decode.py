@@ -9,14 +9,21 @@ import pytest
 
 from crrmon.domain.decode import decode
 from crrmon.domain.events import (
+    Channel,
     Decoded,
     MalformedMessageError,
-    ObjectDeleted,
+    MarkerLaid,
     ObjectWritten,
     Operation,
+    ReplicationFailed,
+    ReplicationRestarted,
     ReplicaWritten,
+    Threshold,
+    ThresholdPassed,
+    VersionDeleted,
 )
-from crrmon.domain.objects import ObjectVersion, provisional
+from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, provisional
+from fakes import events
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -28,6 +35,11 @@ MARKER = "Mk1.exampleMarkerId"
 OWNER = "210987654321"
 WRITTEN_AT = 1772600767.0  # 2026-03-04T05:06:07Z
 REPLICATED_AT = 1772600781.0
+CREATED_AT = 1772600768.0
+NOTIFIED_AT = 1772600768.412
+ARRIVED_AT = 1772600781.731
+ARCHIVE = "2026/03/archive.tar"
+MINIO = ObjectVersion(SOURCE, KEY, "b8f9a3c2-0000-4000-8000-00000000c0de")
 
 
 def written(**changes: Any) -> ObjectWritten:
@@ -55,17 +67,87 @@ def replica(**changes: Any) -> ReplicaWritten:
     return ReplicaWritten(**plain | changes)
 
 
-def deleted(**changes: Any) -> ObjectDeleted:
+def deleted(**changes: Any) -> VersionDeleted:
     """Say what cloudtrail_delete_object_version.json says, but for some fields."""
     plain: dict[str, Any] = {
-        "bucket": SOURCE,
-        "key": KEY,
-        "version_id": VERSION,
-        "marker_id": None,
+        "version": ObjectVersion(SOURCE, KEY, VERSION),
         "region": "eu-west-1",
         "deleted_at": WRITTEN_AT,
+        "owner": OWNER,
     }
-    return ObjectDeleted(**plain | changes)
+    return VersionDeleted(**plain | changes)
+
+
+def marker(**changes: Any) -> MarkerLaid:
+    """Say what cloudtrail_delete_object_marker.json says, but for some fields."""
+    plain: dict[str, Any] = {
+        "version": ObjectVersion(SOURCE, KEY, MARKER),
+        "region": "eu-west-1",
+        "laid_at": WRITTEN_AT,
+        "owner": OWNER,
+    }
+    return MarkerLaid(**plain | changes)
+
+
+def native(**changes: Any) -> ObjectWritten:
+    """Say what eventbridge_object_created.json says, but for some fields."""
+    return written(**{"written_at": CREATED_AT, "channel": Channel.EVENTBRIDGE} | changes)
+
+
+def notified(**changes: Any) -> ObjectWritten:
+    """Say what s3_notification.json says, but for some fields."""
+    return written(
+        **{"written_at": NOTIFIED_AT, "channel": Channel.NOTIFICATION, "owner": None} | changes
+    )
+
+
+def arrived(**changes: Any) -> ReplicaWritten:
+    """Say what s3_notification_replica.json says, but for some fields."""
+    return replica(**{"written_at": ARRIVED_AT, "owner": None} | changes)
+
+
+def minio(**changes: Any) -> ObjectWritten:
+    """Say what minio_put.json says, but for some fields."""
+    told = {"version": MINIO, "region": "", "channel": Channel.EVENTBRIDGE}
+    return notified(**told | changes)
+
+
+def failed(**changes: Any) -> ReplicationFailed:
+    """Say what s3_replication_notice.json says, but for some fields."""
+    plain: dict[str, Any] = {
+        "version": ObjectVersion(SOURCE, KEY, VERSION),
+        "destination": DESTINATION,
+        "reason": "DstKmsKeyNotFound",
+        "rule": "ledger-to-fra",
+        "operation": "OBJECT_PUT",
+        "region": "eu-west-1",
+        "noticed_at": NOTIFIED_AT,
+        "written_at": WRITTEN_AT + 0.412,
+        "size": 48213,
+    }
+    return ReplicationFailed(**plain | changes)
+
+
+def passed(threshold: Threshold) -> ThresholdPassed:
+    """Say what the notices about the threshold say."""
+    return ThresholdPassed(
+        version=ObjectVersion(SOURCE, KEY, VERSION),
+        destination=DESTINATION,
+        threshold=threshold,
+        rule="ledger-to-fra",
+        region="eu-west-1",
+        noticed_at=NOTIFIED_AT,
+    )
+
+
+NOTHING = {
+    "destination": UNKNOWN_DESTINATION,
+    "reason": "",
+    "rule": "",
+    "operation": "",
+    "written_at": None,
+}
+"""What a notice says that says nothing about the replication."""
 
 
 def stored(name: str) -> str:
@@ -93,9 +175,49 @@ def s3_resources(*arns: str, account: str | None = None) -> list[dict[str, Any]]
     return [{"ARN": arn} | ({"accountId": account} if account else {}) for arn in arns]
 
 
+def changed_record(name: str = "s3_notification", **record: Any) -> str:
+    """Read a message of `tests/data` and set fields of its first record."""
+    message = json.loads(stored(name))
+    message["Records"][0] |= record
+    return json.dumps(message)
+
+
+def changed_object(name: str = "s3_notification", **about: Any) -> str:
+    """Read a message of `tests/data` and set fields of the object of its first record."""
+    message = json.loads(stored(name))
+    message["Records"][0]["s3"]["object"] |= about
+    return json.dumps(message)
+
+
+def changed_notice(**about: Any) -> str:
+    """Read S3's failure notice and set what it says about the replication."""
+    message = json.loads(stored("s3_replication_notice"))
+    message["Records"][0]["replicationEventData"] |= about
+    return json.dumps(message)
+
+
+def changed_event(name: str = "eventbridge_object_created", **detail: Any) -> str:
+    """Read S3's own event and set fields of its detail."""
+    event = json.loads(stored(name))
+    event["detail"] |= detail
+    return json.dumps(event)
+
+
+def changed_envelope(name: str = "eventbridge_object_created", **envelope: Any) -> str:
+    """Read an event of EventBridge and set fields around its detail."""
+    return json.dumps(json.loads(stored(name)) | envelope)
+
+
+COPIED = written(operation=Operation.COPY, size=None)
+UPLOADED = written(
+    version=ObjectVersion(SOURCE, ARCHIVE, VERSION), operation=Operation.MULTIPART, size=None
+)
+
 FACTS = {
     "cloudtrail_put_object": written(),
     "cloudtrail_post_object": written(size=None),
+    "cloudtrail_copy_object": COPIED,
+    "cloudtrail_complete_multipart_upload": UPLOADED,
     "cloudtrail_put_object_without_version": written(
         version=provisional(SOURCE, KEY, WRITTEN_AT), size=2143
     ),
@@ -103,40 +225,141 @@ FACTS = {
     "cloudtrail_put_object_access_point_arn": written(),
     "cloudtrail_put_object_china": written(region="cn-north-1"),
     "cloudtrail_put_object_newer_minor_version": written(),
+    "cloudtrail_put_object_null_parameters": written(),
     "cloudtrail_replica_put_object": replica(),
     "cloudtrail_replica_complete_multipart_upload": replica(
-        version=ObjectVersion(DESTINATION, "2026/03/archive.tar", VERSION), size=None
+        version=ObjectVersion(DESTINATION, ARCHIVE, VERSION), size=None
     ),
     "cloudtrail_delete_object_version": deleted(),
-    "cloudtrail_delete_object_marker": deleted(version_id=None, marker_id=MARKER),
-    "cloudtrail_delete_object_of_batch": deleted(),
-    "cloudtrail_delete_object_of_batch_resources_only": deleted(version_id=None),
+    "cloudtrail_delete_object_marker": marker(),
+    "cloudtrail_replica_delete_object": marker(
+        version=ObjectVersion(DESTINATION, KEY, MARKER),
+        region="eu-central-1",
+        laid_at=REPLICATED_AT,
+        owner="987654321098",
+        by_replication=True,
+    ),
+    "cloudtrail_delete_object_of_batch": deleted(owner=None),
+    "cloudtrail_delete_object_of_batch_resources_only": marker(
+        version=provisional(SOURCE, KEY, WRITTEN_AT)
+    ),
+    "cloudtrail_initiate_replication": ReplicationRestarted(
+        version=ObjectVersion(SOURCE, KEY, VERSION),
+        region="eu-west-1",
+        restarted_at=WRITTEN_AT,
+        owner=OWNER,
+    ),
     "sns_notification": written(),
     "lambda_sns": written(),
     "bare_record": written(),
     "input_transformer": written(),
+    "eventbridge_object_created": native(),
+    "eventbridge_object_created_post": native(),
+    "eventbridge_object_created_copy": native(operation=Operation.COPY),
+    "eventbridge_object_created_multipart": native(
+        version=ObjectVersion(SOURCE, ARCHIVE, VERSION),
+        operation=Operation.MULTIPART,
+        size=73400320,
+    ),
+    "eventbridge_object_created_other_account": native(),
+    "eventbridge_object_created_without_version": native(
+        version=provisional(SOURCE, KEY, CREATED_AT)
+    ),
+    "eventbridge_object_deleted": deleted(deleted_at=CREATED_AT),
+    "eventbridge_lifecycle_deleted": deleted(deleted_at=CREATED_AT),
+    "eventbridge_delete_marker": marker(laid_at=CREATED_AT, channel=Channel.EVENTBRIDGE),
+    "s3_notification": notified(),
+    "s3_notification_sns": notified(),
+    "s3_notification_post": notified(),
+    "s3_notification_copy": notified(operation=Operation.COPY),
+    "s3_notification_multipart": notified(
+        version=ObjectVersion(SOURCE, ARCHIVE, VERSION),
+        operation=Operation.MULTIPART,
+        size=73400320,
+    ),
+    "s3_notification_encoded_key": notified(
+        version=ObjectVersion(SOURCE, "2026/03/caf\u00e9 +% \U0001f600.pdf", VERSION)
+    ),
+    "s3_notification_without_version": notified(version=provisional(SOURCE, KEY, NOTIFIED_AT)),
+    "s3_notification_replica": arrived(),
+    "s3_notification_replica_multipart": arrived(
+        version=ObjectVersion(DESTINATION, ARCHIVE, VERSION), size=73400320
+    ),
+    "s3_notification_deleted": deleted(deleted_at=NOTIFIED_AT, owner=None),
+    "s3_notification_lifecycle_deleted": deleted(deleted_at=NOTIFIED_AT, owner=None),
+    "s3_notification_delete_marker": marker(
+        laid_at=NOTIFIED_AT, owner=None, channel=Channel.NOTIFICATION
+    ),
+    "s3_notification_replica_delete_marker": marker(
+        version=ObjectVersion(DESTINATION, KEY, MARKER),
+        region="eu-central-1",
+        laid_at=ARRIVED_AT,
+        owner=None,
+        channel=Channel.NOTIFICATION,
+        by_replication=True,
+    ),
+    "s3_replication_notice": failed(),
+    "s3_replication_notice_china": failed(region="cn-north-1"),
+    "s3_replication_notice_without_data": failed(**NOTHING),
+    "s3_replication_missed_threshold": passed(Threshold.MISSED),
+    "s3_replication_after_threshold": passed(Threshold.REPLICATED_AFTER),
+    "s3_replication_not_tracked": passed(Threshold.NOT_TRACKED),
+    "minio_put": minio(),
+    "minio_deleted": deleted(version=MINIO, region="", deleted_at=NOTIFIED_AT, owner=None),
+    "minio_delete_marker": marker(
+        version=ObjectVersion(SOURCE, KEY, "00000000-0000-4000-8000-00000000dead"),
+        region="",
+        laid_at=NOTIFIED_AT,
+        owner=None,
+        channel=Channel.EVENTBRIDGE,
+    ),
+    "minio_replication_failed": failed(version=MINIO, region="", **NOTHING),
+    "ceph_put": minio(region="zonegroup1", written_at=1772600768.412724),
 }
 
 IRRELEVANT = {
     "cloudtrail_delete_objects": "delete_objects",
+    "cloudtrail_failed_put_object": "failed_call",
     "cloudtrail_failed_replica_put_object": "failed_replica_write",
+    "cloudtrail_initiate_replication_without_version": "restart_without_version",
     "cloudtrail_other_service": "other_event",
     "cloudtrail_put_object_tagging": "other_call",
-    "cloudtrail_replica_delete_object": "replica_deleted",
     "cloudtrail_replica_without_version": "replica_without_version",
-    "eventbridge_object_created": "s3_event",
+    "eventbridge_lifecycle_marker": "lifecycle_marker",
+    "eventbridge_object_deleted_without_version": "deleted_without_version",
+    "eventbridge_object_tags_added": "other_s3_event",
     "eventbridge_other_source": "other_event",
-    "s3_notification": "s3_notification",
-    "s3_replication_notice": "s3_notification",
+    "minio_put_retention": "other_notification",
+    "minio_replication_completed": "other_notification",
+    "s3_notification_deleted_without_version": "deleted_without_version",
+    "s3_notification_lifecycle_marker": "lifecycle_marker",
+    "s3_notification_replica_without_version": "replica_without_version",
+    "s3_notification_tagging": "other_notification",
+    "s3_replication_notice_without_version": "notice_without_version",
     "s3_test_event": "s3_test_event",
     "sns_subscription_confirmation": "sns_subscription",
     "sns_unsubscribe_confirmation": "sns_subscription",
 }
 
+MIXED = {"lambda_sqs": Decoded((written(), deleted()), ("other_call",))}
+
+UNREADABLE = {
+    "cloudtrail_object_arn_without_key": r"message\.detail: no key",
+    "cloudtrail_put_object_null_parameters_null_resources": r"message\.detail: no bucket",
+    "s3_notification_key_not_utf8": r"message\.Records\[0\]\.s3\.object\.key: not UTF-8",
+}
+
+
+def test_every_file_has_its_row():
+    """No message of `tests/data` lies there without a row that says what is read out of it."""
+    rows = [*FACTS, *IRRELEVANT, *MIXED, *UNREADABLE]
+
+    assert sorted(rows) == sorted(path.stem for path in DATA.iterdir())
+
 
 @pytest.mark.parametrize(("name", "fact"), FACTS.items(), ids=FACTS)
 def test_reads_the_fact(name, fact):
-    """A message that tells of one write or deletion gives that fact, and nothing else."""
+    """A message that tells of one thing that happened gives that fact, and nothing else."""
     assert decode(stored(name)) == Decoded((fact,))
 
 
@@ -144,6 +367,19 @@ def test_reads_the_fact(name, fact):
 def test_names_what_is_irrelevant(name, kind):
     """A message that concerns nobody here gives one word for what it is, so it can be counted and acknowledged."""
     assert decode(stored(name)) == Decoded((), (kind,))
+
+
+@pytest.mark.parametrize(("name", "expected"), MIXED.items(), ids=MIXED)
+def test_reads_all_of_a_batch(name, expected):
+    """Of several records in one message nothing is lost, and their order is kept."""
+    assert decode(stored(name)) == expected
+
+
+@pytest.mark.parametrize(("name", "reason"), UNREADABLE.items(), ids=UNREADABLE)
+def test_says_why_a_message_is_unreadable(name, reason):
+    """A message that names no object is left for the dead-letter queue, with a reason."""
+    with pytest.raises(MalformedMessageError, match=f"^{reason}"):
+        decode(stored(name))
 
 
 @pytest.mark.parametrize("name", ["cloudtrail_put_object", "sns_notification", "lambda_sqs"])
@@ -158,15 +394,8 @@ def test_text_and_bytes_are_the_same(name):
 @pytest.mark.parametrize(
     ("name", "fact"),
     [
-        ("cloudtrail_copy_object", written(operation=Operation.COPY, size=None)),
-        (
-            "cloudtrail_complete_multipart_upload",
-            written(
-                version=ObjectVersion(SOURCE, "2026/03/archive.tar", VERSION),
-                operation=Operation.MULTIPART,
-                size=None,
-            ),
-        ),
+        ("cloudtrail_copy_object", COPIED),
+        ("cloudtrail_complete_multipart_upload", UPLOADED),
     ],
     ids=["copy", "multipart"],
 )
@@ -263,7 +492,7 @@ def test_a_marker_without_id_is_a_marker():
     """D4: a deletion that names no version lays a marker, told apart from writes, even if the answer is missing."""
     body = changed("cloudtrail_delete_object_marker", responseElements=None)
 
-    assert decode(body) == Decoded((deleted(version_id=None, marker_id=None),))
+    assert decode(body) == Decoded((marker(version=provisional(SOURCE, KEY, WRITTEN_AT)),))
 
 
 def test_request_parameters_win_over_service_event_details():
@@ -272,7 +501,7 @@ def test_request_parameters_win_over_service_event_details():
     body = changed("cloudtrail_delete_object_of_batch", requestParameters=asked)
 
     assert decode(body) == Decoded(
-        (deleted(bucket="acme-asked", key="asked", version_id="asked"),)
+        (deleted(version=ObjectVersion("acme-asked", "asked", "asked"), owner=None),)
     )
 
 
@@ -512,11 +741,6 @@ def test_bad_times_are_malformed(told):
 # Envelopes.
 
 
-def test_lambda_batches_give_all_their_facts_in_order():
-    """Of several records in one message nothing is lost, and their order is kept."""
-    assert decode(stored("lambda_sqs")) == Decoded((written(), deleted()), ("other_call",))
-
-
 def test_one_malformed_record_makes_the_message_malformed():
     """A message cannot be acknowledged in part, so all of it is left, and the text says which record it was."""
     message = json.loads(stored("lambda_sqs"))
@@ -548,6 +772,324 @@ def test_events_of_others_may_hold_anything(detail):
     event = json.loads(stored("eventbridge_other_source")) | {"detail": detail}
 
     assert decode(json.dumps(event)) == Decoded((), ("other_event",))
+
+
+# S3's own events.
+
+
+@pytest.mark.parametrize("reason", ["PutObject", "POST Object", "Surprise", "", None])
+def test_writes_for_unknown_reasons_are_puts(reason):
+    """A reason that nobody told us of makes an object all the same."""
+    assert decode(changed_event(reason=reason)) == Decoded((native(),))
+
+
+@pytest.mark.parametrize(
+    ("account", "owner"),
+    [(OWNER, OWNER), ("12345678901", None), ("anonymous", None), ("", None), (None, None)],
+)
+def test_the_owner_is_the_account_of_the_envelope(account, owner):
+    """S3's own events are those of the bucket's owner, whoever wrote."""
+    assert decode(changed_envelope(account=account)) == Decoded((native(owner=owner),))
+
+
+def test_events_without_region_have_none():
+    """The bucket's region is found out otherwise then."""
+    assert decode(changed_envelope(region=None)) == Decoded((native(region=""),))
+
+
+@pytest.mark.parametrize("time", [None, "", "yesterday", "2026-03-04T05:06:08", 1772600768])
+def test_events_without_time_are_malformed(time):
+    """A time that is none, or of no known zone, is not guessed at."""
+    with pytest.raises(MalformedMessageError, match=r"^message\.detail: .*time"):
+        decode(changed_envelope(time=time))
+
+
+def test_keys_of_events_are_as_they_are():
+    """S3's own events do not encode keys, so nothing is decoded."""
+    about = {"key": "a+b%20c%2F%zz", "version-id": VERSION, "size": 48213}
+
+    (fact,) = decode(changed_event(object=about)).facts
+
+    assert fact == native(version=ObjectVersion(SOURCE, "a+b%20c%2F%zz", VERSION))
+
+
+@pytest.mark.parametrize("detail_type", ["Object ACL Updated", "Async Copy Completion", "", None])
+def test_other_events_are_one_kind(detail_type):
+    """Whatever else S3 tells of its objects is no write, even if it looks like one."""
+    body = changed_envelope(**{"detail-type": detail_type})
+
+    assert decode(body) == Decoded((), ("other_s3_event",))
+
+
+@pytest.mark.parametrize("kind", ["Surprise", "", None])
+def test_deletions_of_unknown_type_are_not_guessed_at(kind):
+    """Nobody knows whether the version is gone or a marker was laid: the next look will show."""
+    body = changed_event("eventbridge_object_deleted", **{"deletion-type": kind})
+
+    assert decode(body) == Decoded((), ("other_s3_event",))
+
+
+# S3's notifications.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s3_notification",
+        "s3_notification_copy",
+        "s3_replication_notice",
+        "s3_notification_deleted",
+    ],
+)
+def test_names_of_events_may_have_a_prefix(name):
+    """Some stores write `s3:` before the name of the event, as S3 does in its settings."""
+    told = json.loads(stored(name))["Records"][0]["eventName"]
+
+    assert decode(changed_record(name, eventName=f"s3:{told}")) == decode(stored(name))
+
+
+@pytest.mark.parametrize(
+    ("told", "key"),
+    [
+        ("plain", "plain"),
+        ("a+b", "a b"),
+        ("a%20b%2Bc", "a b+c"),
+        ("2026%2F03%2Fx", "2026/03/x"),
+        ("2026/03/x", "2026/03/x"),
+        ("caf%C3%A9", "caf\u00e9"),
+        ("caf\u00e9+%C3%A9", "caf\u00e9 \u00e9"),
+        ("%F0%9F%98%80", "\U0001f600"),
+        ("100%25", "100%"),
+        ("%2525", "%25"),
+        ("100%", "100%"),
+        ("%zz", "%zz"),
+        ("+", " "),
+        ("%0A%00", "\n\0"),
+    ],
+)
+def test_keys_of_notifications_are_decoded_once(told, key):
+    """Keys come as fields of forms do, and are decoded exactly once; what is no code stays as it is."""
+    assert decode(changed_object(key=told)).facts == (
+        notified(version=ObjectVersion(SOURCE, key, VERSION)),
+    )
+
+
+@pytest.mark.parametrize("told", ["%FF", "caf%E9", "%ED%A0%80", "%C3", "%C0%AF"])
+def test_keys_that_are_not_utf8_are_malformed(told):
+    """S3 has no keys that are not UTF-8: no object could be found by one."""
+    with pytest.raises(MalformedMessageError, match=r"^message\.Records\[0\]\.s3\.object\.key: "):
+        decode(changed_object(key=told))
+
+
+def test_names_of_buckets_are_not_decoded():
+    """A percent sign is part of no bucket's name."""
+    message = json.loads(stored("s3_notification"))
+    message["Records"][0]["s3"]["bucket"]["name"] = "acme%2Dsrc"
+
+    with pytest.raises(MalformedMessageError, match="bucket"):
+        decode(json.dumps(message))
+
+
+@pytest.mark.parametrize(
+    ("told", "version"),
+    [
+        ("null", ObjectVersion(SOURCE, KEY, "null")),
+        ("", provisional(SOURCE, KEY, NOTIFIED_AT)),
+        (None, provisional(SOURCE, KEY, NOTIFIED_AT)),
+    ],
+)
+def test_version_ids_of_notifications_are_exact(told, version):
+    """The id `null` is an id like any other; none at all gives a stand-in."""
+    assert decode(changed_object(versionId=told)).facts == (notified(version=version),)
+
+
+@pytest.mark.parametrize("region", ["", None])
+def test_notifications_without_region_have_none(region):
+    """Stores that are not Amazon's leave it empty."""
+    assert decode(changed_record(awsRegion=region)) == Decoded((notified(region=""),))
+
+
+@pytest.mark.parametrize(
+    ("source", "identity", "channel"),
+    [
+        ("aws:s3", {"principalId": "AWS:AIDAEXAMPLE"}, Channel.NOTIFICATION),
+        ("aws:s3", {"principalId": "EXAMPLE:not-s3-replication"}, Channel.NOTIFICATION),
+        ("aws:s3", {"principalId": ""}, Channel.EVENTBRIDGE),
+        ("aws:s3", {}, Channel.EVENTBRIDGE),
+        ("aws:s3", None, Channel.EVENTBRIDGE),
+        ("minio:s3", {"principalId": "ingest"}, Channel.EVENTBRIDGE),
+        ("ceph:s3", {"principalId": "ingest"}, Channel.EVENTBRIDGE),
+    ],
+)
+def test_only_amazon_tells_replicas_apart(source, identity, channel):
+    """A store that has no name for its replication might have written the object itself, so a HEAD must decide."""
+    body = changed_record(eventSource=source, userIdentity=identity)
+
+    assert decode(body) == Decoded((notified(channel=channel),))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("ObjectCreated:PutTagging", "ObjectCreated:PutLegalHold", "ObjectCreated:put"),
+        *("ObjectRestore:Post", "ReducedRedundancyLostObject", "Replication:Surprise", "s3:"),
+        *("ObjectAccessed:Get", "BucketCreated:*", "LifecycleTransition", "IntelligentTiering"),
+    ],
+)
+def test_other_notifications_are_one_kind(kind):
+    """Names of events never become kinds, and what is no write is not looked into."""
+    body = changed_record(eventName=kind, s3=None, eventTime=None)
+
+    assert decode(body) == Decoded((), ("other_notification",))
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [(0, 0), (48213.0, 48213), ("48213", None), (None, None), (-1, None), (2**60, None)],
+)
+@pytest.mark.parametrize("shape", ["event", "notification"])
+def test_sizes_of_s3_are_numbers_or_unknown(shape, told, size):
+    """A size that is no sensible number is unknown; the write is not lost for it."""
+    about = {"key": KEY, "version-id": VERSION, "size": told}
+    body = changed_event(object=about) if shape == "event" else changed_object(size=told)
+
+    assert decode(body).facts[0].size == size
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        changed_record(s3={}),
+        changed_record(s3=None),
+        changed_record(eventTime="2026-03-04T05:06:08"),
+        changed_record(eventTime=None),
+        changed_object(key=""),
+        changed_object(key=None),
+        changed_event(bucket={}),
+        changed_event(bucket={"name": "no bucket"}),
+        changed_event(bucket={"name": f"{SOURCE}\n"}),
+        changed_event(object={"key": ""}),
+        changed_event(object=None),
+    ],
+)
+def test_writes_that_name_no_object_are_malformed(body):
+    """Bucket, key and time are what a write is made of."""
+    with pytest.raises(MalformedMessageError, match=r"^message\."):
+        decode(body)
+
+
+# S3's notices.
+
+
+@pytest.mark.parametrize(
+    ("told", "destination"),
+    [
+        ("arn:aws:s3:::acme-ledger-dst", DESTINATION),
+        ("arn:aws-us-gov:s3:::acme-ledger-dst", DESTINATION),
+        ("acme-ledger-dst", DESTINATION),
+        ("arn:aws:s3:::", UNKNOWN_DESTINATION),
+        ("arn:aws:s3:::acme-ledger-dst/key", UNKNOWN_DESTINATION),
+        ("arn:minio:replication::00000000:acme-ledger-dst", UNKNOWN_DESTINATION),
+        ("", UNKNOWN_DESTINATION),
+        (None, UNKNOWN_DESTINATION),
+        (17, UNKNOWN_DESTINATION),
+        ({}, UNKNOWN_DESTINATION),
+    ],
+)
+def test_destinations_are_arns_of_any_partition(told, destination):
+    """A destination that is not understood is unknown; the failure is not lost for it."""
+    body = changed_notice(destinationBucket=told)
+
+    assert decode(body) == Decoded((failed(destination=destination),))
+
+
+@pytest.mark.parametrize("told", ["yesterday", "", "2026-03-04T05:06:07", 1772600767, None, []])
+def test_request_times_that_cannot_be_read_are_unknown(told):
+    """When the write was is asked of S3 then."""
+    assert decode(changed_notice(requestTime=told)) == Decoded((failed(written_at=None),))
+
+
+@pytest.mark.parametrize("told", [None, 17, {}, [], True])
+def test_texts_of_notices_may_be_anything(told):
+    """What is no text says nothing."""
+    body = changed_notice(failureReason=told, replicationRuleId=told, s3Operation=told)
+
+    assert decode(body) == Decoded((failed(reason="", rule="", operation=""),))
+
+
+@pytest.mark.parametrize("told", [None, 17, "text", [], {}])
+def test_notices_may_say_nothing_about_the_replication(told):
+    """The version is known from the rest of the notice."""
+    body = changed_record("s3_replication_notice", replicationEventData=told)
+
+    assert decode(body) == Decoded((failed(**NOTHING),))
+
+
+def test_unknown_reasons_pass_through_but_not_without_end():
+    """A code that nobody told us of is kept; one that is as long as a book is cut."""
+    assert decode(changed_notice(failureReason="Surprise")).facts == (failed(reason="Surprise"),)
+    assert decode(changed_notice(failureReason="x" * 9999)).facts == (failed(reason="x" * 255),)
+
+
+# Batch Replication.
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"requestParameters": {"bucketName": SOURCE, "key": KEY, "x-amz-version-id": VERSION}},
+        {
+            "requestParameters": {"bucketName": SOURCE, "key": KEY},
+            "responseElements": {"x-amz-version-id": VERSION},
+        },
+        {
+            "requestParameters": None,
+            "serviceEventDetails": {"bucketName": SOURCE, "key": KEY, "versionId": VERSION},
+        },
+    ],
+    ids=["request", "answer", "details"],
+)
+def test_restarts_may_name_their_version_anywhere(record):
+    """Where the call names its version is not documented, so every likely place is looked at."""
+    body = changed("cloudtrail_initiate_replication", **record)
+
+    assert decode(body) == decode(stored("cloudtrail_initiate_replication"))
+
+
+def test_d2_failed_restarts_change_nothing():
+    """D2: a restart that was denied left the version as it was."""
+    body = changed("cloudtrail_initiate_replication", errorCode="AccessDenied")
+
+    assert decode(body) == Decoded((), ("failed_call",))
+
+
+def test_the_builders_of_messages_say_what_they_are_named():
+    """What the other tests put into queues is read as what it stands for."""
+    at = 1772600767.25
+    bodies = [
+        events.written(KEY, at=at),
+        events.replica_cloudtrail(KEY, at=at),
+        events.deleted(KEY, at=at),
+        events.marker(KEY, at=at),
+        events.restarted(KEY, at=at),
+        events.native_created(KEY, at=at),
+        events.native_deleted(KEY, at=at),
+        events.native_deleted(KEY, at=at, marker=True),
+        events.notification(KEY, at=at),
+        events.replica_notification(KEY, at=at),
+        events.notice(KEY, at=at),
+        events.notice(KEY, at=at, kind="OperationMissedThreshold"),
+    ]
+    facts = [fact for body in bodies for fact in decode(body).facts]
+
+    assert [type(fact).__name__ for fact in facts] == [
+        *("ObjectWritten", "ReplicaWritten", "VersionDeleted", "MarkerLaid"),
+        *("ReplicationRestarted", "ObjectWritten", "VersionDeleted", "MarkerLaid"),
+        *("ObjectWritten", "ReplicaWritten", "ReplicationFailed", "ThresholdPassed"),
+    ]
+    assert {fact.version.key for fact in facts} == {KEY}
+    assert [getattr(fact, "written_at", 0.0) % 1 for fact in facts[:2]] == [0.0, 0.0]
+    assert [fact.written_at for fact in facts[8:10]] == [at, at]
 
 
 MALFORMED = {
@@ -657,6 +1199,11 @@ def test_a_message_of_a_megabyte_is_read():
         '{"Records": [{"eventSource": "TOP-SECRET"}]}',
         '{"Type": "Notification", "Message": "TOP-SECRET"}',
         b"TOP-SECRET\xff",
+        changed_object(key="TOP-SECRET%FF"),
+        changed_object(key=["TOP-SECRET"]),
+        changed_record(eventTime="TOP-SECRET"),
+        changed_envelope(time="TOP-SECRET"),
+        changed_event(bucket={"name": "TOP SECRET"}),
     ],
 )
 def test_errors_do_not_quote_the_message(body):

@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,6 +32,10 @@ WORDS = (
     *("aws.s3", "s3.amazonaws.com", "aws:s3", "aws:sqs", "aws:sns", "Notification"),
     *("s3:TestEvent", "PutObject", "CopyObject", "DeleteObject", "2026-03-04T05:06:07Z"),
     *("arn:aws:s3:::acme", "arn:aws:s3:::acme/top-secret", "AROAEXAMPLE:s3-replication"),
+    *("time", "account", "bucket", "object", "name", "size", "version-id", "deletion-type", "s3"),
+    *("replicationEventData", "destinationBucket", "requestTime", "Object Created", "minio:s3"),
+    *("Object Deleted", "Delete Marker Created", "ObjectCreated:Put", "s3:ObjectRemoved:Delete"),
+    *("Replication:OperationFailedReplication", "top-secret%FF", "InitiateReplication"),
 )
 """Fields and values that mean something, so that chance finds its way into the depths."""
 
@@ -181,7 +186,36 @@ def test_any_key_survives(key, event, from_arn, escaped, envelope):
 
     (fact,) = decode(json.dumps(message, ensure_ascii=escaped)).facts
 
-    assert key == (fact.key if event == "DeleteObject" else fact.version.key)
+    assert key == fact.version.key
+
+
+@patient
+@given(
+    key=st.text(min_size=1),
+    slashes=st.booleans(),
+    envelope=st.sampled_from([*sorted(ENVELOPES), None]),
+)
+def test_any_key_survives_the_encoding_of_notifications(key, slashes, envelope):
+    """A key that was encoded as S3 does it comes out as it went in, whether or not slashes were."""
+    message = copy.deepcopy(MESSAGES["s3_notification"])
+    message["Records"][0]["s3"]["object"]["key"] = quote_plus(key, safe="/" if slashes else "")
+    message = ENVELOPES[envelope](message) if envelope else message
+
+    (fact,) = decode(json.dumps(message)).facts
+
+    assert fact.version.key == key
+
+
+@patient
+@given(key=st.text(min_size=1), escaped=st.booleans())
+def test_any_key_survives_in_events(key, escaped):
+    """S3's own events hold keys as they are."""
+    message = copy.deepcopy(MESSAGES["eventbridge_object_created"])
+    message["detail"]["object"]["key"] = key
+
+    (fact,) = decode(json.dumps(message, ensure_ascii=escaped)).facts
+
+    assert fact.version.key == key
 
 
 @patient
@@ -196,7 +230,7 @@ def test_d13_any_version_id_survives(version_id):
 
     assert said("cloudtrail_put_object", told).version.version_id == version_id
     assert said("cloudtrail_replica_put_object", told).version.version_id == version_id
-    assert said("cloudtrail_delete_object_version", gone).version_id == version_id
+    assert said("cloudtrail_delete_object_version", gone).version.version_id == version_id
 
 
 @patient

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from crrmon.config import load
+from crrmon.domain import reasons
 from crrmon.domain.catalogue import reference
 from crrmon.domain.decode import decode
 from fakes.events import written
@@ -17,6 +18,11 @@ ROOT = Path(__file__).parents[2]
 def test_the_metrics_page_is_the_catalogue() -> None:
     """docs/metrics.md cannot drift from the catalogue: `make docs` writes it."""
     assert (ROOT / "docs/metrics.md").read_text() == reference()
+
+
+def test_the_page_of_failure_reasons_is_the_table() -> None:
+    """docs/failure-reasons.md cannot drift from what the daemon says: `make docs` writes it."""
+    assert (ROOT / "docs/failure-reasons.md").read_text() == reasons.reference()
 
 
 def test_every_test_that_guards_an_invariant_exists() -> None:
@@ -61,6 +67,8 @@ def test_the_readmes_policies_allow_what_the_daemon_does_and_no_more() -> None:
         "sqs:ReceiveMessage",
         "sqs:DeleteMessage",
         "sqs:ChangeMessageVisibility",
+        "sqs:GetQueueAttributes",
+        "sqs:GetQueueUrl",
         "s3:GetObject",
         "s3:GetObjectVersion",
         "s3:ListBucket",

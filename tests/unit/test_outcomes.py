@@ -2,11 +2,13 @@
 
 import functools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crrmon.domain.objects import MarkId, Route, Scope
 from crrmon.domain.outcomes import (
+    Cause,
     Contribution,
     Fate,
     Latency,
@@ -87,6 +89,8 @@ outcomes = st.builds(
     ).map(tuple),
     seconds=amounts,
     repaired=st.booleans(),
+    late=st.booleans(),
+    cause=st.none() | st.sampled_from(Cause),
     counts=st.booleans(),
 )
 
@@ -98,3 +102,37 @@ def test_a_batch_adds_up_its_outcomes(batch: list[Outcome]) -> None:
     expected = one_by_one([(one.route, tally(one)) for one in batch])
     assert told.tallies == tuple(sorted(expected.items(), key=lambda item: item[0]))
     assert (told.id, told.settled_at) == ("b", 5.0)
+
+
+def outcome(fate: Fate, **changes: object) -> Outcome:
+    return Outcome(
+        mark=MarkId(Scope.REPLICA, "dst", "a/key", "v"),
+        fate=fate,
+        route=ROUTES[0],
+        written_at=0.0,
+        found_at=30.0,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("fate", Fate)
+def test_every_fate_counts_once_where_it_belongs(fate: Fate) -> None:
+    """One field of its own for each end; what is no end of its own counts nothing."""
+    counted = {name for name in Tally.__struct_fields__ if getattr(tally(outcome(fate)), name)}
+
+    assert counted == {
+        Fate.IS_REPLICA: set(),
+        Fate.IDENTIFIED: set(),
+        Fate.MARKER_LAID: {"markers"},
+        Fate.MARKER_ARRIVED: {"markers_arrived"},
+        Fate.MARKER_FAILED: {"markers_failed"},
+    }.get(fate, {fate.value})
+
+
+def test_a_late_completion_counts_as_late_beside_its_latency() -> None:
+    """Late is of completed ones alone, and nothing is late whose event was older than the horizon."""
+    took = {"late": True, "latency": Latency(901.0, 901.0), "seconds": 901.0}
+    one = tally(outcome(Fate.COMPLETED, size=7, **took))
+
+    assert (one.completed, one.late, one.timed, one.exact, one.seconds) == (1, 1, 1, 1, 901.0)
+    assert tally(outcome(Fate.COMPLETED, counts=False, **took)) == Tally(too_old=1)

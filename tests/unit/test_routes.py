@@ -3,8 +3,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from crrmon.domain.objects import UNKNOWN_DESTINATION
+from crrmon.domain.outcomes import Cause
 from crrmon.domain.records import Destination
 from crrmon.domain.routes import (
     WRITE_SLACK_SECONDS,
@@ -207,6 +209,116 @@ def test_same_as_the_long_way(shapes: list[tuple[str, str, bool]], key: str) -> 
     assert Configuration(rules=rules, fetched_at=0).destinations(key) == _slowly(rules, key)
 
 
+class CountingText(str):
+    """
+    A key that counts how often a prefix is cut off it.
+    """
+
+    __slots__ = ("cuts",)
+
+    @override
+    def __getitem__(self, index: Any) -> str:
+        self.cuts = getattr(self, "cuts", 0) + 1
+        return super().__getitem__(index)
+
+
+def test_a_thousand_rules_cost_one_look_up_per_length_of_prefix() -> None:
+    """The most rules that S3 allows, with prefixes of three lengths: three look-ups a key, the right one found."""
+    known = configuration(
+        *(rule(f"dst-{number % 7}", ID=f"r{number}", Priority=number, Filter={
+            "Prefix": f"{number:04}/" + "ab"[: number % 3]
+        }) for number in range(1000))
+    )  # fmt: skip
+    key = CountingText("0999/x")
+
+    assert known.destinations(key) == (Destination("dst-5", rule="r999"),)
+    assert key.cuts <= 3
+    assert known.destinations("1000/x") == ()
+
+
+# ---- what rules say beside ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "replicated"),
+    [
+        pytest.param({"DeleteMarkerReplication": {"Status": "Enabled"}}, True, id="v2-enabled"),
+        pytest.param({}, False, id="v2-disabled"),
+        pytest.param({"DeleteMarkerReplication": "absent"}, False, id="v2-says-nothing"),
+        pytest.param(
+            {"DeleteMarkerReplication": {"Status": "Enabled"}, "Filter": tagged("a/")},
+            False,
+            id="never-with-tags",
+        ),
+        pytest.param(
+            {"DeleteMarkerReplication": "absent", "Filter": "absent", "Prefix": "a/"},
+            True,
+            id="v1-by-default",
+        ),
+        pytest.param(
+            {"DeleteMarkerReplication": {"Status": "Enabled"}, "Status": "Disabled"},
+            False,
+            id="disabled-rule",
+        ),
+        pytest.param(
+            {"DeleteMarkerReplication": {"Status": "Enabled"}, "Filter": {"Size": 5}},
+            False,
+            id="not-understood",
+        ),
+        pytest.param(
+            {"DeleteMarkerReplication": {"Status": "Enabled"}, "Filter": {"Prefix": "b/"}},
+            False,
+            id="other-prefix",
+        ),
+        pytest.param({"DeleteMarkerReplication": "Enabled"}, False, id="no-structure"),
+    ],
+)
+def test_d21_which_rules_replicate_delete_markers(
+    changes: dict[str, Any], *, replicated: bool
+) -> None:
+    """D21: only what is certain: nobody can look at a marker to find out."""
+    known = configuration(rule(**changes))
+
+    assert [one.bucket for one in known.marker_destinations("a/x")] == ["dst-one"] * replicated
+
+
+def test_the_rule_that_counts_decides_about_markers() -> None:
+    """Of several rules for one bucket the highest priority alone says whether markers replicate."""
+    enabled = {"DeleteMarkerReplication": {"Status": "Enabled"}}
+    known = configuration(
+        rule(ID="low", Priority=1, **enabled),
+        rule(ID="high", Priority=2, Filter={"Prefix": "no/"}),
+        rule("dst-two", ID="two", **enabled),
+    )
+
+    assert [one.rule for one in known.marker_destinations("x")] == ["low", "two"]
+    assert [one.rule for one in known.marker_destinations("no/x")] == ["two"]
+
+
+def test_timed_rules_and_owners() -> None:
+    """Replication Time Control and the destination's account are read where they are what they should be."""
+    known = configuration(
+        rule(
+            Destination={
+                "Bucket": "arn:aws:s3:::dst-one",
+                "Account": "109876543210",
+                "ReplicationTime": {"Status": "Enabled", "Time": {"Minutes": 15}},
+            }
+        ),
+        rule(
+            "dst-two",
+            Destination={
+                "Bucket": "arn:aws:s3:::dst-two",
+                "Account": "me",
+                "ReplicationTime": {"Status": "Disabled"},
+            },
+        ),
+    )
+
+    assert known.timed == {"dst-one"}
+    assert [one.owner for one in known.destinations("x")] == ["109876543210", None]
+
+
 # ---- what is not understood ----
 
 
@@ -343,18 +455,24 @@ def test_covered() -> None:
 
 
 @pytest.mark.parametrize(
-    "known",
+    ("known", "cause"),
     [
-        pytest.param(parse(None, fetched_at=READ_AT), id="no-configuration"),
-        pytest.param(configuration(), id="no-rules"),
-        pytest.param(configuration(rule(Status="Disabled")), id="disabled"),
-        pytest.param(configuration(rule(Filter={"Prefix": "logs/"})), id="other-prefix"),
+        pytest.param(
+            parse(None, fetched_at=READ_AT), Cause.NO_CONFIGURATION, id="no-configuration"
+        ),
+        pytest.param(configuration(), Cause.NO_CONFIGURATION, id="no-rules"),
+        pytest.param(
+            configuration(rule(Status="Disabled")), Cause.NO_CONFIGURATION, id="disabled"
+        ),
+        pytest.param(
+            configuration(rule(Filter={"Prefix": "logs/"})), Cause.NO_RULE, id="other-prefix"
+        ),
     ],
 )
-def test_not_covered_needs_a_newer_configuration(known: Configuration) -> None:
-    """Invariant 3: only a configuration read well after the write proves a key uncovered."""
+def test_not_covered_needs_a_newer_configuration(known: Configuration, cause: Cause) -> None:
+    """Invariant 3: only a configuration read well after the write proves a key uncovered, and says why."""
     in_time = READ_AT - WRITE_SLACK_SECONDS
 
-    assert coverage(known, "x", written_at=in_time) == NotCovered()
+    assert coverage(known, "x", written_at=in_time) == NotCovered(cause)
     assert coverage(known, "x", written_at=in_time + 0.001) == Unsure()
     assert coverage(known, "x", written_at=READ_AT + 3600) == Unsure()

@@ -6,9 +6,22 @@ import msgspec
 import pytest
 
 from crrmon.domain.decode import decode
-from crrmon.domain.events import MalformedMessageError, ObjectWritten, Operation
+from crrmon.domain.events import (
+    MalformedMessageError,
+    MarkerLaid,
+    ObjectWritten,
+    Operation,
+    ReplicationRestarted,
+    VersionDeleted,
+)
 from crrmon.domain.objects import ObjectVersion
-from crrmon.sandbox.cloudtrail import stray_body, written_body
+from crrmon.sandbox.cloudtrail import (
+    deleted_body,
+    marker_body,
+    restarted_body,
+    stray_body,
+    written_body,
+)
 from crrmon.sandbox.plan import HARMLESS, Chances, Stray, plan
 from crrmon.sandbox.truth import Written
 from crrmon.sandbox.world import ACCOUNT, WORLD
@@ -21,7 +34,6 @@ WRITTEN = [
         size=one.size,
         operation=one.operation,
         copy_of=one.copy_of,
-        destination=None,
     )
     for number, one in enumerate(islice(plan(WORLD, Chances(), seed=3), 100))
 ]
@@ -72,6 +84,23 @@ def test_sizes_are_sometimes_floats() -> None:
 
     assert sizes == [put.size, float(put.size)]
     assert {type(one) for one in sizes} == {int, float}
+
+
+def test_deletions_markers_and_restarts_name_their_version() -> None:
+    """A deletion for good names the version in the call, a marker's id is in the answer, Batch Replication's event too."""
+    one = WRITTEN[0]
+    place = {"version": one.version, "region": one.region, "owner": ACCOUNT}
+    bodies = (
+        deleted_body(one, at=1_790_000_009.9, chance=1),
+        marker_body(one, chance=2),
+        restarted_body(one, at=1_790_000_019.9, chance=3),
+    )
+
+    assert [decode(body).facts for body in bodies] == [
+        (VersionDeleted(deleted_at=1_790_000_009.0, **place),),
+        (MarkerLaid(laid_at=1_790_000_000.0, **place),),
+        (ReplicationRestarted(restarted_at=1_790_000_019.0, **place),),
+    ]
 
 
 @pytest.mark.parametrize("stray", HARMLESS)

@@ -9,7 +9,7 @@ from crrmon.domain.outcomes import Fate, Mark, Outcome, Settlement
 from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.ledger import FrozenWindow, Trail
 from crrmon.sandbox.told import read_ledger, status_of
-from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
+from crrmon.sandbox.truth import NOT_COVERED
 from crrmon.sandbox.verdict import NOTHING
 
 ROUTE = Route("src-a", "dst-a")
@@ -32,7 +32,7 @@ def record(version_id: str, *, state: State = State.PENDING) -> Record:
     )
 
 
-def outcome(of: Record, fate: Fate) -> Outcome:
+def outcome(of: Record, fate: Fate, *, repaired: bool = False) -> Outcome:
     """
     Make an outcome of a record, marked as the daemon would.
     """
@@ -43,10 +43,11 @@ def outcome(of: Record, fate: Fate) -> Outcome:
     return Outcome(
         mark=mark,
         fate=fate,
-        route=ROUTE if fate is Fate.COMPLETED else Route("src-a", ""),
+        route=Route("src-a", "") if fate is Fate.FAILED else ROUTE,
         written_at=AT,
         found_at=AT + 9,
         size=100,
+        repaired=repaired,
     )
 
 
@@ -63,15 +64,25 @@ def mark(fate: Fate) -> tuple[str, Mark]:
 async def test_a_ledger_is_summed_up_from_its_trails() -> None:
     """Completed, failed, pending and untraced versions are told apart, and so is what was never reported."""
     ledger = MemoryLedger(shards=4, horizon_seconds=86_400)
-    names = ("done", "done too", "failed", "waiting")
-    done, too, failed, waiting = (record(one) for one in names)
+    names = ("done", "repaired", "failed", "waiting", "gone")
+    done, repaired, failed, waiting, gone = (record(one) for one in names)
     kept = msgspec.structs.replace(failed, state=State.FAILED, failed_at=AT + 9, episode=1)
-    await ledger.park([done, too, failed, waiting])
+    await ledger.park([done, repaired, failed, waiting, gone])
+    marker = MarkId(Scope.MARKER, "dst-a", "key", "marker")
+    laid = msgspec.structs.replace(outcome(done, Fate.MARKER_LAID), mark=marker)
     await ledger.settle(
         "batch",
         [
             Settlement(version=done.version, outcomes=(outcome(done, Fate.COMPLETED),)),
-            Settlement(version=too.version, outcomes=(outcome(too, Fate.COMPLETED),)),
+            Settlement(
+                version=repaired.version,
+                outcomes=(
+                    outcome(repaired, Fate.FAILED),
+                    outcome(repaired, Fate.COMPLETED, repaired=True),
+                ),
+            ),
+            Settlement(version=gone.version, outcomes=(outcome(gone, Fate.GONE),)),
+            Settlement(version=ObjectVersion("src-a", "key", "marker"), outcomes=(laid,)),
             Settlement(
                 version=failed.version,
                 outcomes=(outcome(failed, Fate.FAILED),),
@@ -84,21 +95,27 @@ async def test_a_ledger_is_summed_up_from_its_trails() -> None:
 
     report = await read_ledger(
         ledger,
-        [done.version, too.version, failed.version, waiting.version, untraced],
+        [one.version for one in (done, repaired, failed, waiting, gone)] + [untraced],
+        markers=[ObjectVersion("src-a", "key", "marker")],
         sent_before=AT,
     )
 
     assert report.account.replicated == {ROUTE: 2}
     assert report.account.bytes == {ROUTE: 200}
     assert {k: v for k, v in report.account.pending.items() if v} == {ROUTE: 1}
-    assert {k: v for k, v in report.account.failed.items() if v} == {"src-a": 1}
+    assert report.account.repaired == {ROUTE: 1}
+    assert report.account.gone == {ROUTE: 1}
+    assert report.account.markers_laid == {ROUTE: 1}
+    assert report.account.open_failures == {ROUTE: 1}
+    assert {k: v for k, v in report.account.failed.items() if v} == {"src-a": 2}
     assert report.account.not_covered == {"src-a": 1}
     assert report.open_failures == {"src-a": 1}
     assert report.statuses == {
-        done.version: COMPLETED,
-        too.version: COMPLETED,
-        failed.version: FAILED,
-        waiting.version: PENDING,
+        done.version: "dst-a COMPLETED",
+        repaired.version: "dst-a REPAIRED, failed 1 times",
+        failed.version: "dst-a FAILED, failed 1 times",
+        waiting.version: "dst-a PENDING",
+        gone.version: "dst-a GONE",
         untraced: NOTHING,
     }
     assert (report.unreported, report.unsent) == (1, 0)
@@ -122,15 +139,18 @@ async def test_a_forgotten_window_is_told_from_one_that_came_too_late() -> None:
     ("fates", "states", "status"),
     [
         ([], [], NOTHING),
-        ([], [State.PENDING], PENDING),
-        ([Fate.COMPLETED], [], COMPLETED),
+        ([], [State.PENDING], "dst-a PENDING"),
+        ([Fate.COMPLETED], [], "dst-a COMPLETED"),
+        ([Fate.GONE], [], "dst-a GONE"),
         ([Fate.NOT_COVERED], [], NOT_COVERED),
-        ([Fate.FAILED], [State.FAILED], FAILED),
+        ([Fate.FAILED], [State.FAILED], "dst-a FAILED, failed 1 times"),
+        ([Fate.FAILED], [State.PENDING], "dst-a PENDING, failed 1 times"),
+        ([Fate.COMPLETED, Fate.FAILED], [], "dst-a COMPLETED, failed 1 times"),
     ],
 )
-def test_sound_trails_have_a_word(fates: list[Fate], states: list[State], status: str) -> None:
-    """Each way a version may rightly stand in a ledger is named as S3 would name it."""
-    assert status_of(trail(fates, states)) == status
+def test_sound_trails_have_words(fates: list[Fate], states: list[State], status: str) -> None:
+    """Each way a version may rightly stand in a ledger is said in the words of the truth."""
+    assert status_of(trail(fates, states), "src-a") == status
 
 
 @pytest.mark.parametrize(
@@ -139,16 +159,38 @@ def test_sound_trails_have_a_word(fates: list[Fate], states: list[State], status
         ([], [State.FAILED]),
         ([Fate.FAILED], []),
         ([Fate.COMPLETED], [State.PENDING]),
-        ([Fate.COMPLETED, Fate.COMPLETED], []),
         ([Fate.COMPLETED, Fate.FAILED], [State.FAILED]),
-        ([Fate.GONE], []),
         ([Fate.IS_REPLICA], []),
-        ([], [State.PENDING, State.PENDING]),
+        ([Fate.COMPLETED, Fate.NOT_COVERED], []),
+        ([Fate.COMPLETED, Fate.UNPOLLABLE], []),
     ],
 )
 def test_unsound_trails_are_described(fates: list[Fate], states: list[State]) -> None:
     """What a ledger should not hold of a version is told as it is, and equals no status."""
-    assert "record" in status_of(trail(fates, states))
+    assert "record" in status_of(trail(fates, states), "src-a")
+
+
+def test_each_destination_is_told_by_itself() -> None:
+    """An arrival counted at one, an open failure at the other: both are said, in the order of their names."""
+    waiting = msgspec.structs.replace(
+        record("v", state=State.FAILED),
+        destinations=(Destination("dst-a", counted=True), Destination("dst-c")),
+    )
+    marks = (mark(Fate.COMPLETED), mark(Fate.FAILED))
+
+    told = status_of(Trail(records=(waiting,), marks=marks, halves=()), "src-a")
+
+    assert told == "dst-a COMPLETED, dst-c FAILED, failed 1 times"
+
+
+def test_a_replica_in_a_bucket_that_is_a_source_too_is_not_the_version() -> None:
+    """In a two-way pair both leave marks in one trail."""
+    replica = Mark(
+        fate=Fate.IS_REPLICA, route=Route("dst-a", ""), written_at=AT, found_at=AT, batch="b"
+    )
+    both = Trail(records=(), marks=(mark(Fate.COMPLETED), ("s:dst-a", replica)), halves=())
+
+    assert status_of(both, "src-a") == "dst-a COMPLETED"
 
 
 def trail(fates: list[Fate], states: list[State]) -> Trail:

@@ -6,20 +6,37 @@ import pytest
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.accounts import Account
 from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
-from crrmon.sandbox.verdict import NOTHING, Messages, Replica, Run, Verdict, compare, judge
+from crrmon.sandbox.verdict import (
+    NOTHING,
+    Messages,
+    Replica,
+    Run,
+    Verdict,
+    compare,
+    compare_reasons,
+    judge,
+)
 
 A, B = Route("src-a", "dst-a"), Route("src-b", "dst-b")
 TRUTH = Account(
     replicated={A: 10, B: 5},
     bytes={A: 1000, B: 500},
-    failed={"src-a": 1},
+    repaired={B: 1},
+    gone={A: 2},
+    open_failures={A: 1},
+    markers_laid={A: 3},
+    markers_arrived={A: 3},
+    failed={"src-a": 1, "src-b": 1},
     not_covered={"src-b": 2},
+    reasons={(A, "DstKmsKeyNotFound"): 1, (B, "DstBucketUnversioned"): 1},
 )
+PROMETHEUS = msgspec.structs.replace(TRUTH, failed=None)
+LEDGER = msgspec.structs.replace(TRUTH, reasons=None)
 CLOUDWATCH = Account(
     replicated={A: 10, B: 5},
     bytes={A: 1000, B: 500},
     pending={A: 0, B: 0},
-    failed={"src-a": 1, "src-b": 0},
+    failed={"src-a": 1, "src-b": 1},
 )
 ONE = Replica(name="replica 1", looks=20, reports=True, exit=0)
 OTHER = Replica(name="replica 2", looks=7, reports=False, exit=0)
@@ -43,7 +60,8 @@ def judged(
     run: Run = RUN,
     *,
     cloudwatch: Account = CLOUDWATCH,
-    ledger: Account = TRUTH,
+    ledger: Account = LEDGER,
+    prometheus: Account | None = PROMETHEUS,
     status: tuple[str, str] = (COMPLETED, COMPLETED),
     listed: dict[str, int] | None = None,
     unreported: int = 0,
@@ -53,8 +71,9 @@ def judged(
     Judge a run that went well, except for what is given.
     """
     return judge(
-        compare(TRUTH, cloudwatch, ledger),
+        compare(TRUTH, cloudwatch, ledger, prometheus),
         run,
+        reasons=compare_reasons(TRUTH, prometheus),
         statuses={VERSION: status},
         open_failures=({"src-a": 1}, {"src-a": 1} if listed is None else listed),
         unreported=unreported,
@@ -76,6 +95,8 @@ def test_equal_accounts_agree() -> None:
     assert verdict.complaints == ()
     assert verdict.agrees
     assert verdict.run.heads_per_object == 1.5
+    elsewhere = msgspec.structs.replace(RUN, looks_elsewhere=9)
+    assert elsewhere.heads_per_object == 1.0
     assert {(one.measure, one.source, one.truth) for one in verdict.lines} == {
         ("replicated", "src-a", 10),
         ("replicated", "src-b", 5),
@@ -83,9 +104,18 @@ def test_equal_accounts_agree() -> None:
         ("bytes", "src-b", 500),
         ("pending", "src-a", 0),
         ("pending", "src-b", 0),
+        ("repaired", "src-b", 1),
+        ("gone", "src-a", 2),
+        ("open_failures", "src-a", 1),
+        ("markers_laid", "src-a", 3),
+        ("markers_arrived", "src-a", 3),
         ("failed", "src-a", 1),
-        ("failed", "src-b", 0),
+        ("failed", "src-b", 1),
         ("not_covered", "src-b", 2),
+    }
+    assert {(one.source, one.reason, one.truth, one.prometheus) for one in verdict.reasons} == {
+        ("src-a", "DstKmsKeyNotFound", 1, 1),
+        ("src-b", "DstBucketUnversioned", 1, 1),
     }
 
 
@@ -97,18 +127,66 @@ def test_equal_accounts_agree() -> None:
         pytest.param({"bytes": {A: 1000, B: 501}}, "src-b → dst-b: bytes", id="wrong bytes"),
         pytest.param({"pending": {A: 1}}, "src-a → dst-a: pending", id="still pending"),
         pytest.param({"failed": {}}, "src-a: failed", id="failure missed"),
-        pytest.param({"failed": {"src-a": 1, "src-b": 1}}, "src-b: failed", id="false alarm"),
+        pytest.param({"failed": {"src-a": 1, "src-b": 2}}, "src-b: failed", id="false alarm"),
         pytest.param({"replicated": {}}, "src-b → dst-b: replicated", id="silence"),
     ],
 )
 @pytest.mark.parametrize("side", ["cloudwatch", "ledger"])
 def test_a_wrong_number_is_found(side: str, numbers: dict, complaint: str) -> None:
     """Missing, double and wrong numbers are named with their place, on either side."""
-    account = changed({"cloudwatch": CLOUDWATCH, "ledger": TRUTH}[side], **numbers)
+    account = changed({"cloudwatch": CLOUDWATCH, "ledger": LEDGER}[side], **numbers)
     verdict = judged(**{side: account})
 
     assert not verdict.agrees
     assert f"{complaint} differs" in verdict.complaints
+
+
+@pytest.mark.parametrize(
+    ("numbers", "complaint"),
+    [
+        ({"repaired": {}}, "src-b → dst-b: repaired"),
+        ({"gone": {A: 3}}, "src-a → dst-a: gone"),
+        ({"open_failures": {B: 1, A: 1}}, "src-b → dst-b: open_failures"),
+        ({"markers_laid": {A: 2}}, "src-a → dst-a: markers_laid"),
+        ({"markers_arrived": {}}, "src-a → dst-a: markers_arrived"),
+        ({"not_covered": {"src-b": 3}}, "src-b: not_covered"),
+    ],
+)
+@pytest.mark.parametrize("side", ["prometheus", "ledger"])
+def test_what_cloudwatch_is_not_told_is_compared_with_the_others(
+    side: str, numbers: dict, complaint: str
+) -> None:
+    """Repairs, deletions, delete markers and open failures stand in the ledger, and Prometheus counts them."""
+    account = changed({"prometheus": PROMETHEUS, "ledger": LEDGER}[side], **numbers)
+    verdict = judged(**{side: account})
+
+    assert verdict.complaints == (f"{complaint} differs",)
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        ({(A, "DstKmsKeyNotFound"): 1}, "src-b → dst-b: failures by DstBucketUnversioned differ"),
+        (
+            {**TRUTH.reasons, (A, "DstKmsKeyNotFound"): 2},
+            "src-a → dst-a: failures by DstKmsKeyNotFound differ",
+        ),
+        ({**TRUTH.reasons, (B, "Odd"): 1}, "src-b → dst-b: failures by Odd differ"),
+    ],
+)
+def test_a_wrong_reason_is_found(told: dict, complaint: str) -> None:
+    """A reason that was missed, counted twice, or made up is named with its route."""
+    verdict = judged(prometheus=changed(PROMETHEUS, reasons=told))
+
+    assert verdict.complaints == (complaint,)
+
+
+def test_what_a_killed_process_counted_is_not_asked_for() -> None:
+    """Its counters ended with it: lines and reasons then have no number of Prometheus, and agree without."""
+    verdict = judged(prometheus=None)
+
+    assert verdict.agrees
+    assert {one.prometheus for one in (*verdict.lines, *verdict.reasons)} == {None}
 
 
 def test_a_wrong_route_is_found_at_both_ends() -> None:

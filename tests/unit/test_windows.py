@@ -57,6 +57,29 @@ def test_failures_of_a_source_are_one_datapoint() -> None:
     assert named(datums, "ReplicationObjects") == {("src-a", "dst-a"): 1}
 
 
+def test_late_replications_are_counted_for_every_route() -> None:
+    """What took longer than 15 minutes has a datapoint per route and window; zero where nothing did."""
+    datums = windows.datapoints(300.0, {A: Tally(completed=3, late=2)}, routes=[A, B], sources=[])
+
+    assert named(datums, "LateReplications") == {
+        ("src-a", "dst-a"): 2,
+        ("src-b", "dst-b"): 0,
+    }
+
+
+def test_what_has_an_unknown_end_makes_no_datapoint_of_its_own() -> None:
+    """A delete marker from nobody knows where, or a version that goes nobody knows where, names no bucket."""
+    tallies = {
+        Route("unknown", "dst-a"): Tally(markers_arrived=2),
+        Route("src-a", "unknown"): Tally(gone=1),
+        A: Tally(markers=1),
+    }
+    datums = windows.datapoints(300.0, tallies, routes=[A], sources=[])
+
+    assert datums == windows.datapoints(300.0, {}, routes=[A], sources=[])
+    assert not any("unknown" in str(one) for one in datums)
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([A, B]), st.integers(0, 5), st.integers(0, 5)), max_size=30
@@ -110,7 +133,7 @@ def test_parts_hold_as_much_as_a_call_may() -> None:
     )
     packed = windows.parts(datums)
 
-    assert [len(msgspec.json.decode(part)) for part in packed] == [1000, 1000, 700]
+    assert [len(msgspec.json.decode(part)) for part in packed] == [1000, 1000, 1000, 600]
     assert datums == [one for part in packed for one in msgspec.json.decode(part)]
     assert all(len(part) <= windows.PART_BYTES + 2 for part in packed)
 

@@ -1,17 +1,20 @@
 """One AWS session and its clients, shared by all adapters that talk to AWS.
 
 A client keeps a pool of connections and takes a tenth of a second to make, the first of its service: there is one
-for each service and region, made when first asked for and kept until the end.
+for each service, account and region, made when first asked for and kept until the end.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+import msgspec
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.session import AioSession
 from botocore.exceptions import (
     BotoCoreError,
@@ -19,6 +22,7 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
 )
 from botocore.parsers import ResponseParserError
 
@@ -33,7 +37,7 @@ if TYPE_CHECKING:  # the stubs are there for development only
 Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
 
 MAX_CLIENTS = 128
-"""Regions come out of messages: nonsense there must not fill the memory. AWS has fewer than 40 regions."""
+"""Regions and accounts come out of messages: nonsense there must not fill the memory."""
 
 NO_ANSWER = (BotoCoreError, ResponseParserError, ValueError, TimeoutError, OSError)
 """
@@ -70,6 +74,12 @@ _SETTINGS: Mapping[Service, Mapping[str, Any]] = {
         # A tenth of the CPU time of a call, for requests that this program alone makes.
         "parameter_validation": False,
     },
+}
+
+_STS_SETTINGS: Mapping[str, Any] = {
+    "connect_timeout": 3,
+    "read_timeout": 5,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
 }
 
 _DENIED = frozenset(
@@ -111,9 +121,24 @@ class TooManyClientsError(Exception):
     """
 
 
+class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """
+    On whose behalf a client asks, where it is not the daemon itself, and whom.
+    """
+
+    name: str
+    """Tells logins apart."""
+    session: AioSession | None
+    """Has the credentials; None for the daemon's own."""
+    endpoint_url: str | None
+    """A store of its own instead of AWS."""
+    path_style: bool
+    """Whether a bucket is part of the path at that endpoint, not of its host name."""
+
+
 class Aws:
     """
-    The clients of one session; an asynchronous context that closes them at its end.
+    The clients of one session, and of others beside it; an asynchronous context that closes them at its end.
     """
 
     def __init__(
@@ -132,7 +157,8 @@ class Aws:
         # NB: unlike the other SDKs, botocore does not know AWS_REGION, which ECS and EKS set.
         self._default_region = default_region or os.environ.get("AWS_REGION") or None
         self._max_connections = max_connections
-        self._clients: dict[tuple[Service, str | None], asyncio.Task[Any]] = {}
+        self._clients: dict[tuple[Service, str | None, str], asyncio.Task[Any]] = {}
+        self._regions: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -151,7 +177,9 @@ class Aws:
         await self._stack.aclose()
 
     @overload
-    async def client(self, service: Literal["s3"], region: str | None = None) -> "S3Client": ...
+    async def client(
+        self, service: Literal["s3"], region: str | None = None, login: Login | None = None
+    ) -> "S3Client": ...
     @overload
     async def client(self, service: Literal["sqs"], region: str | None = None) -> "SQSClient": ...
     @overload
@@ -163,32 +191,99 @@ class Aws:
         self, service: Literal["dynamodb"], region: str | None = None
     ) -> "DynamoDBClient": ...
 
-    async def client(self, service: Service, region: str | None = None) -> Any:
+    async def client(
+        self, service: Service, region: str | None = None, login: Login | None = None
+    ) -> Any:
         """
         Give the client of a service in a region (the default one when None or empty), always the same.
+
+        Args:
+            service: which one.
+            region: where.
+            login: on whose behalf; the daemon's own when None. Logins of one name share their clients.
 
         Raises:
             BotoCoreError: the region is no region, or no credentials can be found now. Asking again may help.
             TooManyClientsError: see `MAX_CLIENTS`.
         """
-        key = (service, region or self._default_region)
+        key = (service, region or self._default_region, login.name if login else "")
         task = self._clients.get(key)
         if task is None:
             if len(self._clients) >= MAX_CLIENTS:
                 raise TooManyClientsError(f"there are {len(self._clients)} clients already")
-            task = asyncio.create_task(self._make(*key), name=f"make the client for {key}")
+            task = asyncio.create_task(
+                self._make(service, key[1], login), name=f"make the client for {key}"
+            )
             task.add_done_callback(lambda made: self._forget_failed(key, made))
             self._clients[key] = task
         # Shielded: a caller that gives up must not take the client from the others.
         return task.result() if task.done() else await asyncio.shield(task)
 
-    def _forget_failed(self, key: tuple[Service, str | None], made: asyncio.Task[Any]) -> None:
+    def session(
+        self, *, profile: str | None = None, credentials: AioRefreshableCredentials | None = None
+    ) -> AioSession:
+        """
+        Make a session beside the daemon's own.
+
+        Args:
+            profile: of the SDK's shared files, whose credentials and settings it uses.
+            credentials: that it uses instead of looking for any.
+        """
+        session = AioSession(profile=profile)
+        # Service models are megabytes: they are read once for all.
+        session.register_component("data_loader", self._session.get_component("data_loader"))
+        if credentials is not None:
+            session.register_component("credential_provider", _Given(credentials))
+        return session
+
+    def sts(self, session: AioSession | None, region: str) -> AbstractAsyncContextManager[Any]:
+        """
+        Make a client that gets credentials, for one call: there is one in an hour.
+
+        Args:
+            session: whose credentials ask; the daemon's own when None.
+            region: whose STS is asked.
+        """
+        config = AioConfig(
+            user_agent=f"crrmon/{__version__}", warm_up_loader_caches=True, **_STS_SETTINGS
+        )
+        made: AbstractAsyncContextManager[Any] = (session or self._session).create_client(
+            "sts", region_name=region, endpoint_url=self._endpoint_url, config=config
+        )
+        return made
+
+    def default_region(self, session: AioSession | None = None) -> str | None:
+        """
+        Tell the region of whoever names none; that of a session beside the daemon's own, where it has one.
+        """
+        told: str | None = None
+        with contextlib.suppress(ProfileNotFound):
+            told = (session or self._session).get_config_variable("region")
+        return told if session and told else self._default_region or told
+
+    async def regions(self) -> Mapping[str, str]:
+        """
+        List all regions that the SDK knows, opt-in ones and those of all partitions as well, with their partitions.
+        """
+        if not self._regions:
+            known = {
+                region: partition
+                for partition in self._session.get_available_partitions()
+                for region in await self._session.get_available_regions("s3", partition)
+            }
+            self._regions.update(known)
+        return self._regions
+
+    def _forget_failed(
+        self, key: tuple[Service, str | None, str], made: asyncio.Task[Any]
+    ) -> None:
         if made.cancelled() or made.exception() is not None:
             del self._clients[key]
 
-    async def _make(self, service: Service, region: str | None) -> Any:
+    async def _make(self, service: Service, region: str | None, login: Login | None) -> Any:
+        session = login.session if login and login.session else self._session
         # NB: a client made while no credentials can be found would stay without them for ever.
-        if await self._session.get_credentials() is None:
+        if await session.get_credentials() is None:
             raise NoCredentialsError
         config = AioConfig(
             max_pool_connections=self._max_connections,
@@ -200,14 +295,31 @@ class Aws:
             warm_up_loader_caches=True,
             **_SETTINGS[service],
         )
+        endpoint_url = self._endpoint_url
+        if login and login.endpoint_url:
+            endpoint_url = login.endpoint_url
+            style = "path" if login.path_style else "virtual"
+            config = config.merge(AioConfig(s3={"addressing_style": style}))
         client: Any = await self._stack.enter_async_context(
-            self._session.create_client(
-                service, region_name=region, endpoint_url=self._endpoint_url, config=config
+            session.create_client(
+                service, region_name=region, endpoint_url=endpoint_url, config=config
             )
         )
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
         return client
+
+
+class _Given:
+    """
+    Finds the credentials that it was given.
+    """
+
+    def __init__(self, credentials: AioRefreshableCredentials) -> None:
+        self._credentials = credentials
+
+    async def load_credentials(self) -> AioRefreshableCredentials:
+        return self._credentials
 
 
 def _follow_no_redirect(context: dict[str, Any], **_: object) -> None:
@@ -234,7 +346,11 @@ def status_of(error: ClientError) -> int:
 
 
 def explain(
-    error: Exception, *, permission: str, advice: Mapping[str, str] = MappingProxyType({})
+    error: Exception,
+    *,
+    permission: str,
+    advice: Mapping[str, str] = MappingProxyType({}),
+    whom: str = "the daemon's role",
 ) -> str:
     """
     Say what an AWS call met and what to do about it.
@@ -243,6 +359,7 @@ def explain(
         error: what it raised.
         permission: the IAM action to grant, in case it was denied, and on what.
         advice: what to do about certain error codes.
+        whom: to grant it to.
 
     Returns:
         The code with AWS's own sentence, or the error's class, and the remedy. Never a URL: it may hold a key.
@@ -255,7 +372,7 @@ def explain(
     if code in advice:
         return f"{said}; {advice[code]}"
     if code in _DENIED:
-        return f"{said}; grant {permission} to the daemon's role"
+        return f"{said}; grant {permission} to {whom}"
     if code in _CREDENTIALS:
         return f"{said}; check the daemon's credentials and the machine's clock"
     if code in _THROTTLED:

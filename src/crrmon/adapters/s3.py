@@ -2,18 +2,20 @@
 
 A HEAD has an answer for everything that can be wrong with it, mostly without a body. What the answers mean is told
 in `observations`; what is special to S3 is kept here: statuses with two spellings, answers about another version
-than the one asked for, buckets that are not where they were thought to be.
+than the one asked for, buckets that are not where they were thought to be. So is what S3-compatible stores do
+otherwise.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError, ParamValidationError
 
+from crrmon.adapters.accounts import AccountError, Accounts, Way
 from crrmon.adapters.aws import (
     NO_ANSWER,
-    Aws,
     TooManyClientsError,
     code_of,
     explain,
@@ -49,6 +51,10 @@ _REFUSALS = {
     503: Sight.THROTTLED,
 }
 
+_STANDARD = "STANDARD"
+
+_ACCOUNT_ID = re.compile(r"[0-9]{12}")
+
 _ANOTHER_VERSION = "answer about another version"
 
 
@@ -58,13 +64,13 @@ class S3Probe:
     """
 
     def __init__(
-        self, aws: Aws, *, clock: Clock, deadline_seconds: float = DEADLINE_SECONDS
+        self, accounts: Accounts, *, clock: Clock, deadline_seconds: float = DEADLINE_SECONDS
     ) -> None:
-        self._aws = aws
+        self._accounts = accounts
         self._clock = clock
         self._deadline_seconds = deadline_seconds
-        self._regions: dict[str, str] = {}
-        """Of buckets that were found elsewhere than was thought."""
+        self._regions: dict[tuple[str, str], str] = {}
+        """Of buckets, by account and name, that were found elsewhere than was thought."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
         """
@@ -73,16 +79,21 @@ class S3Probe:
         One request without retries; two when S3 says that the bucket is in another region, which is remembered.
         """
         asked = version.version_id if version.identified else None
-        request = _request(version.bucket, owner, Key=version.key, VersionId=asked)
         try:
-            answer = await self._ask(version.bucket, region, lambda s3: s3.head_object(**request))
+            way = self._accounts.way(version.bucket, owner)
+            request = _request(way, version.bucket, owner, Key=version.key, VersionId=asked)
+            answer = await self._ask(
+                way, version.bucket, region, lambda s3: s3.head_object(**request)
+            )
+        except AccountError as error:
+            return self._trouble(Sight.DENIED, str(error))
         except ClientError as error:
             return self._refused(error, asked)
         except (ParamValidationError, UnicodeError) as error:
             return self._trouble(Sight.REFUSED, error)  # nothing that S3 could have a name for
         except (*NO_ANSWER, TooManyClientsError) as error:
             return self._trouble(Sight.UNREACHABLE, error)
-        return self._seen(answer, asked)
+        return self._seen(answer, asked, way)
 
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
@@ -90,54 +101,66 @@ class S3Probe:
         """
         Read a bucket's replication configuration; None when S3 says that it has none.
         """
-        request = _request(bucket, owner)
+        whom = ""
         try:
+            way = self._accounts.way(bucket, owner)
+            whom = way.whom
+            request = _request(way, bucket, owner)
             answer = await self._ask(
-                bucket, region, lambda s3: s3.get_bucket_replication(**request)
+                way, bucket, region, lambda s3: s3.get_bucket_replication(**request)
             )
+        except AccountError as error:
+            raise _unreadable(bucket, str(error)) from error
         except ClientError as error:
             if code_of(error) == "ReplicationConfigurationNotFoundError":
                 return None
-            raise _unreadable(bucket, region, error) from error
+            raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
         except (*NO_ANSWER, TooManyClientsError) as error:
-            raise _unreadable(bucket, region, error) from error
+            raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
         return dict(answer["ReplicationConfiguration"])
 
     async def _ask(
-        self, bucket: str, region: str, ask: "Callable[[S3Client], Awaitable[_Answer]]"
+        self, way: Way, bucket: str, region: str, ask: "Callable[[S3Client], Awaitable[_Answer]]"
     ) -> _Answer:
         """
         Ask in the bucket's region; once more in the one that S3 names when the bucket is not there.
         """
         async with asyncio.timeout(self._deadline_seconds):
-            client = await self._aws.client("s3", self._regions.get(bucket, region))
+            found = self._regions.get((way.name, bucket))
+            client = await (way.s3(region) if found is None else way.s3_in(found))
             try:
                 return await ask(client)
             except ClientError as error:
                 elsewhere = _region_told(error)
                 if elsewhere is None or elsewhere == client.meta.region_name:
                     raise
-            client = await self._aws.client("s3", elsewhere)
-            self._regions[bucket] = elsewhere
+            client = await way.s3_in(elsewhere)
+            self._regions[way.name, bucket] = elsewhere
             return await ask(client)
 
-    def _seen(self, answer: Mapping[str, Any], asked: str | None) -> Observation:
+    def _seen(self, answer: Mapping[str, Any], asked: str | None, way: Way) -> Observation:
         """
         Read a 200.
         """
-        # S3 leaves the header out for the only version in a bucket that never was versioned.
-        version_id = answer.get("VersionId", "null")
+        # S3 leaves the header out for the only version in a bucket that never was versioned; other stores may always.
+        unnamed = asked if way.own_endpoint and asked is not None else "null"
+        version_id = answer.get("VersionId") or unnamed
         if asked not in (None, version_id):
             return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
         status = answer.get("ReplicationStatus")
-        sight = Sight.NO_STATUS if status is None else _SIGHTS.get(status, Sight.UNKNOWN)
+        sight = _sight(status)
+        if not way.reports_status and sight in (Sight.NO_STATUS, Sight.REPLICA):
+            sight = Sight.SILENT
         modified = answer.get("LastModified")
+        storage_class = answer.get("StorageClass") or ""
         return Observation(
             sight=sight,
             looked_at=self._clock.now(),
             version_id=version_id,
             size=answer.get("ContentLength"),
             last_modified_at=None if modified is None else modified.timestamp(),
+            storage_class="" if storage_class == _STANDARD else storage_class,
+            encryption=answer.get("ServerSideEncryption") or "",
             detail=str(status)[:64] if sight is Sight.UNKNOWN else "",
         )
 
@@ -162,11 +185,21 @@ class S3Probe:
         )
 
 
-def _request(bucket: str, owner: str | None, **more: str | None) -> dict[str, Any]:
+def _sight(status: str | None) -> Sight:
+    """
+    Read a replication status; other stores than S3 may write it otherwise.
+    """
+    if not status:
+        return Sight.NO_STATUS
+    return _SIGHTS.get(status.upper(), Sight.UNKNOWN)
+
+
+def _request(way: Way, bucket: str, owner: str | None, **more: str | None) -> dict[str, Any]:
     """
     Name a bucket and its owner, and leave out what is not known.
     """
-    request = {"Bucket": bucket, "ExpectedBucketOwner": owner or None, **more}
+    owned = owner is not None and _ACCOUNT_ID.fullmatch(owner) and not way.own_endpoint
+    request = {"Bucket": bucket, "ExpectedBucketOwner": owner if owned else None, **more}
     return {name: value for name, value in request.items() if value is not None}
 
 
@@ -184,14 +217,18 @@ def _region_told(error: ClientError) -> str | None:
     return _headers(error).get("x-amz-bucket-region") or told.get("Region") or None
 
 
-def _unreadable(bucket: str, region: str, error: Exception) -> UnreadableConfigurationError:
-    reason = explain(
+def _reason(bucket: str, region: str, whom: str, error: Exception) -> str:
+    return explain(
         error,
         permission=f"s3:GetReplicationConfiguration on bucket {bucket}",
         advice={
             "NoSuchBucket": f"check that the bucket is in region {region} or aws.endpoint_url is right"
         },
+        whom=whom,
     )
+
+
+def _unreadable(bucket: str, reason: str) -> UnreadableConfigurationError:
     return UnreadableConfigurationError(
         f"the replication configuration of bucket {bucket} could not be read: {reason}"
     )

@@ -4,16 +4,21 @@ Batches in SQS fail entry by entry: what was not deleted or changed is told by r
 that again.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import structlog
 from botocore.exceptions import ClientError
 
 from crrmon.adapters.aws import NO_ANSWER, Aws, explain
-from crrmon.ports.inbox import InboxError, Message
+from crrmon.ports.inbox import Depth, InboxError, Message
 
 if TYPE_CHECKING:  # the stubs are there for development only
+    from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_sqs.literals import QueueAttributeNameType
     from types_aiobotocore_sqs.type_defs import (
         ChangeMessageVisibilityBatchRequestEntryTypeDef,
         DeleteMessageBatchRequestEntryTypeDef,
@@ -21,6 +26,15 @@ if TYPE_CHECKING:  # the stubs are there for development only
 
 BATCH = 10
 """Messages that SQS takes or gives in one call."""
+
+REMINDER_SECONDS = 3600.0
+"""Between two warnings that a dead-letter queue cannot be read."""
+
+_VISIBLE: "QueueAttributeNameType" = "ApproximateNumberOfMessages"
+_IN_FLIGHT: "QueueAttributeNameType" = "ApproximateNumberOfMessagesNotVisible"
+_DELAYED: "QueueAttributeNameType" = "ApproximateNumberOfMessagesDelayed"
+_REDRIVE: "QueueAttributeNameType" = "RedrivePolicy"
+_COUNTS = (_VISIBLE, _IN_FLIGHT, _DELAYED)
 
 _NO_QUEUE = "check queues[].url: its region, account and name"
 _ADVICE = {
@@ -31,6 +45,14 @@ _ADVICE = {
     "KmsAccessDenied": "grant kms:Decrypt on the queue's key to the daemon's role",
     "OverLimit": "120,000 messages are in flight: something else reads this queue and does not delete",
 }
+
+_NO_DEAD_LETTER_QUEUE = "check the queue's redrive policy: the dead-letter queue is not there"
+_DEAD_LETTER_ADVICE = {
+    "AWS.SimpleQueueService.NonExistentQueue": _NO_DEAD_LETTER_QUEUE,
+    "QueueDoesNotExist": _NO_DEAD_LETTER_QUEUE,
+}
+
+log = structlog.get_logger()
 
 _HOSTS = re.compile(
     r"https?://(?:"
@@ -76,6 +98,9 @@ class SqsInbox:
         self._region = region or region_of(url)
         self._url = url
         self._name = name or queue_name(url)
+        self._dead_letter_urls: dict[str, str] = {}
+        """By ARN."""
+        self._warned_at = float("-inf")
 
     @property
     def name(self) -> str:
@@ -100,6 +125,55 @@ class SqsInbox:
         except (ClientError, *NO_ANSWER) as error:
             raise self._error("received", "sqs:ReceiveMessage", error) from error
         return [_message(raw) for raw in answer.get("Messages", ())]
+
+    async def depth(self) -> Depth:
+        """
+        Count what is in the queue and in its dead-letter queue.
+        """
+        try:
+            client = await self._aws.client("sqs", self._region)
+            answer = await client.get_queue_attributes(
+                QueueUrl=self._url, AttributeNames=[*_COUNTS, _REDRIVE]
+            )
+            told = answer.get("Attributes", {})
+            visible, in_flight, delayed = (int(told[name]) for name in _COUNTS)
+        except (ClientError, KeyError, *NO_ANSWER) as error:
+            raise self._error("counted", "sqs:GetQueueAttributes", error) from error
+        dead = await self._dead(client, told[_REDRIVE]) if told.get(_REDRIVE) else 0
+        return Depth(visible=visible, in_flight=in_flight, delayed=delayed, dead=dead)
+
+    async def _dead(self, client: "SQSClient", policy: str) -> int | None:
+        """
+        Count what is in the dead-letter queue that a redrive policy names; None when it cannot be read.
+        """
+        try:
+            # Its JSON holds also how many receives lead there.
+            arn = msgspec.json.decode(policy, type=_Redrive).deadLetterTargetArn
+            url = await self._dead_letter_url(client, arn)
+            answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=[*_COUNTS])
+            return sum(int(answer["Attributes"][name]) for name in _COUNTS)
+        except (ClientError, KeyError, msgspec.MsgspecError, *NO_ANSWER) as error:
+            self._dead_letter_urls.clear()
+            self._warn_of_dead_letter_queue(error)
+            return None
+
+    async def _dead_letter_url(self, client: "SQSClient", arn: str) -> str:
+        if arn not in self._dead_letter_urls:
+            *_, account, name = arn.split(":")
+            answer = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+            self._dead_letter_urls[arn] = answer["QueueUrl"]
+        return self._dead_letter_urls[arn]
+
+    def _warn_of_dead_letter_queue(self, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at < REMINDER_SECONDS:
+            return
+        self._warned_at = now
+        permission = "sqs:GetQueueUrl and sqs:GetQueueAttributes on the dead-letter queue"
+        reason = explain(error, permission=permission, advice=_DEAD_LETTER_ADVICE)
+        log.warning(
+            "dead_letter_queue_unreadable", queue=self._name, reason=reason, permission=permission
+        )
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
         """
@@ -139,6 +213,14 @@ class SqsInbox:
     def _error(self, what: str, permission: str, error: Exception) -> InboxError:
         reason = explain(error, permission=f"{permission} on the queue", advice=_ADVICE)
         return InboxError(f"messages of queue {self._name} could not be {what}: {reason}")
+
+
+class _Redrive(msgspec.Struct):
+    """
+    What is read of a redrive policy.
+    """
+
+    deadLetterTargetArn: str  # noqa: N815 - as SQS writes it
 
 
 def _failed(receipts: Sequence[str], failures: Iterable[Mapping[str, Any]]) -> Sequence[str]:

@@ -15,7 +15,7 @@ from crrmon.sandbox.plan import Chances
 from crrmon.sandbox.play import Settings
 from crrmon.sandbox.redis import NoRedisError
 from crrmon.sandbox.session import AbortedError, UsageError, run
-from crrmon.sandbox.show import Show, fleet, summary, table
+from crrmon.sandbox.show import Show, fleet, reasons, summary, table
 
 _SIGNAL = 128
 _HOW = "How it behaves"
@@ -49,6 +49,15 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
         float,
         typer.Option(min=0, max=1, help="Share of replications that fail.", rich_help_panel=_HOW),
     ] = 0.02,
+    repair: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of those failures that are repaired, once they were reported.",
+            rich_help_panel=_HOW,
+        ),
+    ] = 0.5,
     median: Annotated[
         float,
         typer.Option(
@@ -121,11 +130,13 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     """
     Watch the real daemon follow a replication that takes time and may fail.
 
-    Starts an emulator of AWS on this machine with two source buckets and
-    two destinations, writes objects, and runs the daemon on it, or several
-    of them on one queue and one ledger. Nothing leaves the machine. At the
-    end, what really happened is compared with what CloudWatch and the
-    ledger were told.
+    Starts an emulator of AWS on this machine, writes objects, and runs the
+    daemon on it, or several of them on one queue and one ledger. Nothing
+    leaves the machine. src-a replicates to two destinations, src-b a prefix
+    to one, src-c and src-d to each other; CloudTrail and S3 itself tell of
+    it. Some versions fail, and some of those are repaired; some are deleted
+    before they replicate. At the end, what really happened is compared with
+    what CloudWatch, Prometheus and the ledger were told.
 
     Ctrl-C ends the writing and leads to the verdict; a second one ends all.
 
@@ -135,7 +146,9 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     settings = Settings(
         objects=objects,
         rate=rate,
-        chances=Chances(fail=fail, median=median, spread=spread, event_delay=event_delay),
+        chances=Chances(
+            fail=fail, repair=repair, median=median, spread=spread, event_delay=event_delay
+        ),
         seed=random.SystemRandom().randrange(1_000_000) if seed is None else seed,
         kills=kill,
         port=port,
@@ -156,6 +169,8 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     else:
         console = Console()
         console.print(table(verdict))
+        if verdict.reasons:
+            console.print(reasons(verdict))
         if replicas > 1:
             console.print(fleet(verdict))
         for line in summary(verdict):

@@ -83,7 +83,7 @@ def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...]
 
 REPLICATIONS = _counter(
     "replications_total",
-    "Outcomes counted: completed, gone, unpollable, given_up; failed counts failure episodes and has no destination.",
+    "Outcomes counted: completed, gone, unpollable, given_up, failed. An episode of failure is counted at each destination that it is proved for, or at the destination `unknown`.",
     *_ROUTE,
     "status",
 )
@@ -91,6 +91,34 @@ REPLICATED_BYTES = _counter(
     "replicated_bytes_total", "Bytes of the objects whose replication completed.", *_ROUTE
 )
 REPAIRED = _counter("repaired_total", "Objects that completed after having failed.", *_ROUTE)
+LATE = _counter(
+    "replications_late_total",
+    "Objects that completed later than 15 minutes after the write, by S3's own word or as far as is known; repairs are left out.",
+    *_ROUTE,
+)
+FAILURE_REASONS = _counter(
+    "failure_reasons_total",
+    "Failures by the reason that S3's own notices give, counted when a reason becomes known. docs/failure-reasons.md explains each.",
+    *_ROUTE,
+    "reason",
+)
+THRESHOLD_NOTICES = _counter(
+    "threshold_notices_total",
+    "S3's own notices about its 15 minutes: missed, replicated_after, not_tracked. Counted as they come; S3 may send one twice.",
+    *_ROUTE,
+    "kind",
+)
+DELETE_MARKERS = _counter(
+    "delete_markers_total",
+    "Delete markers that a rule replicates: laid, arrived, failed. S3 tells no status of them, so they are not followed.",
+    *_ROUTE,
+    "status",
+)
+REPLICAS_UNMATCHED = _counter(
+    "replicas_unmatched_total",
+    "Replicas that arrived and whose source's event did not come within an hour: events are lost. Estimated from a sample where there are many; what a daemon has not judged when it ends is not judged.",
+    "destination_bucket",
+)
 LATENCY = _histogram(
     "replication_latency_seconds",
     "Written to replicated, without repairs. Latencies known only to lie between two looks are spread by what was learned of the route.",
@@ -109,8 +137,9 @@ LATENCY_HIDDEN = _gauge(
 )
 NOT_COVERED = _counter(
     "objects_not_covered_total",
-    "Objects written that no replication rule selected.",
+    "Objects written that are not replicated, by cause: no_configuration, no_rule, tag_filter, storage_class, encryption, no_status. docs/events.md explains each.",
     "source_bucket",
+    "cause",
 )
 UNIDENTIFIED = _counter(
     "objects_unidentified_total",
@@ -148,8 +177,34 @@ OLDEST_PENDING = _gauge(
 )
 FAILED_OBJECTS = _gauge(
     "failed_objects",
-    "Open failures: objects that failed and were not repaired.",
+    "Open failures: objects that failed and were not repaired; at the destination `unknown` where nobody can tell which.",
     *_ROUTE,
+    fleet=True,
+)
+PENDING_BY_AGE = _gauge(
+    "pending_objects_by_age",
+    "Objects not yet replicated, by age since the write: under_15m, 15m_to_1h, 1h_to_1d, over_1d.",
+    *_ROUTE,
+    "age",
+    fleet=True,
+)
+COMPLETE_UP_TO = _gauge(
+    "complete_up_to_timestamp_seconds",
+    "Nothing that was written before this moment is pending or failed, or waits in a queue; absent while that cannot be told. It counts on events to come no later after their write than the latest of the last six hours did.",
+    *_ROUTE,
+    fleet=True,
+)
+SETTLED_UP_TO = _gauge(
+    "settled_up_to_timestamp_seconds",
+    "The same, but for what failed: nothing that was written before this moment is still pending.",
+    *_ROUTE,
+    fleet=True,
+)
+QUEUE_MESSAGES = _gauge(
+    "queue_messages",
+    "Messages by where they are, by SQS's own approximate count: visible, in_flight, delayed, dead (in the dead-letter queue).",
+    "queue",
+    "state",
     fleet=True,
 )
 UNSENT_WINDOWS = _gauge(
@@ -168,8 +223,14 @@ MESSAGES = _counter(
 )
 EVENTS = _counter(
     "events_total",
-    "Parts of messages by kind: object_written, replica_written, object_deleted, and the kinds of what is irrelevant.",
+    "Parts of messages by kind: object_written, replica_written, version_deleted, marker_laid, marker_ambiguous, marker_unrouted, replication_failed, threshold_passed, replication_restarted, excluded (by the configuration), and the kinds of what is irrelevant.",
     "kind",
+)
+EVENT_DELAY = _histogram(
+    "event_delay_seconds",
+    "From a write to its message's arrival in the queue, by who told: cloudtrail, eventbridge, notification, notice.",
+    "channel",
+    buckets=_QUEUE_BUCKETS,
 )
 QUEUE_DURATION = _histogram(
     "message_queue_duration_seconds",
@@ -189,6 +250,22 @@ RELEASED_MESSAGES = _counter(
     "messages_released_total", "Messages given back to the queue unprocessed.", "queue"
 )
 LOOKS = _counter("looks_total", "HEAD requests by what they showed.", "source_bucket", "result")
+DESTINATION_LOOKS = _counter(
+    "destination_looks_total",
+    "HEAD requests at destinations by what they showed, made where the source's status does not tell enough.",
+    "destination_bucket",
+    "result",
+)
+LOOKS_DENIED = _gauge(
+    "bucket_looks_denied",
+    "Whether S3 denies every look at a bucket, 1 or 0: what becomes of its objects cannot be seen.",
+    "bucket",
+)
+ACCOUNT_ERRORS = _counter(
+    "account_errors_total",
+    "Failed attempts to get credentials for an account of the configuration.",
+    "account",
+)
 LOOK_DURATION = _histogram(
     "look_duration_seconds", "How long HEAD requests took.", buckets=_REQUEST_BUCKETS
 )
@@ -274,6 +351,12 @@ CW_OLDEST = _cloudwatch(
 )
 CW_STUCK = _cloudwatch(
     "StuckObjects", Unit.COUNT, _PAIR, "Objects pending for longer than the threshold."
+)
+CW_LATE = _cloudwatch(
+    "LateReplications",
+    Unit.COUNT,
+    _PAIR,
+    "Objects of the window that replicated later than 15 minutes after the write; repairs are left out.",
 )
 CW_HEARTBEAT = _cloudwatch(
     "Heartbeat", Unit.COUNT, ("Monitor",), "1 in every window: the monitor is alive."

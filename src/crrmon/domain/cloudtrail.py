@@ -7,27 +7,25 @@ The record's format grows new fields in minor versions, so nothing is refused fo
 """
 
 import re
-from datetime import datetime
-from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from crrmon.domain import fields
 from crrmon.domain.envelopes import Irrelevant, Part, parse
 from crrmon.domain.events import (
     Fact,
     MalformedMessageError,
-    ObjectDeleted,
+    MarkerLaid,
     ObjectWritten,
     Operation,
+    ReplicationRestarted,
     ReplicaWritten,
+    VersionDeleted,
 )
-from crrmon.domain.objects import BUCKET_NAME, ObjectVersion, provisional
+from crrmon.domain.objects import BUCKET_NAME, ObjectVersion
 
 _S3 = "s3.amazonaws.com"
-
-_REPLICATION_SESSION = "s3-replication"
-"""What S3 calls its session when it writes replicas, whatever role it was given."""
 
 _WRITES = {
     "PutObject": Operation.PUT,
@@ -37,7 +35,6 @@ _WRITES = {
 }
 
 _OF_NO_INTEREST = {
-    "DeleteObject": Irrelevant.REPLICA_DELETED,  # by replication; the others are facts
     "DeleteObjects": Irrelevant.DELETE_OBJECTS,
 }
 
@@ -47,11 +44,7 @@ _ACCESS_POINT_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap")
 _ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/]+)(?:/(.+))?", re.DOTALL)
 """Bucket and key, in any partition. Does not match access points: these have a Region and an account."""
 
-_ACCOUNT = re.compile(r"[0-9]{12}")
 _BUCKET = re.compile(BUCKET_NAME)
-
-_LARGEST = 2.0**53
-"""No object comes near; what is greater would not be exact, and is garbage."""
 
 
 class _Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -63,11 +56,11 @@ class _Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         """
         Whether it is S3's own replication.
         """
-        if (self.principal_id or "").endswith(f":{_REPLICATION_SESSION}"):
+        if fields.is_replication(self.principal_id):
             return True
         arn = self.arn or ""
         # A user may have the same name as the session.
-        return arn.endswith(f"/{_REPLICATION_SESSION}") and ":assumed-role/" in arn
+        return arn.endswith("/s3-replication") and ":assumed-role/" in arn
 
 
 class _Head(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -120,7 +113,7 @@ class _Call(msgspec.Struct, frozen=True, rename="camel"):
     The record of a call that wrote or deleted something.
     """
 
-    event_time: Annotated[datetime, msgspec.Meta(tz=True)]
+    event_time: fields.Instant
     aws_region: str | None = None
     request_parameters: _Parameters | None = None
     response_elements: _Answer | None = None
@@ -158,7 +151,6 @@ class _Target(msgspec.Struct, frozen=True, gc=False):
 _HEAD = msgspec.json.Decoder(_Head)
 _CALL = msgspec.json.Decoder(_Call)
 _PARAMETERS = msgspec.json.Decoder(_Parameters)
-_SIZE = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)])
 
 
 def read(part: Part) -> Fact | Irrelevant:
@@ -179,22 +171,21 @@ def read(part: Part) -> Fact | Irrelevant:
     if writes:
         written = _replica_written if by_replication else _object_written
         return written(part, head.event_name)
-    if head.event_name == "DeleteObject" and not by_replication:
-        return _object_deleted(part)
+    if head.event_name == "DeleteObject":
+        return _deleted(part, by_replication=by_replication)
+    if head.event_name == "InitiateReplication":
+        return _restarted(part)
     return _OF_NO_INTEREST.get(head.event_name, Irrelevant.OTHER_CALL)
 
 
 def _object_written(part: Part, event_name: str) -> ObjectWritten:
     call = parse(_CALL, part.raw, part.where)
     target = _target(part, call, _asked(call, part.where))
-    if (version_id := call.answered_version_id) is not None:
-        version = ObjectVersion(target.bucket, target.key, version_id)
-    else:
-        version = provisional(target.bucket, target.key, call.happened_at)
+    at = call.happened_at
     return ObjectWritten(
-        version=version,
+        version=fields.version(target.bucket, target.key, call.answered_version_id, at=at),
         region=target.region,
-        written_at=call.happened_at,
+        written_at=at,
         operation=_WRITES[event_name],
         size=_size(call, event_name),
         owner=target.owner,
@@ -217,19 +208,43 @@ def _replica_written(part: Part, event_name: str) -> ReplicaWritten | Irrelevant
     )
 
 
-def _object_deleted(part: Part) -> ObjectDeleted:
+def _deleted(part: Part, *, by_replication: bool) -> VersionDeleted | MarkerLaid:
     call = parse(_CALL, part.raw, part.where)
     asked = _asked(call, part.where)
     target = _target(part, call, asked)
-    version_id = asked.version_id or None
-    return ObjectDeleted(
-        bucket=target.bucket,
-        key=target.key,
-        version_id=version_id,
-        # Whoever names no version gets a marker. Whoever names one is answered with the same.
-        marker_id=call.answered_version_id if version_id is None else None,
+    if asked.version_id:
+        return VersionDeleted(
+            version=ObjectVersion(target.bucket, target.key, asked.version_id),
+            region=target.region,
+            deleted_at=call.happened_at,
+            owner=target.owner,
+        )
+    # Whoever names no version gets a marker.
+    at = call.happened_at
+    return MarkerLaid(
+        version=fields.version(target.bucket, target.key, call.answered_version_id, at=at),
         region=target.region,
-        deleted_at=call.happened_at,
+        laid_at=at,
+        owner=target.owner,
+        by_replication=by_replication,
+    )
+
+
+def _restarted(part: Part) -> ReplicationRestarted | Irrelevant:
+    """
+    Read a call of Batch Replication. Where it names the version is not documented.
+    """
+    call = parse(_CALL, part.raw, part.where)
+    asked = _asked(call, part.where)
+    version_id = asked.version_id or asked.new_version_id or call.answered_version_id
+    if not version_id:
+        return Irrelevant.RESTART_WITHOUT_VERSION
+    target = _target(part, call, asked)
+    return ReplicationRestarted(
+        version=ObjectVersion(target.bucket, target.key, version_id),
+        region=target.region,
+        restarted_at=call.happened_at,
+        owner=target.owner,
     )
 
 
@@ -298,8 +313,8 @@ def _bucket(name: str | None, places: list[_Place]) -> str | None:
 
 def _owner(bucket: str, places: list[_Place]) -> str | None:
     # NB: not the recipient's account: a caller from elsewhere gets a copy of the event, too.
-    accounts = (place.account_id for place in places if place.bucket == bucket)
-    return next((one for one in accounts if one and _ACCOUNT.fullmatch(one)), None)
+    accounts = (fields.account(place.account_id) for place in places if place.bucket == bucket)
+    return next((one for one in accounts if one), None)
 
 
 def _size(call: _Call, event_name: str) -> int | None:
@@ -309,13 +324,9 @@ def _size(call: _Call, event_name: str) -> int | None:
     A copy brings none, a multipart upload ends with a list of its parts, and a form has fields around the file.
     """
     extra = call.additional_event_data
-    if event_name != "PutObject" or extra is None or extra.bytes_transferred_in is UNSET:
+    if event_name != "PutObject" or extra is None:
         return None
-    try:
-        return int(_SIZE.decode(extra.bytes_transferred_in))
-    except msgspec.MsgspecError:
-        # Not worth losing the write for: a look will tell the size.
-        return None
+    return fields.size(extra.bytes_transferred_in)
 
 
 def _only(candidates: set[str | None]) -> str | None:

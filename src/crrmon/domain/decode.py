@@ -4,7 +4,7 @@ This is where bytes of strangers come in: whatever they hold, the answer is fact
 or `MalformedMessageError`, and nothing else.
 """
 
-from crrmon.domain import cloudtrail
+from crrmon.domain import cloudtrail, s3_event, s3_notification
 from crrmon.domain.envelopes import Irrelevant, Part, Shape, unwrap
 from crrmon.domain.events import Decoded, Fact
 
@@ -41,6 +41,6 @@ def _read(part: Part) -> Fact | Irrelevant:
         case Shape.CLOUDTRAIL:
             return cloudtrail.read(part)
         case Shape.S3_EVENT:
-            return Irrelevant.S3_EVENT  # until there is a reader for S3's own events
+            return s3_event.read(part)
         case Shape.S3_NOTIFICATION:
-            return Irrelevant.S3_NOTIFICATION  # and for its notifications
+            return s3_notification.read(part)

@@ -34,10 +34,10 @@ class Irrelevant(enum.StrEnum):
     """S3 tries the queue when notifications are set up."""
     SNS_SUBSCRIPTION = "sns_subscription"
     """SNS asks to confirm a subscription, or tells of its end."""
-    S3_EVENT = "s3_event"
-    """S3's own event through EventBridge."""
-    S3_NOTIFICATION = "s3_notification"
-    """S3's own notification."""
+    OTHER_S3_EVENT = "other_s3_event"
+    """S3's own event through EventBridge, about something else than a write or a deletion."""
+    OTHER_NOTIFICATION = "other_notification"
+    """The same of S3's own notifications."""
     OTHER_EVENT = "other_event"
     """Of another service than S3."""
     OTHER_CALL = "other_call"
@@ -50,8 +50,14 @@ class Irrelevant(enum.StrEnum):
     """Replication tried to write to a destination and could not."""
     REPLICA_WITHOUT_VERSION = "replica_without_version"
     """A replica's event without the version id, which alone would lead to its source."""
-    REPLICA_DELETED = "replica_deleted"
-    """Replication laid a delete marker at a destination."""
+    NOTICE_WITHOUT_VERSION = "notice_without_version"
+    """S3's notice about a replication without the version id. The write's own event is followed all the same."""
+    RESTART_WITHOUT_VERSION = "restart_without_version"
+    """A call of Batch Replication without the version id. A later look finds what it changed."""
+    DELETED_WITHOUT_VERSION = "deleted_without_version"
+    """An object deleted for good from a bucket without versions, out of which nothing replicates."""
+    LIFECYCLE_MARKER = "lifecycle_marker"
+    """A delete marker of a lifecycle rule. These do not replicate."""
 
 
 class Shape(enum.Enum):
@@ -76,8 +82,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     raw: bytes | Raw
     """JSON."""
     where: str
+    name: str | None = None
+    """What happened, in the words that the envelope has for it."""
     region: str | None = None
-    """What the envelope says about it."""
+    time: Raw | None = None
+    """When it happened, as the envelope says it, where that may matter."""
+    account: str | None = None
+    """Whose event it is, by the envelope."""
 
 
 class _Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -85,9 +96,11 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False):
     The fields by which envelopes are told apart, of all of them.
     """
 
-    detail_type: Raw | UnsetType = msgspec.field(name="detail-type", default=UNSET)
+    detail_type: str | UnsetType | None = msgspec.field(name="detail-type", default=UNSET)
     source: str | UnsetType = UNSET
     region: str | None = None
+    time: Raw | UnsetType = UNSET
+    account: str | None = None
     detail: Raw | UnsetType = UNSET
 
     sns_type: str | UnsetType = msgspec.field(name="Type", default=UNSET)
@@ -114,6 +127,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     """
 
     event_source: str | None = msgspec.field(name="eventSource", default=None)
+    event_name: str | None = msgspec.field(name="eventName", default=None)
     body: str | UnsetType = UNSET
     # NB: SNS alone writes it with a capital letter.
     sns_event_source: str | None = msgspec.field(name="EventSource", default=None)
@@ -199,8 +213,15 @@ def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
         raise MalformedMessageError(f"{where}: an event without detail")
     where = f"{where}.detail"
     detail = parse(_DETAIL, event.detail, where)
-    shape = Shape.S3_EVENT if detail.event_source is UNSET else Shape.CLOUDTRAIL
-    return Part(shape=shape, raw=event.detail, where=where, region=event.region)
+    return Part(
+        shape=Shape.S3_EVENT if detail.event_source is UNSET else Shape.CLOUDTRAIL,
+        raw=event.detail,
+        where=where,
+        name=event.detail_type or None,
+        region=event.region,
+        time=event.time or None,
+        account=event.account,
+    )
 
 
 def _from_sns(notice: _Envelope, where: str, layer: int) -> Iterator[Part | Irrelevant]:
@@ -221,8 +242,9 @@ def _from_records(records: list[Raw], where: str, layer: int) -> Iterator[Part |
     for number, raw in enumerate(records):
         at = f"{where}.Records[{number}]"
         record = parse(_RECORD, raw, at)
-        if record.event_source == "aws:s3":
-            yield Part(shape=Shape.S3_NOTIFICATION, raw=raw, where=at)
+        if record.event_source and record.event_source.endswith(":s3"):
+            # Every store has a prefix of its own: aws, minio, ceph.
+            yield Part(shape=Shape.S3_NOTIFICATION, raw=raw, where=at, name=record.event_name)
         elif record.event_source == "aws:sqs" and record.body is not UNSET:
             yield from _open(record.body.encode(), f"{at}.body", layer + 1)
         elif record.sns_event_source == "aws:sns" and record.sns is not UNSET:

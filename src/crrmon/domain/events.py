@@ -7,6 +7,28 @@ import msgspec
 from crrmon.domain.objects import ObjectVersion
 
 
+class Channel(enum.StrEnum):
+    """
+    Who told of a write: they differ in how exact they are, and in whether they know who wrote.
+    """
+
+    NOTICE = "notice"
+    """S3's notice about the replication itself: when the write was is only guessed, if it does not say."""
+    CLOUDTRAIL = "cloudtrail"
+    """Whole seconds; a size for plain puts only; tells replication's writes apart."""
+    EVENTBRIDGE = "eventbridge"
+    """S3's own event: whole seconds, always a size; does not tell replication's writes apart."""
+    NOTIFICATION = "notification"
+    """S3's own notification: milliseconds, always a size; tells replication's writes apart."""
+
+    @property
+    def rank(self) -> int:
+        """
+        The higher, the better its times and sizes.
+        """
+        return list(Channel).index(self)
+
+
 class Operation(enum.StrEnum):
     """
     How a version came to be.
@@ -19,13 +41,13 @@ class Operation(enum.StrEnum):
 
 class ObjectWritten(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A version was written to a bucket, by anybody but S3's own replication.
+    A version was written to a bucket, by anybody but S3's own replication; only `Channel.EVENTBRIDGE` cannot tell.
     """
 
     version: ObjectVersion
     """With a stand-in version id (`objects.provisional`) where the event gave none."""
     region: str
-    """Region of the bucket as the event says it."""
+    """Region of the bucket as the event says it; the empty string where it says none."""
     written_at: float
     """When the write ended. CloudTrail cuts this to whole seconds."""
     operation: Operation
@@ -33,6 +55,7 @@ class ObjectWritten(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes, where the event can be believed: not for copies and multipart uploads in CloudTrail."""
     owner: str | None = None
     """Account id of the bucket's owner."""
+    channel: Channel = Channel.CLOUDTRAIL
 
 
 class ReplicaWritten(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,22 +71,108 @@ class ReplicaWritten(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
-class ObjectDeleted(msgspec.Struct, frozen=True, kw_only=True):
+class VersionDeleted(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A version was deleted for good, or a delete marker was laid over a key.
+    A version was deleted for good, by somebody or by a lifecycle rule. That never replicates.
     """
 
-    bucket: str
-    key: str
-    version_id: str | None
-    """The version that is gone; None when a delete marker was made instead."""
-    marker_id: str | None
-    """Version id of the new delete marker, where the event tells it."""
+    version: ObjectVersion
     region: str
     deleted_at: float
+    owner: str | None = None
 
 
-Fact = ObjectWritten | ReplicaWritten | ObjectDeleted
+class MarkerLaid(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A delete marker was laid over a key. Those of lifecycle rules are never told: they do not replicate.
+    """
+
+    version: ObjectVersion
+    """The marker's own version id; a stand-in (`objects.provisional`) where the event gave none."""
+    region: str
+    laid_at: float
+    owner: str | None = None
+    channel: Channel = Channel.CLOUDTRAIL
+    by_replication: bool = False
+    """Whether replication laid it: it arrived here. `Channel.EVENTBRIDGE` cannot tell."""
+
+
+class ReplicationFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    S3 says itself that it gave up to replicate a version to one destination, and why.
+    """
+
+    version: ObjectVersion
+    """Bucket of the source."""
+    destination: str
+    """Bucket; `objects.UNKNOWN_DESTINATION` where the notice names none."""
+    reason: str
+    """S3's code (`reasons`), perhaps one that nobody told us of; the empty string where it gives none."""
+    rule: str
+    """Id of the replication rule; the empty string where the notice names none."""
+    operation: str
+    """What was to be replicated, in S3's words, such as OBJECT_PUT."""
+    region: str
+    noticed_at: float
+    """When S3 gave up."""
+    written_at: float | None = None
+    """When the request was made that was to be replicated, where the notice tells."""
+    size: int | None = None
+    owner: str | None = None
+
+
+class Threshold(enum.StrEnum):
+    """
+    What S3 says about its promise of 15 minutes.
+    """
+
+    MISSED = "missed"
+    """Not replicated in time."""
+    REPLICATED_AFTER = "replicated_after"
+    """Replicated after all."""
+    NOT_TRACKED = "not_tracked"
+    """S3 does not measure it any more. It may replicate yet."""
+
+
+class ThresholdPassed(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    S3 says itself how a version stands against its promise of 15 minutes.
+    """
+
+    version: ObjectVersion
+    """Bucket of the source."""
+    destination: str
+    """Bucket; `objects.UNKNOWN_DESTINATION` where the notice names none."""
+    threshold: Threshold
+    rule: str
+    region: str
+    noticed_at: float
+
+
+class ReplicationRestarted(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Batch Replication put a version back to pending.
+    """
+
+    version: ObjectVersion
+    """Bucket of the source."""
+    region: str
+    restarted_at: float
+    owner: str | None = None
+
+
+Fact = (
+    ObjectWritten
+    | ReplicaWritten
+    | VersionDeleted
+    | MarkerLaid
+    | ReplicationFailed
+    | ThresholdPassed
+    | ReplicationRestarted
+)
+
+News = ReplicaWritten | ReplicationFailed | ThresholdPassed | ReplicationRestarted | VersionDeleted
+"""What adds to that which the ledger holds of a version already."""
 
 
 class Decoded(msgspec.Struct, frozen=True):

@@ -72,6 +72,12 @@ class Scope(enum.StrEnum):
     """What was found out about the source version as a whole, not about one destination."""
     EPISODE = "f"
     """One failure episode of the source version; `MarkId.episode` numbers them from 1."""
+    MARKER = "d"
+    """A delete marker that should reach the destination bucket which `MarkId.bucket` names."""
+    MARKER_ARRIVED = "a"
+    """The arrival of a delete marker there."""
+    MARKER_FAILED = "x"
+    """S3's word that a delete marker will not arrive there."""
 
 
 class MarkId(msgspec.Struct, frozen=True, order=True):

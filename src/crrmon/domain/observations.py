@@ -16,6 +16,8 @@ class Sight(enum.StrEnum):
     REPLICA = "replica"
     NO_STATUS = "no_status"
     """200 without a replication status."""
+    SILENT = "silent"
+    """200, from a store that is known to tell no replication status."""
     UNKNOWN = "unknown"
     """200 with a status that nobody told us of; treated as not final."""
     GONE = "gone"
@@ -38,6 +40,13 @@ class Sight(enum.StrEnum):
         """
         return self not in (Sight.DENIED, Sight.THROTTLED, Sight.UNREACHABLE, Sight.REFUSED)
 
+    @property
+    def exists(self) -> bool:
+        """
+        Whether S3 said that the version is there.
+        """
+        return self.answered and self not in (Sight.GONE, Sight.DELETE_MARKER)
+
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -51,5 +60,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """The version that the answer is about."""
     size: int | None = None
     last_modified_at: float | None = None
+    storage_class: str = ""
+    """In S3's words; the empty string for STANDARD, which it does not mention."""
+    encryption: str = ""
+    """In S3's words, such as aws:kms; the empty string where it mentions none."""
     detail: str = ""
     """For the log: the unknown status, the HTTP status or the error's name. Never an object key."""

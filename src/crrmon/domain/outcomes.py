@@ -32,6 +32,33 @@ class Fate(enum.StrEnum):
     """Its event gave no version id, and the current version is another one."""
     IDENTIFIED = "identified"
     """Its event gave no version id; it was found and goes on under its true one. Not an end, not counted."""
+    MARKER_LAID = "marker_laid"
+    """A delete marker that a rule replicates. S3 tells nobody how far it got, so it is not followed."""
+    MARKER_ARRIVED = "marker_arrived"
+    MARKER_FAILED = "marker_failed"
+
+
+class Cause(enum.StrEnum):
+    """
+    Why a version that was written is not replicated, as far as it can be told.
+    """
+
+    NO_CONFIGURATION = "no_configuration"
+    """Its bucket has no replication rule that is enabled."""
+    NO_RULE = "no_rule"
+    """None of its bucket's rules selects its key."""
+    TAG_FILTER = "tag_filter"
+    """Only rules with a tag filter select its key, and it shows no status."""
+    STORAGE_CLASS = "storage_class"
+    """It is in an archive from which S3 does not replicate, and shows no status."""
+    ENCRYPTION = "encryption"
+    """It is encrypted with a KMS key, which rules must opt into, and shows no status."""
+    NO_STATUS = "no_status"
+    """A rule selects its key, and it shows no status for a reason that cannot be seen."""
+
+
+LATE_SECONDS = 900.0
+"""S3's promise (Replication Time Control): what takes longer is late."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -69,9 +96,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float = 0.0
     """The latency as one expected number."""
     repaired: bool = False
+    late: bool = False
+    """Whether a completed version took longer than `LATE_SECONDS`, by S3's own word or as far as is known."""
     counts: bool = True
     """False: leaves its mark, adds only to `Tally.too_old`."""
     looks: int = 0
+    cause: Cause | None = None
+    """Of a version that is not covered."""
+    failures: tuple[tuple[str, str], ...] = ()
+    """Of a failure episode: the destinations that it is proved for, each with S3's reason or the empty string."""
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -141,6 +174,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latency: dict[int, float] = {}
     """Weight of each `latency` bucket."""
     repaired: int = 0
+    late: int = 0
     failed: int = 0
     gone: int = 0
     unpollable: int = 0
@@ -148,6 +182,10 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     not_covered: int = 0
     unidentified: int = 0
     too_old: int = 0
+    markers: int = 0
+    """Delete markers that a rule replicates."""
+    markers_arrived: int = 0
+    markers_failed: int = 0
 
 
 _COUNTS = {
@@ -177,6 +215,9 @@ _COUNTED = {
     Fate.GIVEN_UP: "given_up",
     Fate.NOT_COVERED: "not_covered",
     Fate.UNIDENTIFIED: "unidentified",
+    Fate.MARKER_LAID: "markers",
+    Fate.MARKER_ARRIVED: "markers_arrived",
+    Fate.MARKER_FAILED: "markers_failed",
 }
 
 
@@ -192,6 +233,7 @@ def tally(outcome: Outcome) -> Tally:
             completed=1,
             bytes=outcome.size,
             repaired=int(outcome.repaired),
+            late=int(outcome.late),
             timed=int(timed),
             timed_bytes=outcome.size if timed else 0,
             exact=int(outcome.latency is not None and outcome.latency.exact),

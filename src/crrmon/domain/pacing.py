@@ -417,16 +417,29 @@ class Pacer:
         ):
             flow.outage = True
 
-    def learn(self, path: Path, latency: Latency, *, now: float) -> None:
+    def learn(
+        self, path: Path, latency: Latency, *, now: float, written_at: float | None = None
+    ) -> None:
         """
         Take in the latency of an object that completed, found just now.
+
+        Args:
+            path: the routes that the version takes.
+            latency: its bounds.
+            now: when it was found.
+            written_at: when it was written; None where it was found by the look that is the upper bound.
         """
         lower, upper = max(latency.lower, 0.0), max(latency.upper, 0.0)
         if not lower <= upper < math.inf:
             return
         state = self._state(path)
-        self._completed(state.flow, now)
-        if now - upper < state.flow.resumed_at:
+        done_at = now if written_at is None else min(now, written_at + upper)
+        written_at = now - upper if written_at is None else written_at
+        suspected_at = state.flow.suspected_at
+        # Events of arrivals may come late: one from before anything was suspected ends no outage.
+        if suspected_at is None or done_at >= suspected_at:
+            self._completed(state.flow, done_at)
+        if written_at < state.flow.resumed_at:
             # Written before or during an outage: what it took says nothing of the next one.
             return
         knowledge = state.knowledge

@@ -3,7 +3,9 @@
 import enum
 
 import msgspec
+from msgspec.structs import replace
 
+from crrmon.domain.events import Channel
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 
 
@@ -18,6 +20,16 @@ class State(enum.StrEnum):
     """An open failure: S3 gave up; looked at ever more rarely until somebody repairs it."""
 
 
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    What S3 itself said about a failure at one destination.
+    """
+
+    noticed_at: float
+    reason: str = ""
+    """S3's code; see `reasons`."""
+
+
 class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     One destination bucket that a source version should reach.
@@ -30,6 +42,16 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
     """False when only a tag filter might select it, which the configuration alone cannot tell."""
     replicated_at: float | None = None
     """Exact arrival, where the replica's own event told it."""
+    counted: bool = False
+    """Whether its arrival was counted, while others are still open."""
+    failure: Failure | None = None
+    """What S3 said when it gave up here; None where it said nothing."""
+    failed: bool = False
+    """Whether any failure episode was proved for it: then its arrival is a repair."""
+    missed: bool = False
+    """Whether S3 said that it did not arrive within 15 minutes."""
+    owner: str | None = None
+    """Account id of the bucket's owner, where the rule names it."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,6 +68,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_look_at: float
     owner: str | None = None
     size: int | None = None
+    channel: Channel = Channel.CLOUDTRAIL
+    """Who told `written_at`, and `size` as long as nobody looked."""
     destinations: tuple[Destination, ...] = ()
     """Empty while no replication configuration could be read."""
     state: State = State.PENDING
@@ -71,17 +95,230 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The ledger's revision; 0 for a record that it does not hold yet."""
 
     @property
+    def open(self) -> tuple[Destination, ...]:
+        """
+        The destinations whose outcome is not counted yet.
+        """
+        return tuple(one for one in self.destinations if not one.counted)
+
+    @property
     def routes(self) -> tuple[Route, ...]:
         """
-        The ways this version takes, the unknown one where nothing could be read; never empty.
+        The ways this version still takes, the unknown one where nothing could be read; never empty.
         """
         source = self.version.bucket
         if not self.destinations:
             return (Route(source, UNKNOWN_DESTINATION),)
-        return tuple(Route(source, destination.bucket) for destination in self.destinations)
+        return tuple(Route(source, destination.bucket) for destination in self.open)
+
+    @property
+    def failed_at_destinations(self) -> tuple[Destination, ...]:
+        """
+        The destinations that an open failure is proved for: S3 named them, or no other one is left.
+        """
+        if self.state is not State.FAILED:
+            return ()
+        named = tuple(one for one in self.open if one.failure is not None)
+        if named:
+            return named
+        return self.open if len(self.open) == 1 else ()
+
+    @property
+    def arrived(self) -> bool:
+        """
+        Whether replicas' own events prove that it reached every destination.
+        """
+        return bool(self.destinations) and all(
+            one.counted or one.replicated_at is not None for one in self.destinations
+        )
+
+    def repairs(self, destination: Destination) -> bool:
+        """
+        Tell whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of.
+        """
+        if not self.failed_before:
+            return False
+        failed = {one.bucket for one in self.destinations if one.failed}
+        failed.update(one.bucket for one in self.failed_at_destinations)
+        if failed:
+            return destination.bucket in failed
+        # Wherever it failed, not where it had arrived by then.
+        arrived_at, failed_at = destination.replicated_at, self.failed_at
+        return arrived_at is None or failed_at is None or arrived_at > failed_at
 
     def replica_mark(self, destination: str) -> MarkId:
         """
         Identify the mark of this version's arrival in a destination bucket.
         """
         return MarkId(Scope.REPLICA, destination, self.version.key, self.version.version_id)
+
+    def standings(self) -> tuple[tuple[Route, State], ...]:
+        """
+        Tell where it stands on each way it still takes.
+
+        An open failure that is proved for no destination stands on the route to the unknown one, and the others wait.
+        """
+        if self.state is State.PENDING:
+            return tuple((route, State.PENDING) for route in self.routes)
+        source = self.version.bucket
+        failed = {one.bucket for one in self.failed_at_destinations} or {UNKNOWN_DESTINATION}
+        waiting = tuple(
+            (Route(source, one.bucket), State.PENDING)
+            for one in self.open
+            if one.bucket not in failed
+        )
+        return (*((Route(source, one), State.FAILED) for one in sorted(failed)), *waiting)
+
+
+def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) -> Record:
+    """
+    Let a record know of an arrival in one destination bucket; the earliest stands.
+
+    Args:
+        record: that may wait for it.
+        bucket: of the destination.
+        at: when the replica was written.
+        size: bytes of the replica, where its event tells: those of the source, if nobody knew them.
+
+    Returns:
+        The record itself where it waits for no such arrival, or knew an earlier one.
+    """
+
+    def told(destination: Destination) -> Destination:
+        known = destination.replicated_at
+        if (
+            destination.bucket != bucket
+            or destination.counted
+            or (known is not None and known <= at)
+        ):
+            return destination
+        return replace(destination, replicated_at=at)
+
+    destinations = tuple(told(destination) for destination in record.destinations)
+    if destinations == record.destinations:
+        return record
+    return replace(
+        record,
+        destinations=destinations,
+        size=size if record.size is None else record.size,
+    )
+
+
+def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
+    """
+    Let a record know what S3 said about a failure at one destination bucket.
+
+    Args:
+        record: that may be about it.
+        bucket: of the destination; with `UNKNOWN_DESTINATION`, the only open one is meant.
+        failure: what S3 said.
+
+    Returns:
+        The record itself where that is nothing new, or was before the last retry.
+    """
+    if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
+        return record
+    meant = _meant(record, bucket)
+    destinations = record.destinations
+    if destinations and meant and all(one.bucket != meant for one in destinations):
+        destinations = (*destinations, Destination(meant))  # S3 knows its rules better than we do
+
+    def told(destination: Destination) -> Destination:
+        known = destination.failure
+        if (
+            destination.bucket != meant
+            or destination.counted
+            or (known is not None and known.noticed_at >= failure.noticed_at)
+        ):
+            return destination
+        # Whatever its rule's filter says, S3 did select it. An episode that is counted already was here, too.
+        failed = destination.failed or record.state is State.FAILED
+        return replace(destination, failure=failure, failed=failed, certain=True)
+
+    destinations = tuple(told(destination) for destination in destinations)
+    return (
+        record
+        if destinations == record.destinations
+        else replace(record, destinations=destinations)
+    )
+
+
+def with_miss(record: Record, bucket: str) -> Record:
+    """
+    Let a record know that S3 missed its 15 minutes at one destination; the record itself where that is nothing new.
+
+    Args:
+        record: that may be about it.
+        bucket: of the destination; with `UNKNOWN_DESTINATION`, the only open one is meant.
+    """
+    meant = _meant(record, bucket)
+    destinations = tuple(
+        replace(one, missed=True) if one.bucket == meant and not one.counted else one
+        for one in record.destinations
+    )
+    return (
+        record
+        if destinations == record.destinations
+        else replace(record, destinations=destinations)
+    )
+
+
+def _meant(record: Record, bucket: str) -> str:
+    """
+    Return the bucket that S3 means; the empty string where it names none and several are open.
+    """
+    if bucket != UNKNOWN_DESTINATION:
+        return bucket
+    return record.open[0].bucket if len(record.open) == 1 else ""
+
+
+def reopened(record: Record, *, at: float) -> Record:
+    """
+    Put an open failure back to pending: somebody retries it, and what was said about it is over.
+
+    Args:
+        record: an open failure; any other is returned as it is, and so is one that was found failed since.
+        at: when it was restarted.
+    """
+    if record.state is not State.FAILED or (record.failed_at or 0.0) >= at:
+        return record
+    return replace(
+        record,
+        state=State.PENDING,
+        failed_at=None,
+        reopened_at=at,
+        destinations=tuple(replace(one, failure=None) for one in record.destinations),
+    )
+
+
+def merged(known: Record, told: Record) -> Record:
+    """
+    Add to a record what another event of the same version tells better.
+
+    The time and, as long as nobody looked, the size are those of the best channel. Destinations are taken over where
+    none were known; what S3 said about them always is, and a failure brings the next look forward.
+
+    Returns:
+        The known record itself where that is nothing new.
+    """
+    record = known
+    if told.channel.rank > known.channel.rank:
+        size = told.size if told.size is not None and not known.looks else known.size
+        record = replace(record, channel=told.channel, written_at=told.written_at, size=size)
+    if record.size is None and told.size is not None:
+        record = replace(record, size=told.size)
+    if record.owner is None and told.owner is not None:
+        record = replace(record, owner=told.owner)
+    if not record.destinations and told.destinations:
+        record = replace(record, destinations=told.destinations)
+    for one in told.destinations:
+        if one.replicated_at is not None:
+            record = with_arrival(record, one.bucket, at=one.replicated_at, size=told.size)
+        if one.failure is not None:
+            record = with_failure(record, one.bucket, one.failure)
+        if one.missed:
+            record = with_miss(record, one.bucket)
+    failures = {one.bucket: one.failure for one in known.destinations}
+    if any(one.failure not in (None, failures.get(one.bucket)) for one in record.destinations):
+        record = replace(record, next_look_at=min(record.next_look_at, told.next_look_at))
+    return known if record == known else record

@@ -4,15 +4,19 @@ A configuration says three things about a key: reaches this bucket, might reach 
 cannot tell, or a rule that was not understood), or reaches none. Only the last one ends the tracking of an object, so
 everything in doubt is read as "might": a rule is left out only when it plainly says that it is disabled.
 
+Delete markers are the other way round: nobody can look at one, so only what is certain is told.
+
 What a rule says about encryption is not looked at: an object that it leaves out for that shows no status at its HEAD.
 """
 
 import functools
+import re
 from typing import Any
 
 import msgspec
 
 from crrmon.domain.objects import UNKNOWN_DESTINATION
+from crrmon.domain.outcomes import Cause
 from crrmon.domain.records import Destination
 
 WRITE_SLACK_SECONDS = 3.0
@@ -21,6 +25,9 @@ How much later than the write a configuration must have been fetched to prove th
 
 CloudTrail cuts the time of a write to whole seconds (1 s), and its clock and ours differ a little (2 s).
 """
+
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +43,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     certain: bool = True
     """False when a matching key might still not be selected: there is a tag filter, or a doubt."""
+    delete_markers: bool = False
+    """Whether it replicates delete markers that users lay; a rule with a tag filter never does."""
+    timed: bool = False
+    """Whether it has Replication Time Control: S3's promise of 15 minutes."""
+    owner: str | None = None
+    """Account id of the destination's owner, where the rule names it."""
     doubt: str = ""
     """What was not understood, for people; empty when all was."""
 
@@ -56,11 +69,22 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Of several matching rules for one bucket, a certain one goes before an uncertain one, then the highest
         priority counts.
         """
+        return self._answer(key).destinations
+
+    def marker_destinations(self, key: str) -> tuple[Destination, ...]:
+        """
+        Tell where a delete marker that a user lays over a key arrives; sorted by bucket, each bucket once.
+
+        Only what is certain is told: nobody can look at a marker later to find out.
+        """
+        return self._answer(key).markers
+
+    def _answer(self, key: str) -> "_Answer":
         table, lengths = self._table
         for length in lengths:
             if (found := table.get(key[:length])) is not None:
                 return found
-        return ()
+        return _Answer()
 
     @property
     def all_destinations(self) -> tuple[str, ...]:
@@ -70,6 +94,15 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(sorted({rule.destination for rule in self.rules} - {UNKNOWN_DESTINATION}))
 
     @property
+    def timed(self) -> frozenset[str]:
+        """
+        The names of the destination buckets that S3 promises to reach in time, by any rule.
+        """
+        return frozenset(rule.destination for rule in self.rules if rule.timed) - {
+            UNKNOWN_DESTINATION
+        }
+
+    @property
     def doubts(self) -> tuple[str, ...]:
         """
         What was not understood, for people.
@@ -77,7 +110,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(rule.doubt for rule in self.rules if rule.doubt)
 
     @functools.cached_property
-    def _table(self) -> tuple[dict[str, tuple[Destination, ...]], tuple[int, ...]]:
+    def _table(self) -> tuple[dict[str, "_Answer"], tuple[int, ...]]:
         """
         The answer for each prefix, and the prefixes' lengths, longest first.
 
@@ -96,6 +129,15 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return table, tuple(lengths)
 
 
+class _Answer(msgspec.Struct, frozen=True):
+    """
+    What the rules say about all keys with one prefix, and none that is longer.
+    """
+
+    destinations: tuple[Destination, ...] = ()
+    markers: tuple[Destination, ...] = ()
+
+
 class Covered(msgspec.Struct, frozen=True):
     """
     The key should arrive here; at least it might.
@@ -108,6 +150,8 @@ class NotCovered(msgspec.Struct, frozen=True):
     """
     No rule selects the key, by a configuration that is newer than the write.
     """
+
+    cause: Cause
 
 
 class Unsure(msgspec.Struct, frozen=True):
@@ -131,7 +175,7 @@ def coverage(configuration: Configuration, key: str, *, written_at: float) -> Co
     if destinations := configuration.destinations(key):
         return Covered(destinations)
     if configuration.fetched_at >= written_at + WRITE_SLACK_SECONDS:
-        return NotCovered()
+        return NotCovered(Cause.NO_RULE if configuration.rules else Cause.NO_CONFIGURATION)
     return Unsure()
 
 
@@ -153,15 +197,19 @@ def parse(raw: dict[str, Any] | None, *, fetched_at: float) -> Configuration:
     return Configuration(rules=tuple(rule for rule in parsed if rule), fetched_at=fetched_at)
 
 
-def _strongest(rules: list[Rule]) -> tuple[Destination, ...]:
+def _strongest(rules: list[Rule]) -> _Answer:
     """
     Pick the rule that counts for each destination bucket.
     """
     ranked = sorted(rules, key=lambda rule: (rule.certain, rule.priority, rule.id))
     chosen = {rule.destination: rule for rule in ranked}
-    return tuple(
-        Destination(bucket, rule=rule.id, certain=rule.certain)
+    counting = [
+        (Destination(bucket, rule=rule.id, certain=rule.certain, owner=rule.owner), rule)
         for bucket, rule in sorted(chosen.items())
+    ]
+    return _Answer(
+        destinations=tuple(destination for destination, _ in counting),
+        markers=tuple(destination for destination, rule in counting if rule.delete_markers),
     )
 
 
@@ -187,14 +235,42 @@ def _rule(raw: object, number: int) -> Rule | None:
     )
     doubt = ", ".join(filter(None, doubts))
     label = repr(name) if isinstance(name, str) else f"number {number}"
+    certain = not doubt and not selection.tagged
     return Rule(
         destination=destination or UNKNOWN_DESTINATION,
         id=name if isinstance(name, str) else "",
         prefix=selection.prefix,
         priority=priority if isinstance(priority, int) else 0,
-        certain=not doubt and not selection.tagged,
+        certain=certain,
+        delete_markers=certain and _takes_markers(raw),
+        timed=_enabled(_part(raw.get("Destination"), "ReplicationTime")),
+        owner=_owner(raw.get("Destination")),
         doubt=f"rule {label} counts as one that might apply: {doubt}" if doubt else "",
     )
+
+
+def _takes_markers(rule: dict[str, Any]) -> bool:
+    """
+    Tell whether a rule without tags replicates delete markers: as it says, and one of the first version by default.
+    """
+    said = rule.get("DeleteMarkerReplication")
+    return rule.get("Filter") is None if said is None else _enabled(said)
+
+
+def _part(structure: object, name: str) -> object:
+    return structure.get(name) if isinstance(structure, dict) else None
+
+
+def _enabled(structure: object) -> bool:
+    return _part(structure, "Status") == "Enabled"
+
+
+def _owner(destination: object) -> str | None:
+    """
+    Take the account of the bucket's owner out of a rule's destination, if it names one.
+    """
+    account = _part(destination, "Account")
+    return account if isinstance(account, str) and _ACCOUNT.fullmatch(account) else None
 
 
 class _Selection(msgspec.Struct, frozen=True):
@@ -265,7 +341,7 @@ def _bucket(destination: object) -> str | None:
     """
     Take the bucket's name out of a rule's destination; None when it is not understood.
     """
-    arn = destination.get("Bucket") if isinstance(destination, dict) else None
+    arn = _part(destination, "Bucket")
     match arn.split(":") if isinstance(arn, str) else ():
         case ["arn", _, "s3", "", "", bucket] if bucket and "/" not in bucket:
             return bucket

@@ -19,6 +19,9 @@ PART_DATUMS = 1000
 PART_BYTES = 400_000
 """Most bytes of one part; CloudWatch takes 1 MB, in an encoding that may be longer than ours."""
 
+AGES = (("under_15m", 0.0), ("15m_to_1h", 900.0), ("1h_to_1d", 3600.0), ("over_1d", 86_400.0))
+"""Bands by the age of what is pending, each from so many seconds on."""
+
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -29,7 +32,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     pending_bytes: int = 0
     failed_objects: int = 0
     stuck_objects: int = 0
+    by_age: tuple[int, ...] = (0,) * len(AGES)
+    """Pending objects of each of the `AGES`."""
     oldest_written_at: float | None = None
+    """Start of the oldest slot with something pending."""
+    oldest_failed_at: float | None = None
+    """Start of the oldest slot with an open failure."""
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,19 +100,21 @@ def datapoints(
 
     Args:
         starts_at: start of the window; becomes the timestamp.
-        tallies: what was counted in it.
+        tallies: what was counted in it. A route without a completed object has no datapoint for it alone: nothing
+            completes on one whose other end is unknown.
         routes: all known ones: those without a count get zeros.
         sources: source buckets known otherwise; they get zeros, too.
 
     Returns:
         Datums as PutMetricData's MetricData has them, the timestamp in epoch seconds.
     """
-    counted = {route: one for route, one in tallies.items() if route.destination}
+    counted = {route: one for route, one in tallies.items() if one.completed}
     failed: dict[str, int] = dict.fromkeys(
         sorted({*sources, *(route.source for route in routes)}), 0
     )
     for route, one in tallies.items():
-        failed[route.source] = failed.get(route.source, 0) + one.failed
+        if one.failed:
+            failed[route.source] = failed.get(route.source, 0) + one.failed
     datums = [
         _datum(catalogue.CW_FAILED, (source,), starts_at, count)
         for source, count in failed.items()
@@ -171,6 +181,7 @@ def _route_datums(route: Route, one: Tally, starts_at: float) -> list[dict[str, 
     datums = [
         _datum(catalogue.CW_OBJECTS, pair, starts_at, one.completed),
         _datum(catalogue.CW_BYTES, pair, starts_at, one.bytes),
+        _datum(catalogue.CW_LATE, pair, starts_at, one.late),
     ]
     if one.timed:
         # Latencies below the clock's own resolution must not make a speed infinite.

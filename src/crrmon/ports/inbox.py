@@ -29,6 +29,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """1 for the first delivery."""
 
 
+class Depth(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How many messages are where, by the queue's own approximate count.
+    """
+
+    visible: int
+    in_flight: int
+    delayed: int
+    dead: int | None
+    """In the dead-letter queue; 0 where there is none, None where nobody can tell."""
+
+
 class Inbox(Protocol):
     """
     One queue with at-least-once delivery (SQS standard).
@@ -49,6 +61,14 @@ class Inbox(Protocol):
 
         Returns:
             0 to 10 messages, in no order; some may have been delivered before.
+        """
+        ...
+
+    async def depth(self) -> Depth:
+        """
+        Count what is in the queue and in its dead-letter queue.
+
+        What was sent or received within the last minute may not be counted yet.
         """
         ...
 

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, Route
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record
@@ -50,7 +50,7 @@ class Parked(enum.StrEnum):
     """
 
     PARKED = "parked"
-    """It is in the ledger now, or was already; one that was there stays as it is."""
+    """It is in the ledger now, or was already."""
     SETTLED = "settled"
     """Every destination of it was counted before (or the version as a whole was): nothing was stored."""
 
@@ -77,15 +77,19 @@ class Settled(enum.StrEnum):
 
 class Noted(enum.StrEnum):
     """
-    What came of a replica's event.
+    What came of news.
     """
 
     HALF = "half"
-    """Nothing was known of its version: kept for the horizon."""
+    """A replica's arrival, and nothing was known of its version: kept for the horizon."""
     JOINED = "joined"
-    """A parked record now knows the exact arrival."""
+    """A parked record learned something from it."""
+    KNOWN = "known"
+    """It was known before, or is older than what is known: nothing was changed."""
     SETTLED = "settled"
-    """That arrival was counted before."""
+    """No record waits for it, and what it is about was counted before."""
+    UNKNOWN = "unknown"
+    """No record waits for it, nothing was counted, and nothing was kept."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +150,20 @@ class FrozenWindow(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of all contributions in it: they must not get into another. Empty once the ledger has dropped those."""
 
 
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What one daemon says about itself, for whoever speaks for all of them.
+    """
+
+    owner: str
+    """The daemon; as in its leases."""
+    announced_at: float
+    held_since: float | None
+    """The oldest time of a write that it knows of and that is not durable yet; None when it holds nothing."""
+    delay: float
+    """The largest time in seconds from a write to its message's arrival in the queue that it saw lately."""
+
+
 class Trail(msgspec.Struct, frozen=True, kw_only=True):
     """
     All that the ledger knows of one key and version id.
@@ -200,7 +218,8 @@ class Ledger(Protocol):
         A record whose destinations all have their mark, or whose version has a mark of scope SOURCE, is not
         stored. If some destinations have theirs, or it knows none, it is stored whole: settling sorts that out.
         A half of one of its destinations is joined: the destination gets its `replicated_at`.
-        The batch may hold the same version twice: the first one stands.
+        A version that has a record already keeps it, and that learns what the new one tells better (`records.merged`).
+        The batch may hold the same version twice.
         """
         ...
 
@@ -245,13 +264,17 @@ class Ledger(Protocol):
         """
         ...
 
-    async def note_replica(
-        self, replicas: Sequence[ReplicaWritten], *, now: float
-    ) -> Sequence[Noted]:
+    async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
-        Keep when replicas arrived: in the record that waits for it, else as a half.
+        Add what others told to the records of versions, each atomically.
 
-        The earliest event of an arrival stands.
+        - A replica's arrival: in the record that waits for it, else as a half. The earliest event of one stands.
+          A record that arrived everywhere by that, or is an open failure, is due at once.
+        - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing.
+          A record without destinations has no place for it: UNKNOWN, and parking it with destinations joins it.
+        - A missed threshold: in the record.
+        - A restart: an open failure found before it is pending again and due at once.
+        - A deletion: the record is due at once.
         """
         ...
 
@@ -315,6 +338,26 @@ class Ledger(Protocol):
         """
         ...
 
+    # ---- the daemons among themselves ----
+
+    async def announce(self, presence: Presence) -> None:
+        """
+        Keep a daemon's presence, instead of its last one.
+        """
+        ...
+
+    async def presences(self) -> Sequence[Presence]:
+        """
+        Tell the presence of every daemon that announced itself and was not dismissed, by owner.
+        """
+        ...
+
+    async def dismiss(self, presence: Presence) -> None:
+        """
+        Drop a presence, if it still is this one.
+        """
+        ...
+
     # ---- answers to people ----
 
     async def failures(
@@ -328,8 +371,9 @@ class Ledger(Protocol):
         """
         List open failures of all buckets or one source bucket, newest `failed_at` first, a page at a time.
 
-        One without `failed_at` stands where its `written_at` puts it. With `destination`, only those that have a
-        route to that bucket; a page may then hold fewer than `limit`, even none, and not be the last.
+        One without `failed_at` stands where its `written_at` puts it. With `destination`, only those that stand as
+        failed on the way to that bucket (`Record.standings`), as in the backlog; a page may then hold fewer than
+        `limit`, even none, and not be the last.
 
         Returns:
             The page, and what to pass as `after` for the next one; None after the last.

@@ -1,20 +1,49 @@
-"""The same books kept by three: what truly happened, what CloudWatch was told, what the ledger holds."""
+"""The same books kept by four: what truly happened, and what CloudWatch, Prometheus and the ledger were told."""
 
 import msgspec
 
 from crrmon.domain.objects import Route
 
+ByRoute = dict[Route, int]
+BySource = dict[str, int]
+"""By source bucket."""
+
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Sums of a run; what is not there is zero.
+    Sums of a run; what is not there is zero, and what is None is not told.
     """
 
-    replicated: dict[Route, int] = {}
-    bytes: dict[Route, int] = {}
+    replicated: ByRoute = {}
+    bytes: ByRoute = {}
     """Of the objects replicated."""
-    pending: dict[Route, int] = {}
-    failed: dict[str, int] = {}
-    """By source bucket."""
-    not_covered: dict[str, int] | None = None
-    """By source bucket; None where nobody tells."""
+    repaired: ByRoute | None = None
+    """Those of the replicated objects that had failed before."""
+    gone: ByRoute | None = None
+    """Deleted before they replicated."""
+    pending: ByRoute = {}
+    open_failures: ByRoute | None = None
+    """Failed and not repaired."""
+    markers_laid: ByRoute | None = None
+    """Delete markers that a rule replicates."""
+    markers_arrived: ByRoute | None = None
+    failed: BySource | None = {}
+    """Episodes of failure, repaired or not: one for a version that failed at several destinations."""
+    not_covered: BySource | None = None
+    reasons: dict[tuple[Route, str], int] | None = None
+    """Failures at one destination by the reason that S3 gives."""
+
+
+BY_ROUTE = (
+    "replicated",
+    "bytes",
+    "repaired",
+    "gone",
+    "pending",
+    "open_failures",
+    "markers_laid",
+    "markers_arrived",
+)
+"""The measures of an account that are about a route."""
+BY_SOURCE = ("failed", "not_covered")
+"""Those that are about a source bucket."""

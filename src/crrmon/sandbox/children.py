@@ -145,6 +145,7 @@ class Restartable:
         self._child: Child | None = None
         self._killing = asyncio.Lock()
         self.kills = 0
+        self.starts = 0
 
     @property
     def pid(self) -> int:
@@ -162,6 +163,7 @@ class Restartable:
         Raises:
             SandboxError: it ended, or did not come to life in time.
         """
+        self.starts += 1
         self._child = await Child.start(
             self._command, environment=self._environment, log=self._log
         )

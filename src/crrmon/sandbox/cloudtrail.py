@@ -59,6 +59,53 @@ def written_body(written: Written, *, chance: int) -> str:
     return _envelope(detail, written, chance)
 
 
+def deleted_body(written: Written, *, at: float, chance: int) -> str:
+    """
+    Make the event of a version that was deleted for good.
+
+    Args:
+        written: the version.
+        at: when it was deleted.
+        chance: 128 bits from which all ids are made.
+    """
+    deleted = msgspec.structs.replace(written, written_at=at)
+    named = {"versionId": written.version.version_id}
+    detail = _record("DeleteObject", deleted, chance=chance, parameters=named)
+    detail["responseElements"] = {"x-amz-version-id": written.version.version_id}
+    return _envelope(detail, deleted, chance)
+
+
+def marker_body(marker: Written, *, chance: int) -> str:
+    """
+    Make the event of a delete marker that was laid.
+
+    Args:
+        marker: with the version id of its own.
+        chance: 128 bits from which all ids are made.
+    """
+    detail = _record("DeleteObject", marker, chance=chance)
+    detail["responseElements"] = {
+        "x-amz-version-id": marker.version.version_id,
+        "x-amz-delete-marker": "true",
+    }
+    return _envelope(detail, marker, chance)
+
+
+def restarted_body(written: Written, *, at: float, chance: int) -> str:
+    """
+    Make the event of Batch Replication putting a version back to pending.
+
+    Args:
+        written: the version, in its source bucket.
+        at: when it was put back.
+        chance: 128 bits from which all ids are made.
+    """
+    restarted = msgspec.structs.replace(written, written_at=at)
+    named = {"versionId": written.version.version_id}
+    detail = _record("InitiateReplication", restarted, chance=chance, parameters=named)
+    return _envelope(detail, restarted, chance)
+
+
 def stray_body(stray: Stray, beside: Written, *, chance: int) -> str:
     """
     Make a message that concerns no object written.

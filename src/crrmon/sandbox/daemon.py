@@ -130,16 +130,21 @@ class Daemon(Restartable):
         """
         Tell whether it shows the numbers of the whole fleet on /metrics.
         """
-        try:
-            async with self._http.get(f"{self.site.url}/metrics") as response:
-                page = await response.text()
-        except aiohttp.ClientError:
-            return False
         return any(
             family.samples
-            for family in text_string_to_metric_families(page)
+            for family in text_string_to_metric_families(await self.metrics())
             if family.name in _FLEET
         )
+
+    async def metrics(self) -> str:
+        """
+        Read its /metrics; the empty string when it does not answer.
+        """
+        try:
+            async with self._http.get(f"{self.site.url}/metrics") as response:
+                return await response.text()
+        except aiohttp.ClientError:
+            return ""
 
 
 async def follow(log: Path, show: Callable[[str], None]) -> None:

@@ -1,8 +1,8 @@
 """What the daemon takes for AWS: the emulator, except for replication.
 
 Everything is passed on as it is, with these differences: replication configurations stay here, so that the emulator
-does not replicate at once; the answer to a HEAD says how far the sandbox's own replication is; calls are counted; and
-a PutMetricData call that says byte for byte what an accepted one said is answered but not passed on. A daemon that
+does not replicate at once; the answer to a HEAD says how far the sandbox's own replication is, and replicas are found
+under the version ids of their sources; calls are counted; and a PutMetricData call that says byte for byte what an accepted one said is answered but not passed on. A daemon that
 was killed between a call and noting it may repeat it, and CloudWatch itself would count it twice.
 
 Callers are told apart by the access key that they sign with. What a killed one had received from a queue can be shown
@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlencode
 
 import aiohttp
 import msgspec
@@ -28,6 +28,7 @@ from yarl import URL
 from crrmon.domain.objects import ObjectVersion
 from crrmon.sandbox.children import LOOPBACK
 from crrmon.sandbox.datapoints import Datapoint, datapoints
+from crrmon.sandbox.replicas import Replicas
 from crrmon.sandbox.throttling import LostAnswerError, Throttling
 
 _OF_ONE_CONNECTION = frozenset(
@@ -100,6 +101,12 @@ class Facade:
         """Of the calls to tables; None for a good day."""
         self.status_of: StatusOf = lambda _: None
         """Says what x-amz-replication-status of a version is; None for no header."""
+        self.replicas = Replicas()
+        """Under which version ids replicas are to be found."""
+        self.is_source: Callable[[ObjectVersion], bool] = lambda _: True
+        """Tells whether a version was written by an application; other looks are looks at a destination."""
+        self.looks_elsewhere = 0
+        """HEAD requests at destinations."""
         self.calls: Counter[str] = Counter()
         """By operation."""
         self.calls_of: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -123,8 +130,6 @@ class Facade:
             answer = await self._answer(request, operation, body)
         except LostAnswerError:
             return _hang_up(request)
-        if operation == "HeadObject":
-            self._add_status(target_of(request.raw_path), answer)
         if operation == "ReceiveMessage":
             await self._hand_out(request, caller, body, answer)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
@@ -146,6 +151,8 @@ class Facade:
             return await asyncio.shield(self._tell(request, body))
         if self.throttling is not None and is_on_items(request.headers):
             return await self._throttle(self.throttling, request, operation, body)
+        if operation == "HeadObject":
+            return await self._look(request, target)
         answer = await self._pass_on(request, body)
         if operation == "GetBucketReplication":
             return self._configured(target, answer)
@@ -163,13 +170,35 @@ class Facade:
         status, said = await throttling.answer(operation, body, carry)
         return _Answer(status, CIMultiDict({"Content-Type": _AMAZON_JSON}), said)
 
-    async def _pass_on(self, request: web.BaseRequest, body: bytes) -> _Answer:
+    async def _look(self, request: web.BaseRequest, target: Target) -> _Answer:
+        """
+        Find a version under the id that S3 would give it, and say how far its replication is.
+        """
+        asked = ObjectVersion(target.bucket, target.key, target.query.get("versionId", [""])[0])
+        self.looks_elsewhere += not self.is_source(asked)
+        path = request.raw_path
+        if asked in self.replicas:
+            stored = {**target.query, "versionId": [self.replicas.stored(asked)]}
+            path = f"{path.partition('?')[0]}?{urlencode(stored, doseq=True)}"
+        answer = await self._pass_on(request, b"", path)
+        if answer.status == HTTPStatus.OK:
+            version_id = answer.headers.get("x-amz-version-id", "null")
+            found = ObjectVersion(target.bucket, target.key, version_id)
+            found = msgspec.structs.replace(found, version_id=self.replicas.known(found))
+            answer.headers["x-amz-version-id"] = found.version_id
+            if (status := self.status_of(found)) is not None:
+                answer.headers["x-amz-replication-status"] = status
+        return answer
+
+    async def _pass_on(
+        self, request: web.BaseRequest, body: bytes, path: str | None = None
+    ) -> _Answer:
         asked = _end_to_end(request.headers)
         asked.popall("Content-Length", None)  # the body may be another one by now
         try:
             async with self._http.request(
                 request.method,
-                URL(self._emulator_url + request.raw_path, encoded=True),
+                URL(self._emulator_url + (path or request.raw_path), encoded=True),
                 headers=asked,
                 data=body,
                 allow_redirects=False,
@@ -229,14 +258,6 @@ class Facade:
         if kept is None or _NO_CONFIGURATION not in answer.body:
             return answer
         return _Answer(HTTPStatus.OK, CIMultiDict({"Content-Type": "application/xml"}), kept)
-
-    def _add_status(self, target: Target, answer: _Answer) -> None:
-        if answer.status != HTTPStatus.OK:
-            return
-        version_id = answer.headers.get("x-amz-version-id", "null")
-        status = self.status_of(ObjectVersion(target.bucket, target.key, version_id))
-        if status is not None:
-            answer.headers["x-amz-replication-status"] = status
 
 
 @asynccontextmanager

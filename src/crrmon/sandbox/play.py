@@ -1,4 +1,4 @@
-"""One run: the world is set up, objects are written, replication runs, the daemons watch, all is compared."""
+"""One run: objects are written, replication runs, the daemons watch, failures they report are repaired, all is compared."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from crrmon.adapters.aws import Aws
-from crrmon.domain.objects import Route
 from crrmon.ports.clock import SystemClock
+from crrmon.sandbox import prometheus
 from crrmon.sandbox.accounts import Account
 from crrmon.sandbox.children import free_port, is_free
 from crrmon.sandbox.courier import Courier
@@ -34,10 +34,23 @@ from crrmon.sandbox.keeping import Keeping, Kind, kept
 from crrmon.sandbox.plan import SERVER, Chances, kills, plan
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.show import Progress, Show
+from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.throttling import Throttling
 from crrmon.sandbox.told import CloudWatch, LedgerReport, read_ledger
-from crrmon.sandbox.truth import COMPLETED, FAILED, PENDING, Truth
-from crrmon.sandbox.verdict import Latency, Messages, Replica, Run, Verdict, compare, judge
+from crrmon.sandbox.truth import FAILED, PENDING, Truth
+from crrmon.sandbox.verdict import (
+    Latency,
+    Line,
+    Messages,
+    ReasonLine,
+    Replica,
+    Run,
+    Verdict,
+    compare,
+    compare_reasons,
+    judge,
+    where,
+)
 from crrmon.sandbox.world import WORLD, build, queue_url
 from crrmon.sandbox.writer import Writer
 
@@ -55,6 +68,8 @@ QUIET_SECONDS = 2 * WINDOW_SECONDS + 1.0
 SENT_WITHIN_SECONDS = 30.0
 """How long a window may wait in the ledger after its end; one that is still there then was forgotten."""
 ENDLESS_KILLS_WITHIN_SECONDS = 60.0
+REPAIR_SECONDS = 1.0
+"""How often somebody looks whether failures were reported that are to be repaired."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +191,11 @@ def _aws(endpoint: str) -> Aws:
     return Aws(endpoint_url=endpoint, default_region=WORLD.queue_region, max_connections=50)
 
 
+def _name(line: Line | ReasonLine) -> str:
+    what = line.measure.replace("_", " ") if isinstance(line, Line) else f"{line.reason} failures"
+    return f"{what} of {where(line)}"
+
+
 def _port() -> int:
     return DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()
 
@@ -224,6 +244,7 @@ class Play:
             delivered, malformed = await self._write(tasks)
             await self._until_told(malformed)
             reporting = await self._reporting()
+            counted = await self._counted()
             for watcher in watchers:
                 watcher.cancel()
         self._show.say(
@@ -256,6 +277,7 @@ class Play:
                 ledger_calls_refused=throttled.get("refused", 0),
                 ledger_answers_lost=throttled.get("lost", 0),
                 calls=dict(sorted(stage.facade.calls.items())),
+                looks_elsewhere=stage.facade.looks_elsewhere,
                 repeated_calls=stage.facade.repeated,
                 doubled_datapoints=sum(times > 1 for times in stage.facade.datapoints.values()),
                 messages=Messages(
@@ -266,6 +288,7 @@ class Play:
                 ),
                 latencies=await self._latencies(),
             ),
+            counted,
             sent_before=stopped_at - SENT_WITHIN_SECONDS - WINDOW_SECONDS,
         )
 
@@ -296,23 +319,61 @@ class Play:
         courier = Courier(
             await stage.emulator.client("sqs", WORLD.queue_region), stage.queue, tasks
         )
+        teller = Teller(WORLD, courier)
         replication = Replication(
-            WORLD, stage.emulator, stage.truth, clock=self._clock, tasks=tasks
+            WORLD, stage.emulator, stage.truth, teller=teller, clock=self._clock, tasks=tasks
         )
         stage.facade.status_of = replication.status
+        stage.facade.is_source = replication.is_source
+        stage.facade.replicas = replication.replicas
         writer = Writer(
-            WORLD, stage.emulator, replication=replication, courier=courier, clock=self._clock
+            WORLD,
+            stage.emulator,
+            replication=replication,
+            teller=teller,
+            courier=courier,
+            clock=self._clock,
         )
         self._phase = "writing"
+        over = asyncio.Event()
+        repairing = tasks.create_task(self._repair(replication, over))
         killing = tasks.create_task(self._kill_now_and_then())
         planned = islice(plan(WORLD, settings.chances, seed=settings.seed), settings.objects)
         await writer.write(planned, rate=settings.rate, stop=self._stop)
         self._stop.set()
         self._phase = "replicating"
         await killing
-        await courier.finished()
         await replication.finished()
+        self._phase = "waiting for failures to be reported"
+        over.set()
+        try:
+            async with asyncio.timeout(self._patience):
+                await repairing
+        except TimeoutError:
+            self._show.say(f"Gave up {self._phase} after {self._patience:.0f} s.")
+        self._phase = "repairing"
+        await replication.finished()
+        await courier.finished()
         return courier.delivered, writer.malformed
+
+    async def _repair(self, replication: Replication, over: asyncio.Event) -> None:
+        """
+        Repair what is to be repaired, but nothing that was not reported yet, until nothing is left and `over` is set.
+
+        Whoever looks only after a failure was repaired sees none, and is not to blame.
+        """
+        truth = self._stage.truth
+        while replication.to_repair() or not over.is_set():
+            await asyncio.sleep(REPAIR_SECONDS)
+            for bucket in replication.to_repair():
+                failures = truth.failures(bucket)
+                told = await self._stage.cloudwatch.failed()
+                if told.get(bucket, 0) >= failures == truth.failures(bucket):
+                    replication.repair(bucket)
+
+    @property
+    def _patience(self) -> float:
+        return PATIENCE_AFTER_KILL_SECONDS if self._settings.kills else PATIENCE_SECONDS
 
     async def _kill_now_and_then(self) -> None:
         stage, settings = self._stage, self._settings
@@ -340,10 +401,10 @@ class Play:
 
     async def _until_told(self, malformed: int) -> None:
         """
-        Wait until CloudWatch was told the truth, no more and no less, and the queue is empty; or too long.
+        Wait until the truth was told, no more and no less, and the queue is empty; or too long.
         """
         truth = self._stage.truth.account()
-        patience = PATIENCE_AFTER_KILL_SECONDS if self._settings.kills else PATIENCE_SECONDS
+        patience = self._patience
         try:
             async with asyncio.timeout(patience):
                 agreed = False
@@ -365,8 +426,21 @@ class Play:
         left = await self._left_in(stage.queue) + await self._left_in(stage.dead_letter_queue)
         if left != malformed:
             return f"{left - malformed} messages"
-        told = compare(truth, await stage.cloudwatch.account(), None)
-        return next((f"{line.measure} of {line.source}" for line in told if not line.agrees), "")
+        counted = await self._counted()
+        told: tuple[Line | ReasonLine, ...] = (
+            *compare(truth, await stage.cloudwatch.account(), None, counted),
+            *compare_reasons(truth, counted),
+        )
+        return next((_name(line) for line in told if not line.agrees), "")
+
+    async def _counted(self) -> Account | None:
+        """
+        Read what Prometheus would; None where a process that counted is gone, or there are several.
+        """
+        daemons = self._stage.daemons
+        if len(daemons) > 1 or daemons[0].starts > 1:
+            return None
+        return prometheus.account(await daemons[0].metrics())
 
     async def _left_in(self, queue_url: str) -> int:
         sqs = await self._stage.emulator.client("sqs", WORLD.queue_region)
@@ -384,12 +458,13 @@ class Play:
         truth = self._stage.truth
         while True:
             told = await self._stage.cloudwatch.replicated()
-            heads = self._stage.facade.calls["HeadObject"]
+            facade = self._stage.facade
+            heads = facade.calls["HeadObject"] - facade.looks_elsewhere
             self._show.progress(
                 Progress(
                     phase=self._phase,
                     written=len(truth),
-                    replicated=truth.count(COMPLETED),
+                    replicated=truth.arrivals,
                     reported=sum(told.values()),
                     pending=truth.count(PENDING),
                     failed=truth.count(FAILED),
@@ -399,9 +474,8 @@ class Play:
             await asyncio.sleep(1.0)
 
     async def _latencies(self) -> tuple[Latency, ...]:
-        routes = [Route(rule.source, rule.destination) for rule in WORLD.rules]
         found = []
-        for route in routes:
+        for route in WORLD.routes:
             seconds = self._stage.truth.latencies(route)
             found.append(
                 Latency(
@@ -413,18 +487,19 @@ class Play:
             )
         return tuple(found)
 
-    async def _verdict(self, run: Run, *, sent_before: float) -> Verdict:
+    async def _verdict(self, run: Run, counted: Account | None, *, sent_before: float) -> Verdict:
         truth = self._stage.truth
         account = truth.account()
         report = await self._read(truth, sent_before=sent_before)
         return judge(
-            compare(account, await self._stage.cloudwatch.account(), report.account),
+            compare(account, await self._stage.cloudwatch.account(), report.account, counted),
             run,
+            reasons=compare_reasons(account, counted),
             statuses={
-                story.written.version: (story.status, report.statuses[story.written.version])
+                story.written.version: (story.told, report.statuses[story.written.version])
                 for story in truth
             },
-            open_failures=(account.failed, report.open_failures),
+            open_failures=(truth.open_failures(), report.open_failures),
             unreported=report.unreported,
             unsent=report.unsent,
         )
@@ -433,7 +508,10 @@ class Play:
         ledger = await self._stage.keeping.open()
         try:
             return await read_ledger(
-                ledger, (story.written.version for story in truth), sent_before=sent_before
+                ledger,
+                (story.written.version for story in truth),
+                markers=truth.markers,
+                sent_before=sent_before,
             )
         finally:
             await ledger.close()

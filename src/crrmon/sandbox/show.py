@@ -13,7 +13,7 @@ from rich.text import Text
 
 from crrmon.sandbox.daemon import Daemon
 from crrmon.sandbox.keeping import Keeping
-from crrmon.sandbox.verdict import Verdict, where
+from crrmon.sandbox.verdict import Line, ReasonLine, Verdict, where
 
 PLAIN_SECONDS = 5.0
 """How often a changed live line is printed where there is no terminal."""
@@ -29,10 +29,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     written: int
     replicated: int
+    """Arrivals: a version counts at each of its destinations."""
     reported: int
-    """Replicated, according to CloudWatch."""
+    """The same, according to CloudWatch."""
     pending: int
     failed: int
+    """Not repaired."""
     heads_per_object: float
 
 
@@ -119,18 +121,19 @@ def table(verdict: Verdict) -> Table:
     """
     Lay out the comparison.
     """
-    made = Table(title="Truth and what was told of it", title_justify="left", box=box.SIMPLE_HEAD)
+    made = _narrow("Truth and what was told of it")
     for name in ("where", "what"):
         made.add_column(name, no_wrap=True)
-    for name in ("truth", "CloudWatch", "ledger", ""):
+    for name in ("truth", "CloudWatch", "ledger", "Prometheus", ""):
         made.add_column(name, justify="right", no_wrap=True)
     for line in sorted(verdict.lines, key=lambda one: (one.source, one.destination or "~")):
-        made.add_row(
-            where(line),
-            line.measure.replace("_", " "),
-            *(_number(one) for one in (line.truth, line.cloudwatch, line.ledger)),
-            Text("ok", "green") if line.agrees else Text("differs", "bold red"),
-        )
+        if not line.agrees or line.truth or line.measure in _SHOWN_AT_ZERO:
+            made.add_row(
+                where(line),
+                line.measure.replace("_", " "),
+                *map(_number, (line.truth, line.cloudwatch, line.ledger, line.prometheus)),
+                _judgement(line),
+            )
     for latency in verdict.run.latencies:
         made.add_row(
             where(latency),
@@ -138,8 +141,46 @@ def table(verdict: Verdict) -> Table:
             *("" if one is None else f"{one:.1f}" for one in (latency.truth, latency.cloudwatch)),
             "",
             "",
+            "",
         )
     return made
+
+
+_SHOWN_AT_ZERO = ("replicated", "failed", "pending")
+"""Of the other measures, what is zero and agrees is left out."""
+
+
+def reasons(verdict: Verdict) -> Table:
+    """
+    Lay out why S3 gave up.
+    """
+    made = _narrow("Failures by reason")
+    for name in ("where", "reason"):
+        made.add_column(name, no_wrap=True)
+    for name in ("S3's notices", "Prometheus", ""):
+        made.add_column(name, justify="right", no_wrap=True)
+    for line in sorted(verdict.reasons, key=where):
+        numbers = map(_number, (line.truth, line.prometheus))
+        made.add_row(where(line), line.reason, *numbers, _judgement(line))
+    return made
+
+
+def _narrow(title: str) -> Table:
+    """
+    Make a table that fits into 80 columns.
+    """
+    return Table(
+        title=f"\n{title}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+def _judgement(line: Line | ReasonLine) -> Text:
+    return Text("ok", "green") if line.agrees else Text("differs", "bold red")
 
 
 def fleet(verdict: Verdict) -> Table:
@@ -172,7 +213,8 @@ def summary(verdict: Verdict) -> Iterator[Text]:
     left = run.messages
     yield Text(
         f"{run.written} versions in {run.seconds:.0f} s (seed {run.seed}); "
-        f"{run.heads_per_object:.2f} HEADs per object; {left.delivered} messages, "
+        f"{run.heads_per_object:.2f} HEADs per object and {run.looks_elsewhere} at destinations; "
+        f"{left.delivered} messages, "
         f"{left.malformed} malformed: {left.left_in_queue} left in the queue, "
         f"{left.left_in_dead_letter_queue} in the dead-letter queue."
     )

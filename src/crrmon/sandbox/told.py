@@ -1,8 +1,8 @@
 """What was reported: read back from CloudWatch, and from the ledger once its daemon has ended."""
 
 import statistics
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,19 @@ import msgspec
 from crrmon.domain import catalogue
 from crrmon.domain.catalogue import CloudWatchMetric
 from crrmon.domain.objects import ObjectVersion, Route
-from crrmon.domain.outcomes import Fate
-from crrmon.domain.records import State
+from crrmon.domain.outcomes import Fate, Mark
+from crrmon.domain.records import Record, State
 from crrmon.ports.ledger import Ledger, Trail
 from crrmon.sandbox.accounts import Account
-from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
+from crrmon.sandbox.truth import (
+    COMPLETED,
+    FAILED,
+    GONE,
+    NOT_COVERED,
+    PENDING,
+    REPAIRED,
+    describe,
+)
 from crrmon.sandbox.verdict import NOTHING
 
 if TYPE_CHECKING:  # the stubs are there for development only
@@ -50,11 +58,17 @@ class CloudWatch:
             replicated=await self.replicated(),
             bytes=await self._by_route(catalogue.CW_BYTES),
             pending=await self._pending(),
-            failed={
-                dimensions[0]["Value"]: await self._sum(catalogue.CW_FAILED, dimensions)
-                async for dimensions in self._reported(catalogue.CW_FAILED)
-            },
+            failed=await self.failed(),
         )
+
+    async def failed(self) -> dict[str, int]:
+        """
+        Sum up the failures alone, by source bucket.
+        """
+        return {
+            dimensions[0]["Value"]: await self._sum(catalogue.CW_FAILED, dimensions)
+            async for dimensions in self._reported(catalogue.CW_FAILED)
+        }
 
     async def replicated(self) -> dict[Route, int]:
         """
@@ -153,7 +167,7 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     account: Account
     statuses: dict[ObjectVersion, str]
-    """Of every version asked for: the word for its status, or what was found instead."""
+    """Of every version asked for: how it stands, in the words of `truth.describe`, or what was found instead."""
     open_failures: dict[str, int]
     """By source bucket, as listed for people."""
     unreported: int
@@ -163,7 +177,11 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_ledger(
-    ledger: Ledger, versions: Iterable[ObjectVersion], *, sent_before: float
+    ledger: Ledger,
+    versions: Iterable[ObjectVersion],
+    *,
+    markers: Iterable[ObjectVersion] = (),
+    sent_before: float,
 ) -> LedgerReport:
     """
     Ask a ledger for everything that a run should have left in it.
@@ -171,33 +189,47 @@ async def read_ledger(
     Args:
         ledger: of daemons that have ended.
         versions: all that were written.
+        markers: all delete markers that were laid in source buckets.
         sent_before: windows that start before this must have been sent; one that was frozen as the daemons were asked
             to end waits for the next daemon.
     """
-    replicated: Counter[Route] = Counter()
+    counts: defaultdict[Fate, Counter[Route]] = defaultdict(Counter)
     size: Counter[Route] = Counter()
-    failed: Counter[str] = Counter()
+    repaired: Counter[Route] = Counter()
     not_covered: Counter[str] = Counter()
     statuses = {}
     for version in versions:
         trail = await ledger.find(version.key, version.version_id)
-        statuses[version] = status_of(trail)
+        statuses[version] = status_of(trail, version.bucket)
         not_covered[version.bucket] += statuses[version] in (NOTHING, NOT_COVERED)
         for _, mark in trail.marks:
+            counts[mark.fate][mark.route] += 1
+            repaired[mark.route] += mark.repaired
             if mark.fate is Fate.COMPLETED:
-                replicated[mark.route] += 1
                 size[mark.route] += mark.size
-            failed[mark.route.source] += mark.fate is Fate.FAILED
-    pending = Counter[Route]()
+    for marker in markers:
+        for _, mark in (await ledger.find(marker.key, marker.version_id)).marks:
+            counts[mark.fate][mark.route] += 1
+    pending: Counter[Route] = Counter()
+    open_failures: Counter[Route] = Counter()
     for slot in await ledger.backlog():
         pending[slot.route] += slot.pending_objects
+        open_failures[slot.route] += slot.failed_objects
+    failed: Counter[str] = Counter()
+    for route, episodes in counts[Fate.FAILED].items():
+        failed[route.source] += episodes
     return LedgerReport(
         account=Account(
-            replicated=dict(replicated),
+            replicated=dict(counts[Fate.COMPLETED]),
             bytes=dict(size),
+            repaired=dict(+repaired),
+            gone=dict(counts[Fate.GONE]),
             pending=dict(pending),
+            open_failures=dict(+open_failures),
+            markers_laid=dict(counts[Fate.MARKER_LAID]),
+            markers_arrived=dict(counts[Fate.MARKER_ARRIVED]),
             failed=dict(failed),
-            not_covered=dict(not_covered),
+            not_covered=dict(+not_covered),
         ),
         statuses=statuses,
         open_failures=await _open_failures(ledger),
@@ -216,27 +248,43 @@ async def _open_failures(ledger: Ledger) -> dict[str, int]:
             return dict(listed)
 
 
-_SAID = {
-    Fate.COMPLETED: COMPLETED,
-    Fate.FAILED: FAILED,
-    Fate.NOT_COVERED: NOT_COVERED,
-}
-
-
-def status_of(trail: Trail) -> str:
+def status_of(trail: Trail, bucket: str) -> str:
     """
-    Say in one word what a ledger knows of a version.
+    Say what a ledger knows of a version.
+
+    Args:
+        trail: of its key and version id; a replica of it in a bucket that is a source, too, has left a mark there.
+        bucket: its source bucket.
 
     Returns:
-        NOTHING, COMPLETED, FAILED, NOT_COVERED, PENDING; anything else is a description of what it should not hold.
+        NOTHING, or the words of `truth.describe`; anything else is a description of what the ledger should not hold.
     """
-    fates = [_SAID.get(mark.fate, mark.fate.value) for _, mark in trail.marks]
-    states = [record.state.value for record in trail.records]
-    if not fates:
-        known = {(): NOTHING, (State.PENDING.value,): PENDING}
-        return known.get(tuple(states), f"records {states}")
-    if fates == [FAILED] and states == [State.FAILED.value]:
-        return FAILED
-    if fates in ([COMPLETED], [NOT_COVERED]) and not states:
-        return fates[0]
-    return f"marks {fates} and records {states}"
+    marks = [mark for _, mark in trail.marks if mark.route.source == bucket]
+    records = [record for record in trail.records if record.version.bucket == bucket]
+    if not marks and not records:
+        return NOTHING
+    standing: dict[str, str] = {}
+    for mark in marks:
+        if mark.fate in _SAID:
+            standing[mark.route.destination] = REPAIRED if mark.repaired else _SAID[mark.fate]
+    for route, state in (one for record in records for one in record.standings()):
+        if route.destination in standing:
+            return _described(marks, records)
+        standing[route.destination] = FAILED if state is State.FAILED else PENDING
+    fates = [mark.fate for mark in marks]
+    episodes = fates.count(Fate.FAILED)
+    failures_without_end = FAILED in standing.values() and not episodes
+    if fates == [Fate.NOT_COVERED] and not records:
+        return NOT_COVERED
+    known = sum(fate in _SAID or fate is Fate.FAILED for fate in fates)
+    if not standing or known != len(fates) or failures_without_end:
+        return _described(marks, records)
+    return describe(standing, episodes)
+
+
+_SAID = {Fate.COMPLETED: COMPLETED, Fate.GONE: GONE}
+
+
+def _described(marks: Sequence[Mark], records: Sequence[Record]) -> str:
+    fates = [f"{mark.route.destination} {mark.fate.value}".strip() for mark in marks]
+    return f"marks {fates} and records {[record.state.value for record in records]}"

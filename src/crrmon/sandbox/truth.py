@@ -1,7 +1,7 @@
 """What really happened to every object version that was written."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
@@ -11,13 +11,17 @@ from crrmon.sandbox.accounts import Account
 
 PENDING, COMPLETED, FAILED = "PENDING", "COMPLETED", "FAILED"
 """As S3 says it in x-amz-replication-status."""
+GONE = "GONE"
+"""Deleted before it replicated: S3 says that it is not there."""
+REPAIRED = "REPAIRED"
+"""Completed after it had failed; S3 says COMPLETED."""
 NOT_COVERED = "NOT_COVERED"
 """S3 says nothing about these."""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """
-    One version that was written to a source bucket.
+    One version that was written to a bucket.
     """
 
     version: ObjectVersion
@@ -25,10 +29,10 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     written_at: float
     size: int
     operation: Operation
-    copy_of: str | None
+    copy_of: str | None = None
     """Key in the same bucket."""
-    destination: str | None
-    """None when no rule covers it."""
+    destinations: tuple[str, ...] = ()
+    """None of them when no rule covers it, and for replicas."""
 
 
 class Story(msgspec.Struct, kw_only=True):
@@ -37,9 +41,43 @@ class Story(msgspec.Struct, kw_only=True):
     """
 
     written: Written
-    status: str
-    seconds: float | None = None
-    """From written to replicated."""
+    standing: dict[str, str]
+    """By destination: PENDING, COMPLETED, FAILED, REPAIRED or GONE."""
+    failed: set[str] = msgspec.field(default_factory=set)
+    """Destinations at which it ever failed."""
+    episodes: int = 0
+    """How often it became FAILED as a whole."""
+
+    @property
+    def status(self) -> str:
+        """
+        What S3 says of it as a whole: PENDING until all is done, then FAILED if it failed anywhere.
+        """
+        standings = set(self.standing.values())
+        if not standings:
+            return NOT_COVERED
+        return next((one for one in (PENDING, FAILED, GONE) if one in standings), COMPLETED)
+
+    @property
+    def told(self) -> str:
+        """
+        All of it in words.
+        """
+        return describe(self.standing, self.episodes)
+
+
+def describe(standing: Mapping[str, str], episodes: int) -> str:
+    """
+    Say how a version stands at its destinations, the same words for the same standing.
+
+    Args:
+        standing: by destination bucket; empty for a version that no rule covers.
+        episodes: how often it failed.
+    """
+    if not standing:
+        return NOT_COVERED
+    words = [f"{bucket} {word}" for bucket, word in sorted(standing.items())]
+    return ", ".join([*words, f"failed {episodes} times"] if episodes else words)
 
 
 class Truth:
@@ -50,25 +88,102 @@ class Truth:
     def __init__(self) -> None:
         self._stories: dict[ObjectVersion, Story] = {}
         self._counts: Counter[str] = Counter()
+        self._seconds: defaultdict[Route, list[float]] = defaultdict(list)
+        self._bytes: Counter[Route] = Counter()
+        self._by_route: defaultdict[str, Counter[Route]] = defaultdict(Counter)
+        """How many versions stand so on a route."""
+        self._failed: Counter[str] = Counter()
+        self._not_covered: Counter[str] = Counter()
+        self._reasons: Counter[tuple[Route, str]] = Counter()
+        self._markers: tuple[Counter[Route], Counter[Route]] = (Counter(), Counter())
+        self.markers: list[ObjectVersion] = []
+        """The delete markers that were laid in source buckets."""
+
+    # ---- what happens ----
 
     def wrote(self, written: Written) -> None:
         """
         Note a version.
         """
-        status = NOT_COVERED if written.destination is None else PENDING
-        self._stories[written.version] = Story(written=written, status=status)
-        self._counts[status] += 1
+        story = Story(written=written, standing=dict.fromkeys(written.destinations, PENDING))
+        self._stories[written.version] = story
+        self._counts[story.status] += 1
+        for destination in written.destinations:
+            self._by_route[PENDING][Route(written.version.bucket, destination)] += 1
+        self._not_covered[written.version.bucket] += not written.destinations
 
-    def ended(self, version: ObjectVersion, status: str, *, at: float) -> None:
+    def arrived(self, version: ObjectVersion, destination: str, *, at: float) -> None:
         """
-        Note the end of a replication: COMPLETED or FAILED.
+        Note that a version is at a destination.
         """
         story = self._stories[version]
-        self._counts[story.status] -= 1
-        self._counts[status] += 1
-        story.status = status
-        if status == COMPLETED:
-            story.seconds = at - story.written.written_at
+        route = Route(version.bucket, destination)
+        repaired = destination in story.failed
+        self._stand(story, destination, REPAIRED if repaired else COMPLETED)
+        self._bytes[route] += story.written.size
+        if not repaired:
+            self._seconds[route].append(at - story.written.written_at)
+
+    def failed(self, version: ObjectVersion, destination: str, *, reason: str) -> None:
+        """
+        Note that S3 gave up at a destination.
+        """
+        story = self._stories[version]
+        story.failed.add(destination)
+        self._reasons[Route(version.bucket, destination), reason] += 1
+        self._stand(story, destination, FAILED)
+
+    def deleted(self, version: ObjectVersion) -> None:
+        """
+        Note that a version was deleted for good, before it was anywhere.
+        """
+        story = self._stories[version]
+        for destination in story.standing:
+            self._stand(story, destination, GONE)
+
+    def restarted(self, version: ObjectVersion) -> tuple[str, ...]:
+        """
+        Put a failed version back to pending.
+
+        Returns:
+            The destinations that it will be replicated to again.
+        """
+        story = self._stories[version]
+        again = tuple(one for one, stands in story.standing.items() if stands == FAILED)
+        for destination in again:
+            self._stand(story, destination, PENDING)
+        return again
+
+    def marked(self, marker: ObjectVersion, destinations: Collection[str]) -> None:
+        """
+        Note a delete marker, and where it should replicate to.
+        """
+        self.markers.append(marker)
+        self._markers[0].update(Route(marker.bucket, one) for one in destinations)
+
+    def marker_arrived(self, route: Route) -> None:
+        """
+        Note that a delete marker is at a destination.
+        """
+        self._markers[1][route] += 1
+
+    def _stand(self, story: Story, destination: str, word: str) -> None:
+        """
+        Change how a version stands at one destination, and what is counted with it.
+        """
+        before = story.status
+        route = Route(story.written.version.bucket, destination)
+        self._by_route[story.standing[destination]][route] -= 1
+        self._by_route[word][route] += 1
+        story.standing[destination] = word
+        after = story.status
+        self._counts[before] -= 1
+        self._counts[after] += 1
+        if before == PENDING and after == FAILED:
+            story.episodes += 1
+            self._failed[route.source] += 1
+
+    # ---- what can be asked ----
 
     def status(self, version: ObjectVersion) -> str | None:
         """
@@ -79,9 +194,22 @@ class Truth:
 
     def count(self, status: str) -> int:
         """
-        Return how many versions stand so.
+        Return how many versions stand so as a whole.
         """
         return self._counts[status]
+
+    @property
+    def arrivals(self) -> int:
+        """
+        How often a version arrived somewhere.
+        """
+        return sum(self._by_route[COMPLETED].values()) + sum(self._by_route[REPAIRED].values())
+
+    def failures(self, bucket: str) -> int:
+        """
+        Return how many episodes of failure began so far in a source bucket.
+        """
+        return self._failed[bucket]
 
     def __len__(self) -> int:
         return len(self._stories)
@@ -89,43 +217,36 @@ class Truth:
     def __iter__(self) -> Iterator[Story]:
         return iter(self._stories.values())
 
+    def open_failures(self) -> dict[str, int]:
+        """
+        Return how many versions stand as FAILED, by source bucket.
+        """
+        return dict(
+            Counter(story.written.version.bucket for story in self if story.status == FAILED)
+        )
+
     def account(self) -> Account:
         """
         Sum up.
         """
-        replicated: Counter[Route] = Counter()
-        size: Counter[Route] = Counter()
-        pending: Counter[Route] = Counter()
-        failed: Counter[str] = Counter()
-        not_covered: Counter[str] = Counter()
-        for story in self:
-            source = story.written.version.bucket
-            route = Route(source, story.written.destination or "")
-            match story.status:
-                case "COMPLETED":
-                    replicated[route] += 1
-                    size[route] += story.written.size
-                case "PENDING":
-                    pending[route] += 1
-                case "FAILED":
-                    failed[source] += 1
-                case _:
-                    not_covered[source] += 1
+        by_route = self._by_route
+        laid, arrived = self._markers
         return Account(
-            replicated=dict(replicated),
-            bytes=dict(size),
-            pending=dict(pending),
-            failed=dict(failed),
-            not_covered=dict(not_covered),
+            replicated=dict(by_route[COMPLETED] + by_route[REPAIRED]),
+            bytes=dict(self._bytes),
+            repaired=dict(+by_route[REPAIRED]),
+            gone=dict(+by_route[GONE]),
+            pending=dict(+by_route[PENDING]),
+            open_failures=dict(+by_route[FAILED]),
+            markers_laid=dict(laid),
+            markers_arrived=dict(arrived),
+            failed=dict(self._failed),
+            not_covered=dict(+self._not_covered),
+            reasons=dict(self._reasons),
         )
 
     def latencies(self, route: Route) -> list[float]:
         """
-        Return how long the completed replications of a route took, in seconds.
+        Return how long the replications of a route took that did not fail, in seconds.
         """
-        return [
-            story.seconds
-            for story in self
-            if story.seconds is not None
-            and Route(story.written.version.bucket, story.written.destination or "") == route
-        ]
+        return self._seconds[route]

@@ -1,13 +1,13 @@
-"""Whether what was reported is what happened. Pure: three accounts in, a list of lines out."""
+"""Whether what was reported is what happened. Pure: four accounts in, a list of lines out."""
 
 import json
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from crrmon.domain.objects import ObjectVersion, Route
-from crrmon.sandbox.accounts import Account
-from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
+from crrmon.domain.objects import ObjectVersion
+from crrmon.sandbox.accounts import BY_ROUTE, BY_SOURCE, Account
+from crrmon.sandbox.truth import NOT_COVERED
 
 NOTHING = "nothing"
 """What the ledger has of a version that no rule covers: the daemon keeps no trace of those."""
@@ -18,7 +18,7 @@ EXAMPLES = 10
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """
-    One number, as three know it; None where one of them does not tell.
+    One number, as four know it; None where one of them does not tell.
     """
 
     measure: str
@@ -28,6 +28,21 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     truth: int
     cloudwatch: int | None
     ledger: int | None
+    prometheus: int | None
+    agrees: bool
+
+
+class ReasonLine(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How often S3 gave up for one reason on one route: by its notices, and as Prometheus was told.
+    """
+
+    reason: str
+    source: str
+    destination: str
+    truth: int
+    prometheus: int | None
+    """None where nobody can tell any more: what a process counted ends with it."""
     agrees: bool
 
 
@@ -61,7 +76,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     looks: int
-    """HEAD requests that it sent."""
+    """HEAD requests that it sent, those at destinations included."""
     kills: int = 0
     reports: bool
     """Whether it showed the fleet's numbers when all was told."""
@@ -89,6 +104,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Of calls to the ledger that were carried out, on purpose."""
     calls: dict[str, int]
     """The daemons' calls to AWS, by operation."""
+    looks_elsewhere: int = 0
+    """Those HEAD requests of `calls` that were not about a version that an application wrote: at destinations."""
     repeated_calls: int
     """PutMetricData calls that said again what had been accepted."""
     doubled_datapoints: int
@@ -106,9 +123,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def heads_per_object(self) -> float:
         """
-        HEAD requests for each version written.
+        HEAD requests for each version written, those at destinations left out.
         """
-        return self.calls.get("HeadObject", 0) / self.written if self.written else 0.0
+        looks = self.calls.get("HeadObject", 0) - self.looks_elsewhere
+        return looks / self.written if self.written else 0.0
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,25 +138,53 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     complaints: tuple[str, ...]
     """What is wrong, in words; empty when all agree."""
     lines: tuple[Line, ...]
+    reasons: tuple[ReasonLine, ...]
     run: Run
 
 
-def compare(truth: Account, cloudwatch: Account, ledger: Account | None) -> tuple[Line, ...]:
+def compare(
+    truth: Account, cloudwatch: Account, ledger: Account | None, prometheus: Account | None = None
+) -> tuple[Line, ...]:
     """
-    Lay three accounts beside each other, for every route and bucket that any of them names.
+    Lay four accounts beside each other, for every route and bucket that any of them names.
 
     Args:
         truth: what happened.
         cloudwatch: what was reported.
         ledger: what is remembered; None while it cannot be read.
+        prometheus: what was counted; None where a process that counted is gone.
     """
     lines: list[Line] = []
-    for measure in ("replicated", "bytes", "pending"):
-        sides = [_by_route(account, measure) for account in (truth, cloudwatch, ledger)]
+    for measure in (*BY_ROUTE, *BY_SOURCE):
+        sides = [_side(account, measure) for account in (truth, cloudwatch, ledger, prometheus)]
         lines += _lines(measure, sides)
-    for measure in ("failed", "not_covered"):
-        sides = [_by_source(account, measure) for account in (truth, cloudwatch, ledger)]
-        lines += _lines(measure, sides)
+    return tuple(lines)
+
+
+def compare_reasons(truth: Account, prometheus: Account | None) -> tuple[ReasonLine, ...]:
+    """
+    Lay the reasons of failures beside each other.
+
+    Args:
+        truth: what S3 said.
+        prometheus: what was counted of it; None where a process that counted is gone.
+    """
+    said = truth.reasons or {}
+    told = None if prometheus is None else prometheus.reasons or {}
+    lines = []
+    for route, reason in sorted({*said, *(told or ())}):
+        truly = said.get((route, reason), 0)
+        counted = None if told is None else told.get((route, reason), 0)
+        lines.append(
+            ReasonLine(
+                reason=reason,
+                source=route.source,
+                destination=route.destination,
+                truth=truly,
+                prometheus=counted,
+                agrees=counted in (None, truly),
+            )
+        )
     return tuple(lines)
 
 
@@ -146,26 +192,23 @@ _Place = tuple[str, str | None]
 _Side = Mapping[_Place, int] | None
 
 
-def _by_route(account: Account | None, measure: str) -> _Side:
-    if account is None:
+def _side(account: Account | None, measure: str) -> _Side:
+    sums = None if account is None else getattr(account, measure)
+    if sums is None:
         return None
-    sums: dict[Route, int] = getattr(account, measure)
+    if measure in BY_SOURCE:
+        return {(source, None): number for source, number in sums.items()}
     return {(route.source, route.destination): number for route, number in sums.items()}
-
-
-def _by_source(account: Account | None, measure: str) -> _Side:
-    sums: dict[str, int] | None = None if account is None else getattr(account, measure)
-    return None if sums is None else {(source, None): number for source, number in sums.items()}
 
 
 def _lines(measure: str, sides: list[_Side]) -> list[Line]:
     places = {place for side in sides if side is not None for place in side}
     lines = []
     for place in sorted(places, key=lambda one: (one[0], one[1] or "")):
-        truth, cloudwatch, ledger = (
+        truth, cloudwatch, ledger, prometheus = (
             None if side is None else side.get(place, 0) for side in sides
         )
-        told = {one for one in (cloudwatch, ledger) if one is not None}
+        told = {one for one in (cloudwatch, ledger, prometheus) if one is not None}
         lines.append(
             Line(
                 measure=measure,
@@ -174,6 +217,7 @@ def _lines(measure: str, sides: list[_Side]) -> list[Line]:
                 truth=truth or 0,
                 cloudwatch=cloudwatch,
                 ledger=ledger,
+                prometheus=prometheus,
                 agrees=told <= {truth or 0},
             )
         )
@@ -184,6 +228,7 @@ def judge(
     lines: tuple[Line, ...],
     run: Run,
     *,
+    reasons: tuple[ReasonLine, ...] = (),
     statuses: Mapping[ObjectVersion, tuple[str, str]],
     open_failures: tuple[Mapping[str, int], Mapping[str, int]],
     unreported: int,
@@ -195,6 +240,7 @@ def judge(
     Args:
         lines: of `compare`.
         run: what else was seen.
+        reasons: of `compare_reasons`.
         statuses: of every version: the true status and the ledger's.
         open_failures: by source bucket: the true number and the ledger's.
         unreported: contributions left in the ledger.
@@ -202,6 +248,7 @@ def judge(
     """
     complaints = [
         *(f"{where(line)}: {line.measure} differs" for line in lines if not line.agrees),
+        *(f"{where(one)}: failures by {one.reason} differ" for one in reasons if not one.agrees),
         *_misremembered(statuses),
         *_run_complaints(run),
     ]
@@ -212,23 +259,28 @@ def judge(
         complaints.append(f"{unreported} contributions in the ledger were never reported")
     if unsent:
         complaints.append(f"{unsent} windows in the ledger were never sent")
-    return Verdict(agrees=not complaints, complaints=tuple(complaints), lines=lines, run=run)
+    return Verdict(
+        agrees=not complaints,
+        complaints=tuple(complaints),
+        lines=lines,
+        reasons=reasons,
+        run=run,
+    )
 
 
-def where(line: Line | Latency) -> str:
+def where(line: Line | ReasonLine | Latency) -> str:
     """
     Say what a line is about: a route or a source bucket.
     """
     return line.source if line.destination is None else f"{line.source} → {line.destination}"
 
 
-_IN_STEP = {(one, one) for one in (COMPLETED, FAILED, PENDING, NOT_COVERED)} | {
-    (NOT_COVERED, NOTHING)
-}
-
-
 def _misremembered(statuses: Mapping[ObjectVersion, tuple[str, str]]) -> Iterable[str]:
-    wrong = [(version, pair) for version, pair in statuses.items() if pair not in _IN_STEP]
+    wrong = [
+        (version, pair)
+        for version, pair in statuses.items()
+        if pair[0] != pair[1] and pair != (NOT_COVERED, NOTHING)
+    ]
     for version, (truth, ledger) in wrong[:EXAMPLES]:
         name = json.dumps(f"s3://{version.bucket}/{version.key}")
         yield f"{name} version {version.version_id} is {truth}, the ledger has {ledger}"

@@ -1,14 +1,22 @@
-"""The buckets, rules and queues of the sandbox, and how they are made.
+"""The buckets, replication rules and queues of the sandbox.
 
-Two source buckets in different regions, each with one rule to a destination elsewhere. One rule covers everything,
-the other only a prefix, so that some keys of that bucket never replicate.
+- `src-a` replicates everything to two destinations. Writes are told twice, by CloudTrail and by S3's notifications;
+  both destinations tell of replicas. Delete markers go to the first one.
+- `src-b` replicates one prefix to one destination, which tells nothing. Writes are told by S3's events alone.
+- `src-c` and `src-d` replicate to each other, and S3's events tell of writes and replicas alike.
 """
 
 import json
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from crrmon.adapters.aws import Aws
+from crrmon.domain.events import Channel
+from crrmon.domain.objects import Route
+
+if TYPE_CHECKING:  # the stubs are there for development only
+    from types_aiobotocore_s3.type_defs import ReplicationRuleTypeDef
 
 ACCOUNT = "000000000000"
 """The account that the emulator gives to credentials like ours; events must name it as the owner."""
@@ -17,25 +25,31 @@ MAX_RECEIVES = 10
 """After so many receives the queue moves a message to its dead-letter queue."""
 
 
-class Bucket(msgspec.Struct, frozen=True):
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """
     A versioned bucket.
     """
 
     name: str
     region: str
+    channels: tuple[Channel, ...] = ()
+    """Who tells of what is written to it, replicas included."""
+    weight: int = 0
+    """Its share of the objects that an application writes."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The replication rule of a source bucket.
+    A replication rule of a source bucket.
     """
 
     id: str
     source: str
-    prefix: str
-    """Keys that start with it are covered; the empty string covers all."""
     destination: str
+    prefix: str = ""
+    """Keys that start with it are covered; the empty string covers all."""
+    delete_markers: bool = False
+    """Whether delete markers replicate, too."""
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +59,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     buckets: tuple[Bucket, ...]
     rules: tuple[Rule, ...]
-    """At most one for each source bucket."""
+    """Of one source bucket, all have the same prefix."""
     queue: str
     dead_letter_queue: str
     queue_region: str
@@ -58,36 +72,68 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         named = {rule.source for rule in self.rules}
         return tuple(bucket for bucket in self.buckets if bucket.name in named)
 
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """
+        The ways that objects take.
+        """
+        return tuple(Route(rule.source, rule.destination) for rule in self.rules)
+
+    def bucket(self, name: str) -> Bucket:
+        """
+        Return a bucket by its name.
+        """
+        return next(one for one in self.buckets if one.name == name)
+
     def region(self, bucket: str) -> str:
         """
         Return a bucket's region.
         """
-        return next(one.region for one in self.buckets if one.name == bucket)
+        return self.bucket(bucket).region
 
-    def rule(self, bucket: str) -> Rule | None:
+    def rules_of(self, bucket: str) -> tuple[Rule, ...]:
         """
-        Return the rule of a bucket, if it has one.
+        Return the rules of a bucket.
         """
-        return next((one for one in self.rules if one.source == bucket), None)
+        return tuple(one for one in self.rules if one.source == bucket)
 
-    def destination(self, bucket: str, key: str) -> str | None:
+    def covering(self, bucket: str, key: str) -> tuple[Rule, ...]:
         """
-        Return where a key replicates to; None when no rule covers it.
+        Return the rules that replicate a key.
         """
-        rule = self.rule(bucket)
-        return rule.destination if rule and key.startswith(rule.prefix) else None
+        return tuple(one for one in self.rules_of(bucket) if key.startswith(one.prefix))
 
+    def destinations(self, bucket: str, key: str) -> tuple[str, ...]:
+        """
+        Return where a key replicates to; nowhere when no rule covers it.
+        """
+        return tuple(one.destination for one in self.covering(bucket, key))
+
+
+_NATIVE = (Channel.EVENTBRIDGE,)
+_TOLD = (Channel.NOTIFICATION,)
 
 WORLD = World(
     buckets=(
-        Bucket("src-a", "eu-west-1"),
-        Bucket("src-b", "us-east-1"),
-        Bucket("dst-a", "eu-central-1"),
-        Bucket("dst-b", "us-west-2"),
+        Bucket(
+            name="src-a",
+            region="eu-west-1",
+            channels=(Channel.CLOUDTRAIL, Channel.NOTIFICATION),
+            weight=4,
+        ),
+        Bucket(name="src-b", region="us-east-1", channels=_NATIVE, weight=4),
+        Bucket(name="src-c", region="eu-west-1", channels=_NATIVE, weight=1),
+        Bucket(name="src-d", region="us-east-1", channels=_NATIVE, weight=1),
+        Bucket(name="dst-a", region="eu-central-1", channels=_TOLD),
+        Bucket(name="dst-b", region="us-west-2"),
+        Bucket(name="dst-c", region="ap-southeast-2", channels=_TOLD),
     ),
     rules=(
-        Rule(id="all-of-a", source="src-a", prefix="", destination="dst-a"),
-        Rule(id="data-of-b", source="src-b", prefix="data/", destination="dst-b"),
+        Rule(id="a-to-a", source="src-a", destination="dst-a", delete_markers=True),
+        Rule(id="a-to-c", source="src-a", destination="dst-c"),
+        Rule(id="data-of-b", source="src-b", destination="dst-b", prefix="data/"),
+        Rule(id="c-to-d", source="src-c", destination="src-d"),
+        Rule(id="d-to-c", source="src-d", destination="src-c"),
     ),
     queue="crrmon",
     dead_letter_queue="crrmon-dead",
@@ -122,25 +168,28 @@ async def build(world: World, aws: Aws) -> None:
         await s3.put_bucket_versioning(
             Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
         )
-    for rule in world.rules:
-        s3 = await aws.client("s3", world.region(rule.source))
+    for source in world.sources:
+        s3 = await aws.client("s3", source.region)
+        rules = enumerate(world.rules_of(source.name), start=1)
         await s3.put_bucket_replication(
-            Bucket=rule.source,
+            Bucket=source.name,
             ReplicationConfiguration={
                 "Role": ROLE,
-                "Rules": [
-                    {
-                        "ID": rule.id,
-                        "Priority": 1,
-                        "Status": "Enabled",
-                        "Filter": {"Prefix": rule.prefix},
-                        "DeleteMarkerReplication": {"Status": "Disabled"},
-                        "Destination": {"Bucket": f"arn:aws:s3:::{rule.destination}"},
-                    }
-                ],
+                "Rules": [_configured(rule, priority) for priority, rule in rules],
             },
         )
     await _build_queues(world, aws)
+
+
+def _configured(rule: Rule, priority: int) -> "ReplicationRuleTypeDef":
+    return {
+        "ID": rule.id,
+        "Priority": priority,
+        "Status": "Enabled",
+        "Filter": {"Prefix": rule.prefix},
+        "DeleteMarkerReplication": {"Status": "Enabled" if rule.delete_markers else "Disabled"},
+        "Destination": {"Bucket": f"arn:aws:s3:::{rule.destination}"},
+    }
 
 
 async def _build_queues(world: World, aws: Aws) -> None:

@@ -8,10 +8,11 @@ from crrmon.adapters.aws import Aws
 from crrmon.domain.events import Operation
 from crrmon.domain.objects import ObjectVersion
 from crrmon.ports.clock import Clock
-from crrmon.sandbox.cloudtrail import stray_body, written_body
+from crrmon.sandbox.cloudtrail import stray_body
 from crrmon.sandbox.courier import Courier
-from crrmon.sandbox.plan import Planned, Stray
+from crrmon.sandbox.plan import Marking, Planned, Stray
 from crrmon.sandbox.replication import Replication
+from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.truth import Written
 from crrmon.sandbox.world import World
 
@@ -19,9 +20,13 @@ if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_s3 import S3Client
 
 
+_OF_MARKERS = 1 << 32
+"""Sets the ids of a marker's messages apart from those of the write beside it."""
+
+
 class Writer:
     """
-    One application that puts, copies and uploads in parts.
+    One application that puts, copies, uploads in parts and deletes.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class Writer:
         aws: Aws,
         *,
         replication: Replication,
+        teller: Teller,
         courier: Courier,
         clock: Clock,
     ) -> None:
@@ -38,12 +44,14 @@ class Writer:
             world: says where buckets are and what their rules cover.
             aws: the emulator.
             replication: begins with each write.
-            courier: brings the events.
+            teller: tells of each write.
+            courier: brings what concerns no write.
             clock: says when a write ended.
         """
         self._world = world
         self._aws = aws
         self._replication = replication
+        self._teller = teller
         self._courier = courier
         self._clock = clock
         self.malformed = 0
@@ -72,7 +80,10 @@ class Writer:
 
     async def _write_one(self, planned: Planned) -> None:
         region = self._world.region(planned.bucket)
-        version_id = await _store(await self._aws.client("s3", region), planned)
+        s3 = await self._aws.client("s3", region)
+        if planned.marking is not None:
+            await self._mark(s3, planned, planned.marking, region)
+        version_id = await _store(s3, planned)
         written = Written(
             version=ObjectVersion(planned.bucket, planned.key, version_id),
             region=region,
@@ -80,18 +91,32 @@ class Writer:
             size=planned.size,
             operation=planned.operation,
             copy_of=planned.copy_of,
-            destination=self._world.destination(planned.bucket, planned.key),
+            destinations=self._world.destinations(planned.bucket, planned.key),
         )
-        self._replication.begin(written, seconds=planned.replication_seconds, fails=planned.fails)
-        body = written_body(written, chance=planned.chance)
-        for after in planned.deliveries:
-            self._courier.send(body, after=after)
+        self._replication.begin(written, planned)
+        self._teller.written(written, planned.deliveries, chance=planned.chance)
         for number, stray in enumerate(planned.strays, start=1):
             self.malformed += stray is Stray.MALFORMED
             self._courier.send(
                 stray_body(stray, written, chance=planned.chance + number),
-                after=planned.deliveries[0],
+                after=planned.deliveries[0][0],
             )
+
+    async def _mark(self, s3: "S3Client", planned: Planned, marking: Marking, region: str) -> None:
+        """
+        Lay a delete marker.
+        """
+        laid = await s3.delete_object(Bucket=planned.bucket, Key=marking.key)
+        marker = Written(
+            version=ObjectVersion(planned.bucket, marking.key, laid["VersionId"]),
+            region=region,
+            written_at=self._clock.now(),
+            size=0,
+            operation=planned.operation,
+        )
+        chance = planned.chance ^ _OF_MARKERS
+        self._replication.begin_marker(marker, marking, chance=chance)
+        self._teller.marker(marker, marking.deliveries, chance=chance)
 
 
 async def _store(s3: "S3Client", planned: Planned) -> str:

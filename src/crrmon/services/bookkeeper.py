@@ -10,14 +10,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import structlog
-
 from crrmon.domain import catalogue
-from crrmon.domain import latency as latencies
 from crrmon.domain.decide import Adopt, Decision, Settle, Wait, joined
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import Channel, News, ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, Scope
-from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
+from crrmon.domain.outcomes import Fate, Half, Mark, Settlement
 from crrmon.domain.records import Record
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import (
@@ -31,14 +28,13 @@ from crrmon.ports.ledger import (
 )
 from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
+from crrmon.services.counting import Counting
 from crrmon.services.health import Dependency
 
 RETRY_FIRST_SECONDS = 0.1
 RETRY_SOONEST_SECONDS = 1.0
 """After some tries; from then on, the next comes as soon as the ledger answers anything."""
 RETRY_CAP_SECONDS = 15.0
-
-log = structlog.get_logger()
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,6 +50,7 @@ class Bookkeeper:
         clock: tells when something is settled.
         meters: told what was counted, and how the ledger does.
         chance: jitters retries.
+        halves: called with every replica that came before anything else was known of its version.
     """
 
     def __init__(
@@ -64,17 +61,20 @@ class Bookkeeper:
         clock: Clock,
         meters: Meters,
         chance: random.Random,
+        halves: Callable[[ReplicaWritten], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._health = health
         self._clock = clock
         self._meters = meters
         self._chance = chance
+        self._halves = halves
+        self._counting = Counting(meters)
         self._seen = self._batcher(self._do_seen, "seen")
         self._park = self._batcher(self._do_park, "park")
         self._reschedule = self._batcher(self._do_reschedule, "reschedule")
         self._settle = self._batcher(self._do_settle, "settle")
-        self._note = self._batcher(self._do_note, "note replica")
+        self._note = self._batcher(self._do_note, "note")
         self._routes: set[Route] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -93,25 +93,35 @@ class Bookkeeper:
     async def unless_counted(self, record: Record) -> Record | None:
         """
         Return the record with the exact arrivals that are known, or None when all of it was counted before.
+
+        Marks of failure episodes do not end anything: an open failure is looked at again. A version that is known to
+        have arrived in its own bucket was written by replication, whatever event told of it.
         """
         version = record.version
         source = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
         buckets = [one.bucket for one in record.destinations]
-        found = await self.seen((source, *(record.replica_mark(bucket) for bucket in buckets)))
-        if isinstance(found[0], Mark) or (
-            buckets and all(isinstance(one, Mark) for one in found[1:])
-        ):
+        asked = [source, *(record.replica_mark(bucket) for bucket in buckets)]
+        if record.channel is Channel.EVENTBRIDGE and version.version_id != "null":
+            asked.append(record.replica_mark(version.bucket))
+        whole, *found = await self.seen(tuple(asked))
+        there, own = found[: len(buckets)], found[len(buckets) :]
+        if isinstance(whole, Mark) or any(_arrived(one) for one in own):
+            return None
+        if buckets and all(isinstance(one, Mark) for one in there):
             return None
         arrivals = {
-            bucket: one.replicated_at
-            for bucket, one in zip(buckets, found[1:], strict=True)
+            bucket: one
+            for bucket, one in zip(buckets, there, strict=True)
             if isinstance(one, Half)
         }
         return joined(record, arrivals)
 
-    async def carry_out(self, decision: Decision) -> None:
+    async def carry_out(self, decision: Decision) -> bool:
         """
         Make a decision durable.
+
+        Returns:
+            False when nothing of a settlement was new: others counted it all, or hold a record that knows more.
         """
         match decision:
             case Wait(record) if record.rev:
@@ -119,11 +129,14 @@ class Bookkeeper:
                 await self.reschedule(record)
             case Wait(record):
                 await self.park(record)
-            case Settle(settlement):
-                await self.settle(settlement)
+            case Settle(settlement, news):
+                for one in news:
+                    await self.note(one)
+                return Settled.COUNTED in await self.settle(settlement)
             case Adopt(then, provisional):
                 await self.carry_out(then)
                 await self.settle(provisional)
+        return True
 
     async def park(self, record: Record) -> Parked:
         """
@@ -143,11 +156,14 @@ class Bookkeeper:
         """
         return await self._settle.submit(settlement)
 
-    async def note_replica(self, replica: ReplicaWritten) -> Noted:
+    async def note(self, news: News) -> Noted:
         """
-        Keep when a replica arrived.
+        Add what somebody told to what is known of a version.
         """
-        return await self._note.submit(replica)
+        noted = await self._note.submit(news)
+        if noted is Noted.HALF and isinstance(news, ReplicaWritten) and self._halves is not None:
+            self._halves(news)
+        return noted
 
     async def remember(self, routes: Sequence[Route]) -> None:
         """
@@ -157,6 +173,12 @@ class Bookkeeper:
         if new:
             await self._persist("remember_routes", lambda: self._ledger.remember_routes(new))
             self._routes.update(new)
+
+    async def known_routes(self) -> Sequence[Route]:
+        """
+        Tell all routes that any daemon ever remembered.
+        """
+        return await self._persist("known_routes", self._ledger.known_routes)
 
     async def due(self, shards: Sequence[int], *, limit: int) -> Sequence[Record]:
         """
@@ -183,6 +205,7 @@ class Bookkeeper:
         """
         for batcher in (self._seen, self._park, self._reschedule, self._settle, self._note):
             await batcher.drained()
+        self._counting.tell()
 
     async def _do_seen(
         self, asked: Sequence[tuple[MarkId, ...]]
@@ -197,11 +220,9 @@ class Bookkeeper:
     async def _do_reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
         return await self._persist("reschedule", lambda: self._ledger.reschedule(records))
 
-    async def _do_note(self, replicas: Sequence[ReplicaWritten]) -> Sequence[Noted]:
+    async def _do_note(self, news: Sequence[News]) -> Sequence[Noted]:
         now = self._clock.now()
-        return await self._persist(
-            "note_replica", lambda: self._ledger.note_replica(replicas, now=now)
-        )
+        return await self._persist("note", lambda: self._ledger.note(news, now=now))
 
     async def _do_settle(self, settlements: Sequence[Settlement]) -> Sequence[Sequence[Settled]]:
         # One id for all tries: a try that was carried out although it failed recognises itself.
@@ -213,7 +234,7 @@ class Bookkeeper:
         for settlement, settled in zip(settlements, results, strict=True):
             for outcome, one in zip(settlement.outcomes, settled, strict=True):
                 if one is Settled.COUNTED:
-                    self._counted(outcome)
+                    self._counting.counted(outcome)
         return results
 
     async def _persist(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:
@@ -253,54 +274,9 @@ class Bookkeeper:
         self._meters.observe(catalogue.LEDGER_DURATION, operation, value=loop.time() - began)
         return result
 
-    def _counted(self, outcome: Outcome) -> None:
-        """
-        Tell meters and log of an outcome that was counted just now.
-        """
-        source, destination = outcome.route.source, outcome.route.destination
-        log.debug(
-            "object_settled",
-            bucket=source,
-            key=outcome.mark.key,
-            version_id=outcome.mark.version_id,
-            destination=destination,
-            fate=outcome.fate.value,
-            looks=outcome.looks,
-        )
-        if outcome.fate is Fate.IDENTIFIED:
-            return
-        if not outcome.counts:
-            self._meters.add(catalogue.TOO_OLD, source)
-            return
-        match outcome.fate:
-            case Fate.NOT_COVERED:
-                self._meters.add(catalogue.NOT_COVERED, source)
-            case Fate.UNIDENTIFIED:
-                self._meters.add(catalogue.UNIDENTIFIED, source)
-            case Fate.IS_REPLICA:
-                pass
-            case _:
-                self._count_replication(outcome)
 
-    def _count_replication(self, outcome: Outcome) -> None:
-        route = (outcome.route.source, outcome.route.destination)
-        self._meters.add(catalogue.REPLICATIONS, *route, outcome.fate.value)
-        if outcome.fate is Fate.FAILED:
-            log.warning(
-                "replication_failed",
-                bucket=outcome.route.source,
-                key=outcome.mark.key,
-                version_id=outcome.mark.version_id,
-                episode=outcome.mark.episode,
-            )
-        if outcome.fate is not Fate.COMPLETED:
-            return
-        self._meters.add(catalogue.REPLICATED_BYTES, *route, amount=outcome.size)
-        if outcome.repaired:
-            self._meters.add(catalogue.REPAIRED, *route)
-        if outcome.latency is not None:
-            for bucket, weight in outcome.spread:
-                value = latencies.middle(bucket)
-                self._meters.observe(catalogue.LATENCY, *route, value=value, weight=weight)
-            if outcome.latency.exact:
-                self._meters.add(catalogue.LATENCY_EXACT, *route)
+def _arrived(kept: Mark | Half | None) -> bool:
+    """
+    Tell whether what is kept of a version at a bucket proves that replication wrote it there.
+    """
+    return isinstance(kept, Half) or (kept is not None and kept.fate is Fate.COMPLETED)

@@ -1,24 +1,35 @@
-"""The gauges of the whole fleet: what is pending, stuck and failed, and what was not sent yet.
+"""The gauges of the whole fleet: what is pending, stuck and failed, up to when all is known, what was not sent yet.
 
 One daemon shows them, the one that holds the reporting shard; shown by two they would double. They have a loop of
 their own, for sending windows may take long.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.objects import Route
-from crrmon.domain.windows import Standing
+from crrmon.domain.outcomes import LATE_SECONDS
+from crrmon.domain.waterline import Queue, Watch, waterlines
+from crrmon.domain.windows import AGES, Standing
 from crrmon.ports.clock import Clock
+from crrmon.ports.inbox import Depth, Inbox, InboxError
 from crrmon.ports.ledger import BACKLOG_SLOT_SECONDS, BacklogSlot, Lease, Ledger, LedgerError
 from crrmon.ports.meters import Meters
 from crrmon.services.health import Dependency, HealthBoard
 
 ROUND_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
-"""How often the ledger is asked for the backlog."""
+"""How often queues and ledger are asked."""
+COUNTING_SECONDS = 20.0
+"""How long the queues have to tell their depths."""
+REMINDER_SECONDS = 3600.0
+"""Between two warnings that the depth of a queue cannot be read."""
 PATIENCE_SECONDS = 180.0
+
+log = structlog.get_logger()
 
 
 class Fleet:
@@ -26,17 +37,23 @@ class Fleet:
     Shows the fleet's gauges while this daemon reports.
 
     Args:
+        inboxes: all queues.
+        owner: this daemon, as in its presence.
         reporting: tells the lease of the reporting shard while it is held.
         unsent: tells how many frozen windows wait to be sent; None when that is not known, or not of interest.
-        stuck_after: seconds after which a pending object counts as stuck.
+        timed: tells the routes under Replication Time Control, which has a threshold of its own.
+        stuck_after: seconds after which a pending object counts as stuck on any other.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it asks, and what it tells
         self,
         ledger: Ledger,
+        inboxes: Sequence[Inbox],
         *,
+        owner: str,
         reporting: Callable[[], Lease | None],
         unsent: Callable[[], int | None],
+        timed: Callable[[], frozenset[Route]],
         health: Dependency,
         board: HealthBoard,
         clock: Clock,
@@ -44,14 +61,19 @@ class Fleet:
         stuck_after: float,
     ) -> None:
         self._ledger = ledger
+        self._inboxes = inboxes
+        self._owner = owner
         self._reporting = reporting
         self._unsent = unsent
+        self._timed = timed
         self._health = health
         self._board = board
         self._clock = clock
         self._meters = meters
         self._stuck_after = stuck_after
         self._refresh_at = float("-inf")
+        self._watch = Watch()
+        self._warned_at: dict[str, float] = {}
 
     async def run(self) -> None:
         """
@@ -80,23 +102,90 @@ class Fleet:
         self._refresh_at = loop.time() + REFRESH_SECONDS
 
     async def _refresh(self) -> None:
+        # NB: in this order. What moves on meanwhile, from a queue to a daemon to the ledger, must meet us once.
+        at = self._clock.now()
+        depths = await self._depths()
+        presences = await self._ledger.presences()
         slots = await self._ledger.backlog()
         routes = await self._ledger.known_routes()
         if self._reporting() is None:
             return  # the answer took so long that others report by now
-        standings = standing(slots, now=self._clock.now(), stuck_after=self._stuck_after)
-        for metric in _STANDING:
+        queues = {name: None if one is None else _queue(one) for name, one in depths.items()}
+        self._watch = self._watch.after(at, queues, presences)
+        now = self._clock.now()
+        standings = standing(slots, now=now, timed=self._timed(), stuck_after=self._stuck_after)
+        for metric in _REFRESHED:
             self._meters.clear(metric)
+        self._show_depths(depths)
         for route in {*routes, *standings}:
-            one = standings.get(route, Standing())
+            self._show_standing(route, standings.get(route, Standing()))
+        self._show_waterlines(standings, routes)
+        departed = self._watch.departed
+        for presence in presences:
+            if presence in departed:
+                log.info(
+                    "daemon_dismissed", owner=presence.owner, silent_since=presence.announced_at
+                )
+                await self._ledger.dismiss(presence)
+
+    async def _depths(self) -> dict[str, Depth | None]:
+        """
+        Ask all queues at once; None for one that does not tell.
+        """
+        depths = await asyncio.gather(*map(self._depth, self._inboxes))
+        return {inbox.name: one for inbox, one in zip(self._inboxes, depths, strict=True)}
+
+    async def _depth(self, inbox: Inbox) -> Depth | None:
+        try:
+            async with asyncio.timeout(COUNTING_SECONDS):
+                return await inbox.depth()
+        except InboxError as error:
+            self._warn(inbox, str(error))
+        except TimeoutError:
+            self._warn(inbox, f"no answer within {COUNTING_SECONDS:.0f} s")
+        return None
+
+    def _warn(self, inbox: Inbox, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at.get(inbox.name, float("-inf")) >= REMINDER_SECONDS:
+            self._warned_at[inbox.name] = now
+            log.warning("queue_not_counted", queue=inbox.name, reason=reason)
+
+    def _show_depths(self, depths: Mapping[str, Depth | None]) -> None:
+        for name, depth in depths.items():
+            if depth is None:
+                continue
+            counts = {
+                "visible": depth.visible,
+                "in_flight": depth.in_flight,
+                "delayed": depth.delayed,
+                "dead": depth.dead,
+            }
+            for state, count in counts.items():
+                if count is not None:
+                    self._meters.set(catalogue.QUEUE_MESSAGES, name, state, value=count)
+
+    def _show_standing(self, route: Route, one: Standing) -> None:
+        labels = (route.source, route.destination)
+        self._meters.set(catalogue.PENDING_OBJECTS, *labels, value=one.pending_objects)
+        self._meters.set(catalogue.PENDING_BYTES, *labels, value=one.pending_bytes)
+        self._meters.set(catalogue.STUCK_OBJECTS, *labels, value=one.stuck_objects)
+        self._meters.set(catalogue.FAILED_OBJECTS, *labels, value=one.failed_objects)
+        for (age, _), count in zip(AGES, one.by_age, strict=True):
+            self._meters.set(catalogue.PENDING_BY_AGE, *labels, age, value=count)
+        if one.oldest_written_at is not None:
+            self._meters.set(catalogue.OLDEST_PENDING, *labels, value=one.oldest_written_at)
+
+    def _show_waterlines(
+        self, standings: Mapping[Route, Standing], routes: Iterable[Route]
+    ) -> None:
+        bound = self._watch.bound(self._owner)
+        if bound is None:
+            return
+        for route, one in waterlines(bound, standings, routes=routes).items():
             labels = (route.source, route.destination)
-            self._meters.set(catalogue.PENDING_OBJECTS, *labels, value=one.pending_objects)
-            self._meters.set(catalogue.PENDING_BYTES, *labels, value=one.pending_bytes)
-            self._meters.set(catalogue.STUCK_OBJECTS, *labels, value=one.stuck_objects)
-            self._meters.set(catalogue.FAILED_OBJECTS, *labels, value=one.failed_objects)
-            if one.oldest_written_at is not None:
-                oldest = one.oldest_written_at
-                self._meters.set(catalogue.OLDEST_PENDING, *labels, value=oldest)
+            self._meters.set(catalogue.COMPLETE_UP_TO, *labels, value=one.complete)
+            self._meters.set(catalogue.SETTLED_UP_TO, *labels, value=one.settled)
 
     def _show_unsent(self) -> None:
         unsent = self._unsent()
@@ -114,37 +203,56 @@ class Fleet:
                 self._meters.clear(metric)
         self._health.forgo("gauges")
         self._refresh_at = float("-inf")
+        self._watch = Watch()
 
 
-_STANDING = (
-    catalogue.PENDING_OBJECTS,
-    catalogue.PENDING_BYTES,
-    catalogue.STUCK_OBJECTS,
-    catalogue.OLDEST_PENDING,
-    catalogue.FAILED_OBJECTS,
+_REFRESHED = tuple(
+    metric
+    for metric in catalogue.METRICS
+    if metric.fleet and metric is not catalogue.UNSENT_WINDOWS
 )
 
 
 def standing(
-    slots: Iterable[BacklogSlot], *, now: float, stuck_after: float
+    slots: Iterable[BacklogSlot], *, now: float, timed: frozenset[Route], stuck_after: float
 ) -> dict[Route, Standing]:
     """
     Sum up the backlog by route.
 
-    Ages are those of the slots' starts, so at most a slot too high; an object counts as stuck when its whole slot is.
+    Ages are those of the slots' starts, so at most a slot too high; an object counts as stuck, and as of a higher
+    age band, when its whole slot is.
+
+    Args:
+        slots: the backlog.
+        now: the time.
+        timed: routes under Replication Time Control: what is late there is stuck.
+        stuck_after: seconds after which a pending object counts as stuck on any other.
     """
     sums: dict[Route, Standing] = {}
     for slot in slots:
         one = sums.get(slot.route, Standing())
-        stuck = slot.written_from + BACKLOG_SLOT_SECONDS <= now - stuck_after
-        oldest = one.oldest_written_at
-        if slot.pending_objects:
-            oldest = slot.written_from if oldest is None else min(oldest, slot.written_from)
+        age = now - (slot.written_from + BACKLOG_SLOT_SECONDS)
+        stuck = age >= (LATE_SECONDS if slot.route in timed else stuck_after)
+        band = max((place for place, (_, since) in enumerate(AGES) if age >= since), default=0)
+        by_age = list(one.by_age)
+        by_age[band] += slot.pending_objects
         sums[slot.route] = Standing(
             pending_objects=one.pending_objects + slot.pending_objects,
             pending_bytes=one.pending_bytes + slot.pending_bytes,
             failed_objects=one.failed_objects + slot.failed_objects,
             stuck_objects=one.stuck_objects + (slot.pending_objects if stuck else 0),
-            oldest_written_at=oldest,
+            by_age=tuple(by_age),
+            oldest_written_at=_oldest(one.oldest_written_at, slot, slot.pending_objects),
+            oldest_failed_at=_oldest(one.oldest_failed_at, slot, slot.failed_objects),
         )
     return sums
+
+
+def _oldest(known: float | None, slot: BacklogSlot, objects: int) -> float | None:
+    if not objects:
+        return known
+    return slot.written_from if known is None else min(known, slot.written_from)
+
+
+def _queue(depth: Depth) -> Queue:
+    return Queue(waiting=depth.visible + depth.delayed, dead=depth.dead)

@@ -1,4 +1,4 @@
-"""From messages to durable facts: receive, decode, hold until the first look is due, look, settle or park, acknowledge.
+"""From messages to durable facts: receive, decode, have each fact made durable, acknowledge.
 
 A message is acknowledged only when everything it said is durable in the ledger or concerns nobody. Until then it is
 *held*: kept hidden from other receivers, for as long as it takes. What is still waiting when the daemon stops is
@@ -11,30 +11,28 @@ import random
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import msgspec
 import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.decode import decode
 from crrmon.domain.events import (
+    Channel,
     Decoded,
     Fact,
     MalformedMessageError,
-    ObjectDeleted,
+    MarkerLaid,
     ObjectWritten,
-    ReplicaWritten,
+    ReplicationFailed,
+    ThresholdPassed,
 )
-from crrmon.domain.objects import ObjectVersion
-from crrmon.domain.records import Record
-from crrmon.domain.routes import NotCovered
 from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Inbox, InboxError, Message
 from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
-from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.facts import Facts
+from crrmon.services.floors import LEFT_SECONDS, RELEASED_SECONDS, Floors
 from crrmon.services.health import Dependency, HealthBoard
-from crrmon.services.looker import Looker
-from crrmon.services.routebook import Routebook
+from crrmon.services.hold import GivenBack, Hold
 
 WAIT_SECONDS = 20
 """Long poll: the longest SQS has."""
@@ -63,22 +61,18 @@ RECEIVER_PATIENCE_SECONDS = 180.0
 log = structlog.get_logger()
 
 
-class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
-    """
-    The daemon stops: the message goes back to the queue.
-    """
-
-
 class _Held:
     """
     A message that was received and is not yet dealt with.
     """
 
-    __slots__ = ("hidden_until", "message_id")
+    __slots__ = ("floor", "hidden_until", "hold", "message_id")
 
-    def __init__(self, message_id: str, hidden_until: float) -> None:
+    def __init__(self, message_id: str, hidden_until: float, floor: float, hold: Hold) -> None:
         self.message_id = message_id
         self.hidden_until = hidden_until
+        self.floor: float | None = floor
+        self.hold = hold
 
 
 class Intake:
@@ -89,9 +83,10 @@ class Intake:
         inbox: the queue.
         queue: told how the queue is.
         gates: what must be usable before more is received: ledger and S3.
+        facts: makes durable what messages say.
         hold_seconds: longest time to hold a message until a first look.
         max_in_flight: most messages held at once.
-        horizon_seconds: events older than this are not counted as new.
+        horizon_seconds: events older than this tell nothing of how late others are.
     """
 
     def __init__(  # noqa: PLR0913 - the services it works with, and three limits
@@ -101,9 +96,7 @@ class Intake:
         queue: Dependency,
         gates: Sequence[Dependency],
         board: HealthBoard,
-        bookkeeper: Bookkeeper,
-        routebook: Routebook,
-        looker: Looker,
+        facts: Facts,
         clock: Clock,
         meters: Meters,
         chance: random.Random,
@@ -117,19 +110,16 @@ class Intake:
         self._deletes = board.dependency(f"deleting from {inbox.name}", tolerated=2)
         self._gates = gates
         self._board = board
-        self._bookkeeper = bookkeeper
-        self._routebook = routebook
-        self._looker = looker
+        self._facts = facts
         self._clock = clock
         self._meters = meters
         self._chance = chance
         self._hold_seconds = hold_seconds
         self._max_in_flight = max_in_flight
-        self._horizon_seconds = horizon_seconds
+        self._floors = Floors(horizon_seconds=horizon_seconds)
         self._held: dict[str, _Held] = {}
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
-        self._tracking: dict[ObjectVersion, asyncio.Event] = {}
         self._malformed: OrderedDict[str, None] = OrderedDict()
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
@@ -165,6 +155,24 @@ class Intake:
             return None
         idle = self._clock.now() - self._received_at
         return self._oldest_age + (idle if idle > 2 * WAIT_SECONDS else 0.0)
+
+    @property
+    def held_since(self) -> float | None:
+        """
+        The oldest time of a write that may be known here only; None when there is none.
+
+        That of messages that are held, and of those lately left in the queue.
+        """
+        floors = [held.floor for held in self._held.values()]
+        floors.append(self._floors.lowest(now=self._clock.now()))
+        return min((floor for floor in floors if floor is not None), default=None)
+
+    @property
+    def delay(self) -> float:
+        """
+        The largest time in seconds from a write to its message's arrival in the queue lately.
+        """
+        return self._floors.delay(now=self._clock.now())
 
     # ---- loops ----
 
@@ -242,6 +250,8 @@ class Intake:
         self._stopping.set()
         for task in self._receivers:
             task.cancel()
+        for held in self._held.values():
+            held.hold.stop()
 
     async def drained(self) -> None:
         """
@@ -263,36 +273,73 @@ class Intake:
         self._oldest_age = max(ages, default=0.0)
         self._received_at = now
         for message in messages:
-            self._held[message.receipt] = _Held(message.id, hidden_until)
+            floor = (now if message.sent_at is None else message.sent_at) - self.delay
+            hold = Hold(self._clock, self._hold_for)
+            if self._stopping.is_set():
+                hold.stop()
+            self._held[message.receipt] = _Held(message.id, hidden_until, floor, hold)
+            self._floors.came(message.id)
             task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
             self._attending.add(task)
             task.add_done_callback(self._attending.discard)
         self._mind_the_room()
+
+    def _hold_for(self) -> float:
+        """
+        Tell for how long anything is held: the fuller it is here, the shorter.
+        """
+        free = max(1 - len(self._held) / self._max_in_flight, 0.0)
+        return self._hold_seconds * min(2 * free, 1.0)
 
     async def _attend(self, message: Message) -> None:
         """
         See one message through to its acknowledgement.
         """
         receipt = message.receipt
+        held = self._held[receipt]
+        guessed = held.floor
+        left_for = LEFT_SECONDS
         try:
             decoded = self._decode(message)
             if decoded is None:
                 return  # left for the dead-letter queue
+            self._tell_delays(decoded, message.sent_at)
             del message  # the body may be large, and is not needed any more
+            held.floor = _floor(decoded)
             for fact in decoded.facts:
-                await self._take_in(fact)
+                await self._facts.take_in(fact, held.hold)
             await self._acknowledge.submit(receipt)
+            left_for = 0.0
         except GivenBack:
             await self._release.submit(receipt)
             self._meters.add(catalogue.RELEASED_MESSAGES, self.name)
+            left_for = RELEASED_SECONDS
         except Exception:
             # NB: one bad message harms itself only. It comes back, and in the end goes to the dead-letter queue.
-            log.exception(
-                "message_failed", queue=self.name, message_id=self._held[receipt].message_id
-            )
+            log.exception("message_failed", queue=self.name, message_id=held.message_id)
         finally:
             del self._held[receipt]
+            if left_for:
+                floor = min(one for one in (guessed, held.floor) if one is not None)
+                until = self._clock.now() + left_for
+                self._floors.left(held.message_id, floor, until=until)
             self._mind_the_room()
+
+    def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
+        """
+        Note how long after what they tell of events came into the queue.
+        """
+        if sent_at is None:
+            return
+        now = self._clock.now()
+        for fact in decoded.facts:
+            if (told := _told(fact)) is None:
+                continue
+            channel, at = told
+            if sent_at >= at:
+                self._meters.observe(catalogue.EVENT_DELAY, channel, value=sent_at - at)
+            if isinstance(fact, ObjectWritten):
+                self._floors.late(sent_at - at, now=now)
 
     def _decode(self, message: Message) -> Decoded | None:
         try:
@@ -315,97 +362,6 @@ class Intake:
         for kind in decoded.irrelevant:
             self._meters.add(catalogue.EVENTS, kind)
         return decoded
-
-    async def _take_in(self, fact: Fact) -> None:
-        """
-        Make one fact durable.
-        """
-        match fact:
-            case ObjectWritten():
-                self._meters.add(catalogue.EVENTS, "object_written")
-                await self._alone(fact)
-            case ReplicaWritten():
-                self._meters.add(catalogue.EVENTS, "replica_written")
-                await self._bookkeeper.note_replica(fact)
-            case ObjectDeleted():
-                # A version that is tracked is found gone by its next look.
-                self._meters.add(catalogue.EVENTS, "object_deleted")
-
-    async def _alone(self, written: ObjectWritten) -> None:
-        """
-        Follow a version, but let nobody else here do so at the same time: duplicates often come together.
-        """
-        while (busy := self._tracking.get(written.version)) is not None:
-            await busy.wait()
-        done = self._tracking[written.version] = asyncio.Event()
-        try:
-            await self._follow(written)
-        finally:
-            del self._tracking[written.version]
-            done.set()
-
-    async def _follow(self, written: ObjectWritten) -> None:
-        # The fuller it is here, the shorter anything is held.
-        free = max(1 - len(self._held) / self._max_in_flight, 0.0)
-        hold_until = self._clock.now() + self._hold_seconds * min(2 * free, 1.0)
-        record = await self._routed(written, hold_until)
-        if record is None:
-            return
-        record = await self._bookkeeper.unless_counted(record)
-        if record is None:
-            self._meters.add(catalogue.DUPLICATES, written.version.bucket)
-            return
-        if record.destinations:
-            first_look_at = self._looker.first_look_at(record)
-            if first_look_at > max(hold_until, self._clock.now()):
-                record = msgspec.structs.replace(record, next_look_at=first_look_at)
-            else:
-                if await self._until(first_look_at):
-                    # The replica's own event may have come meanwhile, or somebody else have counted it.
-                    record = await self._bookkeeper.unless_counted(record)
-                if record is not None:
-                    await self._bookkeeper.carry_out(await self._looker.consider(record))
-                return
-        await self._bookkeeper.park(record)
-
-    async def _routed(self, written: ObjectWritten, hold_until: float) -> Record | None:
-        """
-        Make the record of a version; None when no rule covers it. Without destinations when nobody can tell in time.
-        """
-        while True:
-            answer = await self._routebook.destinations(written)
-            now = self._clock.now()
-            if isinstance(answer, NotCovered):
-                self._meters.add(catalogue.NOT_COVERED, written.version.bucket)
-                return None
-            if isinstance(answer, tuple) or answer.ask_again_at > hold_until:
-                return Record(
-                    version=written.version,
-                    region=written.region,
-                    owner=written.owner,
-                    size=written.size,
-                    written_at=written.written_at,
-                    destinations=answer if isinstance(answer, tuple) else (),
-                    next_look_at=now if isinstance(answer, tuple) else answer.ask_again_at,
-                    counts=now - written.written_at <= self._horizon_seconds,
-                )
-            await self._until(answer.ask_again_at)
-
-    async def _until(self, at: float) -> bool:
-        """
-        Wait for a moment, or raise `GivenBack` when the daemon stops before. Tell whether there was anything to wait.
-        """
-        wait = at - self._clock.now()
-        if self._stopping.is_set():
-            raise GivenBack
-        if wait <= 0:
-            return False
-        try:
-            async with asyncio.timeout(wait):
-                await self._stopping.wait()
-        except TimeoutError:
-            return True
-        raise GivenBack
 
     # ---- the queue's side ----
 
@@ -454,3 +410,34 @@ class Intake:
         except InboxError as error:
             log.warning("release_failed", queue=self.name, reason=str(error))
         return [None] * len(receipts)
+
+
+def _told(fact: Fact) -> tuple[str, float] | None:
+    """
+    Return who told of a fact, and when it was; None where its event does not say who it is from.
+    """
+    match fact:
+        case ObjectWritten():
+            return fact.channel.value, fact.written_at
+        case MarkerLaid():
+            return fact.channel.value, fact.laid_at
+        case ReplicationFailed() | ThresholdPassed():
+            return Channel.NOTICE.value, fact.noticed_at
+        case _:
+            return None
+
+
+def _floor(decoded: Decoded) -> float | None:
+    """
+    Return the oldest time of a write that a message tells of; None when it tells of none.
+    """
+    times = []
+    for fact in decoded.facts:
+        match fact:
+            case ObjectWritten(written_at=at):
+                times.append(at)
+            case ReplicationFailed(written_at=at, noticed_at=noticed_at):
+                times.append(noticed_at if at is None else at)
+            case _:
+                pass
+    return min(times, default=None)

@@ -1,8 +1,13 @@
-"""One look: HEAD a version within what its bucket bears, decide what that means, and say when to look again."""
+"""One look: HEAD a version within what its bucket bears, decide what that means, and say when to look again.
+
+Where the source's status does not tell enough, the destinations are looked at as well. Those looks may well not be
+allowed, and S3 may be away there and nowhere else: what they tell is used, and what they do not is no trouble.
+"""
 
 import asyncio
 import math
 import random
+from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -10,15 +15,25 @@ import structlog
 from crrmon.domain import catalogue
 from crrmon.domain import latency as latencies
 from crrmon.domain.congestion import Congestion
-from crrmon.domain.decide import REFUSALS_TO_UNPOLLABLE, Adopt, Decision, Settle, Wait, decide
-from crrmon.domain.objects import Route
+from crrmon.domain.decide import (
+    REFUSALS_TO_UNPOLLABLE,
+    Adopt,
+    Decision,
+    Settle,
+    Wait,
+    asks,
+    decide,
+    proved,
+)
+from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import Fate, Outcome, Settlement
+from crrmon.domain.outcomes import LATE_SECONDS, Latency, Outcome, Settlement
 from crrmon.domain.pacing import Pacer
-from crrmon.domain.records import Record, State
+from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
 from crrmon.ports.probe import Probe, UnreadableConfigurationError
+from crrmon.services.denials import ADVICE, Denials
 from crrmon.services.health import Dependency
 
 REMINDER_SECONDS = 60.0
@@ -32,6 +47,12 @@ LATELY_SECONDS = 600.0
 
 SCATTER_SECONDS = 30.0
 """Records that were put off to the same moment come back over this time."""
+
+DENIED_DESTINATION_SECONDS = 3600.0
+"""For how long a destination is not looked at that denied it: few daemons may look there."""
+
+UNREACHABLE_DESTINATION_SECONDS = 60.0
+"""For how long one that did not answer: each look takes until its time-out."""
 
 _WORTH_TELLING = (
     Sight.UNKNOWN,
@@ -52,8 +73,9 @@ class Looker:
         probe: where to look.
         health: of S3; told of every answer.
         pacer: learns from every look and says when the next is due.
-        congestion: makes the adaptive limit of a bucket.
         concurrency: most looks under way at once, over all buckets.
+        per_bucket_per_second: most looks begun in a second at one bucket.
+        stuck_after: age in seconds from which on it is looked up which of several destinations is late.
         give_up_after: seconds after which a version that is never final is given up.
     """
 
@@ -68,6 +90,7 @@ class Looker:
         chance: random.Random,
         concurrency: int,
         per_bucket_per_second: float,
+        stuck_after: float,
         give_up_after: float,
     ) -> None:
         self._probe = probe
@@ -80,7 +103,10 @@ class Looker:
         self._concurrency = concurrency
         self._per_second = per_bucket_per_second
         self._gates: dict[str, _Gate] = {}
+        self._stuck_after = stuck_after
         self._give_up_after = give_up_after
+        self._denials = Denials(meters)
+        self._shut_until: dict[str, float] = {}
         self._told: dict[tuple[str, Sight], float] = {}
         self._looked_at: dict[str, float] = {}
         self._failing: set[str] = set()
@@ -91,12 +117,18 @@ class Looker:
         """
         return bucket in self._failing
 
+    def denied(self, bucket: str) -> bool:
+        """
+        Tell whether every look at a bucket is denied, as far as is known.
+        """
+        return self._denials.known(bucket)
+
     def first_look_at(self, record: Record) -> float:
         """
         Tell when a version that nobody looked at yet is best looked at.
         """
         return self._pacer.first_look_at(
-            record.routes,
+            _path(record),
             written_at=record.written_at,
             now=self._clock.now(),
             chance=self._chance.random(),
@@ -109,12 +141,30 @@ class Looker:
         Returns:
             The decision, complete: a `Wait` says when to look next, outcomes have their latency spread.
         """
+        hold = self._denials.hold(record.version.bucket)
+        if hold is not None:
+            at = self._clock.now() + hold * (0.5 + self._chance.random())
+            return self._put_off(record, Sight.DENIED, "the bucket denies every look", at)
         seen = await self._look(record)
         if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNPOLLABLE:
             seen = await self._certain_refusal(record, seen)
-        decision = decide(record, seen, give_up_after=self._give_up_after)
+        elsewhere = await self._look_elsewhere(record, seen)
+        decision = decide(record, seen, give_up_after=self._give_up_after, elsewhere=elsewhere)
         self._learn(record, seen, decision)
-        return self._complete(decision, record.routes)
+        return self._complete(decision, _path(record))
+
+    def settled(self, record: Record) -> Decision | None:
+        """
+        Decide without any look, where replicas' own events prove that the version arrived everywhere.
+
+        Returns:
+            The decision, complete; None where a look is needed.
+        """
+        decision = proved(record, now=self._clock.now())
+        if decision is None:
+            return None
+        self._learn_from(record, decision)
+        return self._complete(decision, _path(record))
 
     def postponed(self, record: Record, *, reason: str, at: float) -> Decision:
         """
@@ -125,14 +175,17 @@ class Looker:
             reason: for whoever debugs.
             at: not before this moment.
         """
-        now = self._clock.now()
-        seen = Observation(sight=Sight.UNREACHABLE, looked_at=now, detail=reason)
+        scattered = at + SCATTER_SECONDS * self._chance.random()
+        return self._put_off(record, Sight.UNREACHABLE, reason, scattered)
+
+    def _put_off(self, record: Record, sight: Sight, reason: str, at: float) -> Decision:
+        seen = Observation(sight=sight, looked_at=self._clock.now(), detail=reason)
         decision = self._complete(
-            decide(record, seen, give_up_after=self._give_up_after), record.routes
+            decide(record, seen, give_up_after=self._give_up_after), _path(record)
         )
         if not isinstance(decision, Wait):
             return decision
-        later = max(decision.record.next_look_at, at + SCATTER_SECONDS * self._chance.random())
+        later = max(decision.record.next_look_at, at)
         return Wait(msgspec.structs.replace(decision.record, next_look_at=later))
 
     async def _certain_refusal(self, record: Record, seen: Observation) -> Observation:
@@ -148,32 +201,93 @@ class Looker:
         return await self._look(record)
 
     async def _look(self, record: Record) -> Observation:
-        bucket = record.version.bucket
+        version = record.version
+        began_at = await self._gate(version.bucket).enter()
+        seen = await self._head(version, record.region, record.owner, began_at)
+        self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
+        self._denials.told(version.bucket, seen.sight)
+        self._report(record, seen)
+        return seen
+
+    async def _look_elsewhere(self, record: Record, seen: Observation) -> Mapping[str, Sight]:
+        """
+        Look at the destinations where that tells more than the source did; return what was seen, by bucket.
+        """
+        asked = asks(record, seen.sight, now=seen.looked_at, stuck_after=self._stuck_after)
+        if not asked:
+            return {}
+        sights = await asyncio.gather(*(self._look_at(record, one) for one in asked))
+        told = zip(asked, sights, strict=True)
+        return {one.bucket: sight for one, sight in told if sight is not None}
+
+    async def _look_at(self, record: Record, destination: Destination) -> Sight | None:
+        """
+        Look at a version in a destination; None where that told nothing.
+        """
+        bucket = destination.bucket
+        if self._shut(bucket):
+            return None
+        began_at = await self._gate(bucket).enter()
+        if self._shut(bucket):
+            self._gate(bucket).leave(None, began_at=began_at)
+            return None
+        replica = ObjectVersion(bucket, record.version.key, record.version.version_id)
+        seen = await self._head(replica, record.region, destination.owner, began_at)
+        self._meters.add(catalogue.DESTINATION_LOOKS, bucket, seen.sight.value)
+        if seen.sight is Sight.DENIED:
+            self._shut_for(bucket, DENIED_DESTINATION_SECONDS, seen, advice=ADVICE)
+        elif seen.sight is Sight.UNREACHABLE:
+            self._shut_for(bucket, UNREACHABLE_DESTINATION_SECONDS, seen)
+        return seen.sight if seen.sight.answered else None
+
+    def _shut(self, bucket: str) -> bool:
+        return asyncio.get_running_loop().time() < self._shut_until.get(bucket, -math.inf)
+
+    def _shut_for(self, bucket: str, seconds: float, seen: Observation, **more: str) -> None:
+        """
+        Look at a destination no more for a while, and say so once.
+        """
+        if self._shut(bucket):
+            return
+        self._shut_until[bucket] = asyncio.get_running_loop().time() + seconds
+        log.warning(
+            "destination_not_looked_at",
+            bucket=bucket,
+            sight=seen.sight.value,
+            detail=seen.detail,
+            for_seconds=seconds,
+            **more,
+        )
+
+    def _gate(self, bucket: str) -> "_Gate":
         gate = self._gates.get(bucket)
         if gate is None:
             gate = _Gate(Congestion(most=self._concurrency, per_second=self._per_second))
             self._gates[bucket] = gate
+        return gate
+
+    async def _head(
+        self, version: ObjectVersion, region: str, owner: str | None, began_at: float
+    ) -> Observation:
+        """
+        HEAD a version whose bucket's gate was entered, and leave it.
+        """
         loop = asyncio.get_running_loop()
-        began_at = await gate.enter()
         sight: Sight | None = None
-        took = 0.0
         try:
             async with self._slots:
                 sent_at = loop.time()
-                seen = await self._probe.look(
-                    record.version, region=record.region, owner=record.owner
-                )
+                seen = await self._probe.look(version, region=region, owner=owner)
             sight = seen.sight
-            took = loop.time() - sent_at
         finally:
-            gate.leave(sight, began_at=began_at)
-        self._meters.observe(catalogue.LOOK_DURATION, value=took)
-        self._meters.add(catalogue.LOOKS, bucket, seen.sight.value)
-        self._report(record, seen)
+            self._gate(version.bucket).leave(sight, began_at=began_at)
+        self._meters.observe(catalogue.LOOK_DURATION, value=loop.time() - sent_at)
         return seen
 
     def _report(self, record: Record, seen: Observation) -> None:
         self._tell_health(record.version.bucket, seen)
+        if seen.sight is Sight.DENIED and self._denials.known(record.version.bucket):
+            return  # reported for the whole bucket
         if seen.sight in _WORTH_TELLING and self._first_this_minute(record, seen):
             log.warning(
                 "look_told_nothing",
@@ -207,26 +321,37 @@ class Looker:
         return True
 
     def _learn(self, record: Record, seen: Observation, decision: Decision) -> None:
-        if seen.sight in (Sight.PENDING, Sight.COMPLETED, Sight.FAILED):
+        # That an open failure is still one tells nothing of what goes on.
+        known = record.state is State.FAILED and seen.sight is Sight.FAILED
+        if seen.sight in (Sight.PENDING, Sight.COMPLETED, Sight.FAILED) and not known:
             self._pacer.note(
-                record.routes,
+                _path(record),
                 done=seen.sight is not Sight.PENDING,
                 written_at=record.written_at,
                 now=seen.looked_at,
                 pending_seen_at=record.pending_seen_at,
             )
+        self._learn_from(record, decision)
+
+    def _learn_from(self, record: Record, decision: Decision) -> None:
+        """
+        Learn how long a version took to be everywhere: one sample, however many destinations it has.
+        """
         settle = decision.then if isinstance(decision, Adopt) else decision
-        if not isinstance(settle, Settle):
+        if not isinstance(settle, Settle) or settle.settlement.keep is not None:
             return
-        for outcome in settle.settlement.outcomes:
-            if outcome.fate is Fate.COMPLETED and outcome.latency is not None:
-                self._pacer.learn(record.routes, outcome.latency, now=self._clock.now())
-                hidden = self._pacer.hidden(record.routes)
-                for route in record.routes:
-                    self._meters.set(
-                        catalogue.LATENCY_HIDDEN, route.source, route.destination, value=hidden
-                    )
-                return  # one look, one sample, however many destinations
+        outcomes = settle.settlement.outcomes
+        took = [one.latency for one in outcomes if one.latency is not None]
+        if not took or len(took) < len(outcomes):
+            return
+        path = _path(record)
+        latency = Latency(max(one.lower for one in took), max(one.upper for one in took))
+        self._pacer.learn(path, latency, now=self._clock.now(), written_at=record.written_at)
+        hidden = self._pacer.hidden(path)
+        for route in path:
+            self._meters.set(
+                catalogue.LATENCY_HIDDEN, route.source, route.destination, value=hidden
+            )
 
     def _complete(self, decision: Decision, path: tuple[Route, ...]) -> Decision:
         if isinstance(decision, Adopt):
@@ -236,7 +361,7 @@ class Looker:
     def _dated(self, step: Wait | Settle, path: tuple[Route, ...]) -> Wait | Settle:
         if isinstance(step, Wait):
             return Wait(self._paced(step.record))
-        return Settle(self._spread(step.settlement, path))
+        return Settle(self._spread(step.settlement, path), step.news)
 
     def _paced(self, record: Record) -> Record:
         now = self._clock.now()
@@ -245,7 +370,7 @@ class Looker:
             at = self._pacer.failed_look_at(failed_at=record.failed_at, now=now, chance=chance)
         else:
             at = self._pacer.next_look_at(
-                record.routes,
+                _path(record),
                 written_at=record.written_at,
                 now=now,
                 troubles=record.troubles,
@@ -263,7 +388,17 @@ class Looker:
             return outcome
         spread = self._pacer.spread(path, outcome.latency, now=outcome.found_at)
         seconds = outcome.latency.upper if outcome.latency.exact else latencies.mean(spread)
-        return msgspec.structs.replace(outcome, spread=spread, seconds=seconds)
+        late = outcome.late or seconds > LATE_SECONDS
+        return msgspec.structs.replace(outcome, spread=spread, seconds=seconds, late=late)
+
+
+def _path(record: Record) -> tuple[Route, ...]:
+    """
+    Return all ways that a version takes at once, those too whose end was found: its status is that of all.
+    """
+    source = record.version.bucket
+    buckets = [one.bucket for one in record.destinations] or [UNKNOWN_DESTINATION]
+    return tuple(Route(source, bucket) for bucket in buckets)
 
 
 class _Gate:

@@ -323,7 +323,7 @@ class Move:
 
 
 def _arrivals(record: Record) -> int:
-    return len(set(record.routes))
+    return len(dict(record.standings()))
 
 
 def _differences(source: _Holdings, target: _Holdings) -> Iterator[str]:

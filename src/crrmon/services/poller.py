@@ -15,7 +15,7 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Fate, Outcome, Settlement
+from crrmon.domain.outcomes import Cause, Fate, Outcome, Settlement
 from crrmon.domain.records import Record
 from crrmon.domain.routes import NotCovered
 from crrmon.ports.clock import Clock
@@ -23,6 +23,7 @@ from crrmon.ports.meters import Meters
 from crrmon.services.bookkeeper import Bookkeeper
 from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.looker import Looker
+from crrmon.services.origins import Origins
 from crrmon.services.routebook import Later, Routebook
 
 IDLE_SECONDS = 0.5
@@ -55,7 +56,7 @@ class Poller:
         concurrency: most records under way at once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the services it works with
         self,
         *,
         gates: Sequence[Dependency],
@@ -63,6 +64,7 @@ class Poller:
         bookkeeper: Bookkeeper,
         routebook: Routebook,
         looker: Looker,
+        origins: Origins,
         clock: Clock,
         meters: Meters,
         shards: Callable[[], Sequence[int]],
@@ -74,6 +76,7 @@ class Poller:
         self._bookkeeper = bookkeeper
         self._routebook = routebook
         self._looker = looker
+        self._origins = origins
         self._clock = clock
         self._meters = meters
         self._shards = shards
@@ -170,7 +173,8 @@ class Poller:
             self._meters.observe(catalogue.POLL_LAG, value=lag)
             routed = await self._routed(record)
             if routed is not None:
-                await self._bookkeeper.carry_out(await self._looker.consider(routed))
+                decision = self._looker.settled(routed) or await self._looker.consider(routed)
+                await self._bookkeeper.carry_out(decision)
         except Exception:
             # NB: one bad record harms itself only; it stays due and is tried again.
             log.exception("revisit_failed", bucket=record.version.bucket)
@@ -184,15 +188,22 @@ class Poller:
         """
         if record.destinations:
             return record
-        match await self._routebook.destinations(record):
+        answer = await self._routebook.destinations(record)
+        if not isinstance(answer, tuple):
+            uncovered = isinstance(answer, NotCovered)
+            decision = await self._origins.decided(record, uncovered=uncovered)
+            if decision is not None:
+                await self._bookkeeper.carry_out(decision)
+                return None
+        match answer:
             case Later(ask_again_at=at):
                 reason = "replication configuration unreadable"
                 await self._bookkeeper.carry_out(
                     self._looker.postponed(record, reason=reason, at=at)
                 )
                 return None
-            case NotCovered():
-                await self._bookkeeper.settle(_not_covered(record, self._clock.now()))
+            case NotCovered(cause=cause):
+                await self._bookkeeper.settle(_not_covered(record, cause, self._clock.now()))
                 return None
             case tuple() as destinations:
                 routed = msgspec.structs.replace(record, destinations=destinations)
@@ -204,7 +215,7 @@ class Poller:
                 return open_ones
 
 
-def _not_covered(record: Record, now: float) -> Settlement:
+def _not_covered(record: Record, cause: Cause, now: float) -> Settlement:
     version = record.version
     outcome = Outcome(
         mark=MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
@@ -213,5 +224,6 @@ def _not_covered(record: Record, now: float) -> Settlement:
         written_at=record.written_at,
         found_at=now,
         counts=record.counts,
+        cause=cause,
     )
     return Settlement(version=version, outcomes=(outcome,), rev=record.rev)

@@ -51,7 +51,8 @@ class Publisher:
         sink: where windows go; None keeps Prometheus only.
         buckets: source buckets that get zeros from the start.
         queue_age: tells the age of the oldest message lately received, in seconds.
-        stuck_after: seconds after which a pending object counts as stuck.
+        timed: tells the routes under Replication Time Control, which has a threshold of its own.
+        stuck_after: seconds after which a pending object counts as stuck on any other.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with, and what it is to report
@@ -68,6 +69,7 @@ class Publisher:
         monitor: str,
         buckets: Sequence[str],
         window_seconds: int,
+        timed: Callable[[], frozenset[Route]],
         stuck_after: float,
         queue_age: Callable[[], float | None],
     ) -> None:
@@ -83,6 +85,7 @@ class Publisher:
         self._monitor = monitor
         self._buckets = buckets
         self._window_seconds = window_seconds
+        self._timed = timed
         self._stuck_after = stuck_after
         self._queue_age = queue_age
         self._began_slot = windows.slot_start(clock.now(), window_seconds)
@@ -185,7 +188,7 @@ class Publisher:
     ) -> list[dict[str, object]]:
         now = self._clock.now()
         slots = await self._ledger.backlog()
-        standings = standing(slots, now=now, stuck_after=self._stuck_after)
+        standings = standing(slots, now=now, timed=self._timed(), stuck_after=self._stuck_after)
         # Also those that nobody remembers, like the unknown ones: a series must not end above zero.
         self._shown.update(routes, standings)
         pulse = Pulse(monitor=self._monitor, queue_age=self._queue_age())

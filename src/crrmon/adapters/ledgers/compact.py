@@ -32,6 +32,9 @@ _FATE_NUMBERS: Final = {
     Fate.IS_REPLICA: 6,
     Fate.UNIDENTIFIED: 7,
     Fate.IDENTIFIED: 8,
+    Fate.MARKER_LAID: 9,
+    Fate.MARKER_ARRIVED: 10,
+    Fate.MARKER_FAILED: 11,
 }
 """Part of the format: numbers are added, never changed."""
 _FATES_BY_NUMBER: Final = {number: fate for fate, number in _FATE_NUMBERS.items()}

@@ -12,10 +12,12 @@ still is so. Nothing is ever scanned: everything lies in partitions whose names 
 | `windows`, `window#<name>` | start; parts | frozen windows (`dynamodb_windows`) |
 | `backlog` | route and day | the backlog as of the last window (`dynamodb_backlog`) |
 | `leases` | 256 shards | who works on what (`dynamodb_leases`) |
+| `presences` | owner | what each daemon says about itself |
 | `routes` | source and destination | routes ever met |
 | `meta` | `meta` | format and shards |
 """
 
+import contextlib
 import random
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final, Self, TypeVar
@@ -32,6 +34,7 @@ from crrmon.adapters.ledgers.dynamodb_calls import (
     Key,
     RefusedError,
     at,
+    unchanged,
 )
 from crrmon.adapters.ledgers.dynamodb_damage import DamagedError, reading
 from crrmon.adapters.ledgers.dynamodb_due import DueIndex
@@ -40,6 +43,7 @@ from crrmon.adapters.ledgers.dynamodb_journal import Journal
 from crrmon.adapters.ledgers.dynamodb_leases import Leases
 from crrmon.adapters.ledgers.dynamodb_store import AT_ONCE, Trails, key_of_trail, trail_of_key
 from crrmon.adapters.ledgers.dynamodb_table import (
+    BODY,
     EXPIRES_AT,
     SK,
     expiry_is_on,
@@ -48,8 +52,9 @@ from crrmon.adapters.ledgers.dynamodb_table import (
 )
 from crrmon.adapters.ledgers.dynamodb_windows import Windows
 from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Decider, Held, TooMuchError
+from crrmon.adapters.ledgers.stored import PRESENCE
 from crrmon.adapters.ledgers.traces import Trace, backlog_slot, bound_for, id_of
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record, State
@@ -62,6 +67,7 @@ from crrmon.ports.ledger import (
     Noted,
     Pace,
     Parked,
+    Presence,
     Rescheduled,
     Settled,
     Trail,
@@ -82,6 +88,7 @@ second.
 """
 
 _META: Final[Key] = ("meta", "meta")
+_PRESENCES: Final = "presences"
 _ROUTES: Final = "routes"
 _TRIES = 5
 
@@ -244,15 +251,11 @@ class DynamoDBLedger:
             self._decider.settle(batch, settlements, now=now), trails=_number_of(settlements)
         )
 
-    async def note_replica(
-        self, replicas: Sequence[ReplicaWritten], *, now: float
-    ) -> Sequence[Noted]:
+    async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
-        Keep when replicas arrived.
+        Add what others told of versions.
         """
-        return await _isolated(
-            self._decider.note_replica(replicas, now=now), trails=_number_of(replicas)
-        )
+        return await _isolated(self._decider.note(news, now=now), trails=_number_of(news))
 
     # ---- reporting ----
 
@@ -315,6 +318,36 @@ class DynamoDBLedger:
             for (route, written_from), amounts in sorted((await self._windows.sums()).items())
             if any(amounts)
         ]
+
+    # ---- the daemons among themselves ----
+
+    async def announce(self, presence: Presence) -> None:
+        """
+        Keep a daemon's presence, instead of its last one.
+        """
+        body = {BODY: {"B": PRESENCE.encode(presence)}}
+        await self._calls.put({**at((_PRESENCES, presence.owner)), **body})
+
+    async def presences(self) -> Sequence[Presence]:
+        """
+        Tell the presence of every daemon, by owner.
+        """
+        return [self._presence(item) for item in await self._calls.query(_PRESENCES)]
+
+    def _presence(self, item: Item) -> Presence:
+        with reading(item, table=self._calls.table):
+            return PRESENCE.decode(item[BODY]["B"])
+
+    async def dismiss(self, presence: Presence) -> None:
+        """
+        Drop a presence, if it still is this one.
+        """
+        key = (_PRESENCES, presence.owner)
+        item = await self._calls.get(key)
+        if item is None or self._presence(item) != presence:
+            return
+        with contextlib.suppress(ConditionError):  # then it is another one by now
+            await self._calls.delete(key, unchanged(BODY, item[BODY]))
 
     # ---- answers to people ----
 
@@ -476,7 +509,7 @@ async def _isolated(asked: Awaitable[T], *, trails: int) -> T:
         raise BadItemError(str(error)) from error
 
 
-def _number_of(items: Sequence[Record] | Sequence[Settlement] | Sequence[ReplicaWritten]) -> int:
+def _number_of(items: Sequence[Record] | Sequence[Settlement] | Sequence[News]) -> int:
     """
     Tell how many trails they are of.
     """

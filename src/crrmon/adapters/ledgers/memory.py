@@ -29,7 +29,7 @@ from crrmon.adapters.ledgers.traces import (
     settle,
     share,
 )
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, Route, shard_of, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
 from crrmon.domain.records import Record
@@ -41,6 +41,7 @@ from crrmon.ports.ledger import (
     Noted,
     Pace,
     Parked,
+    Presence,
     Rescheduled,
     Settled,
     Trail,
@@ -69,6 +70,7 @@ class MemoryLedger:
         self._contributions: list[Contribution] = []
         self._frozen: dict[float, FrozenWindow] = {}
         self._last_frozen: float | None = None
+        self._presences: dict[str, Presence] = {}
         self._leases = [Lease(shard=shard, owner="", epoch=0, beat=0) for shard in range(shards)]
 
     @property
@@ -138,14 +140,12 @@ class MemoryLedger:
             self._contributions.append(contribution(batch, counted, settled_at=now))
         return results
 
-    async def note_replica(
-        self, replicas: Sequence[ReplicaWritten], *, now: float
-    ) -> Sequence[Noted]:
+    async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
-        Keep when replicas arrived.
+        Add what others told of versions.
         """
         with self._changing(now) as trace_of:
-            return [trace_of(replica.version.trail_id).note(replica) for replica in replicas]
+            return [trace_of(one.version.trail_id).note(one, now=now) for one in news]
 
     # ---- reporting ----
 
@@ -217,6 +217,27 @@ class MemoryLedger:
             backlog_slot(route, written_from, amounts)
             for (route, written_from), amounts in sorted(self._backlog.items())
         ]
+
+    # ---- the daemons among themselves ----
+
+    async def announce(self, presence: Presence) -> None:
+        """
+        Keep a daemon's presence, instead of its last one.
+        """
+        self._presences[presence.owner] = presence
+
+    async def presences(self) -> Sequence[Presence]:
+        """
+        Tell the presence of every daemon, by owner.
+        """
+        return [one for _, one in sorted(self._presences.items())]
+
+    async def dismiss(self, presence: Presence) -> None:
+        """
+        Drop a presence, if it still is this one.
+        """
+        if self._presences.get(presence.owner) == presence:
+            del self._presences[presence.owner]
 
     # ---- answers to people ----
 
@@ -400,8 +421,7 @@ class MemoryLedger:
     def _tell_backlog(self, record: Record | None, *, sign: int) -> None:
         if record is None:
             return
-        amounts, slots = share(record)
-        for slot in slots:
+        for slot, amounts in share(record).items():
             old = self._backlog.pop(slot, (0, 0, 0, 0))
             new = tuple(have + sign * more for have, more in zip(old, amounts, strict=True))
             if any(new):

@@ -5,7 +5,8 @@ trails with a *tag* each, which changes whenever the trail does. Every write nam
 if any of them is another by now, the server writes nothing, and the decisions are made again. So a try whose answer
 got lost is repeated without harm: it finds its own marks.
 
-New versions are the most, and of them nothing is known: they are decided without reading first.
+New versions are the most, and of them nothing is known: they are decided without reading first, unless what is decided
+shows that something is held.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from crrmon.adapters.ledgers.traces import BacklogChange, Trace, settle
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, ObjectVersion
 from crrmon.domain.outcomes import Contribution, Half, Mark, Outcome, Settlement, contribution
 from crrmon.domain.records import Record
@@ -149,7 +150,7 @@ class Decider:
         """
         Store new records.
         """
-        return await self._all(records, _each(Trace.park), now=now, known=lambda _: False)
+        return await self._all(records, _each(Trace.park), now=now, known=_has_half)
 
     async def reschedule(self, records: Sequence[Record], *, now: float) -> Sequence[Rescheduled]:
         """
@@ -168,16 +169,19 @@ class Decider:
             lambda chunk, trace_of: settle(batch, chunk, trace_of),
             now=now,
             batch=batch,
-            known=lambda one: one.rev != 0,
+            known=lambda one: one.rev != 0 or any(map(_is_exact, one.outcomes)),
         )
 
-    async def note_replica(
-        self, replicas: Sequence[ReplicaWritten], *, now: float
-    ) -> Sequence[Noted]:
+    async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
-        Keep when replicas arrived.
+        Add what others told of versions.
         """
-        return await self._all(replicas, _each(Trace.note), now=now, alone=True)
+        return await self._all(
+            news,
+            _each(lambda trace, one: trace.note(one, now=now)),
+            now=now,
+            alone=True,
+        )
 
     async def _all(
         self,
@@ -259,6 +263,20 @@ class Decider:
             held.update(dict.fromkeys(others, Held(Trace(), NOTHING)))
             held.update(await self._store.read(others))
         raise LedgerError("somebody else changed the same objects again and again")
+
+
+def _has_half(record: Record) -> bool:
+    """
+    Tell whether a new record knows of an arrival: then there is a half that told it.
+    """
+    return any(one.replicated_at is not None for one in record.destinations)
+
+
+def _is_exact(outcome: Outcome) -> bool:
+    """
+    Tell whether a replica's own event told of the arrival: then it is kept as a half, or in a record.
+    """
+    return outcome.latency is not None and outcome.latency.exact
 
 
 def _each(act: Callable[[Trace, Item], Result]) -> _Decide[Item, Result]:

@@ -21,7 +21,7 @@ from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Decider, Held
 from crrmon.adapters.ledgers.redis_damage import UNREADABLE, reading
 from crrmon.adapters.ledgers.redis_fleet import Fleet, Leases, fields
 from crrmon.adapters.ledgers.redis_nodes import Call, script
-from crrmon.adapters.ledgers.redis_scripts import PAGE, REHEARSE, SWEEP
+from crrmon.adapters.ledgers.redis_scripts import CLEAR, PAGE, REHEARSE, SWEEP
 from crrmon.adapters.ledgers.redis_server import Redis, RedisServer
 from crrmon.adapters.ledgers.redis_trails import (
     COUNT,
@@ -36,6 +36,7 @@ from crrmon.adapters.ledgers.redis_trails import (
 from crrmon.adapters.ledgers.redis_windows import Windows
 from crrmon.adapters.ledgers.stored import (
     CONTRIBUTION,
+    PRESENCE,
     pack,
     place_of,
     token_of,
@@ -44,7 +45,7 @@ from crrmon.adapters.ledgers.stored import (
     unpack,
 )
 from crrmon.adapters.ledgers.traces import Trace, backlog_slot, bound_for, failed_at, id_of
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record
@@ -57,6 +58,7 @@ from crrmon.ports.ledger import (
     Noted,
     Pace,
     Parked,
+    Presence,
     Rescheduled,
     Settled,
     Trail,
@@ -265,13 +267,11 @@ class RedisLedger:
         """
         return await self._decider.settle(batch, settlements, now=now)
 
-    async def note_replica(
-        self, replicas: Sequence[ReplicaWritten], *, now: float
-    ) -> Sequence[Noted]:
+    async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
-        Keep when replicas arrived.
+        Add what others told of versions.
         """
-        return await self._decider.note_replica(replicas, now=now)
+        return await self._decider.note(news, now=now)
 
     # ---- reporting ----
 
@@ -355,6 +355,37 @@ class RedisLedger:
                 if len(told_slots) % _READ_AT_ONCE == 0:
                     await asyncio.sleep(0)
         return told_slots
+
+    # ---- the daemons among themselves ----
+
+    async def announce(self, presence: Presence) -> None:
+        """
+        Keep a daemon's presence, instead of its last one.
+        """
+        body = PRESENCE.encode(presence)
+        command = ("HSET", self._fleet.presences, pack(presence.owner), body)
+        await self._fleet.ask(command, durable=True)
+
+    async def presences(self) -> Sequence[Presence]:
+        """
+        Tell the presence of every daemon, by owner.
+        """
+        (told,) = await self._fleet.ask(("HGETALL", self._fleet.presences))
+        with reading(self._fleet.presences):
+            return [PRESENCE.decode(body) for _, body in sorted(fields(told))]
+
+    async def dismiss(self, presence: Presence) -> None:
+        """
+        Drop a presence, if it still is this one.
+        """
+        presences, owner = self._fleet.presences, pack(presence.owner)
+        (body,) = await self._fleet.ask(("HGET", presences, owner))
+        if body is None:
+            return
+        with reading(presences):
+            same = PRESENCE.decode(body) == presence
+        if same:
+            await self._fleet.run(CLEAR, [presences], [owner, body])
 
     # ---- answers to people ----
 

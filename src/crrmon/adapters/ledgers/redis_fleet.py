@@ -2,6 +2,7 @@
 
 - `meta`: how the ledger was made: its format, the oldest format that may read it, its number of shards.
 - `leases`: a hash, shard to epoch, beat and owner.
+- `presences`: a hash, owner to what that daemon says about itself.
 - `routes`: a set.
 - `last`, `frozen`, `window:START`: the newest start, a sorted set of unsent windows, a hash of one's unsent parts.
 - `taken`: a hash, start of a window to the ids of its contributions, while those may not be dropped yet.
@@ -27,6 +28,7 @@ class Fleet:
         self.home = f"{{{prefix}}}".encode()
         self.meta = self.home + b":meta"
         self.leases = self.home + b":leases"
+        self.presences = self.home + b":presences"
         self.routes = self.home + b":routes"
         self.last = self.home + b":last"
         self.frozen = self.home + b":frozen"

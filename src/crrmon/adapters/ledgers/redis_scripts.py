@@ -276,7 +276,7 @@ return 'forgotten'
 
 CLEAR: Final = _script(
     """
--- KEYS: taken. ARGV: start, and the ids that were dropped.
+-- KEYS: a hash. ARGV: a field, and the value that it must have to be dropped.
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
   redis.call('HDEL', KEYS[1], ARGV[1])
 end

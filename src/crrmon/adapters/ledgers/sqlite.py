@@ -18,6 +18,7 @@ from crrmon.adapters.ledgers.sqlite_file import LedgerFile, translated
 from crrmon.adapters.ledgers.sqlite_trails import Trails, drop_kept, place
 from crrmon.adapters.ledgers.stored import (
     CONTRIBUTION,
+    PRESENCE,
     RECORD,
     pack,
     place_of,
@@ -27,7 +28,7 @@ from crrmon.adapters.ledgers.stored import (
     unpack,
 )
 from crrmon.adapters.ledgers.traces import IN_PROCESS, backlog_slot, bound_for, id_of, settle
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
 from crrmon.domain.records import Record
@@ -39,6 +40,7 @@ from crrmon.ports.ledger import (
     Noted,
     Pace,
     Parked,
+    Presence,
     Rescheduled,
     Settled,
     Trail,
@@ -246,16 +248,14 @@ class SqliteLedger:
 
         return await self._run(work)
 
-    async def note_replica(
-        self, replicas: Sequence[ReplicaWritten], *, now: float
-    ) -> Sequence[Noted]:
+    async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
-        Keep when replicas arrived.
+        Add what others told of versions.
         """
 
         def work() -> list[Noted]:
             trails = self._trails()
-            results = [trails.trace(one.version.trail_id).note(one) for one in replicas]
+            results = [trails.trace(one.version.trail_id).note(one, now=now) for one in news]
             trails.write(now)
             return results
 
@@ -367,6 +367,38 @@ class SqliteLedger:
             backlog_slot(Route(unpack(source), unpack(destination)), written_from, amounts)
             for source, destination, written_from, *amounts in rows
         ]
+
+    # ---- the daemons among themselves ----
+
+    async def announce(self, presence: Presence) -> None:
+        """
+        Keep a daemon's presence, instead of its last one.
+        """
+        row = pack(presence.owner), PRESENCE.encode(presence)
+        await self._run(
+            lambda: self._connection.execute("INSERT OR REPLACE INTO presences VALUES (?, ?)", row)
+        )
+
+    async def presences(self) -> Sequence[Presence]:
+        """
+        Tell the presence of every daemon, by owner.
+        """
+        rows = await self._rows("SELECT body FROM presences ORDER BY owner")
+        return [PRESENCE.decode(body) for (body,) in rows]
+
+    async def dismiss(self, presence: Presence) -> None:
+        """
+        Drop a presence, if it still is this one.
+        """
+        owner = (pack(presence.owner),)
+
+        def work() -> None:
+            found = self._connection.execute("SELECT body FROM presences WHERE owner = ?", owner)
+            row = found.fetchone()
+            if row is not None and PRESENCE.decode(row[0]) == presence:
+                self._connection.execute("DELETE FROM presences WHERE owner = ?", owner)
+
+        await self._run(work)
 
     # ---- answers to people ----
 

@@ -12,6 +12,7 @@ import msgspec
 
 from crrmon.domain.outcomes import Contribution, Half, Mark
 from crrmon.domain.records import Record
+from crrmon.ports.ledger import Presence
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ RECORD: Final = Body(Record)
 MARK: Final = Body(Mark)
 HALF: Final = Body(Half)
 CONTRIBUTION: Final = Body(Contribution)
+PRESENCE: Final = Body(Presence)
 
 
 Place = tuple[float, bytes, str]

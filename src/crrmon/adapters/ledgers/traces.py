@@ -10,10 +10,27 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events import (
+    News,
+    ReplicationFailed,
+    ReplicationRestarted,
+    ReplicaWritten,
+    Threshold,
+    ThresholdPassed,
+    VersionDeleted,
+)
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement, mark
-from crrmon.domain.records import Destination, Record, State
+from crrmon.domain.records import (
+    Failure,
+    Record,
+    State,
+    merged,
+    reopened,
+    with_arrival,
+    with_failure,
+    with_miss,
+)
 from crrmon.ports.ledger import (
     BACKLOG_SLOT_SECONDS,
     BacklogSlot,
@@ -68,20 +85,29 @@ class Trace(msgspec.Struct):
 
     def park(self, record: Record) -> Parked:
         """
-        Take up a new record, unless it is there or settled.
+        Take up a new record, unless it is settled; one that is there learns from it.
         """
         bucket = record.version.bucket
-        if bucket in self.records:
+        if (known := self.records.get(bucket)) is not None:
+            self._change(known, self._joined(merged(known, record)))
             return Parked.PARKED
         if self.marks and self._settled(record):
             return Parked.SETTLED
+        self.records[bucket] = replace(self._joined(record), rev=1)
+        return Parked.PARKED
+
+    def _joined(self, record: Record) -> Record:
+        """
+        Return the record with the arrivals that halves tell of.
+        """
         if self.halves:
             for destination in record.destinations:
                 half = self.halves.get(record.replica_mark(destination.bucket).slot)
                 if half is not None:
-                    record = with_arrival(record, destination.bucket, half.replicated_at)
-        self.records[bucket] = replace(record, rev=1)
-        return Parked.PARKED
+                    record = with_arrival(
+                        record, destination.bucket, at=half.replicated_at, size=half.size
+                    )
+        return record
 
     def _settled(self, record: Record) -> bool:
         version = record.version
@@ -132,30 +158,117 @@ class Trace(msgspec.Struct):
             if settlement.rev != 0:
                 self.records.pop(settlement.version.bucket, None)
         elif settlement.keep.rev == 0:
-            self.park(settlement.keep)
+            # NB: a repeated batch may find what has become of its own record since, which has nothing to learn from it.
+            if settlement.keep.version.bucket not in self.records:
+                self.park(settlement.keep)
         else:
             self.reschedule(settlement.keep)
 
-    def note(self, replica: ReplicaWritten) -> Noted:
+    def note(self, news: News, *, now: float) -> Noted:
         """
-        Take up when a replica arrived.
+        Take up what somebody told of this trail.
         """
+        match news:
+            case ReplicaWritten():
+                return self._arrived(news, now)
+            case ReplicationFailed(destination=bucket):
+                failure = Failure(noticed_at=news.noticed_at, reason=news.reason)
+                return self._told(
+                    news.version, bucket, now, lambda one: with_failure(one, bucket, failure)
+                )
+            case ThresholdPassed(destination=bucket):
+                missed = news.threshold is Threshold.MISSED
+                return self._told(
+                    news.version,
+                    bucket,
+                    None,
+                    lambda one: with_miss(one, bucket) if missed else one,
+                )
+            case ReplicationRestarted(restarted_at=at):
+                return self._told(news.version, None, now, lambda one: reopened(one, at=at))
+            case VersionDeleted():
+                return self._told(news.version, None, None, lambda one: _sooner(one, now))
+
+    def _arrived(self, replica: ReplicaWritten, now: float) -> Noted:
         version, replicated_at = replica.version, replica.written_at
         slot = MarkId(Scope.REPLICA, version.bucket, version.key, version.version_id).slot
         if slot in self.marks:
             return Noted.SETTLED
         waiting = [one for one in self.records.values() if _waits_for(one, version)]
-        for record in waiting:
-            joined = with_arrival(record, version.bucket, replicated_at)
-            if joined is not record:
-                self.records[record.version.bucket] = replace(joined, rev=record.rev + 1)
         if waiting:
-            return Noted.JOINED
-        if slot not in self.halves or replicated_at < self.halves[slot].replicated_at:
-            self.halves[slot] = Half(
-                replicated_at=replicated_at, region=replica.region, size=replica.size
-            )
+            changed = False
+            for record in waiting:
+                joined = with_arrival(record, version.bucket, at=replicated_at, size=replica.size)
+                # An open failure is looked at seldom, and what arrived elsewhere is not to wait for that.
+                telling = joined.arrived or joined.state is State.FAILED
+                if joined is not record and telling:
+                    joined = _sooner(joined, now)
+                changed |= self._change(record, joined)
+            return Noted.JOINED if changed else Noted.KNOWN
+        half = Half(replicated_at=replicated_at, region=replica.region, size=replica.size)
+        if (known := self.halves.get(slot)) is not None:
+            # CloudTrail's event looks earlier than S3's own, for it is cut to seconds, and may not tell a size.
+            earliest = half if replicated_at < known.replicated_at else known
+            size = known.size if known.size is not None else half.size
+            half = replace(earliest, size=size)
+            if half == known:
+                return Noted.KNOWN
+        self.halves[slot] = half
         return Noted.HALF
+
+    def _told(
+        self,
+        version: ObjectVersion,
+        destination: str | None,
+        now: float | None,
+        change: Callable[[Record], Record],
+    ) -> Noted:
+        """
+        Let the record of a source version learn something.
+
+        Args:
+            version: of the source.
+            destination: bucket that it is about; None when it is about the version, wherever that goes.
+            now: when it is to be looked at, if it learns anything; None when it was to be.
+            change: gives what it is afterwards.
+        """
+        record = self.records.get(version.bucket)
+        # One whose destinations nobody could read yet has no place for what is said about one of them.
+        if record is not None and (destination is None or record.destinations):
+            after = change(record)
+            if after is not record:
+                after = self._joined(after)  # it may go somewhere that nobody knew of
+                after = after if now is None else _sooner(after, now)
+            return Noted.JOINED if self._change(record, after) else Noted.KNOWN
+        return Noted.SETTLED if self._counted(version, destination) else Noted.UNKNOWN
+
+    def _counted(self, version: ObjectVersion, destination: str | None) -> bool:
+        """
+        Tell whether a source version was counted: in a destination bucket or, with None, in any; or as a whole.
+        """
+        if destination is None:
+            return any(one.route.source == version.bucket for one in self.marks.values())
+        ids = (
+            MarkId(Scope.REPLICA, destination, version.key, version.version_id),
+            MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
+        )
+        return any(one.slot in self.marks for one in ids)
+
+    def _change(self, before: Record, after: Record) -> bool:
+        """
+        Keep what became of a record; tell whether that is anything new.
+        """
+        if after == before:
+            return False
+        self.records[before.version.bucket] = replace(after, rev=before.rev + 1)
+        return True
+
+
+def _sooner(record: Record, at: float) -> Record:
+    """
+    Have a record looked at by then, if it is not to be before.
+    """
+    return replace(record, next_look_at=min(record.next_look_at, at))
 
 
 def settle(
@@ -204,33 +317,18 @@ def id_of(trail: Trail) -> bytes:
 
 def bound_for(destination: str | None, records: Sequence[Record]) -> Sequence[Record]:
     """
-    Return those records that have a route to a destination bucket; all of them for None.
+    Return those open failures that stand as such on a way to a destination bucket; all of them for None.
     """
     if destination is None:
         return records
     return [
-        one for one in records if any(route.destination == destination for route in one.routes)
+        one
+        for one in records
+        if any(
+            route.destination == destination and state is State.FAILED
+            for route, state in one.standings()
+        )
     ]
-
-
-def with_arrival(record: Record, bucket: str, replicated_at: float) -> Record:
-    """
-    Let a record know of an arrival in one destination bucket; the earliest stands.
-
-    Returns:
-        The record itself where it waits for no such arrival, or knew an earlier one.
-    """
-
-    def told(destination: Destination) -> Destination:
-        known = destination.replicated_at
-        if destination.bucket != bucket or (known is not None and known <= replicated_at):
-            return destination
-        return replace(destination, replicated_at=replicated_at)
-
-    destinations = tuple(told(destination) for destination in record.destinations)
-    if destinations == record.destinations:
-        return record
-    return replace(record, destinations=destinations)
 
 
 def _waits_for(record: Record, replica: ObjectVersion) -> bool:
@@ -246,18 +344,20 @@ def failed_at(record: Record) -> float | None:
     return record.written_at if record.failed_at is None else record.failed_at
 
 
-Share = tuple[tuple[int, int, int, int], frozenset[tuple[Route, float]]]
-"""Pending objects and bytes, failed objects and bytes; and the slots (route, written from) they count in."""
+Amounts = tuple[int, int, int, int]
+"""Pending objects and bytes, failed objects and bytes."""
 
 
-def share(record: Record) -> Share:
+def share(record: Record) -> dict[tuple[Route, float], Amounts]:
     """
-    Return what one record adds to the backlog.
+    Return what one record adds to the backlog, by slot: route, and when it was written.
     """
     size = record.size or 0
-    amounts = (0, 0, 1, size) if record.state is State.FAILED else (1, size, 0, 0)
-    slot = math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS
-    return amounts, frozenset((route, float(slot)) for route in record.routes)
+    slot = float(math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS)
+    return {
+        (route, slot): (0, 0, 1, size) if state is State.FAILED else (1, size, 0, 0)
+        for route, state in record.standings()
+    }
 
 
 def backlog_slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
@@ -289,8 +389,7 @@ class BacklogChange:
         for record, sign in ((old, -1), (new, 1)):
             if record is None:
                 continue
-            amounts, slots = share(record)
-            for slot in slots:
+            for slot, amounts in share(record).items():
                 sums = self._sums[slot]
                 for place, amount in enumerate(amounts):
                     sums[place] += sign * amount

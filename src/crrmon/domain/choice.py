@@ -1,0 +1,87 @@
+"""Which objects are followed, by patterns of bucket and prefix.
+
+A pattern is `BUCKET` or `BUCKET/PREFIX`. In the bucket's name, `*` stands for any characters and `?` for one; the
+prefix is taken as it is written. What an exclusion fits is left out, whatever includes it; without inclusions,
+everything else is in.
+"""
+
+import fnmatch
+import functools
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+_PATTERN_BUCKET = re.compile(r"[A-Za-z0-9._*?-]{1,255}")
+
+REMEMBERED_BUCKETS = 4096
+"""For how many buckets the prefixes that matter are kept at hand."""
+
+
+class Pattern(msgspec.Struct, frozen=True):
+    """
+    Some buckets, and in them the keys with a prefix.
+    """
+
+    bucket: str
+    """Name, in which * and ? stand for others."""
+    prefix: str = ""
+    """What keys must begin with; empty for all."""
+
+    def fits(self, bucket: str) -> bool:
+        """
+        Tell whether it is about a bucket.
+        """
+        # Of what may stand in a pattern, only * and ? mean anything to fnmatch.
+        return fnmatch.fnmatchcase(bucket, self.bucket)
+
+
+def pattern(text: str) -> Pattern:
+    """
+    Read a pattern.
+
+    Raises:
+        ValueError: it can fit nothing; the text says what to write instead.
+    """
+    if "://" in text or text.startswith("arn:"):
+        raise ValueError("write BUCKET or BUCKET/PREFIX, without s3:// and without arn:")
+    bucket, _, prefix = text.partition("/")
+    if not _PATTERN_BUCKET.fullmatch(bucket):
+        raise ValueError(
+            "write BUCKET or BUCKET/PREFIX; a bucket's name has letters, digits, dots, hyphens and underscores, "
+            "and * and ? stand for others (*/PREFIX for a prefix in all buckets)"
+        )
+    if prefix.endswith("*"):
+        raise ValueError("a prefix fits all keys that begin with it: leave the * at its end out")
+    return Pattern(bucket, prefix)
+
+
+class Choice:
+    """
+    What to follow.
+
+    Args:
+        include: patterns of what to follow; none for everything.
+        exclude: patterns of what not to follow, whatever includes it.
+    """
+
+    def __init__(self, include: Sequence[Pattern] = (), exclude: Sequence[Pattern] = ()) -> None:
+        self._include = tuple(include) or (Pattern("*"),)
+        self._exclude = tuple(exclude)
+        self._of = functools.lru_cache(maxsize=REMEMBERED_BUCKETS)(self._prefixes)
+
+    def includes(self, bucket: str, key: str) -> bool:
+        """
+        Tell whether an object is to be followed.
+        """
+        included, excluded = self._of(bucket)
+        return key.startswith(included) and not key.startswith(excluded)
+
+    def _prefixes(self, bucket: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """
+        Tell which prefixes are in and which are out in a bucket.
+        """
+        return (
+            tuple(one.prefix for one in self._include if one.fits(bucket)),
+            tuple(one.prefix for one in self._exclude if one.fits(bucket)),
+        )

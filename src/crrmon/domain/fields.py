@@ -1,0 +1,70 @@
+"""Read the fields that messages about objects have in common, whoever sends them."""
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from crrmon.domain.objects import BUCKET_NAME, ObjectVersion, provisional
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""ISO 8601 with a time zone: without one it would be a guess."""
+
+BucketName = Annotated[str, msgspec.Meta(pattern=rf"\A{BUCKET_NAME}\Z")]
+
+Key = Annotated[str, msgspec.Meta(min_length=1)]
+
+_REPLICATION = ":s3-replication"
+"""S3 calls its session so when it writes replicas, whatever role it was given; roles end up before the colon."""
+
+_LARGEST = 2.0**53
+"""No object comes near; what is greater would not be exact, and is garbage."""
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_SIZE = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)])
+
+
+def size(raw: Raw | UnsetType) -> int | None:
+    """
+    Return a number of bytes; None for what is no sensible one.
+
+    It is not worth losing a write for: a look will tell the size.
+    """
+    if raw is UNSET:
+        return None
+    try:
+        # NB: some senders write 2143.0.
+        return int(_SIZE.decode(raw))
+    except msgspec.MsgspecError:
+        return None
+
+
+def account(told: str | None) -> str | None:
+    """
+    Return the id of an account; None for everything else, such as the word anonymous.
+    """
+    return told if told and _ACCOUNT.fullmatch(told) else None
+
+
+def is_replication(principal: str | None) -> bool:
+    """
+    Tell whether a principal id is that of S3's own replication.
+    """
+    return principal is not None and principal.endswith(_REPLICATION)
+
+
+def version(bucket: str, key: str, version_id: str | None, *, at: float) -> ObjectVersion:
+    """
+    Name a version.
+
+    Args:
+        bucket: its name.
+        key: the object key, decoded.
+        version_id: as the message says it; None or the empty string where it says none.
+        at: when the version came to be, for a stand-in.
+    """
+    if version_id:
+        return ObjectVersion(bucket, key, version_id)
+    return provisional(bucket, key, at)

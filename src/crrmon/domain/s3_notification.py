@@ -1,0 +1,277 @@
+"""Read S3's own notifications, which a bucket sends to a queue, a topic or a function.
+
+They are the best there is: milliseconds, a size, and the session that wrote. Only they tell why a replication failed.
+Keys are encoded like the fields of a form; names of buckets are not.
+
+Other stores send the same shape with their own `eventSource`, and every name after `s3:`.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from crrmon.domain import fields
+from crrmon.domain.envelopes import Irrelevant, Part, parse
+from crrmon.domain.events import (
+    Channel,
+    Fact,
+    MalformedMessageError,
+    MarkerLaid,
+    ObjectWritten,
+    Operation,
+    ReplicationFailed,
+    ReplicaWritten,
+    Threshold,
+    ThresholdPassed,
+    VersionDeleted,
+)
+from crrmon.domain.objects import BUCKET_NAME, UNKNOWN_DESTINATION, ObjectVersion
+
+_DESTINATION = re.compile(rf"(?:arn:[a-z0-9-]+:s3:::)?({BUCKET_NAME})")
+"""An ARN in any partition, or a bare name."""
+
+
+_LONGEST = 255
+"""Characters of a rule's id, by S3's own limit. Nothing else that is kept of a notice is longer."""
+
+
+class _Identity(msgspec.Struct, frozen=True, gc=False):
+    principal_id: str | None = msgspec.field(name="principalId", default=None)
+
+
+class _Bucket(msgspec.Struct, frozen=True, gc=False):
+    name: fields.BucketName
+
+
+class _Object(msgspec.Struct, frozen=True, gc=False):
+    key: fields.Key
+    version_id: str | None = msgspec.field(name="versionId", default=None)
+    size: Raw | UnsetType = UNSET
+
+
+class _Entity(msgspec.Struct, frozen=True, gc=False):
+    bucket: _Bucket
+    object: _Object
+
+
+class _Replication(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """
+    What a notice says about the replication. Its formats are documented in part only, so none is relied on.
+    """
+
+    replication_rule_id: Raw | UnsetType = UNSET
+    destination_bucket: Raw | UnsetType = UNSET
+    s3_operation: Raw | UnsetType = UNSET
+    request_time: Raw | UnsetType = UNSET
+    failure_reason: Raw | UnsetType = UNSET
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    event_source: str
+    event_time: fields.Instant
+    s3: _Entity
+    aws_region: str | None = None
+    user_identity: _Identity | None = None
+    replication_event_data: Raw | UnsetType = UNSET
+
+    @property
+    def happened_at(self) -> float:
+        """
+        When S3 was done, to the millisecond.
+        """
+        return self.event_time.timestamp()
+
+    @property
+    def region(self) -> str:
+        """
+        The bucket's region; the empty string where the record says none.
+        """
+        return self.aws_region or ""
+
+    @property
+    def principal(self) -> str:
+        """
+        Who did it; the empty string where the record says nobody.
+        """
+        return (self.user_identity and self.user_identity.principal_id) or ""
+
+    @property
+    def channel(self) -> Channel:
+        """
+        Whether the record tells replication's writes apart: not where a store has no name for that session.
+        """
+        tells = self.event_source == "aws:s3" and self.principal
+        return Channel.NOTIFICATION if tells else Channel.EVENTBRIDGE
+
+    @property
+    def replication(self) -> _Replication:
+        """
+        What the record says about the replication, however little.
+        """
+        if self.replication_event_data is UNSET:
+            return _NOTHING
+        try:
+            return parse(_REPLICATION, self.replication_event_data, "replicationEventData")
+        except MalformedMessageError:
+            # Not worth losing the notice for: that the version failed is known already.
+            return _NOTHING
+
+
+_NOTHING = _Replication()
+_RECORD = msgspec.json.Decoder(_Record)
+_REPLICATION = msgspec.json.Decoder(_Replication)
+_TEXT = msgspec.json.Decoder(str)
+_TIME = msgspec.json.Decoder(fields.Instant)
+
+
+def read(part: Part) -> Fact | Irrelevant:
+    """
+    Read one record.
+
+    Raises:
+        MalformedMessageError: it should tell of a version, and lacks what that takes.
+    """
+    reader = _READERS.get((part.name or "").removeprefix("s3:"))
+    if not callable(reader):
+        return reader or Irrelevant.OTHER_NOTIFICATION
+    record = parse(_RECORD, part.raw, part.where)
+    told = record.s3.object
+    version = fields.version(
+        record.s3.bucket.name, _key(told.key, part.where), told.version_id, at=record.happened_at
+    )
+    return reader(record, version)
+
+
+def _written(
+    operation: Operation, record: _Record, version: ObjectVersion
+) -> ObjectWritten | ReplicaWritten | Irrelevant:
+    size = fields.size(record.s3.object.size)
+    # NB: the owner that a record names is no account, but a canonical user id.
+    if not fields.is_replication(record.principal):
+        return ObjectWritten(
+            version=version,
+            region=record.region,
+            written_at=record.happened_at,
+            operation=operation,
+            size=size,
+            channel=record.channel,
+        )
+    if not version.identified:
+        return Irrelevant.REPLICA_WITHOUT_VERSION
+    return ReplicaWritten(
+        version=version, region=record.region, written_at=record.happened_at, size=size
+    )
+
+
+def _deleted(record: _Record, version: ObjectVersion) -> VersionDeleted | Irrelevant:
+    if not version.identified:
+        return Irrelevant.DELETED_WITHOUT_VERSION
+    return VersionDeleted(version=version, region=record.region, deleted_at=record.happened_at)
+
+
+def _marker_laid(record: _Record, version: ObjectVersion) -> MarkerLaid:
+    return MarkerLaid(
+        version=version,
+        region=record.region,
+        laid_at=record.happened_at,
+        channel=record.channel,
+        by_replication=fields.is_replication(record.principal),
+    )
+
+
+def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | Irrelevant:
+    if not version.identified:
+        return Irrelevant.NOTICE_WITHOUT_VERSION
+    told = record.replication
+    return ReplicationFailed(
+        version=version,
+        destination=_destination(told),
+        reason=_text(told.failure_reason),
+        rule=_text(told.replication_rule_id),
+        operation=_text(told.s3_operation),
+        region=record.region,
+        noticed_at=record.happened_at,
+        written_at=_instant(told.request_time),
+        size=fields.size(record.s3.object.size),
+    )
+
+
+def _threshold_passed(
+    threshold: Threshold, record: _Record, version: ObjectVersion
+) -> ThresholdPassed | Irrelevant:
+    if not version.identified:
+        return Irrelevant.NOTICE_WITHOUT_VERSION
+    told = record.replication
+    return ThresholdPassed(
+        version=version,
+        destination=_destination(told),
+        threshold=threshold,
+        rule=_text(told.replication_rule_id),
+        region=record.region,
+        noticed_at=record.happened_at,
+    )
+
+
+_READERS: dict[str, Callable[[_Record, ObjectVersion], Fact | Irrelevant] | Irrelevant] = {
+    # NB: MinIO calls changes of tags and locks ObjectCreated, too; these are no writes.
+    "ObjectCreated:Put": partial(_written, Operation.PUT),
+    "ObjectCreated:Post": partial(_written, Operation.PUT),
+    "ObjectCreated:Copy": partial(_written, Operation.COPY),
+    "ObjectCreated:CompleteMultipartUpload": partial(_written, Operation.MULTIPART),
+    "ObjectRemoved:Delete": _deleted,
+    "ObjectRemoved:DeleteMarkerCreated": _marker_laid,
+    "LifecycleExpiration:Delete": _deleted,
+    "LifecycleExpiration:DeleteMarkerCreated": Irrelevant.LIFECYCLE_MARKER,
+    "Replication:OperationFailedReplication": _failed,
+    "Replication:OperationMissedThreshold": partial(_threshold_passed, Threshold.MISSED),
+    "Replication:OperationReplicatedAfterThreshold": partial(
+        _threshold_passed, Threshold.REPLICATED_AFTER
+    ),
+    "Replication:OperationNotTracked": partial(_threshold_passed, Threshold.NOT_TRACKED),
+}
+"""By the name of the event."""
+
+
+def _key(told: str, where: str) -> str:
+    """
+    Decode a key.
+
+    Raises:
+        MalformedMessageError: it is not UTF-8 then. S3 has no such keys, so there is nothing to look at.
+    """
+    told = told.replace("+", " ")
+    if "%" not in told:
+        return told
+    try:
+        return unquote_to_bytes(told).decode()
+    except UnicodeDecodeError:
+        raise MalformedMessageError(f"{where}.s3.object.key: not UTF-8 when decoded") from None
+
+
+def _destination(told: _Replication) -> str:
+    found = _DESTINATION.fullmatch(_text(told.destination_bucket))
+    return found[1] if found else UNKNOWN_DESTINATION
+
+
+def _text(raw: Raw | UnsetType) -> str:
+    """
+    Return a text; the empty string for what is none.
+    """
+    try:
+        return "" if raw is UNSET else _TEXT.decode(raw)[:_LONGEST]
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _instant(raw: Raw | UnsetType) -> float | None:
+    """
+    Return a time; None for what is none.
+    """
+    try:
+        return None if raw is UNSET else _TIME.decode(raw).timestamp()
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,145 @@
+"""What meters and log are told of an outcome, once it is counted in the ledger."""
+
+import asyncio
+from collections import Counter
+
+import structlog
+
+from crrmon.domain import catalogue, reasons
+from crrmon.domain import latency as latencies
+from crrmon.domain.objects import UNKNOWN_DESTINATION
+from crrmon.domain.outcomes import Fate, Outcome
+from crrmon.ports.meters import Meters
+
+REMINDER_SECONDS = 60.0
+"""How often failures of one bucket are logged, however many there are."""
+
+_MARKERS = {
+    Fate.MARKER_LAID: "laid",
+    Fate.MARKER_ARRIVED: "arrived",
+    Fate.MARKER_FAILED: "failed",
+}
+
+log = structlog.get_logger()
+
+
+class Counting:
+    """
+    Counts and logs outcomes.
+    """
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+        self._failures: dict[str, _Failures] = {}
+
+    def counted(self, outcome: Outcome) -> None:
+        """
+        Tell of an outcome that was counted just now.
+        """
+        source = outcome.route.source
+        log.debug(
+            "object_settled",
+            bucket=source,
+            key=outcome.mark.key,
+            version_id=outcome.mark.version_id,
+            destination=outcome.route.destination,
+            fate=outcome.fate.value,
+            looks=outcome.looks,
+        )
+        if outcome.fate in (Fate.IDENTIFIED, Fate.IS_REPLICA):
+            return
+        if not outcome.counts:
+            self._meters.add(catalogue.TOO_OLD, source)
+            return
+        match outcome.fate:
+            case Fate.NOT_COVERED:
+                cause = "" if outcome.cause is None else outcome.cause.value
+                self._meters.add(catalogue.NOT_COVERED, source, cause)
+            case Fate.UNIDENTIFIED:
+                self._meters.add(catalogue.UNIDENTIFIED, source)
+            case Fate.MARKER_LAID | Fate.MARKER_ARRIVED | Fate.MARKER_FAILED:
+                self._add(catalogue.DELETE_MARKERS, outcome, _MARKERS[outcome.fate])
+            case Fate.FAILED:
+                self._failed(outcome)
+            case Fate.COMPLETED:
+                self._completed(outcome)
+            case _:
+                self._add(catalogue.REPLICATIONS, outcome, outcome.fate.value)
+
+    def tell(self) -> None:
+        """
+        Log the failures that still wait for their line.
+        """
+        for failures in list(self._failures.values()):
+            failures.tell()
+
+    def _add(self, metric: catalogue.Metric, outcome: Outcome, *labels: str) -> None:
+        self._meters.add(metric, outcome.route.source, outcome.route.destination, *labels)
+
+    def _completed(self, outcome: Outcome) -> None:
+        self._add(catalogue.REPLICATIONS, outcome, outcome.fate.value)
+        route = (outcome.route.source, outcome.route.destination)
+        self._meters.add(catalogue.REPLICATED_BYTES, *route, amount=outcome.size)
+        if outcome.repaired:
+            self._meters.add(catalogue.REPAIRED, *route)
+        if outcome.late:
+            self._meters.add(catalogue.LATE, *route)
+        if outcome.latency is not None:
+            for bucket, weight in outcome.spread:
+                value = latencies.middle(bucket)
+                self._meters.observe(catalogue.LATENCY, *route, value=value, weight=weight)
+            if outcome.latency.exact:
+                self._meters.add(catalogue.LATENCY_EXACT, *route)
+
+    def _failed(self, outcome: Outcome) -> None:
+        source = outcome.route.source
+        for bucket, _ in outcome.failures or ((UNKNOWN_DESTINATION, ""),):
+            self._meters.add(catalogue.REPLICATIONS, source, bucket, outcome.fate.value)
+        if source not in self._failures:
+            self._failures[source] = _Failures(source)
+        self._failures[source].add(outcome)
+
+
+class _Failures:
+    """
+    The failures of one source bucket: the first is logged at once, those of the minute after together.
+    """
+
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
+        self._count = 0
+        self._reasons: Counter[str] = Counter()
+        self._example: Outcome | None = None
+        self._quiet = False
+
+    def add(self, outcome: Outcome) -> None:
+        self._count += 1
+        self._reasons.update(reasons.label(reason) for _, reason in outcome.failures)
+        self._example = self._example or outcome
+        if not self._quiet:
+            self.tell()
+            self._quiet = True
+            asyncio.get_running_loop().call_later(REMINDER_SECONDS, self._minute_over)
+
+    def tell(self) -> None:
+        if self._example is None:
+            return
+        log.warning(
+            "replication_failed",
+            bucket=self._bucket,
+            objects=self._count,
+            reasons=dict(self._reasons),
+            example_key=self._example.mark.key,
+            example_version_id=self._example.mark.version_id,
+            example_destinations=[bucket for bucket, _ in self._example.failures],
+        )
+        self._count = 0
+        self._reasons.clear()
+        self._example = None
+
+    def _minute_over(self) -> None:
+        self._quiet = False
+        if self._example is not None:
+            self.tell()
+            self._quiet = True
+            asyncio.get_running_loop().call_later(REMINDER_SECONDS, self._minute_over)

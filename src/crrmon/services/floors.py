@@ -1,0 +1,86 @@
+"""From when on writes may be unknown to the ledger: what "complete up to" must not pass.
+
+A message's *floor* is the oldest time of a write that it may tell of: before it is decoded, that is guessed from when
+it was sent and from how late messages lately were; afterwards it says so itself.
+"""
+
+from collections import OrderedDict
+
+DELAY_KEPT_SECONDS = 6 * 3600.0
+"""For how long the largest delay of events is remembered."""
+
+DELAY_SLOT_SECONDS = 600.0
+"""Delays are remembered as the largest of each slot."""
+
+LEFT_SECONDS = 1800.0
+"""For how long a message that was left in the queue counts here: by then the queue's own depth tells of it."""
+
+RELEASED_SECONDS = 90.0
+"""The same for one that was given back: it is visible at once, but counts of a queue are a minute old."""
+
+REMEMBERED_MESSAGES = 10_000
+"""Most messages of those that are remembered."""
+
+
+class Floors:
+    """
+    The floors of one queue's messages that were left in it, and the delays of events lately.
+
+    Args:
+        horizon_seconds: a delay beyond this is of an old event sent again, and tells nothing of the others.
+    """
+
+    def __init__(self, *, horizon_seconds: float) -> None:
+        self._horizon_seconds = horizon_seconds
+        self._delays: dict[int, float] = {}
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def late(self, seconds: float, *, now: float) -> None:
+        """
+        Note how long after a write its message was sent.
+        """
+        if not 0 < seconds <= self._horizon_seconds:
+            return
+        slot = int(now // DELAY_SLOT_SECONDS)
+        if slot not in self._delays:
+            oldest = int((now - DELAY_KEPT_SECONDS) // DELAY_SLOT_SECONDS)
+            self._delays = {one: most for one, most in self._delays.items() if one >= oldest}
+        self._delays[slot] = max(self._delays.get(slot, 0.0), seconds)
+
+    def delay(self, *, now: float) -> float:
+        """
+        Tell the largest delay lately.
+        """
+        oldest = int((now - DELAY_KEPT_SECONDS) // DELAY_SLOT_SECONDS)
+        return max((most for slot, most in self._delays.items() if slot >= oldest), default=0.0)
+
+    def left(self, message_id: str, floor: float, *, until: float) -> None:
+        """
+        Note that a message stays in the queue.
+
+        Args:
+            message_id: the same in each of its deliveries.
+            floor: its floor.
+            until: when to forget it.
+        """
+        self._left[message_id] = (floor, until)
+        if len(self._left) > REMEMBERED_MESSAGES:
+            # The limit must not let anybody pass over what was there: its floor goes over to the next one.
+            _, (oldest, last) = self._left.popitem(last=False)
+            following = next(iter(self._left))
+            floor, until = self._left[following]
+            self._left[following] = (min(floor, oldest), max(until, last))
+
+    def came(self, message_id: str) -> None:
+        """
+        Note that a message came again: it is held now.
+        """
+        self._left.pop(message_id, None)
+
+    def lowest(self, *, now: float) -> float | None:
+        """
+        Tell the lowest floor of what was left; None when nothing was lately.
+        """
+        for message_id in [one for one, (_, until) in self._left.items() if until <= now]:
+            del self._left[message_id]
+        return min((floor for floor, _ in self._left.values()), default=None)

@@ -1,0 +1,132 @@
+"""What S3 says itself about the replication of a version, and what happens to it otherwise.
+
+All of it is about a source version. While its write is still being dealt with, what is said waits until that is in
+the ledger, or it would find nothing to join.
+"""
+
+from msgspec.structs import replace
+
+from crrmon.domain import catalogue, reasons
+from crrmon.domain.events import (
+    Channel,
+    ReplicationFailed,
+    ReplicationRestarted,
+    ReplicaWritten,
+    Threshold,
+    ThresholdPassed,
+    VersionDeleted,
+)
+from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
+from crrmon.domain.records import Destination, Failure, Record, with_failure
+from crrmon.domain.routes import NotCovered
+from crrmon.ports.clock import Clock
+from crrmon.ports.ledger import Noted, Parked
+from crrmon.ports.meters import Meters
+from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.following import Following
+from crrmon.services.hold import Hold
+from crrmon.services.routebook import Later, Routebook
+
+
+class Notices:
+    """
+    Makes durable what is told of versions that are followed, or should be.
+    """
+
+    def __init__(
+        self,
+        *,
+        bookkeeper: Bookkeeper,
+        routebook: Routebook,
+        following: Following,
+        clock: Clock,
+        meters: Meters,
+    ) -> None:
+        self._bookkeeper = bookkeeper
+        self._routebook = routebook
+        self._following = following
+        self._clock = clock
+        self._meters = meters
+
+    async def failed(self, notice: ReplicationFailed, hold: Hold) -> None:
+        """
+        Join a failure to its version, which is then looked at at once; follow the version, if nobody does.
+        """
+        async with self._following.alone(notice.version, hurry=True):
+            noted = await self._bookkeeper.note(notice)
+            if noted is Noted.UNKNOWN:
+                record = await self._record(notice, hold)
+                new = await self._bookkeeper.park(record) is Parked.PARKED
+            else:
+                new = noted is Noted.JOINED
+        if new:
+            route = (notice.version.bucket, notice.destination)
+            self._meters.add(catalogue.FAILURE_REASONS, *route, reasons.label(notice.reason))
+
+    async def passed(self, notice: ThresholdPassed) -> None:
+        """
+        Count a notice about S3's promise, and note what it says.
+        """
+        version, kind = notice.version, notice.threshold
+        self._meters.add(
+            catalogue.THRESHOLD_NOTICES, version.bucket, notice.destination, kind.value
+        )
+        if notice.destination == UNKNOWN_DESTINATION:
+            return
+        if kind is Threshold.MISSED:
+            async with self._following.alone(version):
+                await self._bookkeeper.note(notice)
+        elif kind is Threshold.REPLICATED_AFTER:
+            replica = ObjectVersion(notice.destination, version.key, version.version_id)
+            await self._bookkeeper.note(
+                ReplicaWritten(version=replica, region="", written_at=notice.noticed_at)
+            )
+
+    async def happened(self, news: VersionDeleted | ReplicationRestarted) -> None:
+        """
+        Have a version looked at anew: it was deleted, or its replication restarted.
+        """
+        async with self._following.alone(news.version, hurry=True):
+            await self._bookkeeper.note(news)
+
+    async def _record(self, notice: ReplicationFailed, hold: Hold) -> Record:
+        """
+        Make the record of a version that only its failure was told of.
+        """
+        now = self._clock.now()
+        written_at = notice.noticed_at if notice.written_at is None else notice.written_at
+        record = Record(
+            version=notice.version,
+            region=notice.region,
+            owner=notice.owner,
+            size=notice.size,
+            written_at=written_at,
+            channel=Channel.NOTICE,
+            next_look_at=now,
+            counts=self._following.counts(written_at),
+        )
+        destinations = await self._destinations(notice, record, hold)
+        failure = Failure(noticed_at=notice.noticed_at, reason=notice.reason)
+        return with_failure(
+            replace(record, destinations=destinations), notice.destination, failure
+        )
+
+    async def _destinations(
+        self, notice: ReplicationFailed, record: Record, hold: Hold
+    ) -> tuple[Destination, ...]:
+        """
+        Tell where the version should arrive; nowhere known, while that cannot be told in time.
+        """
+        until = hold.until()
+        while True:
+            match await self._routebook.destinations(record):
+                case Later(ask_again_at=at) if at > until:
+                    # NB: not the notice's destination alone: the version would never be followed to the others.
+                    return ()
+                case Later(ask_again_at=at):
+                    await hold.wait(at)
+                case NotCovered():
+                    # A rule did cover it when it was written, whatever there is now.
+                    return (Destination(notice.destination, rule=notice.rule),)
+                case tuple() as destinations:
+                    return destinations

@@ -1,0 +1,715 @@
+"""What happens to each fact, in each part that its bucket plays: counted once, whoever tells of it and how often."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.domain import catalogue
+from crrmon.domain.choice import Choice, pattern
+from crrmon.domain.objects import ObjectVersion, Route
+from crrmon.domain.observations import Sight
+from crrmon.domain.outcomes import Latency
+from crrmon.domain.records import Record, State
+from fakes import events
+from fakes.ledger_flaky import FlakyLedger
+from fakes.rig import DAY, Rig
+from fakes.s3 import NEVER, Stored, Trip
+
+HOUR = 3600.0
+
+
+def store(
+    rig: Rig,
+    key: str,
+    *,
+    bucket: str = "src",
+    version: str = "v1",
+    size: int = 100,
+    arrives: dict[str, float] | None = None,
+    fails: dict[str, float] | None = None,
+    **more: Any,
+) -> float:
+    """
+    Write an object that arrives, or fails, at destinations after these seconds; return when it was written.
+    """
+    now = rig.clock.now()
+    trips = {
+        one: Trip(((now + after, Sight.COMPLETED),)) for one, after in (arrives or {}).items()
+    }
+    trips |= {one: Trip(((now + after, Sight.FAILED),)) for one, after in (fails or {}).items()}
+    rig.s3.store(
+        ObjectVersion(bucket, key, version),
+        Stored(written_at=now, trips=trips, size=size, **more),
+    )
+    return now
+
+
+def count(rig: Rig, status: str = "completed", *, of: str = "src", to: str = "dst") -> float:
+    """
+    Tell how many outcomes of a kind were counted on a route.
+    """
+    return rig.meters.count(catalogue.REPLICATIONS, of, to, status)
+
+
+async def settled(rig: Rig) -> None:
+    """
+    Wait until all messages are dealt with.
+    """
+    await rig.until(lambda: rig.inbox.waiting == 0)
+
+
+async def record(rig: Rig, key: str = "a", version: str = "v1") -> Record:
+    """
+    Find the one record of a version.
+    """
+    (found,) = (await rig.ledger.find(key, version)).records
+    return found
+
+
+# ---- writes ----
+
+
+async def test_d5_all_three_channels_count_one_object_with_the_best_of_each() -> None:
+    """D5: CloudTrail, EventBridge and a notification of one write: one object, no look, milliseconds, true size."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(0.6)
+        at = store(rig, "a", size=5_000_000, arrives={"dst": 3.0})
+        await asyncio.sleep(3.2)
+        rig.inbox.send(events.replica_notification("a", at=at + 3.0, size=5_000_000))
+        await settled(rig)
+        rig.inbox.send(events.written("a", at=at, size=7))
+        rig.inbox.send(events.native_created("a", at=at, size=5_000_000))
+        rig.inbox.send(events.notification("a", at=at, size=5_000_000))
+        await settled(rig)
+        await rig.until(lambda: count(rig) == 1)
+        await asyncio.sleep(HOUR)
+
+    assert count(rig) == 1
+    assert rig.meters.count(catalogue.REPLICATED_BYTES, "src", "dst") == 5_000_000
+    assert rig.s3.looks == []
+    assert rig.meters.count(catalogue.DUPLICATES, "src") == 2
+    (mark,) = [one for _, one in (await rig.ledger.find("a", "v1")).marks]
+    assert mark.lower == pytest.approx(3.0, abs=0.002)
+    assert mark.lower == mark.upper
+    for channel in ("cloudtrail", "eventbridge", "notification"):
+        assert len(rig.meters.observed["crrmon_event_delay_seconds", channel]) == 1
+
+
+async def test_a_parked_object_learns_from_a_better_event() -> None:
+    """Parked by CloudTrail, a later notification gives the record its milliseconds and size."""
+    rig = Rig(hold_seconds=5)
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(0.7)
+        at = store(rig, "a", size=4_000, arrives={"dst": HOUR})
+        rig.inbox.send(events.written("a", at=at, name="CompleteMultipartUpload"))
+        await settled(rig)
+        rig.inbox.send(events.notification("a", at=at, size=4_000))
+        await settled(rig)
+        found = await record(rig)
+
+    assert found.written_at == pytest.approx(at, abs=0.001)
+    assert found.size == 4_000
+    assert await rig.backlog() == 1
+
+
+async def test_an_event_of_a_week_ago_is_followed_and_not_counted() -> None:
+    """D6: older than the horizon: looked at, only counted as too old, and no delay of others is guessed from it."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 1.0})
+        rig.clock.leap(7 * DAY)
+        rig.inbox.send(events.native_created("a", at=at))
+        await settled(rig)
+        await rig.until(lambda: rig.meters.count(catalogue.TOO_OLD, "src") == 1)
+
+    assert count(rig) == 0
+    assert rig.intake.delay == 0
+
+
+async def test_an_event_from_the_future_is_counted_once_with_no_latency_below_zero() -> None:
+    """A clock that is ahead: followed as any other, and its delay is not measured."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 1.0}) + 600
+        rig.inbox.send(events.notification("a", at=at))
+        rig.inbox.send(events.replica_notification("a", at=at - 595))
+        await settled(rig)
+        await rig.until(lambda: count(rig) == 1)
+
+    latency = rig.meters.observed.get(("crrmon_replication_latency_seconds", "src", "dst"), [])
+    assert all(value >= 0 for value, _ in latency)
+    assert ("crrmon_event_delay_seconds", "notification") not in rig.meters.observed
+
+
+async def test_version_id_null_is_a_version_like_any_other() -> None:
+    """The version id `null` is asked for by its name, and counted."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", version="null", arrives={"dst": 0.0})
+        rig.inbox.send(events.native_created("a", at=at, version="null"))
+        rig.inbox.send(events.written("a", at=at, version="null"))
+        await settled(rig)
+        await rig.until(lambda: count(rig) == 1)
+
+    assert set(rig.s3.looks) == {ObjectVersion("src", "a", "null")}
+    assert count(rig) == 1
+
+
+# ---- replicas, and who wrote what ----
+
+
+async def test_replica_events_settle_without_a_look() -> None:
+    """Every destination's own event seen before the first look: no HEAD at all, exact latency."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", "far")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 1.0, "far": 2.0})
+        rig.inbox.send(events.replica_notification("a", at=at + 1.0))
+        await settled(rig)
+        rig.inbox.send(events.replica_notification("a", at=at + 2.0, bucket="far"))
+        await settled(rig)
+        rig.inbox.send(events.notification("a", at=at))
+        await settled(rig)
+
+    assert count(rig) == 1
+    assert count(rig, to="far") == 1
+    assert rig.s3.looks == []
+    assert rig.meters.count(catalogue.LATENCY_EXACT, "src", "far") == 1
+
+
+async def test_a_parked_object_settles_by_its_replicas_event_without_a_look() -> None:
+    """An arrival that completes a parked record makes it due, and it needs no HEAD."""
+    rig = Rig(hold_seconds=0)
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 20.0})
+        rig.inbox.send(events.notification("a", at=at))
+        await settled(rig)
+        assert await rig.backlog() == 1
+        before = len(rig.s3.looks)
+        rig.inbox.send(events.replica_notification("a", at=at + 20.0))
+        await rig.until(lambda: count(rig) == 1, within=5)
+
+    assert len(rig.s3.looks) == before
+
+
+async def test_native_events_of_a_bucket_that_is_only_a_destination_are_arrivals() -> None:
+    """No look at the destination: what comes there is replication's, and the source settles by it."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 1.0})
+        rig.inbox.send(events.native_created("a", at=at + 1.0, bucket="dst"))
+        await settled(rig)
+        rig.inbox.send(events.native_created("a", at=at))
+        await settled(rig)
+
+    assert count(rig) == 1
+    assert rig.s3.looks == []
+    assert rig.meters.count(catalogue.EVENTS, "replica_written") == 1
+    assert rig.meters.count(catalogue.NOT_COVERED, "dst", "no_configuration") == 0
+
+
+async def test_a_replica_in_a_two_way_bucket_costs_one_look_and_is_noted() -> None:
+    """Both source and destination: one HEAD tells a replica from a write, however often the event comes."""
+    rig = Rig(buckets=("one", "two"))
+    rig.s3.rule("one", "two")
+    rig.s3.rule("two", "one")
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = store(rig, "a", bucket="one", arrives={"two": 1.0})
+        await asyncio.sleep(2)
+        for _ in range(3):
+            rig.inbox.send(events.native_created("a", at=at + 1, bucket="two"))
+        await settled(rig)
+        assert rig.s3.looks == [ObjectVersion("two", "a", "v1")]
+        rig.inbox.send(events.native_created("a", at=at, bucket="one"))
+        await settled(rig)
+        mine = store(rig, "b", bucket="two", arrives={"one": 0.0})
+        rig.inbox.send(events.native_created("b", at=mine, bucket="two"))
+        await rig.until(lambda: count(rig, of="two", to="one") == 1)
+
+    assert count(rig, of="one", to="two") == 1
+    assert rig.meters.count(catalogue.LATENCY_EXACT, "one", "two") == 1
+    assert count(rig, of="two", to="one") == 1
+    assert await rig.backlog() == 0
+
+
+async def test_a_replica_outside_the_rules_of_a_two_way_bucket_is_no_uncovered_write() -> None:
+    """Rules of its own do not cover the key, but a route leads there: one HEAD, and it is an arrival."""
+    rig = Rig(buckets=("one", "two"))
+    rig.s3.rule("one", "two")
+    rig.s3.rule("two", "one", prefix="back/")
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = store(rig, "a", bucket="one", arrives={"two": 0.0})
+        rig.inbox.send(events.native_created("a", at=at, bucket="two"))
+        await settled(rig)
+        rig.s3.store(ObjectVersion("two", "mine", "v9"), Stored(written_at=rig.clock.now()))
+        rig.inbox.send(
+            events.native_created("mine", at=rig.clock.now(), bucket="two", version="v9")
+        )
+        await settled(rig)
+
+    assert rig.meters.count(catalogue.NOT_COVERED, "two", "no_rule") == 1
+    assert len(rig.s3.looks) == 2
+    assert (await rig.ledger.find("a", "v1")).halves
+
+
+@pytest.mark.parametrize("is_replica", [True, False])
+async def test_a_native_event_of_an_unknown_bucket_costs_one_look(*, is_replica: bool) -> None:
+    """No rules, and no known route leads there: one HEAD, then it is an arrival, or not covered."""
+    rig = Rig()
+    async with rig.running():
+        at = rig.clock.now()
+        if is_replica:
+            store(rig, "a", bucket="elsewhere", arrives={"lone": 0.0})
+        else:
+            rig.s3.store(ObjectVersion("lone", "a", "v1"), Stored(written_at=at))
+        for _ in range(2):
+            rig.inbox.send(events.native_created("a", at=at, bucket="lone"))
+        await settled(rig)
+        rig.inbox.send(events.native_created("a", at=at, bucket="lone"))
+        await settled(rig)
+
+    assert len(rig.s3.looks) == 1
+    assert bool((await rig.ledger.find("a", "v1")).halves) is is_replica
+    uncovered = rig.meters.count(catalogue.NOT_COVERED, "lone", "no_configuration")
+    assert uncovered == (0 if is_replica else 1)
+
+
+async def test_a_look_that_tells_nothing_is_repeated_where_a_route_leads() -> None:
+    """Invariant 3: a possible replica whose HEAD is throttled is kept, and the poller finds out."""
+    rig = Rig(buckets=("one", "two"))
+    rig.s3.rule("one", "two")
+    rig.s3.rule("two", "one", prefix="back/")
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = store(rig, "a", bucket="one", arrives={"two": 0.0})
+        rig.s3.away = Sight.THROTTLED
+        rig.inbox.send(events.native_created("a", at=at, bucket="two"))
+        await settled(rig)
+        assert await rig.backlog() == 1
+        rig.s3.away = None
+        async with asyncio.timeout(HOUR):
+            while await rig.backlog():
+                await asyncio.sleep(1)
+
+    assert (await rig.ledger.find("a", "v1")).halves
+    assert count(rig, "given_up", of="two", to="unknown") == 0
+
+
+async def test_a_destination_that_shows_nothing_is_taken_for_one() -> None:
+    """Another account's bucket, neither its configuration nor its objects to be seen: arrivals, and nothing pends."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.s3.hidden = {"dst"}
+    rig.s3.denied = {"dst"}
+    async with rig.running():
+        await asyncio.sleep(1)
+        for number in range(30):
+            at = store(rig, f"a{number}", version=f"v{number}", arrives={"dst": 0.0})
+            rig.inbox.send(
+                events.native_created(f"a{number}", at=at, bucket="dst", version=f"v{number}")
+            )
+        await settled(rig)
+        async with asyncio.timeout(HOUR):
+            while await rig.backlog():
+                await asyncio.sleep(1)
+        for number in range(30):
+            assert (await rig.ledger.find(f"a{number}", f"v{number}")).halves
+
+    assert len(rig.s3.looks) <= 40
+
+
+async def test_halves_are_told_of_however_a_replica_was_found() -> None:
+    """Replicas whose source nobody told of are counted as unmatched an hour later, by their event or by a look."""
+    rig = Rig(buckets=("src", "one", "two"))
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 0.0})
+        store(rig, "b", bucket="elsewhere", arrives={"lone": 0.0})
+        rig.inbox.send(events.native_created("a", at=at, bucket="dst"))
+        rig.inbox.send(events.native_created("b", at=at, bucket="lone"))
+        await settled(rig)
+        assert {one.bucket for one in rig.unmatched._remembered} == {"dst", "lone"}
+
+
+async def test_roles_are_known_after_a_restart_from_the_ledgers_routes() -> None:
+    """A daemon that never met the source's event knows a destination by the survey."""
+    ledger = FlakyLedger(MemoryLedger(shards=4))
+    first = Rig(ledger=ledger)
+    first.s3.rule("src", "dst")
+    async with first.running():
+        await asyncio.sleep(30)
+    second = Rig(ledger=ledger, s3=first.s3, owner="two", buckets=())
+    async with second.running():
+        at = store(second, "a", arrives={"dst": 1.0})
+        second.inbox.send(events.native_created("a", at=at + 1, bucket="dst"))
+        await settled(second)
+
+    assert second.s3.looks == []
+    assert (await ledger.find("a", "v1")).halves
+
+
+async def test_a_survey_that_fails_delays_nobody_and_is_repeated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Unreadable configurations: the round is told of once, and the next one reads them."""
+    rig = Rig(buckets=("src", "more", "most"))
+    rig.s3.rule("src", "dst", timed=True)
+    rig.s3.hidden = {"src", "more", "most"}
+    async with rig.running():
+        await asyncio.sleep(2)
+        assert rig.routebook.timed() == frozenset()
+        rig.s3.hidden = set()
+        await asyncio.sleep(301)
+        assert {route.source for route in rig.routebook.timed()} == {"src"}
+    assert capsys.readouterr().out.count("survey_incomplete") == 1
+
+
+# ---- S3's own notices ----
+
+
+async def test_a_failure_notice_after_the_event_has_it_looked_at_now() -> None:
+    """The reason joins the parked record, which is looked at at once: counted at its destination, with the reason."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", "far")
+    async with rig.running():
+        at = store(rig, "a", arrives={"far": 1.0}, fails={"dst": 130.0})
+        rig.inbox.send(events.written("a", at=at))
+        await settled(rig)
+        await asyncio.sleep(131 - (rig.clock.now() - at))
+        rig.inbox.send(events.notice("a", at=at + 130, requested_at=at))
+        await rig.until(lambda: count(rig, "failed") == 1, within=5)
+        rig.inbox.send(events.notice("a", at=at + 130, requested_at=at))
+        await settled(rig)
+        found = await record(rig)
+
+    assert found.state is State.FAILED
+    assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "dst", "DstKmsKeyNotFound") == 1
+    assert count(rig, "failed", to="unknown") == 0
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_failure_notice_before_or_without_the_event_is_followed(*, before: bool) -> None:
+    """Nothing known of the version: the notice alone makes a record; its event, come later, adds to it."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(0.4)
+        at = store(rig, "a", size=12, fails={"dst": 0.0})
+        rig.inbox.send(events.notice("a", at=at + 1))
+        await rig.until(lambda: count(rig, "failed") == 1)
+        if before:
+            rig.inbox.send(events.notification("a", at=at, size=12))
+            await settled(rig)
+        found = await record(rig)
+        assert await rig.backlog() == 0
+
+    assert count(rig, "failed") == 1
+    assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "dst", "DstKmsKeyNotFound") == 1
+    assert [one.failure is not None for one in found.destinations] == [True]
+    assert found.written_at == pytest.approx(at if before else at + 1, abs=0.002)
+
+
+async def test_a_failure_notice_ends_the_hold_of_its_event() -> None:
+    """While events are held for their first looks, notices have them looked at now; the reasons are joined."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    for _ in range(600):
+        rig.looker._pacer.learn((Route("src", "dst"),), Latency(29.0, 31.0), now=rig.clock.now())
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = rig.clock.now()
+        for number in range(10):
+            store(rig, f"a{number}", version=f"v{number}", fails={"dst": 0.0})
+            rig.inbox.send(events.notification(f"a{number}", at=at, version=f"v{number}"))
+        await asyncio.sleep(2)
+        assert len(rig.intake._held) >= 8, "all but the early share"
+        for number in range(10):
+            rig.inbox.send(events.notice(f"a{number}", at=at + 1, version=f"v{number}"))
+        await rig.until(lambda: count(rig, "failed") == 10, within=5)
+        await settled(rig)
+
+    assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "dst", "DstKmsKeyNotFound") == 10
+
+
+async def test_a_notice_of_an_object_that_was_counted_changes_nothing() -> None:
+    """A failure told of after all was counted is no failure of it."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 0.0})
+        rig.inbox.send(events.written("a", at=at))
+        await rig.until(lambda: count(rig) == 1)
+        rig.inbox.send(events.notice("a", at=at + 5))
+        rig.inbox.send(events.notice("a", at=at + 5, destination=None))
+        await settled(rig)
+        await asyncio.sleep(HOUR)
+
+    assert count(rig, "failed") == 0
+    assert await rig.backlog() == 0
+    assert not (await rig.ledger.find("a", "v1")).records
+
+
+async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair() -> None:
+    """D20: InitiateReplication makes an open failure pending and due; completed, it counts as repaired, once."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    name = ObjectVersion("src", "a", "v1")
+    async with rig.running():
+        at = store(rig, "a", fails={"dst": 0.0})
+        rig.inbox.send(events.written("a", at=at))
+        await rig.until(lambda: count(rig, "failed") == 1)
+        await asyncio.sleep(60)
+        now = rig.clock.now()
+        rig.s3.store(
+            name,
+            Stored(
+                written_at=at,
+                trips={"dst": Trip(((now, Sight.PENDING), (now + 90, Sight.COMPLETED)))},
+            ),
+        )
+        rig.inbox.send(events.restarted("a", at=now))
+        await settled(rig)
+        assert (await record(rig)).state is State.PENDING
+        await rig.until(lambda: count(rig) == 1, within=1200)
+
+    assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
+    assert count(rig, "failed") == 1
+
+
+async def test_thresholds_are_counted_and_joined() -> None:
+    """Missed, then replicated after all: both counted; the object is late, and its end is known without a look."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", timed=True)
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 1000.0})
+        rig.inbox.send(events.notification("a", at=at))
+        await settled(rig)
+        await asyncio.sleep(1000)
+        rig.inbox.send(events.notice("a", at=at + 900, kind="OperationMissedThreshold"))
+        await settled(rig)
+        assert [one.missed for one in (await record(rig)).destinations] == [True]
+        rig.inbox.send(events.notice("a", at=at + 1000, kind="OperationReplicatedAfterThreshold"))
+        await rig.until(lambda: count(rig) == 1, within=10)
+        rig.inbox.send(events.notice("b", at=at, kind="OperationNotTracked"))
+        await settled(rig)
+
+    assert rig.meters.count(catalogue.LATE, "src", "dst") == 1
+    for kind in ("missed", "replicated_after", "not_tracked"):
+        assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == 1
+
+
+# ---- deletions and markers ----
+
+
+@pytest.mark.parametrize("tell", [events.deleted, events.native_deleted])
+async def test_a_version_deleted_before_it_replicated_is_gone(tell: Callable[..., str]) -> None:
+    """Its deletion has it looked at now: gone, an outcome of its own."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": NEVER}, deleted_at=rig.clock.now() + 400)
+        rig.inbox.send(events.written("a", at=at))
+        await settled(rig)
+        await asyncio.sleep(401)
+        name = ObjectVersion("src", "a", "v1")
+        looks = rig.s3.looks.count(name)
+        rig.inbox.send(tell("a", at=at + 400))
+        await rig.until(lambda: count(rig, "gone") == 1, within=5)
+
+    assert rig.s3.looks.count(name) == looks + 1
+    assert await rig.backlog() == 0
+
+
+async def test_markers_are_counted_once_and_never_looked_at() -> None:
+    """D21: laid at each destination that replicates them, arrived there; twice told, once counted; no HEAD."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", markers=True)
+    rig.s3.add_rule("src", "far")
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = rig.clock.now()
+        for tell in (events.marker, events.native_deleted):
+            more = {"marker": True} if tell is events.native_deleted else {}
+            rig.inbox.send(tell("a", at=at, version="m1", **more))
+            rig.inbox.send(tell("a", at=at, version="m1", bucket="dst", **more))
+        rig.inbox.send(events.marker("a", at=at, version="m1", bucket="dst", by_replication=True))
+        rig.inbox.send(
+            events.notice("b", at=at, version="m2", operation="OBJECT_DELETE", requested_at=at)
+        )
+        await settled(rig)
+
+    def markers(destination: str, status: str) -> float:
+        return rig.meters.count(catalogue.DELETE_MARKERS, "src", destination, status)
+
+    assert markers("dst", "laid") == 1
+    assert markers("far", "laid") == 0
+    assert markers("dst", "arrived") == 1
+    assert markers("dst", "failed") == 1
+    assert rig.s3.looks == []
+    assert await rig.backlog() == 0
+
+
+async def test_a_marker_in_a_two_way_bucket_that_nobody_signed_is_only_told_of() -> None:
+    """EventBridge does not say who laid it: in a bucket that is both, it counts as neither laid nor arrived."""
+    rig = Rig(buckets=("one", "two"))
+    rig.s3.rule("one", "two", markers=True)
+    rig.s3.rule("two", "one", markers=True)
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = rig.clock.now()
+        rig.inbox.send(events.native_deleted("a", at=at, bucket="one", version="m", marker=True))
+        rig.inbox.send(events.marker("a", at=at, bucket="two", version="m", by_replication=True))
+        await settled(rig)
+
+    assert rig.meters.count(catalogue.EVENTS, "marker_ambiguous") == 1
+    assert rig.meters.count(catalogue.DELETE_MARKERS, "one", "two", "laid") == 0
+    assert rig.meters.count(catalogue.DELETE_MARKERS, "one", "two", "arrived") == 1
+
+
+# ---- choice and coverage ----
+
+
+async def test_what_is_excluded_is_acknowledged_and_counted_as_such() -> None:
+    """Facts of excluded sources end at once; replicas too, where all that leads to their bucket is excluded."""
+    rig = Rig(choice=Choice((), [pattern("src/tmp/"), pattern("dst")]))
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = store(rig, "a", arrives={"dst": 0.0})
+        rig.inbox.send(events.written("tmp/x", at=at))
+        rig.inbox.send(events.deleted("tmp/x", at=at))
+        rig.inbox.send(events.notice("tmp/x", at=at))
+        rig.inbox.send(events.marker("tmp/x", at=at))
+        rig.inbox.send(events.native_created("tmp/x", at=at, bucket="dst"))
+        await settled(rig)
+        assert rig.meters.count(catalogue.EVENTS, "excluded") == 5
+        # The destination is excluded as a source; what arrives there of others is not.
+        rig.inbox.send(events.replica_notification("a", at=at))
+        rig.inbox.send(events.notification("a", at=at))
+        await settled(rig)
+
+    assert count(rig) == 1
+    assert rig.s3.looks == []
+    assert "tmp" not in str(rig.ledger.calls)
+
+
+async def test_an_excluded_two_way_bucket_still_tells_of_arrivals() -> None:
+    """Its own writes are left out, its replicas of a followed source are not: one HEAD tells them apart."""
+    rig = Rig(buckets=("one", "two"), choice=Choice([pattern("one")]))
+    rig.s3.rule("one", "two")
+    rig.s3.rule("two", "one")
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = store(rig, "a", bucket="one", arrives={"two": 0.0})
+        store(rig, "b", bucket="two", version="v2", arrives={"one": 0.0})
+        rig.inbox.send(events.native_created("a", at=at, bucket="two"))
+        rig.inbox.send(events.native_created("b", at=at, bucket="two", version="v2"))
+        await settled(rig)
+
+    assert (await rig.ledger.find("a", "v1")).halves
+    assert rig.meters.count(catalogue.EVENTS, "excluded") == 1
+    assert count(rig, of="two", to="one") == 0
+
+
+async def test_d12_what_is_not_covered_counts_once_by_cause() -> None:
+    """D12: one version told of by two channels, twice: not covered once, with its cause."""
+    rig = Rig(buckets=("src", "bare"))
+    rig.s3.rule("src", "dst", prefix="in/")
+    async with rig.running():
+        at = store(rig, "out/a")
+        for _ in range(2):
+            rig.inbox.send(events.written("out/a", at=at))
+            rig.inbox.send(events.notification("out/a", at=at))
+            rig.inbox.send(events.written("b", at=at, bucket="bare"))
+            await settled(rig)
+
+    assert rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 1
+    assert rig.meters.count(catalogue.NOT_COVERED, "bare", "no_configuration") == 1
+    assert rig.s3.looks == []
+
+
+@pytest.mark.parametrize(
+    ("more", "tagged", "cause"),
+    [
+        ({"storage_class": "GLACIER"}, False, "storage_class"),
+        ({"encryption": "aws:kms"}, False, "encryption"),
+        ({}, True, "tag_filter"),
+        ({}, False, "no_status"),
+    ],
+)
+async def test_why_a_covered_key_has_no_status(
+    more: dict[str, str], cause: str, *, tagged: bool
+) -> None:
+    """A rule selects the key and S3 shows no status: counted by what the look shows of the cause."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", tagged=tagged)
+    async with rig.running():
+        at = store(rig, "a", **more)
+        rig.inbox.send(events.written("a", at=at))
+        rig.inbox.send(events.notification("a", at=at))
+        await settled(rig)
+        await rig.until(lambda: rig.meters.count(catalogue.NOT_COVERED, "src", cause) == 1)
+    assert await rig.backlog() == 0
+
+
+# ---- what the waterline asks ----
+
+
+async def test_what_is_held_or_was_left_undeleted_holds_the_waterline() -> None:
+    """Floors: the write's time while held, a guess for what nobody could read, nothing once it is durable."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="in/")
+    async with rig.running():
+        await asyncio.sleep(1)
+        assert rig.intake.held_since is None
+        at = rig.clock.now()
+        await asyncio.sleep(20)
+        rig.inbox.send(events.written("out/a", at=at))
+        await rig.until(lambda: len(rig.intake._held) == 1)
+        assert rig.intake.held_since == int(at)
+        assert rig.intake.delay == pytest.approx(20, abs=1.5)
+        await settled(rig)
+        assert rig.intake.held_since is None
+
+        sent_at = rig.clock.now()
+        rig.inbox.send("{")
+        await asyncio.sleep(1)
+        assert rig.intake.held_since == pytest.approx(sent_at - 20, abs=2)
+        await rig.until(lambda: bool(rig.inbox.dead))
+        assert rig.intake.held_since is not None
+        await asyncio.sleep(1800)
+        assert rig.intake.held_since is None
+        assert rig.intake.delay > 0
+        await asyncio.sleep(6 * HOUR)
+        assert rig.intake.delay == 0
+
+
+async def test_failures_are_logged_once_a_minute_and_bucket(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A hundred failures in a minute make two lines: the first, and all the others together."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        for number in range(100):
+            at = store(rig, f"a{number}", version=f"v{number}", fails={"dst": 0.0})
+            rig.inbox.send(events.notice(f"a{number}", at=at, version=f"v{number}"))
+        await rig.until(lambda: count(rig, "failed") == 100)
+        await asyncio.sleep(120)
+
+    lines = [line for line in capsys.readouterr().out.splitlines() if "replication_failed" in line]
+    assert len(lines) == 2
+    assert "DstKmsKeyNotFound" in lines[1]

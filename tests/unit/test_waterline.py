@@ -389,3 +389,12 @@ def test_the_bound_never_passes_what_is_not_durable(
     Delays are at most the largest that the daemons saw: no more is promised. And in the end the bound gets on.
     """
     Model(sent, deaths, late, phases).run()
+
+
+def test_what_comes_back_from_the_dead_letter_queue_is_not_passed() -> None:
+    """Rounds in which the queue was empty while messages lay dead tell nothing once those are moved back."""
+    before = rounds(7, queue=Queue(waiting=0, dead=5))
+    after = rounds(1, watch=before, since=START + 70, queue=Queue(waiting=5, dead=0))
+
+    assert after.clear
+    assert after.bound("me") is None

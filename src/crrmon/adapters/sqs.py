@@ -101,6 +101,8 @@ class SqsInbox:
         self._dead_letter_urls: dict[str, str] = {}
         """By ARN."""
         self._warned_at = float("-inf")
+        self._policy: str | None = None
+        """The queue's redrive policy as last read; empty for none."""
 
     @property
     def name(self) -> str:
@@ -132,15 +134,25 @@ class SqsInbox:
         """
         try:
             client = await self._aws.client("sqs", self._region)
-            answer = await client.get_queue_attributes(
-                QueueUrl=self._url, AttributeNames=[*_COUNTS, _REDRIVE]
-            )
-            told = answer.get("Attributes", {})
+            if self._policy is None:
+                self._policy = (await self._attributes(client, _REDRIVE)).get(_REDRIVE, "")
+            # NB: before the queue, or a message that is moved back meanwhile would be in neither.
+            dead = await self._dead(client, self._policy) if self._policy else 0
+            told = await self._attributes(client, *_COUNTS, _REDRIVE)
             visible, in_flight, delayed = (int(told[name]) for name in _COUNTS)
         except (ClientError, KeyError, *NO_ANSWER) as error:
             raise self._error("counted", "sqs:GetQueueAttributes", error) from error
-        dead = await self._dead(client, told[_REDRIVE]) if told.get(_REDRIVE) else 0
+        policy = told.get(_REDRIVE, "")
+        if policy != self._policy:
+            self._policy, dead = policy, None
         return Depth(visible=visible, in_flight=in_flight, delayed=delayed, dead=dead)
+
+    async def _attributes(
+        self, client: "SQSClient", *names: "QueueAttributeNameType"
+    ) -> Mapping[str, str]:
+        answer = await client.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
+        told: Mapping[str, str] = answer.get("Attributes", {})  # type: ignore[assignment]
+        return told
 
     async def _dead(self, client: "SQSClient", policy: str) -> int | None:
         """

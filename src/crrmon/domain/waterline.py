@@ -127,6 +127,9 @@ class Emptied(msgspec.Struct, frozen=True):
         """
         Take up one more round.
         """
+        if queue is not None and queue.dead != 0:
+            # What lies there may be moved back at any time: from then on, nothing found empty before tells anything.
+            return Emptied()
         rounds = self.rounds
         if queue is not None and queue.waiting == 0:
             rounds = (*rounds, at)[-KEPT:]

@@ -77,6 +77,9 @@ class _Page:
         self.configuration: Configuration | None = None
         self.asked_at = float("-inf")
         self.reading = asyncio.Lock()
+        self.region = ""
+        self.owner: str | None = None
+        """Both as events told them: they decide who is asked, and in whose name."""
 
 
 class Routebook:
@@ -250,7 +253,12 @@ class Routebook:
         async with lanes, page.reading:
             if self._clock.now() - page.asked_at < SPACING_SECONDS:
                 return None
-            return await self._ask(page, bucket, "", None)
+            asked_at = page.asked_at
+            reason = await self._ask(page, bucket, "", None)
+            if reason is not None and page.owner is None:
+                # An event will tell whose bucket it is; then it can be asked at once.
+                page.asked_at = asked_at
+            return reason
 
     # ---- reading ----
 
@@ -276,10 +284,11 @@ class Routebook:
         """
         Read a configuration; return why not, if that fails.
         """
+        page.region, page.owner = region or page.region, owner or page.owner
         # The moment before asking: what S3 answers is at least as new.
         page.asked_at = self._clock.now()
         try:
-            raw = await self._probe.configuration(bucket, region=region, owner=owner)
+            raw = await self._probe.configuration(bucket, region=page.region, owner=page.owner)
         except UnreadableConfigurationError as error:
             self._count(bucket, "unreadable")
             return str(error)

@@ -88,6 +88,10 @@ class Counts(msgspec.Struct, kw_only=True):
     """Of the last message that was deleted."""
 
 
+_DEPTH = b"""{"Attributes":{"ApproximateNumberOfMessages":"%d",
+"ApproximateNumberOfMessagesNotVisible":"0","ApproximateNumberOfMessagesDelayed":"0"}}"""
+
+
 class _Stubs:
     """
     What all connections share: the queue and the counters.
@@ -320,6 +324,9 @@ class _Connection(asyncio.Protocol):
                 self._stubs.acknowledge([one.receipt_handle for one in entries])
             done = ",".join(f'{{"Id":"{one.id}"}}' for one in entries)
             self._answer(b'{"Successful":[' + done.encode() + b'],"Failed":[]}')
+        elif operation == "GetQueueAttributes":
+            counts = self._stubs.counts
+            self._answer(_DEPTH % (counts.released - counts.delivered))
         else:
             self._answer(b"{}")
 

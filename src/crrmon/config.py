@@ -12,7 +12,7 @@ import reprlib
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -620,10 +620,7 @@ def _not_json(environment: Mapping[str, str]) -> Iterator[str]:
     """
     Tell of the variables that should hold a list or a map and do not.
     """
-    fields = Settings.model_fields.items()
-    composed = {
-        key for key, field in fields if get_args(field.annotation) or _section(field.annotation)[0]
-    }
+    composed = set(_composed(Settings, ""))
     variables = _variables()
     for name, value in environment.items():
         if variables.get(name.upper()) in composed:
@@ -631,6 +628,18 @@ def _not_json(environment: Mapping[str, str]) -> Iterator[str]:
                 json.loads(value)
             except ValueError:
                 yield f"{name}: {_SHORT.repr(value)} is not allowed: lists and maps in the environment are JSON"
+
+
+def _composed(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """
+    List the keys whose values are lists or maps, sections included.
+    """
+    for name, field in model.model_fields.items():
+        section, mark = _section(field.annotation)
+        if section is not None or get_origin(field.annotation) in (tuple, dict):
+            yield prefix + name
+        if section is not None and not mark:
+            yield from _composed(section, f"{prefix}{name}.")
 
 
 def _explanations(error: ValidationError) -> Iterator[str]:

@@ -890,9 +890,9 @@ async def test_invariant_5_kill_minus_9_counts_once(world: World, tmp_path: Path
         await until(lambda: world.told("ReplicationObjects") >= 6)
         told = len(world.datums("Heartbeat"))
         await until(lambda: len(world.datums("Heartbeat")) >= told + 2)
-        assert (
-            await daemon.metric("crrmon_objects_duplicate_total", source_bucket=world.source) == 5
-        )
+        # The sixth is one as well if the poller was sooner at the parked object than its message.
+        told = await daemon.metric("crrmon_objects_duplicate_total", source_bucket=world.source)
+        assert told in (5, 6)
     assert world.told("ReplicationObjects") == 6
 
 

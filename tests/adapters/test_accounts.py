@@ -222,7 +222,7 @@ async def test_too_many_accounts(
 ) -> None:
     """Invariant 7: nonsense for owners fills no memory, and takes no clients where no role can be taken."""
     monkeypatch.setattr(accounts_module, "MAX_ACCOUNTS", 3)
-    monkeypatch.setattr(aws_module, "MAX_CLIENTS", 1)
+    monkeypatch.setattr(aws_module, "MAX_S3_CLIENTS", 1)
     nonsense = [f"{number:012}" for number in range(900, 905)]
     cloud.refusals = dict.fromkeys(nonsense, sts_error(403, "AccessDenied"))
     daemon = Daemon(aws, ANYBODY, clock=clock)

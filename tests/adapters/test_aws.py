@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from crrmon.adapters import aws as aws_module
-from crrmon.adapters.aws import Aws, TooManyClientsError, code_of, explain, status_of
+from crrmon.adapters.aws import NO_ANSWER, Aws, TooManyClientsError, code_of, explain, status_of
 from fakes.aws_stub import Answer, AwsStub, Hang
 
 REGION = "eu-west-1"
@@ -88,8 +88,8 @@ async def test_default_region(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Invariant 7: nonsense for regions fills no memory; the clients that are there go on."""
-    monkeypatch.setattr(aws_module, "MAX_CLIENTS", 2)
+    """Invariant 7: nonsense for regions fills no memory; the clients that are there, and other services, go on."""
+    monkeypatch.setattr(aws_module, "MAX_S3_CLIENTS", 2)
     async with session() as aws:
         first = await aws.client("s3", "eu-west-1")
         await aws.client("s3", "eu-west-2")
@@ -97,6 +97,13 @@ async def test_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(TooManyClientsError):
             await aws.client("s3", "eu-west-3")
         assert await aws.client("s3", "eu-west-1") is first
+        await aws.client("cloudwatch")
+        await aws.client("sqs")
+
+
+async def test_who_takes_no_answer_takes_too_many_clients() -> None:
+    """Nobody who is ready for a service that does not answer falls over one that cannot be asked."""
+    assert issubclass(TooManyClientsError, NO_ANSWER)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +182,12 @@ def error(code: str | None, *, status: int = 400, message: str = "") -> ClientEr
             EndpointConnectionError(endpoint_url="https://b.s3.amazonaws.com/secret-key"),
             "EndpointConnectionError; check the network, the region and aws.endpoint_url",
             id="network",
+        ),
+        pytest.param(
+            TooManyClientsError("there are 1024 clients of S3 already"),
+            "TooManyClientsError; one daemon looks at no more than 1024 pairs of account and region: "
+            "check the accounts and regions in the messages, or use several daemons with queues of their own",
+            id="too-many",
         ),
     ],
 )

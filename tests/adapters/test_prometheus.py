@@ -258,3 +258,46 @@ def test_invariant_9_a_page_shows_the_fleet_only_while_this_daemon_speaks_for_it
     assert fleet <= shown
     speaks = False
     assert {name for name, _ in samples(meters, accept, parser)} == shown - fleet
+
+
+def test_invariant_7_names_in_messages_do_not_become_series_without_bound() -> None:
+    """Invariant 7: further buckets are counted together, their gauges not shown; nothing is lost of the sums."""
+    meters = PrometheusMeters()
+    many = catalogue.MAX_BUCKETS + 500
+    for _ in range(2):
+        for number in range(many):
+            meters.add(catalogue.NOT_COVERED, f"b{number}", "no_rule")
+            meters.set(catalogue.LOOKS_DENIED, f"b{number}", value=1)
+    found = samples(meters)
+
+    counted = {
+        dict(labels)["source_bucket"]: value
+        for (name, labels), value in found.items()
+        if name == catalogue.NOT_COVERED.name
+    }
+    denied = {
+        dict(labels)["bucket"] for name, labels in found if name == catalogue.LOOKS_DENIED.name
+    }
+    assert len(counted) == catalogue.MAX_BUCKETS + 1
+    assert sum(counted.values()) == 2 * many
+    assert counted["b0"] == 2
+    assert counted[catalogue.OTHER_BUCKETS] == 1000
+    assert len(denied) == catalogue.MAX_BUCKETS
+    assert catalogue.OTHER_BUCKETS not in denied
+
+
+def test_buckets_of_routes_always_have_their_own_series() -> None:
+    """Nonsense that came first takes no place from a bucket of which outcomes are counted."""
+    meters = PrometheusMeters()
+    for number in range(catalogue.MAX_BUCKETS):
+        meters.add(catalogue.LOOKS, f"b{number}", "gone")
+    meters.add(catalogue.REPLICATIONS, "src", "dst", "completed")
+    meters.add(catalogue.REPLICATIONS, "nonsense", "unknown", "given_up")
+    for bucket in ("src", "dst", "nonsense"):
+        meters.add(catalogue.LOOKS, bucket, "completed")
+    found = samples(meters)
+
+    name = catalogue.LOOKS.name
+    assert found[name, (("result", "completed"), ("source_bucket", "src"))] == 1
+    assert found[name, (("result", "completed"), ("source_bucket", "dst"))] == 1
+    assert found[name, (("result", "completed"), ("source_bucket", catalogue.OTHER_BUCKETS))] == 1

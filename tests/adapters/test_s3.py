@@ -349,7 +349,7 @@ async def test_nonsense_for_regions_takes_no_clients(
     stub: AwsStub, probe: S3Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Invariant 7: regions that nobody knows share the default one's client, however many there are."""
-    monkeypatch.setattr(aws_module, "MAX_CLIENTS", 1)
+    monkeypatch.setattr(aws_module, "MAX_S3_CLIENTS", 1)
     stub.answer(head("Zx81", "PENDING"))
 
     for number in range(20):
@@ -417,7 +417,29 @@ async def test_regions_have_their_own_clients(stub: AwsStub, probe: S3Probe) -> 
     assert sorted(signed_for(stub)) == sorted(regions)
 
 
+async def test_too_many_regions(
+    stub: AwsStub, probe: S3Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 10: one region too many is an observation, and says what to do where a configuration is read."""
+    monkeypatch.setattr(aws_module, "MAX_S3_CLIENTS", 1)
+    stub.answer(head("Zx81", "PENDING"))
+    await look(probe)
+
+    seen = await probe.look(VERSION, region="us-east-2", owner=None)
+    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "TooManyClientsError")
+    with pytest.raises(UnreadableConfigurationError, match="pairs of account and region"):
+        await probe.configuration("src", region="us-east-2", owner=None)
+
+
 # ---- replication configurations ----
+
+
+async def test_a_bucket_that_is_gone(stub: AwsStub, probe: S3Probe) -> None:
+    """Where no region is known none is named, and what to do with a bucket that was deleted is said."""
+    stub.answer(s3_error(404, "NoSuchBucket"))
+
+    with pytest.raises(UnreadableConfigurationError, match=r"is there or .* taken out of buckets"):
+        await probe.configuration("src", region="", owner=None)
 
 
 async def test_configuration_unreadable(stub: AwsStub, probe: S3Probe) -> None:

@@ -366,6 +366,33 @@ async def test_a_record_whose_version_was_counted_as_a_whole_is_not_parked(
     assert await stored(ledger, one) is None
 
 
+async def test_a_record_of_a_closed_version_is_not_parked(ledger: Ledger) -> None:
+    """
+    Although a destination of it has no mark, which only a tag filter might select.
+    """
+    one = record("k", to=("dst", "two"))
+    await ledger.settle("b1", [done(one, arrived(one), whole(one, Fate.CLOSED))], now=NOW)
+
+    assert await ledger.park([one]) == [Parked.SETTLED]
+    assert await stored(ledger, one) is None
+
+
+async def test_what_closed_a_version_is_kept_and_counts_nothing(ledger: Ledger) -> None:
+    """
+    Also of a version that is too old to be counted: that is told of its destinations.
+    """
+    one = record("k", to=("dst", "two"))
+    closed = replace(whole(one, Fate.CLOSED), size=7, repaired=True, counts=False)
+    await ledger.settle("b1", [done(one, arrived(one), closed)], now=NOW)
+
+    (kept,) = [mark for slot, mark in (await ledger.find("k", "v1")).marks if slot == "s:src"]
+    assert (kept.fate, kept.route) == (Fate.CLOSED, Route("src", ""))
+    assert (kept.written_at, kept.size, kept.repaired) == (one.written_at, 7, True)
+    assert not kept.counts
+    assert (await totals(ledger))[Route("src", "dst")].completed == 1
+    assert (await totals(ledger)).get(Route("src", ""), Tally()) == Tally()
+
+
 async def test_a_source_mark_is_of_its_own_bucket_only(ledger: Ledger) -> None:
     """
     The same key and version id in another source bucket is another version.
@@ -955,6 +982,54 @@ async def test_the_event_of_a_counted_arrival_is_settled(ledger: Ledger) -> None
     assert await ledger.find("k", "v1") == before
 
 
+async def test_an_arrival_that_was_not_proved_when_its_version_was_closed_is_late(
+    ledger: Ledger,
+) -> None:
+    """
+    Nothing is kept, whoever tells of it and how often, until somebody counts it.
+    """
+    one = record("k", to=("dst", "two"))
+    await ledger.settle("b1", [done(one, arrived(one), whole(one, Fate.CLOSED))], now=NOW)
+    before = await ledger.find("k", "v1")
+
+    told = [replica("k", bucket="two", at=NOW - 1), replica("k", at=NOW - 1)] * 2
+    noted = await ledger.note(told, now=NOW)
+    assert noted == [Noted.LATE, Noted.SETTLED] * 2
+    assert await ledger.find("k", "v1") == before
+
+    late = Settlement(version=one.version, outcomes=(arrived(one, "two"),), rev=0)
+    assert await ledger.settle("b2", [late], now=NOW) == [[Settled.COUNTED]]
+    assert await ledger.note(told, now=NOW) == [Noted.SETTLED] * 4
+
+
+async def test_an_arrival_that_was_counted_somewhere_is_settled(ledger: Ledger) -> None:
+    """
+    Where nobody could tell the destination, the unknown one stands for it; and nothing is kept.
+    """
+    one = record("k", to=())
+    await ledger.settle(
+        "b1", [done(one, arrived(one, "unknown"), whole(one, Fate.CLOSED))], now=NOW
+    )
+    before = await ledger.find("k", "v1")
+
+    assert await ledger.note([replica("k", at=NOW - 1)], now=NOW) == [Noted.SETTLED]
+    assert await ledger.find("k", "v1") == before
+
+
+async def test_a_version_that_is_closed_in_its_own_bucket_may_be_a_replica_there(
+    ledger: Ledger,
+) -> None:
+    """
+    What ended on its way from a bucket says nothing of how it came there.
+    """
+    one = record("k", to=())
+    await ledger.settle(
+        "b1", [done(one, arrived(one, "unknown"), whole(one, Fate.CLOSED))], now=NOW
+    )
+
+    assert await ledger.note([replica("k", bucket="src", at=NOW)], now=NOW) == [Noted.HALF]
+
+
 async def test_a_replica_that_nobody_waits_for_is_kept_as_a_half(ledger: Ledger) -> None:
     """
     Also where a record is parked that does not name its bucket.
@@ -1221,21 +1296,20 @@ async def test_a_failure_of_which_no_record_is_there_is_settled_or_unknown(ledge
     assert (await ledger.find("nothing", "v1")).halves == ()
 
 
-async def test_a_failure_of_what_goes_nobody_knows_where_has_to_be_parked(ledger: Ledger) -> None:
+async def test_a_failure_of_what_goes_nobody_knows_where_is_kept(ledger: Ledger) -> None:
     """
-    A record without destinations has no place for it, and gets them from whoever reads the configuration.
+    A record without destinations remembers what was said, once, and joins it when somebody knows them.
     """
-    (one,) = await parked(ledger, record("k", to=(), next_look_at=NOW + 60))
+    await parked(ledger, record("k", to=(), next_look_at=NOW + 60))
 
     noted = await ledger.note([gave_up("k", at=NOW), threshold("k")], now=NOW)
 
-    assert noted == [Noted.UNKNOWN] * 2
-    assert await stored(ledger, one) == one
-    told = Failure(noticed_at=NOW, reason="DstPutObjNotPermitted")
-    routed = replace(record("k"), destinations=(Destination("dst", failure=told),))
-    await ledger.park([routed])
-    assert await failure_at(ledger, "k", "dst") == told
+    assert noted == [Noted.JOINED, Noted.KNOWN]
+    assert await ledger.note([gave_up("k", at=NOW)], now=NOW) == [Noted.KNOWN]
     assert len(await ledger.due(ALL, now=NOW, limit=9)) == 1
+    await ledger.park([record("k")])
+    told = Failure(noticed_at=NOW, reason="DstPutObjNotPermitted")
+    assert await failure_at(ledger, "k", "dst") == told
 
 
 # ---- note: thresholds, restarts, deletions ----

@@ -71,6 +71,8 @@ class Model:
         """The batch that counted it."""
         self.sources: dict[MarkId, str] = {}
         """The source bucket of what is marked."""
+        self.closed: set[MarkId] = set()
+        """Those marks that close a version."""
         self.halves: dict[MarkId, float] = {}
         self.counted: Counter[tuple[Route, Fate]] = Counter()
 
@@ -144,7 +146,11 @@ class Model:
             self.marks[outcome.mark] = batch
             self.sources[outcome.mark] = outcome.route.source
             self.halves.pop(outcome.mark, None)
-            self.counted[outcome.route, outcome.fate] += 1
+            if outcome.fate is Fate.CLOSED:
+                self.closed.add(outcome.mark)
+            else:
+                self.closed.discard(outcome.mark)
+                self.counted[outcome.route, outcome.fate] += 1
         mine = self.marks[outcome.mark] == batch
         return Settled.COUNTED if mine and not again else Settled.DUPLICATE
 
@@ -214,6 +220,16 @@ class Model:
             results.add(self._learn(v, after))
         if waiting:
             return Noted.JOINED if Noted.JOINED in results else Noted.KNOWN
+        elsewhere = [
+            one
+            for one in self.marks
+            if (one.key, one.version_id) == (mark.key, mark.version_id)
+            and self.sources[one] != bucket
+        ]
+        if any((one.scope, one.bucket) == (Scope.REPLICA, "unknown") for one in elsewhere):
+            return Noted.SETTLED
+        if self.closed.intersection(elsewhere):
+            return Noted.LATE
         if mark in self.halves and self.halves[mark] <= at:
             return Noted.KNOWN
         self.halves[mark] = at
@@ -328,11 +344,13 @@ def outcomes(draw: st.DrawFn, version: ObjectVersion) -> Outcome:
     Draw one of the few outcomes that a version can have.
     """
     scope = draw(st.sampled_from(Scope))
-    bucket = draw(st.sampled_from(["dst", "two"])) if scope in ELSEWHERE else version.bucket
+    places = ["dst", "two", "dst", "two", "unknown"]
+    bucket = draw(st.sampled_from(places)) if scope in ELSEWHERE else version.bucket
+    closes = scope is Scope.SOURCE and draw(st.booleans())
     mark = MarkId(scope, bucket, version.key, version.version_id, int(scope is Scope.EPISODE))
     return Outcome(
         mark=mark,
-        fate=FATES[scope],
+        fate=Fate.CLOSED if closes else FATES[scope],
         route=Route(version.bucket, bucket if scope in ELSEWHERE else ""),
         written_at=NOW,
         found_at=NOW,

@@ -665,6 +665,108 @@ async def test_why_a_covered_key_has_no_status(
     assert await rig.backlog() == 0
 
 
+# ---- destinations that nobody can be sure of ----
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before-the-look", "after-it"])
+async def test_a_tag_filters_destination_that_denies_counts_by_its_replica_whenever_told(
+    *, late: bool
+) -> None:
+    """Once at each destination, whichever comes first, and however often it is told; no look or record for that."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.s3.add_rule("src", "far", tagged=True)
+    rig.s3.denied.add("far")
+    replicas = [
+        events.replica_notification("a", at=rig.clock.now() + after, bucket=bucket)
+        for bucket, after in (("dst", 3.0), ("far", 5.0))
+    ]
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 3.0, "far": 5.0})
+        if not late:
+            await asyncio.sleep(6)
+            for one in replicas:
+                rig.inbox.send(one)
+            await settled(rig)
+        rig.inbox.send(events.written("a", at=at))
+        await settled(rig)
+        await rig.until(lambda: count(rig) == 1)
+        looks = len(rig.s3.looks)
+        for one in replicas * 2:
+            rig.inbox.send(one)
+        await settled(rig)
+        rig.inbox.send(events.native_created("a", at=at))
+        rig.inbox.send(events.notification("a", at=at))
+        await settled(rig)
+        assert await rig.backlog() == 0
+        await asyncio.sleep(3 * HOUR)
+
+    assert (count(rig), count(rig, to="far")) == (1, 1)
+    assert len(rig.s3.looks) == looks
+    assert rig.meters.count(catalogue.DUPLICATES, "src") == 2
+    assert rig.meters.count(catalogue.LATENCY_EXACT, "src", "far") == 1
+    ((took, weight),) = rig.meters.observed["crrmon_replication_latency_seconds", "src", "far"]
+    assert (took, weight) == (pytest.approx(5, rel=0.2), 1)
+    assert not [name for name, *_ in rig.meters.counters if "unmatched" in name]
+
+
+async def test_what_was_counted_somewhere_is_not_counted_where_its_replica_tells() -> None:
+    """Two tag filters, neither destination readable: one arrival is one, and duplicates end at the marks."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", "far", tagged=True)
+    rig.s3.denied |= {"dst", "far"}
+    async with rig.running():
+        at = store(rig, "a", arrives={"far": 3.0})
+        rig.inbox.send(events.written("a", at=at))
+        await settled(rig)
+        await rig.until(lambda: count(rig, to="unknown") == 1)
+        looks = len(rig.s3.looks)
+        rig.inbox.send(events.replica_cloudtrail("a", at=at + 3, bucket="far"))
+        await settled(rig)
+        rig.inbox.send(events.native_created("a", at=at))
+        rig.inbox.send(events.replica_notification("a", at=at + 3, bucket="far"))
+        await settled(rig)
+        assert await rig.backlog() == 0
+        await asyncio.sleep(3 * HOUR)
+
+    assert (count(rig, to="unknown"), count(rig, to="dst"), count(rig, to="far")) == (1, 0, 0)
+    assert len(rig.s3.looks) == looks
+    assert not [name for name, *_ in rig.meters.counters if "unmatched" in name]
+
+
+async def test_a_repair_or_one_that_is_too_old_is_still_one_when_told_late() -> None:
+    """What closed the version says so, and no latency is told of either."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.s3.add_rule("src", "far", tagged=True)
+    rig.s3.denied.add("far")
+    async with rig.running():
+        at = store(rig, "mended", arrives={"dst": 3.0, "far": 5.0})
+        mended = ((at + 5, Sight.FAILED), (at + 600, Sight.PENDING), (at + 700, Sight.COMPLETED))
+        trips = {"dst": Trip(((at + 3, Sight.COMPLETED),)), "far": Trip(mended)}
+        rig.s3.store(ObjectVersion("src", "mended", "v1"), Stored(written_at=at, trips=trips))
+        rig.inbox.send(events.written("mended", at=at))
+        await rig.until(lambda: count(rig) == 1)
+        while (await rig.ledger.find("mended", "v1")).records:
+            await asyncio.sleep(600)
+        rig.inbox.send(events.replica_notification("mended", at=at + 700, bucket="far"))
+        await settled(rig)
+        assert rig.meters.count(catalogue.REPAIRED, "src", "far") == 1
+        assert count(rig, to="far") == 1
+
+        at = store(rig, "old", arrives={"dst": 3.0, "far": 5.0})
+        rig.clock.leap(7 * DAY)
+        rig.inbox.send(events.written("old", at=at))
+        await settled(rig)
+        await rig.until(lambda: rig.meters.count(catalogue.TOO_OLD, "src") == 1)
+        rig.inbox.send(events.replica_notification("old", at=at + 5, bucket="far"))
+        await settled(rig)
+
+    assert rig.meters.count(catalogue.TOO_OLD, "src") == 2
+    assert count(rig, to="far") == 1
+    assert rig.meters.count(catalogue.LATENCY_EXACT, "src", "far") == 0
+
+
 # ---- what the waterline asks ----
 
 
@@ -713,3 +815,56 @@ async def test_failures_are_logged_once_a_minute_and_bucket(
     lines = [line for line in capsys.readouterr().out.splitlines() if "replication_failed" in line]
     assert len(lines) == 2
     assert "DstKmsKeyNotFound" in lines[1]
+
+
+async def test_a_write_of_the_day_after_tomorrow_that_no_rule_covers_is_not_waited_for() -> None:
+    """An event's time is believed as far as clocks differ: no configuration could be newer than that write."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="data/")
+    async with rig.running():
+        store(rig, "a")
+        rig.inbox.send(events.notification("a", at=rig.clock.now() + 2 * DAY))
+        await settled(rig)
+        await rig.until(lambda: rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 1)
+
+
+async def test_what_s3_says_while_the_configuration_is_unreadable_is_kept() -> None:
+    """The destination and the reason of a failure join the record when its routes are known; counted once."""
+    rig = Rig()
+    rig.s3.rule("src", "aaa", "bbb")
+    rig.s3.unreadable = True
+    async with rig.running():
+        at = store(rig, "a", arrives={"bbb": 1.0}, fails={"aaa": 2.0})
+        rig.inbox.send(events.notification("a", at=at))
+        for _ in range(3):
+            rig.inbox.send(
+                events.notice("a", at=at + 2, destination="aaa", reason="DstKmsKeyNotFound")
+            )
+        await settled(rig)
+        rig.s3.unreadable = False
+        await rig.until(lambda: count(rig, "failed", to="aaa") == 1)
+
+    assert count(rig, "failed", to="unknown") == 0
+    assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "aaa", "DstKmsKeyNotFound") == 1
+    (failure,) = [one.failure for one in (await record(rig)).destinations if one.bucket == "aaa"]
+    assert failure is not None
+    assert failure.reason == "DstKmsKeyNotFound"
+
+
+async def test_a_version_that_was_parked_without_routes_is_not_parked_again_once_it_is_settled() -> (
+    None
+):
+    """A later event of it finds its marks."""
+    rig = Rig(hold_seconds=1.0)
+    rig.s3.rule("src", "dst")
+    rig.s3.unreadable = True
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 0.0})
+        rig.inbox.send(events.notification("a", at=at))
+        await settled(rig)
+        rig.s3.unreadable = False
+        await rig.until(lambda: count(rig) == 1)
+        rig.inbox.send(events.written("a", at=at))
+        await settled(rig)
+        assert (await rig.ledger.find("a", "v1")).records == ()
+    assert count(rig) == 1

@@ -19,7 +19,7 @@ from crrmon.domain.waterline import SILENT_SECONDS
 from crrmon.domain.windows import Standing
 from crrmon.ports.ledger import BacklogSlot, Presence
 from crrmon.ports.sink import Sink
-from crrmon.services.fleet import REFRESH_SECONDS, Fleet, standing
+from crrmon.services.fleet import FORGOTTEN_SECONDS, REFRESH_SECONDS, Fleet, standing
 from crrmon.services.health import HealthBoard
 from crrmon.services.presence import Attendance
 from crrmon.services.publisher import SENDING_WINDOWS, Publisher
@@ -528,3 +528,32 @@ async def test_invariant_9_a_late_answer_brings_no_gauge_back(ledger: MemoryLedg
             await asyncio.sleep(0.25)
             assert daemon.tenure.reporting() is None
             assert daemon.kept == set()
+
+
+@pytest.mark.looptime(noop_cycles=1)
+async def test_a_daemon_that_does_not_announce_itself_makes_it_unknown() -> None:
+    """One of the version before holds shards, and nobody knows what else."""
+    ledger = MemoryLedger(shards=4)
+    await ledger.remember_routes([Route(*ROUTE)])
+    daemon = Daemon(ledger, FakeSink())
+    async with daemon.running():
+        await asyncio.sleep(4 * REFRESH_SECONDS)
+        assert daemon.kept >= UP_TO
+        assert await ledger.claim((await ledger.leases())[3], owner="of the version before")
+        await asyncio.sleep(REFRESH_SECONDS + 1)
+        assert not UP_TO & daemon.kept
+        await asyncio.sleep(3 * LEASE_SECONDS)
+        assert daemon.kept >= UP_TO, "it is gone, and its shard was taken over"
+
+
+@pytest.mark.looptime(noop_cycles=1)
+async def test_a_word_older_than_any_message_is_dropped() -> None:
+    """Whatever it says: nothing that was in a queue then is there now."""
+    ledger = MemoryLedger(shards=4)
+    daemon = Daemon(ledger, FakeSink())
+    daemon.inbox.send("never taken")
+    old = daemon.clock.now() - FORGOTTEN_SECONDS - 1
+    await ledger.announce(Presence(owner="old", announced_at=old, held_since=old, delay=0.0))
+    async with daemon.running():
+        await asyncio.sleep(3 * REFRESH_SECONDS)
+        assert "old" not in {one.owner for one in await ledger.presences()}

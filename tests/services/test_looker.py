@@ -9,14 +9,19 @@ import structlog
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue
-from crrmon.domain.decide import Settle, Wait
+from crrmon.domain.decide import TROUBLES_TO_GIVE_UP, Settle, Wait
 from crrmon.domain.events import Channel
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Fate, Latency
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.domain.records import Destination, Record
-from crrmon.services.denials import DENIED_IN_A_ROW, HOLD_LONGEST_SECONDS, TRICKLE_SECONDS
+from crrmon.services.denials import (
+    DENIED_IN_A_ROW,
+    HOLD_LONGEST_SECONDS,
+    LOOKS_PER_SECOND,
+    TRICKLE_SECONDS,
+)
 from crrmon.services.health import Dependency
 from crrmon.services.looker import (
     DENIED_DESTINATION_SECONDS,
@@ -348,7 +353,7 @@ async def poll(desk: Desk, record: Record, *, until: float) -> None:
 
 
 async def test_a_bucket_that_denies_every_look_is_asked_now_and_then(desk: Desk) -> None:
-    """Five hundred pending objects: few HEADs, one log line a minute, a gauge; and nothing is given up."""
+    """Five hundred pending objects: few HEADs after the first of each, one log line a minute, a gauge; none given up."""
     desk.s3.denied.add("src")
     hour = desk.clock.now() + 3600
     with structlog.testing.capture_logs() as logs:
@@ -356,7 +361,7 @@ async def test_a_bucket_that_denies_every_look_is_asked_now_and_then(desk: Desk)
             *(poll(desk, desk.put(ONE, key=f"{number}"), until=hour) for number in range(500))
         )
 
-    assert desk.asked("src") <= 3600 / TRICKLE_SECONDS + 50
+    assert desk.asked("src") <= 500 + 3600 / TRICKLE_SECONDS + 10
     assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
     lines = [one for one in logs if one["event"] == "bucket_looks_denied"]
     assert 1 < len(lines) <= 61
@@ -401,14 +406,110 @@ async def test_what_is_put_off_comes_back_after_a_share_of_the_time(desk: Desk) 
     waits = []
     for after in (0, 600, 100_000):
         await asyncio.sleep(after)
-        await desk.wait(desk.put(ONE, key=f"probe {after}"))
-        records = [await desk.wait(desk.put(ONE, key=f"{number}")) for number in range(20)]
+        await desk.wait(replace(desk.put(ONE, key=f"probe {after}"), troubles=1))
+        records = [
+            await desk.wait(replace(desk.put(ONE, key=f"{number}"), troubles=1))
+            for number in range(20)
+        ]
         waits.append([one.next_look_at - desk.clock.now() for one in records])
 
     assert all(15 <= one <= 45 for one in waits[0])
     assert all(150 <= one <= 450 for one in waits[1])
     assert all(0.5 <= one / HOLD_LONGEST_SECONDS <= 1.5 for one in waits[2])
     assert len(set(waits[2])) == 20
+
+
+async def test_what_was_not_denied_itself_is_looked_at_soon_and_put_off_without_harm(
+    desk: Desk,
+) -> None:
+    """In a bucket that denies every look: a few a second, and those that wait for that had no trouble."""
+    desk.s3.denied.add("src")
+    for number in range(DENIED_IN_A_ROW):
+        await desk.wait(desk.put(ONE, key=f"{number}"))
+    records = [desk.put(ONE, key=f"new {number}") for number in range(100)]
+    kept = []
+    for one in records:
+        kept.append(await desk.wait(one))
+        await asyncio.sleep(0.1)
+
+    assert 45 <= desk.asked("src") - DENIED_IN_A_ROW <= 10 * LOOKS_PER_SECOND + 1
+    put_off = [
+        (before, after) for before, after in zip(records, kept, strict=True) if not after.troubles
+    ]
+    assert len(put_off) == 100 + DENIED_IN_A_ROW - desk.asked("src")
+    for before, after in put_off:
+        assert after == replace(before, next_look_at=after.next_look_at)
+        assert 15 <= after.next_look_at - before.written_at <= 55
+
+
+@pytest.mark.parametrize("good", [True, False])
+async def test_nothing_is_given_up_without_a_look(desk: Desk, *, good: bool) -> None:
+    """However often a version was put off: whoever would be given up by age is looked at first."""
+    old = replace(desk.put(ONE, key="old"), troubles=1)
+    await asyncio.sleep(15 * DAY)
+    desk.s3.denied.add("src")
+    for number in range(DENIED_IN_A_ROW):
+        await desk.wait(desk.put(ONE, key=f"{number}"))
+    await desk.wait(replace(desk.put(ONE, key="probe"), troubles=1))
+    for _ in range(TROUBLES_TO_GIVE_UP - 2):
+        old = await desk.wait(old)
+    asked = desk.asked("src")
+    if good:
+        desk.s3.denied.clear()
+
+    assert fates(await desk.settle(old)) == [(Fate.COMPLETED if good else Fate.GIVEN_UP, "one")]
+    assert desk.asked("src") == asked + 1
+
+
+class Partly(FakeS3):
+    """
+    Denies what lies under one prefix.
+    """
+
+    async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
+        seen = await super().look(version, region=region, owner=owner)
+        if version.key.startswith("secret/"):
+            return Observation(sight=Sight.DENIED, looked_at=seen.looked_at, detail="403")
+        return seen
+
+
+async def test_what_is_denied_does_not_keep_from_what_is_not(desk: Desk) -> None:
+    """Three thousand objects denied, one good one a second: each of those is done within a minute, all of an hour."""
+    partly = Partly(desk.clock)
+    partly.stored = desk.s3.stored
+    desk.looker._probe = partly
+    began = desk.clock.now()
+    took: list[float] = []
+    done: list[str] = []
+
+    async def follow(record: Record) -> None:
+        due = desk.clock.now()
+        while isinstance(decision := await desk.looker.consider(record), Wait):
+            record = decision.record
+            await asyncio.sleep(record.next_look_at - desk.clock.now())
+        took.append(desk.clock.now() - due)
+        done.append(record.version.key)
+
+    with structlog.testing.capture_logs() as logs:
+        bad = [
+            asyncio.create_task(follow(desk.put(ONE, key=f"secret/{number}")))
+            for number in range(3000)
+        ]
+        for number in range(3600):
+            await asyncio.sleep(1)
+            bad.append(asyncio.create_task(follow(desk.put(ONE, key=f"{number}"))))
+        await asyncio.sleep(60)
+        for one in bad:
+            one.cancel()
+        await asyncio.gather(*bad, return_exceptions=True)
+
+    assert len(done) == 3600
+    assert max(took) <= 60
+    assert sorted(took)[3400] == 0
+    looks = [one for one in partly.looks if one.key.startswith("secret/")]
+    assert len(looks) <= 3000 + LOOKS_PER_SECOND * (desk.clock.now() - began)
+    assert [one["event"] for one in logs].count("bucket_looks_denied") <= 1
+    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 0
 
 
 async def test_the_ceiling_of_a_bucket_holds_for_looks_from_everywhere(desk: Desk) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crrmon.adapters.ledgers.traces import Trace
 from crrmon.domain.decide import (
     REFUSALS_TO_UNPOLLABLE,
     TROUBLES_TO_GIVE_UP,
@@ -29,7 +30,7 @@ from crrmon.domain.objects import (
     provisional,
 )
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import Fate, Latency, Outcome, tally
+from crrmon.domain.outcomes import Fate, Latency, Outcome, mark, tally
 from crrmon.domain.records import (
     Destination,
     Failure,
@@ -40,6 +41,7 @@ from crrmon.domain.records import (
     with_failure,
     with_miss,
 )
+from crrmon.ports.ledger import Parked
 
 DAY = 86_400.0
 WRITTEN = 1_800_000_000.0
@@ -75,7 +77,14 @@ def wait(a_record: Record, observation: Observation) -> Record:
 
 
 def fates(decision: Settle) -> list[tuple[Fate, str]]:
-    return [(one.fate, one.route.destination) for one in decision.settlement.outcomes]
+    """
+    Tell what is counted; that a version is closed is not.
+    """
+    return [
+        (one.fate, one.route.destination)
+        for one in decision.settlement.outcomes
+        if one.fate is not Fate.CLOSED
+    ]
 
 
 @pytest.mark.parametrize(
@@ -407,6 +416,28 @@ def test_the_end_of_the_source_ends_every_destination_but_those_reached(
 
     assert ended == ends(COMPLETED, *HERE.get(name, ())) + ends(fate, *ENDED[name])
     assert kept is None
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize(
+    "sight", [Sight.COMPLETED, Sight.GONE, Sight.DELETE_MARKER, Sight.PENDING]
+)
+def test_what_ends_without_a_mark_at_each_destination_is_closed_as_a_whole(
+    name: str, sight: Sight
+) -> None:
+    """One destination, or several that are all proved, cost no more than their own marks."""
+    repaired = record(destinations=TOPOLOGIES[name], failed_before=True, counts=False, looks=2)
+    decision = settle(repaired, seen(sight, after=20 * DAY))
+
+    closed = [one for one in decision.settlement.outcomes if one.fate is Fate.CLOSED]
+    if name not in {"unread", "one-tagged", "tagged-maybe", "tagged-counted"}:
+        assert closed == []
+        return
+    (one,) = closed
+    assert one.mark == MarkId(Scope.SOURCE, "src", VERSION.key, VERSION.version_id)
+    assert one.route == Route("src", "")
+    assert (one.repaired, one.counts, one.written_at) == (True, False, WRITTEN)
+    assert one.size == 7
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
@@ -795,7 +826,11 @@ VERSION_ENDS = {Fate.NOT_COVERED, Fate.IS_REPLICA}
 def test_whatever_happens_each_end_is_counted_once(
     destinations: tuple[Destination, ...], size: int | None, script: list[tuple[str, Any, Any]]
 ) -> None:
-    """Any row of looks and news: one completion a destination, one episode a failure, one end for all that is certain."""
+    """
+    Any row of looks and news: one completion a destination, one episode a failure, one end for all that is certain.
+
+    And when it is over, its marks alone tell a duplicate so.
+    """
     story = Story(record(destinations=destinations, size=size))
     for number, (what, first, second) in enumerate(script):
         now = WRITTEN + 60.0 * (number + 1)
@@ -817,6 +852,9 @@ def test_whatever_happens_each_end_is_counted_once(
         assert current.episode == len(failures)
         return
     assert outcomes
+    marks = {one.mark.slot: mark(one, "b") for one in outcomes}
+    for duplicate in (record(destinations=destinations), story.last):
+        assert Trace(marks=dict(marks)).park(duplicate) is Parked.SETTLED
     if not any(one.fate in VERSION_ENDS for one in outcomes):
         final = Counter(one.route.destination for one in outcomes if one.fate is not FAILED)
         assert max(final.values()) == 1
@@ -830,6 +868,8 @@ class Story:
 
     def __init__(self, start: Record) -> None:
         self.current: Record | None = start
+        self.last = start
+        """As it was when it was last looked at."""
         self.outcomes: list[Outcome] = []
         self._may_fail = True
 
@@ -839,6 +879,7 @@ class Story:
         """
         assert self.current is not None
         self._may_fail |= sight is Sight.PENDING
+        self.last = self.current
         answer = seen(sight, after=now - WRITTEN)
         decision = decide(self.current, answer, give_up_after=14 * DAY, elsewhere=found)
         new = decision.settlement.outcomes if isinstance(decision, Settle) else ()

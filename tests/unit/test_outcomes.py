@@ -123,6 +123,7 @@ def test_every_fate_counts_once_where_it_belongs(fate: Fate) -> None:
     assert counted == {
         Fate.IS_REPLICA: set(),
         Fate.IDENTIFIED: set(),
+        Fate.CLOSED: set(),
         Fate.MARKER_LAID: {"markers"},
         Fate.MARKER_ARRIVED: {"markers_arrived"},
         Fate.MARKER_FAILED: {"markers_failed"},

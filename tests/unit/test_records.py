@@ -14,6 +14,7 @@ from crrmon.domain.records import (
     State,
     merged,
     reopened,
+    routed,
     with_arrival,
     with_failure,
     with_miss,
@@ -75,7 +76,9 @@ def test_a_notice_makes_its_destination_certain() -> None:
         pytest.param(record(Destination("one", counted=True)), "one", id="counted"),
         pytest.param(record(Destination("one", failure=FAILURE)), "one", id="twice"),
         pytest.param(record(ONE, TWO), UNKNOWN_DESTINATION, id="nobody-knows-where"),
-        pytest.param(record(), "one", id="destinations-unread"),
+        pytest.param(
+            record(said=(Destination("one", failure=FAILURE),)), "one", id="destinations-unread"
+        ),
     ],
 )
 def test_a_notice_that_tells_nothing_new_changes_nothing(known: Record, bucket: str) -> None:
@@ -180,3 +183,16 @@ def test_destinations_that_could_not_be_read_are_taken_over() -> None:
     """Somebody could read the replication configuration meanwhile."""
     assert merged(record(), record(ONE, TWO)).destinations == (ONE, TWO)
     assert merged(record(ONE), record(ONE, TWO)).destinations == (ONE,)
+
+
+def test_what_was_said_before_the_destinations_were_known_joins_them() -> None:
+    """A notice outlives an unreadable configuration, and is over after a restart."""
+    told = with_failure(record(), "one", FAILURE)
+
+    known = routed(told, (ONE, TWO))
+
+    assert known.said == ()
+    assert [one.failure for one in known.destinations] == [FAILURE, None]
+    assert routed(
+        msgspec.structs.replace(told, reopened_at=FAILURE.noticed_at), (ONE,)
+    ).destinations == (ONE,)

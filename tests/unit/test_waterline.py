@@ -84,7 +84,7 @@ def test_unknown_rather_than_a_guess() -> None:
     for queue in (None, Queue(waiting=0, dead=1), Queue(waiting=0, dead=None)):
         now = rounds(1, watch=known, since=START + 50, queue=queue)
         assert now.bound("me") is None
-        assert rounds(1, watch=now, since=START + 60).bound("me") is not None
+        assert rounds(3, watch=now, since=START + 60).bound("me") is not None
 
 
 def test_a_queue_that_is_not_empty_holds_the_bound() -> None:
@@ -118,7 +118,7 @@ def test_a_round_counts_only_with_a_later_word_of_every_daemon() -> None:
     watch = rounds(1, others=[quiet])
     watch = rounds(10, watch=watch, since=START + 10, others=[quiet])
     assert watch.emptied_at is None
-    spoke = Said(owner="other", announced_at=START + 101)
+    spoke = Said(owner="other", announced_at=START + 106)
     watch = rounds(1, watch=watch, since=START + 110, others=[spoke])
     assert watch.emptied_at == START + 100
 

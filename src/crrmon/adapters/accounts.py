@@ -90,6 +90,12 @@ class AccountError(Exception):
     """
 
 
+class TooManyAccountsError(AccountError):
+    """
+    One more account was named than there can reasonably be.
+    """
+
+
 class Accounts:
     """
     Tells how each bucket is reached.
@@ -123,13 +129,15 @@ class Accounts:
             owner: the account that owns it, where known.
 
         Raises:
-            AccountError: there are more accounts than there can reasonably be.
+            TooManyAccountsError: there are more accounts than there can reasonably be.
         """
         name, account = self._chosen(bucket, owner)
         way = self._ways.get(name)
         if way is None:
             if len(self._ways) >= MAX_ACCOUNTS:
-                raise AccountError(f"account {name}: there are {len(self._ways)} accounts already")
+                raise TooManyAccountsError(
+                    f"account {name}: there are {len(self._ways)} accounts already; check the owners in the messages"
+                )
             way = Way(name, account, aws=self._aws, clock=self._clock, meters=self._meters)
             self._ways[name] = way
         return way

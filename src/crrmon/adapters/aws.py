@@ -36,12 +36,30 @@ if TYPE_CHECKING:  # the stubs are there for development only
 
 Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
 
-MAX_CLIENTS = 128
-"""Regions and accounts come out of messages: nonsense there must not fill the memory."""
-
-NO_ANSWER = (BotoCoreError, ResponseParserError, ValueError, TimeoutError, OSError)
+MAX_S3_CLIENTS = 1024
 """
-What AWS calls raise when no service answered, or nothing that can be understood.
+Regions and accounts come out of messages: nonsense there must not fill the memory. One takes 0.35 MB.
+
+There are few clients of all other services, and these must not go without for it.
+"""
+
+
+class TooManyClientsError(Exception):
+    """
+    S3 was to be asked in one more region, or for one more account, than there can reasonably be.
+    """
+
+
+NO_ANSWER = (
+    BotoCoreError,
+    ResponseParserError,
+    ValueError,
+    TimeoutError,
+    OSError,
+    TooManyClientsError,
+)
+"""
+What AWS calls raise when no service answered, or nothing that can be understood, or none could be asked.
 
 NB: the SDK lets a ValueError through for a header that is no number or no time.
 """
@@ -113,12 +131,6 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
-
-
-class TooManyClientsError(Exception):
-    """
-    A client for one more region was asked for than there can reasonably be.
-    """
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -204,13 +216,13 @@ class Aws:
 
         Raises:
             BotoCoreError: the region is no region, or no credentials can be found now. Asking again may help.
-            TooManyClientsError: see `MAX_CLIENTS`.
+            TooManyClientsError: see `MAX_S3_CLIENTS`.
         """
         key = (service, region or self._default_region, login.name if login else "")
         task = self._clients.get(key)
         if task is None:
-            if len(self._clients) >= MAX_CLIENTS:
-                raise TooManyClientsError(f"there are {len(self._clients)} clients already")
+            if service == "s3":
+                self._count_s3()
             task = asyncio.create_task(
                 self._make(service, key[1], login), name=f"make the client for {key}"
             )
@@ -273,6 +285,11 @@ class Aws:
             }
             self._regions.update(known)
         return self._regions
+
+    def _count_s3(self) -> None:
+        there = sum(service == "s3" for service, _, _ in self._clients)
+        if there >= MAX_S3_CLIENTS:
+            raise TooManyClientsError(f"there are {there} clients of S3 already")
 
     def _forget_failed(
         self, key: tuple[Service, str | None, str], made: asyncio.Task[Any]
@@ -383,4 +400,9 @@ def explain(
 def _remedy(error: Exception) -> str:
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         return "check the daemon's credentials: its role, or the AWS_* variables"
+    if isinstance(error, TooManyClientsError):
+        return (
+            f"one daemon looks at no more than {MAX_S3_CLIENTS} pairs of account and region:"
+            " check the accounts and regions in the messages, or use several daemons with queues of their own"
+        )
     return "check the network, the region and aws.endpoint_url"

@@ -1,4 +1,7 @@
-"""Prometheus: this process's numbers, rendered from the catalogue."""
+"""Prometheus: this process's numbers, rendered from the catalogue.
+
+How many buckets there are series of is bounded here, for all who count; docs/metrics.md says how.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +20,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from crrmon.domain.catalogue import METRICS, Kind, Metric
+from crrmon.domain.catalogue import MAX_BUCKETS, METRICS, OTHER_BUCKETS, REPLICATIONS, Kind, Metric
+from crrmon.domain.objects import UNKNOWN_DESTINATION
 
 Labels = tuple[str, ...]
 
@@ -34,6 +38,42 @@ class _Histogram:
         self.sum = 0.0
 
 
+class _Buckets:
+    """
+    Which buckets have series of their own.
+    """
+
+    def __init__(self) -> None:
+        self._places = {metric: metric.bucket for metric in METRICS}
+        self._met: dict[Metric, set[str]] = {metric: set() for metric in METRICS}
+        self._followed: set[str] = set()
+        """Those of routes."""
+
+    def bounded(self, metric: Metric, labels: Labels) -> Labels:
+        """
+        Give the labels under which to keep a number: those of all other buckets, where there are too many.
+        """
+        place = self._places[metric]
+        if place is None or self._known(self._met[metric], labels[place]):
+            return labels
+        return (*labels[:place], OTHER_BUCKETS, *labels[place + 1 :])
+
+    def follow(self, route: Labels) -> None:
+        """
+        Tell the buckets of a route from those that only messages name.
+        """
+        if UNKNOWN_DESTINATION not in route:
+            self._followed.update(route)
+
+    def _known(self, met: set[str], bucket: str) -> bool:
+        if bucket in met or bucket in self._followed:
+            return True
+        if len(met) >= MAX_BUCKETS:
+            return False
+        met.add(bucket)
+        return True
+
+
 class PrometheusMeters(Collector):
     """
     Keeps the numbers of this process and renders them; implements the meters port.
@@ -45,6 +85,7 @@ class PrometheusMeters(Collector):
 
     def __init__(self, *, shows_fleet: Callable[[], bool] = lambda: True) -> None:
         self._shows_fleet = shows_fleet
+        self._buckets = _Buckets()
         self._values: dict[Metric, dict[Labels, float]] = {}
         self._histograms: dict[Metric, dict[Labels, _Histogram]] = {}
         for metric in METRICS:
@@ -63,6 +104,9 @@ class PrometheusMeters(Collector):
         """
         Add to a counter.
         """
+        if metric is REPLICATIONS:
+            self._buckets.follow(labels[:2])
+        labels = self._buckets.bounded(metric, labels)
         series = self._values[metric]
         series[labels] = series.get(labels, 0.0) + amount
 
@@ -70,7 +114,8 @@ class PrometheusMeters(Collector):
         """
         Set a gauge.
         """
-        self._values[metric][labels] = value
+        if self._buckets.bounded(metric, labels) == labels:
+            self._values[metric][labels] = value
 
     def observe(self, metric: Metric, *labels: str, value: float, weight: float = 1.0) -> None:
         """

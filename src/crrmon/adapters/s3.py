@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError, ParamValidationError
 
-from crrmon.adapters.accounts import AccountError, Accounts, Way
+from crrmon.adapters.accounts import AccountError, Accounts, TooManyAccountsError, Way
 from crrmon.adapters.aws import (
     NO_ANSWER,
-    TooManyClientsError,
     code_of,
     explain,
     status_of,
@@ -24,7 +23,7 @@ from crrmon.adapters.aws import (
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Observation, Sight
 from crrmon.ports.clock import Clock
-from crrmon.ports.probe import UnreadableConfigurationError
+from crrmon.ports.probe import UnreadableConfigurationError, UnusableAccountError
 
 if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_s3 import S3Client
@@ -91,7 +90,7 @@ class S3Probe:
             return self._refused(error, asked)
         except (ParamValidationError, UnicodeError) as error:
             return self._trouble(Sight.REFUSED, error)  # nothing that S3 could have a name for
-        except (*NO_ANSWER, TooManyClientsError) as error:
+        except NO_ANSWER as error:
             return self._trouble(Sight.UNREACHABLE, error)
         return self._seen(answer, asked, way)
 
@@ -109,13 +108,15 @@ class S3Probe:
             answer = await self._ask(
                 way, bucket, region, lambda s3: s3.get_bucket_replication(**request)
             )
-        except AccountError as error:
+        except TooManyAccountsError as error:
             raise _unreadable(bucket, str(error)) from error
+        except AccountError as error:
+            raise UnusableAccountError(str(error)) from error
         except ClientError as error:
             if code_of(error) == "ReplicationConfigurationNotFoundError":
                 return None
             raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
-        except (*NO_ANSWER, TooManyClientsError) as error:
+        except NO_ANSWER as error:
             raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
         return dict(answer["ReplicationConfiguration"])
 
@@ -218,11 +219,15 @@ def _region_told(error: ClientError) -> str | None:
 
 
 def _reason(bucket: str, region: str, whom: str, error: Exception) -> str:
+    where = f" in region {region}" if region else " there"
     return explain(
         error,
         permission=f"s3:GetReplicationConfiguration on bucket {bucket}",
         advice={
-            "NoSuchBucket": f"check that the bucket is in region {region} or aws.endpoint_url is right"
+            "NoSuchBucket": (
+                f"check that the bucket is{where} or aws.endpoint_url is right; one that was deleted"
+                " can be taken out of buckets, and is asked for while its routes are remembered"
+            )
         },
         whom=whom,
     )

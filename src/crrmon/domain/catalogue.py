@@ -1,12 +1,18 @@
 """Every metric: name, kind, unit, labels, meaning. Both sinks and the documentation are made from this.
 
-Label values come from bounded sets: buckets that are monitored, words of this program, error classes. An object key
-or a version id is never one.
+Label values come from bounded sets: buckets, words of this program, error classes. An object key or a version id is
+never one. Names of buckets come out of messages; `Metric.bucket` tells where they must be bounded.
 """
 
 import enum
 
 import msgspec
+
+MAX_BUCKETS = 2000
+"""Most buckets that a metric about buckets, not routes, tells apart, beside those of which outcomes were counted."""
+
+OTHER_BUCKETS = "other"
+"""The label of all further ones."""
 
 
 class Kind(enum.StrEnum):
@@ -31,6 +37,16 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     buckets: tuple[float, ...] = ()
     fleet: bool = False
     """Published by one replica at a time, for all of them."""
+
+    @property
+    def bucket(self) -> int | None:
+        """
+        The place of the label that is a bucket of which nothing but its name in a message need be known.
+
+        None where there is no bucket, or a route: these are made by rules, and are as many as there are.
+        """
+        places = [place for place, name in enumerate(self.labels) if name in (*_ROUTE, "bucket")]
+        return places[0] if len(places) == 1 else None
 
 
 class Unit(enum.StrEnum):
@@ -190,7 +206,7 @@ PENDING_BY_AGE = _gauge(
 )
 COMPLETE_UP_TO = _gauge(
     "complete_up_to_timestamp_seconds",
-    "Nothing that was written before this moment is pending or failed, or waits in a queue; absent while that cannot be told. It counts on events to come no later after their write than the latest of the last six hours did.",
+    "Nothing that was written before this moment is pending or failed, or waits in a queue; absent while that cannot be told, and still while a queue is never found empty. It counts on events to come no later after their write than the latest of the last six hours did.",
     *_ROUTE,
     fleet=True,
 )
@@ -404,6 +420,10 @@ whole fleet, stamped with the window's start. A window holds what became known i
 
 On `/metrics` of `http.port`, OpenMetrics when asked for. Counters and histograms are of one process; sum them over
 replicas. Those marked *fleet* are published by one replica at a time for all of them.
+
+Names of buckets come out of messages. So a metric that names one bucket, and no route, tells {MAX_BUCKETS:,} of them
+apart, the first ones met, beside all that are part of a route on which anything was counted. Counters have the label
+`{OTHER_BUCKETS}` for all further ones; gauges do not show them.
 
 | metric | kind | labels | meaning |
 | --- | --- | --- | --- |

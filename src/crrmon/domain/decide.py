@@ -140,9 +140,9 @@ def decide(  # noqa: PLR0911 - one return for each kind of answer reads best
         case Sight.REPLICA:
             return _is_replica(record, seen)
         case Sight.GONE:
-            return _settle(record, _everywhere(record, Fate.GONE, seen, arrived))
+            return _settle(record, _everywhere(record, Fate.GONE, seen, arrived), seen)
         case Sight.DELETE_MARKER:
-            return _settle(record, _everywhere(record, Fate.UNPOLLABLE, seen, arrived))
+            return _settle(record, _everywhere(record, Fate.UNPOLLABLE, seen, arrived), seen)
         case Sight.PENDING | Sight.UNKNOWN | Sight.SILENT:
             answered = _seen_missing(_answered(record, seen), seen, elsewhere)
             return _not_final(answered, seen, arrived, give_up_after)
@@ -164,7 +164,7 @@ def proved(record: Record, *, now: float) -> Settle | None:
     if not record.arrived or record.size is None:
         return None
     seen = Observation(sight=Sight.COMPLETED, looked_at=now, version_id=record.version.version_id)
-    return _settle(record, _arrivals(record, seen, [one.bucket for one in record.open]))
+    return _settle(record, _arrivals(record, seen, [one.bucket for one in record.open]), seen)
 
 
 def joined(record: Record, arrivals: Mapping[str, Half]) -> Record:
@@ -210,7 +210,7 @@ def _decide_provisional(record: Record, seen: Observation, give_up_after: float)
         or modified is None
         or abs(modified - record.written_at) > ADOPTION_TOLERANCE_SECONDS
     ):
-        return _settle(record, (_version_outcome(record, Fate.UNIDENTIFIED, seen),))
+        return _settle(record, (_version_outcome(record, Fate.UNIDENTIFIED, seen),), seen)
     found = ObjectVersion(
         record.version.bucket, record.version.key, seen.version_id or _NULL_VERSION
     )
@@ -243,7 +243,7 @@ def _not_final(
         # An open failure that shows PENDING is retried by somebody: a new start.
         record = reopened(record, at=seen.looked_at)
     if seen.looked_at - _begun_at(record) >= give_up_after:
-        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen, arrived))
+        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen, arrived), seen)
     return _going_on(record, seen, arrived)
 
 
@@ -253,10 +253,10 @@ def _trouble(
     refusals = record.refusals + 1 if seen.sight is Sight.REFUSED else 0
     record = msgspec.structs.replace(record, troubles=record.troubles + 1, refusals=refusals)
     if refusals >= REFUSALS_TO_UNPOLLABLE:
-        return _settle(record, _everywhere(record, Fate.UNPOLLABLE, seen, arrived))
+        return _settle(record, _everywhere(record, Fate.UNPOLLABLE, seen, arrived), seen)
     old = seen.looked_at - _begun_at(record) >= give_up_after
     if old and record.troubles >= TROUBLES_TO_GIVE_UP:
-        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen, arrived))
+        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen, arrived), seen)
     return _going_on(record, seen, arrived)
 
 
@@ -267,7 +267,7 @@ def _going_on(record: Record, seen: Observation, arrived: frozenset[str]) -> Wai
     size_may_come = record.size is None and record.troubles < TROUBLES_TO_GIVE_UP
     if not arrived or size_may_come:
         return Wait(record)
-    return _settle(record, _arrivals(record, seen, arrived), keep=_counted(record, arrived))
+    return _settle(record, _arrivals(record, seen, arrived), seen, keep=_counted(record, arrived))
 
 
 def _counted(record: Record, arrived: frozenset[str]) -> Record | None:
@@ -296,11 +296,11 @@ def _failed(
 ) -> Decision:
     known = record.state is State.FAILED
     if known and seen.looked_at - _begun_at(record) >= give_up_after:
-        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen, arrived))
+        return _settle(record, _everywhere(record, Fate.GIVEN_UP, seen, arrived), seen)
     left = _counted(record, arrived)
     if left is None:
         # It is everywhere: what failed was a later change of its tags or so, or a status that is behind.
-        return _settle(record, _arrivals(record, seen, arrived))
+        return _settle(record, _arrivals(record, seen, arrived), seen)
     if not known:
         left = msgspec.structs.replace(
             left,
@@ -314,7 +314,7 @@ def _failed(
     # As long as it shows FAILED, it failed at one that it did not arrive at.
     arrivals = _arrivals(_blamed(record, where or left.open), seen, arrived)
     if known:
-        return _settle(record, arrivals, keep=kept) if arrivals else Wait(kept)
+        return _settle(record, arrivals, seen, keep=kept) if arrivals else Wait(kept)
     mark = MarkId(
         Scope.EPISODE,
         record.version.bucket,
@@ -328,7 +328,7 @@ def _failed(
             (one.bucket, "" if one.failure is None else one.failure.reason) for one in where
         ),
     )
-    return _settle(record, (*arrivals, outcome), keep=kept)
+    return _settle(record, (*arrivals, outcome), seen, keep=kept)
 
 
 def _blamed(record: Record, where: tuple[Destination, ...]) -> Record:
@@ -359,7 +359,9 @@ def _completed(record: Record, seen: Observation, arrived: frozenset[str]) -> Se
     if not reached and len(record.open) == len(record.destinations):
         # It is somewhere, and nobody can tell where.
         reached = (Destination(bucket=UNKNOWN_DESTINATION),)
-    return _settle(record, tuple(_arrival(record, destination, seen) for destination in reached))
+    return _settle(
+        record, tuple(_arrival(record, destination, seen) for destination in reached), seen
+    )
 
 
 def _no_status(
@@ -372,7 +374,7 @@ def _no_status(
         return _not_final(record, seen, arrived, give_up_after)
     outcome = _version_outcome(record, Fate.NOT_COVERED, seen)
     cause = _cause(record, seen)
-    return _settle(record, (msgspec.structs.replace(outcome, cause=cause),))
+    return _settle(record, (msgspec.structs.replace(outcome, cause=cause),), seen)
 
 
 def _cause(record: Record, seen: Observation) -> Cause:
@@ -389,7 +391,7 @@ def _is_replica(record: Record, seen: Observation) -> Settle:
     """
     Settle a version that replication wrote itself, and tell its source of the arrival.
     """
-    settled = _settle(record, (_version_outcome(record, Fate.IS_REPLICA, seen),))
+    settled = _settle(record, (_version_outcome(record, Fate.IS_REPLICA, seen),), seen)
     if record.channel is Channel.NOTICE:
         return (
             settled  # what was to be replicated was a change of it, and nobody told when it came
@@ -490,7 +492,33 @@ def _outcome(record: Record, mark: MarkId, fate: Fate, route: Route, seen: Obser
     )
 
 
+def _closed(record: Record, seen: Observation) -> Outcome:
+    """
+    End a version as a whole: its marks at destinations alone would not tell a duplicate that it is over.
+    """
+    closed = _version_outcome(record, Fate.CLOSED, seen)
+    return msgspec.structs.replace(closed, repaired=record.failed_before)
+
+
 def _settle(
-    record: Record, outcomes: tuple[Outcome, ...], *, keep: Record | None = None
+    record: Record,
+    outcomes: tuple[Outcome, ...],
+    seen: Observation,
+    *,
+    keep: Record | None = None,
 ) -> Settle:
+    if keep is None and not _told_by_marks(record, outcomes):
+        outcomes = (*outcomes, _closed(record, seen))
     return Settle(Settlement(version=record.version, outcomes=outcomes, rev=record.rev, keep=keep))
+
+
+def _told_by_marks(record: Record, outcomes: tuple[Outcome, ...]) -> bool:
+    """
+    Tell whether the marks of outcomes, and those from before, prove that nothing of a version is left to follow.
+    """
+    marks = {one.mark for one in outcomes}
+    if any(one.scope is Scope.SOURCE for one in marks):
+        return True
+    return bool(record.destinations) and all(
+        one.counted or record.replica_mark(one.bucket) in marks for one in record.destinations
+    )

@@ -32,6 +32,11 @@ class Fate(enum.StrEnum):
     """Its event gave no version id, and the current version is another one."""
     IDENTIFIED = "identified"
     """Its event gave no version id; it was found and goes on under its true one. Not an end, not counted."""
+    CLOSED = "closed"
+    """
+    It is final as a whole, while a destination that only a tag filter might select is not proved, or nobody knows its
+    destinations. Not counted.
+    """
     MARKER_LAID = "marker_laid"
     """A delete marker that a rule replicates. S3 tells nobody how far it got, so it is not followed."""
     MARKER_ARRIVED = "marker_arrived"
@@ -225,6 +230,8 @@ def tally(outcome: Outcome) -> Tally:
     """
     Return what one outcome adds to the counts of its route.
     """
+    if outcome.fate is Fate.CLOSED:
+        return Tally()
     if not outcome.counts:
         return Tally(too_old=1)
     if outcome.fate is Fate.COMPLETED:

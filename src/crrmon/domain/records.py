@@ -72,6 +72,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who told `written_at`, and `size` as long as nobody looked."""
     destinations: tuple[Destination, ...] = ()
     """Empty while no replication configuration could be read."""
+    said: tuple[Destination, ...] = ()
+    """What S3 said about failures meanwhile."""
     state: State = State.PENDING
     episode: int = 0
     """Failure episodes counted so far."""
@@ -204,6 +206,18 @@ def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) ->
     )
 
 
+def routed(record: Record, destinations: tuple[Destination, ...]) -> Record:
+    """
+    Let a record know where its version should arrive, and what S3 said about that before.
+    """
+    said = record.said
+    record = replace(record, destinations=destinations, said=())
+    for one in said:
+        if one.failure is not None:
+            record = with_failure(record, one.bucket, one.failure)
+    return record
+
+
 def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
     """
     Let a record know what S3 said about a failure at one destination bucket.
@@ -218,9 +232,12 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
     """
     if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
         return record
+    if not record.destinations:
+        said = Destination(bucket, failure=failure)
+        return record if said in record.said else replace(record, said=(*record.said, said))
     meant = _meant(record, bucket)
     destinations = record.destinations
-    if destinations and meant and all(one.bucket != meant for one in destinations):
+    if meant and all(one.bucket != meant for one in destinations):
         destinations = (*destinations, Destination(meant))  # S3 knows its rules better than we do
 
     def told(destination: Destination) -> Destination:
@@ -301,16 +318,12 @@ def merged(known: Record, told: Record) -> Record:
     Returns:
         The known record itself where that is nothing new.
     """
-    record = known
-    if told.channel.rank > known.channel.rank:
-        size = told.size if told.size is not None and not known.looks else known.size
-        record = replace(record, channel=told.channel, written_at=told.written_at, size=size)
-    if record.size is None and told.size is not None:
-        record = replace(record, size=told.size)
-    if record.owner is None and told.owner is not None:
-        record = replace(record, owner=told.owner)
+    record = _better(known, told)
     if not record.destinations and told.destinations:
-        record = replace(record, destinations=told.destinations)
+        record = routed(record, told.destinations)
+    for one in told.said:
+        if one.failure is not None:
+            record = with_failure(record, one.bucket, one.failure)
     for one in told.destinations:
         if one.replicated_at is not None:
             record = with_arrival(record, one.bucket, at=one.replicated_at, size=told.size)
@@ -322,3 +335,18 @@ def merged(known: Record, told: Record) -> Record:
     if any(one.failure not in (None, failures.get(one.bucket)) for one in record.destinations):
         record = replace(record, next_look_at=min(record.next_look_at, told.next_look_at))
     return known if record == known else record
+
+
+def _better(known: Record, told: Record) -> Record:
+    """
+    Take over when and how large it was written, and whose its bucket is, as far as another event knows better.
+    """
+    record = known
+    if told.channel.rank > known.channel.rank:
+        size = told.size if told.size is not None and not known.looks else known.size
+        record = replace(record, channel=told.channel, written_at=told.written_at, size=size)
+    if record.size is None and told.size is not None:
+        record = replace(record, size=told.size)
+    if record.owner is None and told.owner is not None:
+        record = replace(record, owner=told.owner)
+    return record

@@ -86,14 +86,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 return found
         return _Answer()
 
-    @property
+    @functools.cached_property
     def all_destinations(self) -> tuple[str, ...]:
         """
         The names of all destination buckets of these rules, sorted, without the unknown one.
         """
         return tuple(sorted({rule.destination for rule in self.rules} - {UNKNOWN_DESTINATION}))
 
-    @property
+    @functools.cached_property
     def timed(self) -> frozenset[str]:
         """
         The names of the destination buckets that S3 promises to reach in time, by any rule.
@@ -102,7 +102,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             UNKNOWN_DESTINATION
         }
 
-    @property
+    @functools.cached_property
     def doubts(self) -> tuple[str, ...]:
         """
         What was not understood, for people.

@@ -16,8 +16,8 @@ A daemon that fell silent may be dead. What it held comes back to the queue when
 word stands until all queues were found empty long enough after it; then it can be dismissed.
 
 Three things are beyond this. The delay covers only what daemons saw lately: a message that comes later than any of
-those may have been passed. Messages that SQS handed out in an answer that never arrived are nobody's until their
-visibility ends. And a daemon that alone cannot reach the ledger, while it keeps what it holds hidden, looks dead.
+those may have been passed. Messages that SQS handed out in an answer that never arrived, or took longer than a few
+seconds, are nobody's until their visibility ends. And a daemon that alone cannot reach the ledger, while it keeps what it holds hidden, looks dead.
 """
 
 import math
@@ -31,6 +31,9 @@ from crrmon.domain.windows import Standing
 
 MARGIN_SECONDS = 60.0
 """How late SQS's counts may be, and clocks besides."""
+
+ANSWER_SECONDS = 5.0
+"""How long an answer of a queue may take to the daemon that asked."""
 
 SILENT_SECONDS = 240.0
 """Silence after which what a daemon held is back in the queue, if it is dead: twice the visibility, for the counts."""
@@ -101,9 +104,9 @@ class Heard(msgspec.Struct, frozen=True):
         Tell whether it says what had become of all that the daemon took before a round.
 
         NB: that it was first heard in a later round proves it, whatever the daemon's clock shows; that clock proves
-        it for an announcement that took long to arrive.
+        it for an announcement that took long to arrive, and gives answers of the queue the time to reach the daemon.
         """
-        fresh = self.since > moment and self.said.announced_at >= moment
+        fresh = self.since > moment and self.said.announced_at >= moment + ANSWER_SECONDS
         return fresh or self.silent(moment)
 
     def silent(self, moment: float) -> bool:

@@ -90,6 +90,11 @@ class Noted(enum.StrEnum):
     """No record waits for it, and what it is about was counted before."""
     UNKNOWN = "unknown"
     """No record waits for it, nothing was counted, and nothing was kept."""
+    LATE = "late"
+    """
+    A replica's arrival that was not proved when its version was closed (`outcomes.Fate.CLOSED`). Nothing was kept:
+    the caller counts it.
+    """
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,7 +276,7 @@ class Ledger(Protocol):
         - A replica's arrival: in the record that waits for it, else as a half. The earliest event of one stands.
           A record that arrived everywhere by that, or is an open failure, is due at once.
         - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing.
-          A record without destinations has no place for it: UNKNOWN, and parking it with destinations joins it.
+          A record without destinations keeps it until they are known.
         - A missed threshold: in the record.
         - A restart: an open failure found before it is pending again and due at once.
         - A deletion: the record is due at once.

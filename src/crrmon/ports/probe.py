@@ -14,6 +14,12 @@ class UnreadableConfigurationError(Exception):
     """
 
 
+class UnusableAccountError(UnreadableConfigurationError):
+    """
+    There are no credentials for the bucket's account now; who gets them has told what to do about it.
+    """
+
+
 class Probe(Protocol):
     """
     Reads replication status and configuration.

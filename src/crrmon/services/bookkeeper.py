@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from crrmon.domain import catalogue
+from crrmon.domain import latency as latencies
 from crrmon.domain.decide import Adopt, Decision, Settle, Wait, joined
 from crrmon.domain.events import Channel, News, ReplicaWritten
-from crrmon.domain.objects import MarkId, Route, Scope
-from crrmon.domain.outcomes import Fate, Half, Mark, Settlement
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import LATE_SECONDS, Fate, Half, Latency, Mark, Outcome, Settlement
 from crrmon.domain.records import Record
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import (
@@ -159,11 +160,32 @@ class Bookkeeper:
     async def note(self, news: News) -> Noted:
         """
         Add what somebody told to what is known of a version.
+
+        Returns:
+            What came of it; an arrival that came late is counted, and so is settled.
         """
         noted = await self._note.submit(news)
+        if noted is Noted.LATE and isinstance(news, ReplicaWritten):
+            await self._count_late(news)
+            return Noted.SETTLED
         if noted is Noted.HALF and isinstance(news, ReplicaWritten) and self._halves is not None:
             self._halves(news)
         return noted
+
+    async def _count_late(self, replica: ReplicaWritten) -> None:
+        """
+        Count an arrival that was not proved when its version was closed.
+        """
+        version = replica.version
+        trail = await self._persist(
+            "find", lambda: self._ledger.find(version.key, version.version_id)
+        )
+        for _, mark in trail.marks:
+            if mark.fate is Fate.CLOSED and mark.route.source != version.bucket:
+                source = ObjectVersion(mark.route.source, version.key, version.version_id)
+                outcome = _late(replica, mark, found_at=self._clock.now())
+                await self.settle(Settlement(version=source, outcomes=(outcome,), rev=0))
+                return
 
     async def remember(self, routes: Sequence[Route]) -> None:
         """
@@ -273,6 +295,30 @@ class Bookkeeper:
         self._health.succeeded(operation)
         self._meters.observe(catalogue.LEDGER_DURATION, operation, value=loop.time() - began)
         return result
+
+
+def _late(replica: ReplicaWritten, closed: Mark, *, found_at: float) -> Outcome:
+    """
+    Make the outcome of an arrival from its event and the mark that closed its version.
+    """
+    version = replica.version
+    took = max(replica.written_at - closed.written_at, 0.0)
+    timed = closed.counts and not closed.repaired
+    return Outcome(
+        mark=MarkId(Scope.REPLICA, version.bucket, version.key, version.version_id),
+        fate=Fate.COMPLETED,
+        route=Route(closed.route.source, version.bucket),
+        written_at=closed.written_at,
+        found_at=found_at,
+        size=closed.size or replica.size or 0,
+        latency=Latency(took, took) if timed else None,
+        spread=((latencies.bucket_of(took), 1.0),) if timed else (),
+        seconds=took if timed else 0.0,
+        repaired=closed.repaired,
+        late=timed and took > LATE_SECONDS,
+        counts=closed.counts,
+        looks=closed.looks,
+    )
 
 
 def _arrived(kept: Mark | Half | None) -> bool:

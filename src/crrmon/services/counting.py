@@ -14,6 +14,9 @@ from crrmon.ports.meters import Meters
 REMINDER_SECONDS = 60.0
 """How often failures of one bucket are logged, however many there are."""
 
+NOT_TOLD = "not told yet"
+"""Stands for the reason of a failure of which S3's own notice did not come, or not before the look."""
+
 _MARKERS = {
     Fate.MARKER_LAID: "laid",
     Fate.MARKER_ARRIVED: "arrived",
@@ -46,7 +49,7 @@ class Counting:
             fate=outcome.fate.value,
             looks=outcome.looks,
         )
-        if outcome.fate in (Fate.IDENTIFIED, Fate.IS_REPLICA):
+        if outcome.fate in (Fate.IDENTIFIED, Fate.IS_REPLICA, Fate.CLOSED):
             return
         if not outcome.counts:
             self._meters.add(catalogue.TOO_OLD, source)
@@ -114,7 +117,7 @@ class _Failures:
 
     def add(self, outcome: Outcome) -> None:
         self._count += 1
-        self._reasons.update(reasons.label(reason) for _, reason in outcome.failures)
+        self._reasons.update(reason or NOT_TOLD for _, reason in outcome.failures)
         self._example = self._example or outcome
         if not self._quiet:
             self.tell()
@@ -129,6 +132,7 @@ class _Failures:
             bucket=self._bucket,
             objects=self._count,
             reasons=dict(self._reasons),
+            advice=self._advice(),
             example_key=self._example.mark.key,
             example_version_id=self._example.mark.version_id,
             example_destinations=[bucket for bucket, _ in self._example.failures],
@@ -136,6 +140,13 @@ class _Failures:
         self._count = 0
         self._reasons.clear()
         self._example = None
+
+    def _advice(self) -> str:
+        """
+        Tell what to do about the commonest reason that S3 gave.
+        """
+        told = [reason for reason, _ in self._reasons.most_common() if reason != NOT_TOLD]
+        return reasons.reason(told[0] if told else "").advice
 
     def _minute_over(self) -> None:
         self._quiet = False

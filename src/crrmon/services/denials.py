@@ -1,6 +1,12 @@
-"""Buckets that deny every look: asked now and then, reported once a minute, and no flood of requests or log lines."""
+"""Buckets that deny looks: asked now and then, reported once a minute, and no flood of requests or log lines.
+
+A bucket denies every look when none is answered for a while. Otherwise it denies some objects, as a policy on a prefix
+has it; those wait for each other, and nobody else does. In either, objects whose own last look was no trouble may be
+those that are answered: they are looked at soon.
+"""
 
 import asyncio
+import math
 
 import msgspec
 import structlog
@@ -10,10 +16,21 @@ from crrmon.domain.observations import Sight
 from crrmon.ports.meters import Meters
 
 DENIED_IN_A_ROW = 5
-"""So many looks denied without one that was answered between: it is the bucket, and not an object."""
+"""So many looks denied without one that was answered between..."""
+ANSWERED_LATELY_SECONDS = 60.0
+"""...nor any within this time: it is the bucket, and not an object."""
+
+ANSWERED_IN_A_ROW = 5
+"""So many looks answered of objects that had trouble: nothing is denied any more."""
 
 TRICKLE_SECONDS = 5.0
-"""Between two looks at a bucket that denies them all."""
+"""Between two looks at objects that had trouble, in a bucket that denies every look."""
+
+LOOKS_PER_SECOND = 5.0
+"""
+Most looks a second at objects that had trouble, in a bucket that denies some; and at those that had none, in one that
+denies every look.
+"""
 
 HOLD_SHARE = 0.5
 """The others are put off for this share of the time for which it has been so..."""
@@ -34,73 +51,121 @@ log = structlog.get_logger()
 
 class _Denial(msgspec.Struct):
     """
-    What one bucket denied since it last answered.
+    What one bucket denied lately.
     """
 
     since: float
+    looks: int = 0
+    """Denied since then."""
     in_a_row: int = 0
+    """Denied since any was answered."""
+    answers: int = 0
+    """In a row, of objects that had trouble."""
     told_at: float | None = None
-    """When it was last logged; None before it is known to deny all."""
+    """When it was last logged; None while it is not known to deny every look."""
     denied: int = 0
     """Looks since it was logged."""
     put_off: int = 0
     """Objects since it was logged."""
     next_at: float = 0.0
-    """When the next look may be made."""
+    """When the next object that had trouble may be looked at."""
+    fresh_at: float = 0.0
+    """When the next one may be that had none."""
 
 
 class Denials:
     """
-    Knows the buckets at which every look is denied.
+    Knows the buckets at which looks are denied.
     """
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
         self._denials: dict[str, _Denial] = {}
+        self._answered_at: dict[str, float] = {}
 
     def known(self, bucket: str) -> bool:
         """
         Tell whether every look at a bucket is denied, as far as is known.
         """
         denial = self._denials.get(bucket)
-        return denial is not None and denial.in_a_row >= DENIED_IN_A_ROW
+        if denial is None or denial.in_a_row < DENIED_IN_A_ROW:
+            return False
+        answered_at = self._answered_at.get(bucket, -math.inf)
+        return asyncio.get_running_loop().time() - answered_at >= ANSWERED_LATELY_SECONDS
 
-    def hold(self, bucket: str) -> float | None:
+    def hold(self, bucket: str, *, troubled: bool) -> float | None:
         """
         Ask whether to look at an object of a bucket.
+
+        Args:
+            bucket: of the object.
+            troubled: whether its own last look told nothing.
 
         Returns:
             None where a look is to be made now; else for how many seconds to put the object off, on average.
         """
         denial = self._denials.get(bucket)
-        if denial is None or denial.in_a_row < DENIED_IN_A_ROW:
+        if denial is None or denial.looks < DENIED_IN_A_ROW:
             return None
+        every = self.known(bucket)
         now = asyncio.get_running_loop().time()
-        if now >= denial.next_at:
-            denial.next_at = now + TRICKLE_SECONDS
+        if troubled:
+            if now >= denial.next_at:
+                denial.next_at = now + (TRICKLE_SECONDS if every else 1 / LOOKS_PER_SECOND)
+                return None
+        elif not every:
             return None
-        denial.put_off += 1
-        hold = HOLD_SHARE * (now - denial.since)
-        return max(HOLD_SHORTEST_SECONDS, min(hold, HOLD_LONGEST_SECONDS))
+        elif now >= denial.fresh_at:
+            denial.fresh_at = now + 1 / LOOKS_PER_SECOND
+            return None
+        since = self._begun_at(bucket, denial) if every else denial.since
+        return max(HOLD_SHORTEST_SECONDS, min(HOLD_SHARE * (now - since), HOLD_LONGEST_SECONDS))
 
-    def told(self, bucket: str, sight: Sight) -> None:
+    def _begun_at(self, bucket: str, denial: _Denial) -> float:
+        return max(denial.since, self._answered_at.get(bucket, -math.inf))
+
+    def put_off(self, bucket: str) -> None:
+        """
+        Count an object of a bucket that denies looks as put off.
+        """
+        self._denials[bucket].put_off += 1
+
+    def told(self, bucket: str, sight: Sight, *, troubled: bool) -> None:
         """
         Take in what a look at a bucket showed.
+
+        Args:
+            bucket: that was looked at.
+            sight: what it showed.
+            troubled: whether the object's look before had told nothing.
         """
         if sight is Sight.DENIED:
             self._denied(bucket)
-        elif sight.answered and bucket in self._denials:
-            if self.known(bucket):
-                self._meters.set(catalogue.LOOKS_DENIED, bucket, value=0)
-                log.info("bucket_looks_answered", bucket=bucket)
+        elif sight.answered:
+            self._answered(bucket, troubled=troubled)
+
+    def _answered(self, bucket: str, *, troubled: bool) -> None:
+        self._answered_at[bucket] = asyncio.get_running_loop().time()
+        denial = self._denials.get(bucket)
+        if denial is None:
+            return
+        denial.in_a_row = denial.denied = denial.put_off = 0
+        if denial.told_at is not None:
+            denial.told_at = None
+            self._meters.set(catalogue.LOOKS_DENIED, bucket, value=0)
+            log.info("bucket_looks_answered", bucket=bucket)
+        denial.answers += troubled
+        if denial.looks < DENIED_IN_A_ROW or denial.answers >= ANSWERED_IN_A_ROW:
             del self._denials[bucket]
 
     def _denied(self, bucket: str) -> None:
         now = asyncio.get_running_loop().time()
         denial = self._denials.setdefault(bucket, _Denial(since=now))
+        denial.looks += 1
         denial.in_a_row += 1
         denial.denied += 1
-        if denial.in_a_row < DENIED_IN_A_ROW:
+        denial.answers = 0
+        if not self.known(bucket):
             return
         self._meters.set(catalogue.LOOKS_DENIED, bucket, value=1)
         if denial.told_at is not None and now - denial.told_at < REMINDER_SECONDS:
@@ -110,7 +175,7 @@ class Denials:
             bucket=bucket,
             looks_denied=denial.denied,
             objects_put_off=denial.put_off,
-            for_seconds=round(now - denial.since),
+            for_seconds=round(now - self._begun_at(bucket, denial)),
             advice=ADVICE,
         )
         denial.told_at = now

@@ -28,6 +28,8 @@ COUNTING_SECONDS = 20.0
 REMINDER_SECONDS = 3600.0
 """Between two warnings that the depth of a queue cannot be read."""
 PATIENCE_SECONDS = 180.0
+FORGOTTEN_SECONDS = 14 * 86_400.0
+"""Age at which a daemon's last word is dropped, whatever it held: no message stays in a queue for longer."""
 
 log = structlog.get_logger()
 
@@ -106,6 +108,7 @@ class Fleet:
         at = self._clock.now()
         depths = await self._depths()
         presences = await self._ledger.presences()
+        holders = {one.owner for one in await self._ledger.leases() if one.owner}
         slots = await self._ledger.backlog()
         routes = await self._ledger.known_routes()
         if self._reporting() is None:
@@ -119,10 +122,12 @@ class Fleet:
         self._show_depths(depths)
         for route in {*routes, *standings}:
             self._show_standing(route, standings.get(route, Standing()))
-        self._show_waterlines(standings, routes)
+        if holders <= {one.owner for one in presences}:
+            # Else somebody works here who does not say what it holds: a daemon of the version before.
+            self._show_waterlines(standings, routes)
         departed = self._watch.departed
         for presence in presences:
-            if presence in departed:
+            if presence in departed or now - presence.announced_at > FORGOTTEN_SECONDS:
                 log.info(
                     "daemon_dismissed", owner=presence.owner, silent_since=presence.announced_at
                 )

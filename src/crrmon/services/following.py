@@ -35,6 +35,10 @@ the ledger for each would cost as much as a replicated object.
 """
 
 
+AHEAD_SECONDS = 60.0
+"""How far the clock of whoever told of a write may be ahead of ours."""
+
+
 class _Track:
     """
     A version that is dealt with right now.
@@ -178,11 +182,18 @@ class Following:
             region=written.region,
             owner=written.owner,
             size=written.size,
-            written_at=written.written_at,
+            written_at=self._believable(written.written_at),
             channel=written.channel,
             next_look_at=self._clock.now(),
             counts=self.counts(written.written_at),
         )
+
+    def _believable(self, written_at: float) -> float:
+        """
+        Return when something was written; now, where its event says that it will be.
+        """
+        now = self._clock.now()
+        return written_at if written_at <= now + AHEAD_SECONDS else now
 
     async def _follow(self, record: Record, hold: Hold, track: _Track) -> None:
         until = hold.until()
@@ -224,9 +235,8 @@ class Following:
         Find the destinations; None when that ended the matter. Without any when nobody can tell in time.
         """
         version = record.version
-        if version in self._without:
-            if self._without[version]:
-                await self._bookkeeper.park(record)  # it learns what this event knows better
+        parked = self._without.get(version)
+        if parked is False:
             self._without.move_to_end(version)
             self._meters.add(catalogue.DUPLICATES, version.bucket)
             return None
@@ -235,13 +245,17 @@ class Following:
             answer = await self._routebook.destinations(record)
             now = self._clock.now()
             if isinstance(answer, tuple):
+                self._without.pop(version, None)
                 return replace(record, destinations=answer, next_look_at=now)
             if not asked and await self._origins.doubtful(record):
                 asked = True
                 if await self._decided(record, uncovered=isinstance(answer, NotCovered)):
                     return None
             if isinstance(answer, NotCovered):
-                self._not_covered(record, answer.cause)
+                if parked:
+                    self._meters.add(catalogue.DUPLICATES, version.bucket)  # the poller counts it
+                else:
+                    self._not_covered(record, answer.cause)
                 return None
             if answer.ask_again_at > until:
                 return replace(record, next_look_at=answer.ask_again_at)

@@ -27,7 +27,7 @@ from crrmon.domain.decide import (
 )
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import LATE_SECONDS, Latency, Outcome, Settlement
+from crrmon.domain.outcomes import LATE_SECONDS, Fate, Latency, Outcome, Settlement
 from crrmon.domain.pacing import Pacer
 from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.clock import Clock
@@ -141,10 +141,8 @@ class Looker:
         Returns:
             The decision, complete: a `Wait` says when to look next, outcomes have their latency spread.
         """
-        hold = self._denials.hold(record.version.bucket)
-        if hold is not None:
-            at = self._clock.now() + hold * (0.5 + self._chance.random())
-            return self._put_off(record, Sight.DENIED, "the bucket denies every look", at)
+        if (later := self._held_back(record)) is not None:
+            return later
         seen = await self._look(record)
         if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNPOLLABLE:
             seen = await self._certain_refusal(record, seen)
@@ -178,6 +176,26 @@ class Looker:
         scattered = at + SCATTER_SECONDS * self._chance.random()
         return self._put_off(record, Sight.UNREACHABLE, reason, scattered)
 
+    def _held_back(self, record: Record) -> Wait | None:
+        """
+        Put a version off whose bucket denies looks; None where it is to be looked at now.
+
+        For one that had no trouble itself, that is none either. And nothing ends without a look.
+        """
+        bucket, troubled = record.version.bucket, record.troubles > 0
+        hold = self._denials.hold(bucket, troubled=troubled)
+        if hold is None:
+            return None
+        at = self._clock.now() + hold * (0.5 + self._chance.random())
+        if troubled:
+            later = self._put_off(record, Sight.DENIED, "the bucket denies looks", at)
+            if not isinstance(later, Wait):
+                return None
+        else:
+            later = Wait(msgspec.structs.replace(record, next_look_at=at))
+        self._denials.put_off(bucket)
+        return later
+
     def _put_off(self, record: Record, sight: Sight, reason: str, at: float) -> Decision:
         seen = Observation(sight=sight, looked_at=self._clock.now(), detail=reason)
         decision = self._complete(
@@ -205,7 +223,7 @@ class Looker:
         began_at = await self._gate(version.bucket).enter()
         seen = await self._head(version, record.region, record.owner, began_at)
         self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
-        self._denials.told(version.bucket, seen.sight)
+        self._denials.told(version.bucket, seen.sight, troubled=record.troubles > 0)
         self._report(record, seen)
         return seen
 
@@ -340,7 +358,7 @@ class Looker:
         settle = decision.then if isinstance(decision, Adopt) else decision
         if not isinstance(settle, Settle) or settle.settlement.keep is not None:
             return
-        outcomes = settle.settlement.outcomes
+        outcomes = [one for one in settle.settlement.outcomes if one.fate is not Fate.CLOSED]
         took = [one.latency for one in outcomes if one.latency is not None]
         if not took or len(took) < len(outcomes):
             return

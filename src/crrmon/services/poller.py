@@ -16,7 +16,7 @@ import structlog
 from crrmon.domain import catalogue
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Cause, Fate, Outcome, Settlement
-from crrmon.domain.records import Record
+from crrmon.domain.records import Destination, Record, routed
 from crrmon.domain.routes import NotCovered
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
@@ -171,9 +171,9 @@ class Poller:
         try:
             lag = max(self._clock.now() - record.next_look_at, 0.0)
             self._meters.observe(catalogue.POLL_LAG, value=lag)
-            routed = await self._routed(record)
-            if routed is not None:
-                decision = self._looker.settled(routed) or await self._looker.consider(routed)
+            ready = await self._routed(record)
+            if ready is not None:
+                decision = self._looker.settled(ready) or await self._looker.consider(ready)
                 await self._bookkeeper.carry_out(decision)
         except Exception:
             # NB: one bad record harms itself only; it stays due and is tried again.
@@ -202,12 +202,14 @@ class Poller:
                     self._looker.postponed(record, reason=reason, at=at)
                 )
                 return None
+            case NotCovered() if record.said:
+                # A rule did cover it when it was written, whatever there is now.
+                return routed(record, tuple(Destination(one.bucket) for one in record.said))
             case NotCovered(cause=cause):
                 await self._bookkeeper.settle(_not_covered(record, cause, self._clock.now()))
                 return None
             case tuple() as destinations:
-                routed = msgspec.structs.replace(record, destinations=destinations)
-                open_ones = await self._bookkeeper.unless_counted(routed)
+                open_ones = await self._bookkeeper.unless_counted(routed(record, destinations))
                 if open_ones is None:
                     await self._bookkeeper.settle(
                         Settlement(version=record.version, outcomes=(), rev=record.rev)

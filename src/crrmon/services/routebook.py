@@ -10,8 +10,8 @@ the destination's event so far must know that it is one.
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
@@ -20,10 +20,17 @@ from crrmon.domain import catalogue
 from crrmon.domain.events import MarkerLaid, ObjectWritten
 from crrmon.domain.objects import Route
 from crrmon.domain.records import Destination, Record
-from crrmon.domain.routes import Configuration, Covered, NotCovered, coverage, parse
+from crrmon.domain.routes import (
+    WRITE_SLACK_SECONDS,
+    Configuration,
+    Covered,
+    NotCovered,
+    coverage,
+    parse,
+)
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
-from crrmon.ports.probe import Probe, UnreadableConfigurationError
+from crrmon.ports.probe import Probe, UnreadableConfigurationError, UnusableAccountError
 from crrmon.services.bookkeeper import Bookkeeper
 
 REFRESH_SECONDS = 300.0
@@ -41,8 +48,21 @@ SURVEY_LANES = 4
 SURVEY_PATIENCE_SECONDS = 10.0
 """Longest time that anybody waits for the first survey; what is not known by then is asked of S3 object by object."""
 
-NAMED_BUCKETS = 5
-"""How many of the unreadable buckets a survey names in the log."""
+NAMED = 5
+"""How many unreadable buckets, or rules that are not understood, one line of the log names."""
+
+REMINDER_SECONDS = 60.0
+"""Least time between two lines about configurations that events asked for and nobody could read."""
+
+SURVEY_REMINDER_SECONDS = 3600.0
+"""How often a survey tells again what it told already."""
+
+MAX_PAGES = 10_000
+"""
+Names of buckets come out of messages: more are not kept, except for those of sources, which others than messages name.
+
+What is forgotten is read again when it is met again.
+"""
 
 log = structlog.get_logger()
 
@@ -81,6 +101,41 @@ class _Page:
         self.owner: str | None = None
         """Both as events told them: they decide who is asked, and in whose name."""
 
+    @property
+    def rules(self) -> bool:
+        """
+        Whether there are any, as far as is known.
+        """
+        return self.configuration is not None and bool(self.configuration.rules)
+
+
+class _Unread:
+    """
+    Tells of configurations that events asked for and nobody could read: in one line a minute, however many there are.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told_at = float("-inf")
+        self._reads = 0
+        self._examples: dict[str, str] = {}
+
+    def met(self, bucket: str, error: UnreadableConfigurationError) -> None:
+        """
+        Take one in.
+        """
+        if isinstance(error, UnusableAccountError):
+            return  # told by those who look after the account, which may own a thousand buckets
+        self._reads += 1
+        if len(self._examples) < NAMED:
+            self._examples[bucket] = str(error)
+        now = self._clock.now()
+        # NB: a wall clock may be set back.
+        if 0 <= now - self._told_at < REMINDER_SECONDS:
+            return
+        log.warning("configuration_unreadable", reads=self._reads, reasons=self._examples)
+        self._told_at, self._reads, self._examples = now, 0, {}
+
 
 class Routebook:
     """
@@ -106,9 +161,17 @@ class Routebook:
         self._meters = meters
         self._buckets = frozenset(buckets)
         self._pages: dict[str, _Page] = {}
-        self._known: frozenset[Route] = frozenset()
-        self._sources: dict[str, frozenset[str]] = {}
+        """By bucket, the one longest not asked for first."""
+        self._room = MAX_PAGES
+        self._known: Mapping[str, frozenset[str]] = {}
+        """The destinations of each source, as the ledger remembers them."""
+        self._leads: dict[str, frozenset[str]] = {}
+        """The destinations of each source that has any; `_sources` is the same, turned round."""
+        self._sources: dict[str, set[str]] = {}
         self._surveyed = asyncio.Event()
+        self._unread = _Unread(clock)
+        self._survey_told: frozenset[str] = frozenset()
+        self._survey_told_at = float("-inf")
 
     # ---- what events ask for ----
 
@@ -123,13 +186,17 @@ class Routebook:
         """
         bucket = written.version.bucket
         page = self._page(bucket)
+        written_at, now = written.written_at, self._clock.now()
+        if written_at > now:
+            # A clock that goes wrong: whenever it was, it was before this question.
+            written_at = now - WRITE_SLACK_SECONDS
         # Whoever asks while somebody reads waits for what that brings: many ask at the same moment.
         async with page.reading:
             await self._fresh(page, bucket, written.region, written.owner)
-            answer = self._covered(page, written)
+            answer = self._covered(page, written.version.key, written_at)
             if answer is None and self._clock.now() - page.asked_at >= SPACING_SECONDS:
                 await self._read(page, bucket, written.region, written.owner)
-                answer = self._covered(page, written)
+                answer = self._covered(page, written.version.key, written_at)
         if answer is None:
             return Later(page.asked_at + SPACING_SECONDS)
         return answer
@@ -189,7 +256,7 @@ class Routebook:
         """
         Tell the buckets known to replicate to a bucket.
         """
-        return self._sources.get(bucket, frozenset())
+        return frozenset(self._sources.get(bucket, ()))
 
     def timed(self) -> frozenset[Route]:
         """
@@ -197,18 +264,18 @@ class Routebook:
         """
         return frozenset(
             Route(source, destination)
-            for source, page in self._pages.items()
-            if page.configuration is not None
+            for source in self._leads
+            if (page := self._pages.get(source)) is not None and page.configuration is not None
             for destination in page.configuration.timed
         )
 
     @staticmethod
     def _covered(
-        page: _Page, written: ObjectWritten | Record
+        page: _Page, key: str, written_at: float
     ) -> tuple[Destination, ...] | NotCovered | None:
         if page.configuration is None:
             return None
-        match coverage(page.configuration, written.version.key, written_at=written.written_at):
+        match coverage(page.configuration, key, written_at=written_at):
             case Covered(destinations=destinations):
                 return destinations
             case NotCovered() as uncovered:
@@ -223,29 +290,44 @@ class Routebook:
         Read the configurations of all sources now and then, for ever.
         """
         while True:
-            self._known = frozenset(await self._bookkeeper.known_routes())
-            self._connect()
+            self._remembered(await self._bookkeeper.known_routes())
             lanes = asyncio.Semaphore(SURVEY_LANES)
-            buckets = sorted(self._buckets | {route.source for route in self._known})
-            reasons = await asyncio.gather(*(self._visit(one, lanes) for one in buckets))
-            unreadable = {
-                bucket: reason
-                for bucket, reason in zip(buckets, reasons, strict=True)
-                if reason is not None
-            }
-            if unreadable:
-                log.warning(
-                    "survey_incomplete",
-                    unreadable=len(unreadable),
-                    of=len(buckets),
-                    buckets=list(unreadable)[:NAMED_BUCKETS],
-                    reason=next(iter(unreadable.values())),
-                    again_in_seconds=SURVEY_SECONDS,
-                )
+            buckets = sorted(self._buckets.union(self._known))
+            errors = await asyncio.gather(*(self._visit(one, lanes) for one in buckets))
+            self._tell_survey(
+                {
+                    bucket: str(error)
+                    for bucket, error in zip(buckets, errors, strict=True)
+                    if error is not None and not isinstance(error, UnusableAccountError)
+                },
+                of=len(buckets),
+            )
             self._surveyed.set()
             await asyncio.sleep(SURVEY_SECONDS)
 
-    async def _visit(self, bucket: str, lanes: asyncio.Semaphore) -> str | None:
+    def _tell_survey(self, unreadable: Mapping[str, str], *, of: int) -> None:
+        """
+        Tell which configurations could not be read, when they are others than before, and now and then.
+        """
+        now = self._clock.now()
+        same = self._survey_told == unreadable.keys()
+        if same and (not unreadable or 0 <= now - self._survey_told_at < SURVEY_REMINDER_SECONDS):
+            return
+        if unreadable:
+            log.warning(
+                "survey_incomplete",
+                unreadable=len(unreadable),
+                of=of,
+                reasons=dict(list(unreadable.items())[:NAMED]),
+                again_in_seconds=SURVEY_SECONDS,
+            )
+        else:
+            log.info("survey_complete", of=of)
+        self._survey_told, self._survey_told_at = frozenset(unreadable), now
+
+    async def _visit(
+        self, bucket: str, lanes: asyncio.Semaphore
+    ) -> UnreadableConfigurationError | None:
         """
         Read a configuration, unless events had it read lately; return why not, if that fails.
         """
@@ -254,19 +336,39 @@ class Routebook:
             if self._clock.now() - page.asked_at < SPACING_SECONDS:
                 return None
             asked_at = page.asked_at
-            reason = await self._ask(page, bucket, "", None)
-            if reason is not None and page.owner is None:
+            error = await self._ask(page, bucket, "", None)
+            if error is not None and page.owner is None:
                 # An event will tell whose bucket it is; then it can be asked at once.
                 page.asked_at = asked_at
-            return reason
+            return error
 
     # ---- reading ----
 
     def _page(self, bucket: str) -> _Page:
-        page = self._pages.get(bucket)
+        page = self._pages.pop(bucket, None)
         if page is None:
-            page = self._pages[bucket] = _Page()
+            page = _Page()
+            if len(self._pages) >= self._room:
+                self._make_room()
+        self._pages[bucket] = page
         return page
+
+    def _make_room(self) -> None:
+        """
+        Forget what was longest not asked for, of the buckets that only messages name; a tenth, to do it seldom.
+        """
+        spare = MAX_PAGES // 10
+        needless = (
+            bucket
+            for bucket, page in self._pages.items()
+            if not page.rules
+            and not page.reading.locked()
+            and bucket not in self._buckets
+            and bucket not in self._known
+        )
+        for bucket in list(itertools.islice(needless, spare)):
+            del self._pages[bucket]
+        self._room = max(MAX_PAGES, len(self._pages) + spare)
 
     async def _fresh(self, page: _Page, bucket: str, region: str, owner: str | None) -> None:
         """
@@ -276,11 +378,13 @@ class Routebook:
             await self._read(page, bucket, region, owner)
 
     async def _read(self, page: _Page, bucket: str, region: str, owner: str | None) -> None:
-        reason = await self._ask(page, bucket, region, owner)
-        if reason is not None:
-            log.warning("configuration_unreadable", bucket=bucket, reason=reason)
+        error = await self._ask(page, bucket, region, owner)
+        if error is not None:
+            self._unread.met(bucket, error)
 
-    async def _ask(self, page: _Page, bucket: str, region: str, owner: str | None) -> str | None:
+    async def _ask(
+        self, page: _Page, bucket: str, region: str, owner: str | None
+    ) -> UnreadableConfigurationError | None:
         """
         Read a configuration; return why not, if that fails.
         """
@@ -291,31 +395,49 @@ class Routebook:
             raw = await self._probe.configuration(bucket, region=page.region, owner=page.owner)
         except UnreadableConfigurationError as error:
             self._count(bucket, "unreadable")
-            return str(error)
+            return error
         self._count(bucket, "none" if raw is None else "read")
         before = page.configuration
         page.configuration = parse(raw, fetched_at=page.asked_at)
-        for doubt in page.configuration.doubts:
-            log.warning("rule_not_understood", bucket=bucket, doubt=doubt)
-        destinations = page.configuration.all_destinations
-        if before is None or before.all_destinations != destinations:
-            self._connect()
-        await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
+        doubts = page.configuration.doubts
+        if doubts and (before is None or before.doubts != doubts):
+            log.warning(
+                "rule_not_understood", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
+            )
+        self._connect(bucket)
+        if destinations := page.configuration.all_destinations:
+            await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
         return None
 
-    def _connect(self) -> None:
+    def _remembered(self, routes: Sequence[Route]) -> None:
         """
-        Work out anew which buckets lead to which: a configuration that was read goes before what the ledger remembers.
+        Take in what the ledger remembers.
         """
-        sources: defaultdict[str, set[str]] = defaultdict(set)
-        for bucket, page in self._pages.items():
-            for one in page.configuration.all_destinations if page.configuration else ():
-                sources[one].add(bucket)
-        for route in self._known:
-            own = self._pages.get(route.source)
-            if own is None or own.configuration is None:
-                sources[route.destination].add(route.source)
-        self._sources = {bucket: frozenset(found) for bucket, found in sources.items()}
+        before, known = self._known, dict[str, set[str]]()
+        for route in routes:
+            known.setdefault(route.source, set()).add(route.destination)
+        self._known = {source: frozenset(leads) for source, leads in known.items()}
+        for source in before.keys() | self._known.keys():
+            self._connect(source)
+
+    def _connect(self, source: str) -> None:
+        """
+        Work out where a bucket leads: a configuration that was read goes before what the ledger remembers.
+        """
+        page = self._pages.get(source)
+        if page is not None and page.configuration is not None:
+            leads = frozenset(page.configuration.all_destinations)
+        else:
+            leads = self._known.get(source, frozenset())
+        before = self._leads.pop(source, frozenset())
+        if leads:
+            self._leads[source] = leads
+        for gone in before - leads:
+            self._sources[gone].discard(source)
+            if not self._sources[gone]:
+                del self._sources[gone]
+        for one in leads - before:
+            self._sources.setdefault(one, set()).add(source)
 
     def _count(self, bucket: str, result: str) -> None:
         self._meters.add(catalogue.CONFIGURATION_READS, bucket, result)

@@ -35,6 +35,7 @@ _FATE_NUMBERS: Final = {
     Fate.MARKER_LAID: 9,
     Fate.MARKER_ARRIVED: 10,
     Fate.MARKER_FAILED: 11,
+    Fate.CLOSED: 12,
 }
 """Part of the format: numbers are added, never changed."""
 _FATES_BY_NUMBER: Final = {number: fate for fate, number in _FATE_NUMBERS.items()}

@@ -19,8 +19,8 @@ from crrmon.domain.events import (
     ThresholdPassed,
     VersionDeleted,
 )
-from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement, mark
+from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement, mark
 from crrmon.domain.records import (
     Failure,
     Record,
@@ -205,6 +205,8 @@ class Trace(msgspec.Struct):
                     joined = _sooner(joined, now)
                 changed |= self._change(record, joined)
             return Noted.JOINED if changed else Noted.KNOWN
+        if (ended := self._ended(version)) is not None:
+            return ended
         half = Half(replicated_at=replicated_at, region=replica.region, size=replica.size)
         if (known := self.halves.get(slot)) is not None:
             # CloudTrail's event looks earlier than S3's own, for it is cut to seconds, and may not tell a size.
@@ -215,6 +217,22 @@ class Trace(msgspec.Struct):
                 return Noted.KNOWN
         self.halves[slot] = half
         return Noted.HALF
+
+    def _ended(self, replica: ObjectVersion) -> Noted | None:
+        """
+        Tell how the source of a replica that nobody waits for ended; None where marks do not tell.
+        """
+        if not self.marks:
+            return None
+        elsewhere = [
+            (slot, one) for slot, one in self.marks.items() if one.route.source != replica.bucket
+        ]
+        somewhere = MarkId(
+            Scope.REPLICA, UNKNOWN_DESTINATION, replica.key, replica.version_id
+        ).slot
+        if any(slot == somewhere for slot, _ in elsewhere):
+            return Noted.SETTLED  # it was counted there, for nobody knew where
+        return Noted.LATE if any(one.fate is Fate.CLOSED for _, one in elsewhere) else None
 
     def _told(
         self,
@@ -233,8 +251,7 @@ class Trace(msgspec.Struct):
             change: gives what it is afterwards.
         """
         record = self.records.get(version.bucket)
-        # One whose destinations nobody could read yet has no place for what is said about one of them.
-        if record is not None and (destination is None or record.destinations):
+        if record is not None:
             after = change(record)
             if after is not record:
                 after = self._joined(after)  # it may go somewhere that nobody knew of

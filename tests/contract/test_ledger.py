@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from crrmon.domain.events import Channel, Threshold
 from crrmon.domain.objects import MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
-from crrmon.domain.records import Destination, Failure, Record, State
+from crrmon.domain.records import Destination, Failure, Record, State, with_failure
 from crrmon.ports.ledger import (
     BACKLOG_SLOT_SECONDS,
     BacklogSlot,
@@ -1273,7 +1273,9 @@ async def test_a_failure_of_which_no_record_is_there_is_settled_or_unknown(ledge
     Settled, where its destination or its version was counted; else whoever asks has to find out where it belongs.
     """
     there, as_whole = record("there"), record("whole")
-    await ledger.settle("b1", [done(there), done(as_whole, whole(as_whole))], now=NOW)
+    await ledger.settle(
+        "b1", [done(there), done(as_whole, whole(as_whole, Fate.IS_REPLICA))], now=NOW
+    )
     await ledger.note([replica("half", at=NOW)], now=NOW)
     news = [
         gave_up("there", at=NOW),
@@ -2968,3 +2970,22 @@ async def test_d31_nothing_is_lost_or_doubled_while_somebody_else_settles(
 
     everything_told = fold([*reported, *await one.contributions()])
     assert everything_told[Route("src", "dst")].completed == 40
+
+
+@pytest.mark.parametrize("fate", [Fate.GIVEN_UP, Fate.UNPOLLABLE])
+async def test_s3s_word_that_it_failed_goes_before_what_was_only_not_seen(
+    ledger: Ledger, fate: Fate
+) -> None:
+    """A version that was given up, or that nobody can look at, is followed as failed; one that arrived is not."""
+    for key, ended in (("k", fate), ("arrived", Fate.COMPLETED)):
+        one = record(key)
+        settlement = done(one, replace(arrived(one), fate=ended))
+        await ledger.settle(f"batch {key}", [settlement], now=NOW)
+    news = [gave_up("k", at=NOW), gave_up("arrived", at=NOW)]
+
+    assert await ledger.note(news, now=NOW) == [Noted.UNKNOWN, Noted.SETTLED]
+
+    failed = with_failure(record("k"), "dst", Failure(noticed_at=NOW))
+    gone = with_failure(record("arrived"), "dst", Failure(noticed_at=NOW))
+    assert await ledger.park([failed, gone]) == [Parked.PARKED, Parked.SETTLED]
+    assert await ledger.park([record("arrived")]) == [Parked.SETTLED]

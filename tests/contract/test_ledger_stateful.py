@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
+from crrmon.adapters.ledgers.traces import REFUTABLE
 from crrmon.domain.events import (
     Channel,
     News,
@@ -30,7 +31,7 @@ from crrmon.domain.events import (
     VersionDeleted,
 )
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
-from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
+from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement, by_batch
 from crrmon.domain.records import (
     Destination,
     Failure,
@@ -70,6 +71,7 @@ class Model:
         self.marks: dict[MarkId, str] = {}
         """The batch that counted it."""
         self.sources: dict[MarkId, str] = {}
+        self.fates: dict[MarkId, Fate] = {}
         """The source bucket of what is marked."""
         self.closed: set[MarkId] = set()
         """Those marks that close a version."""
@@ -85,8 +87,9 @@ class Model:
             self._learn(v, self._with_halves(merged(self.records[v], record)))
             return Parked.PARKED
         arrivals = [record.replica_mark(one.bucket) for one in record.destinations]
-        counted = arrivals and all(mark in self.marks for mark in arrivals)
-        if counted or MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id) in self.marks:
+        failed = any(one.failure for one in (*record.destinations, *record.said))
+        counted = arrivals and all(self._ends(mark, failed) for mark in arrivals)
+        if counted or self._ends(MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id), failed):
             return Parked.SETTLED
         self.records[v] = replace(self._with_halves(record), rev=1)
         return Parked.PARKED
@@ -145,6 +148,7 @@ class Model:
         if outcome.mark not in self.marks:
             self.marks[outcome.mark] = batch
             self.sources[outcome.mark] = outcome.route.source
+            self.fates[outcome.mark] = outcome.fate
             self.halves.pop(outcome.mark, None)
             if outcome.fate is Fate.CLOSED:
                 self.closed.add(outcome.mark)
@@ -162,16 +166,23 @@ class Model:
             return self._arrival(news, now)
         v = news.version
         about = getattr(news, "destination", None)
-        if v in self.records and (about is None or self.records[v].destinations):
+        if v in self.records:
             before = self.records[v]
             return self._learn(v, self._told(before, news, now))
         whole = MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id)
+        by = news if isinstance(news, ReplicationFailed) else None
         if about is None:
             counted = any(one == v for one in self.counted_versions())
         else:
             there = MarkId(Scope.REPLICA, about, v.key, v.version_id)
-            counted = there in self.marks or whole in self.marks
+            counted = self._ends(there, by) or self._ends(whole, by)
         return Noted.SETTLED if counted else Noted.UNKNOWN
+
+    def _ends(self, mark: MarkId, by: object) -> bool:
+        """
+        Tell whether a mark ends a version, also for whoever says that it failed.
+        """
+        return mark in self.marks and not (by and self.fates[mark] in REFUTABLE)
 
     def counted_versions(self) -> list[ObjectVersion]:
         """
@@ -681,7 +692,7 @@ class Machine(RuleBasedStateMachine):
         directory.mkdir()
         target_backend = self.kind(directory)
         target = self.run(target_backend.open())
-        contributions = self.run(self.ledger.contributions())
+        contributions = by_batch(self.run(self.ledger.contributions()))
         for trail in self._exported(limit):
             for _ in range(1 + twice):
                 self.run(target.restore([trail], contributions[:1], now=self.now))

@@ -233,8 +233,11 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
     if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
         return record
     if not record.destinations:
-        said = Destination(bucket, failure=failure)
-        return record if said in record.said else replace(record, said=(*record.said, said))
+        others = tuple(one for one in record.said if one.bucket != bucket)
+        before = next((one.failure for one in record.said if one.bucket == bucket), None)
+        if before is not None and before.noticed_at >= failure.noticed_at:
+            return record
+        return replace(record, said=(*others, Destination(bucket, failure=failure)))
     meant = _meant(record, bucket)
     destinations = record.destinations
     if meant and all(one.bucket != meant for one in destinations):

@@ -46,6 +46,10 @@ IN_PROCESS = Pace(size=500, linger=0.02, lanes=1)
 """How to ask a ledger that is in this process: one call at a time, for one at a time is all it does."""
 
 
+REFUTABLE = (Fate.NOT_COVERED, Fate.GIVEN_UP, Fate.UNPOLLABLE)
+"""What a version was counted as because nobody could see more; S3's word that it failed goes before that."""
+
+
 class Trace(msgspec.Struct):
     """
     All that a ledger holds of one trail.
@@ -113,8 +117,11 @@ class Trace(msgspec.Struct):
         version = record.version
         whole = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id).slot
         slots = [record.replica_mark(one.bucket).slot for one in record.destinations]
+        failed = any(one.failure is not None for one in (*record.destinations, *record.said))
+        if self._ended_by(whole, refuted=failed):
+            return True
         # NB: all() of no destinations would be true; where they are unknown, nothing of them is settled.
-        return whole in self.marks or (bool(slots) and all(slot in self.marks for slot in slots))
+        return bool(slots) and all(self._ended_by(slot, refuted=failed) for slot in slots)
 
     def reschedule(self, record: Record) -> Rescheduled:
         """
@@ -174,7 +181,11 @@ class Trace(msgspec.Struct):
             case ReplicationFailed(destination=bucket):
                 failure = Failure(noticed_at=news.noticed_at, reason=news.reason)
                 return self._told(
-                    news.version, bucket, now, lambda one: with_failure(one, bucket, failure)
+                    news.version,
+                    bucket,
+                    now,
+                    lambda one: with_failure(one, bucket, failure),
+                    refutes=True,
                 )
             case ThresholdPassed(destination=bucket):
                 missed = news.threshold is Threshold.MISSED
@@ -240,6 +251,8 @@ class Trace(msgspec.Struct):
         destination: str | None,
         now: float | None,
         change: Callable[[Record], Record],
+        *,
+        refutes: bool = False,
     ) -> Noted:
         """
         Let the record of a source version learn something.
@@ -249,6 +262,7 @@ class Trace(msgspec.Struct):
             destination: bucket that it is about; None when it is about the version, wherever that goes.
             now: when it is to be looked at, if it learns anything; None when it was to be.
             change: gives what it is afterwards.
+            refutes: whether it proves wrong what was thought to be the end of it, if that was none.
         """
         record = self.records.get(version.bucket)
         if record is not None:
@@ -257,9 +271,10 @@ class Trace(msgspec.Struct):
                 after = self._joined(after)  # it may go somewhere that nobody knew of
                 after = after if now is None else _sooner(after, now)
             return Noted.JOINED if self._change(record, after) else Noted.KNOWN
-        return Noted.SETTLED if self._counted(version, destination) else Noted.UNKNOWN
+        counted = self._counted(version, destination, refuted=refutes)
+        return Noted.SETTLED if counted else Noted.UNKNOWN
 
-    def _counted(self, version: ObjectVersion, destination: str | None) -> bool:
+    def _counted(self, version: ObjectVersion, destination: str | None, *, refuted: bool) -> bool:
         """
         Tell whether a source version was counted: in a destination bucket or, with None, in any; or as a whole.
         """
@@ -269,7 +284,14 @@ class Trace(msgspec.Struct):
             MarkId(Scope.REPLICA, destination, version.key, version.version_id),
             MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
         )
-        return any(one.slot in self.marks for one in ids)
+        return any(self._ended_by(one.slot, refuted=refuted) for one in ids)
+
+    def _ended_by(self, slot: str, *, refuted: bool) -> bool:
+        """
+        Tell whether a mark ends its version: none that is refuted by S3's own word that it failed.
+        """
+        known = self.marks.get(slot)
+        return known is not None and not (refuted and known.fate in REFUTABLE)
 
     def _change(self, before: Record, after: Record) -> bool:
         """

@@ -226,7 +226,7 @@ class Model:
         for v in waiting:
             before = self.records[v]
             after = with_arrival(before, bucket, at=at, size=news.size)
-            if after != before and after.arrived:
+            if after != before and (after.arrived or after.state is State.FAILED):
                 after = replace(after, next_look_at=min(before.next_look_at, now))
             results.add(self._learn(v, after))
         if waiting:

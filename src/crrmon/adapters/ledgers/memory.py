@@ -137,7 +137,10 @@ class MemoryLedger:
         with self._changing(now) as trace_of:
             results, counted = settle(batch, settlements, trace_of)
         if counted:
-            self._contributions.append(contribution(batch, counted, settled_at=now))
+            # A batch that is repeated later may find more to count, and windows tell contributions apart by id.
+            before = sum(one.id.partition(".")[0] == batch for one in self._contributions)
+            name = f"{batch}.{before}" if before else batch
+            self._contributions.append(contribution(name, counted, settled_at=now))
         return results
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:

@@ -240,9 +240,15 @@ class SqliteLedger:
             results, counted = settle(batch, settlements, trails.trace)
             trails.write(now)
             if counted:
-                body = CONTRIBUTION.encode(contribution(batch, counted, settled_at=now))
+                # A batch that is repeated later may find more to count, and windows tell contributions apart by id.
+                (before,) = self._connection.execute(
+                    "SELECT COUNT(*) FROM contributions WHERE id >= ? AND id < ? || '/'",
+                    (batch, batch),
+                ).fetchone()
+                name = f"{batch}.{before}" if before else batch
+                body = CONTRIBUTION.encode(contribution(name, counted, settled_at=now))
                 self._connection.execute(
-                    "INSERT INTO contributions (id, body) VALUES (?, ?)", (batch, body)
+                    "INSERT INTO contributions (id, body) VALUES (?, ?)", (name, body)
                 )
             return results
 

@@ -274,11 +274,12 @@ class SqliteLedger:
         Remember routes for ever.
         """
         rows = [(pack(route.source), pack(route.destination)) for route in routes]
-        await self._run(
-            lambda: self._connection.executemany(
-                "INSERT OR IGNORE INTO routes VALUES (?, ?)", rows
-            )
-        )
+
+        def work() -> None:
+            # NB: no cursor may leave this thread: where it is dropped, it touches a statement that is in use here.
+            self._connection.executemany("INSERT OR IGNORE INTO routes VALUES (?, ?)", rows)
+
+        await self._run(work)
 
     async def known_routes(self) -> Sequence[Route]:
         """

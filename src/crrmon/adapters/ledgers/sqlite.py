@@ -382,9 +382,11 @@ class SqliteLedger:
         Keep a daemon's presence, instead of its last one.
         """
         row = pack(presence.owner), PRESENCE.encode(presence)
-        await self._run(
-            lambda: self._connection.execute("INSERT OR REPLACE INTO presences VALUES (?, ?)", row)
-        )
+
+        def work() -> None:
+            self._connection.execute("INSERT OR REPLACE INTO presences VALUES (?, ?)", row)
+
+        await self._run(work)
 
     async def presences(self) -> Sequence[Presence]:
         """

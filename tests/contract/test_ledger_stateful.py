@@ -31,7 +31,7 @@ from crrmon.domain.events import (
     VersionDeleted,
 )
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
-from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement, by_batch
+from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
 from crrmon.domain.records import (
     Destination,
     Failure,
@@ -692,7 +692,7 @@ class Machine(RuleBasedStateMachine):
         directory.mkdir()
         target_backend = self.kind(directory)
         target = self.run(target_backend.open())
-        contributions = by_batch(self.run(self.ledger.contributions()))
+        contributions = self.run(self.ledger.contributions())
         for trail in self._exported(limit):
             for _ in range(1 + twice):
                 self.run(target.restore([trail], contributions[:1], now=self.now))

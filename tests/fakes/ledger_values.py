@@ -13,7 +13,8 @@ from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
 from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.ledger import Presence
 
-NOW = 1_760_000_010.0
+NOW = 4_000_000_110.0
+"""Far ahead: emulators and servers drop by their own clock what has expired."""
 """Not the start of any slot."""
 PRESENCE = Presence(owner="me", announced_at=NOW, held_since=NOW - 1.5, delay=2.5)
 

@@ -95,6 +95,20 @@ async def test_invariant_6_work_does_not_grow_with_what_is_pending() -> None:
     assert len(rig.ledger.calls) - calls_before <= 600 * (2 + 4) + 2 * 150
 
 
+async def test_how_far_the_poller_is_behind_is_shown() -> None:
+    """The age of the most overdue look is there to scale on, and 0 once nothing waits any more."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        for number in range(5):
+            rig.put(f"a{number}", version=f"v{number}", takes=DAY)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
+        rig.clock.ahead += 7200
+        await rig.until(lambda: (rig.meters.gauge(catalogue.POLL_BACKLOG) or 0) > 6000)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
+
+
 async def test_parked_records_of_shards_that_others_hold_are_left_alone() -> None:
     """A poller works only on the shards that its daemon holds."""
     rig = Rig()

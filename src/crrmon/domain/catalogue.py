@@ -290,6 +290,10 @@ POLL_LAG = _histogram(
     "How late parked objects were looked at: due against done.",
     buckets=_QUEUE_BUCKETS,
 )
+POLL_BACKLOG = _gauge(
+    "poll_backlog_seconds",
+    "For how long the parked object whose look is most overdue has waited for it; 0 when none waits. What to scale replicas on, beside the visible messages.",
+)
 CONFIGURATION_READS = _counter(
     "configuration_reads_total",
     "Reads of a replication configuration by result: read, none, unreadable.",

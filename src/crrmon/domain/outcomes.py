@@ -268,25 +268,6 @@ def contribution(batch: str, outcomes: list[Outcome], *, settled_at: float) -> C
     )
 
 
-def by_batch(contributions: Iterable[Contribution]) -> list[Contribution]:
-    """
-    Make one of all contributions of a batch: one that was repeated may have found more to count.
-    """
-    together: dict[str, list[Contribution]] = {}
-    for one in contributions:
-        together.setdefault(one.id, []).append(one)
-    return [
-        parts[0]
-        if len(parts) == 1
-        else Contribution(
-            id=parts[0].id,
-            settled_at=parts[0].settled_at,
-            tallies=tuple(sorted(fold(parts).items(), key=lambda item: item[0])),
-        )
-        for parts in together.values()
-    ]
-
-
 def fold(contributions: list[Contribution]) -> Tallies:
     """
     Add up contributions by route.

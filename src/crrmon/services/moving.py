@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import by_batch
 from crrmon.domain.records import Record, State
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError, Trail
@@ -246,7 +245,7 @@ class Move:
                 return
 
     async def _copy_contributions(self) -> int:
-        contributions = by_batch(await self._try(self._source.contributions))
+        contributions = await self._try(self._source.contributions)
         for start in range(0, len(contributions), PAGE):
             page = contributions[start : start + PAGE]
             await self._try(partial(self._target.restore, (), page, now=self._clock.now()))

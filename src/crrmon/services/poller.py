@@ -7,6 +7,7 @@ same record at the same time is found out by its revision.
 import asyncio
 import contextlib
 import functools
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -120,13 +121,18 @@ class Poller:
         """
         room = self._concurrency - len(self._busy)
         shards = self._shards()
+        if not shards:
+            self._meters.set(catalogue.POLL_BACKLOG, value=0)
         if room <= 0 or not shards:
             return 0
         # Those under way are still due in the ledger, and the longest: ask for as many more.
         records = await self._bookkeeper.due(shards, limit=room + len(self._busy))
         if self._stopping.is_set():
             return 0
-        new = [one for one in records if one.version not in self._busy][:room]
+        waiting = [one for one in records if one.version not in self._busy]
+        since = min((one.next_look_at for one in waiting), default=math.inf)
+        self._meters.set(catalogue.POLL_BACKLOG, value=max(self._clock.now() - since, 0.0))
+        new = waiting[:room]
         if any(gate.away for gate in self._gates):
             # One look is enough to find out whether all is well again; by turns, for one bucket may be gone for good.
             new.sort(key=lambda one: self._tried.get(one.version.bucket, 0.0))

@@ -26,6 +26,7 @@ from crrmon.adapters.ledgers.traces import (
     bound_for,
     failed_at,
     id_of,
+    part_of,
     settle,
     share,
 )
@@ -137,9 +138,7 @@ class MemoryLedger:
         with self._changing(now) as trace_of:
             results, counted = settle(batch, settlements, trace_of)
         if counted:
-            # A batch that is repeated later may find more to count, and windows tell contributions apart by id.
-            before = sum(one.id.partition(".")[0] == batch for one in self._contributions)
-            name = f"{batch}.{before}" if before else batch
+            name = part_of(batch, counted)
             self._contributions.append(contribution(name, counted, settled_at=now))
         return results
 

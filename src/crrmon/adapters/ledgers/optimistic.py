@@ -10,13 +10,12 @@ shows that something is held.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from crrmon.adapters.ledgers.traces import BacklogChange, Trace, settle
+from crrmon.adapters.ledgers.traces import BacklogChange, Trace, part_of, settle
 from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, ObjectVersion
 from crrmon.domain.outcomes import Contribution, Half, Mark, Outcome, Settlement, contribution
@@ -254,7 +253,7 @@ class Decider:
             ]
             added = None
             if counted:
-                added = contribution(_part(batch, counted), counted, settled_at=now)
+                added = contribution(part_of(batch, counted), counted, settled_at=now)
             if not changes:
                 return results
             others = await self._store.write(changes, added=added, now=now)
@@ -302,19 +301,6 @@ def _differ(before: Trace, after: Trace) -> bool:
         old.keys() != new.keys() or any(one is not old[name] for name, one in new.items())
         for old, new in pairs
     )
-
-
-def _part(batch: str, counted: Sequence[Outcome]) -> str:
-    """
-    Name the contribution of a part of a batch: the same for the same outcomes, another one for others.
-
-    Only what is counted just now is in it, so that a batch of which a part was written before adds the rest.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    for mark in sorted(outcome.mark for outcome in counted):
-        digest.update(mark.trail_id)
-        digest.update(mark.slot.encode("utf-8", "surrogatepass"))
-    return f"{batch}.{digest.hexdigest()}"
 
 
 def backlog_change(changes: Sequence[Change]) -> BacklogChange:

@@ -27,7 +27,14 @@ from crrmon.adapters.ledgers.stored import (
     trail_of,
     unpack,
 )
-from crrmon.adapters.ledgers.traces import IN_PROCESS, backlog_slot, bound_for, id_of, settle
+from crrmon.adapters.ledgers.traces import (
+    IN_PROCESS,
+    backlog_slot,
+    bound_for,
+    id_of,
+    part_of,
+    settle,
+)
 from crrmon.domain.events import News
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
@@ -240,12 +247,7 @@ class SqliteLedger:
             results, counted = settle(batch, settlements, trails.trace)
             trails.write(now)
             if counted:
-                # A batch that is repeated later may find more to count, and windows tell contributions apart by id.
-                (before,) = self._connection.execute(
-                    "SELECT COUNT(*) FROM contributions WHERE id >= ? AND id < ? || '/'",
-                    (batch, batch),
-                ).fetchone()
-                name = f"{batch}.{before}" if before else batch
+                name = part_of(batch, counted)
                 body = CONTRIBUTION.encode(contribution(name, counted, settled_at=now))
                 self._connection.execute(
                     "INSERT INTO contributions (id, body) VALUES (?, ?)", (name, body)

@@ -3,6 +3,7 @@
 A ledger lays out what it holds of a trail as a `Trace`, lets it change here, and stores what differs afterwards.
 """
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -345,6 +346,19 @@ def settle(
         results.append([count(outcome, trace) for outcome in settlement.outcomes])
         trace.let_go(settlement)
     return results, new
+
+
+def part_of(batch: str, counted: Sequence[Outcome]) -> str:
+    """
+    Name the contribution of a part of a batch: the same for the same outcomes, another one for others.
+
+    Only what is counted just now is in it, so that a batch of which a part was written before adds the rest.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for one in sorted(outcome.mark for outcome in counted):
+        digest.update(one.trail_id)
+        digest.update(one.slot.encode("utf-8", "surrogatepass"))
+    return f"{batch}.{digest.hexdigest()}"
 
 
 def id_of(trail: Trail) -> bytes:

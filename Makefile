@@ -25,7 +25,10 @@ $(READY): pyproject.toml uv.lock
 	$(UV) sync --locked --inexact --extra sandbox --python $(BIN)/python
 	@touch $@
 
-.PHONY: help install run test test-quick lint format docs bench bench-marks bench-pacing lock clean
+# What needs more than Python packages has targets of its own.
+PLAIN := not acceptance and not prometheus and not image
+
+.PHONY: help install run test test-quick test-prometheus test-image lint format docs bench bench-marks bench-pacing lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,11 +39,17 @@ run: $(READY) ## Watch the real daemon follow objects through a replication on t
 	$(BIN)/crrmon sandbox $(ARGS)
 
 test: $(READY) ## Run all tests (ARGS="-k name")
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not acceptance" $(ARGS) $(NONE_IS_FINE)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(PLAIN)" $(ARGS) $(NONE_IS_FINE)
 	$(BIN)/pytest $(WAITING) -m acceptance $(ARGS) $(NONE_IS_FINE)
 
 test-quick: $(READY) ## Run the tests that need no process of their own
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not acceptance" $(ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(PLAIN)" $(ARGS)
+
+test-prometheus: $(READY) ## Run the tests of alerts and dashboards on a real Prometheus (Debian: prometheus)
+	$(BIN)/pytest -m prometheus $(ARGS)
+
+test-image: $(READY) ## Build the image, and run it (root; Debian: buildah podman debootstrap)
+	$(BIN)/pytest -m image $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -52,10 +61,11 @@ format: $(READY) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(READY) ## Write what is generated: docs/metrics.md, docs/failure-reasons.md, config.example.yaml
+docs: $(READY) ## Write what is generated: reference pages, config.example.yaml, alerts, dashboards, the chart's page and schema
 	$(BIN)/python -c 'from crrmon.domain.catalogue import reference; print(reference(), end="")' > docs/metrics.md
 	$(BIN)/python -c 'from crrmon.domain.reasons import reference; print(reference(), end="")' > docs/failure-reasons.md
 	$(BIN)/crrmon config example > config.example.yaml
+	PYTHONPATH=deploy $(BIN)/python -m artifacts
 
 bench: $(READY) ## Measure speed, calls and memory against local stubs (ARGS="--json FILE")
 	$(BIN)/python bench/daemon.py $(ARGS)

@@ -32,7 +32,7 @@ _ENTRY = PackedBody(Entry)
 async def test_killing_daemons_on_a_throttled_table_loses_and_doubles_nothing() -> None:
     """Invariants 2, 5 and 9: three daemons killed in turn, calls refused and answers lost; every object counts once."""
     async with sandbox(
-        *("--objects", "2000", "--rate", "60", "--fail", "0.03", "--seed", "22"),
+        *("--objects", "1000", "--rate", "40", "--fail", "0.03", "--seed", "22"),
         *("--replicas", "3", "--ledger", "dynamodb", "--kill", "6"),
     ) as one:
         code, verdict = await one.end()
@@ -40,10 +40,10 @@ async def test_killing_daemons_on_a_throttled_table_loses_and_doubles_nothing() 
     assert code == 0, verdict["complaints"]
     run = verdict["run"]
     assert [replica["kills"] for replica in run["replicas"]] == [2, 2, 2]
-    assert all(replica["looks"] > 200 for replica in run["replicas"])
-    assert run["ledger_calls_refused"] > 50
-    assert run["ledger_answers_lost"] > 5
-    check_every_number(verdict, objects=2000, killed=True)
+    assert all(replica["looks"] > 100 for replica in run["replicas"])
+    assert run["ledger_calls_refused"] > 25
+    assert run["ledger_answers_lost"] > 2
+    check_every_number(verdict, objects=1000, killed=True)
 
 
 async def test_replicas_that_stand_still_past_their_leases_count_nothing_twice(

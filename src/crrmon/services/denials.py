@@ -42,7 +42,8 @@ REMINDER_SECONDS = 60.0
 """How often such a bucket is logged."""
 
 ADVICE = (
-    "grant the daemon's role s3:GetObject and s3:GetObjectVersion on its objects and s3:ListBucket on it,"
+    "if account_unusable is logged for its account, do what that says; else"
+    " grant the daemon's role s3:GetObject and s3:GetObjectVersion on its objects and s3:ListBucket on it,"
     " or set a role for its account under accounts; check its bucket policy where it is another account's"
 )
 

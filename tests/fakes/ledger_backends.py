@@ -137,5 +137,5 @@ BACKENDS: dict[str, type[Backend]] = {
     "dynamodb_ministack": MinistackDynamoDBBackend,
 }
 
-EXAMPLES = {"dynamodb_moto": 10, "dynamodb_ministack": 16}
+EXAMPLES = {"dynamodb_moto": 5, "dynamodb_ministack": 10}
 """Histories of the stateful suite, where an emulator answers a hundred times more slowly than a file."""

@@ -44,9 +44,15 @@ class PrometheusServer:
         """
         return self._get("/api/v1/alerts")["alerts"]
 
+    def rules(self) -> list[dict]:
+        """
+        List the rules, with `name`, `state`, `health` and perhaps `lastError`.
+        """
+        return [rule for group in self._get("/api/v1/rules")["groups"] for rule in group["rules"]]
+
     def _get(self, path: str) -> dict:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=REQUEST_SECONDS) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=REQUEST_SECONDS) as answer:  # noqa: S310 - our own server
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             said = error.read().decode()
@@ -120,7 +126,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     until = time.monotonic() + STARTING_SECONDS
     while time.monotonic() < until:
         assert process.poll() is None, f"prometheus ended:\n{log.read_text()}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=REQUEST_SECONDS):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=REQUEST_SECONDS):  # noqa: S310 - the same
             return
         time.sleep(0.05)  # noqa: TID251 - another process has to get ready
     raise AssertionError(f"prometheus did not get ready in time:\n{log.read_text()}")

@@ -1,0 +1,70 @@
+# syntax=docker/dockerfile:1
+
+# The same for all stages: the virtual environment points to this Python. Pin it by digest where builds must repeat:
+# --build-arg BASE=docker.io/library/python:3.13-slim@sha256:...
+ARG BASE=docker.io/library/python:3.13-slim
+
+# ---- what is needed to build, and nothing that is shipped ----
+# hadolint ignore=DL3006
+FROM ${BASE} AS build
+ARG UV_VERSION=0.13.9
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_CACHE=1 \
+    UV_PROJECT_ENVIRONMENT=/opt/crrmon \
+    UV_PYTHON_DOWNLOADS=never \
+    VIRTUAL_ENV=/opt/crrmon
+# The certificates of the base image, or those mounted over them where a proxy looks into TLS.
+ENV UV_SYSTEM_CERTS=1
+# A venv of its own for uv; the one that is shipped has no pip.
+RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --quiet uv==${UV_VERSION} \
+    && python3 -m venv --without-pip /opt/crrmon
+WORKDIR /build
+# Dependencies change seldom: a layer of their own, and wheels only, so that nothing needs a compiler.
+COPY pyproject.toml uv.lock ./
+RUN /uv/bin/uv sync --locked --no-dev --no-install-project --no-build --python /opt/crrmon/bin/python3
+COPY README.md LICENSE ./
+COPY src src
+RUN /uv/bin/uv sync --locked --no-dev --no-editable --python /opt/crrmon/bin/python3
+
+# ---- the daemon with AWS on this machine, for compose.yaml ----
+FROM build AS build-sandbox
+RUN /uv/bin/uv sync --locked --no-dev --no-editable --extra sandbox --python /opt/crrmon/bin/python3
+
+# ---- what both images share ----
+# hadolint ignore=DL3006
+FROM ${BASE} AS base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="crrmon" \
+      org.opencontainers.image.description="Follows every object through Amazon S3 replication" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/crrmon/crrmon" \
+      org.opencontainers.image.documentation="https://github.com/crrmon/crrmon/blob/main/README.md" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# A container's network is its own. Both stand over the configuration file, so that the health check knows the port.
+ENV PATH=/opt/crrmon/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/data \
+    CRRMON_HTTP__HOST=0.0.0.0 \
+    CRRMON_HTTP__PORT=9464
+# By number, so that Kubernetes can tell that it is not root.
+RUN install -d -o 10001 -g 10001 -m 0750 /data
+USER 10001:10001
+# The ledger's file lies where the daemon starts, unless the configuration says otherwise.
+WORKDIR /data
+VOLUME /data
+EXPOSE 9464
+ENTRYPOINT ["crrmon"]
+
+FROM base AS sandbox
+COPY --from=build-sandbox /opt/crrmon /opt/crrmon
+CMD ["sandbox", "--port", "9464"]
+
+# ---- the daemon ----
+FROM base AS daemon
+COPY --from=build /opt/crrmon /opt/crrmon
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python3", "-m", "crrmon.livez"]
+CMD ["run"]

@@ -1,0 +1,387 @@
+"""The chart's page and the schema of its values, both read off values.yaml and the daemon's own settings.
+
+A comment `# -- ...` above a key is that key's documentation. Types are those of the defaults; what a default does not
+tell (null, empty, one of a few words) stands in `KNOWN`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from crrmon import config
+
+TOP = Path(__file__).resolve().parents[2]
+"""The repository's."""
+
+CHART = "helm/crrmon"
+
+Fragment = dict[str, Any]
+
+LONGEST_DEFAULT = 60
+"""Characters of a default that the page shows."""
+
+MARK = "# -- "
+
+_OBJECT: Fragment = {"type": "object"}
+_OBJECTS: Fragment = {"type": "array", "items": {"type": "object"}}
+_NAMED: Fragment = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"name": {"type": "string", "minLength": 1}},
+        "required": ["name"],
+    },
+}
+_TEXTS: Fragment = {"type": "array", "items": {"type": "string"}}
+# Kubernetes takes nothing but text there, and says so late.
+_TEXT_BY_NAME: Fragment = {"type": "object", "additionalProperties": {"type": "string"}}
+_COUNT: Fragment = {"type": "integer", "minimum": 0}
+_POSITIVE: Fragment = {"type": "integer", "minimum": 1}
+_THRESHOLD: Fragment = {"type": "number", "minimum": 0}
+_DURATION: Fragment = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))*$"}
+
+KNOWN: Mapping[str, Fragment] = {
+    "affinity": _OBJECT,
+    "autoscaling.behavior": _OBJECT,
+    # NB: less than 1 is refused by the chart, which says why.
+    "autoscaling.maxReplicas": _COUNT,
+    "autoscaling.minReplicas": _COUNT,
+    "autoscaling.targetCPUUtilizationPercentage": _POSITIVE,
+    "aws.stsRegionalEndpoints": {"type": "string", "enum": ["", "legacy", "regional"]},
+    "commonAnnotations": _TEXT_BY_NAME,
+    "commonLabels": _TEXT_BY_NAME,
+    "config": _OBJECT,
+    "datadog.instance": _OBJECT,
+    "dnsConfig": _OBJECT,
+    "env": _NAMED,
+    "envFrom": _OBJECTS,
+    "extraContainers": _NAMED,
+    "extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
+    "extraVolumeMounts": _NAMED,
+    "extraVolumes": _NAMED,
+    "hostAliases": _OBJECTS,
+    "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
+    "image.pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
+    "image.repository": {"type": "string", "minLength": 1},
+    "imagePullSecrets": _NAMED,
+    "initContainers": _NAMED,
+    "keda.behavior": _OBJECT,
+    "keda.identityOwner": {"type": "string", "enum": ["keda", "workload"]},
+    "keda.maxReplicas": _COUNT,
+    "keda.minReplicas": _COUNT,
+    "keda.pollingInterval": _POSITIVE,
+    "keda.prometheus.backlogSeconds": _POSITIVE,
+    "keda.queueLength": _POSITIVE,
+    "keda.triggers": _OBJECTS,
+    "lifecycle": _OBJECT,
+    "minReadySeconds": _COUNT,
+    "networkPolicy.extraEgress": _OBJECTS,
+    "networkPolicy.ingressFrom": _OBJECTS,
+    "nodeSelector": _TEXT_BY_NAME,
+    "persistence.accessModes": _TEXTS | {"minItems": 1},
+    "persistence.size": {"type": "string", "pattern": "^[0-9.]+([EPTGMk]|[EPTGMK]i)?$"},
+    "podAnnotations": _TEXT_BY_NAME,
+    "podDisruptionBudget.maxUnavailable": {
+        "type": ["integer", "string"],
+        "minimum": 0,
+        "pattern": "^[0-9]+%$",
+    },
+    "podLabels": _TEXT_BY_NAME,
+    "podSecurityContext": _OBJECT,
+    "prometheusRule.additionalRules": _OBJECTS,
+    "prometheusRule.disabled": _TEXTS,
+    "prometheusRule.ruleLabels": _TEXT_BY_NAME,
+    "prometheusRule.thresholds.*": _THRESHOLD,
+    "replicaCount": _POSITIVE,
+    "resources": _OBJECT,
+    "revisionHistoryLimit": _COUNT,
+    "securityContext": _OBJECT,
+    "strategy": _OBJECT,
+    "terminationGracePeriodSeconds": _COUNT,
+    "tolerations": _OBJECTS,
+    "topologySpreadConstraints": _OBJECTS,
+    "*.annotations": _TEXT_BY_NAME,
+    "*.interval": _DURATION,
+    "*.labels": _TEXT_BY_NAME,
+    "*.metricRelabelings": _OBJECTS,
+    "*.relabelings": _OBJECTS,
+    "*.sampleLimit": _COUNT,
+    "*.scrapeTimeout": _DURATION,
+    "*Probe": _OBJECT,
+}
+"""
+What the defaults do not tell, by dotted path; * stands for anything. A key that is here is not descended into.
+"""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One key of values.yaml.
+    """
+
+    path: tuple[str, ...]
+    description: str
+    default: Any
+    inner: tuple["Entry", ...] = ()
+    """The keys below it; none, if it is documented as a whole."""
+
+    @property
+    def name(self) -> str:
+        """
+        Return the dotted path.
+        """
+        return ".".join(self.path)
+
+
+class UndescribedError(Exception):
+    """
+    Nothing tells what a key of values.yaml may hold; the text names the key and the remedy.
+    """
+
+
+def known(path: tuple[str, ...]) -> Fragment | None:
+    """
+    Look up what `KNOWN` says of a key.
+    """
+    name = ".".join(path)
+    return next((found for like, found in KNOWN.items() if fnmatchcase(name, like)), None)
+
+
+def entries(text: str) -> tuple[Entry, ...]:
+    """
+    Read the text of values.yaml.
+    """
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        raise UndescribedError("values.yaml must be a mapping")
+    return tuple(_entries(root, yaml.safe_load(text), text.splitlines(), ()))
+
+
+def _entries(
+    node: yaml.MappingNode, values: Any, lines: list[str], above: tuple[str, ...]
+) -> Iterator[Entry]:
+    for key, value in node.value:
+        path = (*above, key.value)
+        default = values[key.value]
+        section = isinstance(value, yaml.MappingNode) and value.value and known(path) is None
+        yield Entry(
+            path=path,
+            description=_comment(lines, key.start_mark.line),
+            default=default,
+            inner=tuple(_entries(value, default, lines, path)) if section else (),
+        )
+
+
+def _comment(lines: list[str], line: int) -> str:
+    """
+    Return the comment right above a line from its mark on; empty, if there is none.
+    """
+    words: list[str] = []
+    for one in reversed(lines[:line]):
+        stripped = one.strip()
+        if stripped.startswith(MARK):
+            return " ".join([stripped.removeprefix(MARK), *reversed(words)])
+        if not stripped.startswith("#"):
+            break
+        words.append(stripped.removeprefix("#").strip())
+    return ""
+
+
+def leaves(found: tuple[Entry, ...]) -> Iterator[Entry]:
+    """
+    List the keys that are set as a whole, in the file's order.
+    """
+    for entry in found:
+        if entry.inner:
+            yield from leaves(entry.inner)
+        else:
+            yield entry
+
+
+def sections(found: tuple[Entry, ...]) -> Iterator[Entry]:
+    """
+    List the keys that hold others, in the file's order.
+    """
+    for entry in found:
+        if entry.inner:
+            yield entry
+            yield from sections(entry.inner)
+
+
+def schema(found: tuple[Entry, ...]) -> Fragment:
+    """
+    Return the JSON schema of the values.
+
+    Draft 7: what Helm 3 and Helm 4 both read.
+    """
+    settings = config.schema()
+    definitions = settings.pop("$defs")
+    # The environment may give the queues, too, and the template says it better than a schema could.
+    settings.pop("required")
+    del settings["properties"]["queues"]["minItems"]
+    whole = _section(found)
+    whole["properties"]["config"] |= settings | {
+        "description": whole["properties"]["config"]["description"]
+    }
+    # NB: Helm hands this to every chart that is part of another one.
+    whole["properties"]["global"] = {"type": "object"}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart crrmon",
+        **whole,
+        "$defs": definitions,
+    }
+
+
+def _section(found: tuple[Entry, ...]) -> Fragment:
+    properties = {
+        entry.path[-1]: {"description": entry.description} | _fragment(entry) for entry in found
+    }
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+def _fragment(entry: Entry) -> Fragment:
+    if entry.inner:
+        return _section(entry.inner)
+    fragment = known(entry.path)
+    if fragment is not None:
+        return fragment
+    if type(entry.default) not in _TYPES:
+        raise UndescribedError(
+            f"{entry.name}: the default {entry.default!r} tells no type; add the key to KNOWN in {__name__}"
+        )
+    return {"type": _TYPES[type(entry.default)]}
+
+
+_PAGE = """\
+# {name}
+
+{description}
+
+The chart installs the daemon into one namespace. It makes no cluster-wide object and no role of Kubernetes, and in AWS
+nothing but the table of the dynamodb ledger, if `createTable` is on.
+
+Chart {version}, crrmon {app_version}. This page and `values.schema.json` are made by `make docs` from `values.yaml`.
+
+## Requirements
+
+- Kubernetes {kubernetes} or later, and Helm. What the chart makes is tested with Helm 4 against the schemas of
+  Kubernetes, not on a cluster.
+- An SQS queue that gets the events of the source buckets, and a role for the pods: by annotation of the service account
+  (IRSA), or by an EKS Pod Identity association for its name.
+- For several replicas a ledger that they share: Redis, Valkey or DynamoDB.
+- For `serviceMonitor`, `podMonitor` and `prometheusRule` the Prometheus Operator; for `keda` KEDA; for `autoscaling` the
+  metrics server. All are off by default.
+
+[install-eks.md](../../docs/install-eks.md) leads through an installation on EKS.
+
+## Install
+
+No image is published: build it from the repository's top, push it to a registry of yours, and name it.
+
+```console
+helm install crrmon helm/crrmon --namespace crrmon --create-namespace \\
+  --set image.repository=REGISTRY/crrmon \\
+  --set 'config.queues[0].url=https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE'
+```
+
+A key that is not known is refused, in `config` as everywhere else. Values that cannot work together are refused with
+the remedy. Names begin with that of the release, so several installations can share a namespace.
+
+## Upgrade
+
+[CHANGELOG.md](CHANGELOG.md) says what an upgrade of the chart asks for, [the daemon's](../../CHANGELOG.md) what one of
+crrmon does.
+
+## Examples
+
+{examples}
+
+## Values
+
+`config` is the daemon's own configuration; [config.example.yaml](../../config.example.yaml) shows all its keys.
+
+{values}
+"""
+
+
+def page(about: Mapping[str, Any], found: tuple[Entry, ...], examples: Mapping[str, str]) -> str:
+    """
+    Return the chart's page.
+
+    Args:
+        about: what Chart.yaml says.
+        found: the values.
+        examples: what each file of values in ci/ shows, by its name.
+    """
+    return _PAGE.format(
+        name=about["name"],
+        description=about["description"],
+        version=about["version"],
+        app_version=about["appVersion"],
+        kubernetes=about["kubeVersion"].removeprefix(">=").removesuffix(".0-0"),
+        examples="\n".join(f"- [{name}](ci/{name}): {text}" for name, text in examples.items()),
+        values="\n".join(_table(found)),
+    )
+
+
+def _table(found: tuple[Entry, ...]) -> Iterator[str]:
+    yield "| Key | Type | Default | Meaning |"
+    yield "| --- | --- | --- | --- |"
+    for entry in leaves(found):
+        cells = (f"`{entry.name}`", _type(entry), _shown(entry.default), entry.description)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(entry: Entry) -> str:
+    fragment = _fragment(entry)
+    words = fragment.get("type", "string")
+    told = [words] if isinstance(words, str) else words
+    return " or ".join("list" if word == "array" else word for word in told if word != "null")
+
+
+def _shown(default: Any) -> str:
+    text = json.dumps(default, ensure_ascii=False)
+    return f"`{text}`" if len(text) <= LONGEST_DEFAULT else "see `values.yaml`"
+
+
+def example(text: str) -> str:
+    """
+    Return what a file of values says of itself: the comment at its top.
+    """
+    told: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        told.append(line.removeprefix("#").strip())
+    if not told:
+        raise UndescribedError(
+            "a file of values in ci/ must begin with a comment that says what it shows"
+        )
+    return " ".join(told)
+
+
+def files() -> dict[str, str]:
+    """
+    Return the chart's page and the schema of its values.
+    """
+    chart = TOP / CHART
+    found = entries((chart / "values.yaml").read_text(encoding="utf-8"))
+    about = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
+    examples = {
+        path.name: example(path.read_text(encoding="utf-8"))
+        for path in sorted((chart / "ci").glob("*-values.yaml"))
+    }
+    return {
+        f"{CHART}/README.md": page(about, found, examples),
+        f"{CHART}/values.schema.json": json.dumps(schema(found), indent=2, ensure_ascii=False)
+        + "\n",
+    }

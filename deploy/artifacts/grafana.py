@@ -1,0 +1,1032 @@
+"""The Grafana dashboard: what it shows, and how Grafana wants it written down."""
+
+import json
+from typing import Any
+
+from artifacts.panels import (
+    RANGE,
+    RATE,
+    ROUTE,
+    Color,
+    Measure,
+    Panel,
+    Place,
+    Query,
+    Row,
+    Shape,
+    Step,
+    age,
+    fleet,
+    grown,
+    heat,
+    highest,
+    oldest_age,
+    placed,
+    process,
+    quantile,
+    rate,
+    series,
+)
+from crrmon.domain import catalogue
+
+FILES = ("deploy/grafana/crrmon.json", "helm/crrmon/files/dashboard.json")
+
+UID = "crrmon"
+TITLE = "S3 replication (crrmon)"
+SCHEMA = 39
+"""The form of Grafana 11.0; later versions read it, too."""
+
+PAGES = "https://github.com/crrmon/crrmon/blob/main/docs/"
+
+CLIENT_METRICS = (
+    "process_start_time_seconds",
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+)
+"""Not in the catalogue: the client library adds them to every page."""
+
+NOT_SHOWN = {
+    catalogue.SETTLED_UP_TO: "CrrmonLowWaterLag and the table of routes go by the moment that counts failures, too",
+}
+"""Metrics that are on no panel, and why."""
+
+Json = dict[str, Any]
+
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+_FROM_TO = "{{source_bucket}} to {{destination_bucket}}"
+_ROUTE_HEADINGS = (("source_bucket", "Source"), ("destination_bucket", "Destination"))
+
+_AGAINST_ZERO = (Step(None, Color.GOOD), Step(1, Color.BAD))
+_AGAINST_SLA = (Step(None, Color.GOOD), Step(900, Color.WATCH), Step(3600, Color.BAD))
+"""15 minutes is what S3 promises with replication time control."""
+
+
+def _share(part: str, whole: str) -> str:
+    """
+    Divide, and tell nothing where nothing happened.
+    """
+    return f"({part}) / ({whole} > 0)"
+
+
+def _succeeded(*labels: str, window: str) -> str:
+    ended = grown(catalogue.REPLICATIONS, *labels, window=window, status="completed|failed")
+    done = grown(catalogue.REPLICATIONS, *labels, window=window, status="completed")
+    return _share(f"{done} or 0 * {ended}", ended)
+
+
+OVERVIEW = Row(
+    number=100,
+    title="Overview",
+    panels=(
+        Panel(
+            number=101,
+            title="Replicated well",
+            description="Completed outcomes as a share of completed and failed ones in the time shown. Below 100 %, look at the reasons in the row Failures: S3 does not try again by itself.",
+            queries=(Query(expression=_succeeded(window=RANGE)),),
+            shape=Shape.NUMBER,
+            unit=Measure.SHARE,
+            decimals=2,
+            maximum=1,
+            width=4,
+            height=5,
+            steps=(Step(None, Color.BAD), Step(0.95, Color.WATCH), Step(1, Color.GOOD)),
+            empty="no outcomes",
+            runbook=("CrrmonReplicationErrorRatio",),
+        ),
+        Panel(
+            number=102,
+            title="Failed now",
+            description="Open failures: objects that failed and were not repaired since. Mend the cause, then start Batch Replication for them.",
+            queries=(Query(expression=fleet(catalogue.FAILED_OBJECTS)),),
+            shape=Shape.NUMBER,
+            width=4,
+            height=5,
+            steps=_AGAINST_ZERO,
+            empty="unknown",
+            runbook=("CrrmonReplicationFailures",),
+        ),
+        Panel(
+            number=103,
+            title="Pending now",
+            description="Objects written and not yet replicated. A number that only grows means that S3 or the network does not keep up, or that a rule is broken; compare with the oldest.",
+            queries=(Query(expression=fleet(catalogue.PENDING_OBJECTS)),),
+            shape=Shape.NUMBER,
+            width=4,
+            height=5,
+            empty="unknown",
+            runbook=("CrrmonBacklogGrowing",),
+        ),
+        Panel(
+            number=104,
+            title="Oldest pending",
+            description="Age of the object that waits longest. Above 15 minutes S3 is late by its own measure; above an hour look whether the route's rule, role and keys still work.",
+            queries=(Query(expression=oldest_age()),),
+            shape=Shape.NUMBER,
+            unit=Measure.SECONDS,
+            width=4,
+            height=5,
+            steps=_AGAINST_SLA,
+            empty="unknown",
+            runbook=("CrrmonObjectStuckPending", "CrrmonObjectStuckPendingLong"),
+        ),
+        Panel(
+            number=105,
+            title="Latency in this time",
+            description="From the write to the replica, median and 99th percentile of the time shown, estimated from buckets. Look at the row Latency for the routes.",
+            queries=(
+                Query(expression=quantile(0.5, catalogue.LATENCY, window=RANGE), legend="median"),
+                Query(expression=quantile(0.99, catalogue.LATENCY, window=RANGE), legend="p99"),
+            ),
+            shape=Shape.NUMBER,
+            unit=Measure.SECONDS,
+            width=5,
+            height=5,
+            steps=_AGAINST_SLA,
+            empty="no outcomes",
+            runbook=("CrrmonLatencyP99",),
+        ),
+        Panel(
+            number=106,
+            title="Buckets denied",
+            description="Buckets at which S3 denies every look. Nobody knows what becomes of their objects: mend the daemon's permissions before you believe any other panel.",
+            queries=(
+                Query(
+                    expression=f"sum({highest(catalogue.LOOKS_DENIED, *catalogue.LOOKS_DENIED.labels)})"
+                ),
+            ),
+            shape=Shape.NUMBER,
+            width=3,
+            height=5,
+            steps=_AGAINST_ZERO,
+            empty="none",
+            runbook=("CrrmonLooksDenied",),
+        ),
+        Panel(
+            number=107,
+            title="Routes",
+            description="Everything that stands open, by route. `Complete up to` is how long ago the moment lies before which nothing is pending, failed or waiting in a queue: a restore from the replica would miss what was written since. It is empty while that cannot be told.",
+            queries=(
+                Query(
+                    expression=age(catalogue.COMPLETE_UP_TO, *ROUTE),
+                    column="Complete up to",
+                    unit=Measure.SECONDS,
+                ),
+                Query(expression=fleet(catalogue.PENDING_OBJECTS, *ROUTE), column="Pending"),
+                Query(
+                    expression=oldest_age(*ROUTE), column="Oldest pending", unit=Measure.SECONDS
+                ),
+                Query(expression=fleet(catalogue.STUCK_OBJECTS, *ROUTE), column="Stuck"),
+                Query(expression=fleet(catalogue.FAILED_OBJECTS, *ROUTE), column="Failed"),
+            ),
+            shape=Shape.TABLE,
+            width=24,
+            headings=_ROUTE_HEADINGS,
+            runbook=("CrrmonLowWaterLag",),
+        ),
+        Panel(
+            number=108,
+            title="Outcomes",
+            description="Objects a second by what became of them. `gone`: deleted before they replicated. `unpollable`: encrypted with a customer's key, so nobody can look. `given_up`: not final after the longest time allowed.",
+            queries=(
+                Query(expression=rate(catalogue.REPLICATIONS, "status"), legend="{{status}}"),
+            ),
+            unit=Measure.PER_SECOND,
+            width=12,
+            stacked=True,
+        ),
+        Panel(
+            number=109,
+            title="Bytes replicated",
+            description="Bytes a second of the objects whose replication completed, by route. A route that falls to nothing while its sources are written to is worth a look.",
+            queries=(Query(expression=rate(catalogue.REPLICATED_BYTES, *ROUTE), legend=_FROM_TO),),
+            unit=Measure.BYTES_PER_SECOND,
+            width=12,
+            stacked=True,
+        ),
+    ),
+)
+
+PENDING = Row(
+    number=200,
+    title="Pending",
+    panels=(
+        Panel(
+            number=201,
+            title="Pending by age",
+            description="Objects not yet replicated, by the time since they were written. The young ones are traffic; those over an hour need somebody to look.",
+            queries=(Query(expression=fleet(catalogue.PENDING_BY_AGE, "age"), legend="{{age}}"),),
+            stacked=True,
+            runbook=("CrrmonObjectStuckPending",),
+        ),
+        Panel(
+            number=202,
+            title="Pending objects by destination",
+            description="One destination alone: look at its bucket, its key and the network to its region. All at once: look at the source, its rule and its role.",
+            queries=(
+                Query(
+                    expression=fleet(catalogue.PENDING_OBJECTS, "destination_bucket"),
+                    legend="{{destination_bucket}}",
+                ),
+            ),
+            stacked=True,
+            runbook=("CrrmonBacklogGrowing",),
+        ),
+        Panel(
+            number=203,
+            title="Pending bytes by destination",
+            description="Bytes not yet replicated, where the size is known. Many bytes in few objects replicate slowly without anything being wrong.",
+            queries=(
+                Query(
+                    expression=fleet(catalogue.PENDING_BYTES, "destination_bucket"),
+                    legend="{{destination_bucket}}",
+                ),
+            ),
+            unit=Measure.BYTES,
+            stacked=True,
+        ),
+        Panel(
+            number=204,
+            title="Oldest pending by route",
+            description="Age of each route's oldest pending object; 0 when none is pending. A line that rises as the clock does is one object that does not move.",
+            queries=(Query(expression=oldest_age(*ROUTE), legend=_FROM_TO),),
+            unit=Measure.SECONDS,
+            steps=_AGAINST_SLA,
+            width=12,
+            runbook=("CrrmonObjectStuckPendingLong",),
+        ),
+        Panel(
+            number=205,
+            title="Stuck objects",
+            description="Objects pending for longer than the threshold of the configuration. S3 may still replicate them; it sends no notice without replication time control.",
+            queries=(Query(expression=fleet(catalogue.STUCK_OBJECTS, *ROUTE), legend=_FROM_TO),),
+            width=12,
+            stacked=True,
+            runbook=("CrrmonObjectStuckPending",),
+        ),
+    ),
+)
+
+FAILURES = Row(
+    number=300,
+    title="Failures",
+    panels=(
+        Panel(
+            number=301,
+            title="Failures by reason",
+            description="Failures whose reason S3's own notices told. docs/failure-reasons.md says for each of them what to mend. Without notices there are no reasons; see the next panel.",
+            queries=(
+                Query(expression=grown(catalogue.FAILURE_REASONS, "reason"), legend="{{reason}}"),
+            ),
+            stacked=True,
+            runbook=("CrrmonReplicationFailures",),
+        ),
+        Panel(
+            number=302,
+            title="Failures by source bucket",
+            description="Episodes of failure, with or without a known reason. One bucket alone: its rule, role or key. All at once: the destination or its key.",
+            queries=(
+                Query(
+                    expression=grown(catalogue.REPLICATIONS, "source_bucket", status="failed"),
+                    legend="{{source_bucket}}",
+                ),
+            ),
+            stacked=True,
+            runbook=("CrrmonReplicationFailures",),
+        ),
+        Panel(
+            number=303,
+            title="Failed and repaired",
+            description="Open failures, and objects that completed after having failed. After Batch Replication the first must fall while the second rises.",
+            queries=(
+                Query(expression=fleet(catalogue.FAILED_OBJECTS), legend="open failures"),
+                Query(expression=grown(catalogue.REPAIRED), legend="repaired"),
+            ),
+        ),
+        Panel(
+            number=304,
+            title="Routes with the most failures",
+            description="The ten routes with the most open failures, and what happened on them in the time shown. At the destination `unknown` S3 did not tell which one failed.",
+            queries=(
+                Query(
+                    expression=f"topk(10, {fleet(catalogue.FAILED_OBJECTS, *ROUTE)} > 0)",
+                    column="Open failures",
+                ),
+                Query(
+                    expression=f"topk(10, {grown(catalogue.REPLICATIONS, *ROUTE, window=RANGE, status='failed')} > 0)",
+                    column="Failed in this time",
+                ),
+                Query(
+                    expression=f"topk(10, {grown(catalogue.REPAIRED, *ROUTE, window=RANGE)} > 0)",
+                    column="Repaired in this time",
+                ),
+            ),
+            shape=Shape.TABLE,
+            width=16,
+            headings=_ROUTE_HEADINGS,
+            empty="no failures",
+            runbook=("CrrmonReplicationFailures",),
+        ),
+        Panel(
+            number=305,
+            title="Delete markers",
+            description="Delete markers that a rule replicates. They are not followed one by one: a lasting gap between `laid` and `arrived`, or any `failed`, is the only sign of trouble.",
+            queries=(
+                Query(expression=grown(catalogue.DELETE_MARKERS, "status"), legend="{{status}}"),
+            ),
+        ),
+    ),
+)
+
+LATENCY = Row(
+    number=400,
+    title="Latency",
+    panels=(
+        Panel(
+            number=401,
+            title="Latency, all routes",
+            description="How many objects took how long from the write to the replica. Two bands mean two kinds of objects, mostly small and large ones, or near and far destinations.",
+            queries=(Query(expression=heat(catalogue.LATENCY), legend="{{le}}"),),
+            shape=Shape.HEATMAP,
+            unit=Measure.SECONDS,
+            width=12,
+            height=9,
+        ),
+        Panel(
+            number=402,
+            title="Quantiles",
+            description="Estimated from buckets over all chosen routes. When the median moves, traffic or distance changed; when only the 99th percentile moves, look at large objects and at throttling.",
+            queries=tuple(
+                Query(expression=quantile(share, catalogue.LATENCY), legend=legend)
+                for share, legend in ((0.5, "median"), (0.9, "p90"), (0.99, "p99"))
+            ),
+            unit=Measure.SECONDS,
+            width=12,
+            height=9,
+            steps=_AGAINST_SLA,
+            runbook=("CrrmonLatencyP99",),
+        ),
+        Panel(
+            number=403,
+            title="99th percentile by route",
+            description="Which route is slow. Compare with the pending bytes of its destination.",
+            queries=(
+                Query(expression=quantile(0.99, catalogue.LATENCY, *ROUTE), legend=_FROM_TO),
+            ),
+            unit=Measure.SECONDS,
+            steps=_AGAINST_SLA,
+            runbook=("CrrmonLatencyP99",),
+        ),
+        Panel(
+            number=404,
+            title="Late",
+            description="Objects that completed later than 15 minutes after the write, and S3's own notices about its 15 minutes. Notices come only from rules with replication time control. Late ones together: look at pending bytes and at the destination's region.",
+            queries=(
+                Query(expression=grown(catalogue.LATE), legend="late"),
+                Query(
+                    expression=grown(catalogue.THRESHOLD_NOTICES, "kind"),
+                    legend="notice: {{kind}}",
+                ),
+            ),
+            runbook=("CrrmonObjectStuckPending",),
+        ),
+        Panel(
+            number=405,
+            title="How exact the latencies are",
+            description="`exact`: share of the latencies whose replica's own event was seen. `hidden`: highest share of a route's objects that are done before anybody could look; from 50 % on, its median is an upper bound only. Let the destination buckets send events to get exact ones.",
+            queries=(
+                Query(
+                    expression=_share(
+                        rate(catalogue.LATENCY_EXACT),
+                        f"sum(rate({series(catalogue.LATENCY, part='_count')}[{RATE}]))",
+                    ),
+                    legend="exact",
+                ),
+                Query(expression=highest(catalogue.LATENCY_HIDDEN), legend="hidden"),
+            ),
+            unit=Measure.SHARE,
+            maximum=1,
+        ),
+    ),
+)
+
+INGEST = Row(
+    number=500,
+    title="Ingest",
+    panels=(
+        Panel(
+            number=501,
+            title="Events by kind",
+            description="Parts of messages a second. No `object_written` while sources are written to: the events do not arrive, so look at the trail, the EventBridge rule or the bucket notification.",
+            queries=(Query(expression=rate(catalogue.EVENTS, "kind"), legend="{{kind}}"),),
+            unit=Measure.PER_SECOND,
+            stacked=True,
+            runbook=("CrrmonNoEvents",),
+        ),
+        Panel(
+            number=502,
+            title="Messages by queue",
+            description="Messages received a second, and those given back unprocessed. `malformed` ones end in the dead-letter queue: look at one of them there.",
+            queries=(
+                Query(
+                    expression=rate(catalogue.MESSAGES, "queue", "kind"),
+                    legend="{{queue}}: {{kind}}",
+                ),
+                Query(
+                    expression=rate(catalogue.RELEASED_MESSAGES, "queue"),
+                    legend="{{queue}}: given back",
+                ),
+            ),
+            unit=Measure.PER_SECOND,
+            runbook=("CrrmonNoEvents",),
+        ),
+        Panel(
+            number=503,
+            title="Dead letters",
+            description="Messages in the dead-letter queues. Each may be an object that nobody follows: read them, mend the cause and send them back with a redrive.",
+            queries=(
+                Query(
+                    expression=fleet(catalogue.QUEUE_MESSAGES, "queue", state="dead"),
+                    legend="{{queue}}",
+                ),
+            ),
+            shape=Shape.NUMBER,
+            steps=_AGAINST_ZERO,
+            empty="none known",
+            runbook=("CrrmonDeadLetters",),
+        ),
+        Panel(
+            number=504,
+            title="Queue depth",
+            description="Messages by where they are; `held` are those in the hands of a replica. `visible` that only grows: add replicas. `in_flight` is mostly messages held until their first look is due.",
+            queries=(
+                Query(
+                    expression=fleet(
+                        catalogue.QUEUE_MESSAGES,
+                        *("queue", "state"),
+                        state="visible|in_flight|delayed",
+                    ),
+                    legend="{{queue}}: {{state}}",
+                ),
+                Query(
+                    expression=f"sum by (queue) ({series(catalogue.HELD_MESSAGES)})",
+                    legend="{{queue}}: held",
+                ),
+            ),
+            runbook=("CrrmonQueueLag",),
+        ),
+        Panel(
+            number=505,
+            title="Time in the queue",
+            description="Age of the oldest message lately received, and how long messages lay before they were received. Above a few minutes add replicas, or look what they wait for (row Ledger and reporting).",
+            queries=(
+                Query(
+                    expression=highest(catalogue.QUEUE_AGE, "queue"), legend="{{queue}}: oldest"
+                ),
+                Query(
+                    expression=quantile(0.99, catalogue.QUEUE_DURATION, "queue"),
+                    legend="{{queue}}: p99",
+                ),
+            ),
+            unit=Measure.SECONDS,
+            runbook=("CrrmonQueueLag",),
+        ),
+        Panel(
+            number=506,
+            title="Delay of events",
+            description="From the write to the message's arrival in the queue, by who told. CloudTrail is minutes late by nature; that is not crrmon's doing, but latencies can be seen no earlier.",
+            queries=(
+                Query(
+                    expression=quantile(0.5, catalogue.EVENT_DELAY, "channel"),
+                    legend="{{channel}}: median",
+                ),
+                Query(
+                    expression=quantile(0.99, catalogue.EVENT_DELAY, "channel"),
+                    legend="{{channel}}: p99",
+                ),
+            ),
+            unit=Measure.SECONDS,
+        ),
+        Panel(
+            number=507,
+            title="Events put aside",
+            description="`duplicate`: of versions counted before, harmless. `too old`: written before the horizon, followed but not counted as new. `unidentified`: the event told no version id and the object is no longer the current one, so nobody knows which version to follow.",
+            queries=(
+                Query(expression=rate(catalogue.DUPLICATES), legend="duplicate"),
+                Query(expression=rate(catalogue.TOO_OLD), legend="too old"),
+                Query(expression=rate(catalogue.UNIDENTIFIED), legend="unidentified"),
+            ),
+            unit=Measure.PER_SECOND,
+            width=24,
+            height=6,
+        ),
+    ),
+)
+
+LOOKING = Row(
+    number=600,
+    title="Looking",
+    panels=(
+        Panel(
+            number=601,
+            title="Looks by result",
+            description="HEAD requests a second at source buckets by what they showed. `denied`: permissions are missing. `throttled`: S3 slows crrmon down, which then slows itself down.",
+            queries=(Query(expression=rate(catalogue.LOOKS, "result"), legend="{{result}}"),),
+            unit=Measure.PER_SECOND,
+            stacked=True,
+            runbook=("CrrmonLooksDenied", "CrrmonLooksThrottled"),
+        ),
+        Panel(
+            number=602,
+            title="Looks at destinations by result",
+            description="HEAD requests a second at destination buckets, made where the source's status does not tell enough. `denied` here: give the daemon's role the right to read the destinations' objects.",
+            queries=(
+                Query(expression=rate(catalogue.DESTINATION_LOOKS, "result"), legend="{{result}}"),
+            ),
+            unit=Measure.PER_SECOND,
+            stacked=True,
+            runbook=("CrrmonLooksDenied",),
+        ),
+        Panel(
+            number=603,
+            title="Duration of looks",
+            description="How long HEAD requests took. When it rises without throttling, look at the network, at proxies and at the CPU of the daemon.",
+            queries=(
+                Query(expression=quantile(0.5, catalogue.LOOK_DURATION), legend="median"),
+                Query(expression=quantile(0.99, catalogue.LOOK_DURATION), legend="p99"),
+            ),
+            unit=Measure.SECONDS,
+        ),
+        Panel(
+            number=604,
+            title="Denied buckets",
+            description="Buckets at which S3 denies every look. Add s3:GetObject, s3:GetObjectVersion and s3:ListBucket on their objects and the buckets for the role that crrmon takes there.",
+            queries=(
+                Query(
+                    expression=f"{highest(catalogue.LOOKS_DENIED, 'bucket')} > 0",
+                    column="Denied",
+                ),
+            ),
+            shape=Shape.TABLE,
+            headings=(("bucket", "Bucket"),),
+            empty="none",
+            runbook=("CrrmonLooksDenied",),
+        ),
+        Panel(
+            number=605,
+            title="Throttled looks by bucket",
+            description="Requests a second that S3 answered with slow down. A little is harmless. Much of it means that others use the same prefix heavily, or that there are too many replicas.",
+            queries=(
+                Query(
+                    expression=rate(catalogue.LOOKS, "source_bucket", result="throttled"),
+                    legend="{{source_bucket}}",
+                ),
+                Query(
+                    expression=rate(
+                        catalogue.DESTINATION_LOOKS, "destination_bucket", result="throttled"
+                    ),
+                    legend="{{destination_bucket}}",
+                ),
+            ),
+            unit=Measure.PER_SECOND,
+            runbook=("CrrmonLooksThrottled",),
+        ),
+        Panel(
+            number=606,
+            title="Late looks",
+            description="`backlog`: for how long the most overdue look waits. `p99`: how late looks were made. A backlog that grows: add replicas, if nothing is throttled.",
+            queries=(
+                Query(expression=highest(catalogue.POLL_BACKLOG), legend="backlog"),
+                Query(expression=quantile(0.99, catalogue.POLL_LAG), legend="p99"),
+            ),
+            unit=Measure.SECONDS,
+            runbook=("CrrmonPollBehind",),
+        ),
+    ),
+)
+
+LEDGER = Row(
+    number=700,
+    title="Ledger and reporting",
+    panels=(
+        Panel(
+            number=701,
+            title="Ledger errors by operation",
+            description="Operations that failed and were tried again. While the ledger is away nothing is received, and nothing is lost; look at the server, its permissions and its limits.",
+            queries=(
+                Query(
+                    expression=grown(catalogue.LEDGER_ERRORS, "operation"), legend="{{operation}}"
+                ),
+            ),
+            width=6,
+            stacked=True,
+            runbook=("CrrmonLedgerErrors",),
+        ),
+        Panel(
+            number=702,
+            title="Ledger operations, p99",
+            description="How long operations took. A slow ledger slows everything down: compare with the time in the queue.",
+            queries=(
+                Query(
+                    expression=quantile(0.99, catalogue.LEDGER_DURATION, "operation"),
+                    legend="{{operation}}",
+                ),
+            ),
+            unit=Measure.SECONDS,
+            width=6,
+        ),
+        Panel(
+            number=703,
+            title="Calls to CloudWatch",
+            description="Calls by result. `failed` are tried again. `refused` are not: CloudWatch called the data wrong, and the log says why.",
+            queries=(
+                Query(expression=grown(catalogue.SINK_CALLS, "result"), legend="{{result}}"),
+            ),
+            width=6,
+            stacked=True,
+            runbook=("CrrmonReportingFails",),
+        ),
+        Panel(
+            number=704,
+            title="Unsent windows",
+            description="Windows that CloudWatch has not accepted yet; 100 stands for 100 or more. They are sent for up to two weeks, then they are lost: mend the permission cloudwatch:PutMetricData or the network before.",
+            queries=(Query(expression=highest(catalogue.UNSENT_WINDOWS), legend="windows"),),
+            width=6,
+            runbook=("CrrmonReportingFails",),
+        ),
+    ),
+)
+
+COVERAGE = Row(
+    number=800,
+    title="Coverage and configuration",
+    panels=(
+        Panel(
+            number=801,
+            title="Not covered by cause",
+            description="Objects written that no rule replicates. docs/events.md explains the causes. A cause that you did not intend means data without a replica.",
+            queries=(Query(expression=grown(catalogue.NOT_COVERED, "cause"), legend="{{cause}}"),),
+            width=6,
+            stacked=True,
+        ),
+        Panel(
+            number=802,
+            title="Readings of configurations",
+            description="Reads of replication configurations by result. `unreadable`: the role lacks s3:GetReplicationConfiguration, so routes are guessed from events. `none`: a bucket that replicates nothing sends events.",
+            queries=(
+                Query(
+                    expression=grown(catalogue.CONFIGURATION_READS, "result"),
+                    legend="{{result}}",
+                ),
+            ),
+            width=6,
+            stacked=True,
+            runbook=("CrrmonConfigurationUnreadable",),
+        ),
+        Panel(
+            number=803,
+            title="Account errors",
+            description="Failed attempts to get an account's credentials. Its objects stay pending meanwhile: look at the trust policy and the external id of its role.",
+            queries=(
+                Query(expression=grown(catalogue.ACCOUNT_ERRORS, "account"), legend="{{account}}"),
+            ),
+            width=6,
+            stacked=True,
+            runbook=("CrrmonAccountUnusable",),
+        ),
+        Panel(
+            number=804,
+            title="Unmatched replicas",
+            description="Replicas whose source's event did not come within an hour. Events of the source are lost or never sent, so objects are written that nobody follows.",
+            queries=(
+                Query(
+                    expression=grown(catalogue.REPLICAS_UNMATCHED, "destination_bucket"),
+                    legend="{{destination_bucket}}",
+                ),
+            ),
+            width=6,
+            stacked=True,
+            runbook=("CrrmonEventsLost",),
+        ),
+    ),
+)
+
+DAEMON = Row(
+    number=900,
+    title="Daemon",
+    panels=(
+        Panel(
+            number=901,
+            title="Replicas by version",
+            description="Daemons that are scraped. None: nobody follows anything, and messages wait in the queues. Two versions for long: an upgrade hangs.",
+            queries=(
+                Query(
+                    expression=f"count by (version) ({series(catalogue.BUILD_INFO)})",
+                    legend="{{version}}",
+                ),
+            ),
+            shape=Shape.NUMBER,
+            steps=(Step(None, Color.BAD), Step(1, Color.GOOD)),
+            width=6,
+            empty="none",
+            runbook=("CrrmonDown",),
+        ),
+        Panel(
+            number=902,
+            title="Loops",
+            description="How long ago each loop last began a round, and last ended one well; the replica that is furthest behind. A success that ages while attempts go on: the log says what fails. Both age: the loop hangs, and /livez will tell. Only the reporting replica has rounds of `fleet` and `publisher` that succeed.",
+            queries=(
+                Query(
+                    expression=age(catalogue.LOOP_SUCCESS, "loop"),
+                    column="Last success",
+                    unit=Measure.SECONDS,
+                ),
+                Query(
+                    expression=age(catalogue.LOOP_ATTEMPT, "loop"),
+                    column="Last attempt",
+                    unit=Measure.SECONDS,
+                ),
+            ),
+            shape=Shape.TABLE,
+            headings=(("loop", "Loop"),),
+            width=6,
+            runbook=("CrrmonLoopStalled",),
+        ),
+        Panel(
+            number=903,
+            title="Memory",
+            description="Resident memory of each replica. A steady rise over days is a defect worth reporting; with the ledger `memory` it is what the ledger holds.",
+            queries=(
+                Query(expression=process("process_resident_memory_bytes"), legend="{{instance}}"),
+            ),
+            unit=Measure.BYTES,
+            width=6,
+        ),
+        Panel(
+            number=904,
+            title="CPU",
+            description="CPU cores used by each replica. One replica works on one core: near 1, add replicas, which need the ledger redis or dynamodb.",
+            queries=(
+                Query(
+                    expression=f"rate({process('process_cpu_seconds_total')}[{RATE}])",
+                    legend="{{instance}}",
+                ),
+            ),
+            unit=Measure.CORES,
+            width=6,
+        ),
+    ),
+)
+
+ROWS = (OVERVIEW, PENDING, FAILURES, LATENCY, INGEST, LOOKING, LEDGER, COVERAGE, DAEMON)
+
+# ---- how Grafana writes it ----
+
+_GAP_MILLISECONDS = 300_000
+"""Lines go on over the time that the fleet's gauges need to move to another replica."""
+
+
+def _target(panel: Panel, place: int, query: Query) -> Json:
+    once = panel.shape in (Shape.NUMBER, Shape.TABLE)
+    forms = {Shape.TABLE: "table", Shape.HEATMAP: "heatmap"}
+    return {
+        "refId": chr(ord("A") + place),
+        "datasource": _SOURCE,
+        "editorMode": "code",
+        "expr": query.expression,
+        "legendFormat": query.legend or "__auto",
+        "format": forms.get(panel.shape, "time_series"),
+        "instant": once,
+        "range": not once,
+    }
+
+
+def _defaults(panel: Panel) -> Json:
+    fixed = len(panel.steps) == 1
+    drawn = panel.shape is Shape.LINES
+    told: Json = {
+        "unit": panel.unit.value,
+        "noValue": panel.empty,
+        "min": 0,
+        "color": {"mode": "palette-classic" if drawn else "thresholds"},
+        "thresholds": {
+            "mode": "absolute",
+            "steps": [{"value": one.value, "color": one.color.value} for one in panel.steps],
+        },
+    }
+    if panel.maximum is not None:
+        told["max"] = panel.maximum
+    if panel.decimals is not None:
+        told["decimals"] = panel.decimals
+    if drawn:
+        told["custom"] = {
+            "drawStyle": "line",
+            "lineInterpolation": "linear",
+            "lineWidth": 1,
+            "fillOpacity": 25 if panel.stacked else 8,
+            "showPoints": "auto",
+            "pointSize": 4,
+            "spanNulls": _GAP_MILLISECONDS,
+            "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
+            "thresholdsStyle": {"mode": "off" if fixed else "dashed"},
+        }
+    return told
+
+
+def _overrides(panel: Panel) -> list[Json]:
+    return [
+        {
+            "matcher": {"id": "byName", "options": query.column},
+            "properties": [{"id": "unit", "value": query.unit.value}],
+        }
+        for query in panel.queries
+        if query.unit is not None
+    ]
+
+
+def _transformations(panel: Panel) -> list[Json]:
+    if panel.shape is not Shape.TABLE:
+        return []
+    single = len(panel.queries) == 1
+    values = {
+        "Value" if single else f"Value #{chr(ord('A') + place)}": query.column
+        for place, query in enumerate(panel.queries)
+    }
+    names = dict(panel.headings) | values
+    return [
+        {"id": "merge", "options": {}},
+        {
+            "id": "organize",
+            "options": {
+                "excludeByName": {"Time": True},
+                "indexByName": {name: place for place, name in enumerate(names)},
+                "renameByName": names,
+            },
+        },
+    ]
+
+
+_REDUCED = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+
+_OPTIONS: dict[Shape, Json] = {
+    Shape.NUMBER: {
+        "colorMode": "value",
+        "graphMode": "none",
+        "justifyMode": "auto",
+        "orientation": "auto",
+        "textMode": "auto",
+        "wideLayout": True,
+        "reduceOptions": _REDUCED,
+    },
+    Shape.LINES: {
+        "legend": {
+            "displayMode": "list",
+            "placement": "bottom",
+            "showLegend": True,
+            "calcs": [],
+        },
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    Shape.TABLE: {"showHeader": True, "cellHeight": "sm", "footer": {"show": False}},
+    Shape.HEATMAP: {
+        "calculate": False,
+        "cellGap": 1,
+        "color": {"mode": "scheme", "scheme": "Oranges", "scale": "exponential", "exponent": 0.5},
+        "filterValues": {"le": 1e-9},
+        "legend": {"show": True},
+        "rowsFrame": {"layout": "auto"},
+        "tooltip": {"mode": "single", "yHistogram": True},
+        "yAxis": {"axisPlacement": "left", "unit": Measure.SECONDS.value},
+    },
+}
+
+
+def _grid(place: Place) -> Json:
+    return {"x": place.x, "y": place.y, "w": place.width, "h": place.height}
+
+
+def _panel(panel: Panel, place: Place) -> Json:
+    told: Json = {
+        "id": panel.number,
+        "type": panel.shape.value,
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": _SOURCE,
+        "gridPos": _grid(place),
+        "targets": [_target(panel, at, query) for at, query in enumerate(panel.queries)],
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides(panel)},
+        "options": _OPTIONS[panel.shape],
+        "links": [
+            {
+                "title": f"Runbook: {alert}",
+                "url": f"{PAGES}runbook.md#{alert.lower()}",
+                "targetBlank": True,
+            }
+            for alert in panel.runbook
+        ],
+    }
+    transformations = _transformations(panel)
+    if transformations:
+        told["transformations"] = transformations
+    if panel.shape is Shape.HEATMAP:
+        told["maxDataPoints"] = 80
+    return told
+
+
+def _row(row: Row, place: Place) -> Json:
+    return {
+        "id": row.number,
+        "type": "row",
+        "title": row.title,
+        "collapsed": False,
+        "gridPos": _grid(place),
+        "panels": [],
+    }
+
+
+def _variable(name: str, label: str, query: str) -> Json:
+    return {
+        "type": "query",
+        "name": name,
+        "label": label,
+        "datasource": _SOURCE,
+        "definition": query,
+        "query": {"query": query, "refId": f"variable-{name}"},
+        "refresh": 2,
+        "sort": 1,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }
+
+
+def dashboard() -> Json:
+    """
+    Return the dashboard as Grafana's classic JSON model has it.
+    """
+    pending = catalogue.PENDING_OBJECTS.name
+    return {
+        "uid": UID,
+        "title": TITLE,
+        "description": "What S3 replication does to every object: what is pending, what failed, how long it took, and whether crrmon sees it. Generated; see deploy/artifacts in the repository.",
+        "tags": ["crrmon", "s3", "replication"],
+        "schemaVersion": SCHEMA,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "1m",
+        "time": {"from": "now-6h", "to": "now"},
+        "timezone": "",
+        "links": [
+            {
+                "type": "link",
+                "title": title,
+                "url": f"{PAGES}{page}",
+                "targetBlank": True,
+                "icon": "doc",
+                "asDropdown": False,
+                "includeVars": False,
+                "keepTime": False,
+                "tags": [],
+                "tooltip": "",
+            }
+            for title, page in (("Runbook", "runbook.md"), ("Metrics", "metrics.md"))
+        ],
+        "annotations": {"list": []},
+        "templating": {
+            "list": [
+                {
+                    "type": "datasource",
+                    "name": "datasource",
+                    "label": "Data source",
+                    "query": "prometheus",
+                    "refresh": 1,
+                    "current": {},
+                },
+                _variable("job", "Job", f"label_values({catalogue.BUILD_INFO.name}, job)"),
+                _variable(
+                    "source_bucket",
+                    "Source bucket",
+                    f'label_values({pending}{{job=~"$job"}}, source_bucket)',
+                ),
+                _variable(
+                    "destination_bucket",
+                    "Destination bucket",
+                    f'label_values({pending}{{job=~"$job", source_bucket=~"$source_bucket"}}, destination_bucket)',
+                ),
+            ]
+        },
+        "panels": [
+            _row(one, place) if isinstance(one, Row) else _panel(one, place)
+            for one, place in placed(ROWS)
+        ],
+    }
+
+
+def files() -> dict[str, str]:
+    """
+    Return the dashboard for Grafana and, the same, for the chart.
+    """
+    text = json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
+    return dict.fromkeys(FILES, text)

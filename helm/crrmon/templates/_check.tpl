@@ -1,0 +1,70 @@
+{{- /*
+What cannot work is refused before anything is installed. The schema of the values sees each value alone, and can be
+switched off.
+*/}}
+{{- define "crrmon.check" -}}
+{{- $kind := include "crrmon.ledgerKind" . }}
+{{- $config := .Values.config }}
+{{- $scaler := .Values.keda.enabled | ternary "keda" "autoscaling" }}
+{{- if not (has $kind (list "sqlite" "redis" "dynamodb" "memory")) }}
+{{- fail (printf "config.ledger.kind is %q: set it to sqlite, redis, dynamodb or memory" $kind) }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled .Values.keda.enabled }}
+{{- fail "autoscaling.enabled and keda.enabled are both true, and they would work against each other: switch one of them off" }}
+{{- end }}
+{{- if and (include "crrmon.several" .) (not (include "crrmon.shared" .)) }}
+{{- if include "crrmon.autoscaled" . }}
+{{- fail (printf "%s.enabled is true, but the ledger of config.ledger.kind %s belongs to one replica: set config.ledger.kind to redis or dynamodb, or %s.enabled to false" $scaler $kind $scaler) }}
+{{- end }}
+{{- fail (printf "replicaCount is %d, but the ledger of config.ledger.kind %s belongs to one replica: set config.ledger.kind to redis or dynamodb, or replicaCount to 1" (int .Values.replicaCount) $kind) }}
+{{- end }}
+{{- if include "crrmon.autoscaled" . }}
+{{- $settings := index .Values $scaler }}
+{{- if lt (int $settings.minReplicas) 1 }}
+{{- fail (printf "%s.minReplicas is %d, but pending objects are looked at while the queue is empty, too: set it to 1 or more" $scaler (int $settings.minReplicas)) }}
+{{- end }}
+{{- if lt (int $settings.maxReplicas) (int $settings.minReplicas) }}
+{{- fail (printf "%s.maxReplicas is %d and less than %s.minReplicas, %d: raise the one or lower the other" $scaler (int $settings.maxReplicas) $scaler (int $settings.minReplicas)) }}
+{{- end }}
+{{- end }}
+{{- $named := dict }}
+{{- range .Values.env }}
+{{- $_ := set $named (upper .name) . }}
+{{- end }}
+{{- range $name, $key := dict "CRRMON_CONFIG" "existingConfigMap" "CRRMON_HTTP" "config.http" "CRRMON_HTTP__HOST" "config.http.host" "CRRMON_HTTP__PORT" "config.http.port" "CRRMON_LEDGER" "config.ledger" "CRRMON_LEDGER__KIND" "config.ledger.kind" "CRRMON_SHUTDOWN_SECONDS" "config.shutdown_seconds" }}
+{{- if hasKey $named $name }}
+{{- fail (printf "env sets %s, and the rest of the chart would not know: set %s instead" $name $key) }}
+{{- end }}
+{{- end }}
+{{- $secret := get $named "CRRMON_LEDGER__REDIS__PASSWORD" }}
+{{- if and $secret (hasKey $secret "value") }}
+{{- fail "env gives CRRMON_LEDGER__REDIS__PASSWORD as a value, for everybody to read: put it into a Secret and name that in ledgerPassword.existingSecret" }}
+{{- end }}
+{{- if dig "ledger" "redis" "password" "" $config }}
+{{- fail "config.ledger.redis.password is set, and would stand in a ConfigMap: put it into a Secret and name that in ledgerPassword.existingSecret" }}
+{{- end }}
+{{- if regexMatch "^[a-z]+://[^@/]*:[^@/]*@" (dig "ledger" "redis" "url" "" $config) }}
+{{- fail "config.ledger.redis.url holds a password, which would stand in a ConfigMap: put it into a Secret and name that in ledgerPassword.existingSecret" }}
+{{- end }}
+{{- if not (or $config.queues .Values.existingConfigMap .Values.envFrom (hasKey $named "CRRMON_QUEUES")) }}
+{{- fail "config.queues is empty, and there is nothing to read: set config.queues[0].url to the URL of an SQS queue" }}
+{{- end }}
+{{- if le (int (include "crrmon.port" .)) 0 }}
+{{- fail "config.http.port is 0, and probes and scrapers need a port they know: set it to one from 1 to 65535" }}
+{{- end }}
+{{- $stop := dig "shutdown_seconds" 25 $config }}
+{{- if le (float64 .Values.terminationGracePeriodSeconds) (float64 $stop) }}
+{{- fail (printf "terminationGracePeriodSeconds is %v, but the daemon takes up to config.shutdown_seconds, %v, to hand back what it holds: set it higher than that" .Values.terminationGracePeriodSeconds $stop) }}
+{{- end }}
+{{- if and .Values.createTable.enabled (ne $kind "dynamodb") }}
+{{- fail (printf "createTable.enabled is true, but config.ledger.kind is %s, which has no table: set one of the two" $kind) }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
+{{- fail "serviceMonitor.enabled and podMonitor.enabled are both true, and everything would be counted twice: switch one of them off" }}
+{{- end }}
+{{- with .Values.aws.caBundle }}
+{{- if and .existingConfigMap .existingSecret }}
+{{- fail "aws.caBundle.existingConfigMap and aws.caBundle.existingSecret are both set: name one of them" }}
+{{- end }}
+{{- end }}
+{{- end }}

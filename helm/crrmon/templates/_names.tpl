@@ -1,0 +1,64 @@
+{{- /*
+Names and labels.
+
+A name is cut to 52 characters: what Kubernetes adds to that of a StatefulSet must fit into a label of 63.
+*/}}
+
+{{- define "crrmon.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | replace "." "-" | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "crrmon.fullname" -}}
+{{- $full := .Values.fullnameOverride }}
+{{- if not $full }}
+{{- $name := .Values.nameOverride | default .Chart.Name }}
+{{- $full = contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- end }}
+{{- $full | replace "." "-" | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "crrmon.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{- define "crrmon.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "crrmon.fullname" .) "default") }}
+{{- end }}
+
+{{- /* Never to be changed: workloads cannot change their selectors. */}}
+{{- define "crrmon.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "crrmon.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "crrmon.labels" -}}
+{{- $own := include "crrmon.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_") }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- merge $own .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- /*
+Labels of pods that are not the daemon's. They must not have its name, or the service, the budget and the policy would
+take them for replicas. Takes the context and what to add to the name.
+*/}}
+{{- define "crrmon.otherPodLabels" -}}
+{{- $own := include "crrmon.labels" .context | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/name" (printf "%s-%s" (include "crrmon.name" .context) .suffix) }}
+{{- $own | toYaml }}
+{{- end }}
+
+{{- /* What every object has at its head. Takes the context, and maybe name or suffix, namespace, labels and annotations. */}}
+{{- define "crrmon.metadata" -}}
+{{- with .context -}}
+name: {{ $.name | default (include "crrmon.fullname" .) }}{{ with $.suffix }}-{{ . }}{{ end }}
+namespace: {{ $.namespace | default (include "crrmon.namespace" .) | quote }}
+labels:
+  {{- mergeOverwrite (include "crrmon.labels" . | fromYaml) ($.labels | default dict) | toYaml | nindent 2 }}
+{{- with mergeOverwrite (deepCopy .Values.commonAnnotations) ($.annotations | default dict) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}

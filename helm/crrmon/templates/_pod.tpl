@@ -1,0 +1,207 @@
+{{- /* Variables that the chart sets, but for those that `env` names itself: a name may stand there only once. */}}
+{{- define "crrmon.env" -}}
+{{- $own := dict "CRRMON_CONFIG" "/etc/crrmon/crrmon.yaml" }}
+{{- /* The image sets these two, and the environment goes over the file. */}}
+{{- $_ := set $own "CRRMON_HTTP__HOST" (dig "http" "host" "0.0.0.0" .Values.config) }}
+{{- $_ := set $own "CRRMON_HTTP__PORT" (include "crrmon.port" .) }}
+{{- if .Values.ledgerPassword.existingSecret }}
+{{- $_ := set $own "CRRMON_LEDGER__REDIS__PASSWORD_FILE" "/etc/crrmon-ledger/password" }}
+{{- end }}
+{{- with .Values.aws }}
+{{- if .region }}
+{{- $_ := set $own "AWS_REGION" .region }}
+{{- $_ := set $own "AWS_DEFAULT_REGION" .region }}
+{{- end }}
+{{- if .stsRegionalEndpoints }}
+{{- $_ := set $own "AWS_STS_REGIONAL_ENDPOINTS" .stsRegionalEndpoints }}
+{{- end }}
+{{- if or .caBundle.existingConfigMap .caBundle.existingSecret }}
+{{- $_ := set $own "AWS_CA_BUNDLE" "/etc/crrmon-ca/ca.crt" }}
+{{- end }}
+{{- end }}
+{{- range .Values.env }}
+{{- $_ := unset $own .name }}
+{{- end }}
+{{- range $name, $value := $own }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "crrmon.volumeMounts" -}}
+- name: config
+  mountPath: /etc/crrmon
+  readOnly: true
+- name: ledger
+  mountPath: /data
+{{- if .Values.ledgerPassword.existingSecret }}
+- name: ledger-password
+  mountPath: /etc/crrmon-ledger
+  readOnly: true
+{{- end }}
+{{- if or .Values.aws.caBundle.existingConfigMap .Values.aws.caBundle.existingSecret }}
+- name: ca-bundle
+  mountPath: /etc/crrmon-ca
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* All but the one of the ledger. */}}
+{{- define "crrmon.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "crrmon.configMapName" . | quote }}
+{{- with .Values.ledgerPassword }}
+{{- if .existingSecret }}
+- name: ledger-password
+  secret:
+    secretName: {{ .existingSecret | quote }}
+    defaultMode: 0440
+    items:
+      - key: {{ .key | quote }}
+        path: password
+{{- end }}
+{{- end }}
+{{- with .Values.aws.caBundle }}
+{{- if .existingSecret }}
+- name: ca-bundle
+  secret:
+    secretName: {{ .existingSecret | quote }}
+    items:
+      - key: {{ .key | quote }}
+        path: ca.crt
+{{- else if .existingConfigMap }}
+- name: ca-bundle
+  configMap:
+    name: {{ .existingConfigMap | quote }}
+    items:
+      - key: {{ .key | quote }}
+        path: ca.crt
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Where the pods run, and as whom: the same for replicas, Job and test. */}}
+{{- define "crrmon.placement" -}}
+{{- /* Kubernetes would set CRRMON_... for services of that name, and the daemon refuses settings it does not know. */}}
+enableServiceLinks: false
+automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- range $key := list "imagePullSecrets" "nodeSelector" "tolerations" "dnsConfig" "hostAliases" }}
+{{- with index $.Values $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Spread over zones and nodes, unless told otherwise. A constraint without a selector gets that of the replicas. */}}
+{{- define "crrmon.spread" -}}
+{{- $constraints := .Values.topologySpreadConstraints }}
+{{- if not $constraints }}
+{{- $constraints = list }}
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+{{- $constraints = append $constraints (dict "maxSkew" 1 "topologyKey" . "whenUnsatisfiable" "ScheduleAnyway") }}
+{{- end }}
+{{- end }}
+{{- range $constraints }}
+{{- $own := dict "labelSelector" (dict "matchLabels" (include "crrmon.selectorLabels" $ | fromYaml)) }}
+{{ list (merge (deepCopy .) $own) | toYaml }}
+{{- end }}
+{{- end }}
+
+{{- define "crrmon.podAnnotations" -}}
+{{- $own := dict }}
+{{- if not .Values.existingConfigMap }}
+{{- $_ := set $own "checksum/config" (toYaml .Values.config | sha256sum) }}
+{{- end }}
+{{- if .Values.datadog.enabled }}
+{{- $check := .Files.Get "files/datadog.json" | replace ":9464/" (printf ":%s/" (include "crrmon.port" .)) | fromJson }}
+{{- $instance := first $check.openmetrics.instances }}
+{{- $_ := set $check.openmetrics "instances" (list (mergeOverwrite $instance .Values.datadog.instance)) }}
+{{- $_ := set $own "ad.datadoghq.com/crrmon.checks" (toPrettyJson $check) }}
+{{- end }}
+{{- mergeOverwrite $own (deepCopy .Values.commonAnnotations) .Values.podAnnotations | toYaml }}
+{{- end }}
+
+{{- /* The pod of a replica; the volume of the ledger is added by the workload. */}}
+{{- define "crrmon.pod" -}}
+metadata:
+  labels:
+    {{- mergeOverwrite (deepCopy .Values.podLabels) (include "crrmon.labels" . | fromYaml) | toYaml | nindent 4 }}
+  annotations:
+    {{- include "crrmon.podAnnotations" . | nindent 4 }}
+spec:
+  serviceAccountName: {{ include "crrmon.serviceAccountName" . | quote }}
+  {{- include "crrmon.placement" . | trim | nindent 2 }}
+  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds | int }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if or .Values.topologySpreadConstraints (include "crrmon.shared" .) }}
+  topologySpreadConstraints:
+    {{- include "crrmon.spread" . | trim | nindent 4 }}
+  {{- end }}
+  {{- with .Values.initContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: crrmon
+      image: {{ include "crrmon.image" . | quote }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      env:
+        {{- include "crrmon.env" . | trim | nindent 8 }}
+      {{- with .Values.envFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      ports:
+        - name: http
+          containerPort: {{ include "crrmon.port" . }}
+          protocol: TCP
+      {{- range $probe, $path := dict "startupProbe" "/livez" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
+      {{- with index $.Values $probe }}
+      {{ $probe }}:
+        httpGet:
+          path: {{ $path }}
+          port: http
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- end }}
+      {{- with .Values.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.securityContext }}
+      securityContext:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      volumeMounts:
+        {{- include "crrmon.volumeMounts" . | nindent 8 }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes:
+    {{- include "crrmon.volumes" . | nindent 4 }}
+{{- end }}

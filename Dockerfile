@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # The same for all stages: the virtual environment points to this Python. Pin it by digest where builds must repeat:
 # --build-arg BASE=docker.io/library/python:3.13-slim@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim
@@ -50,6 +48,9 @@ ENV PATH=/opt/crrmon/bin:$PATH \
     HOME=/data \
     CRRMON_HTTP__HOST=0.0.0.0 \
     CRRMON_HTTP__PORT=9464
+# The official images have no bytecode of the standard library, and on a read-only root none is ever written: each
+# process, the health check's as well, would compile what it imports.
+RUN python3 -m compileall -q -j 0 "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 # By number, so that Kubernetes can tell that it is not root.
 RUN install -d -o 10001 -g 10001 -m 0750 /data
 USER 10001:10001

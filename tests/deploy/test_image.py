@@ -43,6 +43,23 @@ def test_the_version_is_the_projects(image: Image, data: Path) -> None:
     assert image.settings["Labels"]["org.opencontainers.image.version"] == __version__
 
 
+def test_the_settings_are_those_of_a_container(image: Image, data: Path) -> None:
+    """It listens where others reach it, and its ledger lies on the volume."""
+    code, told = image.call(
+        "crrmon",
+        "config",
+        "show",
+        data=data,
+        CRRMON_QUEUES='[{"url": "https://sqs.eu-west-1.amazonaws.com/210987654321/q"}]',
+    )
+    settings = yaml.safe_load(told)
+
+    assert code == 0, told
+    assert settings["http"] == {"host": "0.0.0.0", "port": 9464}  # noqa: S104 - a container's own network
+    assert image.settings["WorkingDir"] == "/data"
+    assert settings["ledger"]["path"] == "crrmon.db"
+
+
 def test_the_user_is_a_number_and_owns_nothing_but_its_data(image: Image, data: Path) -> None:
     """Kubernetes can tell that it is not root; what runs cannot change what runs."""
     code, told = image.call("id", "-u", data=data)
@@ -71,10 +88,14 @@ def test_nothing_is_left_of_the_building(image: Image) -> None:
         one.name.partition(".")[0]
         for one in environment.rglob("crrmon/services/__pycache__/*.pyc")
     }
+    library = next(
+        (image.root / "usr").glob("l*/**/python3.*/http/__pycache__/client.*.pyc"), None
+    )
     caches = [image.root / path for path in ("root/.cache", "data/.cache", "uv", "build")]
 
     assert not names & {"pip", "uv", "gcc", "ministack"}
     assert {"intake", "poller", "publisher"} <= compiled
+    assert library is not None
     assert not [one for one in caches if one.exists()]
     assert not [one for one in (image.root / "usr/bin").iterdir() if one.name.startswith("gcc")]
 

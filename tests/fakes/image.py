@@ -68,8 +68,10 @@ class Storage(msgspec.Struct, frozen=True):
         """
         Take everything away.
         """
-        self.run("buildah", "rm", "--all")
-        shutil.rmtree(self.folder)
+        try:
+            self.run("buildah", "rm", "--all")
+        finally:
+            shutil.rmtree(self.folder)
 
 
 def _run(command: Sequence[str]) -> str:
@@ -192,13 +194,12 @@ def build(storage: Storage) -> Image:
     Make the stand-in for the base, and the image on it.
     """
     base = storage.folder / "base"
+    # It mounts /proc inside, which must end with it, whatever ends it.
     _run(
         [
-            tool("debootstrap"),
-            "--variant=minbase",
-            f"--include={RUNTIME_PACKAGES}",
-            SUITE,
-            str(base),
+            *(tool("unshare"), "--mount", "--propagation", "private"),
+            *(tool("debootstrap"), "--variant=minbase"),
+            *(f"--include={RUNTIME_PACKAGES}", SUITE, str(base)),
         ]
     )
     archive = storage.folder / "base.tar"

@@ -12,7 +12,17 @@ import pytest
 
 from crrmon.livez import PORT
 
-HEAVY = ("aiobotocore", "aiohttp", "boto3", "crrmon.app", "pydantic", "redis", "typer", "yaml")
+HEAVY = (
+    "importlib.metadata",
+    "aiobotocore",
+    "aiohttp",
+    "boto3",
+    "crrmon.app",
+    "pydantic",
+    "redis",
+    "typer",
+    "yaml",
+)
 
 
 @contextmanager

@@ -31,20 +31,24 @@ switched off.
 {{- range .Values.env }}
 {{- $_ := set $named (upper .name) . }}
 {{- end }}
-{{- range $name, $key := dict "CRRMON_CONFIG" "existingConfigMap" "CRRMON_HTTP" "config.http" "CRRMON_HTTP__HOST" "config.http.host" "CRRMON_HTTP__PORT" "config.http.port" "CRRMON_LEDGER" "config.ledger" "CRRMON_LEDGER__KIND" "config.ledger.kind" "CRRMON_SHUTDOWN_SECONDS" "config.shutdown_seconds" }}
+{{- range $name, $key := dict "CRRMON_CONFIG" "existingConfigMap" "CRRMON_HTTP" "config.http" "CRRMON_HTTP__HOST" "config.http.host" "CRRMON_HTTP__PORT" "config.http.port" "CRRMON_LEDGER" "config.ledger" "CRRMON_LEDGER__KIND" "config.ledger.kind" "CRRMON_LEDGER__REDIS" "config.ledger.redis" "CRRMON_SHUTDOWN_SECONDS" "config.shutdown_seconds" }}
 {{- if hasKey $named $name }}
 {{- fail (printf "env sets %s, and the rest of the chart would not know: set %s instead" $name $key) }}
 {{- end }}
 {{- end }}
-{{- $secret := get $named "CRRMON_LEDGER__REDIS__PASSWORD" }}
-{{- if and $secret (hasKey $secret "value") }}
-{{- fail "env gives CRRMON_LEDGER__REDIS__PASSWORD as a value, for everybody to read: put it into a Secret and name that in ledgerPassword.existingSecret" }}
+{{- range $name, $remedy := dict "CRRMON_LEDGER__REDIS__PASSWORD" "name that in ledgerPassword.existingSecret" "AWS_SECRET_ACCESS_KEY" "name that in envFrom" "AWS_SESSION_TOKEN" "name that in envFrom" }}
+{{- if hasKey (get $named $name | default dict) "value" }}
+{{- fail (printf "env gives %s as a value, for everybody to read: put it into a Secret and %s" $name $remedy) }}
+{{- end }}
 {{- end }}
 {{- if dig "ledger" "redis" "password" "" $config }}
 {{- fail "config.ledger.redis.password is set, and would stand in a ConfigMap: put it into a Secret and name that in ledgerPassword.existingSecret" }}
 {{- end }}
-{{- if regexMatch "^[a-z]+://[^@/]*:[^@/]*@" (dig "ledger" "redis" "url" "" $config) }}
-{{- fail "config.ledger.redis.url holds a password, which would stand in a ConfigMap: put it into a Secret and name that in ledgerPassword.existingSecret" }}
+{{- $url := get $named "CRRMON_LEDGER__REDIS__URL" | default dict }}
+{{- range $where, $text := dict "config.ledger.redis.url" (dig "ledger" "redis" "url" "" $config) "CRRMON_LEDGER__REDIS__URL in env" (get $url "value") }}
+{{- if regexMatch "://.*:.*@" $text }}
+{{- fail (printf "%s holds a password, for everybody to read: put it into a Secret and name that in ledgerPassword.existingSecret" $where) }}
+{{- end }}
 {{- end }}
 {{- if not (or $config.queues .Values.existingConfigMap .Values.envFrom (hasKey $named "CRRMON_QUEUES")) }}
 {{- fail "config.queues is empty, and there is nothing to read: set config.queues[0].url to the URL of an SQS queue" }}

@@ -444,7 +444,7 @@ async def test_what_is_told_as_done_is_on_a_replica(
     """
     Invariant 1: while no replica answers nothing is told as done, not even what a repetition finds written already.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 1.0)
     primary, other = pair
     await _in_step(primary)
     batch = [done(record("k"))]
@@ -475,7 +475,7 @@ async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_w
     """
     Invariant 1: nobody has what was written last. Then the server is all there is: one warning, and work goes on.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 1.0)
     primary, other = pair
     await _in_step(primary)
     async with opened(primary.url) as ledger:

@@ -135,6 +135,7 @@ def test_keda_scales_by_what_is_late() -> None:
     values = chart.merged(SCALED, {"keda": {"prometheus": prometheus}})
     *_, trigger = chart.render(values).one("ScaledObject")["spec"]["triggers"]
 
+    assert trigger.keys() == {"type", "metricType", "metadata"}
     assert trigger["type"] == "prometheus"
     assert trigger["metadata"]["threshold"] == "1000000"
     assert 'namespace="watch"' in trigger["metadata"]["query"]

@@ -108,7 +108,7 @@ def resource() -> str:
         f"{textwrap.indent(_lines(body()), ' ' * 8)}\n"
         "      - Cluster: !If [MakesCluster, !Ref Cluster, !Ref ClusterName]\n"
         "        Queue: !If [MakesQueue, !GetAtt Queue.QueueName, !Ref QueueName]\n"
-        "        DeadLetterQueue: !If [MakesQueue, !GetAtt DeadLetterQueue.QueueName, !Ref DeadLetterQueueName]\n",
+        "        DeadLetterQueue: !If [MakesQueue, !GetAtt DeadLetterQueue.QueueName, !If [NamesDeadLetterQueue, !Ref DeadLetterQueueName, not-named]]\n",
         "  ",
     )
 

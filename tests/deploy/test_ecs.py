@@ -158,8 +158,11 @@ def test_deleting_a_stack_leaves_the_table_and_nothing_else(aws: None) -> None:
     assert not stack.client("logs").describe_log_groups()["logGroups"]
     # moto leaves clusters, services and dashboards, too: for those the text has to do.
     resources = template()["Resources"]
-    kept = [name for name, one in resources.items() if one.get("DeletionPolicy") == "Retain"]
-    assert kept == ["Table"]
+    policies = {name: one.get("DeletionPolicy", "Delete") for name, one in resources.items()}
+    assert {name for name, one in policies.items() if one != "Delete"} == {"Table"}
+    # A stack that could not be made leaves no table, for nobody would know of it.
+    assert policies["Table"] == "RetainExceptOnCreate"
+    assert resources["Table"]["UpdateReplacePolicy"] == "Retain"
 
 
 def test_a_table_that_was_left_is_used_again(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,6 +310,10 @@ def test_the_service_is_replaced_without_a_gap_and_reached_by_nobody() -> None:
     assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED"
     assert service["PropagateTags"] == "SERVICE"
     assert service["EnableExecuteCommand"] is False
+    assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["SecurityGroups"] == [
+        {"Ref": "SecurityGroup"}
+    ]
+    assert "DesiredCount" not in service, "an update would throw the fleet back"
     assert "SecurityGroupIngress" not in group
     assert (egress["IpProtocol"], egress["FromPort"], egress["ToPort"]) == ("tcp", 443, 443)
 
@@ -320,7 +327,17 @@ def test_the_fleet_grows_with_what_waits_and_never_to_nothing() -> None:
         {"Ref": "MinTasks"},
         {"Ref": "MaxTasks"},
     )
+    assert target["ResourceId"] == {
+        "Fn::Sub": [
+            "service/${Name}/${Service.Name}",
+            {"Name": {"Fn::If": ["MakesCluster", {"Ref": "Cluster"}, {"Ref": "ClusterName"}]}},
+        ]
+    }
     assert template()["Parameters"]["MinTasks"]["MinValue"] == 1
+    assert (_when(waits), _when(none_wait)) == (
+        ("Maximum", "GreaterThanThreshold", 1000, 60, 3, None, "notBreaching"),
+        ("Maximum", "LessThanThreshold", 100, 60, 15, None, "notBreaching"),
+    )
     for alarm, policy in ((waits, "ScaleOut"), (none_wait, "ScaleIn")):
         assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
         assert alarm["AlarmActions"] == [{"Ref": policy}]
@@ -331,7 +348,47 @@ def test_the_fleet_grows_with_what_waits_and_never_to_nothing() -> None:
     assert [one["ScalingAdjustment"] for one in back[steps]["StepAdjustments"]] == [-1]
 
 
+def _when(alarm: dict[str, Any]) -> tuple[Any, ...]:
+    """
+    Tell on what an alarm goes on: statistic, comparison, threshold, seconds, periods, how many of them, without data.
+    """
+    query = alarm.get("Metrics", [{}])[0]
+    return (
+        alarm.get("Statistic"),
+        alarm["ComparisonOperator"],
+        alarm["Threshold"],
+        alarm.get("Period", query.get("Period")),
+        alarm["EvaluationPeriods"],
+        alarm.get("DatapointsToAlarm"),
+        alarm["TreatMissingData"],
+    )
+
+
 # ---- who may do what ----
+
+
+def test_tasks_alone_take_the_roles_and_each_for_its_purpose() -> None:
+    """What starts a task may not look at buckets, and what looks at buckets starts nothing."""
+    task = properties("TaskDefinition")
+
+    assert task["ExecutionRoleArn"] == {"Fn::GetAtt": ["ExecutionRole", "Arn"]}
+    assert task["TaskRoleArn"] == {"Fn::GetAtt": ["TaskRole", "Arn"]}
+    for role in ("ExecutionRole", "TaskRole"):
+        (statement,) = properties(role)["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}, role
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRole"), role
+
+
+@pytest.mark.parametrize("queue", ["Queue", "DeadLetterQueue"])
+def test_a_queue_s_policy_is_its_own(queue: str) -> None:
+    """A policy on another queue, or about another one, lets nothing in: no events, and no sign of it."""
+    policy = properties(f"{queue}Policy")
+
+    assert policy["Queues"] == [{"Ref": queue}]
+    for statement in policy["PolicyDocument"]["Statement"]:
+        assert statement["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "sqs:SendMessage")
+
 
 _BY_OTHER_NAMES = {
     "DeleteMessageBatch": ["sqs:DeleteMessage"],
@@ -570,6 +627,17 @@ def test_d46_the_dead_letter_queue_has_an_alarm() -> None:
     assert alarm["EvaluationPeriods"] == 1
 
 
+def test_alarms_go_on_when_they_should() -> None:
+    """Each by its whole condition; failures for an hour, for windows may come late when CloudWatch was away."""
+    assert {name: _when(one) for name, one in alarms().items()} == {
+        "DeadLettersAlarm": ("Maximum", "GreaterThanThreshold", 0, 300, 1, None, "notBreaching"),
+        "QueueAgeAlarm": ("Maximum", "GreaterThanThreshold", 900, 300, 3, None, "notBreaching"),
+        "FailedReplicationsAlarm": (None, "GreaterThanThreshold", 0, 300, 12, 1, "notBreaching"),
+        "StuckObjectsAlarm": (None, "GreaterThanThreshold", 0, 300, 3, 2, "notBreaching"),
+        "HeartbeatAlarm": ("Sum", "LessThanThreshold", 1, 300, 3, None, "breaching"),
+    }
+
+
 def test_silence_of_the_monitor_is_an_alarm(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat that is missing counts as trouble; it is looked for under the name that the daemon has."""
     alarm = alarms()["HeartbeatAlarm"]
@@ -625,6 +693,10 @@ def test_the_dashboard_shows_every_metric_of_every_bucket(aws: None) -> None:
         (one.name, one.dimensions) for one in CLOUDWATCH_METRICS
     }
     assert "${" not in text
+    assert '""' not in text
+    alone = Stack("alone", QueueName="mine")
+    body = alone.client("cloudwatch").get_dashboard(DashboardName=alone.physical()["Dashboard"])
+    assert '"QueueName",""' not in body["DashboardBody"], "CloudWatch knows no empty dimension"
     for value in (made["LogGroupName"], made["ClusterName"], made["ServiceName"]):
         assert value in text
     for url in (made["QueueUrl"], made["DeadLetterQueueUrl"]):
@@ -653,7 +725,8 @@ def test_the_page_names_what_is_there(aws: None) -> None:
     """Parameters, outputs, alarms and the numbers of metrics on docs/install-ecs.md are those of the template."""
     page = (TOP / "docs/install-ecs.md").read_text(encoding="utf-8")
     whole = template()
-    overrides = re.findall(r"(?<=\s)([A-Z]\w+)=(?=[$a-z])", "".join(_shell(page)))
+    deploys = [one for one in re.split(r"\n(?!\s)", "".join(_shell(page))) if " deploy " in one]
+    overrides = re.findall(r"(?<=\s)([A-Z]\w+)=(?=[$a-z])", "".join(deploys))
     assert {"Image", "SubnetIds", "SourceBuckets"} <= set(overrides)
     assert {one for one in overrides if not one.isupper()} <= whole["Parameters"].keys()
     outputs = set(re.findall(r"(?<!-)\boutput (\w+)", "".join(_shell(page))))

@@ -62,7 +62,10 @@ class Stack:
         self._formation = self.client("cloudformation")
         self._formation.create_stack(
             StackName=name,
-            TemplateBody=TEMPLATE.read_text(encoding="utf-8"),
+            # moto does not know the policy that keeps what was once made, and would take it for Delete.
+            TemplateBody=TEMPLATE.read_text(encoding="utf-8").replace(
+                "DeletionPolicy: RetainExceptOnCreate", "DeletionPolicy: Retain"
+            ),
             Capabilities=["CAPABILITY_IAM"],
             Parameters=[
                 {"ParameterKey": key, "ParameterValue": value} for key, value in given.items()

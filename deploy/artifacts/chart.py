@@ -37,6 +37,20 @@ _NAMED: Fragment = {
         "required": ["name"],
     },
 }
+# What is no text is refused by Kubernetes, after everything else is installed.
+_VARIABLES: Fragment = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string", "minLength": 1},
+            "value": {"type": "string"},
+            "valueFrom": {"type": "object"},
+        },
+        "required": ["name"],
+    },
+}
 _TEXTS: Fragment = {"type": "array", "items": {"type": "string"}}
 # Kubernetes takes nothing but text there, and says so late.
 _TEXT_BY_NAME: Fragment = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -58,7 +72,7 @@ KNOWN: Mapping[str, Fragment] = {
     "config": _OBJECT,
     "datadog.instance": _OBJECT,
     "dnsConfig": _OBJECT,
-    "env": _NAMED,
+    "env": _VARIABLES,
     "envFrom": _OBJECTS,
     "extraContainers": _NAMED,
     "extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
@@ -97,7 +111,7 @@ KNOWN: Mapping[str, Fragment] = {
     "prometheusRule.disabled": _TEXTS,
     "prometheusRule.ruleLabels": _TEXT_BY_NAME,
     "prometheusRule.thresholds.*": _THRESHOLD,
-    "replicaCount": _POSITIVE,
+    "replicaCount": _COUNT,
     "resources": _OBJECT,
     "revisionHistoryLimit": _COUNT,
     "securityContext": _OBJECT,
@@ -230,6 +244,8 @@ def schema(found: tuple[Entry, ...]) -> Fragment:
     }
     # NB: Helm hands this to every chart that is part of another one.
     whole["properties"]["global"] = {"type": "object"}
+    # And this is what a condition in a chart above asks for.
+    whole["properties"]["enabled"] = {"type": "boolean"}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart crrmon",
@@ -293,8 +309,11 @@ helm install crrmon helm/crrmon --namespace crrmon --create-namespace \\
   --set 'config.queues[0].url=https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE'
 ```
 
-A key that is not known is refused, in `config` as everywhere else. Values that cannot work together are refused with
-the remedy. Names begin with that of the release, so several installations can share a namespace.
+A key that is not known is refused, in `config` as everywhere else; what has Kubernetes' own form (resources, probes,
+volumes) is Kubernetes' to check. Values that cannot work together are refused with the remedy.
+
+Names begin with that of the release, so several installations can share a namespace. What they have outside of it must
+differ: the queue, `config.monitor`, and the table or the Redis prefix of the ledger.
 
 ## Upgrade
 

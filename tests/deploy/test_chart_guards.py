@@ -353,3 +353,55 @@ def _image(values: dict[str, Any]) -> str:
 
 def _patience(probe: dict[str, int]) -> int:
     return probe["periodSeconds"] * probe["failureThreshold"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_no_replica_stops_the_daemon(kind: str) -> None:
+    """So that its ledger can be copied; events wait."""
+    values = {"replicaCount": 0, "config": {"ledger": {"kind": kind}}}
+
+    assert chart.render(values).workload["spec"]["replicas"] == 0
+
+
+def test_a_ledger_s_file_lies_where_it_can_be_written() -> None:
+    """The root is read-only; a volume of one's own may be anywhere."""
+    values = {"config": {"ledger": {"path": "/var/lib/crrmon.db"}}}
+    with pytest.raises(helm.HelmRenderError, match=r"config.ledger.path is /var/lib/crrmon.db"):
+        chart.render(values)
+
+    chart.render(values | {"extraVolumeMounts": [{"name": "mine", "mountPath": "/var/lib"}]})
+
+
+@pytest.mark.parametrize(
+    "key", ["commonLabels", "commonAnnotations", "podLabels", "podAnnotations"]
+)
+def test_a_key_without_entries_is_nothing(key: str) -> None:
+    """Whoever leaves a key of a values file empty means none."""
+    assert chart.render({key: None}) == chart.render()
+
+
+def test_no_number_of_replicas_is_not_none() -> None:
+    """It would silently be zero."""
+    with pytest.raises(helm.HelmRenderError, match="replicaCount is null"):
+        chart.render({"replicaCount": None})
+
+
+def test_the_job_s_pods_are_made_anew() -> None:
+    """Pod Identity gives credentials to pods that are made after its association."""
+    values = {"config": {"ledger": {"kind": "dynamodb"}}, "createTable": {"enabled": True}}
+
+    assert chart.render(values).one("Job")["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_a_probe_of_ones_own_replaces_the_chart_s_and_null_switches_it_off() -> None:
+    """Kubernetes takes one handler only."""
+    own = {"exec": {"command": ["python", "-m", "crrmon.livez"]}}
+    container = chart.render({"livenessProbe": own, "startupProbe": None}).container
+
+    assert "httpGet" not in container["livenessProbe"]
+    assert "startupProbe" not in container
+
+
+def test_it_can_be_a_part_of_another_chart() -> None:
+    """`enabled` is what conditions of dependencies ask for, `global` what every part is handed."""
+    assert chart.render({"enabled": True, "global": {"a": 1}}) == chart.render()

@@ -139,7 +139,9 @@ def test_keda_scales_by_what_is_late() -> None:
     assert trigger["type"] == "prometheus"
     assert trigger["metadata"]["threshold"] == "1000000"
     assert 'namespace="watch"' in trigger["metadata"]["query"]
-    assert 'pod=~"demo-crrmon-.+"' in trigger["metadata"]["query"]
+    (pods,) = re.findall(r'pod=~"(.*?)"', trigger["metadata"]["query"])
+    assert re.fullmatch(pods, "demo-crrmon-5d4f8c7b9d-x2x7k")
+    assert not re.fullmatch(pods, "demo-crrmon-eu-5d4f8c7b9d-x2x7k"), "another release"
 
 
 def test_the_policy_lets_out_what_the_daemon_needs() -> None:

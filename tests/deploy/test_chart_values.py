@@ -32,6 +32,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "podMonitor.*": {"podMonitor": {"enabled": True}},
     "prometheusRule.*": {"prometheusRule": {"enabled": True}},
     "replicaCount": REDIS,
+    "revisionHistoryLimit": REDIS,
     "serviceMonitor.*": {"serviceMonitor": {"enabled": True}},
     "strategy": REDIS,
     "topologySpreadConstraints": REDIS,
@@ -132,13 +133,14 @@ def test_a_misspelt_key_is_refused(key: str, misspell: Any, chance: int) -> None
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"replicaCount": 0}, "/replicaCount"),
+        ({"replicaCount": -1}, "/replicaCount"),
         ({"replicaCount": "2"}, "/replicaCount"),
         ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
         ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
         ({"image": "crrmon:1"}, "/image"),
         ({"podAnnotations": {"a": True}}, "/podAnnotations/a"),
         ({"env": [{"value": "x"}]}, "/env/0"),
+        ({"env": [{"name": "A", "value": 5}]}, "/env/0/value"),
         ({"env": {"NAME": "x"}}, "/env"),
         ({"nodeSelector": None, "tolerations": "x"}, "/tolerations"),
         ({"podDisruptionBudget": {"maxUnavailable": "one"}}, "/podDisruptionBudget/maxUnavailable"),

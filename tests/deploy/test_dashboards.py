@@ -298,14 +298,16 @@ def test_the_chart_ships_the_dashboard_when_asked() -> None:
             "annotations": {"folder": "Storage"},
         }
     }
-    (found,) = (one for one in render(values).of("ConfigMap") if "crrmon.json" in one["data"])
+    # Sidecars put the files of all releases into one folder.
+    file = "watch-demo-crrmon.json"
+    (found,) = (one for one in render(values).of("ConfigMap") if file in one["data"])
     text = (TOP / grafana.FILES[1]).read_text(encoding="utf-8")
-    assert found["data"]["crrmon.json"] == text.strip()
-    assert json.loads(found["data"]["crrmon.json"]) == DASHBOARD
+    assert found["data"][file] == text.strip()
+    assert json.loads(found["data"][file]) == DASHBOARD
     assert found["metadata"]["namespace"] == "grafana"
     assert found["metadata"]["labels"]["find_me"] == "yes"
     assert found["metadata"]["annotations"] == {"folder": "Storage"}
-    assert not [one for one in render().of("ConfigMap") if "crrmon.json" in one["data"]]
+    assert not [one for one in render().of("ConfigMap") if file in one["data"]]
 
 
 def test_the_chart_tells_the_agent_what_the_dashboard_rests_on() -> None:

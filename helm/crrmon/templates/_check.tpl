@@ -9,6 +9,13 @@ switched off.
 {{- if not (has $kind (list "sqlite" "redis" "dynamodb" "memory")) }}
 {{- fail (printf "config.ledger.kind is %q: set it to sqlite, redis, dynamodb or memory" $kind) }}
 {{- end }}
+{{- if kindIs "invalid" .Values.replicaCount }}
+{{- fail "replicaCount is null: set it to a number, or leave it out" }}
+{{- end }}
+{{- $path := dig "ledger" "path" "crrmon.db" $config }}
+{{- if and (eq $kind "sqlite") (hasPrefix "/" $path) (not (hasPrefix "/data/" $path)) (not .Values.extraVolumeMounts) }}
+{{- fail (printf "config.ledger.path is %s, where nothing can be written: the volume is mounted at /data" $path) }}
+{{- end }}
 {{- if and .Values.autoscaling.enabled .Values.keda.enabled }}
 {{- fail "autoscaling.enabled and keda.enabled are both true, and they would work against each other: switch one of them off" }}
 {{- end }}

@@ -5,7 +5,7 @@ A name is cut to 52 characters: what Kubernetes adds to that of a StatefulSet mu
 */}}
 
 {{- define "crrmon.name" -}}
-{{- .Values.nameOverride | default .Chart.Name | replace "." "-" | trunc 52 | trimSuffix "-" }}
+{{- .Values.nameOverride | default .Chart.Name | replace "." "-" | trunc 48 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "crrmon.fullname" -}}
@@ -36,7 +36,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- $_ := set $own "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_") }}
 {{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
-{{- merge $own .Values.commonLabels | toYaml }}
+{{- merge $own (.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{- /*
@@ -52,11 +52,11 @@ take them for replicas. Takes the context and what to add to the name.
 {{- /* What every object has at its head. Takes the context, and maybe name or suffix, namespace, labels and annotations. */}}
 {{- define "crrmon.metadata" -}}
 {{- with .context -}}
-name: {{ $.name | default (include "crrmon.fullname" .) }}{{ with $.suffix }}-{{ . }}{{ end }}
+name: {{ printf "%s%s" ($.name | default (include "crrmon.fullname" .)) ($.suffix | empty | ternary "" (printf "-%s" $.suffix)) | quote }}
 namespace: {{ $.namespace | default (include "crrmon.namespace" .) | quote }}
 labels:
   {{- mergeOverwrite (include "crrmon.labels" . | fromYaml) ($.labels | default dict) | toYaml | nindent 2 }}
-{{- with mergeOverwrite (deepCopy .Values.commonAnnotations) ($.annotations | default dict) }}
+{{- with mergeOverwrite (deepCopy (.Values.commonAnnotations | default dict)) ($.annotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

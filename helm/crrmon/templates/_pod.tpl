@@ -133,17 +133,17 @@ securityContext:
 {{- if .Values.datadog.enabled }}
 {{- $check := .Files.Get "files/datadog.json" | replace ":9464/" (printf ":%s/" (include "crrmon.port" .)) | fromJson }}
 {{- $instance := first $check.openmetrics.instances }}
-{{- $_ := set $check.openmetrics "instances" (list (mergeOverwrite $instance .Values.datadog.instance)) }}
+{{- $_ := set $check.openmetrics "instances" (list (mergeOverwrite $instance (.Values.datadog.instance | default dict))) }}
 {{- $_ := set $own "ad.datadoghq.com/crrmon.checks" (toPrettyJson $check) }}
 {{- end }}
-{{- mergeOverwrite $own (deepCopy .Values.commonAnnotations) .Values.podAnnotations | toYaml }}
+{{- mergeOverwrite $own (deepCopy (.Values.commonAnnotations | default dict)) (.Values.podAnnotations | default dict) | toYaml }}
 {{- end }}
 
 {{- /* The pod of a replica; the volume of the ledger is added by the workload. */}}
 {{- define "crrmon.pod" -}}
 metadata:
   labels:
-    {{- mergeOverwrite (deepCopy .Values.podLabels) (include "crrmon.labels" . | fromYaml) | toYaml | nindent 4 }}
+    {{- mergeOverwrite (deepCopy (.Values.podLabels | default dict)) (include "crrmon.labels" . | fromYaml) | toYaml | nindent 4 }}
   annotations:
     {{- include "crrmon.podAnnotations" . | nindent 4 }}
 spec:
@@ -179,9 +179,11 @@ spec:
       {{- range $probe, $path := dict "startupProbe" "/livez" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
       {{- with index $.Values $probe }}
       {{ $probe }}:
+        {{- if not (or .exec .httpGet .tcpSocket .grpc) }}
         httpGet:
           path: {{ $path }}
           port: http
+        {{- end }}
         {{- toYaml . | nindent 8 }}
       {{- end }}
       {{- end }}

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from artifacts import chart, cloudwatch_dashboard, datadog, grafana
+from artifacts import alerts, chart, cloudwatch_dashboard, datadog, grafana
 
 TOP = Path(__file__).resolve().parents[2]
 """The repository's."""
 
 SOURCES: tuple[Callable[[], dict[str, str]], ...] = (
+    alerts.files,
     cloudwatch_dashboard.files,
     grafana.files,
     datadog.files,

@@ -57,6 +57,13 @@ THRESHOLDS: dict[str, Threshold] = {
     "replicationFailures": Threshold(
         0, "CrrmonReplicationFailures: failures of a route in 15 minutes, above which it fires."
     ),
+    "openFailures": Threshold(
+        0,
+        "CrrmonOpenFailures: objects of a route that failed and were not repaired for an hour, above which it fires.",
+    ),
+    "restarts": Threshold(
+        3, "CrrmonRestarting: restarts of all replicas in 30 minutes, from which on it fires."
+    ),
     "errorRatio": Threshold(
         0.05,
         "CrrmonReplicationErrorRatio: failed share of the outcomes of a source bucket in 30 minutes, above which it fires.",
@@ -94,7 +101,7 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "usualMessages": Threshold(
         10,
-        "CrrmonNoEvents: messages of a queue in the same hour of yesterday, and of the week before, above which silence is unusual.",
+        "CrrmonNoEvents: messages of a queue in every hour around this one yesterday, and in this one a week before, above which silence is unusual.",
     ),
     "throttledRatio": Threshold(
         0.05,
@@ -182,7 +189,8 @@ def _grown(series: str, by: Iterable[str], *, minutes: int) -> str:
     Sum up by how much a counter grew, with the whole of what was born meanwhile.
 
     A series that was not there at the beginning was born if its process was scraped then, or did not run then. If
-    neither is known, because the scraper itself was away, only `increase()` counts.
+    neither is known, because the scraper itself was away, only `increase()` counts; so it does for one that was reset
+    meanwhile, whose value is only that of the newest process.
     """
     born_here = (
         f"{catalogue.BUILD_INFO.name} offset {minutes}m\n"
@@ -191,7 +199,7 @@ def _grown(series: str, by: Iterable[str], *, minutes: int) -> str:
     return (
         f"sum by ({_labels(*by)}) (\n"
         "  (\n"
-        f"    ({series} unless {series} offset {minutes}m)\n"
+        f"    ({series} unless {series} offset {minutes}m unless resets({series}[{minutes}m]) > 0)\n"
         f"    and on ({_labels(*_PROCESS)}) (\n"
         f"{_indented(born_here, 6)}\n"
         "    )\n"
@@ -230,6 +238,22 @@ def _failures() -> str:
         "or\n"
         f"(\n{_indented(_grown(failed, by, minutes=15))} > {limit}\n"
         f"  unless on ({_labels(*by)})\n{_indented(reasons)} > {limit}\n)"
+    )
+
+
+def _open_failures() -> str:
+    by = (*INSTALLATION, *_ROUTE)
+    return f"{_fleet(catalogue.FAILED_OBJECTS, by)} > @openFailures@"
+
+
+def _restarting() -> str:
+    by = _labels(*INSTALLATION)
+    info = catalogue.BUILD_INFO.name
+    return (
+        f"sum by ({by}) (\n"
+        "  changes(process_start_time_seconds[30m])\n"
+        f"  and on ({_labels(*_PROCESS)}) last_over_time({info}[30m])\n"
+        ") >= @restarts@"
     )
 
 
@@ -280,6 +304,8 @@ def _no_events() -> str:
     return (
         "(\n"
         f"  sum by ({by}) (increase({messages}[1h] offset 1d)) > @usualMessages@\n"
+        # Steady, not a batch: in every hour around, or a batch that is late would be silence.
+        f"  and min_over_time((sum by ({by}) (increase({messages}[1h])))[4h:30m] offset 22h) > @usualMessages@\n"
         f"  unless sum by ({by}) (increase({messages}[1h] offset 1w)) <= @usualMessages@\n"
         ")\n"
         f"unless on ({by}) (\n"
@@ -369,6 +395,15 @@ ALERTS: tuple[Alert, ...] = (
         metrics=(catalogue.BUILD_INFO,),
     ),
     Alert(
+        name="CrrmonRestarting",
+        severity="critical",
+        expression=_restarting(),
+        held_for="0m",
+        summary="crrmon starts again and again.",
+        description=f"Replicas of crrmon{{{{ with $labels.job }}}} (job {{{{ . }}}}){{{{ end }}}} started again {_NUMBER} times in 30 minutes. Between two starts nobody follows the replication.",
+        metrics=(catalogue.BUILD_INFO,),
+    ),
+    Alert(
         name="CrrmonReplicationFailures",
         severity="warning",
         expression=_failures(),
@@ -376,6 +411,15 @@ ALERTS: tuple[Alert, ...] = (
         summary=f"S3 failed to replicate objects from {_PATH}.",
         description=f"{_NUMBER} objects failed to replicate from {_PATH} in the last 15 minutes{{{{ with $labels.reason }}}}, by the reason {{{{ . }}}}{{{{ end }}}}. S3 does not try them again by itself.",
         metrics=(catalogue.FAILURE_REASONS, catalogue.REPLICATIONS, catalogue.BUILD_INFO),
+    ),
+    Alert(
+        name="CrrmonOpenFailures",
+        severity="warning",
+        expression=_open_failures(),
+        held_for="1h",
+        summary=f"Failed objects from {_PATH} are not repaired.",
+        description=f"{_NUMBER} objects failed to replicate from {_PATH}, and for an hour nobody has repaired all of them. S3 does not try them again by itself.",
+        metrics=(catalogue.FAILED_OBJECTS,),
     ),
     Alert(
         name="CrrmonReplicationErrorRatio",

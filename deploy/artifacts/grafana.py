@@ -104,7 +104,7 @@ OVERVIEW = Row(
             height=5,
             steps=_AGAINST_ZERO,
             empty="unknown",
-            runbook=("CrrmonReplicationFailures",),
+            runbook=("CrrmonReplicationFailures", "CrrmonOpenFailures"),
         ),
         Panel(
             number=103,
@@ -729,7 +729,7 @@ DAEMON = Row(
             steps=(Step(None, Color.BAD), Step(1, Color.GOOD)),
             width=6,
             empty="none",
-            runbook=("CrrmonDown",),
+            runbook=("CrrmonDown", "CrrmonRestarting"),
         ),
         Panel(
             number=902,

@@ -221,13 +221,13 @@ def grown(metric: Metric, *labels: str, window: str = RATE, **matched: str) -> s
     Count in a window, over all replicas, a first occurrence included.
 
     A labelled counter is not there until it first counts, so `increase()` does not see the first time. A series that
-    is new counts as a whole, if its process was scraped before, or did not run then.
+    is new counts as a whole, if its process was scraped before, or did not run then; not if it was reset meanwhile.
     """
     one = series(metric, **matched)
     start = process("process_start_time_seconds")
     seconds = "$__range_s" if window == RANGE else "300"
     born = (
-        f"({one} unless {one} offset {window}) and on (job, instance) "
+        f"({one} unless {one} offset {window} unless resets({one}[{window}]) > 0) and on (job, instance) "
         f"({series(BUILD_INFO)} offset {window} or {start} > time() - {seconds})"
     )
     return f"sum{by(metric, *labels)} (({born}) or increase({one}[{window}]))"

@@ -44,7 +44,15 @@ TOKEN = re.compile(
     r"|(?P<word>[a-zA-Z_:][\w:]*)|(?P<sign>=~|!~|!=|==|>=|<=|[-+*/<>=(){}\[\],:]))"
 )
 FUNCTIONS = {
-    *("absent_over_time", "histogram_quantile", "increase", "last_over_time", "max_over_time"),
+    *(
+        "absent_over_time",
+        "changes",
+        "resets",
+        "histogram_quantile",
+        "increase",
+        "last_over_time",
+        "max_over_time",
+    ),
     *("min_over_time", "rate", "time"),
 }
 AGGREGATIONS = {"group", "max", "min", "sum"}

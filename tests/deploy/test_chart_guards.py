@@ -5,6 +5,7 @@ import aiohttp
 import helm_python as helm
 import pytest
 
+from artifacts.chart import Entry, entries, leaves
 from crrmon.adapters.http import HttpServer
 from crrmon.domain import catalogue
 from crrmon.ports.health import Verdict
@@ -13,6 +14,12 @@ from fakes.pod_security import violations
 
 REDIS = {"config": {"ledger": {"kind": "redis"}}}
 DYNAMODB = {"config": {"ledger": {"kind": "dynamodb"}}}
+EMPTY = {
+    entry.name: entry
+    for entry in leaves(entries((chart.PATH / "values.yaml").read_text(encoding="utf-8")))
+    if entry.default in ({}, [])
+}
+"""What has no entries by default."""
 DIGEST = "sha256:" + "0f" * 32
 
 
@@ -162,11 +169,24 @@ def test_what_cannot_be_changed_of_a_statefulset_stays() -> None:
             "commonLabels": {"a": "b"},
             "commonAnnotations": {"c": "d"},
             "podLabels": {"e": "f"},
+            "revisionHistoryLimit": 9,
+            "persistence": {"retain": False},
         }
     ).workload
 
-    for fixed in ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"):
-        assert before["spec"][fixed] == after["spec"][fixed]
+    changeable = {
+        "minReadySeconds",
+        "persistentVolumeClaimRetentionPolicy",
+        "replicas",
+        "template",
+        "updateStrategy",
+    }
+    fixed = before["spec"].keys() - changeable
+    assert after["spec"].keys() - changeable == fixed
+    assert "volumeClaimTemplates" in fixed
+    assert {key: before["spec"][key] for key in fixed} == {
+        key: after["spec"][key] for key in fixed
+    }
     assert before["metadata"]["name"] == after["metadata"]["name"]
 
 
@@ -239,7 +259,7 @@ async def test_the_probes_ask_what_the_daemon_serves() -> None:
 
 
 def test_startup_may_take_longer_than_liveness_allows() -> None:
-    """A large ledger answers late at the start."""
+    """A slow node must not end what has not begun."""
     container = chart.render().container
 
     assert _patience(container["startupProbe"]) > _patience(container["livenessProbe"])
@@ -305,7 +325,8 @@ def test_names_stay_within_kubernetes_limits(name: str, values: dict[str, Any]) 
             assert re.fullmatch(
                 r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", manifest["metadata"]["name"]
             )
-            for value in manifest["metadata"]["labels"].values():
+            template = manifest.get("spec", {}).get("template", {}).get("metadata", {})
+            for value in (manifest["metadata"]["labels"] | template.get("labels", {})).values():
                 assert re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", value)
         assert len(manifests.workload["metadata"]["name"]) <= 52
 
@@ -372,18 +393,34 @@ def test_a_ledger_s_file_lies_where_it_can_be_written() -> None:
     chart.render(values | {"extraVolumeMounts": [{"name": "mine", "mountPath": "/var/lib"}]})
 
 
+@pytest.mark.parametrize("entry", EMPTY.values(), ids=EMPTY)
+def test_a_key_without_entries_is_nothing(entry: Entry) -> None:
+    """Whoever leaves a key of a values file empty means none; the notes read some, too."""
+    on: dict[str, Any] = {
+        "networkPolicy": {"enabled": True},
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboards": {"enabled": True},
+        "datadog": {"enabled": True},
+    }
+    several = chart.merged(REDIS, on | {entry.path[0]: {"enabled": True}})
+    values = several if entry.path[0] in ("autoscaling", "keda") else on
+    if entry.path[0] == "podMonitor":
+        values = {"podMonitor": {"enabled": True}}
+    empty = chart.merged(values, chart.nested(entry.path, None))
+
+    assert chart.render(empty) == chart.render(values)
+    assert chart.install(empty)["notes"]
+
+
 @pytest.mark.parametrize(
-    "key", ["commonLabels", "commonAnnotations", "podLabels", "podAnnotations"]
+    "path",
+    [("replicaCount",), ("persistence", "size"), ("podDisruptionBudget", "maxUnavailable")],
 )
-def test_a_key_without_entries_is_nothing(key: str) -> None:
-    """Whoever leaves a key of a values file empty means none."""
-    assert chart.render({key: None}) == chart.render()
-
-
-def test_no_number_of_replicas_is_not_none() -> None:
-    """It would silently be zero."""
-    with pytest.raises(helm.HelmRenderError, match="replicaCount is null"):
-        chart.render({"replicaCount": None})
+def test_no_number_is_not_none(path: tuple[str, ...]) -> None:
+    """It would silently be zero, or refused by Kubernetes after half of the installation."""
+    with pytest.raises(helm.HelmRenderError, match=rf"{'.'.join(path)} is null"):
+        chart.render(chart.nested(path, None))
 
 
 def test_the_job_s_pods_are_made_anew() -> None:

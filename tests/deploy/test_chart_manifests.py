@@ -5,6 +5,7 @@ from typing import Any
 import helm_python as helm
 import kubernetes_validate
 import pytest
+import yaml
 from kubernetes_validate.utils import all_versions
 
 from fakes import chart
@@ -49,7 +50,7 @@ def test_kubernetes_takes_every_manifest(manifests: chart.Manifests, version: st
 
 
 def test_what_controllers_of_others_read_has_its_group(manifests: chart.Manifests) -> None:
-    """Their schemas are not Kubernetes': see test_chart_monitoring.py and test_chart_scaling.py."""
+    """Their schemas are not Kubernetes': see test_chart_monitoring.py."""
     for manifest in manifests.all:
         group = manifest["apiVersion"].partition("/")[0]
         assert (group in ("monitoring.coreos.com", "keda.sh")) == (manifest["kind"] in CUSTOM)
@@ -163,6 +164,31 @@ def test_the_examples_differ() -> None:
     rendered = [chart.render_as_given(values).all for values in EXAMPLES.values()]
 
     assert all(one != other for one, other in itertools.combinations(rendered, 2))
+
+
+def test_the_pages_pod_that_copies_a_ledger_fits_the_chart() -> None:
+    """The same file, volume, account and standard as the replica's that it stands in for."""
+    page = (chart.TOP / "docs" / "install-eks.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^cat > copy\.yaml <<END\n(.*?)^END$", page, re.DOTALL | re.MULTILINE)
+    pod = yaml.safe_load(text)
+    (copying,) = pod["spec"]["containers"]
+    stopped = chart.render({"replicaCount": 0}, name="crrmon")
+    (claim,) = stopped.workload["spec"]["volumeClaimTemplates"]
+    volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
+
+    for version in KUBERNETES:
+        kubernetes_validate.validate(pod, version, strict=True)
+    assert violations(pod["spec"]) == []
+    assert pod["spec"]["serviceAccountName"] == stopped.pod["spec"]["serviceAccountName"]
+    assert pod["spec"]["securityContext"].items() <= stopped.pod["spec"]["securityContext"].items()
+    assert volumes["config"] in stopped.pod["spec"]["volumes"]
+    assert volumes["ledger"]["persistentVolumeClaim"] == {
+        "claimName": f"{claim['metadata']['name']}-{stopped.workload['metadata']['name']}-0"
+    }
+    assert copying["env"][0]["value"] == stopped.environment["CRRMON_CONFIG"]
+    assert {one["name"]: one["mountPath"] for one in copying["volumeMounts"]} == {
+        one["name"]: one["mountPath"] for one in stopped.container["volumeMounts"]
+    }
 
 
 def _pods(manifest: chart.Manifest) -> list[dict[str, Any]]:

@@ -142,6 +142,22 @@ def test_keda_scales_by_what_is_late() -> None:
     (pods,) = re.findall(r'pod=~"(.*?)"', trigger["metadata"]["query"])
     assert re.fullmatch(pods, "demo-crrmon-5d4f8c7b9d-x2x7k")
     assert not re.fullmatch(pods, "demo-crrmon-eu-5d4f8c7b9d-x2x7k"), "another release"
+    assert not re.fullmatch(pods, "demo-crrmon-eu-0"), "another release"
+
+
+@pytest.mark.parametrize("length", [40, 46, 47, 48, 52])
+def test_keda_finds_pods_whose_names_kubernetes_cuts(length: int) -> None:
+    """It cuts what stands before the five random characters to 58."""
+    prometheus = {"serverAddress": "http://prometheus:9090"}
+    values = {"fullnameOverride": "x" * length, "keda": {"prometheus": prometheus}}
+    *_, trigger = chart.render(chart.merged(SCALED, values)).one("ScaledObject")["spec"][
+        "triggers"
+    ]
+    (pods,) = re.findall(r'pod=~"(.*?)"', trigger["metadata"]["query"])
+
+    for replica_set in ("5d4f8c7b9d", "5d4f8c7b"):
+        name = f"{'x' * length}-{replica_set}-"[:58] + "x2x7k"
+        assert re.fullmatch(pods, name)
 
 
 def test_the_policy_lets_out_what_the_daemon_needs() -> None:

@@ -9,8 +9,10 @@ switched off.
 {{- if not (has $kind (list "sqlite" "redis" "dynamodb" "memory")) }}
 {{- fail (printf "config.ledger.kind is %q: set it to sqlite, redis, dynamodb or memory" $kind) }}
 {{- end }}
-{{- if kindIs "invalid" .Values.replicaCount }}
-{{- fail "replicaCount is null: set it to a number, or leave it out" }}
+{{- range $name, $value := dict "replicaCount" .Values.replicaCount "persistence.size" .Values.persistence.size "podDisruptionBudget.maxUnavailable" .Values.podDisruptionBudget.maxUnavailable }}
+{{- if kindIs "invalid" $value }}
+{{- fail (printf "%s is null: give it a value, or leave it out to get the default" $name) }}
+{{- end }}
 {{- end }}
 {{- $path := dig "ledger" "path" "crrmon.db" $config }}
 {{- if and (eq $kind "sqlite") (hasPrefix "/" $path) (not (hasPrefix "/data/" $path)) (not .Values.extraVolumeMounts) }}

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -125,6 +126,46 @@ def test_every_rule_of_parameters_takes_what_the_stacks_here_are_given() -> None
         ("AccountRoleArns", "109876543210"),
     ):
         assert not re.search(parameters[name]["AllowedPattern"], value), f"{name}: {value}"
+
+
+def test_cpu_and_memory_that_fargate_has_not_together_are_refused() -> None:
+    """Of all pairs the template's rules take those that Fargate has; the others would fail minutes later."""
+    parameters, rules = template()["Parameters"], template()["Rules"].values()
+    pairs = itertools.product(
+        parameters["Cpu"]["AllowedValues"], parameters["Memory"]["AllowedValues"]
+    )
+
+    taken = {
+        (cpu, memory)
+        for cpu, memory in pairs
+        if all(_takes(rule, {"Cpu": str(cpu), "Memory": str(memory)}) for rule in rules)
+    }
+
+    assert taken == {(256, 512), (256, 1024), (256, 2048), (512, 1024), (512, 2048), (1024, 2048)}
+    named = {"DeadLetterQueueName": "dead"}
+    assert not all(_takes(rule, named) for rule in rules)
+    assert all(_takes(rule, named | {"QueueName": "mine"}) for rule in rules)
+
+
+def _takes(rule: dict[str, Any], given: dict[str, str]) -> bool:
+    """
+    Tell whether a rule of parameters takes them; those that are not given have their defaults.
+    """
+
+    def value(one: Any) -> Any:
+        if not isinstance(one, dict):
+            return one
+        ((function, of),) = one.items()
+        if function == "Ref":
+            return given.get(of, str(template()["Parameters"][of]["Default"]))
+        left, right = map(value, of)
+        return {"Fn::Equals": lambda: left == right, "Fn::Contains": lambda: right in left}[
+            function
+        ]()
+
+    return not value(rule["RuleCondition"]) or all(
+        value(one["Assert"]) for one in rule["Assertions"]
+    )
 
 
 def test_d52_two_stacks_stand_side_by_side(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +300,7 @@ def test_the_ledger_takes_the_table_that_the_stack_makes(aws: None) -> None:
 def test_it_is_remembered_for_as_long_as_a_message_can_come_back(
     aws: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is redriven from the dead-letter queue on its last day is counted once, and counted."""
+    """What is redriven from the dead-letter queue, even on its last day, is not counted twice."""
     horizon = settings_of(Stack("crrmon"), monkeypatch).ledger.horizon_days * 86_400
 
     for queue in ("Queue", "DeadLetterQueue"):

@@ -2989,3 +2989,66 @@ async def test_s3s_word_that_it_failed_goes_before_what_was_only_not_seen(
     gone = with_failure(record("arrived"), "dst", Failure(noticed_at=NOW))
     assert await ledger.park([failed, gone]) == [Parked.PARKED, Parked.SETTLED]
     assert await ledger.park([record("arrived")]) == [Parked.SETTLED]
+
+
+# ---- small state by name ----
+
+
+async def test_a_small_state_is_set_changed_and_dropped(ledger: Ledger) -> None:
+    """A state is replaced by whoever saw it as it is; nobody else."""
+    assert await ledger.states("") == {}
+    assert await ledger.swap("route/a/b", None, b"one\x00\xff")
+    assert await ledger.states("") == {"route/a/b": b"one\x00\xff"}
+
+    assert not await ledger.swap("route/a/b", None, b"two")
+    assert not await ledger.swap("route/a/b", b"two", b"three")
+    assert not await ledger.swap("route/a/b", b"two", None)
+    assert not await ledger.swap("route/a/c", b"two", b"three")
+    assert await ledger.states("") == {"route/a/b": b"one\x00\xff"}
+
+    assert await ledger.swap("route/a/b", b"one\x00\xff", b"")
+    assert await ledger.states("") == {"route/a/b": b""}
+    assert await ledger.swap("route/a/b", b"", None)
+    assert await ledger.states("") == {}
+
+
+async def test_a_swap_that_is_repeated_recognises_itself(ledger: Ledger) -> None:
+    """A call whose answer got lost is made again, and is told that it was carried out."""
+    for before, after in ((None, b"one"), (b"one", b"two"), (b"two", None), (None, None)):
+        assert await ledger.swap("name", before, after)
+        assert await ledger.swap("name", before, after)
+    assert await ledger.states("") == {}
+
+
+async def test_small_states_are_told_by_prefix(ledger: Ledger) -> None:
+    """Names that begin otherwise are left out, whatever characters stand in the prefix."""
+    names = ["delay", "route/a%/b", "route/a/b", "route/ab", "router"]
+    for name in names:
+        assert await ledger.swap(name, None, name.encode())
+
+    assert list(await ledger.states("")) == names
+    assert list(await ledger.states("route/")) == ["route/a%/b", "route/a/b", "route/ab"]
+    assert list(await ledger.states("route/a%")) == ["route/a%/b"]
+    assert await ledger.states("nothing") == {}
+
+
+async def test_of_two_who_swap_at_once_one_wins(ledger: Ledger) -> None:
+    """Whoever comes second is told so, and reads again."""
+    wanted = [f"by {number}".encode() for number in range(8)]
+    won = await asyncio.gather(*(ledger.swap("name", None, body) for body in wanted))
+
+    assert won.count(True) == 1
+    assert await ledger.states("name") == {"name": wanted[won.index(True)]}
+
+
+@pytest.mark.parametrize("name", DURABLE)
+async def test_small_states_survive(name: str, tmp_path: Path) -> None:
+    """They are there when the ledger is opened again."""
+    backend = BACKENDS[name](tmp_path)
+    first = await backend.open()
+    assert await first.swap("name", None, b"body")
+    await first.close()
+
+    again = await backend.open()
+    assert await again.states("") == {"name": b"body"}
+    await again.close()

@@ -8,7 +8,7 @@ ASYNC = {
     "seen", "park", "due", "reschedule", "settle", "note", "remember_routes", "known_routes",
     "contributions", "freeze", "frozen", "last_frozen", "forget", "backlog", "failures", "find",
     "leases", "claim", "renew", "release", "sweep", "export", "restore",
-    "announce", "presences", "dismiss",
+    "announce", "presences", "dismiss", "states", "swap",
 }  # fmt: skip
 
 

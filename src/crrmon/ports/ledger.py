@@ -15,7 +15,7 @@ again is of no use: the stored data is damaged.
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -360,6 +360,30 @@ class Ledger(Protocol):
     async def dismiss(self, presence: Presence) -> None:
         """
         Drop a presence, if it still is this one.
+        """
+        ...
+
+    # ---- small state by name ----
+
+    async def states(self, prefix: str) -> Mapping[str, bytes]:
+        """
+        Return the small named states whose names begin with a prefix, by name, sorted.
+
+        They are few and small: whatever the daemons share that has no other place.
+        """
+        ...
+
+    async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
+        """
+        Replace a small named state if it is still `before`; None stands for no state of that name.
+
+        Args:
+            name: printable ASCII.
+            before: what it was seen to be.
+            after: what it becomes; 100 KB at the most.
+
+        Returns:
+            Whether it is `after` now, also when this same call was carried out before.
         """
         ...
 

@@ -14,12 +14,13 @@ still is so. Nothing is ever scanned: everything lies in partitions whose names 
 | `leases` | 256 shards | who works on what (`dynamodb_leases`) |
 | `presences` | owner | what each daemon says about itself |
 | `routes` | source and destination | routes ever met |
+| `states` | name | small state by name |
 | `meta` | `meta` | format and shards |
 """
 
 import contextlib
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import structlog
@@ -90,6 +91,7 @@ second.
 _META: Final[Key] = ("meta", "meta")
 _PRESENCES: Final = "presences"
 _ROUTES: Final = "routes"
+_STATES: Final = "states"
 _TRIES = 5
 
 T = TypeVar("T")
@@ -348,6 +350,41 @@ class DynamoDBLedger:
             return
         with contextlib.suppress(ConditionError):  # then it is another one by now
             await self._calls.delete(key, unchanged(BODY, item[BODY]))
+
+    # ---- small state by name ----
+
+    async def states(self, prefix: str) -> Mapping[str, bytes]:
+        """
+        Return the small named states whose names begin with a prefix.
+        """
+        items = await self._calls.query(
+            _STATES,
+            condition=f"AND begins_with({SK}, :prefix)" if prefix else "",
+            values={":prefix": {"S": prefix}} if prefix else None,
+        )
+        found: dict[str, bytes] = {}
+        for item in items:
+            with reading(item, table=self._calls.table):
+                found[item[SK]["S"]] = item[BODY]["B"]
+        return found
+
+    async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
+        """
+        Replace a small named state if it is still as it was seen.
+        """
+        key = (_STATES, name)
+        condition = NEW if before is None else unchanged(BODY, {"B": before})
+        try:
+            if after is not None:
+                await self._calls.put({**at(key), BODY: {"B": after}}, condition)
+            elif before is not None:
+                await self._calls.delete(key, condition)
+        except ConditionError:
+            item = await self._calls.get(key)
+            return (None if item is None else item[BODY]["B"]) == after
+        if after is None and before is None:
+            return await self._calls.get(key) is None
+        return True
 
     # ---- answers to people ----
 

@@ -6,7 +6,7 @@ Every method runs from start to end without awaiting anything, so each is atomic
 import bisect
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
@@ -72,6 +72,7 @@ class MemoryLedger:
         self._frozen: dict[float, FrozenWindow] = {}
         self._last_frozen: float | None = None
         self._presences: dict[str, Presence] = {}
+        self._states: dict[str, bytes] = {}
         self._leases = [Lease(shard=shard, owner="", epoch=0, beat=0) for shard in range(shards)]
 
     @property
@@ -240,6 +241,28 @@ class MemoryLedger:
         """
         if self._presences.get(presence.owner) == presence:
             del self._presences[presence.owner]
+
+    # ---- small state by name ----
+
+    async def states(self, prefix: str) -> Mapping[str, bytes]:
+        """
+        Return the small named states whose names begin with a prefix.
+        """
+        return {
+            name: body for name, body in sorted(self._states.items()) if name.startswith(prefix)
+        }
+
+    async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
+        """
+        Replace a small named state if it is still as it was seen.
+        """
+        if (now := self._states.get(name)) == before:
+            if after is None:
+                self._states.pop(name, None)
+            else:
+                self._states[name] = after
+            return True
+        return now == after
 
     # ---- answers to people ----
 

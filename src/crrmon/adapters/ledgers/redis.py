@@ -11,7 +11,7 @@ have acknowledged it. `RedisServer` and a warning at opening tell what to set.
 import asyncio
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
@@ -21,7 +21,7 @@ from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Decider, Held
 from crrmon.adapters.ledgers.redis_damage import UNREADABLE, reading
 from crrmon.adapters.ledgers.redis_fleet import Fleet, Leases, fields
 from crrmon.adapters.ledgers.redis_nodes import Call, script
-from crrmon.adapters.ledgers.redis_scripts import CLEAR, PAGE, REHEARSE, SWEEP
+from crrmon.adapters.ledgers.redis_scripts import CLEAR, PAGE, REHEARSE, SWAP, SWEEP
 from crrmon.adapters.ledgers.redis_server import Redis, RedisServer
 from crrmon.adapters.ledgers.redis_trails import (
     COUNT,
@@ -386,6 +386,23 @@ class RedisLedger:
             same = PRESENCE.decode(body) == presence
         if same:
             await self._fleet.run(CLEAR, [presences], [owner, body])
+
+    # ---- small state by name ----
+
+    async def states(self, prefix: str) -> Mapping[str, bytes]:
+        """
+        Return the small named states whose names begin with a prefix.
+        """
+        (told,) = await self._fleet.ask(("HGETALL", self._fleet.states))
+        found = ((name.decode(), body) for name, body in fields(told))
+        return {name: body for name, body in sorted(found) if name.startswith(prefix)}
+
+    async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
+        """
+        Replace a small named state if it is still as it was seen.
+        """
+        marked = [b"-" if body is None else b"+" + body for body in (before, after)]
+        return bool(await self._fleet.run(SWAP, [self._fleet.states], [name, *marked]))
 
     # ---- answers to people ----
 

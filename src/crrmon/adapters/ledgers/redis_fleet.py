@@ -4,6 +4,7 @@
 - `leases`: a hash, shard to epoch, beat and owner.
 - `presences`: a hash, owner to what that daemon says about itself.
 - `routes`: a set.
+- `states`: a hash, name to small state.
 - `last`, `frozen`, `window:START`: the newest start, a sorted set of unsent windows, a hash of one's unsent parts.
 - `taken`: a hash, start of a window to the ids of its contributions, while those may not be dropped yet.
 """
@@ -30,6 +31,7 @@ class Fleet:
         self.leases = self.home + b":leases"
         self.presences = self.home + b":presences"
         self.routes = self.home + b":routes"
+        self.states = self.home + b":states"
         self.last = self.home + b":last"
         self.frozen = self.home + b":frozen"
         self.taken = self.home + b":taken"

@@ -284,6 +284,24 @@ return 'cleared'
 """
 )
 
+SWAP: Final = _script(
+    """
+-- KEYS: a hash. ARGV: a field, what it must be and what it becomes, each behind a '+', or '-' for none.
+-- Returns 1 if it is what it was to become.
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+local state = now and ('+' .. now) or '-'
+if state == ARGV[2] then
+  if ARGV[3] == '-' then
+    redis.call('HDEL', KEYS[1], ARGV[1])
+  else
+    redis.call('HSET', KEYS[1], ARGV[1], string.sub(ARGV[3], 2))
+  end
+  return 1
+end
+return state == ARGV[3] and 1 or 0
+"""
+)
+
 REHEARSE: Final = _script(
     """
 -- KEYS: meta, a key that is not there. Returns the error of the first command that the user may not run, else nothing.

@@ -7,7 +7,7 @@ within the transaction of a call.
 import asyncio
 import heapq
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from operator import itemgetter
@@ -410,6 +410,35 @@ class SqliteLedger:
                 self._connection.execute("DELETE FROM presences WHERE owner = ?", owner)
 
         await self._run(work)
+
+    # ---- small state by name ----
+
+    async def states(self, prefix: str) -> Mapping[str, bytes]:
+        """
+        Return the small named states whose names begin with a prefix.
+        """
+        query = "SELECT name, body FROM states WHERE substr(name, 1, ?) = ? ORDER BY name"
+        return dict(await self._rows(query, (len(prefix), prefix)))
+
+    async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
+        """
+        Replace a small named state if it is still as it was seen.
+        """
+
+        def work() -> bool:
+            found = self._connection.execute("SELECT body FROM states WHERE name = ?", (name,))
+            row = found.fetchone()
+            now = None if row is None else row[0]
+            if now != before:
+                return bool(now == after)
+            if after is None:
+                self._connection.execute("DELETE FROM states WHERE name = ?", (name,))
+            else:
+                insert = "INSERT OR REPLACE INTO states VALUES (?, ?)"
+                self._connection.execute(insert, (name, after))
+            return True
+
+        return await self._run(work)
 
     # ---- answers to people ----
 

@@ -73,9 +73,10 @@ WITHOUT ROWID;
 CREATE TABLE routes (source BLOB NOT NULL, destination BLOB NOT NULL, PRIMARY KEY (source, destination)) WITHOUT ROWID;
 """
 
-_ADDED = """
-CREATE TABLE IF NOT EXISTS presences (owner BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID
-"""
+_ADDED = (
+    "CREATE TABLE IF NOT EXISTS presences (owner BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS states (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
+)
 """What older files get when they are opened. An older daemon that opens them again leaves it alone."""
 
 _PRAGMAS = (
@@ -176,7 +177,8 @@ def _connect(path: Path, shards: int) -> tuple[sqlite3.Connection, int]:
             _make(connection, shards)
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
         _check_schema(path, schema)
-        connection.execute(_ADDED)
+        for statement in _ADDED:
+            connection.execute(statement)
         # Only one daemon can have it open: whoever held leases is gone. Their epochs stay.
         connection.execute("UPDATE leases SET owner = ''")
         (shards,) = connection.execute("SELECT value FROM meta WHERE name = 'shards'").fetchone()

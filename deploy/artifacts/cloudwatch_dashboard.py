@@ -15,6 +15,7 @@ from crrmon.domain.catalogue import (
     CW_HEARTBEAT,
     CW_LATE,
     CW_LATENCY,
+    CW_NOT_COVERED,
     CW_OBJECTS,
     CW_OLDEST,
     CW_PENDING_BYTES,
@@ -52,6 +53,7 @@ _SECTIONS: Final = (
         "Is anything wrong",
         (
             _Shown(CW_FAILED, "Failed", ("Sum",)),
+            _Shown(CW_NOT_COVERED, "Written without a rule", ("Sum",)),
             _Shown(CW_STUCK, "Stuck: pending for longer than 15 minutes", ("Maximum",)),
             _Shown(CW_OLDEST, "Age of the oldest pending object", ("Maximum",)),
         ),

@@ -37,6 +37,7 @@ CLOUDWATCH_PREFIX = "crrmonitor"
 """The namespace in lower case, if `report.namespace` is as shipped."""
 
 STATISTICS: dict[CloudWatchMetric, str] = {
+    catalogue.CW_NOT_COVERED: "sum",
     catalogue.CW_OBJECTS: "sum",
     catalogue.CW_SPEED: "average",
     catalogue.CW_FAILED: "sum",

@@ -47,6 +47,8 @@ CLIENT_METRICS = (
 
 NOT_SHOWN = {
     catalogue.SETTLED_UP_TO: "CrrmonLowWaterLag and the table of routes go by the moment that counts failures, too",
+    catalogue.COMPLETE_FLOOR: "not measured yet",
+    catalogue.ROUTE_CONFIGURED: "not measured yet",
 }
 """Metrics that are on no panel, and why."""
 

@@ -39,6 +39,7 @@ from crrmon.ports.clock import Clock, SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.facts import Facts
 from crrmon.services.fleet import Fleet
 from crrmon.services.health import Dependency, HealthBoard
@@ -49,6 +50,7 @@ from crrmon.services.poller import Poller
 from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
 from crrmon.services.routebook import Routebook
+from crrmon.services.second_looks import SecondLooks
 from crrmon.services.supervisor import supervise
 from crrmon.services.tenure import Tenure
 from crrmon.services.unmatched import Unmatched
@@ -113,7 +115,7 @@ class _Front:
 
     def __init__(self) -> None:
         self.clock = SystemClock()
-        self.meters = PrometheusMeters(shows_fleet=self._speaks_for_fleet)
+        self.meters = PrometheusMeters(shows_fleet=self.speaks_for_fleet)
         self.meters.set(catalogue.BUILD_INFO, __version__, value=1)
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
         self.board.starting()
@@ -138,7 +140,10 @@ class _Front:
         front.url = f"http://{settings.http.host}:{port}"
         return front
 
-    def _speaks_for_fleet(self) -> bool:
+    def speaks_for_fleet(self) -> bool:
+        """
+        Return whether this daemon reports for all.
+        """
         return self.tenure is not None and self.tenure.reporting() is not None
 
 
@@ -182,6 +187,7 @@ class _Daemon:
             clock=self._clock,
             meters=self._meters,
             buckets=settings.buckets,
+            reporting=front.speaks_for_fleet,
         )
         self._looker = Looker(
             probe,
@@ -195,13 +201,14 @@ class _Daemon:
             stuck_after=settings.looks.stuck_after_seconds,
             give_up_after=settings.looks.give_up_after_days * DAY_SECONDS,
         )
+        choice = _choice(settings.watch)
         origins = Origins(self._routebook, self._looker, clock=self._clock)
         self._facts = Facts(
             bookkeeper=self._bookkeeper,
             routebook=self._routebook,
             looker=self._looker,
             origins=origins,
-            choice=_choice(settings.watch),
+            choice=choice,
             clock=self._clock,
             meters=self._meters,
             horizon_seconds=settings.ledger.horizon_days * DAY_SECONDS,
@@ -215,6 +222,13 @@ class _Daemon:
             chance=self._chance,
         )
         front.tenure = self._tenure
+        self._second_looks = SecondLooks(
+            register=self._bookkeeper.register,
+            routebook=self._routebook,
+            looker=self._looker,
+            reporting=front.speaks_for_fleet,
+            board=self._board,
+        )
         self._poller = Poller(
             gates=self._gates,
             board=self._board,
@@ -229,6 +243,15 @@ class _Daemon:
             concurrency=settings.looks.concurrency,
         )
         self._intakes: list[Intake] = []
+        self._delays = DelayMemory(
+            ledger,
+            clock=self._clock,
+            least={
+                str(name): least
+                for name, least in settings.intake.least_event_delay_seconds.items()
+            },
+            horizon_seconds=settings.ledger.horizon_days * DAY_SECONDS,
+        )
         report = settings.report
         sink = None
         if report.cloudwatch:
@@ -245,6 +268,8 @@ class _Daemon:
             reporting=self._tenure.reporting,
             unsent=self._publisher.unsent,
             timed=self._routebook.timed,
+            seen_at=self._routebook.seen_at,
+            choice=choice,
             health=self._ledger_health,
             board=self._board,
             clock=self._clock,
@@ -257,6 +282,7 @@ class _Daemon:
             ledger,
             owner=owner,
             holders=self._intakes,
+            delays=self._delays,
             health=self._ledger_health,
             board=self._board,
             clock=self._clock,
@@ -298,6 +324,7 @@ class _Daemon:
             "fleet": self._fleet.run,
             "presence": self._attendance.run,
             "unmatched": self._unmatched.run,
+            "second looks": self._second_looks.run,
             "sweeper": lambda: sweeper(
                 self._ledger, clock=self._clock, health=self._ledger_health, board=self._board
             ),
@@ -347,7 +374,7 @@ class _Daemon:
                 chance=self._chance,
                 hold_seconds=self._settings.intake.hold_seconds,
                 max_in_flight=self._settings.intake.max_in_flight,
-                horizon_seconds=self._settings.ledger.horizon_days * DAY_SECONDS,
+                delays=self._delays,
             )
         )
 

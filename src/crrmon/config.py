@@ -214,6 +214,9 @@ def _no_contradiction(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
     return accounts
 
 
+_Seconds = Annotated[float, Field(ge=0, le=1_209_600), _NUMBER]
+
+
 class Intake(_Section):
     """
     How messages are taken in.
@@ -227,6 +230,13 @@ class Intake(_Section):
     """
     Longest time to hold a message until the first look at its object is due. Most objects replicate in this time
     and then cost one HEAD and no pending record; what takes longer goes to the ledger at once.
+    """
+    least_event_delay_seconds: dict[
+        Literal["cloudtrail", "eventbridge", "notification"], _Seconds
+    ] = {}
+    """
+    How late events are to be reckoned with at least, by who tells: {cloudtrail: 900}. "Complete up to" keeps that
+    distance from now, and the larger one that was seen; without any of both it is not shown.
     """
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.facts import Facts
 from crrmon.services.fleet import Fleet
 from crrmon.services.health import HealthBoard
@@ -22,6 +23,7 @@ from crrmon.services.poller import Poller
 from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
 from crrmon.services.routebook import Routebook
+from crrmon.services.second_looks import SecondLooks
 from crrmon.services.tenure import Tenure
 from crrmon.services.unmatched import Unmatched
 from fakes.clock import LoopClock
@@ -58,6 +60,7 @@ class Rig:
         window: int = WINDOW,
         give_up_after: float = 14 * DAY,
         choice: Choice | None = None,
+        least_delay: Mapping[str, float] | None = None,
     ) -> None:
         self.clock = clock or LoopClock(ahead=ahead)
         self.meters = FakeMeters()
@@ -91,6 +94,7 @@ class Rig:
             clock=self.clock,
             meters=self.meters,
             buckets=buckets,
+            reporting=lambda: self.tenure.reporting() is not None,
         )
         self.looker = Looker(
             self.s3,
@@ -112,15 +116,19 @@ class Rig:
             chance=random.Random(f"{owner} {seed}"),
         )
         origins = Origins(self.routebook, self.looker, clock=self.clock)
+        choice = choice or Choice()
         self.facts = Facts(
             bookkeeper=self.bookkeeper,
             routebook=self.routebook,
             looker=self.looker,
             origins=origins,
-            choice=choice or Choice(),
+            choice=choice,
             clock=self.clock,
             meters=self.meters,
             horizon_seconds=4 * DAY,
+        )
+        self.delays = DelayMemory(
+            self.ledger, clock=self.clock, least=least_delay or {}, horizon_seconds=4 * DAY
         )
         self.intake = Intake(
             self.inbox,
@@ -133,7 +141,7 @@ class Rig:
             chance=chance,
             hold_seconds=hold_seconds,
             max_in_flight=max_in_flight,
-            horizon_seconds=4 * DAY,
+            delays=self.delays,
         )
         self.poller = Poller(
             gates=gates,
@@ -171,6 +179,8 @@ class Rig:
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
             timed=self.routebook.timed,
+            seen_at=self.routebook.seen_at,
+            choice=choice,
             health=ledger_health,
             board=self.board,
             clock=self.clock,
@@ -181,9 +191,17 @@ class Rig:
             self.ledger,
             owner=owner,
             holders=[self.intake],
+            delays=self.delays,
             health=ledger_health,
             board=self.board,
             clock=self.clock,
+        )
+        self.second_looks = SecondLooks(
+            register=self.bookkeeper.register,
+            routebook=self.routebook,
+            looker=self.looker,
+            reporting=lambda: self.tenure.reporting() is not None,
+            board=self.board,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -236,6 +254,7 @@ class Rig:
             "fleet": self.fleet.run,
             "presence": self.attendance.run,
             "unmatched": self.unmatched.run,
+            "second looks": self.second_looks.run,
         }
         self._tasks = [
             asyncio.create_task(run(), name=name)

@@ -13,12 +13,21 @@ from typing_extensions import override
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
+from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.domain.observations import Sight
+from crrmon.domain.route_state import (
+    LetGo,
+    RouteState,
+    Selected,
+    encode,
+    name_of,
+)
 from crrmon.domain.waterline import SILENT_SECONDS
 from crrmon.domain.windows import Standing
 from crrmon.ports.ledger import BacklogSlot, Presence
 from crrmon.ports.sink import Sink
+from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.fleet import FORGOTTEN_SECONDS, REFRESH_SECONDS, Fleet, standing
 from crrmon.services.health import HealthBoard
 from crrmon.services.presence import Attendance
@@ -81,7 +90,9 @@ class Daemon:
         self.inbox = inbox or FakeInbox(self.clock)
         self.timed: frozenset[Route] = frozenset()
         self.held_since: float | None = None
-        self.delay = 5.0
+        self.delays = DelayMemory(
+            self.ledger, clock=self.clock, least={"notification": 5.0}, horizon_seconds=HOUR
+        )
         self.meters = PrometheusMeters(shows_fleet=lambda: self.tenure.reporting() is not None)
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
         health = self.board.dependency("ledger")
@@ -111,6 +122,8 @@ class Daemon:
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
             timed=lambda: self.timed,
+            seen_at=lambda _: self.clock.now(),
+            choice=Choice(),
             health=health,
             board=self.board,
             clock=self.clock,
@@ -121,6 +134,7 @@ class Daemon:
             self.ledger,
             owner=owner,
             holders=[self],
+            delays=self.delays,
             health=health,
             board=self.board,
             clock=self.clock,
@@ -171,13 +185,28 @@ class Daemon:
         return {metric.name for metric, series in self.meters._values.items() if series} & FLEET
 
 
+async def know(ledger: MemoryLedger, *let_go: LetGo) -> None:
+    """
+    Let a ledger know the route, with a rule, and what was let go on it.
+    """
+    route = Route(*ROUTE)
+    await ledger.remember_routes([route])
+    state = RouteState(
+        read_at=EPOCH,
+        changed_at=EPOCH,
+        selects=(Selected("", EPOCH),),
+        let_go=let_go,
+    )
+    await ledger.swap(name_of(route), None, encode(state))
+
+
 @pytest.fixture
 async def ledger() -> MemoryLedger:
     """
     Make what all daemons of a test share, with one object pending.
     """
     one = MemoryLedger(shards=2)
-    await one.remember_routes([Route(*ROUTE)])
+    await know(one, LetGo("a", "v", EPOCH - 900, "given_up"))
     await one.park([record("a", written_at=EPOCH)])
     return one
 
@@ -218,10 +247,12 @@ async def test_every_gauge_of_the_fleet_is_shown(ledger: MemoryLedger) -> None:
             "crrmon_oldest_pending_timestamp_seconds": EPOCH,
             "crrmon_failed_objects": 0,
             "crrmon_pending_objects_by_age": 0,
-            "crrmon_complete_up_to_timestamp_seconds": EPOCH - 55,
+            "crrmon_complete_up_to_timestamp_seconds": EPOCH - 900,
             "crrmon_settled_up_to_timestamp_seconds": EPOCH - 55,
             "crrmon_queue_messages": 0,
             "crrmon_unsent_windows": 0,
+            "crrmon_route_configured": 1,
+            "crrmon_complete_up_to_floor_timestamp_seconds": EPOCH - 900,
         }
         assert set(daemon.page) == FLEET
 
@@ -359,7 +390,7 @@ async def test_queues_then_daemons_then_the_ledger() -> None:
             return call if name in {"presences", "backlog"} else inner
 
     ledger = MemoryLedger(shards=2)
-    await ledger.remember_routes([Route(*ROUTE)])
+    await know(ledger)
     await ledger.announce(other)
     daemon = Daemon(ledger, None)
     daemon.fleet._ledger = moving = Moving(ledger)
@@ -534,7 +565,7 @@ async def test_invariant_9_a_late_answer_brings_no_gauge_back(ledger: MemoryLedg
 async def test_a_daemon_that_does_not_announce_itself_makes_it_unknown() -> None:
     """One of the version before holds shards, and nobody knows what else."""
     ledger = MemoryLedger(shards=4)
-    await ledger.remember_routes([Route(*ROUTE)])
+    await know(ledger)
     daemon = Daemon(ledger, FakeSink())
     async with daemon.running():
         await asyncio.sleep(4 * REFRESH_SECONDS)

@@ -8,6 +8,7 @@ import msgspec
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.ports.ledger import Presence
+from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.health import HealthBoard
 from crrmon.services.presence import ROUND_SECONDS, Attendance
 from fakes.clock import EPOCH, LoopClock
@@ -21,7 +22,6 @@ class Hands(msgspec.Struct):
     """
 
     held_since: float | None = None
-    delay: float = 0.0
 
 
 class Desk:
@@ -32,10 +32,14 @@ class Desk:
     def __init__(self, *hands: Hands) -> None:
         self.ledger = FlakyLedger(MemoryLedger(shards=1))
         self.board = HealthBoard(clock=LoopClock(), meters=FakeMeters())
+        self.delays = DelayMemory(
+            self.ledger, clock=LoopClock(), least={}, horizon_seconds=86_400.0
+        )
         self.attendance = Attendance(
             self.ledger,
             owner="me",
             holders=hands,
+            delays=self.delays,
             health=self.board.dependency("ledger"),
             board=self.board,
             clock=LoopClock(),
@@ -59,8 +63,10 @@ class Desk:
 
 async def test_it_says_the_oldest_and_the_latest_of_all_queues() -> None:
     """What is held in any queue bounds, and the largest delay of any counts."""
-    one, two = Hands(EPOCH - 50, 3.0), Hands(None, 8.0)
+    one, two = Hands(EPOCH - 50), Hands(None)
     async with Desk(one, two).running() as desk:
+        desk.delays.note("notification", 3.0)
+        desk.delays.note("cloudtrail", 8.0)
         await asyncio.sleep(1)
         assert await desk.said() == Presence(
             owner="me", announced_at=EPOCH, held_since=EPOCH - 50, delay=8.0
@@ -120,4 +126,4 @@ async def test_a_daemon_that_never_spoke_leaves_without_a_word() -> None:
     async with desk.running():
         await asyncio.sleep(5)
         await desk.attendance.leave()
-    assert set(desk.ledger.calls) == {"announce"}
+    assert "dismiss" not in desk.ledger.calls

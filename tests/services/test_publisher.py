@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
+from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.ports.sink import RefusedPartError, Sink
 from crrmon.services.fleet import Fleet
@@ -84,6 +85,8 @@ class Desk:
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
             timed=frozenset,
+            seen_at=lambda _: self.clock.now(),
+            choice=Choice(),
             health=health,
             board=self.board,
             clock=self.clock,

@@ -13,6 +13,7 @@ from crrmon.domain.waterline import (
     MARGIN_SECONDS,
     SILENT_SECONDS,
     Queue,
+    Standpoint,
     Watch,
     Waterline,
     waterlines,
@@ -36,7 +37,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = "me"
     announced_at: float
     held_since: float | None = None
-    delay: float = 0.0
+    delay: float | None = 0.0
 
 
 def rounds(
@@ -172,6 +173,39 @@ def test_memory_is_bounded() -> None:
 # ---- routes ----
 
 
+def known(*routes: Route) -> dict[Route, Standpoint]:
+    """
+    Make routes whose rules were seen just now and on which nothing was let go.
+    """
+    return dict.fromkeys(routes, Standpoint(known_at=1e9))
+
+
+def test_t1_a_route_is_complete_no_further_than_its_rules_were_seen() -> None:
+    """What is written after the rules went arrives nowhere; a route without rules has no such moment at all."""
+    lately, gone = Route("a", "x"), Route("a", "y")
+    routes = {lately: Standpoint(known_at=450.5), gone: Standpoint(known_at=None)}
+    assert waterlines(600.0, {}, routes=routes) == {lately: Waterline(450, 450)}
+
+
+def test_t2_what_was_let_go_bounds_what_is_complete() -> None:
+    """It is not pending any more, so it bounds nothing else; what is not followed is absent."""
+    held, partly = Route("a", "x"), Route("a", "y")
+    routes = {
+        held: Standpoint(known_at=1e9, floor=300.0),
+        partly: Standpoint(known_at=1e9, whole=False),
+    }
+    assert waterlines(600.0, {}, routes=routes) == {held: Waterline(300, 600)}
+
+
+def test_t3_without_any_event_nobody_knows_how_late_they_are() -> None:
+    """No delay is not the delay 0: there is no bound until one was seen, or is remembered."""
+    watch = rounds(5, delay=None)
+    assert watch.bound("me") is None
+    assert watch.bound("me", delay=20.0) == START + 30 - MARGIN_SECONDS - 20.0
+    assert rounds(5, delay=7.0).bound("me", delay=20.0) == START + 30 - MARGIN_SECONDS - 20.0
+    assert rounds(5, delay=7.0).bound("me", delay=2.0) == START + 30 - MARGIN_SECONDS - 7.0
+
+
 def test_each_route_is_bound_by_what_is_open_on_it() -> None:
     """What is pending bounds both, what failed bounds only the complete one; the rest is the common bound."""
     slow, broken, fine = Route("a", "x"), Route("a", "y"), Route("a", "z")
@@ -179,7 +213,7 @@ def test_each_route_is_bound_by_what_is_open_on_it() -> None:
         slow: Standing(pending_objects=1, oldest_written_at=60.0),
         broken: Standing(failed_objects=1, oldest_failed_at=120.0),
     }
-    assert waterlines(600.9, standings, routes=[slow, broken, fine]) == {
+    assert waterlines(600.9, standings, routes=known(slow, broken, fine)) == {
         slow: Waterline(60, 60),
         broken: Waterline(120, 600),
         fine: Waterline(600, 600),
@@ -195,7 +229,7 @@ def test_what_goes_to_nobody_knows_where_bounds_all_routes_of_its_source() -> No
             pending_objects=1, oldest_written_at=120.0, failed_objects=1, oldest_failed_at=60.0
         )
     }
-    assert waterlines(600.0, standings, routes=[one, two, other]) == {
+    assert waterlines(600.0, standings, routes=known(one, two, other)) == {
         one: Waterline(60, 120),
         two: Waterline(60, 120),
         other: Waterline(600, 600),

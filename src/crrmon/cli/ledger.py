@@ -322,6 +322,7 @@ def _print(moved: Moved, places: Sequence[Place], output: str) -> None:
         ("batches not yet reported", moved.batches),
         ("windows not yet sent", moved.windows),
         ("routes", moved.routes),
+        ("small states", moved.states),
     ):
         table.add_row(what, f"{number:,}")
     console.print(table)

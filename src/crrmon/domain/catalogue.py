@@ -206,13 +206,25 @@ PENDING_BY_AGE = _gauge(
 )
 COMPLETE_UP_TO = _gauge(
     "complete_up_to_timestamp_seconds",
-    "Nothing that was written before this moment is pending or failed, or waits in a queue; absent while that cannot be told, and still while a queue is never found empty. It counts on events to come no later after their write than the latest of the last six hours did.",
+    "Nothing that was written before this moment is pending, failed or let go, or waits in a queue; absent while that cannot be told (no rule leads here, some of it is excluded, no event was ever seen), and still while a queue is never found empty. It counts on events to come no later after their write than the latest of the last six hours with events did.",
     *_ROUTE,
     fleet=True,
 )
 SETTLED_UP_TO = _gauge(
     "settled_up_to_timestamp_seconds",
     "The same, but for what failed: nothing that was written before this moment is still pending.",
+    *_ROUTE,
+    fleet=True,
+)
+COMPLETE_FLOOR = _gauge(
+    "complete_up_to_floor_timestamp_seconds",
+    "When the oldest object of the route was written that was let go without having arrived (given up, unreadable, closed by age, or written while no rule led here), as long as it has not arrived after all and nobody has released it: `complete_up_to` stays before it. Absent where there is none.",
+    *_ROUTE,
+    fleet=True,
+)
+ROUTE_CONFIGURED = _gauge(
+    "route_configured",
+    "Whether an enabled replication rule leads here, 1 or 0, by the last configuration that could be read; for every route that was ever known and was not released.",
     *_ROUTE,
     fleet=True,
 )
@@ -377,6 +389,12 @@ CW_LATE = _cloudwatch(
     Unit.COUNT,
     _PAIR,
     "Objects of the window that replicated later than 15 minutes after the write; repairs are left out.",
+)
+CW_NOT_COVERED = _cloudwatch(
+    "NotCoveredObjects",
+    Unit.COUNT,
+    ("SourceBucket",),
+    "Objects written that no rule replicates; zero is sent for every known source bucket, idle or not.",
 )
 CW_HEARTBEAT = _cloudwatch(
     "Heartbeat", Unit.COUNT, ("Monitor",), "1 in every window: the monitor is alive."

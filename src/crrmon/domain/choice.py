@@ -77,6 +77,14 @@ class Choice:
         included, excluded = self._of(bucket)
         return key.startswith(included) and not key.startswith(excluded)
 
+    def whole(self, bucket: str, prefix: str) -> bool:
+        """
+        Return whether every key of a bucket that begins with a prefix is followed.
+        """
+        included, excluded = self._of(bucket)
+        out = any(one.startswith(prefix) for one in excluded) or prefix.startswith(excluded)
+        return prefix.startswith(included) and not out
+
     def _prefixes(self, bucket: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """
         Tell which prefixes are in and which are out in a bucket.

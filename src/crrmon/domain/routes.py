@@ -49,6 +49,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it has Replication Time Control: S3's promise of 15 minutes."""
     owner: str | None = None
     """Account id of the destination's owner, where the rule names it."""
+    encrypted: bool = False
+    """Whether it replicates objects under a KMS key, too."""
     doubt: str = ""
     """What was not understood, for people; empty when all was."""
 
@@ -245,6 +247,7 @@ def _rule(raw: object, number: int) -> Rule | None:
         delete_markers=certain and _takes_markers(raw),
         timed=_enabled(_part(raw.get("Destination"), "ReplicationTime")),
         owner=_owner(raw.get("Destination")),
+        encrypted=_enabled(_part(raw.get("SourceSelectionCriteria"), "SseKmsEncryptedObjects")),
         doubt=f"rule {label} counts as one that might apply: {doubt}" if doubt else "",
     )
 

@@ -15,8 +15,11 @@ What was written comes to the ledger in three steps, and each has a bound:
 A daemon that fell silent may be dead. What it held comes back to the queue when its visibility ends, so its last
 word stands until all queues were found empty long enough after it; then it can be dismissed.
 
-Three things are beyond this. The delay covers only what daemons saw lately: a message that comes later than any of
-those may have been passed. Messages that SQS handed out in an answer that never arrived, or took longer than a few
+What is in the ledger is not all of a route, though: rules may not lead there any more, and what was let go without
+having arrived is in no backlog (`route_state`). And of what is not followed at all, nobody can tell anything.
+
+Three things are beyond this. The delay covers only what daemons saw: a message that comes later than any of those may
+have been passed. Messages that SQS handed out in an answer that never arrived, or took longer than a few
 seconds, are nobody's until their visibility ends. And a daemon that alone cannot reach the ledger, while it keeps what it holds hidden, looks dead.
 """
 
@@ -72,9 +75,9 @@ class Announcement(Protocol):
         ...
 
     @property
-    def delay(self) -> float:
+    def delay(self) -> float | None:
         """
-        The largest time in seconds from a write to its message's arrival in the queue that it saw lately.
+        The largest time in seconds from a write to its message's arrival in the queue that it knows of.
         """
         ...
 
@@ -175,12 +178,13 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
             return ()
         return tuple(one.said for one in self.heard.values() if one.silent(moment))
 
-    def bound(self, owner: str) -> float | None:
+    def bound(self, owner: str, *, delay: float | None = None) -> float | None:
         """
         Tell the moment before which everything that was written is in the ledger.
 
         Args:
             owner: the daemon that asks; it must have announced itself, too.
+            delay: the largest time in seconds from a write to its message's arrival that the ledger remembers, if any.
 
         Returns:
             None when nobody can tell.
@@ -188,8 +192,11 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
         moment = self.emptied_at
         if not self.clear or moment is None or owner not in self.heard:
             return None
-        delay = max(one.said.delay for one in self.heard.values())
-        arrived = moment - MARGIN_SECONDS - max(delay, 0.0)
+        told = (delay, *(one.said.delay for one in self.heard.values()))
+        delays = [one for one in told if one is not None]
+        if not delays:
+            return None  # nobody ever saw an event: how late they come is anybody's guess
+        arrived = moment - MARGIN_SECONDS - max(0.0, *delays)
         return min([arrived, *(since for _, since in self.floors[:1])])
 
     def after(
@@ -252,8 +259,21 @@ class Waterline(msgspec.Struct, frozen=True):
     """Nothing written before it is pending."""
 
 
+class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is known of one route beside its backlog.
+    """
+
+    known_at: float | None
+    """When rules were last seen to lead there; None while they do not, or nobody could see."""
+    floor: float | None = None
+    """When the oldest object was written that was let go and has not arrived."""
+    whole: bool = True
+    """Whether all that its rules select is followed."""
+
+
 def waterlines(
-    bound: float, standings: Mapping[Route, Standing], *, routes: Iterable[Route]
+    bound: float, standings: Mapping[Route, Standing], *, routes: Mapping[Route, Standpoint]
 ) -> dict[Route, Waterline]:
     """
     Tell for every route up to when all is known.
@@ -261,20 +281,27 @@ def waterlines(
     Args:
         bound: the moment before which everything written is in the ledger.
         standings: the backlog, read after all that led to the bound.
-        routes: all known ones.
+        routes: all known ones, read after the backlog: what is let go is noted here before it leaves that.
 
     Returns:
-        By route; what stands open on the way to the unknown destination may be on any way from its source, and that
-        is no route of its own.
+        By route; none for a route without rules, or of which something is not followed. What stands open on the way to
+        the unknown destination may be on any way from its source, and that is no route of its own.
     """
     found = {}
-    for route in {*routes, *standings}:
-        if route.destination == UNKNOWN_DESTINATION:
+    for route, known in routes.items():
+        if route.destination == UNKNOWN_DESTINATION or known.known_at is None or not known.whole:
             continue
         unknown = standings.get(Route(route.source, UNKNOWN_DESTINATION), Standing())
         standing = standings.get(route, Standing())
-        settled = _lowest(bound, standing.oldest_written_at, unknown.oldest_written_at)
-        complete = _lowest(settled, standing.oldest_failed_at, unknown.oldest_failed_at)
+        settled = _lowest(
+            bound,
+            known.known_at,
+            standing.oldest_written_at,
+            unknown.oldest_written_at,
+        )
+        complete = _lowest(
+            settled, known.floor, standing.oldest_failed_at, unknown.oldest_failed_at
+        )
         found[route] = Waterline(math.floor(complete), math.floor(settled))
     return found
 

@@ -4,6 +4,7 @@ A window belongs to a slot of the clock. What was settled in a slot is reported 
 after its window was frozen goes into the next one. So every metric has one datapoint per window, whatever happens.
 """
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -109,16 +110,17 @@ def datapoints(
         Datums as PutMetricData's MetricData has them, the timestamp in epoch seconds.
     """
     counted = {route: one for route, one in tallies.items() if one.completed}
-    failed: dict[str, int] = dict.fromkeys(
-        sorted({*sources, *(route.source for route in routes)}), 0
-    )
-    for route, one in tallies.items():
-        if one.failed:
-            failed[route.source] = failed.get(route.source, 0) + one.failed
-    datums = [
-        _datum(catalogue.CW_FAILED, (source,), starts_at, count)
-        for source, count in failed.items()
-    ]
+    known = sorted({*sources, *(route.source for route in routes)})
+    datums = []
+    for metric, count in (
+        (catalogue.CW_FAILED, operator.attrgetter("failed")),
+        (catalogue.CW_NOT_COVERED, operator.attrgetter("not_covered")),
+    ):
+        sums = dict.fromkeys(known, 0)
+        for route, one in tallies.items():
+            if added := count(one):
+                sums[route.source] = sums.get(route.source, 0) + added
+        datums += [_datum(metric, (source,), starts_at, sum_) for source, sum_ in sums.items()]
     for route in sorted({*routes, *counted}):
         datums += _route_datums(route, counted.get(route, Tally()), starts_at)
     return datums
@@ -152,6 +154,76 @@ def pulse_datapoints(starts_at: float, pulse: Pulse) -> list[dict[str, Any]]:
     if pulse.queue_age is not None:
         datums.append(_datum(catalogue.CW_QUEUE_AGE, (pulse.monitor,), starts_at, pulse.queue_age))
     return datums
+
+
+_STANDING = (
+    catalogue.CW_PENDING_OBJECTS,
+    catalogue.CW_PENDING_BYTES,
+    catalogue.CW_OLDEST,
+    catalogue.CW_STUCK,
+)
+_ENDING_AT_ZERO = {
+    metric.name: metric
+    for metric in (
+        *_STANDING,
+        catalogue.CW_FAILED,
+        catalogue.CW_NOT_COVERED,
+        catalogue.CW_OBJECTS,
+        catalogue.CW_BYTES,
+        catalogue.CW_LATE,
+    )
+}
+
+Series = tuple[str, ...]
+"""Name of a metric and the values of its dimensions."""
+
+
+def owed(
+    series: Iterable[Series], datums: Sequence[dict[str, Any]], *, starts_at: float, standing: bool
+) -> list[dict[str, Any]]:
+    """
+    Make the zeros that series are owed: they ended above zero, and have no datapoint in this window.
+
+    Args:
+        series: those that are owed one.
+        datums: all others of the window.
+        starts_at: start of the window.
+        standing: whether the window tells what stands open; if not, series of that go on being owed.
+    """
+    told = {_series(datum) for datum in datums}
+    return [
+        _datum(metric, tuple(values), starts_at, 0)
+        for name, *values in sorted(set(series) - told)
+        if (metric := _ENDING_AT_ZERO.get(name)) and (standing or metric not in _STANDING)
+    ]
+
+
+def still_owed(
+    series: Iterable[Series],
+    datums: Sequence[dict[str, Any]],
+    *,
+    routes: Sequence[Route],
+) -> frozenset[Series]:
+    """
+    Tell which series are owed a zero after a window.
+
+    Args:
+        series: those that were before.
+        datums: all of the window, the zeros that were owed as well.
+        routes: all known ones: they get their datapoints in every window, and so do their sources.
+    """
+    always = {
+        *((route.source, route.destination) for route in routes),
+        *((route.source,) for route in routes),
+    }
+    ended = {_series(datum): datum.get("Value", 0) > 0 for datum in datums}
+    above = {one for one, positive in ended.items() if positive and one[0] in _ENDING_AT_ZERO}
+    left = {one for one in series if one not in ended}
+    return frozenset(one for one in above | left if one[1:] not in always)
+
+
+def _series(datum: dict[str, Any]) -> Series:
+    return (datum["MetricName"], *(one["Value"] for one in datum["Dimensions"]))
 
 
 def parts(datums: Sequence[dict[str, Any]]) -> tuple[bytes, ...]:

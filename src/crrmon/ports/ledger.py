@@ -165,8 +165,11 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     announced_at: float
     held_since: float | None
     """The oldest time of a write that it knows of and that is not durable yet; None when it holds nothing."""
-    delay: float
-    """The largest time in seconds from a write to its message's arrival in the queue that it saw lately."""
+    delay: float | None
+    """
+    The largest time in seconds from a write to its message's arrival in the queue that it knows of; None when it never
+    saw any.
+    """
 
 
 class Trail(msgspec.Struct, frozen=True, kw_only=True):

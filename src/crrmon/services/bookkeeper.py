@@ -7,15 +7,27 @@ acknowledged, or a record that must not be lost. Intake and poller stop taking o
 import asyncio
 import random
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from crrmon.domain import catalogue
 from crrmon.domain import latency as latencies
 from crrmon.domain.decide import Adopt, Decision, Settle, Wait, joined
-from crrmon.domain.events import Channel, News, ReplicaWritten
+from crrmon.domain.events import Channel, News, ReplicaWritten, VersionDeleted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import LATE_SECONDS, Fate, Half, Latency, Mark, Outcome, Settlement
+from crrmon.domain.outcomes import (
+    LATE_SECONDS,
+    Cause,
+    Contribution,
+    Fate,
+    Half,
+    Latency,
+    Mark,
+    Outcome,
+    Settlement,
+    Tally,
+)
 from crrmon.domain.records import Record
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import (
@@ -31,11 +43,16 @@ from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
 from crrmon.services.counting import Counting
 from crrmon.services.health import Dependency
+from crrmon.services.route_register import RouteRegister
 
 RETRY_FIRST_SECONDS = 0.1
 RETRY_SOONEST_SECONDS = 1.0
 """After some tries; from then on, the next comes as soon as the ledger answers anything."""
 RETRY_CAP_SECONDS = 15.0
+
+UNCOVERED_LINGER_SECONDS = 1.0
+"""For how long objects that no rule covers are gathered before they are added to what is reported."""
+UNCOVERED_BATCH = 500
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,6 +93,13 @@ class Bookkeeper:
         self._reschedule = self._batcher(self._do_reschedule, "reschedule")
         self._settle = self._batcher(self._do_settle, "settle")
         self._note = self._batcher(self._do_note, "note")
+        self._uncovered = Batcher(
+            self._do_uncovered,
+            name="uncovered",
+            size=UNCOVERED_BATCH,
+            linger=UNCOVERED_LINGER_SECONDS,
+        )
+        self.register = RouteRegister(ledger, persist=self._persist)
         self._routes: set[Route] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -155,7 +179,30 @@ class Bookkeeper:
         """
         Count what was decided, once; tell for each outcome whether this was the time.
         """
+        for outcome in settlement.outcomes:
+            # Before the record is dropped: until then it holds the route back itself.
+            await self.register.let_go(outcome)
         return await self._settle.submit(settlement)
+
+    async def not_covered(self, record: Record, cause: Cause) -> None:
+        """
+        Report that no rule covers a version, by the configuration alone.
+
+        It leaves no mark: an event that comes again, at another daemon or after a restart, reports it again.
+        """
+        version = record.version
+        await self.register.let_go(
+            Outcome(
+                mark=MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
+                fate=Fate.NOT_COVERED,
+                route=Route(version.bucket, ""),
+                written_at=record.written_at,
+                found_at=self._clock.now(),
+                cause=cause,
+            )
+        )
+        if record.counts:
+            await self._uncovered.submit(version.bucket)
 
     async def note(self, news: News) -> Noted:
         """
@@ -165,6 +212,13 @@ class Bookkeeper:
             What came of it; an arrival that came late is counted, and so is settled.
         """
         noted = await self._note.submit(news)
+        match news:
+            case ReplicaWritten():
+                await self.register.arrived(news.version)
+            case VersionDeleted():
+                await self.register.deleted(news.version)
+            case _:
+                pass
         if noted is Noted.LATE and isinstance(news, ReplicaWritten):
             await self._count_late(news)
             return Noted.SETTLED
@@ -227,6 +281,7 @@ class Bookkeeper:
         """
         for batcher in (self._seen, self._park, self._reschedule, self._settle, self._note):
             await batcher.drained()
+        await self._uncovered.drained()
         self._counting.tell()
 
     async def _do_seen(
@@ -257,7 +312,24 @@ class Bookkeeper:
             for outcome, one in zip(settlement.outcomes, settled, strict=True):
                 if one is Settled.COUNTED:
                     self._counting.counted(outcome)
+                if outcome.fate is Fate.COMPLETED:
+                    key, version_id = outcome.mark.key, outcome.mark.version_id
+                    replica = ObjectVersion(outcome.route.destination, key, version_id)
+                    await self.register.arrived(replica)
         return results
+
+    async def _do_uncovered(self, buckets: Sequence[str]) -> Sequence[None]:
+        now = self._clock.now()
+        counts = sorted(Counter(buckets).items())
+        counted = Contribution(
+            id=uuid.UUID(int=self._chance.getrandbits(128), version=4).hex,
+            settled_at=now,
+            tallies=tuple(
+                (Route(bucket, ""), Tally(not_covered=count)) for bucket, count in counts
+            ),
+        )
+        await self._persist("restore", lambda: self._ledger.restore((), [counted], now=now))
+        return [None] * len(buckets)
 
     async def _persist(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:
         """

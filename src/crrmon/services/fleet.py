@@ -5,14 +5,18 @@ their own, for sending windows may take long.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
 import structlog
 
-from crrmon.domain import catalogue
+from crrmon.domain import catalogue, event_delays, route_state
+from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import LATE_SECONDS
-from crrmon.domain.waterline import Queue, Watch, waterlines
+from crrmon.domain.route_state import RouteState
+from crrmon.domain.waterline import Queue, Standpoint, Watch, waterlines
 from crrmon.domain.windows import AGES, Standing
 from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Depth, Inbox, InboxError
@@ -44,6 +48,8 @@ class Fleet:
         reporting: tells the lease of the reporting shard while it is held.
         unsent: tells how many frozen windows wait to be sent; None when that is not known, or not of interest.
         timed: tells the routes under Replication Time Control, which has a threshold of its own.
+        seen_at: tells when rules were last seen to lead along a route; None while they do not, or nobody could see.
+        choice: what is followed.
         stuck_after: seconds after which a pending object counts as stuck on any other.
     """
 
@@ -56,6 +62,8 @@ class Fleet:
         reporting: Callable[[], Lease | None],
         unsent: Callable[[], int | None],
         timed: Callable[[], frozenset[Route]],
+        seen_at: Callable[[Route], float | None],
+        choice: Choice,
         health: Dependency,
         board: HealthBoard,
         clock: Clock,
@@ -68,6 +76,8 @@ class Fleet:
         self._reporting = reporting
         self._unsent = unsent
         self._timed = timed
+        self._seen_at = seen_at
+        self._choice = choice
         self._health = health
         self._board = board
         self._clock = clock
@@ -111,6 +121,8 @@ class Fleet:
         holders = {one.owner for one in await self._ledger.leases() if one.owner}
         slots = await self._ledger.backlog()
         routes = await self._ledger.known_routes()
+        # After the backlog: what is let go is noted here before it leaves that.
+        states, delay = _understood(await self._ledger.states(""))
         if self._reporting() is None:
             return  # the answer took so long that others report by now
         queues = {name: None if one is None else _queue(one) for name, one in depths.items()}
@@ -122,9 +134,10 @@ class Fleet:
         self._show_depths(depths)
         for route in {*routes, *standings}:
             self._show_standing(route, standings.get(route, Standing()))
+        self._show_states(states)
         if holders <= {one.owner for one in presences}:
             # Else somebody works here who does not say what it holds: a daemon of the version before.
-            self._show_waterlines(standings, routes)
+            self._show_waterlines(standings, states, delay)
         departed = self._watch.departed
         for presence in presences:
             if presence in departed or now - presence.announced_at > FORGOTTEN_SECONDS:
@@ -181,16 +194,37 @@ class Fleet:
         if one.oldest_written_at is not None:
             self._meters.set(catalogue.OLDEST_PENDING, *labels, value=one.oldest_written_at)
 
+    def _show_states(self, states: Mapping[Route, RouteState]) -> None:
+        for route, state in states.items():
+            labels = (route.source, route.destination)
+            if not state.retired:
+                value = int(state.configured)
+                self._meters.set(catalogue.ROUTE_CONFIGURED, *labels, value=value)
+            if state.floor is not None:
+                self._meters.set(catalogue.COMPLETE_FLOOR, *labels, value=state.floor)
+
     def _show_waterlines(
-        self, standings: Mapping[Route, Standing], routes: Iterable[Route]
+        self,
+        standings: Mapping[Route, Standing],
+        states: Mapping[Route, RouteState],
+        delay: float | None,
     ) -> None:
-        bound = self._watch.bound(self._owner)
+        bound = self._watch.bound(self._owner, delay=delay)
         if bound is None:
             return
+        routes = {route: self._standpoint(route, state) for route, state in states.items()}
         for route, one in waterlines(bound, standings, routes=routes).items():
             labels = (route.source, route.destination)
             self._meters.set(catalogue.COMPLETE_UP_TO, *labels, value=one.complete)
             self._meters.set(catalogue.SETTLED_UP_TO, *labels, value=one.settled)
+
+    def _standpoint(self, route: Route, state: RouteState) -> Standpoint:
+        return Standpoint(
+            # By what is remembered as well: another daemon may have read later that the rules are gone.
+            known_at=self._seen_at(route) if state.configured else None,
+            floor=state.floor,
+            whole=all(self._choice.whole(route.source, one.prefix) for one in state.selects),
+        )
 
     def _show_unsent(self) -> None:
         unsent = self._unsent()
@@ -216,6 +250,25 @@ _REFRESHED = tuple(
     for metric in catalogue.METRICS
     if metric.fleet and metric is not catalogue.UNSENT_WINDOWS
 )
+
+
+def _understood(
+    states: Mapping[str, bytes],
+) -> tuple[dict[Route, RouteState], float | None]:
+    """
+    Read what the ledger keeps by name: the states of routes, and the largest delay of events; None when unknown.
+
+    What is damaged is left out: of such a route nothing is shown.
+    """
+    routes: dict[Route, RouteState] = {}
+    delay: float | None = None
+    for name, body in states.items():
+        with contextlib.suppress(msgspec.MsgspecError):
+            if name == event_delays.STATE:
+                delay = event_delays.decode(body).largest({})
+            elif name.startswith(route_state.prefix_of()):
+                routes[route_state.route_of(name)] = route_state.decode(body)
+    return routes, delay
 
 
 def standing(

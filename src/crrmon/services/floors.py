@@ -6,12 +6,6 @@ it was sent and from how late messages lately were; afterwards it says so itself
 
 from collections import OrderedDict
 
-DELAY_KEPT_SECONDS = 6 * 3600.0
-"""For how long the largest delay of events is remembered."""
-
-DELAY_SLOT_SECONDS = 600.0
-"""Delays are remembered as the largest of each slot."""
-
 LEFT_SECONDS = 1800.0
 """For how long a message that was left in the queue counts here: by then the queue's own depth tells of it."""
 
@@ -24,35 +18,11 @@ REMEMBERED_MESSAGES = 10_000
 
 class Floors:
     """
-    The floors of one queue's messages that were left in it, and the delays of events lately.
-
-    Args:
-        horizon_seconds: a delay beyond this is of an old event sent again, and tells nothing of the others.
+    The floors of one queue's messages that were left in it.
     """
 
-    def __init__(self, *, horizon_seconds: float) -> None:
-        self._horizon_seconds = horizon_seconds
-        self._delays: dict[int, float] = {}
+    def __init__(self) -> None:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def late(self, seconds: float, *, now: float) -> None:
-        """
-        Note how long after a write its message was sent.
-        """
-        if not 0 < seconds <= self._horizon_seconds:
-            return
-        slot = int(now // DELAY_SLOT_SECONDS)
-        if slot not in self._delays:
-            oldest = int((now - DELAY_KEPT_SECONDS) // DELAY_SLOT_SECONDS)
-            self._delays = {one: most for one, most in self._delays.items() if one >= oldest}
-        self._delays[slot] = max(self._delays.get(slot, 0.0), seconds)
-
-    def delay(self, *, now: float) -> float:
-        """
-        Tell the largest delay lately.
-        """
-        oldest = int((now - DELAY_KEPT_SECONDS) // DELAY_SLOT_SECONDS)
-        return max((most for slot, most in self._delays.items() if slot >= oldest), default=0.0)
 
     def left(self, message_id: str, floor: float, *, until: float) -> None:
         """

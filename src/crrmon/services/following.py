@@ -255,7 +255,7 @@ class Following:
                 if parked:
                     self._meters.add(catalogue.DUPLICATES, version.bucket)  # the poller counts it
                 else:
-                    self._not_covered(record, answer.cause)
+                    await self._not_covered(record, answer.cause)
                 return None
             if answer.ask_again_at > until:
                 return replace(record, next_look_at=answer.ask_again_at)
@@ -275,7 +275,8 @@ class Following:
         await self._bookkeeper.carry_out(decision)
         return True
 
-    def _not_covered(self, record: Record, cause: Cause) -> None:
+    async def _not_covered(self, record: Record, cause: Cause) -> None:
+        await self._bookkeeper.not_covered(record, cause)
         self._remember(record.version, parked=False)
         if record.counts:
             self._meters.add(catalogue.NOT_COVERED, record.version.bucket, cause.value)

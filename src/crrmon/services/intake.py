@@ -29,6 +29,7 @@ from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Inbox, InboxError, Message
 from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
+from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.facts import Facts
 from crrmon.services.floors import LEFT_SECONDS, RELEASED_SECONDS, Floors
 from crrmon.services.health import Dependency, HealthBoard
@@ -54,6 +55,9 @@ ACKNOWLEDGE_LANES = 8
 ACKNOWLEDGE_LINGER_SECONDS = 0.2
 RETRY_SECONDS = 5.0
 REMEMBERED_MALFORMED = 1000
+
+UNKNOWN_DELAY_SECONDS = 86_400.0
+"""How late a message may be that is not read yet, as long as none was ever seen."""
 
 RECEIVER_PATIENCE_SECONDS = 180.0
 """A receiver that did not begin a round for so long is not alive."""
@@ -86,7 +90,7 @@ class Intake:
         facts: makes durable what messages say.
         hold_seconds: longest time to hold a message until a first look.
         max_in_flight: most messages held at once.
-        horizon_seconds: events older than this tell nothing of how late others are.
+        delays: told how late events come.
     """
 
     def __init__(  # noqa: PLR0913 - the services it works with, and three limits
@@ -102,7 +106,7 @@ class Intake:
         chance: random.Random,
         hold_seconds: float,
         max_in_flight: int,
-        horizon_seconds: float,
+        delays: DelayMemory,
     ) -> None:
         self._inbox = inbox
         self._queue = queue
@@ -116,7 +120,8 @@ class Intake:
         self._chance = chance
         self._hold_seconds = hold_seconds
         self._max_in_flight = max_in_flight
-        self._floors = Floors(horizon_seconds=horizon_seconds)
+        self._delays = delays
+        self._floors = Floors()
         self._held: dict[str, _Held] = {}
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
@@ -166,13 +171,6 @@ class Intake:
         floors = [held.floor for held in self._held.values()]
         floors.append(self._floors.lowest(now=self._clock.now()))
         return min((floor for floor in floors if floor is not None), default=None)
-
-    @property
-    def delay(self) -> float:
-        """
-        The largest time in seconds from a write to its message's arrival in the queue lately.
-        """
-        return self._floors.delay(now=self._clock.now())
 
     # ---- loops ----
 
@@ -272,8 +270,11 @@ class Intake:
             self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
         self._oldest_age = max(ages, default=0.0)
         self._received_at = now
+        delay = self._delays.largest
         for message in messages:
-            floor = (now if message.sent_at is None else message.sent_at) - self.delay
+            # Nobody knows yet how old what it tells of is; without any delay known, it may be as old as it likes.
+            sent_at = now if message.sent_at is None else message.sent_at
+            floor = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
             hold = Hold(self._clock, self._hold_for)
             if self._stopping.is_set():
                 hold.stop()
@@ -331,7 +332,6 @@ class Intake:
         """
         if sent_at is None:
             return
-        now = self._clock.now()
         for fact in decoded.facts:
             if (told := _told(fact)) is None:
                 continue
@@ -339,7 +339,7 @@ class Intake:
             if sent_at >= at:
                 self._meters.observe(catalogue.EVENT_DELAY, channel, value=sent_at - at)
             if isinstance(fact, ObjectWritten):
-                self._floors.late(sent_at - at, now=now)
+                self._delays.note(channel, sent_at - at)
 
     def _decode(self, message: Message) -> Decoded | None:
         try:

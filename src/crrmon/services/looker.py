@@ -151,6 +151,18 @@ class Looker:
         self._learn(record, seen, decision)
         return self._complete(decision, _path(record))
 
+    async def glance(self, version: ObjectVersion, *, region: str, owner: str | None) -> Sight:
+        """
+        Look at a version that nobody follows, within what its bucket bears.
+
+        Returns:
+            What it showed; trouble of any kind concerns nobody else.
+        """
+        began_at = await self._gate(version.bucket).enter()
+        seen = await self._head(version, region, owner, began_at)
+        self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
+        return seen.sight
+
     def settled(self, record: Record) -> Decision | None:
         """
         Decide without any look, where replicas' own events prove that the version arrived everywhere.

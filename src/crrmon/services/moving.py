@@ -86,6 +86,8 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     windows: int
     """Frozen and not wholly sent."""
     routes: int
+    states: int
+    """Small states by name: what is known of routes and of the delays of events."""
     differences: tuple[str, ...] = ()
     """A sentence for each thing about which the ledgers differ."""
 
@@ -102,6 +104,7 @@ class _Holdings(msgspec.Struct, frozen=True, kw_only=True):
     """The sizes of the parts."""
     last_frozen: float | None
     routes: frozenset[Route]
+    states: Mapping[str, bytes]
 
     @property
     def arrivals(self) -> int:
@@ -122,6 +125,7 @@ class _Holdings(msgspec.Struct, frozen=True, kw_only=True):
             "batches not yet reported": len(self.batches),
             "windows not yet sent": len(self.windows),
             "routes": len(self.routes),
+            "small states": len(self.states),
         }
         parts = [f"{count:,} {what}" for what, count in counts.items() if count]
         if self.last_frozen is not None:
@@ -171,6 +175,8 @@ class Move:
         objects = await self._copy_trails(held.arrivals)
         batches = await self._copy_contributions()
         windows = await self._copy_windows(held.last_frozen)
+        for name, body in held.states.items():
+            await self._try(partial(self._target.swap, name, None, body))
         await self._still_alone()
         arrived = await self._holdings(self._target)
         return Moved(
@@ -179,6 +185,7 @@ class Move:
             batches=batches,
             windows=windows,
             routes=len(held.routes),
+            states=len(held.states),
             differences=tuple(_differences(held, arrived)),
         )
 
@@ -298,6 +305,7 @@ class Move:
             },
             last_frozen=await self._try(ledger.last_frozen),
             routes=frozenset(await self._try(ledger.known_routes)),
+            states=await self._try(partial(ledger.states, "")),
         )
 
     async def _frozen(self, ledger: Ledger) -> Sequence[FrozenWindow]:
@@ -347,6 +355,8 @@ def _differences(source: _Holdings, target: _Holdings) -> Iterator[str]:
             yield f"{what}: the source holds {len(mine)}, the target {len(other)}"
         elif mine != other:
             yield f"{what}: those in the target are other ones"
+    if source.states != target.states:
+        yield "what is known of routes and of the delays of events is something else in the target"
     if source.last_frozen != target.last_frozen:
         yield "the time of the last window is another one in the target"
 

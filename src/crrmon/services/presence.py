@@ -10,6 +10,7 @@ from typing import Protocol
 
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger, LedgerError, Presence
+from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.health import Dependency, HealthBoard
 
 ROUND_SECONDS = 10.0
@@ -32,13 +33,6 @@ class Holder(Protocol):
         """
         ...
 
-    @property
-    def delay(self) -> float:
-        """
-        The largest time in seconds from a write to its message's arrival in the queue that it saw lately.
-        """
-        ...
-
 
 class Attendance:
     """
@@ -47,6 +41,7 @@ class Attendance:
     Args:
         owner: this daemon, as in its leases.
         holders: all that take messages.
+        delays: how late events come, which is shared on the way.
     """
 
     def __init__(
@@ -55,6 +50,7 @@ class Attendance:
         *,
         owner: str,
         holders: Sequence[Holder],
+        delays: DelayMemory,
         health: Dependency,
         board: HealthBoard,
         clock: Clock,
@@ -62,6 +58,7 @@ class Attendance:
         self._ledger = ledger
         self._owner = owner
         self._holders = holders
+        self._delays = delays
         self._health = health
         self._board = board
         self._clock = clock
@@ -113,6 +110,7 @@ class Attendance:
     async def _announce(self) -> None:
         async with self._saying:
             if not self._leaving:
+                await self._delays.share()
                 await self._ledger.announce(self._presence())
                 self._announced.set()
 
@@ -122,5 +120,5 @@ class Attendance:
             owner=self._owner,
             announced_at=self._clock.now(),
             held_since=min((since for since in held if since is not None), default=None),
-            delay=max((one.delay for one in self._holders), default=0.0),
+            delay=self._delays.largest,
         )

@@ -7,6 +7,7 @@ stored before anything is sent; a retry sends the same bytes. Whatever fails, th
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
 import structlog
 
 from crrmon.domain import catalogue, windows
@@ -33,6 +34,9 @@ CLOCKS_APART_SECONDS = 300.0
 MISSED_WINDOWS = 300
 """How many windows that could not be frozen in time get their zeros afterwards."""
 PATIENCE_SECONDS = 180.0
+
+OWED = "owed_zeros"
+"""Name of the state that tells which series ended above zero and get no datapoint by themselves."""
 
 log = structlog.get_logger()
 
@@ -89,7 +93,6 @@ class Publisher:
         self._stuck_after = stuck_after
         self._queue_age = queue_age
         self._began_slot = windows.slot_start(clock.now(), window_seconds)
-        self._shown: set[Route] = set()
         self._unsent: int | None = None
         self._send_at = float("-inf")
         self._send_delay = RETRY_FIRST_SECONDS
@@ -165,9 +168,38 @@ class Publisher:
             datums = windows.datapoints(
                 starts_at, fold(contributions), routes=routes, sources=self._buckets
             )
-            if starts_at == closing and starts_at >= self._began_slot:
+            standing = starts_at == closing and starts_at >= self._began_slot
+            if standing:
                 datums += await self._standing_datums(starts_at, routes)
+            body, series = await self._owed_series()
+            datums += windows.owed(series, datums, starts_at=starts_at, standing=standing)
+            left = windows.still_owed(series, datums, routes=routes)
+            # Whatever happens on the way, no series is forgotten before its zero is frozen.
+            body = await self._remember_owed(body, series | left)
             await self._store(starts_at, datums, contributions, lease)
+            await self._remember_owed(body, left)
+
+    async def _owed_series(self) -> tuple[bytes | None, frozenset[windows.Series]]:
+        """
+        Read which series ended above zero, and how the ledger has it.
+        """
+        body = (await self._ledger.states(OWED)).get(OWED)
+        if body is None:
+            return None, frozenset()
+        try:
+            return body, frozenset(msgspec.json.decode(body, type=list[windows.Series]))
+        except msgspec.MsgspecError as error:
+            log.warning("owed_series_damaged", reason=str(error))
+            return body, frozenset()
+
+    async def _remember_owed(
+        self, body: bytes | None, series: frozenset[windows.Series]
+    ) -> bytes | None:
+        after = msgspec.json.encode(sorted(series)) if series else None
+        # Another one that reports by now has changed it: its own next window goes by that.
+        if after == body or await self._ledger.swap(OWED, body, after):
+            return after
+        return body
 
     def _owed(self, last: float | None, closing: float) -> Iterator[float]:
         """
@@ -189,13 +221,9 @@ class Publisher:
         now = self._clock.now()
         slots = await self._ledger.backlog()
         standings = standing(slots, now=now, timed=self._timed(), stuck_after=self._stuck_after)
-        # Also those that nobody remembers, like the unknown ones: a series must not end above zero.
-        self._shown.update(routes, standings)
         pulse = Pulse(monitor=self._monitor, queue_age=self._queue_age())
         return [
-            *windows.standing_datapoints(
-                starts_at, standings, routes=sorted(self._shown), now=now
-            ),
+            *windows.standing_datapoints(starts_at, standings, routes=routes, now=now),
             *windows.pulse_datapoints(starts_at, pulse),
         ]
 

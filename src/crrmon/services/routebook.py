@@ -11,7 +11,7 @@ the destination's event so far must know that it is one.
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -40,7 +40,13 @@ SPACING_SECONDS = 60.0
 """Least time between two reads for one bucket."""
 
 SURVEY_SECONDS = 300.0
-"""Between two rounds of reading the configurations of all sources."""
+"""Between two rounds of reading the configurations of all sources..."""
+
+REPORTING_SURVEY_SECONDS = 60.0
+"""...and where this daemon reports: a route is not complete beyond the moment at which its rules were last seen."""
+
+EARLY_SECONDS = 5.0
+"""How much sooner than that a survey may read: its rounds must not come out a moment too early for every other one."""
 
 SURVEY_LANES = 4
 """Most configurations that a survey reads at once: it must leave room for what events ask for."""
@@ -144,6 +150,7 @@ class Routebook:
     Args:
         probe: reads configurations.
         buckets: sources that are surveyed even before anything is known of them.
+        reporting: tells whether this daemon reports for all.
     """
 
     def __init__(
@@ -154,12 +161,14 @@ class Routebook:
         clock: Clock,
         meters: Meters,
         buckets: Sequence[str] = (),
+        reporting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._probe = probe
         self._bookkeeper = bookkeeper
         self._clock = clock
         self._meters = meters
         self._buckets = frozenset(buckets)
+        self._reporting = reporting
         self._pages: dict[str, _Page] = {}
         """By bucket, the one longest not asked for first."""
         self._room = MAX_PAGES
@@ -269,6 +278,23 @@ class Routebook:
             for destination in page.configuration.timed
         )
 
+    def seen_at(self, route: Route) -> float | None:
+        """
+        Tell when rules were last seen to lead along a route; None while they do not, or none could be read yet.
+        """
+        page = self._pages.get(route.source)
+        if page is None or page.configuration is None:
+            return None
+        leads = route.destination in page.configuration.all_destinations
+        return page.configuration.fetched_at if leads else None
+
+    def whereabouts(self, bucket: str) -> tuple[str, str | None]:
+        """
+        Tell the region of a bucket and the account that owns it, as far as events told.
+        """
+        page = self._pages.get(bucket)
+        return ("", None) if page is None else (page.region, page.owner)
+
     @staticmethod
     def _covered(
         page: _Page, key: str, written_at: float
@@ -291,6 +317,7 @@ class Routebook:
         """
         while True:
             self._remembered(await self._bookkeeper.known_routes())
+            await self._bookkeeper.register.refresh()
             lanes = asyncio.Semaphore(SURVEY_LANES)
             buckets = sorted(self._buckets.union(self._known))
             errors = await asyncio.gather(*(self._visit(one, lanes) for one in buckets))
@@ -303,7 +330,18 @@ class Routebook:
                 of=len(buckets),
             )
             self._surveyed.set()
-            await asyncio.sleep(SURVEY_SECONDS)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """
+        Wait for the next round, which comes sooner where this daemon begins to report meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        ended_at = loop.time()
+        while loop.time() < ended_at + SURVEY_SECONDS:
+            await asyncio.sleep(REPORTING_SURVEY_SECONDS)
+            if self._reporting():
+                return
 
     def _tell_survey(self, unreadable: Mapping[str, str], *, of: int) -> None:
         """
@@ -333,7 +371,7 @@ class Routebook:
         """
         page = self._page(bucket)
         async with lanes, page.reading:
-            if self._clock.now() - page.asked_at < SPACING_SECONDS:
+            if self._clock.now() - page.asked_at < SPACING_SECONDS - EARLY_SECONDS:
                 return None
             asked_at = page.asked_at
             error = await self._ask(page, bucket, "", None)
@@ -405,6 +443,7 @@ class Routebook:
                 "rule_not_understood", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
             )
         self._connect(bucket)
+        await self._bookkeeper.register.observed(bucket, page.configuration)
         if destinations := page.configuration.all_destinations:
             await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
         return None

@@ -1,0 +1,177 @@
+"""`crrmon routes`: what holds each route back, and its release."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import msgspec
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crrmon import app as composition
+from crrmon.cli.settings import ConfigFile, complain, settings_or_exit
+from crrmon.config import Settings
+from crrmon.domain.objects import Route
+from crrmon.domain.route_state import RouteState
+from crrmon.ports.clock import SystemClock
+from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
+from crrmon.services import route_release
+from crrmon.services.route_release import DisturbedError, UnknownRouteError
+
+T = TypeVar("T")
+
+app = typer.Typer(help="Show what holds each route back, and release it.", no_args_is_help=True)
+
+Output = Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to print.")]
+
+
+@app.command("list")
+def list_routes(*, config: ConfigFile = None, output: Output = "table") -> None:
+    """
+    List the routes that the ledger knows.
+
+    Of each: whether an enabled replication rule leads there, since when
+    that is so, and what was let go without having arrived, which holds
+    crrmon_complete_up_to_timestamp_seconds back.
+
+    A sqlite ledger can be read only while its daemon is stopped.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+    """
+    settings = settings_or_exit(config, queues=False)
+    states = _asked(settings, route_release.states)
+    if output == "json":
+        values = [_plain(route, state) for route, state in states.items()]
+        typer.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
+        return
+    _print(states)
+
+
+@app.command()
+def release(
+    *,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source bucket.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", help="The destination bucket.")
+    ],
+    config: ConfigFile = None,
+) -> None:
+    """
+    Release a route from what was let go on it without having arrived.
+
+    Do so when you have replicated those objects otherwise, or do not want
+    them there: from then on "complete up to" passes them. A route without
+    an enabled rule is retired: it is not told of any more, until a rule
+    leads there again.
+
+    A sqlite ledger can be changed only while its daemon is stopped.
+
+    Exit codes: 0 released, 1 failed, 2 wrong usage or configuration.
+    """
+    settings = settings_or_exit(config, queues=False)
+    route = Route(source, destination)
+
+    async def act(ledger: Ledger) -> RouteState:
+        return await route_release.release(ledger, route, now=SystemClock().now())
+
+    before = _asked(settings, act)
+    what = f"the route from {source} to {destination}"
+    if not before.configured:
+        typer.echo(f"Retired {what}: no enabled rule leads there.")
+    elif before.floor is None:
+        typer.echo(f"Nothing held {what} back.")
+    else:
+        typer.echo(
+            f"Released {what}: {_number(before)} let go, the oldest written {_time(before.floor)}."
+        )
+
+
+def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
+    """
+    Ask the ledger that the settings name, or say why not and exit with 1.
+    """
+    ledger = settings.ledger
+    if ledger.kind == "memory":
+        _refuse("ledger.kind is memory: it ends with its daemon, and nobody else can read it")
+    if ledger.kind == "sqlite" and not ledger.path.is_file():
+        _refuse(f"ledger.path {ledger.path}: there is no such file")
+
+    async def work() -> T:
+        async with AsyncExitStack() as stack:
+            aws = await stack.enter_async_context(composition.aws_of(settings))
+            opened = await composition.open_ledger(ledger, aws, clock=SystemClock(), create=False)
+            stack.push_async_callback(opened.close)
+            return await ask(opened)
+
+    try:
+        return asyncio.run(work())
+    except (UnknownRouteError, DisturbedError, LedgerError, UnusableLedgerError) as error:
+        _refuse(str(error))
+    except msgspec.MsgspecError as error:
+        _refuse(f"what the ledger remembers of a route is damaged: {error}")
+
+
+def _print(states: Mapping[Route, RouteState]) -> None:
+    console = Console()
+    if not states:
+        console.print("The ledger knows no route yet.")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("source", "destination", "rule", "changed", "held back by", "since"):
+        whole = heading in ("changed", "since")
+        table.add_column(heading, no_wrap=whole, overflow="fold")
+    for route, state in states.items():
+        rule = "enabled" if state.configured else "retired" if state.retired else "gone"
+        floor = "" if state.floor is None else _time(state.floor)
+        table.add_row(
+            Text(route.source),
+            Text(route.destination),
+            rule,
+            _time(state.changed_at),
+            "" if state.floor is None else _number(state),
+            floor,
+        )
+    console.print(table)
+
+
+def _plain(route: Route, state: RouteState) -> dict[str, Any]:
+    return {
+        "source_bucket": route.source,
+        "destination_bucket": route.destination,
+        "configured": state.configured,
+        "retired": state.retired,
+        "changed_at": _time(state.changed_at),
+        "prefixes": [one.prefix for one in state.selects],
+        "prefixes_without_rule": [one.prefix for one in state.lost],
+        "held_back_since": None if state.floor is None else _time(state.floor),
+        "let_go": [
+            {
+                "key": one.key,
+                "version_id": one.version_id,
+                "written_at": _time(one.written_at),
+                "why": one.why,
+            }
+            for one in state.let_go
+        ],
+        "more_were_let_go": state.others_from is not None,
+    }
+
+
+def _number(state: RouteState) -> str:
+    count = len(state.let_go)
+    more = state.others_from is not None
+    return f"{count:,} object{'' if count == 1 else 's'}{' and more' if more else ''}"
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _refuse(text: str) -> NoReturn:
+    complain(text)
+    raise typer.Exit(1)

@@ -119,6 +119,19 @@ def test_rules_that_are_put_together_lose_nothing() -> None:
     assert state.selecting("c/x", written_at=200.0)
 
 
+def test_t1_a_rule_that_goes_beside_others_leaves_a_doubt() -> None:
+    """S3 shows one status for all destinations: what was written since the last reading may have been miscounted."""
+    state = known(100.0)
+    gone = observed(state, (), read_at=200.0, doubtful_from=140.0)
+    assert gone is not None
+    assert gone.floor == 140.0
+    assert observed(state, state.selects, read_at=200.0, doubtful_from=140.0) is state
+    back = observed(gone, (Selected("", 300.0),), read_at=300.0, doubtful_from=200.0)
+    assert back is not None
+    assert (back.configured, back.floor) == (True, 140.0)
+    assert released(back, now=400.0).floor is None
+
+
 def test_t1_rules_that_come_back_select_since_they_were_first_known() -> None:
     """What was written between, whenever it is found without a status, is missing there as well."""
     gone = read(known(100.0, rule("a/")), 200.0)

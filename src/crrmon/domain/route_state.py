@@ -170,7 +170,11 @@ def selected(configuration: Configuration, destination: str) -> tuple[Selected, 
 
 
 def observed(
-    state: RouteState | None, selects: Sequence[Selected], *, read_at: float
+    state: RouteState | None,
+    selects: Sequence[Selected],
+    *,
+    read_at: float,
+    doubtful_from: float | None = None,
 ) -> RouteState | None:
     """
     Return what is to be remembered after a configuration was read; the state itself where that is nothing new.
@@ -179,6 +183,8 @@ def observed(
         state: what was remembered; None for a route that is new.
         selects: what the configuration's rules select for the route's destination.
         read_at: when it was read. One that is older than what is remembered tells nothing.
+        doubtful_from: where the source has other destinations as well: when its configuration was read before. What was
+            written since shows COMPLETED once it is at those, and may have been taken for arrived here.
 
     Returns:
         None for a route that nobody knew and to which no rule leads.
@@ -197,8 +203,13 @@ def observed(
     now = _distinct((*(_dated(one, before) for one in selects), *still))
     if now == state.selects:
         return state
-    lost = [one for one in before if not any(_includes(two, one) for two in now)]
-    return replace(state, read_at=read_at, changed_at=read_at, selects=now, lost=_distinct(lost))
+    lost = _distinct(one for one in before if not any(_includes(two, one) for two in now))
+    others_from = state.others_from
+    if doubtful_from is not None and set(lost) - set(state.lost):
+        others_from = min(doubtful_from, others_from or doubtful_from)
+    return replace(
+        state, read_at=read_at, changed_at=read_at, selects=now, lost=lost, others_from=others_from
+    )
 
 
 def with_let_go(state: RouteState, one: LetGo) -> RouteState:

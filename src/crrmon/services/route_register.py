@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -88,21 +89,31 @@ class RouteRegister:
             self._take(route_of(name), body)
         self._loaded = True
 
-    async def observed(self, source: str, configuration: Configuration) -> None:
+    async def observed(
+        self, source: str, configuration: Configuration, *, before: Configuration | None = None
+    ) -> None:
         """
         Note what a source's replication configuration says, and log which routes went, came back or changed.
+
+        Args:
+            source: the bucket.
+            configuration: as it was read just now.
+            before: as it was read the last time.
         """
         await self._load()
         known = self._destinations.get(source, ())
         for destination in sorted({*known, *configuration.all_destinations}):
             selects = selected(configuration, destination)
-            before, after = await self._change(
-                Route(source, destination),
-                lambda state, selects=selects: observed(  # type: ignore[misc]
-                    state, selects, read_at=configuration.fetched_at
-                ),
+            others = set(configuration.all_destinations) - {destination}
+            doubtful_from = before.fetched_at if before is not None and others else None
+            change = partial(
+                observed,
+                selects=selects,
+                read_at=configuration.fetched_at,
+                doubtful_from=doubtful_from,
             )
-            _tell(Route(source, destination), before, after)
+            was, now = await self._change(Route(source, destination), change)
+            _tell(Route(source, destination), was, now)
 
     async def let_go(self, outcome: Outcome) -> None:
         """

@@ -443,7 +443,7 @@ class Routebook:
                 "rule_not_understood", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
             )
         self._connect(bucket)
-        await self._bookkeeper.register.observed(bucket, page.configuration)
+        await self._bookkeeper.register.observed(bucket, page.configuration, before=before)
         if destinations := page.configuration.all_destinations:
             await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
         return None

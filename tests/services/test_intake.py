@@ -180,7 +180,7 @@ async def test_an_unreadable_configuration_parks_the_object() -> None:
         rig.s3.unreadable = False
         await rig.until(lambda: outcomes(rig) == 1)
     assert await rig.backlog() == 0
-    assert len(rig.s3.reads) <= 125
+    assert len(rig.s3.reads) <= 130
 
 
 async def test_a_first_look_beyond_the_hold_parks_at_once() -> None:

@@ -199,6 +199,7 @@ async def used(ledger: Ledger | None = None) -> Ledger:
     await ledger.settle("b1", [keep, done(record("settled"))], now=NOW)
     await ledger.note([replica("late", at=NOW - 1, bucket="elsewhere")], now=NOW)
     await ledger.remember_routes([Route("src", "dst"), Route("src", "two"), Route("idle", "dst")])
+    await ledger.swap("delays", None, b"{}")
     await freeze(ledger, 300.0, b"one", b"two")
     await freeze(ledger, 600.0, b"three")
     await freeze(ledger, 900.0)
@@ -244,7 +245,7 @@ async def test_all_that_is_pending_comes_along() -> None:
     moved = await move(source, target)
 
     assert await everything(target) == await everything(source)
-    assert moved == Moved(pending=4, failures=1, batches=2, windows=2, routes=3)
+    assert moved == Moved(pending=4, failures=1, batches=2, windows=2, routes=3, states=1)
     assert await target.last_frozen() == 900.0
     assert [one.parts for one in await target.frozen()] == [(b"", b"two"), (b"three",)]
     assert {one.owner for one in await target.leases()} == {""}
@@ -401,6 +402,7 @@ async def settled(ledger: Ledger) -> None:
         (lambda ledger: freeze(ledger, 300.0, b"x"), "1 windows not yet sent, the time of its"),
         (lambda ledger: freeze(ledger, 300.0), "the time of its last window"),
         (lambda ledger: ledger.remember_routes([Route("a", "b")]), "1 routes"),
+        (lambda ledger: ledger.swap("delays", None, b"{}"), "1 small states"),
     ],
 )
 async def test_a_target_that_holds_anything_is_refused(
@@ -541,10 +543,12 @@ async def test_answers_that_get_lost_change_nothing() -> None:
 
     moved = await move(*cast(list[Ledger], forgetful), told)
 
-    assert moved == Moved(pending=4, failures=1, batches=2, windows=2, routes=3)
+    assert moved == Moved(pending=4, failures=1, batches=2, windows=2, routes=3, states=1)
     assert await everything(target) == await everything(source)
     assert {"export", "contributions", "frozen", "backlog"} <= forgetful[0].asked
-    assert {"restore", "freeze", "claim", "release", "remember_routes"} <= forgetful[1].asked
+    assert {"restore", "freeze", "claim", "release", "remember_routes", "swap"} <= forgetful[
+        1
+    ].asked
     assert "no answer to restore" in told.retried
     assert not {"claim", "release", "restore", "freeze"} & forgetful[0].asked
 

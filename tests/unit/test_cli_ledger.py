@@ -72,6 +72,7 @@ async def _use(ledger: Ledger) -> None:
     await ledger.settle("b1", [keep], now=NOW)
     await ledger.settle("b2", [done(record("settled"))], now=NOW)
     await ledger.remember_routes([Route("src", "dst"), Route("src", "two")])
+    await ledger.swap("delays", None, b"{}")
     lease = await ledger.claim((await ledger.leases())[0], owner="daemon")
     assert lease is not None
     await ledger.freeze(
@@ -142,6 +143,7 @@ def test_what_is_pending_is_copied_and_shown_in_a_table(
     assert ["batches", "not", "yet", "reported", "2"] in rows
     assert ["windows", "not", "yet", "sent", "1"] in rows
     assert ["routes", "2"] in rows
+    assert ["small", "states", "1"] in rows
     assert "copying 5 objects" in result.stderr
     assert "Not copied: what tells that objects settled before were counted" in result.stderr
     assert "ledger.horizon_days" in result.stderr
@@ -160,6 +162,7 @@ def test_the_result_can_be_had_as_json(tmp_path: Path, pair: tuple[str, str]) ->
         "batches": 2,
         "windows": 1,
         "routes": 2,
+        "states": 1,
         "differences": [],
     }
 

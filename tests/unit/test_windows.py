@@ -133,7 +133,7 @@ def test_parts_hold_as_much_as_a_call_may() -> None:
     )
     packed = windows.parts(datums)
 
-    assert [len(msgspec.json.decode(part)) for part in packed] == [1000, 1000, 1000, 600]
+    assert [len(msgspec.json.decode(part)) for part in packed] == [1000, 1000, 1000, 1000, 500]
     assert datums == [one for part in packed for one in msgspec.json.decode(part)]
     assert all(len(part) <= windows.PART_BYTES + 2 for part in packed)
 

@@ -332,6 +332,10 @@ class Routebook:
             self._surveyed.set()
             await self._pause()
 
+    @property
+    def _survey_seconds(self) -> float:
+        return REPORTING_SURVEY_SECONDS if self._reporting() else SURVEY_SECONDS
+
     async def _pause(self) -> None:
         """
         Wait for the next round, which comes sooner where this daemon begins to report meanwhile.
@@ -357,7 +361,7 @@ class Routebook:
                 unreadable=len(unreadable),
                 of=of,
                 reasons=dict(list(unreadable.items())[:NAMED]),
-                again_in_seconds=SURVEY_SECONDS,
+                again_in_seconds=self._survey_seconds,
             )
         else:
             log.info("survey_complete", of=of)

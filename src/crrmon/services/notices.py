@@ -71,8 +71,8 @@ class Notices:
         self._meters.add(
             catalogue.THRESHOLD_NOTICES, version.bucket, notice.destination, kind.value
         )
-        if notice.destination == UNKNOWN_DESTINATION:
-            return
+        if notice.destination == UNKNOWN_DESTINATION or not version.identified:
+            return  # it is not told what it is about
         if kind is Threshold.MISSED:
             async with self._following.alone(version):
                 await self._bookkeeper.note(notice)

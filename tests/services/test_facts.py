@@ -564,6 +564,27 @@ async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair() -> 
     assert count(rig, "failed") == 1
 
 
+async def test_t10_batch_replication_of_existing_objects_leaves_no_replica_unmatched() -> None:
+    """T10: 50 objects of long ago are restarted and arrive, their events in any order: none is evidence of lost events."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(1)
+        for number in range(50):
+            name, at = f"a{number}", rig.clock.now()
+            told = [events.restarted(name, at=at), events.replica_notification(name, at=at + 1)]
+            for body in reversed(told) if number % 2 else told:
+                rig.inbox.send(body)
+                await asyncio.sleep(5 * (number % 3))
+        rig.inbox.send(events.replica_notification("nobody's", at=rig.clock.now()))
+        await settled(rig)
+        await asyncio.sleep(1.1 * HOUR)
+
+    assert rig.meters.count(catalogue.REPLICAS_UNMATCHED, "dst") == 1
+    assert await rig.backlog() == 0
+    assert rig.s3.looks == []
+
+
 async def test_thresholds_are_counted_and_joined() -> None:
     """Missed, then replicated after all: both counted; the object is late, and its end is known without a look."""
     rig = Rig()

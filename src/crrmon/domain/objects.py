@@ -78,6 +78,8 @@ class Scope(enum.StrEnum):
     """The arrival of a delete marker there."""
     MARKER_FAILED = "x"
     """S3's word that a delete marker will not arrive there."""
+    RESTART = "b"
+    """That Batch Replication put a version of a source bucket back to pending. Nothing is counted by it."""
 
 
 class MarkId(msgspec.Struct, frozen=True, order=True):

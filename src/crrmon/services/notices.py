@@ -84,7 +84,8 @@ class Notices:
 
     async def happened(self, news: VersionDeleted | ReplicationRestarted) -> None:
         """
-        Have a version looked at anew: it was deleted, or its replication restarted.
+        Have a version looked at anew: it was deleted, or its replication restarted. That a version was restarted which
+        nobody follows is kept, for the replica that comes of it.
         """
         async with self._following.alone(news.version, hurry=True):
             await self._bookkeeper.note(news)

@@ -197,7 +197,10 @@ class Trace(msgspec.Struct):
                     lambda one: with_miss(one, bucket) if missed else one,
                 )
             case ReplicationRestarted(restarted_at=at):
-                return self._told(news.version, None, now, lambda one: reopened(one, at=at))
+                told = self._told(news.version, None, now, lambda one: reopened(one, at=at))
+                return (
+                    told if self.records.get(news.version.bucket) else self._restarted(news, told)
+                )
             case VersionDeleted():
                 return self._told(news.version, None, None, lambda one: _sooner(one, now))
 
@@ -229,6 +232,18 @@ class Trace(msgspec.Struct):
                 return Noted.KNOWN
         self.halves[slot] = half
         return Noted.HALF
+
+    def _restarted(self, news: ReplicationRestarted, told: Noted) -> Noted:
+        """
+        Keep that a version was restarted which nobody follows: a replica may follow, and this is where it came from.
+        """
+        version = news.version
+        slot = MarkId(Scope.RESTART, version.bucket, version.key, version.version_id).slot
+        known = self.halves.get(slot)
+        if known is None or news.restarted_at < known.replicated_at:
+            self.halves[slot] = Half(replicated_at=news.restarted_at)
+            return Noted.HALF if told is Noted.UNKNOWN else told
+        return Noted.KNOWN if told is Noted.UNKNOWN else told
 
     def _ended(self, replica: ObjectVersion) -> Noted | None:
         """

@@ -22,7 +22,13 @@ from crrmon.domain.events import (
     ThresholdPassed,
     VersionDeleted,
 )
-from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, provisional
+from crrmon.domain.objects import (
+    LARGEST_BYTES,
+    UNKNOWN_DESTINATION,
+    ObjectVersion,
+    plausible_size,
+    provisional,
+)
 from fakes import events
 
 DATA = Path(__file__).parent.parent / "data"
@@ -1115,7 +1121,11 @@ def test_t13_failures_of_delete_markers_count_without_a_version_id():
 
 @pytest.mark.parametrize(
     ("told", "size"),
-    [(0, 0), (48213.0, 48213), ("48213", None), (None, None), (-1, None), (2**60, None)],
+    [
+        *((0, 0), (48213.0, 48213), ("48213", None), (None, None), (-1, None)),
+        *((LARGEST_BYTES, LARGEST_BYTES), (LARGEST_BYTES - 1, LARGEST_BYTES - 1)),
+        *((LARGEST_BYTES + 1, None), (2**53, None), (2**60, None), (10**40, None), (1e300, None)),
+    ],
 )
 @pytest.mark.parametrize("shape", ["event", "notification"])
 def test_sizes_of_s3_are_numbers_or_unknown(shape, told, size):
@@ -1199,6 +1209,17 @@ def test_unknown_reasons_pass_through_but_not_without_end():
     """A code that nobody told us of is kept; one that is as long as a book is cut."""
     assert decode(changed_notice(failureReason="Surprise")).facts == (failed(reason="Surprise"),)
     assert decode(changed_notice(failureReason="x" * 9999)).facts == (failed(reason="x" * 255),)
+
+
+@pytest.mark.parametrize("told", [-1, LARGEST_BYTES + 1, 2**53 - 1, 2**63])
+def test_t11_a_size_that_no_object_has_is_unknown(told):
+    """T11: beyond S3's own limit, or below nothing, it is nobody's; sums of what is left fit into 64 bits."""
+    assert 50e12 < LARGEST_BYTES < 2**46
+    assert plausible_size(told) is None
+    assert decode(changed_object(size=told)).facts[0].size is None
+    assert decode(changed(additionalEventData={"bytesTransferredIn": told})).facts[0].size is None
+    assert plausible_size(LARGEST_BYTES) == LARGEST_BYTES
+    assert plausible_size(0) == 0
 
 
 # Batch Replication.

@@ -22,7 +22,7 @@ from crrmon.adapters.aws import (
     explain,
     status_of,
 )
-from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
 from crrmon.ports.clock import Clock
 from crrmon.ports.probe import UnreadableConfigurationError, UnusableAccountError
@@ -164,7 +164,7 @@ class S3Probe:
             sight=sight,
             looked_at=self._clock.now(),
             version_id=version_id,
-            size=answer.get("ContentLength"),
+            size=plausible_size(answer.get("ContentLength")),
             last_modified_at=None if modified is None else modified.timestamp(),
             storage_class="" if storage_class == _STANDARD else storage_class,
             encryption=answer.get("ServerSideEncryption") or "",

@@ -431,14 +431,19 @@ def share(record: Record) -> dict[tuple[Route, float], Amounts]:
 def backlog_slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
     """
     Tell the sums of a slot: pending objects and bytes, failed objects and bytes.
+
+    A sum below zero is wrong, by whatever fault; it is never told.
     """
+    pending_objects, pending_bytes, failed_objects, failed_bytes = (
+        max(int(amount), 0) for amount in amounts
+    )
     return BacklogSlot(
         route=route,
         written_from=written_from,
-        pending_objects=amounts[0],
-        pending_bytes=amounts[1],
-        failed_objects=amounts[2],
-        failed_bytes=amounts[3],
+        pending_objects=pending_objects,
+        pending_bytes=pending_bytes,
+        failed_objects=failed_objects,
+        failed_bytes=failed_bytes,
     )
 
 

@@ -367,7 +367,7 @@ def outcomes(draw: st.DrawFn, version: ObjectVersion) -> Outcome:
     """
     Draw one of the few outcomes that a version can have.
     """
-    scope = draw(st.sampled_from(Scope))
+    scope = draw(st.sampled_from(list(FATES)))
     places = ["dst", "two", "dst", "two", "unknown"]
     bucket = draw(st.sampled_from(places)) if scope in ELSEWHERE else version.bucket
     closes = scope is Scope.SOURCE and draw(st.booleans())

@@ -225,7 +225,10 @@ class Intake(_Section):
     receivers: Annotated[int, Field(ge=1, le=64), _NUMBER] = 4
     """Concurrent receivers of each queue; each takes up to ten messages at a time."""
     max_in_flight: Annotated[int, Field(ge=10, le=100_000), _NUMBER] = 2000
-    """Most messages of one queue held at once; about 5 KiB of memory each. SQS itself allows 120,000."""
+    """
+    Most facts of one queue held at once; about 5 KiB of memory each. A message counts as many as it tells, mostly one;
+    one that tells more than that is held alone. SQS itself allows 120,000 messages.
+    """
     hold_seconds: Annotated[float, Field(ge=0, le=600), _NUMBER] = 60.0
     """
     Longest time to hold a message until the first look at its object is due. Most objects replicate in this time

@@ -10,7 +10,7 @@ from crrmon.adapters import aws as aws_module
 from crrmon.adapters.accounts import Account, Accounts
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.s3 import S3Probe
-from crrmon.domain.objects import ObjectVersion, provisional
+from crrmon.domain.objects import LARGEST_BYTES, ObjectVersion, provisional
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.records import Destination
 from crrmon.domain.routes import parse
@@ -272,6 +272,20 @@ async def test_answers_that_are_not_s3s(
     seen = await look(probe)
 
     assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "ValueError")
+
+
+@pytest.mark.parametrize(
+    ("length", "size"), [(LARGEST_BYTES, LARGEST_BYTES), (LARGEST_BYTES + 1, None), (2**60, None)]
+)
+async def test_t11_a_length_that_no_object_has_is_unknown(
+    stub: AwsStub, probe: S3Probe, length: int, size: int | None
+) -> None:
+    """T11: what S3 could not have stored is not added to what is pending."""
+    stub.answer(head("Zx81", "PENDING", Content_Length=str(length)))
+
+    seen = await look(probe)
+
+    assert (seen.sight, seen.size) == (Sight.PENDING, size)
 
 
 async def test_no_server() -> None:

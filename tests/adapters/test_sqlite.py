@@ -9,16 +9,17 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from crrmon.adapters.ledgers import sqlite as module
 from crrmon.adapters.ledgers import sqlite_file, sqlite_trails
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
-from crrmon.domain.objects import Route
+from crrmon.domain.objects import LARGEST_BYTES, Route
 from crrmon.domain.outcomes import Tally, fold
 from crrmon.domain.records import Record
 from crrmon.ports.ledger import LedgerError, Parked, Settled, UnusableLedgerError
 from fakes import ledger_settler
-from fakes.ledger_values import NOW, PRESENCE, done, episode, failed, record, replica
+from fakes.ledger_values import NOW, PRESENCE, done, episode, failed, record, replica, whole
 
 DAY = 86_400.0
 TESTS = Path(__file__).parents[1]
@@ -195,6 +196,70 @@ async def test_nothing_lies_beside_a_closed_ledger(path: Path) -> None:
     await ledger.close()
 
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+# ---- sums ----
+
+
+@pytest.mark.parametrize("size", [2**53 - 1, LARGEST_BYTES, 2**62 + 1])
+async def test_t11_sums_are_exact_however_large(path: Path, size: int) -> None:
+    """
+    T11: 2,000 objects of sizes that no float holds, in one slot: exact to the last byte on the way up and down.
+    """
+    ledger = await SqliteLedger.open(path)
+    records = [replace(record(f"k{number}"), size=size - number % 7) for number in range(2000)]
+    for start in range(0, 2000, 500):
+        await ledger.park(records[start : start + 500])
+    (slot,) = await ledger.backlog()
+    assert slot.pending_objects == 2000
+    assert slot.pending_bytes == sum(one.size or 0 for one in records)
+
+    await ledger.settle("b1", [done(one, whole(one)) for one in records[1:]], now=NOW)
+    (slot,) = await ledger.backlog()
+    assert (slot.pending_objects, slot.pending_bytes) == (1, size)
+    await ledger.settle("b2", [done(records[0], whole(records[0]))], now=NOW)
+    assert await ledger.backlog() == []
+    await ledger.close()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["pending_bytes = -1448", "pending_bytes = 1.8e19", "pending_objects = 0"]
+)
+async def test_t11_sums_that_cannot_be_right_are_made_anew(path: Path, wrong: str) -> None:
+    """
+    T11: below zero, of floats, or bytes of no objects: summed up from the records when the file is opened.
+    """
+    ledger = await SqliteLedger.open(path)
+    await ledger.park([replace(record("k"), size=5), replace(record("other"), size=7)])
+    right = await ledger.backlog()
+    await ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"UPDATE backlog SET {wrong}")  # noqa: S608 - our own
+        connection.commit()
+
+    ledger = await SqliteLedger.open(path)
+
+    assert await ledger.backlog() == right
+    assert [one.pending_bytes for one in right] == [12]
+    await ledger.settle(
+        "b", [done(one, whole(one)) for one in (record("k"), record("other"))], now=NOW
+    )
+    assert await ledger.backlog() == []
+    await ledger.close()
+
+
+async def test_t11_a_sum_below_zero_is_never_told(path: Path) -> None:
+    """
+    T11: whatever fault made it, nobody reads of less than nothing.
+    """
+    ledger = await SqliteLedger.open(path)
+    await ledger.park([record("k")])
+    await ledger._run(
+        lambda: ledger._connection.execute("UPDATE backlog SET pending_bytes = -1448")
+    )
+
+    assert [one.pending_bytes for one in await ledger.backlog()] == [0]
+    await ledger.close()
 
 
 # ---- where it lies ----

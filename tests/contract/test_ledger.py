@@ -1,6 +1,7 @@
 """What every ledger does: each sentence of the port, on each backend."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import permutations
@@ -10,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.domain.events import Channel, Threshold
-from crrmon.domain.objects import MarkId, Route, Scope, shard_of
+from crrmon.domain.objects import LARGEST_BYTES, MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
 from crrmon.domain.records import Destination, Failure, Record, State, with_failure
 from crrmon.ports.ledger import (
@@ -1444,8 +1445,59 @@ async def test_restarts_and_deletions_of_what_is_counted_are_settled(ledger: Led
 
     results = await ledger.note(news, now=NOW)
 
-    assert results == [Noted.SETTLED] * 3 + [Noted.UNKNOWN] * 3
+    assert results == [Noted.SETTLED] * 3 + [Noted.UNKNOWN] * 2 + [Noted.HALF]
     assert (await ledger.find("nothing", "v1")).records == ()
+
+
+async def test_t11_sums_of_the_largest_objects_are_exact(ledger: Ledger) -> None:
+    """
+    T11: sizes at and beyond S3's own limit add up to what no float holds exactly, and come down to nothing, in any order.
+    """
+    chance = random.Random(11)
+    sizes = [chance.choice([LARGEST_BYTES, 2**53]) - chance.randrange(3) for _ in range(12)]
+    records = [replace(record(f"k{number}"), size=size) for number, size in enumerate(sizes)]
+    await ledger.park(records)
+    assert sum(sizes) > 2**53
+    assert list((await backlog(ledger)).values()) == [(12, sum(sizes), 0, 0)]
+
+    chance.shuffle(records)
+    for start in range(0, 12, 4):
+        some = [done(one, whole(one)) for one in records[start : start + 4]]
+        await ledger.settle(f"b{start}", some, now=NOW)
+        left = records[start + 4 :]
+        amounts = (len(left), sum(one.size or 0 for one in left), 0, 0)
+        assert list((await backlog(ledger)).values()) == ([amounts] if left else [])
+
+
+async def test_t10_a_restart_of_an_unknown_version_is_kept(ledger: Ledger) -> None:
+    """
+    T10: the earliest one, beside its replica's half in either order, and for as long; a record that comes ignores it.
+    """
+    slots = {"b:src": NOW - 9, "r:dst": NOW - 5}
+    told = [restarted("first", at=NOW - 9), replica("first", at=NOW - 5)]
+    told += [replica("last", at=NOW - 5), restarted("last", at=NOW - 9)]
+
+    assert await ledger.note(told, now=NOW) == [Noted.HALF] * 4
+    again = [restarted("first", at=NOW - 9), restarted("first", at=NOW), replica("last", at=NOW)]
+    assert await ledger.note(again, now=NOW) == [Noted.KNOWN] * 3
+
+    for key in ("first", "last"):
+        trail = await ledger.find(key, "v1")
+        assert {slot: half.replicated_at for slot, half in trail.halves} == slots
+        assert (trail.records, trail.marks) == ((), ())
+    new = record("first")
+    assert await ledger.park([new]) == [Parked.PARKED]
+    assert [one.replicated_at for one in (await stored(ledger, new)).destinations] == [NOW - 5]
+
+
+async def test_t10_a_restart_of_what_was_counted_elsewhere_is_kept_too(ledger: Ledger) -> None:
+    """
+    T10: a version that was counted at one destination may be on its way to another one now.
+    """
+    await ledger.settle("b1", [done(record("k"))], now=NOW)
+
+    assert await ledger.note([restarted("k", at=NOW)], now=NOW) == [Noted.SETTLED]
+    assert [slot for slot, _ in (await ledger.find("k", "v1")).halves] == ["b:src"]
 
 
 async def test_news_of_one_version_take_effect_in_the_order_told(ledger: Ledger) -> None:

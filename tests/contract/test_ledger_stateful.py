@@ -1,6 +1,7 @@
 """Every ledger against a small model of the port, over random histories with repetitions and restarts."""
 
 import asyncio
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine, Sequence
@@ -176,7 +177,19 @@ class Model:
         else:
             there = MarkId(Scope.REPLICA, about, v.key, v.version_id)
             counted = self._ends(there, by) or self._ends(whole, by)
-        return Noted.SETTLED if counted else Noted.UNKNOWN
+        kept = self._restart(news) if isinstance(news, ReplicationRestarted) else Noted.UNKNOWN
+        return Noted.SETTLED if counted else kept
+
+    def _restart(self, news: ReplicationRestarted) -> Noted:
+        """
+        Keep the earliest restart of what nobody follows.
+        """
+        v = news.version
+        slot = MarkId(Scope.RESTART, v.bucket, v.key, v.version_id)
+        if self.halves.get(slot, math.inf) <= news.restarted_at:
+            return Noted.KNOWN
+        self.halves[slot] = news.restarted_at
+        return Noted.HALF
 
     def _ends(self, mark: MarkId, by: object) -> bool:
         """
@@ -354,7 +367,7 @@ def outcomes(draw: st.DrawFn, version: ObjectVersion) -> Outcome:
     """
     Draw one of the few outcomes that a version can have.
     """
-    scope = draw(st.sampled_from(Scope))
+    scope = draw(st.sampled_from(list(FATES)))
     places = ["dst", "two", "dst", "two", "unknown"]
     bucket = draw(st.sampled_from(places)) if scope in ELSEWHERE else version.bucket
     closes = scope is Scope.SOURCE and draw(st.booleans())

@@ -244,7 +244,7 @@ def notice(
     *,
     at: float,
     bucket: str = "src",
-    version: str = "v1",
+    version: str | None = "v1",
     destination: str | None = "dst",
     kind: str = "OperationFailedReplication",
     reason: str | None = "DstKmsKeyNotFound",
@@ -260,7 +260,7 @@ def notice(
         key: the object key, not encoded.
         at: when S3 gave up, or the threshold passed.
         bucket: of the source.
-        version: of the source.
+        version: of the source; None where the notice names none.
         destination: name of the bucket; None where the notice names none.
         kind: the event's name, without `Replication:`.
         reason: of a failure.

@@ -422,6 +422,81 @@ async def test_a_failure_notice_before_or_without_the_event_is_followed(*, befor
     assert found.written_at == pytest.approx(at if before else at + 1, abs=0.002)
 
 
+@pytest.mark.parametrize("followed", [True, False])
+async def test_t13_a_failure_notice_without_version_id_is_followed(*, followed: bool) -> None:
+    """T13: it is about what was written when its request was made; counted once, by its reason, under the true version."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", "far")
+    async with rig.running():
+        await asyncio.sleep(0.4)
+        at = store(rig, "a", arrives={"far": 1.0}, fails={"dst": 130.0})
+        if followed:
+            rig.inbox.send(events.notification("a", at=at))
+            await settled(rig)
+        await asyncio.sleep(131 - (rig.clock.now() - at))
+        for _ in range(2):
+            rig.inbox.send(events.notice("a", at=at + 130, version=None, requested_at=at))
+        await settled(rig)
+        await rig.until(lambda: count(rig, "failed") == 1, within=5)
+        await asyncio.sleep(60)
+        found = await record(rig)
+
+    assert found.state is State.FAILED
+    assert found.version == ObjectVersion("src", "a", "v1")
+    reasons = {one.bucket: one.failure.reason for one in found.destinations if one.failure}
+    assert reasons == {"dst": "DstKmsKeyNotFound"}
+    assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "dst", "DstKmsKeyNotFound") == 1
+    assert count(rig, "failed") == 1
+    assert sum(one.failed_objects for one in await rig.ledger.backlog()) == 1
+
+
+async def test_t13_a_failure_notice_without_version_id_blames_no_later_version() -> None:
+    """T13: when somebody has written the key again, the one that failed cannot be told: counted as such, nothing else."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", fails={"dst": 1.0})
+        await asyncio.sleep(60)
+        again = store(rig, "a", version="v2", arrives={"dst": 0.0})
+        rig.inbox.send(events.notice("a", at=at + 1, version=None, requested_at=at))
+        rig.inbox.send(events.notification("a", at=again, version="v2"))
+        await settled(rig)
+        await rig.until(lambda: count(rig) == 1)
+        await asyncio.sleep(60)
+
+    assert count(rig, "failed") == 0
+    assert rig.meters.count(catalogue.UNIDENTIFIED, "src") == 1
+    assert await rig.backlog() == 0
+
+
+async def test_t13_a_failure_notice_that_tells_neither_version_nor_time_is_not_acknowledged() -> (
+    None
+):
+    """T13: nobody can tell which object failed, so a person finds it in the dead-letter queue."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        lost = rig.inbox.send(events.notice("a", at=rig.clock.now(), version=None))
+        await rig.until(lambda: rig.inbox.dead == [lost])
+
+    assert rig.inbox.acknowledged == []
+
+
+async def test_t13_a_threshold_notice_without_version_id_counts_and_is_no_replica() -> None:
+    """T13: MinIO names no version when it stops tracking: counted where it was bound for, and nothing is made of it."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", timed=True)
+    async with rig.running():
+        at = rig.clock.now()
+        for kind in ("OperationMissedThreshold", "OperationReplicatedAfterThreshold"):
+            rig.inbox.send(events.notice("a", at=at, version=None, kind=kind))
+        await settled(rig)
+
+    for kind in ("missed", "replicated_after"):
+        assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == 1
+    assert "note" not in rig.ledger.calls
+
+
 async def test_a_failure_notice_ends_the_hold_of_its_event() -> None:
     """While events are held for their first looks, notices have them looked at now; the reasons are joined."""
     rig = Rig()
@@ -487,6 +562,27 @@ async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair() -> 
 
     assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
     assert count(rig, "failed") == 1
+
+
+async def test_t10_batch_replication_of_existing_objects_leaves_no_replica_unmatched() -> None:
+    """T10: 50 objects of long ago are restarted and arrive, their events in any order: none is evidence of lost events."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(1)
+        for number in range(50):
+            name, at = f"a{number}", rig.clock.now()
+            told = [events.restarted(name, at=at), events.replica_notification(name, at=at + 1)]
+            for body in reversed(told) if number % 2 else told:
+                rig.inbox.send(body)
+                await asyncio.sleep(5 * (number % 3))
+        rig.inbox.send(events.replica_notification("nobody's", at=rig.clock.now()))
+        await settled(rig)
+        await asyncio.sleep(1.1 * HOUR)
+
+    assert rig.meters.count(catalogue.REPLICAS_UNMATCHED, "dst") == 1
+    assert await rig.backlog() == 0
+    assert rig.s3.looks == []
 
 
 async def test_thresholds_are_counted_and_joined() -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from crrmon.domain import catalogue
+from crrmon.domain.events import Fact
 from crrmon.domain.objects import Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Latency
-from fakes.events import written
+from crrmon.services.hold import Hold
+from fakes.events import notification, written
 from fakes.rig import DAY, Rig
 
 
@@ -213,6 +216,124 @@ async def test_memory_is_bounded_by_what_is_held() -> None:
         rig.ledger.away = False
         await rig.until(lambda: outcomes(rig) == 200)
     assert most <= 40
+
+
+def deletions(rig: Rig, many: int, *, bucket: str = "src") -> str:
+    """
+    Make one message that tells of so many deletions.
+    """
+    at = rig.clock.now()
+    records = [
+        msgspec.json.decode(
+            notification(
+                f"k{number}", at=at, bucket=bucket, size=None, event="ObjectRemoved:Delete"
+            )
+        )["Records"][0]
+        for number in range(many)
+    ]
+    return msgspec.json.encode({"Records": records}).decode()
+
+
+def facts_held(rig: Rig) -> int:
+    """
+    Count the facts that were read out of messages and are not dealt with.
+    """
+    return sum(held.weight for held in rig.intake._held.values())
+
+
+async def test_r8_memory_is_bounded_by_the_facts_of_what_is_held() -> None:
+    """R8: 2,000 messages of 2,600 records: one is dealt with at a time, and no more wait than one receive brings."""
+    rig = Rig(max_in_flight=2000)
+    over = asyncio.Event()
+
+    async def stuck(fact: Fact, hold: Hold) -> None:
+        del fact, hold
+        await over.wait()
+
+    rig.facts.take_in = stuck  # type: ignore[method-assign]
+    body = deletions(rig, 2600)
+    most_facts = most_messages = 0
+    for _ in range(2000):
+        rig.inbox.send(body)
+    async with rig.running():
+        for _ in range(300):
+            most_facts = max(most_facts, facts_held(rig))
+            most_messages = max(most_messages, len(rig.intake._held))
+            await asyncio.sleep(1)
+        assert rig.inbox.most_receives == 1, "what waits is kept hidden"
+
+    assert most_facts == 2600
+    assert most_messages == 10
+
+
+async def test_r8_large_and_small_messages_are_all_dealt_with_in_their_order() -> None:
+    """R8: what fits is dealt with together; what is larger than all room waits until it is alone, others behind it."""
+    rig = Rig(max_in_flight=100)
+    sizes = [1, 60, 39, 250, 1, 80, 1, 101, 30]
+    entered: list[int] = []
+    together = 0
+    async with rig.running():
+        await asyncio.sleep(1)
+        take_in = rig.facts.take_in
+
+        async def slow(fact: Fact, hold: Hold) -> None:
+            nonlocal together
+            number = int(fact.version.bucket.removeprefix("src-"))
+            if number not in entered:
+                entered.append(number)
+            weights = [one.weight for one in rig.intake._held.values() if one.weight]
+            assert sum(weights) <= 100 or len(weights) == 1
+            together = max(together, len(weights))
+            await asyncio.sleep(0.1)
+            await take_in(fact, hold)
+
+        rig.facts.take_in = slow  # type: ignore[method-assign]
+        for number, size in enumerate(sizes):
+            rig.inbox.send(deletions(rig, size, bucket=f"src-{number}"))
+        await rig.until(lambda: rig.inbox.waiting == 0)
+
+    assert entered == list(range(len(sizes)))
+    assert together == 3
+    assert len(rig.inbox.acknowledged) == len(sizes)
+    assert rig.meters.count(catalogue.EVENTS, "version_deleted") == sum(sizes)
+    assert rig.intake._admission.free == 1
+    assert rig.meters.gauges[catalogue.HELD_MESSAGES.name, "queue"] == 0
+
+
+async def test_r8_a_message_that_breaks_while_it_is_read_leaves_the_room_as_it_was() -> None:
+    """R8: whatever is wrong with one message, others are received and dealt with."""
+    rig = Rig(max_in_flight=100)
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(1)
+        for _ in range(30):
+            rig.inbox.send(7)  # type: ignore[arg-type] - nothing that could be read
+            rig.inbox.send("{")
+        for number in range(30):
+            rig.put(f"a{number}", version=f"v{number}")
+        await rig.until(lambda: outcomes(rig) == 30, within=60)
+        await rig.until(lambda: not rig.intake._held)
+
+    assert rig.intake._admission.free == 1
+
+
+async def test_r8_what_waits_for_room_is_given_back_when_the_daemon_stops() -> None:
+    """R8: a message that was not let in yet goes back to the queue at once; one that is dealt with is finished."""
+    rig = Rig(max_in_flight=100)
+    async with rig.running():
+        await asyncio.sleep(1)
+        rig.ledger.away = True
+        rig.inbox.send(deletions(rig, 90))
+        rig.inbox.send(deletions(rig, 90))
+        await rig.until(lambda: len(rig.intake._held) == 2)
+        rig.intake.stop()
+        await rig.until(lambda: rig.inbox.visible == 1, within=5)
+        rig.ledger.away = False
+        await rig.intake.drained()
+
+    assert rig.inbox.waiting == 1
+    assert rig.meters.count(catalogue.RELEASED_MESSAGES, "queue") == 1
+    assert rig.intake._admission.free == 1
 
 
 async def test_stopping_gives_back_what_waits_and_finishes_what_is_looked_at() -> None:

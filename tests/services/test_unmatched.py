@@ -16,7 +16,7 @@ from crrmon.services.health import HealthBoard
 from crrmon.services.unmatched import REMEMBERED, WAIT_SECONDS, Unmatched
 from fakes.clock import EPOCH, LoopClock
 from fakes.ledger_flaky import FlakyLedger
-from fakes.ledger_values import arrived, done, record, replica, whole
+from fakes.ledger_values import arrived, done, record, replica, restarted, whole
 from fakes.meters import FakeMeters
 
 
@@ -93,6 +93,26 @@ async def test_a_replica_whose_source_came_is_not_counted(how: str) -> None:
         await asyncio.sleep(WAIT_SECONDS + 20)
         assert desk.ledger.calls.count("find") == 1
         assert desk.counted() == 0
+
+
+@pytest.mark.parametrize("restarted_first", [True, False])
+@pytest.mark.parametrize("counted", [True, False])
+async def test_t10_a_replica_of_a_version_that_was_restarted_is_not_counted(
+    *, restarted_first: bool, counted: bool
+) -> None:
+    """T10: Batch Replication sends what was written long ago: its replica has a source, whichever event comes first."""
+    async with Desk().running() as desk:
+        if counted:  # at another destination
+            await desk.ledger.settle("b", [done(record("a", to=("far",)))], now=EPOCH)
+        if restarted_first:
+            await desk.ledger.note([restarted("a", at=EPOCH)], now=EPOCH)
+        await desk.arrive("a")
+        await desk.arrive("nobody's")
+        await asyncio.sleep(WAIT_SECONDS / 2)
+        if not restarted_first:
+            await desk.ledger.note([restarted("a", at=EPOCH)], now=EPOCH)
+        await asyncio.sleep(WAIT_SECONDS / 2 + 20)
+        assert desk.counted() == 1
 
 
 async def test_a_mark_in_another_destination_proves_nothing_here() -> None:

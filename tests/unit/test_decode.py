@@ -22,7 +22,13 @@ from crrmon.domain.events import (
     ThresholdPassed,
     VersionDeleted,
 )
-from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, provisional
+from crrmon.domain.objects import (
+    LARGEST_BYTES,
+    UNKNOWN_DESTINATION,
+    ObjectVersion,
+    plausible_size,
+    provisional,
+)
 from fakes import events
 
 DATA = Path(__file__).parent.parent / "data"
@@ -270,6 +276,7 @@ FACTS = {
     "eventbridge_delete_marker": marker(laid_at=CREATED_AT, channel=Channel.EVENTBRIDGE),
     "s3_notification": notified(),
     "s3_notification_sns": notified(),
+    "s3_notification_bare": notified(),
     "s3_notification_post": notified(),
     "s3_notification_copy": notified(operation=Operation.COPY),
     "s3_notification_multipart": notified(
@@ -304,6 +311,17 @@ FACTS = {
     "s3_replication_missed_threshold": passed(Threshold.MISSED),
     "s3_replication_after_threshold": passed(Threshold.REPLICATED_AFTER),
     "s3_replication_not_tracked": passed(Threshold.NOT_TRACKED),
+    "s3_replication_notice_without_version": failed(
+        version=provisional(SOURCE, KEY, WRITTEN_AT + 0.412)
+    ),
+    "minio_not_tracked_without_version": ThresholdPassed(
+        version=provisional(SOURCE, KEY, NOTIFIED_AT),
+        destination=UNKNOWN_DESTINATION,
+        threshold=Threshold.NOT_TRACKED,
+        rule="",
+        region="",
+        noticed_at=NOTIFIED_AT,
+    ),
     "minio_put": minio(),
     "minio_deleted": deleted(version=MINIO, region="", deleted_at=NOTIFIED_AT, owner=None),
     "minio_delete_marker": marker(
@@ -318,6 +336,9 @@ FACTS = {
 }
 
 IRRELEVANT = {
+    "cloudtrail_insight": "insight",
+    "cloudtrail_network_activity_denied_delete_object": "network_activity",
+    "cloudtrail_network_activity_put_object": "network_activity",
     "cloudtrail_delete_objects": "delete_objects",
     "cloudtrail_failed_put_object": "failed_call",
     "cloudtrail_failed_replica_put_object": "failed_replica_write",
@@ -335,7 +356,6 @@ IRRELEVANT = {
     "s3_notification_lifecycle_marker": "lifecycle_marker",
     "s3_notification_replica_without_version": "replica_without_version",
     "s3_notification_tagging": "other_notification",
-    "s3_replication_notice_without_version": "notice_without_version",
     "s3_test_event": "s3_test_event",
     "sns_subscription_confirmation": "sns_subscription",
     "sns_unsubscribe_confirmation": "sns_subscription",
@@ -346,6 +366,7 @@ MIXED = {"lambda_sqs": Decoded((written(), deleted()), ("other_call",))}
 UNREADABLE = {
     "cloudtrail_object_arn_without_key": r"message\.detail: no key",
     "cloudtrail_put_object_null_parameters_null_resources": r"message\.detail: no bucket",
+    "s3_replication_notice_without_version_and_time": r"message\.Records\[0\]: .*requestTime",
     "s3_notification_key_not_utf8": r"message\.Records\[0\]\.s3\.object\.key: not UTF-8",
 }
 
@@ -545,10 +566,88 @@ def test_failed_calls_of_replication_that_do_not_write_are_only_failed():
     assert decode(body) == Decoded((), ("failed_call",))
 
 
-@pytest.mark.parametrize("event", ["PutObjectAcl", "UploadPart", "Secret", "", "putobject"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        *("PutObjectAcl", "UploadPart", "RestoreObject", "UpdateObjectEncryption", "RenameObject"),
+        *("GetObjectAttributes", "HeadObject", "ListObjectVersions", "PutBucketReplication"),
+    ],
+)
 def test_other_calls_are_one_kind(event):
     """Names of calls never become kinds: there is no end to them."""
-    assert decode(changed(eventName=event)) == Decoded((), ("other_call",))
+    body = changed(eventName=event, readOnly=None)
+
+    assert decode(body) == Decoded((), ("other_call",))
+
+
+@pytest.mark.parametrize("event", ["PutManyObjects", "Secret", "", "putobject"])
+def test_t13_a_call_that_nobody_told_us_of_is_refused_unless_it_only_reads(event):
+    """T13: what may write and is not known is malformed, for acknowledging it might lose a write; a reading call is not."""
+    with pytest.raises(MalformedMessageError, match=r"^message\.detail\.eventName: "):
+        decode(changed(eventName=event))
+    with pytest.raises(MalformedMessageError, match=r"^message\.detail\.eventName: "):
+        decode(changed(eventName=event, readOnly=None))
+    assert decode(changed(eventName=event, readOnly=True)) == Decoded((), ("other_call",))
+
+
+@pytest.mark.parametrize("event", ["PutObject", "CompleteMultipartUpload", "DeleteObject"])
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        ({"eventCategory": "NetworkActivity", "eventType": "AwsVpceEvent"}, "network_activity"),
+        ({"eventCategory": "NetworkActivity"}, "network_activity"),
+        ({"eventCategory": None, "eventType": "AwsVpceEvent"}, "network_activity"),
+        ({"eventCategory": "Insight", "eventType": "AwsCloudTrailInsight"}, "insight"),
+        ({"eventCategory": "Management"}, "other_call"),
+    ],
+)
+def test_t13_category_and_type_decide_whether_a_record_tells_of_a_call(event, record, kind):
+    """T13: what only passed a VPC endpoint, or is unusually frequent, is no write and no marker, whatever its name."""
+    assert decode(changed(eventName=event, **record)) == Decoded((), (kind,))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"eventCategory": "Data", "eventType": "AwsServiceEvent"},
+        {"eventCategory": None, "eventType": None},
+        {"eventCategory": "", "eventType": ""},
+    ],
+    ids=["service", "null", "empty"],
+)
+def test_t13_calls_by_services_and_old_records_are_read(record):
+    """T13: S3's own calls are calls, and so is what was written down before there were categories."""
+    assert decode(changed(**record)) == Decoded((written(),))
+
+
+@pytest.mark.parametrize(
+    "record", [{"eventCategory": "Surprise"}, {"eventType": "AwsSurprise"}, {"eventCategory": 7}]
+)
+def test_t13_records_of_unknown_categories_and_types_are_refused(record):
+    """T13: nobody knows whether they tell of a write, so they are neither followed nor acknowledged."""
+    with pytest.raises(MalformedMessageError, match=r"^message\.detail: "):
+        decode(changed(**record))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("s3.amazonaws.com", Decoded((written(),))),
+        ("s3.amazonaws.eu", Decoded((written(),))),
+        ("s3express.amazonaws.com", Decoded((), ("other_event",))),
+        ("s3-outposts.amazonaws.com", Decoded((), ("other_event",))),
+        ("s3", None),
+        ("", None),
+        ("acme", None),
+    ],
+)
+def test_t13_the_service_is_the_first_label_of_the_source(source, expected):
+    """T13: S3 is S3 in every partition, another service is another service, and what is none is refused."""
+    if expected is not None:
+        assert decode(changed(eventSource=source)) == expected
+        return
+    with pytest.raises(MalformedMessageError, match=r"^message\.detail.*eventSource"):
+        decode(changed(eventSource=source))
 
 
 # Where it went.
@@ -774,6 +873,15 @@ def test_events_of_others_may_hold_anything(detail):
     assert decode(json.dumps(event)) == Decoded((), ("other_event",))
 
 
+@pytest.mark.parametrize("source", ["acme.forwarder", "awss3", "", "AWS.S3"])
+def test_t13_events_of_strangers_are_refused(source):
+    """T13: only AWS's own other services are known to tell of no write; who sends events on may have S3's in them."""
+    event = json.loads(stored("eventbridge_other_source")) | {"source": source}
+
+    with pytest.raises(MalformedMessageError, match=r"^message\.source: "):
+        decode(json.dumps(event))
+
+
 # S3's own events.
 
 
@@ -813,7 +921,13 @@ def test_keys_of_events_are_as_they_are():
     assert fact == native(version=ObjectVersion(SOURCE, "a+b%20c%2F%zz", VERSION))
 
 
-@pytest.mark.parametrize("detail_type", ["Object ACL Updated", "Async Copy Completion", "", None])
+@pytest.mark.parametrize(
+    "detail_type",
+    [
+        *("Object ACL Updated", "Async Copy Completion", "Object Tags Deleted"),
+        *("Object Restore Expired", "Object Storage Class Changed", "Object Access Tier Changed"),
+    ],
+)
 def test_other_events_are_one_kind(detail_type):
     """Whatever else S3 tells of its objects is no write, even if it looks like one."""
     body = changed_envelope(**{"detail-type": detail_type})
@@ -821,12 +935,20 @@ def test_other_events_are_one_kind(detail_type):
     assert decode(body) == Decoded((), ("other_s3_event",))
 
 
+@pytest.mark.parametrize("detail_type", ["object created", "Object Surprise", "", None])
+def test_t13_events_that_nobody_told_us_of_are_refused(detail_type):
+    """T13: it may be a write under a new name, or under a name that somebody changed on the way."""
+    with pytest.raises(MalformedMessageError, match=r"^message\.detail: .*detail-type"):
+        decode(changed_envelope(**{"detail-type": detail_type}))
+
+
 @pytest.mark.parametrize("kind", ["Surprise", "", None])
-def test_deletions_of_unknown_type_are_not_guessed_at(kind):
-    """Nobody knows whether the version is gone or a marker was laid: the next look will show."""
+def test_t13_deletions_of_unknown_type_are_refused(kind):
+    """T13: nobody knows whether the version is gone or a marker was laid, which is counted."""
     body = changed_event("eventbridge_object_deleted", **{"deletion-type": kind})
 
-    assert decode(body) == Decoded((), ("other_s3_event",))
+    with pytest.raises(MalformedMessageError, match=r"^message\.detail\.deletion-type: "):
+        decode(body)
 
 
 # S3's notifications.
@@ -931,9 +1053,10 @@ def test_only_amazon_tells_replicas_apart(source, identity, channel):
 @pytest.mark.parametrize(
     "kind",
     [
-        *("ObjectCreated:PutTagging", "ObjectCreated:PutLegalHold", "ObjectCreated:put"),
-        *("ObjectRestore:Post", "ReducedRedundancyLostObject", "Replication:Surprise", "s3:"),
+        *("ObjectCreated:PutTagging", "ObjectCreated:PutLegalHold", "s3:ObjectRemoved:NoOP"),
+        *("ObjectRestore:Post", "ReducedRedundancyLostObject", "ObjectAnnotation:Put"),
         *("ObjectAccessed:Get", "BucketCreated:*", "LifecycleTransition", "IntelligentTiering"),
+        *("ObjectRetention:Put", "ObjectTagging:Surprise", "s3:Scanner:ManyVersions"),
     ],
 )
 def test_other_notifications_are_one_kind(kind):
@@ -944,8 +1067,65 @@ def test_other_notifications_are_one_kind(kind):
 
 
 @pytest.mark.parametrize(
+    "kind", [*("", None, "s3:", "Surprise:Put", "ObjectRemoved:Surprise"), "Replication:Surprise"]
+)
+@pytest.mark.parametrize("bare", [False, True])
+def test_t13_notifications_that_nobody_told_us_of_are_refused(kind, *, bare):
+    """T13: without a name, or with one that may tell of a deletion, a failure or anything, it is not acknowledged."""
+    body = changed_record(eventName=kind)
+    if bare:
+        body = json.dumps(json.loads(body)["Records"][0])
+
+    with pytest.raises(MalformedMessageError, match=r"^message.*eventName|^message: .*envelopes"):
+        decode(body)
+
+
+def test_t13_a_record_without_a_name_is_refused():
+    """T13: nobody knows what it tells of."""
+    message = json.loads(stored("s3_notification"))
+    del message["Records"][0]["eventName"]
+
+    with pytest.raises(MalformedMessageError, match=r"^message\.Records\[0\]: .*eventName"):
+        decode(json.dumps(message))
+
+
+def test_t13_objects_that_were_created_somehow_are_followed():
+    """T13: by S3's word ObjectCreated is a new object, whatever the call; other stores call changes of tags so, too."""
+    body = changed_record(eventName="ObjectCreated:Surprise")
+
+    assert decode(body) == Decoded((notified(),))
+    with pytest.raises(MalformedMessageError, match=r"^message\.Records\[0\]\.eventName: "):
+        decode(changed_record("minio_put", eventName="s3:ObjectCreated:Surprise"))
+
+
+def test_t13_a_record_of_s3_is_read_wherever_it_lies():
+    """T13: outside of any list, in EventBridge, in SNS: the same record says the same."""
+    record = json.loads(stored("s3_notification_bare"))
+    sent_on = {"source": "aws.s3", "detail-type": "S3", "detail": record}
+    told = {"Type": "Notification", "Message": json.dumps(record)}
+
+    for message in (record, sent_on, told):
+        assert decode(json.dumps(message)) == Decoded((notified(),))
+
+
+def test_t13_failures_of_delete_markers_count_without_a_version_id():
+    """T13: a marker is never looked at, so a notice of its failure counts under any name; the same notice, the same one."""
+    message = json.loads(stored("s3_replication_notice_without_version_and_time"))
+    message["Records"][0]["replicationEventData"]["s3Operation"] = "DELETE_MARKER"
+
+    (fact,) = decode(json.dumps(message)).facts
+
+    assert fact.version == provisional(SOURCE, KEY, NOTIFIED_AT)
+    assert fact.of_delete_marker
+
+
+@pytest.mark.parametrize(
     ("told", "size"),
-    [(0, 0), (48213.0, 48213), ("48213", None), (None, None), (-1, None), (2**60, None)],
+    [
+        *((0, 0), (48213.0, 48213), ("48213", None), (None, None), (-1, None)),
+        *((LARGEST_BYTES, LARGEST_BYTES), (LARGEST_BYTES - 1, LARGEST_BYTES - 1)),
+        *((LARGEST_BYTES + 1, None), (2**53, None), (2**60, None), (10**40, None), (1e300, None)),
+    ],
 )
 @pytest.mark.parametrize("shape", ["event", "notification"])
 def test_sizes_of_s3_are_numbers_or_unknown(shape, told, size):
@@ -1029,6 +1209,17 @@ def test_unknown_reasons_pass_through_but_not_without_end():
     """A code that nobody told us of is kept; one that is as long as a book is cut."""
     assert decode(changed_notice(failureReason="Surprise")).facts == (failed(reason="Surprise"),)
     assert decode(changed_notice(failureReason="x" * 9999)).facts == (failed(reason="x" * 255),)
+
+
+@pytest.mark.parametrize("told", [-1, LARGEST_BYTES + 1, 2**53 - 1, 2**63])
+def test_t11_a_size_that_no_object_has_is_unknown(told):
+    """T11: beyond S3's own limit, or below nothing, it is nobody's; sums of what is left fit into 64 bits."""
+    assert 50e12 < LARGEST_BYTES < 2**46
+    assert plausible_size(told) is None
+    assert decode(changed_object(size=told)).facts[0].size is None
+    assert decode(changed(additionalEventData={"bytesTransferredIn": told})).facts[0].size is None
+    assert plausible_size(LARGEST_BYTES) == LARGEST_BYTES
+    assert plausible_size(0) == 0
 
 
 # Batch Replication.

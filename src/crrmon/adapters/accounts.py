@@ -23,7 +23,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from crrmon.adapters.aws import NO_ANSWER, Aws, Login, explain
+from crrmon.adapters.aws import Aws, Login, NoAnswerError, UnaskedError, border, explain
 from crrmon.domain import catalogue
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
@@ -84,7 +84,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     reports_status: bool = True
 
 
-class AccountError(Exception):
+class AccountError(UnaskedError):
     """
     There are no credentials for an account now; the text names it and says what to do.
     """
@@ -220,7 +220,7 @@ class Way:
 
         Raises:
             AccountError: there are no credentials now.
-            BotoCoreError, TooManyClientsError: as `Aws.client`.
+            NoAnswerError, TooManyClientsError: as `Aws.client`.
         """
         if self.own_endpoint and self._account.region:
             return await self.s3_in(self._account.region)
@@ -286,12 +286,13 @@ class Way:
             raise AccountError(self._trouble)
         self._trying = True
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                credentials: Any = await session.get_credentials()
-                if credentials is None:
-                    raise NoCredentialsError
-                await credentials.get_frozen_credentials()
-        except (ClientError, *NO_ANSWER) as error:
+            with border():
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    credentials: Any = await session.get_credentials()
+                    if credentials is None:
+                        raise NoCredentialsError
+                    await credentials.get_frozen_credentials()
+        except (ClientError, NoAnswerError) as error:
             self._login = self._made_login()  # a session reads the shared files once only
             raise self._failure(self._explained(error)) from error
         finally:
@@ -306,10 +307,17 @@ class Way:
             raise AccountError(self._trouble)
         self._trying = True
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                got = (await self._asked())["Credentials"]
-            ends_at = got["Expiration"].timestamp()
-        except (ClientError, KeyError, *NO_ANSWER) as error:
+            with border():
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    got = (await self._asked())["Credentials"]
+                ends_at = got["Expiration"].timestamp()
+                credentials = {
+                    "access_key": msgspec.convert(got["AccessKeyId"], str),
+                    "secret_key": msgspec.convert(got["SecretAccessKey"], str),
+                    "token": msgspec.convert(got["SessionToken"], str),
+                    "expiry_time": got["Expiration"].isoformat(),
+                }
+        except (ClientError, NoAnswerError) as error:
             raise self._failure(self._explained(error)) from error
         finally:
             self._trying = False
@@ -317,12 +325,7 @@ class Way:
             reason = f"the credentials of {self._role} are expired when they come"
             raise self._failure(f"{reason}; check the machine's clock")
         self._recovered()
-        return {
-            "access_key": got["AccessKeyId"],
-            "secret_key": got["SecretAccessKey"],
-            "token": got["SessionToken"],
-            "expiry_time": got["Expiration"].isoformat(),
-        }
+        return credentials
 
     async def _asked(self) -> dict[str, Any]:
         request = {"RoleArn": self._role, "RoleSessionName": SESSION_NAME}
@@ -358,6 +361,8 @@ class Way:
 
     def _explained(self, error: Exception) -> str:
         profile = self._account.profile
+        if isinstance(error, NoAnswerError):
+            error = error.met
         if profile is not None and isinstance(error, _PROFILE_ERRORS):
             return (
                 f"{type(error).__name__}; check profile {profile} of the SDK's shared files "

@@ -7,8 +7,9 @@ for each service, account and region, made when first asked for and kept until t
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from http import HTTPStatus
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -17,14 +18,12 @@ from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.session import AioSession
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
 )
-from botocore.parsers import ResponseParserError
 
 from crrmon import __version__
 
@@ -44,25 +43,53 @@ There are few clients of all other services, and these must not go without for i
 """
 
 
-class TooManyClientsError(Exception):
+class UnaskedError(Exception):
+    """
+    Nobody was asked, for a reason of our own that the text tells.
+    """
+
+
+class TooManyClientsError(UnaskedError):
     """
     S3 was to be asked in one more region, or for one more account, than there can reasonably be.
     """
 
 
-NO_ANSWER = (
-    BotoCoreError,
-    ResponseParserError,
-    ValueError,
-    TimeoutError,
-    OSError,
-    TooManyClientsError,
-)
-"""
-What AWS calls raise when no service answered, or nothing that can be understood, or none could be asked.
+class NoAnswerError(Exception):
+    """
+    No service answered, or nothing that can be understood, or none could be asked.
+    """
 
-NB: the SDK lets a ValueError through for a header that is no number or no time.
-"""
+    def __init__(self, met: Exception) -> None:
+        super().__init__(type(met).__name__)
+        self.met = met
+        """What the SDK raised, or reading what it made of the answer."""
+
+
+class UnsignedAnswerError(Exception):
+    """
+    Somebody answered who does not seem to be the service: a proxy, a portal, a load balancer.
+    """
+
+
+@contextlib.contextmanager
+def border() -> Iterator[None]:
+    """
+    Take whatever is raised within for no answer, but for what a service says itself and what we refuse to ask.
+
+    For calls of the SDK and the reading of what they return, and for nothing else: our own faults must end the daemon.
+    There is no list of what the SDK raises: its parsers meet bytes of strangers, and let through what that leads to.
+
+    Raises:
+        NoAnswerError: in place of anything else.
+    """
+    try:
+        yield
+    except (ClientError, UnaskedError, NoAnswerError):
+        raise
+    except Exception as error:
+        raise NoAnswerError(error) from error
+
 
 _SETTINGS: Mapping[Service, Mapping[str, Any]] = {
     # Whoever looks also decides when to look again: nothing is retried beneath.
@@ -215,7 +242,7 @@ class Aws:
             login: on whose behalf; the daemon's own when None. Logins of one name share their clients.
 
         Raises:
-            BotoCoreError: the region is no region, or no credentials can be found now. Asking again may help.
+            NoAnswerError: the region is no region, or no credentials can be found now. Asking again may help.
             TooManyClientsError: see `MAX_S3_CLIENTS`.
         """
         key = (service, region or self._default_region, login.name if login else "")
@@ -229,7 +256,8 @@ class Aws:
             task.add_done_callback(lambda made: self._forget_failed(key, made))
             self._clients[key] = task
         # Shielded: a caller that gives up must not take the client from the others.
-        return task.result() if task.done() else await asyncio.shield(task)
+        with border():
+            return task.result() if task.done() else await asyncio.shield(task)
 
     def session(
         self, *, profile: str | None = None, credentials: AioRefreshableCredentials | None = None
@@ -324,7 +352,29 @@ class Aws:
         )
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
+        else:
+            trusting = self._endpoint_url is not None
+            client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
         return client
+
+
+class _Doorkeeper:
+    """
+    Lets no answer in that is none of the service's: an error page with the status 200 would be read as a success.
+
+    AWS gives every request an id. Stand-ins for it need not; they must at least answer in the protocol's own format.
+    """
+
+    def __init__(self, *, trusting: bool) -> None:
+        self._trusting = trusting
+
+    def __call__(self, parsed: Mapping[str, Any], **_: object) -> None:
+        told = parsed.get("ResponseMetadata", {})
+        if told.get("HTTPStatusCode", 0) >= HTTPStatus.BAD_REQUEST or told.get("RequestId"):
+            return
+        kind = str(told.get("HTTPHeaders", {}).get("content-type", ""))
+        if not (self._trusting and any(one in kind for one in ("json", "cbor", "xml"))):
+            raise UnsignedAnswerError
 
 
 class _Given:
@@ -381,6 +431,8 @@ def explain(
     Returns:
         The code with AWS's own sentence, or the error's class, and the remedy. Never a URL: it may hold a key.
     """
+    if isinstance(error, NoAnswerError):
+        error = error.met
     if not isinstance(error, ClientError):
         return f"{type(error).__name__}; {_remedy(error)}"
     code = code_of(error)
@@ -405,4 +457,6 @@ def _remedy(error: Exception) -> str:
             f"one daemon looks at no more than {MAX_S3_CLIENTS} pairs of account and region:"
             " check the accounts and regions in the messages, or use several daemons with queues of their own"
         )
+    if isinstance(error, UnsignedAnswerError):
+        return "somebody else answered, such as a proxy: check the network and aws.endpoint_url"
     return "check the network, the region and aws.endpoint_url"

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
 
-from crrmon.adapters.aws import NO_ANSWER, Aws, code_of, explain
+from crrmon.adapters.aws import Aws, NoAnswerError, border, code_of, explain
 from crrmon.ports.sink import RefusedPartError, SinkError
 
 _REFUSED = frozenset(
@@ -48,15 +48,15 @@ class CloudWatchSink:
         """
         data = _data(part)
         try:
-            client = await self._aws.client("cloudwatch", self._region)
-            await client.put_metric_data(Namespace=self._namespace, MetricData=data)
-        except ParamValidationError as error:
-            raise RefusedPartError(self._reason(error)) from error
+            with border():
+                client = await self._aws.client("cloudwatch", self._region)
+                await client.put_metric_data(Namespace=self._namespace, MetricData=data)
         except ClientError as error:
             refused = code_of(error).removesuffix("Exception") in _REFUSED
             raise (RefusedPartError if refused else SinkError)(self._reason(error)) from error
-        except NO_ANSWER as error:
-            raise SinkError(self._reason(error)) from error
+        except NoAnswerError as error:
+            unsent = isinstance(error.met, ParamValidationError)
+            raise (RefusedPartError if unsent else SinkError)(self._reason(error.met)) from error
 
     def _reason(self, error: Exception) -> str:
         permission = f"cloudwatch:PutMetricData for namespace {self._namespace}"

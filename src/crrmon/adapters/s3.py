@@ -15,12 +15,14 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from crrmon.adapters.accounts import AccountError, Accounts, TooManyAccountsError, Way
 from crrmon.adapters.aws import (
-    NO_ANSWER,
+    NoAnswerError,
+    UnaskedError,
+    border,
     code_of,
     explain,
     status_of,
 )
-from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
 from crrmon.ports.clock import Clock
 from crrmon.ports.probe import UnreadableConfigurationError, UnusableAccountError
@@ -81,18 +83,21 @@ class S3Probe:
         try:
             way = self._accounts.way(version.bucket, owner)
             request = _request(way, version.bucket, owner, Key=version.key, VersionId=asked)
-            answer = await self._ask(
-                way, version.bucket, region, lambda s3: s3.head_object(**request)
-            )
+            with border():
+                answer = await self._ask(
+                    way, version.bucket, region, lambda s3: s3.head_object(**request)
+                )
+                return self._seen(answer, asked, way)
         except AccountError as error:
             return self._trouble(Sight.DENIED, str(error))
         except ClientError as error:
             return self._refused(error, asked)
-        except (ParamValidationError, UnicodeError) as error:
-            return self._trouble(Sight.REFUSED, error)  # nothing that S3 could have a name for
-        except NO_ANSWER as error:
+        except UnaskedError as error:
             return self._trouble(Sight.UNREACHABLE, error)
-        return self._seen(answer, asked, way)
+        except NoAnswerError as error:
+            # What cannot even be asked is nothing that S3 could have a name for.
+            unnamed = isinstance(error.met, ParamValidationError | UnicodeError)
+            return self._trouble(Sight.REFUSED if unnamed else Sight.UNREACHABLE, error.met)
 
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
@@ -105,9 +110,11 @@ class S3Probe:
             way = self._accounts.way(bucket, owner)
             whom = way.whom
             request = _request(way, bucket, owner)
-            answer = await self._ask(
-                way, bucket, region, lambda s3: s3.get_bucket_replication(**request)
-            )
+            with border():
+                answer = await self._ask(
+                    way, bucket, region, lambda s3: s3.get_bucket_replication(**request)
+                )
+                return _configuration(answer)
         except TooManyAccountsError as error:
             raise _unreadable(bucket, str(error)) from error
         except AccountError as error:
@@ -116,9 +123,8 @@ class S3Probe:
             if code_of(error) == "ReplicationConfigurationNotFoundError":
                 return None
             raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
-        except NO_ANSWER as error:
+        except (UnaskedError, NoAnswerError) as error:
             raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
-        return dict(answer["ReplicationConfiguration"])
 
     async def _ask(
         self, way: Way, bucket: str, region: str, ask: "Callable[[S3Client], Awaitable[_Answer]]"
@@ -158,7 +164,7 @@ class S3Probe:
             sight=sight,
             looked_at=self._clock.now(),
             version_id=version_id,
-            size=answer.get("ContentLength"),
+            size=plausible_size(answer.get("ContentLength")),
             last_modified_at=None if modified is None else modified.timestamp(),
             storage_class="" if storage_class == _STANDARD else storage_class,
             encryption=answer.get("ServerSideEncryption") or "",
@@ -184,6 +190,16 @@ class S3Probe:
         return Observation(
             sight=sight, looked_at=self._clock.now(), version_id=version_id, detail=text
         )
+
+
+def _configuration(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what a bucket's replication configuration is. S3 keeps none without rules, and an empty answer proves nothing.
+    """
+    told = dict(answer["ReplicationConfiguration"])
+    if not told["Rules"]:
+        raise KeyError("Rules")
+    return told
 
 
 def _sight(status: str | None) -> Sight:

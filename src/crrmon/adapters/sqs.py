@@ -6,14 +6,14 @@ that again.
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import NO_ANSWER, Aws, explain
+from crrmon.adapters.aws import Aws, NoAnswerError, border, explain
 from crrmon.ports.inbox import Depth, InboxError, Message
 
 if TYPE_CHECKING:  # the stubs are there for development only
@@ -116,31 +116,33 @@ class SqsInbox:
         Wait for messages and take up to ten.
         """
         try:
-            client = await self._aws.client("sqs", self._region)
-            answer = await client.receive_message(
-                QueueUrl=self._url,
-                MaxNumberOfMessages=BATCH,
-                WaitTimeSeconds=wait_seconds,
-                VisibilityTimeout=visibility_seconds,
-                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
-            )
-        except (ClientError, *NO_ANSWER) as error:
+            with border():
+                client = await self._aws.client("sqs", self._region)
+                answer = await client.receive_message(
+                    QueueUrl=self._url,
+                    MaxNumberOfMessages=BATCH,
+                    WaitTimeSeconds=wait_seconds,
+                    VisibilityTimeout=visibility_seconds,
+                    MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+                )
+                return [_message(raw) for raw in answer.get("Messages", ())]
+        except (ClientError, NoAnswerError) as error:
             raise self._error("received", "sqs:ReceiveMessage", error) from error
-        return [_message(raw) for raw in answer.get("Messages", ())]
 
     async def depth(self) -> Depth:
         """
         Count what is in the queue and in its dead-letter queue.
         """
         try:
-            client = await self._aws.client("sqs", self._region)
-            if self._policy is None:
-                self._policy = (await self._attributes(client, _REDRIVE)).get(_REDRIVE, "")
-            # NB: before the queue, or a message that is moved back meanwhile would be in neither.
-            dead = await self._dead(client, self._policy) if self._policy else 0
-            told = await self._attributes(client, *_COUNTS, _REDRIVE)
-            visible, in_flight, delayed = (int(told[name]) for name in _COUNTS)
-        except (ClientError, KeyError, *NO_ANSWER) as error:
+            with border():
+                client = await self._aws.client("sqs", self._region)
+                if self._policy is None:
+                    self._policy = (await self._attributes(client, _REDRIVE)).get(_REDRIVE, "")
+                # NB: before the queue, or a message that is moved back meanwhile would be in neither.
+                dead = await self._dead(client, self._policy) if self._policy else 0
+                told = await self._attributes(client, *_COUNTS, _REDRIVE)
+                visible, in_flight, delayed = (int(told[name]) for name in _COUNTS)
+        except (ClientError, NoAnswerError) as error:
             raise self._error("counted", "sqs:GetQueueAttributes", error) from error
         policy = told.get(_REDRIVE, "")
         if policy != self._policy:
@@ -151,20 +153,20 @@ class SqsInbox:
         self, client: "SQSClient", *names: "QueueAttributeNameType"
     ) -> Mapping[str, str]:
         answer = await client.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
-        told: Mapping[str, str] = answer.get("Attributes", {})  # type: ignore[assignment]
-        return told
+        return msgspec.convert(answer.get("Attributes", {}), dict[str, str])
 
     async def _dead(self, client: "SQSClient", policy: str) -> int | None:
         """
         Count what is in the dead-letter queue that a redrive policy names; None when it cannot be read.
         """
         try:
-            # Its JSON holds also how many receives lead there.
-            arn = msgspec.json.decode(policy, type=_Redrive).deadLetterTargetArn
-            url = await self._dead_letter_url(client, arn)
-            answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=[*_COUNTS])
-            return sum(int(answer["Attributes"][name]) for name in _COUNTS)
-        except (ClientError, KeyError, msgspec.MsgspecError, *NO_ANSWER) as error:
+            with border():
+                # Its JSON holds also how many receives lead there.
+                arn = msgspec.json.decode(policy, type=_Redrive).deadLetterTargetArn
+                url = await self._dead_letter_url(client, arn)
+                answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=[*_COUNTS])
+                return sum(int(answer["Attributes"][name]) for name in _COUNTS)
+        except (ClientError, NoAnswerError) as error:
             self._dead_letter_urls.clear()
             self._warn_of_dead_letter_queue(error)
             return None
@@ -173,7 +175,7 @@ class SqsInbox:
         if arn not in self._dead_letter_urls:
             *_, account, name = arn.split(":")
             answer = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-            self._dead_letter_urls[arn] = answer["QueueUrl"]
+            self._dead_letter_urls[arn] = msgspec.convert(answer["QueueUrl"], str)
         return self._dead_letter_urls[arn]
 
     def _warn_of_dead_letter_queue(self, error: Exception) -> None:
@@ -197,11 +199,12 @@ class SqsInbox:
             {"Id": str(place), "ReceiptHandle": receipt} for place, receipt in enumerate(receipts)
         ]
         try:
-            client = await self._aws.client("sqs", self._region)
-            answer = await client.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        except (ClientError, *NO_ANSWER) as error:
+            with border():
+                client = await self._aws.client("sqs", self._region)
+                answer = await client.delete_message_batch(QueueUrl=self._url, Entries=entries)
+                return _left(receipts, answer)
+        except (ClientError, NoAnswerError) as error:
             raise self._error("deleted", "sqs:DeleteMessage", error) from error
-        return _failed(receipts, answer.get("Failed", ()))
 
     async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
         """
@@ -214,13 +217,14 @@ class SqsInbox:
             for place, receipt in enumerate(receipts)
         ]
         try:
-            client = await self._aws.client("sqs", self._region)
-            answer = await client.change_message_visibility_batch(
-                QueueUrl=self._url, Entries=entries
-            )
-        except (ClientError, *NO_ANSWER) as error:
+            with border():
+                client = await self._aws.client("sqs", self._region)
+                answer = await client.change_message_visibility_batch(
+                    QueueUrl=self._url, Entries=entries
+                )
+                return _left(receipts, answer)
+        except (ClientError, NoAnswerError) as error:
             raise self._error("kept hidden", "sqs:ChangeMessageVisibility", error) from error
-        return _failed(receipts, answer.get("Failed", ()))
 
     def _error(self, what: str, permission: str, error: Exception) -> InboxError:
         reason = explain(error, permission=f"{permission} on the queue", advice=_ADVICE)
@@ -235,20 +239,52 @@ class _Redrive(msgspec.Struct):
     deadLetterTargetArn: str  # noqa: N815 - as SQS writes it
 
 
-def _failed(receipts: Sequence[str], failures: Iterable[Mapping[str, Any]]) -> Sequence[str]:
+class _Entry(msgspec.Struct):
     """
-    Return the receipts of a batch's failed entries, whose ids are their places.
+    One entry of a batch that was carried out.
     """
-    return [receipts[int(failure["Id"])] for failure in failures]
+
+    Id: str
 
 
-def _message(raw: Mapping[str, Any]) -> Message:
-    attributes = raw.get("Attributes", {})
-    sent = attributes.get("SentTimestamp")
+class _Outcome(msgspec.Struct):
+    """
+    What became of a batch.
+    """
+
+    Successful: list[_Entry] = []
+    Failed: list[_Entry] = []
+
+
+class _Delivery(msgspec.Struct):
+    """
+    What is read of a message.
+    """
+
+    MessageId: str
+    ReceiptHandle: str
+    Body: str
+    Attributes: dict[str, str] = {}
+
+
+def _left(receipts: Sequence[str], answer: Mapping[str, Any]) -> Sequence[str]:
+    """
+    Return the receipts of a batch's entries, whose ids are their places, of which it is not said that they were done.
+    """
+    told = msgspec.convert(answer, _Outcome)
+    done = {one.Id for one in told.Successful}
+    if not done and not told.Failed:
+        raise KeyError("Successful")  # every entry is named in one of the two
+    return [receipt for place, receipt in enumerate(receipts) if str(place) not in done]
+
+
+def _message(raw: Any) -> Message:
+    told = msgspec.convert(raw, _Delivery)
+    sent = told.Attributes.get("SentTimestamp")
     return Message(
-        id=raw["MessageId"],
-        receipt=raw["ReceiptHandle"],
-        body=raw["Body"],
+        id=told.MessageId,
+        receipt=told.ReceiptHandle,
+        body=told.Body,
         sent_at=None if sent is None else int(sent) / 1000,
-        receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
+        receive_count=int(told.Attributes.get("ApproximateReceiveCount", 1)),
     )

@@ -25,8 +25,6 @@ from crrmon.domain.events import (
 )
 from crrmon.domain.objects import BUCKET_NAME, ObjectVersion
 
-_S3 = "s3.amazonaws.com"
-
 _WRITES = {
     "PutObject": Operation.PUT,
     "PostObject": Operation.PUT,
@@ -34,9 +32,43 @@ _WRITES = {
     "CompleteMultipartUpload": Operation.MULTIPART,
 }
 
+_CALLS_TO_OBJECTS = ("Data", None)
+_CALLS = ("AwsApiCall", "AwsServiceEvent", None)
+"""
+Categories and types of records that may tell of a write. Old records have none: all that there was then were calls.
+
+NB: S3 itself makes the calls of lifecycle rules, of batch deletes and of Batch Replication.
+"""
+
+_OTHER_CATEGORIES = {
+    "NetworkActivity": Irrelevant.NETWORK_ACTIVITY,
+    "Insight": Irrelevant.INSIGHT,
+    "Management": Irrelevant.OTHER_CALL,
+}
+_OTHER_TYPES = {
+    "AwsVpceEvent": Irrelevant.NETWORK_ACTIVITY,
+    "AwsCloudTrailInsight": Irrelevant.INSIGHT,
+}
+
 _OF_NO_INTEREST = {
     "DeleteObjects": Irrelevant.DELETE_OBJECTS,
-}
+    # Only of directory buckets, out of which nothing replicates.
+    "RenameObject": Irrelevant.OTHER_CALL,
+} | dict.fromkeys(
+    (
+        *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "AbortMultipartUpload"),
+        *("PutObjectAcl", "PutObjectTagging", "DeleteObjectTagging"),
+        *("PutObjectAnnotation", "DeleteObjectAnnotation", "UpdateObjectEncryption"),
+        *("PutObjectRetention", "PutObjectLegalHold", "PutObjectLockConfiguration"),
+        *("CreateSession", "RestoreObject", "SelectObjectContent", "WriteGetObjectResponse"),
+        *("PutPublicAccessBlock", "DeletePublicAccessBlock"),
+    ),
+    Irrelevant.OTHER_CALL,
+)
+"""Calls that may change something, and are known to make and delete no version."""
+
+_READS = ("Get", "Head", "List")
+"""How names of calls begin that only read; old records do not say that they did."""
 
 _ACCESS_POINT_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap")
 """Ends of aliases of access points. S3 keeps them from being ends of bucket names."""
@@ -70,6 +102,9 @@ class _Head(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     event_source: str
     event_name: str
+    event_category: str | None = None
+    event_type: str | None = None
+    read_only: bool | None = None
     error_code: str | None = None
     user_identity: _Identity | None = None
 
@@ -161,8 +196,8 @@ def read(part: Part) -> Fact | Irrelevant:
         MalformedMessageError: it should tell of a write or a deletion, and lacks what that takes.
     """
     head = parse(_HEAD, part.raw, part.where)
-    if head.event_source != _S3:
-        return Irrelevant.OTHER_EVENT
+    if (other := _no_call_to_an_object(head, part.where)) is not None:
+        return other
     by_replication = head.user_identity is not None and head.user_identity.is_replication
     writes = head.event_name in _WRITES
     if head.error_code:
@@ -175,7 +210,44 @@ def read(part: Part) -> Fact | Irrelevant:
         return _deleted(part, by_replication=by_replication)
     if head.event_name == "InitiateReplication":
         return _restarted(part)
-    return _OF_NO_INTEREST.get(head.event_name, Irrelevant.OTHER_CALL)
+    return _other_call(head, part.where)
+
+
+def _no_call_to_an_object(head: _Head, where: str) -> Irrelevant | None:
+    """
+    Return what a record is that tells of no call to an object in S3; None for one that does.
+
+    Raises:
+        MalformedMessageError: nobody told us of such records.
+    """
+    # Not in every partition does it end in amazonaws.com.
+    service, dot, _ = head.event_source.partition(".")
+    if not dot:
+        raise MalformedMessageError(f"{where}.eventSource: no service of AWS")
+    if service != "s3":
+        return Irrelevant.OTHER_EVENT
+    category, kind = head.event_category or None, head.event_type or None
+    if category in _CALLS_TO_OBJECTS and kind in _CALLS:
+        return None
+    other = _OTHER_CATEGORIES.get(category or "") or _OTHER_TYPES.get(kind or "")
+    if other is None:
+        raise MalformedMessageError(f"{where}: neither eventCategory nor eventType is known")
+    return other
+
+
+def _other_call(head: _Head, where: str) -> Irrelevant:
+    """
+    Return what a call is that is known to make and delete no version.
+
+    Raises:
+        MalformedMessageError: nobody told us of such a call, so it may have written.
+    """
+    name = head.event_name
+    if (kind := _OF_NO_INTEREST.get(name)) is not None:
+        return kind
+    if head.read_only or name.startswith(_READS) or "Bucket" in name:
+        return Irrelevant.OTHER_CALL
+    raise MalformedMessageError(f"{where}.eventName: a call that may write, and is not known")
 
 
 def _object_written(part: Part, event_name: str) -> ObjectWritten:

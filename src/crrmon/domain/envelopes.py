@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 class Irrelevant(enum.StrEnum):
     """
-    What a part of a message is when it concerns nobody here: the whole list, so it can be a metric's label.
+    What a part of a message is when it is known to concern nobody here: the whole list, so it can be a metric's label.
+
+    Whatever is not known to be one of these, and cannot be followed, is malformed: acknowledging it might lose a write.
     """
 
     S3_TEST_EVENT = "s3_test_event"
@@ -42,6 +44,10 @@ class Irrelevant(enum.StrEnum):
     """Of another service than S3."""
     OTHER_CALL = "other_call"
     """A call to S3 that neither writes nor deletes a version."""
+    NETWORK_ACTIVITY = "network_activity"
+    """CloudTrail's word that a call passed a VPC endpoint, or was stopped there; the call has an event of its own."""
+    INSIGHT = "insight"
+    """CloudTrail's word that there are unusually many calls."""
     DELETE_OBJECTS = "delete_objects"
     """A batch delete as a whole; each of its keys has an event of its own."""
     FAILED_CALL = "failed_call"
@@ -49,11 +55,15 @@ class Irrelevant(enum.StrEnum):
     FAILED_REPLICA_WRITE = "failed_replica_write"
     """Replication tried to write to a destination and could not."""
     REPLICA_WITHOUT_VERSION = "replica_without_version"
-    """A replica's event without the version id, which alone would lead to its source."""
-    NOTICE_WITHOUT_VERSION = "notice_without_version"
-    """S3's notice about a replication without the version id. The write's own event is followed all the same."""
+    """
+    A replica's event without the version id, which alone would lead to its source. The source has an event of its own,
+    and looks find that it arrived.
+    """
     RESTART_WITHOUT_VERSION = "restart_without_version"
-    """A call of Batch Replication without the version id. A later look finds what it changed."""
+    """
+    A call of Batch Replication without the version id: any version of the key may be meant. A later look finds what it
+    changed.
+    """
     DELETED_WITHOUT_VERSION = "deleted_without_version"
     """An object deleted for good from a bucket without versions, out of which nothing replicates."""
     LIFECYCLE_MARKER = "lifecycle_marker"
@@ -134,13 +144,19 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     sns: _Notification | UnsetType = msgspec.field(name="Sns", default=UNSET)
 
 
-class _Detail(msgspec.Struct, frozen=True, gc=False):
-    event_source: Raw | UnsetType = msgspec.field(name="eventSource", default=UNSET)
+class _Named(msgspec.Struct, frozen=True, gc=False):
+    """
+    What tells records of calls from those of S3's own notifications.
+    """
+
+    event_source: str | UnsetType = msgspec.field(name="eventSource", default=UNSET)
+    event_name: Raw | UnsetType = msgspec.field(name="eventName", default=UNSET)
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _RECORD = msgspec.json.Decoder(_Record)
-_DETAIL = msgspec.json.Decoder(_Detail)
+_NAMED = msgspec.json.Decoder(_Named)
+_TEXT = msgspec.json.Decoder(str)
 
 
 def unwrap(body: str | bytes) -> Iterator[Part | Irrelevant]:
@@ -192,7 +208,7 @@ def _open(data: bytes | Raw, where: str, layer: int) -> Iterator[Part | Irreleva
     elif outer.records is not UNSET:
         yield from _from_records(outer.records, where, layer)
     elif outer.event_name is not UNSET and outer.event_source is not UNSET:
-        yield Part(shape=Shape.CLOUDTRAIL, raw=data, where=where)
+        yield _record(parse(_NAMED, data, where), data, where)
     elif outer.crrmon is not UNSET:
         yield from _from_template(outer, where, layer)
     elif outer.s3_event == "s3:TestEvent":
@@ -206,15 +222,23 @@ def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
     Tell whose event it is.
 
     NB: not by the detail-type, which is not the same words in every partition.
+
+    Raises:
+        MalformedMessageError: neither of S3 nor of another service of AWS: who sent it on may have written anything.
     """
+    assert event.source is not UNSET  # noqa: S101 - for the type checker
     if event.source != "aws.s3":
-        return Irrelevant.OTHER_EVENT
+        if event.source.startswith("aws."):
+            return Irrelevant.OTHER_EVENT
+        raise MalformedMessageError(f"{where}.source: none of AWS's own")
     if event.detail is UNSET:
         raise MalformedMessageError(f"{where}: an event without detail")
     where = f"{where}.detail"
-    detail = parse(_DETAIL, event.detail, where)
+    named = parse(_NAMED, event.detail, where)
+    if named.event_source is not UNSET:
+        return _record(named, event.detail, where, region=event.region)
     return Part(
-        shape=Shape.S3_EVENT if detail.event_source is UNSET else Shape.CLOUDTRAIL,
+        shape=Shape.S3_EVENT,
         raw=event.detail,
         where=where,
         name=event.detail_type or None,
@@ -222,6 +246,25 @@ def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
         time=event.time or None,
         account=event.account,
     )
+
+
+def _record(named: _Named, raw: bytes | Raw, where: str, *, region: str | None = None) -> Part:
+    """
+    Tell whether a record outside of any list is CloudTrail's, or one of S3's own notifications.
+    """
+    if named.event_source is UNSET or not _of_a_store(named.event_source):
+        return Part(shape=Shape.CLOUDTRAIL, raw=raw, where=where, region=region)
+    if named.event_name is UNSET:
+        raise MalformedMessageError(f"{where}: a record of S3 without eventName")
+    name = parse(_TEXT, named.event_name, f"{where}.eventName")
+    return Part(shape=Shape.S3_NOTIFICATION, raw=raw, where=where, name=name)
+
+
+def _of_a_store(event_source: str) -> bool:
+    """
+    Tell whether a record is one of S3's own notifications: every store has a prefix of its own: aws, minio, ceph.
+    """
+    return event_source.endswith(":s3")
 
 
 def _from_sns(notice: _Envelope, where: str, layer: int) -> Iterator[Part | Irrelevant]:
@@ -242,8 +285,9 @@ def _from_records(records: list[Raw], where: str, layer: int) -> Iterator[Part |
     for number, raw in enumerate(records):
         at = f"{where}.Records[{number}]"
         record = parse(_RECORD, raw, at)
-        if record.event_source and record.event_source.endswith(":s3"):
-            # Every store has a prefix of its own: aws, minio, ceph.
+        if record.event_source and _of_a_store(record.event_source):
+            if not record.event_name:
+                raise MalformedMessageError(f"{at}: a record of S3 without eventName")
             yield Part(shape=Shape.S3_NOTIFICATION, raw=raw, where=at, name=record.event_name)
         elif record.event_source == "aws:sqs" and record.body is not UNSET:
             yield from _open(record.body.encode(), f"{at}.body", layer + 1)

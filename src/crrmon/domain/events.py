@@ -103,7 +103,7 @@ class ReplicationFailed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: ObjectVersion
-    """Bucket of the source."""
+    """Bucket of the source; with a stand-in version id (`objects.provisional`) where the notice gave none."""
     destination: str
     """Bucket; `objects.UNKNOWN_DESTINATION` where the notice names none."""
     reason: str
@@ -119,6 +119,13 @@ class ReplicationFailed(msgspec.Struct, frozen=True, kw_only=True):
     """When the request was made that was to be replicated, where the notice tells."""
     size: int | None = None
     owner: str | None = None
+
+    @property
+    def of_delete_marker(self) -> bool:
+        """
+        Whether a delete marker was to be replicated, not an object.
+        """
+        return "DELETE" in self.operation.upper()
 
 
 class Threshold(enum.StrEnum):
@@ -140,7 +147,7 @@ class ThresholdPassed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: ObjectVersion
-    """Bucket of the source."""
+    """Bucket of the source; with a stand-in version id (`objects.provisional`) where the notice gave none."""
     destination: str
     """Bucket; `objects.UNKNOWN_DESTINATION` where the notice names none."""
     threshold: Threshold

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from crrmon.domain.objects import BUCKET_NAME, ObjectVersion, provisional
+from crrmon.domain.objects import BUCKET_NAME, ObjectVersion, plausible_size, provisional
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """ISO 8601 with a time zone: without one it would be a guess."""
@@ -19,11 +19,8 @@ Key = Annotated[str, msgspec.Meta(min_length=1)]
 _REPLICATION = ":s3-replication"
 """S3 calls its session so when it writes replicas, whatever role it was given; roles end up before the colon."""
 
-_LARGEST = 2.0**53
-"""No object comes near; what is greater would not be exact, and is garbage."""
-
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_SIZE = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)])
+_NUMBER = msgspec.json.Decoder(int | float)
 
 
 def size(raw: Raw | UnsetType) -> int | None:
@@ -36,8 +33,8 @@ def size(raw: Raw | UnsetType) -> int | None:
         return None
     try:
         # NB: some senders write 2143.0.
-        return int(_SIZE.decode(raw))
-    except msgspec.MsgspecError:
+        return plausible_size(int(_NUMBER.decode(raw)))
+    except (msgspec.MsgspecError, OverflowError):
         return None
 
 

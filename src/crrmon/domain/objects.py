@@ -22,6 +22,12 @@ What S3 ever allowed as the name of a bucket. Names become metric dimensions, an
 the sake of one dimension that is none.
 """
 
+LARGEST_BYTES = 50 * 2**40
+"""
+What no object is larger than: S3's own limit is 50 TB, and what other stores have is less. Ledgers count on it: their
+sums are exact as long as they fit into 64 bits.
+"""
+
 _PROVISIONAL = "?"
 """Starts a stand-in version id. S3's own are URL-ready, so none can start like this."""
 
@@ -78,6 +84,8 @@ class Scope(enum.StrEnum):
     """The arrival of a delete marker there."""
     MARKER_FAILED = "x"
     """S3's word that a delete marker will not arrive there."""
+    RESTART = "b"
+    """That Batch Replication put a version of a source bucket back to pending. Nothing is counted by it."""
 
 
 class MarkId(msgspec.Struct, frozen=True, order=True):
@@ -126,6 +134,13 @@ def shard_of(trail: bytes, shards: int) -> int:
     Return the shard (0 to `shards` - 1) to which a trail belongs; part of the ledger's format.
     """
     return int.from_bytes(trail[:4], "big") % shards
+
+
+def plausible_size(told: int | None) -> int | None:
+    """
+    Return a size in bytes if an object can have it; None for what is none: it is unknown then.
+    """
+    return told if told is not None and 0 <= told <= LARGEST_BYTES else None
 
 
 def provisional(bucket: str, key: str, written_at: float) -> ObjectVersion:

@@ -133,10 +133,11 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Half(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    A replica's event that came before anything else was known of its version.
+    A replica's event that came before anything else was known of its version; or a restart of a version unknown.
     """
 
     replicated_at: float
+    """Of a restart (`Scope.RESTART`): when it was."""
     region: str = ""
     size: int | None = None
 

@@ -27,6 +27,14 @@ _OPERATIONS = {
 """By reason. All others, also those that nobody told us of, brought the object as a whole."""
 
 
+_OTHER_EVENTS = (
+    *("Object Restore ", "Object Storage Class ", "Object Access Tier ", "Object ACL "),
+    *("Object Tags ", "Object Annotation", "Object Retention ", "Object Legal Hold "),
+    "Async Copy ",
+)
+"""How S3 begins the names of its events that tell of no new version and of no deletion."""
+
+
 class _Bucket(msgspec.Struct, frozen=True, gc=False):
     name: fields.BucketName
 
@@ -56,15 +64,20 @@ def read(part: Part) -> Fact | Irrelevant:
     well have the shape of a write.
 
     Raises:
-        MalformedMessageError: it should tell of a write or a deletion, and lacks what that takes.
+        MalformedMessageError: it should tell of a write or a deletion, and lacks what that takes; or nobody told us of
+            such events.
     """
     match part.name:
         case "Object Created":
             return _written(part)
         case "Object Deleted":
             return _deleted(part)
-        case _:
+        case str(name) if name.startswith(_OTHER_EVENTS):
             return Irrelevant.OTHER_S3_EVENT
+        case _:
+            raise MalformedMessageError(
+                f"{part.where}: of an event whose detail-type is not known"
+            )
 
 
 def _written(part: Part) -> ObjectWritten:
@@ -103,8 +116,8 @@ def _deleted(part: Part) -> VersionDeleted | MarkerLaid | Irrelevant:
                 channel=Channel.EVENTBRIDGE,
             )
         case _:
-            # No guess is made which of the two it was. A version that is gone shows at its next look.
-            return Irrelevant.OTHER_S3_EVENT
+            # No guess is made which of the two it was: the one is counted, the other is not.
+            raise MalformedMessageError(f"{part.where}.deletion-type: neither of the two known")
 
 
 def _happened_at(part: Part) -> float:

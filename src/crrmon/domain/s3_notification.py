@@ -29,11 +29,13 @@ from crrmon.domain.events import (
     ThresholdPassed,
     VersionDeleted,
 )
-from crrmon.domain.objects import BUCKET_NAME, UNKNOWN_DESTINATION, ObjectVersion
+from crrmon.domain.objects import BUCKET_NAME, UNKNOWN_DESTINATION, ObjectVersion, provisional
 
 _DESTINATION = re.compile(rf"(?:arn:[a-z0-9-]+:s3:::)?({BUCKET_NAME})")
 """An ARN in any partition, or a bare name."""
 
+_AMAZON = "aws:s3"
+"""The `eventSource` of S3 itself."""
 
 _LONGEST = 255
 """Characters of a rule's id, by S3's own limit. Nothing else that is kept of a notice is longer."""
@@ -104,7 +106,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         """
         Whether the record tells replication's writes apart: not where a store has no name for that session.
         """
-        tells = self.event_source == "aws:s3" and self.principal
+        tells = self.event_source == _AMAZON and self.principal
         return Channel.NOTIFICATION if tells else Channel.EVENTBRIDGE
 
     @property
@@ -121,7 +123,12 @@ class _Record(msgspec.Struct, frozen=True, gc=False, rename="camel"):
             return _NOTHING
 
 
+class _Source(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    event_source: str
+
+
 _NOTHING = _Replication()
+_SOURCE = msgspec.json.Decoder(_Source)
 _RECORD = msgspec.json.Decoder(_Record)
 _REPLICATION = msgspec.json.Decoder(_Replication)
 _TEXT = msgspec.json.Decoder(str)
@@ -133,17 +140,41 @@ def read(part: Part) -> Fact | Irrelevant:
     Read one record.
 
     Raises:
-        MalformedMessageError: it should tell of a version, and lacks what that takes.
+        MalformedMessageError: it should tell of a version, and lacks what that takes; or nobody told us of such events.
     """
-    reader = _READERS.get((part.name or "").removeprefix("s3:"))
-    if not callable(reader):
-        return reader or Irrelevant.OTHER_NOTIFICATION
+    name = (part.name or "").removeprefix("s3:")
+    family, _, _ = name.partition(":")
+    reader = _READERS.get(name)
+    if isinstance(reader, Irrelevant):
+        return reader
+    if reader is None:
+        if family in _OTHER_FAMILIES:
+            return Irrelevant.OTHER_NOTIFICATION
+        reader = _unknown(family, part)
     record = parse(_RECORD, part.raw, part.where)
     told = record.s3.object
     version = fields.version(
         record.s3.bucket.name, _key(told.key, part.where), told.version_id, at=record.happened_at
     )
-    return reader(record, version)
+    fact = reader(record, version)
+    if fact is None:
+        raise MalformedMessageError(
+            f"{part.where}: neither s3.object.versionId nor replicationEventData.requestTime"
+        )
+    return fact
+
+
+def _unknown(family: str, part: Part) -> "_Reader":
+    """
+    Return the reader of an event that nobody told us of.
+
+    Raises:
+        MalformedMessageError: it cannot be followed.
+    """
+    if family == "ObjectCreated" and parse(_SOURCE, part.raw, part.where).event_source == _AMAZON:
+        # Whatever call it was: by S3's word this is a new object. Other stores call changes of tags so, too.
+        return partial(_written, Operation.PUT)
+    raise MalformedMessageError(f"{part.where}.eventName: an event that is not known")
 
 
 def _written(
@@ -183,11 +214,18 @@ def _marker_laid(record: _Record, version: ObjectVersion) -> MarkerLaid:
     )
 
 
-def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | Irrelevant:
-    if not version.identified:
-        return Irrelevant.NOTICE_WITHOUT_VERSION
+def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | None:
+    """
+    Read a notice of failure; None where there is no telling which version it is about.
+
+    Without a version id it is about what was written when the request was made. The looks at such a version find out
+    which one that is, if it is still the current one. A delete marker is never looked at: any name will do.
+    """
     told = record.replication
-    return ReplicationFailed(
+    written_at = _instant(told.request_time)
+    if not version.identified and written_at is not None:
+        version = provisional(version.bucket, version.key, written_at)
+    notice = ReplicationFailed(
         version=version,
         destination=_destination(told),
         reason=_text(told.failure_reason),
@@ -195,16 +233,17 @@ def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | Irre
         operation=_text(told.s3_operation),
         region=record.region,
         noticed_at=record.happened_at,
-        written_at=_instant(told.request_time),
+        written_at=written_at,
         size=fields.size(record.s3.object.size),
     )
+    known = version.identified or written_at is not None or notice.of_delete_marker
+    return notice if known else None
 
 
 def _threshold_passed(
     threshold: Threshold, record: _Record, version: ObjectVersion
-) -> ThresholdPassed | Irrelevant:
-    if not version.identified:
-        return Irrelevant.NOTICE_WITHOUT_VERSION
+) -> ThresholdPassed:
+    # Without a version id it counts all the same; MinIO leaves it out.
     told = record.replication
     return ThresholdPassed(
         version=version,
@@ -216,8 +255,9 @@ def _threshold_passed(
     )
 
 
-_READERS: dict[str, Callable[[_Record, ObjectVersion], Fact | Irrelevant] | Irrelevant] = {
-    # NB: MinIO calls changes of tags and locks ObjectCreated, too; these are no writes.
+_Reader = Callable[[_Record, ObjectVersion], Fact | Irrelevant | None]
+
+_READERS: dict[str, _Reader | Irrelevant] = {
     "ObjectCreated:Put": partial(_written, Operation.PUT),
     "ObjectCreated:Post": partial(_written, Operation.PUT),
     "ObjectCreated:Copy": partial(_written, Operation.COPY),
@@ -232,8 +272,33 @@ _READERS: dict[str, Callable[[_Record, ObjectVersion], Fact | Irrelevant] | Irre
         _threshold_passed, Threshold.REPLICATED_AFTER
     ),
     "Replication:OperationNotTracked": partial(_threshold_passed, Threshold.NOT_TRACKED),
+    # MinIO's: changes of tags and locks, and deletions that another event tells of or that found nothing.
+    **dict.fromkeys(
+        (
+            *("ObjectCreated:PutTagging", "ObjectCreated:DeleteTagging"),
+            *("ObjectCreated:PutRetention", "ObjectCreated:PutLegalHold"),
+            *("ObjectRemoved:NoOP", "ObjectRemoved:DeleteAllVersions"),
+            "Replication:OperationCompletedReplication",
+        ),
+        Irrelevant.OTHER_NOTIFICATION,
+    ),
 }
 """By the name of the event."""
+
+_OTHER_FAMILIES = frozenset(
+    {
+        *("ObjectAcl", "ObjectAnnotation", "ObjectRestore", "ObjectRetention", "ObjectTagging"),
+        *("IntelligentTiering", "LifecycleTransition", "ReducedRedundancyLostObject"),
+        "LifecycleExpiration",
+        # Of other stores.
+        *("BucketCreated", "BucketRemoved", "LifecycleDelMarkerExpiration", "ObjectAccessed"),
+        *("ObjectLifecycle", "ObjectSynced", "ObjectTransition", "Scanner"),
+    }
+)
+"""
+What stands before the colon in names of events none of which, now or later, tells of a write that rules replicate, of a
+delete marker that does, or of how a replication went.
+"""
 
 
 def _key(told: str, where: str) -> str:

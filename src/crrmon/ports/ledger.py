@@ -81,7 +81,7 @@ class Noted(enum.StrEnum):
     """
 
     HALF = "half"
-    """A replica's arrival, and nothing was known of its version: kept for the horizon."""
+    """A replica's arrival, or a restart, and nothing was known of its version: kept for the horizon."""
     JOINED = "joined"
     """A parked record learned something from it."""
     KNOWN = "known"

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from crrmon.domain import catalogue
 from crrmon.domain import latency as latencies
 from crrmon.domain.decide import Adopt, Decision, Settle, Wait, joined
@@ -159,7 +161,10 @@ class Bookkeeper:
                     await self.note(one)
                 return Settled.COUNTED in await self.settle(settlement)
             case Adopt(then, provisional):
-                await self.carry_out(then)
+                new = await self.carry_out(then)
+                if not new and isinstance(then, Settle) and then.settlement.keep is not None:
+                    # A record was there already: it learns what was said about a failure, and is looked at for it.
+                    await self.park(replace(then.settlement.keep, next_look_at=self._clock.now()))
                 await self.settle(provisional)
         return True
 

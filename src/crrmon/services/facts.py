@@ -120,7 +120,7 @@ class Facts:
         hold: Hold,
     ) -> None:
         match fact:
-            case ReplicationFailed(operation=operation) if "DELETE" in operation.upper():
+            case ReplicationFailed(of_delete_marker=True):
                 await self._markers.count_failed(fact)
             case ReplicationFailed():
                 await self._notices.failed(fact, hold)

@@ -8,7 +8,7 @@ given back; what is malformed is left alone until the queue moves it to its dead
 import asyncio
 import contextlib
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import structlog
@@ -28,6 +28,7 @@ from crrmon.domain.events import (
 from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Inbox, InboxError, Message
 from crrmon.ports.meters import Meters
+from crrmon.services.admission import Admission
 from crrmon.services.batching import Batcher
 from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.facts import Facts
@@ -70,13 +71,15 @@ class _Held:
     A message that was received and is not yet dealt with.
     """
 
-    __slots__ = ("floor", "hidden_until", "hold", "message_id")
+    __slots__ = ("floor", "hidden_until", "hold", "message_id", "weight")
 
     def __init__(self, message_id: str, hidden_until: float, floor: float, hold: Hold) -> None:
         self.message_id = message_id
         self.hidden_until = hidden_until
         self.floor: float | None = floor
         self.hold = hold
+        self.weight = 0
+        """Facts that it was let in with and that are not dealt with yet, at least 1; 0 before it was let in."""
 
 
 class Intake:
@@ -89,7 +92,7 @@ class Intake:
         gates: what must be usable before more is received: ledger and S3.
         facts: makes durable what messages say.
         hold_seconds: longest time to hold a message until a first look.
-        max_in_flight: most messages held at once.
+        max_in_flight: most facts held at once; a message that tells more is held alone.
         delays: told how late events come.
     """
 
@@ -119,7 +122,7 @@ class Intake:
         self._meters = meters
         self._chance = chance
         self._hold_seconds = hold_seconds
-        self._max_in_flight = max_in_flight
+        self._admission = Admission(max_in_flight)
         self._delays = delays
         self._floors = Floors()
         self._held: dict[str, _Held] = {}
@@ -218,7 +221,7 @@ class Intake:
         """
         Wait until what a receive may bring fits, together with what the others may bring.
         """
-        while len(self._held) + self._expected + RECEIVE_BATCH > self._max_in_flight:
+        while not self._admission.fits(self._expected + RECEIVE_BATCH):
             self._alive()
             self._room.clear()
             with contextlib.suppress(TimeoutError):
@@ -250,6 +253,7 @@ class Intake:
             task.cancel()
         for held in self._held.values():
             held.hold.stop()
+        self._admission.close()
 
     async def drained(self) -> None:
         """
@@ -280,6 +284,7 @@ class Intake:
                 hold.stop()
             self._held[message.receipt] = _Held(message.id, hidden_until, floor, hold)
             self._floors.came(message.id)
+            self._admission.came()
             task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
             self._attending.add(task)
             task.add_done_callback(self._attending.discard)
@@ -289,8 +294,7 @@ class Intake:
         """
         Tell for how long anything is held: the fuller it is here, the shorter.
         """
-        free = max(1 - len(self._held) / self._max_in_flight, 0.0)
-        return self._hold_seconds * min(2 * free, 1.0)
+        return self._hold_seconds * min(2 * self._admission.free, 1.0)
 
     async def _attend(self, message: Message) -> None:
         """
@@ -301,14 +305,13 @@ class Intake:
         guessed = held.floor
         left_for = LEFT_SECONDS
         try:
-            decoded = self._decode(message)
-            if decoded is None:
+            facts = await self._let_in(message, held)
+            if facts is None:
                 return  # left for the dead-letter queue
-            self._tell_delays(decoded, message.sent_at)
             del message  # the body may be large, and is not needed any more
-            held.floor = _floor(decoded)
-            for fact in decoded.facts:
-                await self._facts.take_in(fact, held.hold)
+            while facts:
+                await self._facts.take_in(facts.popleft(), held.hold)
+                self._dealt_with(held)
             await self._acknowledge.submit(receipt)
             left_for = 0.0
         except GivenBack:
@@ -320,11 +323,46 @@ class Intake:
             log.exception("message_failed", queue=self.name, message_id=held.message_id)
         finally:
             del self._held[receipt]
+            self._admission.left(held.weight)
             if left_for:
                 floor = min(one for one in (guessed, held.floor) if one is not None)
                 until = self._clock.now() + left_for
                 self._floors.left(held.message_id, floor, until=until)
             self._mind_the_room()
+
+    async def _let_in(self, message: Message, held: _Held) -> deque[Fact] | None:
+        """
+        Read a message, and wait until what it tells may be dealt with; None for one that cannot be read.
+        """
+        try:
+            decoded = self._read(message, held)
+        finally:
+            self._admission.weighed()
+        if decoded is None:
+            return None
+        weight = max(len(decoded.facts), 1)
+        if not self._admission.may_enter(weight):
+            decoded = None  # what it says takes more memory than its body: read again
+        await self._admission.enter(weight)
+        held.weight = weight
+        self._room.set()
+        return deque((decoded or decode(message.body)).facts)
+
+    def _read(self, message: Message, held: _Held) -> Decoded | None:
+        decoded = self._decode(message)
+        if decoded is not None:
+            self._tell_delays(decoded, message.sent_at)
+            held.floor = _floor(decoded)
+        return decoded
+
+    def _dealt_with(self, held: _Held) -> None:
+        """
+        Make room for a fact; the last one's is needed until the message is acknowledged.
+        """
+        if held.weight > 1:
+            held.weight -= 1
+            self._admission.left(1)
+            self._room.set()
 
     def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
         """

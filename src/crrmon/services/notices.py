@@ -71,8 +71,8 @@ class Notices:
         self._meters.add(
             catalogue.THRESHOLD_NOTICES, version.bucket, notice.destination, kind.value
         )
-        if notice.destination == UNKNOWN_DESTINATION:
-            return
+        if notice.destination == UNKNOWN_DESTINATION or not version.identified:
+            return  # it is not told what it is about
         if kind is Threshold.MISSED:
             async with self._following.alone(version):
                 await self._bookkeeper.note(notice)
@@ -84,7 +84,8 @@ class Notices:
 
     async def happened(self, news: VersionDeleted | ReplicationRestarted) -> None:
         """
-        Have a version looked at anew: it was deleted, or its replication restarted.
+        Have a version looked at anew: it was deleted, or its replication restarted. That a version was restarted which
+        nobody follows is kept, for the replica that comes of it.
         """
         async with self._following.alone(news.version, hurry=True):
             await self._bookkeeper.note(news)

@@ -1,7 +1,7 @@
 """Replicas whose source's event never came: evidence that events are lost.
 
 A replica's event that comes first is kept as a half. If after an hour nothing is known of its source yet, somebody
-does not tell of writes. Where there are many, a sample stands for all of them: a share of the trails, by their
+does not tell of writes. Batch Replication copies what was written long ago; that it restarted a version is kept, too. Where there are many, a sample stands for all of them: a share of the trails, by their
 digest, each counted as many times as there are others like it.
 """
 
@@ -132,12 +132,15 @@ def _sampled(version: ObjectVersion, halvings: int) -> bool:
 
 def _matched(trail: Trail, replica: ObjectVersion) -> bool:
     """
-    Tell whether the source of a replica is known: it is followed, or was counted.
+    Tell whether the source of a replica is known: it is followed, was counted, or Batch Replication restarted it.
     """
     arrival = MarkId(Scope.REPLICA, replica.bucket, replica.key, replica.version_id).slot
     whole = f"{Scope.SOURCE.value}:"
+    restart = f"{Scope.RESTART.value}:"
     # A look that showed a replica tells where it arrived, not where it came from.
-    return bool(trail.records) or any(
+    counted = any(
         slot == arrival or (slot.startswith(whole) and mark.fate is not Fate.IS_REPLICA)
         for slot, mark in trail.marks
     )
+    restarted = any(slot.startswith(restart) for slot, _ in trail.halves)
+    return bool(trail.records) or counted or restarted

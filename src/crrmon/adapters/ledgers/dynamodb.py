@@ -25,7 +25,7 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
-from crrmon.adapters.aws import NO_ANSWER, Aws, explain
+from crrmon.adapters.aws import Aws, NoAnswerError, explain
 from crrmon.adapters.ledgers.dynamodb_calls import (
     NEW,
     Calls,
@@ -165,7 +165,7 @@ class DynamoDBLedger:
         chance = chance or random.Random()  # noqa: S311 - no secret
         try:
             client: Any = await aws.client("dynamodb", region)
-        except NO_ANSWER as error:
+        except NoAnswerError as error:
             raise LedgerError(f"DynamoDB: {explain(error, permission='')}") from error
         calls = Calls(
             client,

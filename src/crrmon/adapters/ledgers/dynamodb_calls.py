@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import NO_ANSWER, code_of, explain
-from crrmon.adapters.ledgers.dynamodb_table import BODY, PK, SK
+from crrmon.adapters.aws import NoAnswerError, border, code_of, explain
+from crrmon.adapters.ledgers.dynamodb_table import BODY, PK, SK, complete
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 
 Item = dict[str, Any]
@@ -309,11 +309,13 @@ class Calls:
         for tries in range(TRIES):
             try:
                 async with self._free:
-                    answer: dict[str, Any] = await getattr(self._client, method)(**request)
+                    with border():
+                        told = await getattr(self._client, method)(**request)
+                        answer = complete(_OPERATIONS[method], told)
             except ClientError as error:
                 if tries + 1 == TRIES or not _passes(error):
                     raise self._translated(method, error, request) from error
-            except NO_ANSWER as error:
+            except NoAnswerError as error:
                 # Once more, for one broken connection is no outage. What was done all the same tells itself: by its
                 # token, or by its condition, which does not hold any more.
                 if tries >= UNANSWERED:
@@ -430,7 +432,9 @@ def _passes(error: ClientError) -> bool:
 
 
 def _reasons(error: ClientError) -> list[str]:
-    return [one.get("Code", "None") for one in error.response.get("CancellationReasons", ())]
+    # NB: where it was not in the way, an action has no reason, or one without a code.
+    told = error.response.get("CancellationReasons") or ()
+    return [str((one or {}).get("Code") or "None") for one in told]
 
 
 def at(key: Key) -> Item:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import NO_ANSWER, Aws, code_of, explain
+from crrmon.adapters.aws import Aws, NoAnswerError, border, code_of, explain
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 
 PK: Final = "pk"
@@ -134,7 +134,7 @@ async def create(
     """
     try:
         client: Any = await aws.client("dynamodb", region)
-    except NO_ANSWER as error:
+    except NoAnswerError as error:
         raise LedgerError(f"DynamoDB: {explain(error, permission='')}") from error
     maker = _Maker(client, table)
     try:
@@ -195,7 +195,8 @@ class _Maker:
     async def _ask_once(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         method = getattr(self._client, _METHODS[operation])
         try:
-            return dict(await method(**request))
+            with border():
+                return complete(operation, await method(**request))
         except ClientError as error:
             if _is_done(operation, error):
                 return {}
@@ -205,7 +206,7 @@ class _Maker:
             raise LedgerError(
                 f"DynamoDB {operation}: {explain(error, permission=what)}"
             ) from error
-        except NO_ANSWER as error:
+        except NoAnswerError as error:
             raise LedgerError(f"DynamoDB {operation}: {explain(error, permission='')}") from error
 
     async def create_table(self, request: Mapping[str, Any]) -> bool:
@@ -251,6 +252,30 @@ class _Maker:
             return False
         told = await self.ask("ListTagsOfResource", ResourceArn=arn)
         return not tags.items() <= {one["Key"]: one["Value"] for one in told["Tags"]}.items()
+
+
+_TOLD: Final[Mapping[str, tuple[str, type]]] = {
+    "BatchGetItem": ("Responses", dict),
+    "DescribeContinuousBackups": ("ContinuousBackupsDescription", dict),
+    "DescribeTable": ("Table", dict),
+    "ListTagsOfResource": ("Tags", list),
+    "Query": ("Items", list),
+}
+"""What an answer is nothing without, by operation."""
+
+
+def complete(operation: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return an answer of DynamoDB if it tells what the operation is for.
+
+    Raises:
+        LookupError: it does not.
+    """
+    if operation in _TOLD:
+        name, kind = _TOLD[operation]
+        if not isinstance(answer.get(name), kind):
+            raise LookupError(name)
+    return dict(answer)
 
 
 _METHODS: Final = {

@@ -382,7 +382,7 @@ class Node:
             if isinstance(unsafe, AskError):
                 unsafe = ResponseError("TRYAGAIN the keys are being moved")
             return [one if isinstance(one, Exception) else unsafe for one in replies]
-        if acknowledged < 1:
+        if not isinstance(acknowledged, int) or acknowledged < 1:
             raise UnacknowledgedError
         if before:
             replicas.allay(began)
@@ -393,7 +393,7 @@ class Node:
         if not self._replicas.outdated(now):
             return
         (told,) = await _roundtrip(connection, [("INFO", "replication")])
-        self._replicas.learn({} if isinstance(told, Exception) else facts(told), now)
+        self._replicas.learn(facts(told) if isinstance(told, bytes) else {}, now)
 
     async def close(self) -> None:
         """
@@ -452,6 +452,11 @@ async def _roundtrip(
             replies.append(await connection.read_response())
         except ResponseError as error:
             replies.append(error)
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            # Whatever a parser makes of bytes that are no answer: nobody knows what was done.
+            raise LostError(f"no answer that can be read ({type(error).__name__})") from error
     return replies
 
 

@@ -17,6 +17,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from crrmon.adapters.ledgers.filesystems import filesystem_of, is_remote
+from crrmon.adapters.ledgers.sqlite_trails import mend_backlog
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 
 APPLICATION_ID: Final = int.from_bytes(b"crrm", "big")
@@ -61,9 +62,9 @@ CREATE TABLE backlog (
     destination BLOB NOT NULL,
     written_from REAL NOT NULL,
     pending_objects INTEGER NOT NULL,
-    pending_bytes INTEGER NOT NULL,
+    pending_bytes BLOB NOT NULL, -- an integer, or the digits of one that is too large for SQLite
     failed_objects INTEGER NOT NULL,
-    failed_bytes INTEGER NOT NULL,
+    failed_bytes BLOB NOT NULL,
     PRIMARY KEY (source, destination, written_from)
 ) WITHOUT ROWID;
 CREATE TABLE contributions (number INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);
@@ -179,6 +180,7 @@ def _connect(path: Path, shards: int) -> tuple[sqlite3.Connection, int]:
         _check_schema(path, schema)
         for statement in _ADDED:
             connection.execute(statement)
+        mend_backlog(connection)
         # Only one daemon can have it open: whoever held leases is gone. Their epochs stay.
         connection.execute("UPDATE leases SET owner = ''")
         (shards,) = connection.execute("SELECT value FROM meta WHERE name = 'shards'").fetchone()

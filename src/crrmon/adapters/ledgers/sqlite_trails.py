@@ -16,6 +16,8 @@ import math
 import sqlite3
 from typing import Final
 
+import structlog
+
 from crrmon.adapters.ledgers.stored import HALF, MARK, RECORD, pack, unpack
 from crrmon.adapters.ledgers.traces import BacklogChange, Trace, failed_at
 from crrmon.domain.objects import shard_of
@@ -35,18 +37,23 @@ INSERT INTO records (place, trail, bucket, shard, next_look_at, newest, body) VA
 """
 _CHANGE = "UPDATE records SET next_look_at = ?, newest = ?, body = ? WHERE number = ?"
 _DROP = "DELETE FROM records WHERE number = ?"
-_ADD_BACKLOG = """
-INSERT INTO backlog VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET
-    pending_objects = pending_objects + excluded.pending_objects,
-    pending_bytes = pending_bytes + excluded.pending_bytes,
-    failed_objects = failed_objects + excluded.failed_objects,
-    failed_bytes = failed_bytes + excluded.failed_bytes
+_BACKLOG = """
+SELECT pending_objects, pending_bytes, failed_objects, failed_bytes FROM backlog
+WHERE source = ? AND destination = ? AND written_from = ?
 """
-_DROP_BACKLOG = """
-DELETE FROM backlog WHERE source = ? AND destination = ? AND written_from = ?
-AND pending_objects = 0 AND pending_bytes = 0 AND failed_objects = 0 AND failed_bytes = 0
+_PUT_BACKLOG = "INSERT OR REPLACE INTO backlog VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DROP_BACKLOG = "DELETE FROM backlog WHERE source = ? AND destination = ? AND written_from = ?"
+_WRONG_BACKLOG = """
+SELECT count(*) FROM backlog WHERE typeof(pending_bytes) = 'real' OR typeof(failed_bytes) = 'real'
+OR min(pending_objects, pending_bytes, failed_objects, failed_bytes) < 0
+OR (pending_objects = 0 AND pending_bytes <> 0) OR (failed_objects = 0 AND failed_bytes <> 0)
 """
+"""Sums that no records make: of floats, below zero, or bytes of no objects."""
+
+_MOST: Final = 2**63
+"""What an integer of SQLite is less than."""
+
+log = structlog.get_logger()
 
 
 class Trails:
@@ -118,12 +125,7 @@ class Trails:
         self._connection.executemany(_DROP, self._dropped)
         self._connection.executemany(_CHANGE, self._changed)
         self._connection.executemany(_ADD, self._added)
-        rows = [
-            (pack(route.source), pack(route.destination), written_from, *change)
-            for (route, written_from), change in backlog.sums()
-        ]
-        self._connection.executemany(_ADD_BACKLOG, rows)
-        self._connection.executemany(_DROP_BACKLOG, (row[:3] for row in rows))
+        _add_to_backlog(self._connection, backlog)
         self._write_kept(now)
 
     def _plan(self, trail: bytes, bucket: str, old: Record | None, new: Record | None) -> None:
@@ -163,6 +165,44 @@ class Trails:
         self._connection.executemany(
             f"INSERT INTO {name} (place, trail, slot, half, body) VALUES (?, ?, ?, ?, ?)", rows
         )
+
+
+def _add_to_backlog(connection: sqlite3.Connection, change: BacklogChange) -> None:
+    """
+    Add to the sums of the backlog.
+    """
+    # NB: here, not in a statement. What does not fit into an integer becomes a float there, without a word, and is never
+    # right again.
+    for (route, written_from), amounts in change.sums():
+        key = (pack(route.source), pack(route.destination), written_from)
+        have = connection.execute(_BACKLOG, key).fetchone() or (0, 0, 0, 0)
+        sums = [int(old) + more for old, more in zip(have, amounts, strict=True)]
+        if any(sums):
+            connection.execute(_PUT_BACKLOG, (*key, *map(_whole, sums)))
+        else:
+            connection.execute(_DROP_BACKLOG, key)
+
+
+def _whole(number: int) -> int | bytes:
+    """
+    Return a number as SQLite keeps it to the last digit.
+    """
+    return number if -_MOST <= number < _MOST else str(number).encode()
+
+
+def mend_backlog(connection: sqlite3.Connection) -> None:
+    """
+    Sum up the backlog anew from the records, if any of its sums cannot be right.
+    """
+    (wrong,) = connection.execute(_WRONG_BACKLOG).fetchone()
+    if not wrong:
+        return
+    log.warning("backlog_summed_anew", wrong=wrong)
+    change = BacklogChange()
+    for (body,) in connection.execute("SELECT body FROM records"):
+        change.replace(None, RECORD.decode(body))
+    connection.execute("DELETE FROM backlog")
+    _add_to_backlog(connection, change)
 
 
 def drop_kept(connection: sqlite3.Connection, *, written_before: float, most: int) -> int:

@@ -197,7 +197,10 @@ class Trace(msgspec.Struct):
                     lambda one: with_miss(one, bucket) if missed else one,
                 )
             case ReplicationRestarted(restarted_at=at):
-                return self._told(news.version, None, now, lambda one: reopened(one, at=at))
+                told = self._told(news.version, None, now, lambda one: reopened(one, at=at))
+                return (
+                    told if self.records.get(news.version.bucket) else self._restarted(news, told)
+                )
             case VersionDeleted():
                 return self._told(news.version, None, None, lambda one: _sooner(one, now))
 
@@ -229,6 +232,18 @@ class Trace(msgspec.Struct):
                 return Noted.KNOWN
         self.halves[slot] = half
         return Noted.HALF
+
+    def _restarted(self, news: ReplicationRestarted, told: Noted) -> Noted:
+        """
+        Keep that a version was restarted which nobody follows: a replica may follow, and this is where it came from.
+        """
+        version = news.version
+        slot = MarkId(Scope.RESTART, version.bucket, version.key, version.version_id).slot
+        known = self.halves.get(slot)
+        if known is None or news.restarted_at < known.replicated_at:
+            self.halves[slot] = Half(replicated_at=news.restarted_at)
+            return Noted.HALF if told is Noted.UNKNOWN else told
+        return Noted.KNOWN if told is Noted.UNKNOWN else told
 
     def _ended(self, replica: ObjectVersion) -> Noted | None:
         """
@@ -416,14 +431,19 @@ def share(record: Record) -> dict[tuple[Route, float], Amounts]:
 def backlog_slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
     """
     Tell the sums of a slot: pending objects and bytes, failed objects and bytes.
+
+    A sum below zero is wrong, by whatever fault; it is never told.
     """
+    pending_objects, pending_bytes, failed_objects, failed_bytes = (
+        max(int(amount), 0) for amount in amounts
+    )
     return BacklogSlot(
         route=route,
         written_from=written_from,
-        pending_objects=amounts[0],
-        pending_bytes=amounts[1],
-        failed_objects=amounts[2],
-        failed_bytes=amounts[3],
+        pending_objects=pending_objects,
+        pending_bytes=pending_bytes,
+        failed_objects=failed_objects,
+        failed_bytes=failed_bytes,
     )
 
 

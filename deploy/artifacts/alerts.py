@@ -66,7 +66,7 @@ def defaults() -> dict[str, float]:
     """
     settings = yaml.safe_load((TOP / VALUES_FILE).read_text(encoding="utf-8"))["prometheusRule"]
     objectives = {f"slo.{name}": value for name, value in settings["slo"].items()}
-    return settings["thresholds"] | objectives
+    return {**settings["thresholds"], **objectives}
 
 
 def rules() -> tuple[Rule, ...]:

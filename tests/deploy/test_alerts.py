@@ -475,7 +475,7 @@ def test_labels_links_and_rules_of_ones_own() -> None:
     assert manifest["metadata"]["annotations"] == {"team": "storage"}
     assert rules.pop("Extra") == [extra]
     assert list(rules) == NAMES
-    for name, rule in ((name, rule) for name in rules for rule in rules[name]):
+    for name, rule in ((name, rule) for name, same in rules.items() for rule in same):
         assert rule["labels"]["team"] == "storage"
         assert rule["labels"]["severity"] in {"warning", "critical"}
         link = rule["annotations"]["runbook_url"]
@@ -534,7 +534,7 @@ DEPENDENCIES = ("ledger", "s3", "queue crrmon", "cloudwatch")
 def test_r9_alertmanager_holds_back_what_the_rules_hold_back(alert: Rule, dependency: str) -> None:
     """While something is away, the same alerts wait in both; of another installation none does."""
     held = [
-        dict((label, value) for label, _, value in re.findall(r'(\w+)(=~|=)"([^"]*)"', matchers))
+        {label: value for label, _, value in re.findall(r'(\w+)(=~|=)"([^"]*)"', matchers)}
         for matchers in re.findall(r"crrmon:root_cause{([^}]*)}", alert.expr)
     ]
     severity = "warning" if dependency == "cloudwatch" else "critical"

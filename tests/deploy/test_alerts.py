@@ -443,7 +443,7 @@ def test_an_unknown_threshold_or_an_impossible_objective_is_refused(
     settings: dict[str, Any],
 ) -> None:
     """A misspelt one would be without effect; one of 1 leaves no budget to burn."""
-    with pytest.raises(Exception, match="deadLetter|late|onTime"):
+    with pytest.raises(Exception, match=r"deadLetter|late|onTime"):
         rendered(**settings)
 
 

@@ -386,6 +386,21 @@ def test_r9_s3_away_from_one_replica_is_a_ticket(tmp_path: Path) -> None:
     )
 
 
+def test_r9_a_replica_that_did_not_ask_does_not_contradict_the_others(tmp_path: Path) -> None:
+    """Two of three hold nothing that is to be looked at, so S3 is as well as ever for them: it is a page all the same."""
+    night = Night(3 * HOUR)
+    for instance in ("a", "c"):
+        night.change("crrmon_looks_total", lambda _: steady(7), instance=instance)
+    night.change("crrmon_looks_total", lambda course: stopped(course, 60, 150), instance="b")
+    night.change(
+        "crrmon_dependency_up", lambda _: between(60, 150, 0, 1), instance="b", dependency="s3"
+    )
+    night.change("crrmon_oldest_pending", lambda course: stopped(course, 60, 150))
+    night.change("crrmon_stuck_objects", lambda _: between(75, 150, 1, 0))
+
+    check(night, Woken(pages={"CrrmonDependencyDown": 1}), tmp_path)
+
+
 def test_r9_what_comes_and_goes_holds_nothing_back(tmp_path: Path) -> None:
     """S3 that is away for three of five minutes is never away for long enough, so what follows is told."""
     night = Night(3 * HOUR)

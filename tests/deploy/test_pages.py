@@ -577,7 +577,7 @@ def test_two_in_a_thousand_that_fail_are_a_ticket(tmp_path: Path) -> None:
 @pytest.mark.parametrize("each_minute", [0, 0.1, 20])
 def test_one_failed_object_is_one_ticket(tmp_path: Path, each_minute: float) -> None:
     """Whether much is written to the bucket or hardly anything: one ticket, and it stays until it is repaired."""
-    night = Night(4 * HOUR, each_minute=each_minute)
+    night = Night(3 * HOUR, each_minute=each_minute)
     failing(night, 0.05, HOUR, HOUR + 1)
 
     check(night, Woken(tickets={"CrrmonReplicationFailures": 1}), tmp_path)
@@ -585,7 +585,7 @@ def test_one_failed_object_is_one_ticket(tmp_path: Path, each_minute: float) -> 
 
 def test_failures_that_stay_open_do_not_mask_lag(tmp_path: Path) -> None:
     """`settled_up_to` goes on over them, so only what is really behind is told as lag."""
-    night = Night(4 * HOUR)
+    night = Night(3 * HOUR)
     failing(night, 0.05, 10, 11)
     night.change(
         "crrmon_settled_up_to", lambda course: stopped(course, HOUR, DAY), source_bucket="src-0"
@@ -665,7 +665,7 @@ def test_a_bucket_that_falls_silent_is_a_ticket(tmp_path: Path) -> None:
 
 def test_objects_stuck_on_one_route_wake_somebody_once(tmp_path: Path) -> None:
     """The route's own threshold says what is stuck; the gauge moves to another replica meanwhile."""
-    night = Night(4 * HOUR)
+    night = Night(3 * HOUR)
     night.change("crrmon_oldest_pending", lambda _: steady(60 * 60), source_bucket="src-1")
     night.change("crrmon_stuck_objects", lambda _: between(75, 200, 2, 0), source_bucket="src-1")
     night.follow("a", "d", 100, 103)
@@ -681,7 +681,7 @@ def test_a_busy_route_on_which_some_object_is_always_a_little_late_is_a_ticket(
     tmp_path: Path,
 ) -> None:
     """Each of them arrives after twenty minutes: it is never the same one."""
-    night = Night(4 * HOUR)
+    night = Night(3 * HOUR)
     night.change("crrmon_oldest_pending", lambda _: clock(20 * 60), source_bucket="src-1")
     night.change("crrmon_stuck_objects", lambda _: steady(2), source_bucket="src-1")
 

@@ -46,7 +46,7 @@ test-quick: $(READY) ## Run the tests that need no process of their own
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(PLAIN)" $(ARGS)
 
 test-prometheus: $(READY) ## Run the tests of alerts and dashboards on a real Prometheus (Debian: prometheus)
-	$(BIN)/pytest -m prometheus $(ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m prometheus $(ARGS)
 
 test-image: $(READY) ## Build the image, and run it (root; Debian: buildah podman debootstrap)
 	$(BIN)/pytest -m image $(ARGS)

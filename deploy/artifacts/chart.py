@@ -57,6 +57,8 @@ _TEXT_BY_NAME: Fragment = {"type": "object", "additionalProperties": {"type": "s
 _COUNT: Fragment = {"type": "integer", "minimum": 0}
 _POSITIVE: Fragment = {"type": "integer", "minimum": 1}
 _THRESHOLD: Fragment = {"type": "number", "minimum": 0}
+# 1 would leave no budget, and everything would burn it infinitely fast.
+_OBJECTIVE: Fragment = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 _DURATION: Fragment = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))*$"}
 
 KNOWN: Mapping[str, Fragment] = {
@@ -110,6 +112,7 @@ KNOWN: Mapping[str, Fragment] = {
     "prometheusRule.additionalRules": _OBJECTS,
     "prometheusRule.disabled": _TEXTS,
     "prometheusRule.ruleLabels": _TEXT_BY_NAME,
+    "prometheusRule.slo.*": _OBJECTIVE,
     "prometheusRule.thresholds.*": _THRESHOLD,
     "replicaCount": _COUNT,
     "resources": _OBJECT,

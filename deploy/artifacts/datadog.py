@@ -37,7 +37,6 @@ CLOUDWATCH_PREFIX = "crrmonitor"
 """The namespace in lower case, if `report.namespace` is as shipped."""
 
 STATISTICS: dict[CloudWatchMetric, str] = {
-    catalogue.CW_NOT_COVERED: "sum",
     catalogue.CW_OBJECTS: "sum",
     catalogue.CW_SPEED: "average",
     catalogue.CW_FAILED: "sum",
@@ -48,6 +47,7 @@ STATISTICS: dict[CloudWatchMetric, str] = {
     catalogue.CW_OLDEST: "maximum",
     catalogue.CW_STUCK: "maximum",
     catalogue.CW_LATE: "sum",
+    catalogue.CW_NOT_COVERED: "sum",
     catalogue.CW_HEARTBEAT: "sum",
     catalogue.CW_QUEUE_AGE: "maximum",
 }
@@ -79,6 +79,9 @@ RAW_PREFIX = "crrmon_"
 
 RENAMED = {"version": "crrmon_version"}
 """Labels whose own names mean something else in Datadog."""
+
+MOST_SERIES = 20_000
+"""Of one replica, for the Agent takes 2,000 unless it is told otherwise, and drops the rest: enough for 400 routes."""
 
 _MOMENT = "_timestamp_seconds"
 _AGE = "_age_seconds"
@@ -130,6 +133,7 @@ def check(url: str = "http://%%host%%:9464/metrics") -> Json:
         "exclude_metrics": ["python_info", "process_start_time_seconds"],
         "rename_labels": RENAMED,
         "histogram_buckets_as_distributions": True,
+        "max_returned_metrics": MOST_SERIES,
     }
     return {"openmetrics": {"init_config": {}, "instances": [instance]}}
 
@@ -349,13 +353,16 @@ CLOUDWATCH = (
             Widget(
                 title="Pending objects by route",
                 queries=(_cloudwatch(catalogue.CW_PENDING_OBJECTS, "max", *_PAIR),),
-                width=6,
             ),
             Widget(
                 title="Pending bytes by route",
                 queries=(_cloudwatch(catalogue.CW_PENDING_BYTES, "max", *_PAIR),),
                 unit="byte",
-                width=6,
+            ),
+            Widget(
+                title="Written, and covered by no rule",
+                queries=(_cloudwatch(catalogue.CW_NOT_COVERED, "sum", "sourcebucket"),),
+                bars=True,
             ),
         ),
     ),
@@ -574,6 +581,59 @@ AGENT = (
                 title="Replicas by version",
                 queries=(_agent(catalogue.BUILD_INFO, "sum", "version"),),
                 width=6,
+            ),
+        ),
+    ),
+    Group(
+        title="Rules and dependencies",
+        note="A route at 0 has no enabled rule any more: what is written now has no replica. A dependency at 0 does not answer at least one of the replicas.",
+        widgets=(
+            Widget(
+                title="Whether a rule leads there",
+                queries=(_agent(catalogue.ROUTE_CONFIGURED, "max", *_ROUTE),),
+            ),
+            Widget(
+                title="Time since the oldest object that was let go was written",
+                queries=(_agent(catalogue.COMPLETE_FLOOR, "max", *_ROUTE),),
+                unit="second",
+            ),
+            Widget(
+                title="Settling held",
+                queries=(_agent(catalogue.SETTLING_HELD, "max", *_ROUTE),),
+            ),
+            Widget(
+                title="Dependencies that answer all replicas",
+                queries=(_agent(catalogue.DEPENDENCY_UP, "min", "dependency"),),
+            ),
+            Widget(
+                title="For how long that is so",
+                queries=(_agent(catalogue.DEPENDENCY_SINCE, "max", "dependency"),),
+                unit="second",
+            ),
+            Widget(
+                title="Difference of clocks, the furthest ahead and behind",
+                queries=(
+                    _agent(catalogue.CLOCK_OFFSET, "max", alias="ahead"),
+                    _agent(catalogue.CLOCK_OFFSET, "min", alias="behind"),
+                ),
+                unit="second",
+            ),
+            Widget(
+                title="Time since each bucket's last event",
+                queries=(_agent(catalogue.LAST_EVENT, "min", "source_bucket"),),
+                unit="second",
+            ),
+            Widget(
+                title="Events whose time cannot be right",
+                queries=(_agent(catalogue.IMPLAUSIBLE_TIMES, "sum", "channel"),),
+                bars=True,
+            ),
+            Widget(
+                title="Visits that failed by a fault of the daemon",
+                queries=(
+                    _agent(catalogue.VISITS_FAILED, "sum", alias="failed"),
+                    _agent(catalogue.VISITS_PUT_OFF, "sum", alias="objects put off"),
+                ),
             ),
         ),
     ),

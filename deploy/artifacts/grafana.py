@@ -20,14 +20,17 @@ from artifacts.panels import (
     grown,
     heat,
     highest,
+    lowest,
     oldest_age,
     placed,
     process,
     quantile,
     rate,
+    recorded,
     series,
 )
 from crrmon.domain import catalogue
+from crrmon.domain.catalogue import Metric
 
 FILES = ("deploy/grafana/crrmon.json", "helm/crrmon/files/dashboard.json")
 
@@ -45,11 +48,7 @@ CLIENT_METRICS = (
 )
 """Not in the catalogue: the client library adds them to every page."""
 
-NOT_SHOWN = {
-    catalogue.SETTLED_UP_TO: "CrrmonLowWaterLag and the table of routes go by the moment that counts failures, too",
-    catalogue.COMPLETE_FLOOR: "not measured yet",
-    catalogue.ROUTE_CONFIGURED: "not measured yet",
-}
+NOT_SHOWN: dict[Metric, str] = {}
 """Metrics that are on no panel, and why."""
 
 Json = dict[str, Any]
@@ -94,7 +93,7 @@ OVERVIEW = Row(
             height=5,
             steps=(Step(None, Color.BAD), Step(0.95, Color.WATCH), Step(1, Color.GOOD)),
             empty="no outcomes",
-            runbook=("CrrmonReplicationErrorRatio",),
+            runbook=("CrrmonReplicatedBudgetBurn",),
         ),
         Panel(
             number=102,
@@ -106,7 +105,7 @@ OVERVIEW = Row(
             height=5,
             steps=_AGAINST_ZERO,
             empty="unknown",
-            runbook=("CrrmonReplicationFailures", "CrrmonOpenFailures"),
+            runbook=("CrrmonReplicationFailures",),
         ),
         Panel(
             number=103,
@@ -130,7 +129,7 @@ OVERVIEW = Row(
             height=5,
             steps=_AGAINST_SLA,
             empty="unknown",
-            runbook=("CrrmonObjectStuckPending", "CrrmonObjectStuckPendingLong"),
+            runbook=("CrrmonObjectStuckPending",),
         ),
         Panel(
             number=105,
@@ -146,7 +145,7 @@ OVERVIEW = Row(
             height=5,
             steps=_AGAINST_SLA,
             empty="no outcomes",
-            runbook=("CrrmonLatencyP99",),
+            runbook=("CrrmonOnTimeBudgetBurn",),
         ),
         Panel(
             number=106,
@@ -167,7 +166,7 @@ OVERVIEW = Row(
         Panel(
             number=107,
             title="Routes",
-            description="Everything that stands open, by route. `Complete up to` is how long ago the moment lies before which nothing is pending, failed or waiting in a queue: a restore from the replica would miss what was written since. It is empty while that cannot be told.",
+            description="Everything that stands open, by route. `Complete up to` is how long ago the moment lies before which nothing is pending, failed or waiting in a queue: a restore from the replica would miss what was written since. It is empty while that cannot be told. `Settled up to`: the same, but for what failed. `Let go`: how long ago an object was written that is followed no longer and never arrived. `Rule`: 0 where no enabled rule leads there any more.",
             queries=(
                 Query(
                     expression=age(catalogue.COMPLETE_UP_TO, *ROUTE),
@@ -180,11 +179,22 @@ OVERVIEW = Row(
                 ),
                 Query(expression=fleet(catalogue.STUCK_OBJECTS, *ROUTE), column="Stuck"),
                 Query(expression=fleet(catalogue.FAILED_OBJECTS, *ROUTE), column="Failed"),
+                Query(
+                    expression=age(catalogue.SETTLED_UP_TO, *ROUTE),
+                    column="Settled up to",
+                    unit=Measure.SECONDS,
+                ),
+                Query(
+                    expression=age(catalogue.COMPLETE_FLOOR, *ROUTE),
+                    column="Let go",
+                    unit=Measure.SECONDS,
+                ),
+                Query(expression=fleet(catalogue.ROUTE_CONFIGURED, *ROUTE), column="Rule"),
             ),
             shape=Shape.TABLE,
             width=24,
             headings=_ROUTE_HEADINGS,
-            runbook=("CrrmonLowWaterLag",),
+            runbook=("CrrmonLowWaterLag", "CrrmonCompleteUpToHeld", "CrrmonRouteGone"),
         ),
         Panel(
             number=108,
@@ -206,6 +216,43 @@ OVERVIEW = Row(
             width=12,
             stacked=True,
         ),
+    ),
+)
+
+_BURNS = (Step(None, Color.GOOD), Step(1, Color.WATCH), Step(14.4, Color.BAD))
+
+OBJECTIVES = Row(
+    number=1000,
+    title="Objectives",
+    panels=tuple(
+        Panel(
+            number=number,
+            title=title,
+            description=f"{about} 1 uses up exactly what the objective allows; 14.4 for an hour wakes somebody. It needs the recording rules of crrmon.",
+            queries=tuple(
+                Query(
+                    expression=recorded(f"crrmon:slo_burn_rate:{window}", slo=slo),
+                    legend=f"{_FROM_TO}: {window}",
+                )
+                for window in ("1h", "3d")
+            ),
+            width=12,
+            steps=_BURNS,
+            empty="no rules, or no outcomes",
+            runbook=(alert,),
+        )
+        for number, title, slo, about, alert in (
+            (
+                *(1001, "Burn rate: replicated", "replicated"),
+                "How many times as fast as it may the budget for failures is used up, by route.",
+                "CrrmonReplicatedBudgetBurn",
+            ),
+            (
+                *(1002, "Burn rate: on time", "on_time"),
+                "How many times as fast as it may the budget for what arrives later than after 15 minutes is used up, by route.",
+                "CrrmonOnTimeBudgetBurn",
+            ),
+        )
     ),
 )
 
@@ -255,7 +302,7 @@ PENDING = Row(
             unit=Measure.SECONDS,
             steps=_AGAINST_SLA,
             width=12,
-            runbook=("CrrmonObjectStuckPendingLong",),
+            runbook=("CrrmonObjectStuckPending",),
         ),
         Panel(
             number=205,
@@ -366,7 +413,7 @@ LATENCY = Row(
             width=12,
             height=9,
             steps=_AGAINST_SLA,
-            runbook=("CrrmonLatencyP99",),
+            runbook=("CrrmonOnTimeBudgetBurn",),
         ),
         Panel(
             number=403,
@@ -377,7 +424,7 @@ LATENCY = Row(
             ),
             unit=Measure.SECONDS,
             steps=_AGAINST_SLA,
-            runbook=("CrrmonLatencyP99",),
+            runbook=("CrrmonOnTimeBudgetBurn",),
         ),
         Panel(
             number=404,
@@ -512,15 +559,30 @@ INGEST = Row(
         Panel(
             number=507,
             title="Events put aside",
-            description="`duplicate`: of versions counted before, harmless. `too old`: written before the horizon, followed but not counted as new. `unidentified`: the event told no version id and the object is no longer the current one, so nobody knows which version to follow.",
+            description="`duplicate`: of versions counted before, harmless. `too old`: written before the horizon, followed but not counted as new. `unidentified`: the event told no version id and the object is no longer the current one, so nobody knows which version to follow. `implausible time`: told a time that cannot be right.",
             queries=(
                 Query(expression=rate(catalogue.DUPLICATES), legend="duplicate"),
                 Query(expression=rate(catalogue.TOO_OLD), legend="too old"),
                 Query(expression=rate(catalogue.UNIDENTIFIED), legend="unidentified"),
+                Query(expression=rate(catalogue.IMPLAUSIBLE_TIMES), legend="implausible time"),
             ),
             unit=Measure.PER_SECOND,
-            width=24,
-            height=6,
+            width=12,
+            runbook=("CrrmonImplausibleTimes",),
+        ),
+        Panel(
+            number=508,
+            title="Silence by bucket",
+            description="How long ago a message about a write to each bucket was last received, by any replica. A line that rises where it usually does not: nobody writes, or the events of the bucket are lost on their way.",
+            queries=(
+                Query(
+                    expression=f"time() - {highest(catalogue.LAST_EVENT, 'source_bucket')}",
+                    legend="{{source_bucket}}",
+                ),
+            ),
+            unit=Measure.SECONDS,
+            width=12,
+            runbook=("CrrmonBucketSilent", "CrrmonNoEvents"),
         ),
     ),
 )
@@ -604,6 +666,35 @@ LOOKING = Row(
             unit=Measure.SECONDS,
             runbook=("CrrmonPollBehind",),
         ),
+        Panel(
+            number=607,
+            title="Settling held",
+            description="Routes on which nothing is settled as gone, because a far larger share than ever shows as gone: somebody empties the bucket, or what answers is not S3.",
+            queries=(
+                Query(
+                    expression=f"{highest(catalogue.SETTLING_HELD, *ROUTE)} > 0", legend=_FROM_TO
+                ),
+            ),
+            width=12,
+            height=6,
+            empty="none",
+            runbook=("CrrmonSettlingHeld",),
+        ),
+        Panel(
+            number=608,
+            title="Visits that failed",
+            description="Visits to pending objects that ended in a fault of the daemon, and objects that are put off for it. Any of them is a defect worth reporting: the log has its traceback.",
+            queries=(
+                Query(expression=grown(catalogue.VISITS_FAILED), legend="failed"),
+                Query(
+                    expression=f"sum({series(catalogue.VISITS_PUT_OFF)})",
+                    legend="objects put off",
+                ),
+            ),
+            width=12,
+            height=6,
+            runbook=("CrrmonVisitsFail",),
+        ),
     ),
 )
 
@@ -670,6 +761,7 @@ COVERAGE = Row(
             queries=(Query(expression=grown(catalogue.NOT_COVERED, "cause"), legend="{{cause}}"),),
             width=6,
             stacked=True,
+            runbook=("CrrmonNotCovered", "CrrmonRouteGone"),
         ),
         Panel(
             number=802,
@@ -777,10 +869,42 @@ DAEMON = Row(
             unit=Measure.CORES,
             width=6,
         ),
+        Panel(
+            number=905,
+            title="Dependencies",
+            description="What the daemon needs, whether it answers all replicas (0: at least one of them has no answer), and since when that is so. The log event dependency_away says why.",
+            queries=(
+                Query(expression=lowest(catalogue.DEPENDENCY_UP, "dependency"), column="Up"),
+                Query(
+                    expression=age(catalogue.DEPENDENCY_SINCE, "dependency"),
+                    column="For",
+                    unit=Measure.SECONDS,
+                ),
+            ),
+            shape=Shape.TABLE,
+            headings=(("dependency", "Dependency"),),
+            width=12,
+            runbook=("CrrmonDependencyDown",),
+        ),
+        Panel(
+            number=906,
+            title="Difference of clocks",
+            description="How far the clock of each replica differs from that of AWS, ahead or behind, by the Date of its answers. Above a few seconds mend the time service of the node.",
+            queries=(
+                Query(expression=f"abs({series(catalogue.CLOCK_OFFSET)})", legend="{{instance}}"),
+            ),
+            unit=Measure.SECONDS,
+            steps=(Step(None, Color.GOOD), Step(5, Color.WATCH), Step(60, Color.BAD)),
+            width=12,
+            runbook=("CrrmonClockWrong",),
+        ),
     ),
 )
 
-ROWS = (OVERVIEW, PENDING, FAILURES, LATENCY, INGEST, LOOKING, LEDGER, COVERAGE, DAEMON)
+ROWS = (
+    *(OVERVIEW, OBJECTIVES, PENDING, FAILURES, LATENCY),
+    *(INGEST, LOOKING, LEDGER, COVERAGE, DAEMON),
+)
 
 # ---- how Grafana writes it ----
 

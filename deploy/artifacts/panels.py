@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from artifacts.alerts import RULES
 from crrmon.domain.catalogue import BUILD_INFO, OLDEST_PENDING, PENDING_OBJECTS, Kind, Metric
 
 COLUMNS = 24
@@ -189,6 +190,20 @@ def series(metric: Metric, *, part: str = "", **labels: str) -> str:
     return f"{metric.name}{part}{{{', '.join(matchers)}}}"
 
 
+def recorded(name: str, **labels: str) -> str:
+    """
+    Select what a rule records for each route, narrowed down by the dashboard's variables.
+
+    Raises:
+        UnknownLabelError: if no rule records it.
+    """
+    if name not in {rule.record for rule in RULES}:
+        raise UnknownLabelError(f"no rule records {name}")
+    matchers = ['job=~"$job"', *(f'{label}=~"{_VARIABLES[label]}"' for label in ROUTE)]
+    matchers += [f'{label}="{value}"' for label, value in labels.items()]
+    return f"{name}{{{', '.join(matchers)}}}"
+
+
 def process(name: str) -> str:
     """
     Select what the client library adds to every page.
@@ -246,6 +261,13 @@ def highest(metric: Metric, *labels: str, **matched: str) -> str:
     Take the highest of all replicas.
     """
     return f"max{by(metric, *labels)} ({series(metric, **matched)})"
+
+
+def lowest(metric: Metric, *labels: str, **matched: str) -> str:
+    """
+    Take the lowest of all replicas.
+    """
+    return f"min{by(metric, *labels)} ({series(metric, **matched)})"
 
 
 def age(metric: Metric, *labels: str) -> str:

@@ -74,6 +74,7 @@ SAMPLES: dict[str, Any] = {
     "prometheusRule.additionalRules": [{"alert": "Mine", "expr": "vector(1)"}],
     "prometheusRule.disabled": ["CrrmonNoEvents"],
     "prometheusRule.ruleLabels": {"team": "storage"},
+    "prometheusRule.slo.*": 0.5,
     "resources": {"limits": {"memory": "1Gi"}},
     "securityContext": {"runAsUser": 20000},
     "strategy": {"type": "Recreate"},
@@ -150,7 +151,7 @@ def test_a_misspelt_key_is_refused(key: str, misspell: Any, chance: int) -> None
         ({"config": {"log": {"level": "loud"}}}, "/config/log/level"),
         ({"config": {"accounts": [{"id": 109876543210}]}}, "/config/accounts/0/id"),
         ({"config": {"looks": {"freshness": 2}}}, "/config/looks/freshness"),
-        ({"prometheusRule": {"thresholds": {"errorRatio": "5%"}}}, "/prometheusRule/thresholds/errorRatio"),
+        ({"prometheusRule": {"thresholds": {"throttledRatio": "5%"}}}, "/prometheusRule/thresholds/throttledRatio"),
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_kind_is_refused(values: dict[str, Any], told: str) -> None:
@@ -169,7 +170,7 @@ def test_a_value_of_the_wrong_kind_is_refused(values: dict[str, Any], told: str)
         {"podDisruptionBudget": {"maxUnavailable": "25%"}},
         {"livenessProbe": None},
         {"serviceMonitor": {"interval": "1m30s"}},
-        {"prometheusRule": {"thresholds": {"latencyP99Seconds": 0.5}}},
+        {"prometheusRule": {"thresholds": {"silentSeconds": 0.5}}},
         {"extraObjects": ["kind: ConfigMap\napiVersion: v1\nmetadata: {name: mine}"]},
         {"config": {"aws": {"region": None}}},
     ],

@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from artifacts import datadog, grafana, panels
-from artifacts.alerts import ALERTS
-from artifacts.panels import COLUMNS, Panel, Row, Shape, UnknownLabelError, placed, rate, series
+from artifacts.alerts import ALERTS, RULES, defaults
+from artifacts.panels import (
+    COLUMNS,
+    ROUTE,
+    Panel,
+    Row,
+    Shape,
+    UnknownLabelError,
+    placed,
+    rate,
+    series,
+)
 from crrmon.domain import catalogue
 from crrmon.domain.catalogue import CLOUDWATCH_METRICS, METRICS, Kind, Metric
 from crrmon.domain.observations import Sight
@@ -21,6 +31,7 @@ Json = dict[str, Any]
 BY_NAME = {one.name: one for one in METRICS}
 HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
 SELECTOR = re.compile(r"\b((?:crrmon|process)_[a-z_]+)(?:\{([^}]*)\})?")
+RECORDED = re.compile(r"(crrmon:[\w:]+)\{([^}]*)\}")
 MATCHER = re.compile(r'([a-z_]+)(=~|=)"([^"]*)"')
 GROUPING = re.compile(r"\b(?:by|on) \(([^)]*)\)")
 VARIABLE = re.compile(r"\$\{?(\w+)")
@@ -77,6 +88,19 @@ def check_matchers(metric: Metric, matchers: str) -> None:
             assert how == ("=~" if "|" in value else "=")
 
 
+def check_recorded(expression: str, legend: str) -> None:
+    """
+    See that a rule records what a query asks for, with these labels, and that the variables narrow it down.
+    """
+    found = RECORDED.fullmatch(expression)
+    assert found is not None, expression
+    assert [rule for rule in RULES if rule.record == found[1]]
+    matchers = {label: value for label, _, value in MATCHER.findall(found[2])}
+    assert matchers.keys() == {"job", *ROUTE, "slo"}
+    assert matchers["slo"] in {rule.labels.get("slo") for rule in RULES}
+    assert set(re.findall(r"{{(\w+)}}", legend)) <= set(ROUTE)
+
+
 # ---- Grafana ----
 
 
@@ -85,6 +109,9 @@ def test_every_name_in_a_query_exists(panel: Json) -> None:
     """Metrics, labels and the values of labels are the catalogue's."""
     for target in panel["targets"]:
         expression = target["expr"]
+        if expression.startswith("crrmon:"):
+            check_recorded(expression, target["legendFormat"])
+            continue
         selected = SELECTOR.findall(expression)
         assert selected
         labels = set(FROM_SCRAPING)
@@ -168,6 +195,7 @@ def test_rows_are_in_order() -> None:
     """Panels stand below the heading that they belong to."""
     assert [row["title"] for row in ROWS] == [
         "Overview",
+        "Objectives",
         "Pending",
         "Failures",
         "Latency",
@@ -239,7 +267,7 @@ def test_variables_ask_for_what_exists() -> None:
 def test_tables_name_all_their_columns() -> None:
     """No column is called `Value #A`, and units belong to columns that are there."""
     tables = [one for one in PANELS if one["type"] == "table"]
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         (organize,) = (
             one["options"] for one in table["transformations"] if one["id"] == "organize"
@@ -321,6 +349,39 @@ def test_the_chart_tells_the_agent_what_the_dashboard_rests_on() -> None:
     (own,) = datadog.check()["openmetrics"]["instances"]
     assert instance == own | {"tags": ["team:storage"]}
     assert name not in render().pod["metadata"].get("annotations", {})
+
+
+def test_the_chart_gives_the_pods_datadogs_tags_and_names_the_source_of_their_logs() -> None:
+    """Service, version and environment, as labels; what the user's labels say goes before, and without Datadog there are none."""
+    tags = "tags.datadoghq.com/"
+    pod = render(
+        {
+            "datadog": {"enabled": True, "env": "prod"},
+            "podLabels": {f"{tags}service": "crr"},
+        }
+    ).pod
+    told = {
+        name.removeprefix(tags): value
+        for name, value in pod["metadata"]["labels"].items()
+        if name.startswith(tags)
+    }
+    logs = json.loads(pod["metadata"]["annotations"]["ad.datadoghq.com/crrmon.logs"])
+
+    assert told == {
+        "service": "crr",
+        "version": pod["metadata"]["labels"]["app.kubernetes.io/version"],
+        "env": "prod",
+    }
+    assert logs == [{"source": "crrmon", "service": "crrmon"}]
+    assert not any(name.startswith(tags) for name in render().pod["metadata"]["labels"])
+
+
+def test_datadog_agent_takes_more_series_than_it_does_by_itself() -> None:
+    """2,000 are 40 routes; what is beyond would be missing without a word."""
+    (instance,) = datadog.check()["openmetrics"]["instances"]
+    routes, series_of_a_route = 400, 50
+
+    assert instance["max_returned_metrics"] >= routes * series_of_a_route
 
 
 # ---- Datadog ----
@@ -484,7 +545,7 @@ def test_datadog_agent_makes_ages_of_all_moments() -> None:
         if to["type"] == "time_elapsed"
     }
     moments = [one for one in METRICS if "timestamp" in one.name]
-    assert len(moments) == 5
+    assert len(moments) == 8
     assert elapsed == {
         one.name.removeprefix("crrmon_"): datadog.agent_name(one).removeprefix("crrmon.")
         for one in moments
@@ -496,9 +557,10 @@ def test_datadog_the_page_names_what_there_is() -> None:
     page = (TOP / datadog.PAGE).read_text(encoding="utf-8")
     blocks = [json.loads(one) for one in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
     assert datadog.check() in blocks
-    monitors = [one for block in blocks if isinstance(block, list) for one in block]
-    assert len(monitors) == 8
-    runbook = {one.name.lower() for one in ALERTS}
+    told = [one for block in blocks if isinstance(block, list) for one in block if "query" in one]
+    monitors = [one for one in told if one["type"] == "query alert"]
+    assert len(monitors) == 12
+    runbook = {one.alert.lower() for one in ALERTS}
     for monitor in monitors:
         way = "cloudwatch" if "crrmonitor." in monitor["query"] else "openmetrics"
         query = re.fullmatch(
@@ -509,5 +571,41 @@ def test_datadog_the_page_names_what_there_is() -> None:
         assert float(query[2]) == monitor["options"]["thresholds"]["critical"]
         tags = set(re.findall(r"{{(\w+)\.name}}", monitor["message"]))
         assert tags <= NAMES[way][metric]
-        (alert,) = re.findall(r"Runbook: (\w+)\.$", monitor["message"])
-        assert alert in runbook
+    for monitor in told:
+        if monitor["type"] != "metric":
+            (alert,) = re.findall(r"Runbook: (\w+)\.$", monitor["message"])
+            assert alert in runbook
+            assert monitor["tags"] == ["service:crrmon"]
+            assert monitor["priority"] in (1, 4)
+
+
+def test_datadog_objectives_are_those_of_the_rules() -> None:
+    """Good events over all events, of metrics that exist, with the same targets and the same burn rates."""
+    page = (TOP / datadog.PAGE).read_text(encoding="utf-8")
+    blocks = [json.loads(one) for one in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    told = [one for block in blocks if isinstance(block, list) for one in block if "query" in one]
+    targets = {}
+    for objective in (one for one in told if one["type"] == "metric"):
+        for query in objective["query"].values():
+            for part in re.split(r" [+-] ", query):
+                check_datadog_query(part, AGENT_TAGS, set())
+        (threshold,) = objective["thresholds"]
+        targets[objective["name"].rpartition(": ")[2]] = threshold["target"]
+    burns = [
+        re.fullmatch(
+            r'burn_rate\("(\w+)"\)\.over\("30d"\)\.long_window\("(\w+)"\)\.short_window\("(\w+)"\) > ([\d.]+)',
+            one["query"],
+        )
+        for one in told
+        if one["type"] == "slo alert"
+    ]
+
+    assert targets == {
+        "replicated": 100 * defaults()["slo.replicated"],
+        "on time": 100 * defaults()["slo.onTime"],
+    }
+    assert [one.groups() for one in burns if one] == [
+        (name, *how)
+        for name in ("REPLICATED", "ON_TIME")
+        for how in (("1h", "5m", "14.4"), ("6h", "30m", "6"))
+    ]

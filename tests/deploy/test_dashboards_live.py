@@ -38,6 +38,13 @@ WITHOUT_DATA = {
     "Unmatched replicas": "nothing is an hour old",
     "Buckets denied": "S3 denies nothing",
     "Late": "nothing is a quarter of an hour old",
+    "Burn rate: replicated": "it is made of counts of five minutes",
+    "Burn rate: on time": "it is made of counts of five minutes",
+    "Settling held": "nothing is gone",
+    "Silence by bucket": "not measured yet",
+    "Visits that failed": "not measured yet",
+    "Dependencies": "not measured yet",
+    "Difference of clocks": "not measured yet",
 }
 """Panels that have nothing to show when all is well, and why."""
 

@@ -675,7 +675,24 @@ def test_alarms_go_on_when_they_should() -> None:
         "QueueAgeAlarm": ("Maximum", "GreaterThanThreshold", 900, 300, 3, None, "notBreaching"),
         "FailedReplicationsAlarm": (None, "GreaterThanThreshold", 0, 300, 12, 1, "notBreaching"),
         "StuckObjectsAlarm": (None, "GreaterThanThreshold", 0, 300, 3, 2, "notBreaching"),
+        "NotCoveredAlarm": (
+            *(None, "GreaterThanThreshold", {"Ref": "NotCoveredThreshold"}),
+            *(300, 3, 2, "notBreaching"),
+        ),
         "HeartbeatAlarm": ("Sum", "LessThanThreshold", 1, 300, 3, None, "breaching"),
+    }
+
+
+def test_t1_uncovered_writes_are_an_alarm_where_somebody_says_how_many_are_usual() -> None:
+    """Of the worst bucket; without a number there is no such alarm, for rules may cover parts of buckets on purpose."""
+    whole = template()
+    alarm = whole["Resources"]["NotCoveredAlarm"]
+    (query,) = alarm["Properties"]["Metrics"]
+
+    assert alarm["Condition"] == "JudgesCoverage"
+    assert whole["Parameters"]["NotCoveredThreshold"]["Default"] == ""
+    assert query["Expression"] == {
+        "Fn::Sub": 'SELECT MAX(NotCoveredObjects) FROM SCHEMA("${MetricNamespace}", SourceBucket)'
     }
 
 
@@ -701,7 +718,7 @@ def test_alarms_ask_for_metrics_that_exist() -> None:
         if "Metrics" in one
     }
 
-    assert queries.keys() == {"FailedReplicationsAlarm", "StuckObjectsAlarm"}
+    assert queries.keys() == {*("FailedReplicationsAlarm", "StuckObjectsAlarm", "NotCoveredAlarm")}
     for query in queries.values():
         parts = re.fullmatch(
             r'SELECT (?:SUM|MAX)\((\w+)\) FROM SCHEMA\("\$\{MetricNamespace\}", ([\w, ]+)\)', query
@@ -716,7 +733,7 @@ def test_alarms_tell_the_topic_and_where_to_read_on() -> None:
     """Each goes to the topic if there is one, when it begins and when it is over, and links to what to do."""
     topic = {"Fn::If": ["HasTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
 
-    assert len(alarms()) == 5
+    assert len(alarms()) == 6
     for name, alarm in alarms().items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == topic, name
         assert "/docs/runbook.md#crrmon" in alarm["AlarmDescription"], name

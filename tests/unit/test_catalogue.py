@@ -23,6 +23,7 @@ BOUNDED = {
     "bucket",
     "cause",
     "channel",
+    "dependency",
     "reason",
     "source_bucket",
     "state",

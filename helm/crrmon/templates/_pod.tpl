@@ -135,15 +135,30 @@ securityContext:
 {{- $instance := first $check.openmetrics.instances }}
 {{- $_ := set $check.openmetrics "instances" (list (mergeOverwrite $instance (.Values.datadog.instance | default dict))) }}
 {{- $_ := set $own "ad.datadoghq.com/crrmon.checks" (toPrettyJson $check) }}
+{{- $_ := set $own "ad.datadoghq.com/crrmon.logs" (list (dict "source" "crrmon" "service" "crrmon") | toJson) }}
 {{- end }}
 {{- mergeOverwrite $own (deepCopy (.Values.commonAnnotations | default dict)) (.Values.podAnnotations | default dict) | toYaml }}
+{{- end }}
+
+{{- /* What Datadog tells services, versions and environments apart by, in metrics, logs and events alike. */}}
+{{- define "crrmon.podLabels" -}}
+{{- $labels := include "crrmon.labels" . | fromYaml }}
+{{- $own := dict }}
+{{- if .Values.datadog.enabled }}
+{{- $_ := set $own "tags.datadoghq.com/service" "crrmon" }}
+{{- $_ := set $own "tags.datadoghq.com/version" (get $labels "app.kubernetes.io/version") }}
+{{- with .Values.datadog.env }}
+{{- $_ := set $own "tags.datadoghq.com/env" . }}
+{{- end }}
+{{- end }}
+{{- mergeOverwrite $own (deepCopy (.Values.podLabels | default dict)) $labels | toYaml }}
 {{- end }}
 
 {{- /* The pod of a replica; the volume of the ledger is added by the workload. */}}
 {{- define "crrmon.pod" -}}
 metadata:
   labels:
-    {{- mergeOverwrite (deepCopy (.Values.podLabels | default dict)) (include "crrmon.labels" . | fromYaml) | toYaml | nindent 4 }}
+    {{- include "crrmon.podLabels" . | nindent 4 }}
   annotations:
     {{- include "crrmon.podAnnotations" . | nindent 4 }}
 spec:

@@ -260,6 +260,16 @@ EVENT_DELAY = _histogram(
     "channel",
     buckets=_QUEUE_BUCKETS,
 )
+LAST_EVENT = _gauge(
+    "last_event_timestamp_seconds",
+    "When a message about a write to the bucket was last received.",
+    "source_bucket",
+)
+IMPLAUSIBLE_TIMES = _counter(
+    "event_times_implausible_total",
+    "Events whose time cannot be right: before S3 existed, later than now, or so long ago that their object would not be counted any more. It is not believed for ages, delays and the moment up to which all is complete.",
+    "channel",
+)
 QUEUE_DURATION = _histogram(
     "message_queue_duration_seconds",
     "How long messages lay in the queue before they were received.",
@@ -306,6 +316,18 @@ POLL_BACKLOG = _gauge(
     "poll_backlog_seconds",
     "For how long the parked object whose look is most overdue has waited for it; 0 when none waits. What to scale replicas on, beside the visible messages.",
 )
+VISITS_FAILED = _counter(
+    "visits_failed_total",
+    "Visits to parked objects that ended in a fault of the daemon: the object is put off, and tried again ever more rarely.",
+)
+VISITS_PUT_OFF = _gauge(
+    "visits_put_off", "Parked objects that are put off after such a fault, at this replica."
+)
+SETTLING_HELD = _gauge(
+    "settling_held",
+    "Whether settling is held on a route, 1 or 0, because a far larger share of its objects shows as gone than ever before.",
+    *_ROUTE,
+)
 CONFIGURATION_READS = _counter(
     "configuration_reads_total",
     "Reads of a replication configuration by result: read, none, unreadable.",
@@ -329,6 +351,18 @@ LOOP_ATTEMPT = _gauge(
 )
 LOOP_SUCCESS = _gauge(
     "last_success_timestamp_seconds", "When each loop last ended a round without trouble.", "loop"
+)
+DEPENDENCY_UP = _gauge(
+    "dependency_up",
+    "Whether something that the daemon needs answers it, 1 or 0: what /readyz says, as a metric.",
+    "dependency",
+)
+DEPENDENCY_SINCE = _gauge(
+    "dependency_since_timestamp_seconds", "Since when that is so.", "dependency"
+)
+CLOCK_OFFSET = _gauge(
+    "clock_offset_seconds",
+    "How far this machine's clock is ahead of AWS's, by the Date of its answers; negative when it is behind, absent before any answer.",
 )
 BUILD_INFO = _gauge("build_info", "Always 1; the version of the daemon is a label.", "version")
 

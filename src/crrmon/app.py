@@ -46,6 +46,7 @@ from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.intake import Intake
 from crrmon.services.looker import Looker
 from crrmon.services.origins import Origins
+from crrmon.services.patience import patiently
 from crrmon.services.poller import Poller
 from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
@@ -53,6 +54,7 @@ from crrmon.services.routebook import Routebook
 from crrmon.services.second_looks import SecondLooks
 from crrmon.services.supervisor import supervise
 from crrmon.services.tenure import Tenure
+from crrmon.services.throttled_log import ThrottledLog
 from crrmon.services.unmatched import Unmatched
 from crrmon.services.upkeep import sweeper
 
@@ -61,7 +63,7 @@ DAY_SECONDS = 86_400.0
 S3_TOLERATED_FAILURES = 10
 """Unreachable looks in a row, over all buckets, before S3 counts as away."""
 
-SPARE_CONNECTIONS = 16
+SPARE_CONNECTIONS = 24
 """For deletes and extensions, beside the long polls."""
 
 OPENING_FIRST_SECONDS = 1.0
@@ -122,6 +124,7 @@ class _Front:
         self.ledger_health = self.board.dependency("ledger")
         self.url = ""
         self.tenure: Tenure | None = None
+        self._refused = ThrottledLog(log, "request_refused")
 
     @classmethod
     async def open(cls, settings: Settings, stack: AsyncExitStack) -> "_Front":
@@ -134,11 +137,18 @@ class _Front:
             port=settings.http.port,
             metrics=front.meters.page,
             health=front.board,
+            oddity=front.odd,
         )
         port = await server.start()
         stack.push_async_callback(server.stop)
         front.url = f"http://{settings.http.host}:{port}"
         return front
+
+    def odd(self, reason: str, whom: str) -> None:
+        """
+        Log what a stranger did on the port; strangers may do so without end.
+        """
+        self._refused.met(reason, example=whom, reason=reason)
 
     def speaks_for_fleet(self) -> bool:
         """
@@ -337,7 +347,7 @@ class _Daemon:
 
     async def _receive(self, intake: Intake) -> None:
         # What nobody knows to be held here, others would pass over.
-        await self._attendance.announced()
+        await patiently(self._attendance.announced(), alive=intake.alive)
         await intake.receiver()
 
     async def _drain(self) -> None:
@@ -345,7 +355,10 @@ class _Daemon:
         for intake in self._intakes:
             intake.stop()
         self._poller.stop()
-        await asyncio.gather(*(intake.drained() for intake in self._intakes))
+        self._publisher.stop()
+        await asyncio.gather(
+            self._publisher.drained(), *(intake.drained() for intake in self._intakes)
+        )
         await self._poller.drained()
         await self._bookkeeper.drained()
 

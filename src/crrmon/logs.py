@@ -8,12 +8,19 @@ from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+from typing_extensions import override
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
 LONGEST_TEXT = 2000
 """Characters of a field. S3's longest key has 1024 bytes."""
+
+REMINDER_SECONDS = 60.0
+"""Least time between two lines of a library that say the same."""
+
+REMEMBERED = 1000
+"""Most different lines of libraries that are told apart."""
 
 _TRACES = ("exception", "stack")
 """Fields of several lines."""
@@ -97,10 +104,40 @@ def _adopt_standard_logging(
             ],
         )
     )
+    handler.addFilter(_Throttle())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # Libraries below warning tell of every request, with keys and credentials' whereabouts.
     root.setLevel(max(threshold, logging.WARNING))
+
+
+class _Throttle(logging.Filter):
+    """
+    Lets each complaint of a library through once a minute: what it complains of may be a stranger's doing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str, str], tuple[float, int]] = {}
+        """When it was last told, and how many were left out since; the one longest not met first."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        """
+        Decide on one line; the next one of its kind tells how many were left out.
+        """
+        error = record.exc_info[0] if record.exc_info else None
+        kind = (record.name, str(record.msg)[:200], "" if error is None else error.__name__)
+        told_at, left_out = self._told.pop(kind, (float("-inf"), 0))
+        # NB: a wall clock may be set back.
+        tells = not 0 <= record.created - told_at < REMINDER_SECONDS
+        self._told[kind] = (record.created, 0) if tells else (told_at, left_out + 1)
+        if len(self._told) > REMEMBERED:
+            del self._told[next(iter(self._told))]
+        if tells and left_out:
+            record.msg = f"{record.getMessage()} ({left_out} more like it were left out)"
+            record.args = None
+        return tells
 
 
 def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

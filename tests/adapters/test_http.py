@@ -3,18 +3,26 @@
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
+from crrmon.adapters import http
 from crrmon.adapters.http import HttpServer, PortTakenError
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.ports.health import Verdict
 
 HOST = "127.0.0.1"
+
+
+def _ignored(_reason: str, _whom: str) -> None:
+    """
+    Stand for whoever is told of strangers.
+    """
 
 
 class Board:
@@ -75,7 +83,7 @@ async def port(board: Board, meters: PrometheusMeters) -> AsyncIterator[Port]:
     """
     Serve.
     """
-    server = HttpServer(host=HOST, port=0, metrics=meters.page, health=board)
+    server = HttpServer(host=HOST, port=0, metrics=meters.page, health=board, oddity=_ignored)
     number = await server.start()
     async with aiohttp.ClientSession() as session:
         yield Port(server, number, session)
@@ -139,7 +147,9 @@ async def test_nothing_can_be_changed(port: Port, method: str) -> None:
 
 async def test_a_taken_port_is_named_with_the_settings(port: Port, board: Board) -> None:
     """Whoever cannot listen learns address, reason and which settings to change."""
-    other = HttpServer(host=HOST, port=port.number, metrics=lambda _: (b"", ""), health=board)
+    other = HttpServer(
+        host=HOST, port=port.number, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
+    )
 
     with pytest.raises(PortTakenError) as caught:
         await other.start()
@@ -152,7 +162,9 @@ async def test_a_taken_port_is_named_with_the_settings(port: Port, board: Board)
 @pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
 async def test_an_address_that_is_not_ours(board: Board, host: str) -> None:
     """An address of another machine, or none at all, is told as such."""
-    server = HttpServer(host=host, port=0, metrics=lambda _: (b"", ""), health=board)
+    server = HttpServer(
+        host=host, port=0, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
+    )
 
     with pytest.raises(PortTakenError, match=r"http\.host"):
         await server.start()
@@ -165,7 +177,9 @@ async def test_an_address_of_version_6(board: Board) -> None:
             probe.bind(("::1", 0))
     except OSError:
         return  # none here
-    server = HttpServer(host="::1", port=0, metrics=lambda _: (b"", ""), health=board)
+    server = HttpServer(
+        host="::1", port=0, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
+    )
     number = await server.start()
     try:
         async with (
@@ -194,7 +208,11 @@ async def test_garbage_harms_nobody(port: Port) -> None:
 async def test_it_stops_although_clients_dawdle(board: Board) -> None:
     """Scrapers that keep connections open, send half a request or do not read answers do not hold up the end."""
     server = HttpServer(
-        host=HOST, port=0, metrics=lambda _: (b"x" * 5_000_000, "text/plain"), health=board
+        host=HOST,
+        port=0,
+        metrics=lambda _: (b"x" * 5_000_000, "text/plain"),
+        health=board,
+        oddity=_ignored,
     )
     number = await server.start()
     writers = []
@@ -215,3 +233,133 @@ async def test_it_stops_although_clients_dawdle(board: Board) -> None:
         await asyncio.open_connection(HOST, number)
     for writer in writers:
         writer.close()
+
+
+# ---- strangers ----
+
+
+@pytest.fixture
+async def guarded(
+    board: Board, meters: PrometheusMeters, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Port, list[tuple[str, str]]]]:
+    """
+    Serve with short deadlines and few connections; what strangers did is collected.
+    """
+    for name, value in (("REQUEST_SECONDS", 0.3), ("ANSWER_SECONDS", 0.5)):
+        monkeypatch.setattr(http, name, value)
+    monkeypatch.setattr(http, "MOST_CONNECTIONS", 10)
+    odd: list[tuple[str, str]] = []
+    server = HttpServer(
+        host=HOST,
+        port=0,
+        metrics=lambda _: (b"x" * 20_000_000, "text/plain"),
+        health=board,
+        oddity=lambda reason, whom: odd.append((reason, whom)),
+    )
+    number = await server.start()
+    async with aiohttp.ClientSession() as session:
+        yield Port(server, number, session), odd
+    await server.stop()
+
+
+async def _closed(reader: asyncio.StreamReader, *, within: float = 5.0) -> float:
+    """
+    Wait until the other side closes; return how long that took.
+    """
+    began = asyncio.get_running_loop().time()
+    async with asyncio.timeout(within):
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+    return asyncio.get_running_loop().time() - began
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nHost"])
+async def test_r11_a_request_must_be_complete_in_time(
+    guarded: tuple[Port, list[tuple[str, str]]], said: bytes
+) -> None:
+    """R11: a connection without a whole request is closed after some seconds, also when bytes go on to trickle in."""
+    port, odd = guarded
+    reader, writer = await asyncio.open_connection(HOST, port.number)
+    writer.write(said)
+
+    async def trickle() -> None:
+        while said:
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+
+    trickling = asyncio.create_task(trickle())
+    assert 0.2 < await _closed(reader) < 2
+    trickling.cancel()
+    writer.close()
+    assert odd == [("no request, or its answer not read, in time", HOST)]
+    assert (await port.ask("/livez"))[0] == 200
+
+
+async def test_r11_the_second_request_of_a_connection_must_be_complete_too(
+    guarded: tuple[Port, list[tuple[str, str]]],
+) -> None:
+    """R11: a connection that asked well may be idle for long, but not in the middle of its next request."""
+    port, odd = guarded
+    reader, writer = await asyncio.open_connection(HOST, port.number)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"200 OK" in await reader.readuntil(b"}}")
+    await asyncio.sleep(0.8)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"200 OK" in await reader.readuntil(b"}}")
+    assert odd == []
+    writer.write(b"GET /li")
+    await _closed(reader)
+    writer.close()
+    assert len(odd) == 1
+
+
+async def test_r11_who_does_not_read_is_cut_off(
+    guarded: tuple[Port, list[tuple[str, str]]],
+) -> None:
+    """R11: an answer of megabytes that nobody takes does not stay in memory."""
+    port, odd = guarded
+    reader, writer = await asyncio.open_connection(HOST, port.number, limit=1)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(5):
+        while not odd:
+            await asyncio.sleep(0.05)
+    writer.close()
+    del reader
+    assert odd == [("no request, or its answer not read, in time", HOST)]
+
+
+async def test_r11_however_many_connect_a_probe_is_answered(
+    guarded: tuple[Port, list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R11: beyond the limit the connection that was longest idle goes; whoever asks at once is answered."""
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 60.0)
+    port, odd = guarded
+    idle = [await asyncio.open_connection(HOST, port.number) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    assert (await port.ask("/livez"))[0] == 200
+    await asyncio.gather(*(_closed(reader) for reader, _ in idle[:40]))
+    assert {reason for reason, _ in odd} == {"more than 10 connections"}
+    assert not idle[-1][0].at_eof(), "the newest are still there"
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_r11_garbage_leaves_no_tracebacks(
+    guarded: tuple[Port, list[tuple[str, str]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """R11: what is no HTTP is told by its kind and its sender's address to whoever counts, and logged by nobody else."""
+    port, odd = guarded
+    caplog.set_level(logging.DEBUG)
+    for garbage in (
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /" + b"a" * 9000,
+    ):
+        reader, writer = await asyncio.open_connection(HOST, port.number)
+        writer.write(garbage)
+        await _closed(reader)
+        writer.close()
+    assert odd == [("BadHttpMessage", HOST), ("LineTooLong", HOST)], (
+        "one that is no HTTP at all is no news"
+    )
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []

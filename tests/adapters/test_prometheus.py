@@ -126,7 +126,8 @@ def test_counters_without_labels_are_zero_from_the_start(monkeypatch: pytest.Mon
     found = samples(PrometheusMeters())
 
     assert found.pop(("crrmon_things_total", ())) == 0
-    assert not [name for name, _ in found if name.startswith("crrmon_")]
+    unlabelled = {one.name for one in METRICS if one.kind is Kind.COUNTER and not one.labels}
+    assert {name for name, _ in found if name.startswith("crrmon_")} == unlabelled
 
 
 def test_counters_add_and_gauges_are_set() -> None:
@@ -301,3 +302,27 @@ def test_buckets_of_routes_always_have_their_own_series() -> None:
     assert found[name, (("result", "completed"), ("source_bucket", "src"))] == 1
     assert found[name, (("result", "completed"), ("source_bucket", "dst"))] == 1
     assert found[name, (("result", "completed"), ("source_bucket", catalogue.OTHER_BUCKETS))] == 1
+
+
+def test_r10_one_series_can_be_taken_away_and_makes_room() -> None:
+    """R10: what is not known any more has no series; a bucket whose only series is gone leaves its place to another."""
+    meters = PrometheusMeters()
+    meters.unset(catalogue.QUEUE_AGE, "never set")
+    for queue in ("one", "two"):
+        meters.set(catalogue.QUEUE_AGE, queue, value=3)
+    meters.unset(catalogue.QUEUE_AGE, "one")
+    for number in range(catalogue.MAX_BUCKETS):
+        meters.set(catalogue.LOOKS_DENIED, f"b{number}", value=1)
+    meters.set(catalogue.LOOKS_DENIED, "too many", value=1)
+    meters.unset(catalogue.LOOKS_DENIED, "b0")
+    meters.set(catalogue.LOOKS_DENIED, "after", value=1)
+
+    found = samples(meters)
+    ages = [dict(labels)["queue"] for name, labels in found if name == catalogue.QUEUE_AGE.name]
+    assert ages == ["two"]
+    denied = {
+        dict(labels)["bucket"] for name, labels in found if name == catalogue.LOOKS_DENIED.name
+    }
+    assert len(denied) == catalogue.MAX_BUCKETS
+    assert "after" in denied
+    assert not denied & {"b0", "too many"}

@@ -29,6 +29,10 @@ class FakeInbox:
     def __init__(self, clock: Clock, *, name: str = "queue", max_receives: int = 3) -> None:
         self.name = name
         self.away = False
+        self.undeletable = False
+        """Whether nothing can be acknowledged."""
+        self.slow = 0.0
+        """How long it takes to extend messages."""
         self.dead_readable = True
         self.dead: list[str] = []
         self.received = 0
@@ -112,6 +116,8 @@ class FakeInbox:
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
         self._check()
         assert len(receipts) <= 10
+        if self.undeletable:
+            raise InboxError(f"{self.name}: not allowed")
         failed = []
         for receipt in receipts:
             one = self._stored.get(receipt.split("#")[0])
@@ -125,6 +131,8 @@ class FakeInbox:
     async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
         self._check()
         assert len(receipts) <= 10
+        if self.slow:
+            await asyncio.sleep(self.slow)
         lost = []
         for receipt in receipts:
             one = self._stored.get(receipt.split("#")[0])

@@ -1,5 +1,6 @@
 """A ledger that can be away, or do what it was asked and not say so."""
 
+import asyncio
 from typing import Any
 
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
@@ -22,6 +23,10 @@ class FlakyLedger:
         self.away = False
         self.broken = False
         self.deaf = 0
+        self.delays: dict[str, float] = {}
+        """How long calls take, by name."""
+        self.poison: set[str] = set()
+        """Keys of records that it stumbles over when they are rescheduled."""
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -35,6 +40,10 @@ class FlakyLedger:
                 raise UnusableLedgerError("broken for good")
             if self.away:
                 raise LedgerError("nobody there")
+            if name in self.delays:
+                await asyncio.sleep(self.delays[name])
+            if name == "reschedule" and any(one.version.key in self.poison for one in args[0]):
+                raise ValueError("no ledger takes this record")
             result = await inner(*args, **kwargs)
             if self.deaf and name in {"settle", "park", "reschedule"}:
                 self.deaf -= 1

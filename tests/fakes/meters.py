@@ -26,6 +26,10 @@ class FakeMeters:
     def clear(self, metric: Metric) -> None:
         self.gauges = {key: one for key, one in self.gauges.items() if key[0] != metric.name}
 
+    def unset(self, metric: Metric, *labels: str) -> None:
+        self._check(metric, Kind.GAUGE, labels)
+        self.gauges.pop((metric.name, *labels), None)
+
     def count(self, metric: Metric, *labels: str) -> float:
         return self.counters[metric.name, *labels]
 

@@ -19,6 +19,7 @@ from crrmon.services.health import HealthBoard
 from crrmon.services.intake import Intake
 from crrmon.services.looker import Looker
 from crrmon.services.origins import Origins
+from crrmon.services.patience import patiently
 from crrmon.services.poller import Poller
 from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
@@ -263,7 +264,7 @@ class Rig:
         ]
 
     async def _receive(self) -> None:
-        await self.attendance.announced()
+        await patiently(self.attendance.announced(), alive=self.intake.alive)
         await self.intake.receiver()
 
     async def kill(self) -> None:

@@ -82,6 +82,10 @@ class FakeS3:
         self.current: dict[tuple[str, str], ObjectVersion] = {}
         self.configurations: dict[str, dict[str, Any] | None] = {}
         self.away: Sight | None = None
+        self.slow = 0.0
+        """How long each look takes."""
+        self.poison: set[str] = set()
+        """Keys whose looks make the daemon stumble."""
         self.unreadable = False
         self.dead: set[str] = set()
         """Buckets whose looks time out."""
@@ -179,6 +183,10 @@ class FakeS3:
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
         del region
         self.looks.append(version)
+        if version.key in self.poison:
+            raise RuntimeError(f"stumbled over {version.key}")
+        if self.slow:
+            await asyncio.sleep(self.slow)
         if version.bucket in self.dead:
             await asyncio.sleep(10)
             return Observation(sight=Sight.UNREACHABLE, looked_at=self._clock.now(), detail="dead")

@@ -1,5 +1,6 @@
 """A CloudWatch that remembers what it was told."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -13,9 +14,17 @@ class FakeSink:
         self.refuses = False
         self.deaf = False
         """Takes a part, but says that it did not."""
+        self.slow = 0.0
+        """How long each call takes; what is cut off before may have arrived."""
         self.calls: list[bytes] = []
 
     async def send(self, part: bytes) -> None:
+        if self.slow:
+            if not (self.refuses or self.away):
+                self.calls.append(part)
+            await asyncio.sleep(self.slow)
+            if not (self.refuses or self.away):
+                return
         if self.refuses:
             raise RefusedPartError("never")
         if self.away:

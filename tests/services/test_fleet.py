@@ -31,7 +31,8 @@ from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.fleet import FORGOTTEN_SECONDS, REFRESH_SECONDS, Fleet, standing
 from crrmon.services.health import HealthBoard
 from crrmon.services.presence import Attendance
-from crrmon.services.publisher import SENDING_WINDOWS, Publisher
+from crrmon.services.publisher import Publisher
+from crrmon.services.sending import SENDING_WINDOWS
 from crrmon.services.tenure import LEASE_SECONDS, Tenure
 from fakes.clock import EPOCH, LoopClock
 from fakes.inbox import FakeInbox

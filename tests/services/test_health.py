@@ -323,3 +323,67 @@ async def test_what_is_not_asked_for_any_more_keeps_nobody_waiting() -> None:
     one.forgo("publish")
     one.succeeded("due")
     assert not one.away
+
+
+# ---- what is shown, and who is not asked ----
+
+
+async def test_r9_what_readyz_knows_is_a_metric() -> None:
+    """R9: every dependency has a 1 or 0 from the start, and since when; both change when it does, and only then."""
+    board, meters = make_board()
+    queue = board.dependency("queue q", tolerated=1)
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "queue q") == 1
+    assert meters.gauge(catalogue.DEPENDENCY_SINCE, "queue q") == EPOCH
+    await asyncio.sleep(100)
+    queue.failed("hiccup")
+    queue.succeeded()
+    assert meters.gauge(catalogue.DEPENDENCY_SINCE, "queue q") == EPOCH
+    for _ in range(5):
+        await asyncio.sleep(10)
+        queue.failed("gone")
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "queue q") == 0
+    assert meters.gauge(catalogue.DEPENDENCY_SINCE, "queue q") == EPOCH + 120
+    await asyncio.sleep(50)
+    queue.succeeded()
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "queue q") == 1
+    assert meters.gauge(catalogue.DEPENDENCY_SINCE, "queue q") == EPOCH + 200
+
+
+async def test_r2_what_nobody_asks_any_more_is_not_judged() -> None:
+    """R2: retired, it is neither away nor well: no gauge, ready, nobody waits for it; asked again, it is judged again."""
+    board, meters = make_board()
+    sink = board.dependency("cloudwatch")
+    sink.failed("gone")
+    assert not board.ready().ok
+    sink.retire()
+    assert board.ready().ok
+    assert board.ready().details == {"cloudwatch": "not asked by this replica"}
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") is None
+    assert meters.gauge(catalogue.DEPENDENCY_SINCE, "cloudwatch") is None
+    began = asyncio.get_running_loop().time()
+    await sink.usable(alive=_ignored)
+    assert asyncio.get_running_loop().time() == began
+
+    sink.succeeded()
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") == 1
+    sink.retire()
+    sink.failed("gone")
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") == 0
+
+
+async def test_r2_an_outage_ends_for_who_has_nothing_to_ask() -> None:
+    """R2: only what is away and was not asked for so long is retired; the others go on as they are."""
+    board, meters = make_board()
+    one, well = board.dependency("s3"), board.dependency("deletes")
+    one.failed("gone")
+    await asyncio.sleep(500)
+    one.failed("gone")
+    await asyncio.sleep(500)
+    one.retire(unasked_for=600)
+    well.retire(unasked_for=600)
+    assert one.away
+    await asyncio.sleep(101)
+    one.retire(unasked_for=600)
+    assert not one.away
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "s3") is None
+    assert meters.gauge(catalogue.DEPENDENCY_UP, "deletes") == 1

@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.events import Fact
@@ -11,7 +12,7 @@ from crrmon.domain.objects import Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Latency
 from crrmon.services.hold import Hold
-from fakes.events import notification, written
+from fakes.events import notification, replica_cloudtrail, written
 from fakes.rig import DAY, Rig
 
 
@@ -450,3 +451,117 @@ async def test_a_customer_provided_key_is_unpollable_only_when_s3_takes_other_re
         rig.put("a", then=Sight.REFUSED)
         await rig.until(lambda: outcomes(rig, "unpollable") == 1)
     assert len(rig.s3.looks) == 4
+
+
+# ---- trouble ----
+
+
+async def test_r4_a_message_whose_handling_fails_takes_nobodys_place() -> None:
+    """R4, R11: such messages end in the dead-letter queue, others are dealt with meanwhile, and lines are few."""
+    rig = Rig(max_in_flight=20)
+    rig.s3.rule("src", "dst")
+    with structlog.testing.capture_logs() as logs:
+        async with rig.running():
+            for number in range(100):
+                rig.s3.poison.add(f"poison{number}")
+                rig.put(f"poison{number}", version=f"p{number}", takes=0)
+            rig.put("well", takes=0)
+            await rig.until(lambda: outcomes(rig) == 1, within=120)
+            await rig.until(lambda: len(rig.inbox.dead) == 100)
+            assert rig.meters.gauge(catalogue.HELD_MESSAGES, "queue") == 0
+            await asyncio.sleep(120)
+
+    told = [one for one in logs if one["event"] == "message_failed"]
+    assert sum(one["times"] for one in told) == 3 * 100
+    assert len(told) < 15
+    assert isinstance(told[0]["exc_info"], RuntimeError)
+    assert told[0]["examples"] == [told[0]["message_id"]]
+
+
+async def test_r11_malformed_messages_are_a_line_a_minute() -> None:
+    """R11: fifteen hundred of them, received three times each, are all counted, and told of in a few lines."""
+    rig = Rig()
+    with structlog.testing.capture_logs() as logs:
+        async with rig.running():
+            for number in range(1500):
+                rig.inbox.send(f"no JSON {number}")
+            await rig.until(lambda: len(rig.inbox.dead) == 1500)
+            await asyncio.sleep(120)
+
+    assert rig.meters.count(catalogue.MESSAGES, "queue", "malformed") == 3 * 1500
+    told = [one for one in logs if one["event"] == "message_malformed"]
+    assert len(told) < 30
+    assert told[0]["message_id"] == "m1"
+    assert told[0]["times"] == 1
+    assert sum(one["times"] for one in told) >= 1500
+
+
+async def test_r10_thousands_of_held_messages_stay_hidden() -> None:
+    """R10: extending them takes a second a call; none comes again before it is dealt with, and the keeper is alive."""
+    rig = Rig(max_in_flight=2_500, hold_seconds=DAY)
+    rig.s3.rule("src", "dst")
+    rig.s3.unreadable = True
+    rig.inbox.slow = 1.0
+    async with rig.running():
+        at = rig.clock.now()
+        for number in range(2_400):
+            rig.inbox.send(written(f"a{number}", at=at, version=f"v{number}"))
+        await rig.until(lambda: rig.inbox.visible == 0, within=60)
+        for _ in range(30):
+            await asyncio.sleep(10)
+            assert rig.inbox.visible == 0
+            assert rig.board.live().ok
+        assert rig.inbox.most_receives == 1
+        assert rig.meters.gauge(catalogue.HELD_MESSAGES, "queue") == 2_400
+
+
+async def test_r10_the_age_of_a_queue_is_absent_while_nobody_can_tell() -> None:
+    """R10: before the first receive, and while the queue cannot be read, there is no age: not 0, and not an old one."""
+    rig = Rig()
+    rig.inbox.away = True
+    async with rig.running():
+        for _ in range(10):
+            await asyncio.sleep(5)
+            assert rig.intake.queue_age is None
+            assert rig.meters.gauge(catalogue.QUEUE_AGE, "queue") is None
+        rig.inbox.away = False
+        await rig.until(lambda: rig.meters.gauge(catalogue.QUEUE_AGE, "queue") == 0, within=120)
+        rig.inbox.away = True
+        rig.inbox.send("{}")
+        await asyncio.sleep(60)
+        assert rig.meters.gauge(catalogue.QUEUE_AGE, "queue") is None
+
+
+async def test_r2_that_deleting_failed_is_over_when_there_is_nothing_to_delete() -> None:
+    """R2: the messages that could not be deleted went to others: this daemon deletes nothing and is ready again."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        for number in range(5):
+            rig.put(f"a{number}", version=f"v{number}", takes=0)
+        rig.inbox.undeletable = True
+        await rig.until(lambda: not rig.board.ready().ok)
+        assert "away" in rig.board.ready().details["deleting from queue"]
+        rig.inbox._stored.clear()
+        await asyncio.sleep(700)
+        assert rig.board.ready().ok
+
+
+async def test_when_a_buckets_last_event_came() -> None:
+    """Each bucket that is written to has the time at which a message about that was last received."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        assert rig.meters.gauge(catalogue.LAST_EVENT, "src") is None
+        rig.put("a", takes=30)
+        await rig.until(lambda: rig.meters.gauge(catalogue.LAST_EVENT, "src") is not None)
+        first = rig.meters.gauge(catalogue.LAST_EVENT, "src")
+        assert first == pytest.approx(rig.clock.now(), abs=2)
+        await asyncio.sleep(500)
+        rig.inbox.send(replica_cloudtrail("a", at=rig.clock.now(), bucket="dst"))
+        await asyncio.sleep(10)
+        assert rig.meters.gauge(catalogue.LAST_EVENT, "src") == first
+        assert rig.meters.gauge(catalogue.LAST_EVENT, "dst") is None
+        rig.put("b", version="w1", takes=0)
+        await asyncio.sleep(10)
+        assert rig.meters.gauge(catalogue.LAST_EVENT, "src") == pytest.approx(first + 510, abs=5)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import pytest
 import structlog
@@ -15,10 +15,12 @@ from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Fate, Latency
 from crrmon.domain.pacing import Pacer, Policy
+from crrmon.domain.recent import MOST
 from crrmon.domain.records import Destination, Record
 from crrmon.services.denials import (
     DENIED_IN_A_ROW,
     HOLD_LONGEST_SECONDS,
+    LINES,
     LOOKS_PER_SECOND,
     TRICKLE_SECONDS,
 )
@@ -28,6 +30,7 @@ from crrmon.services.looker import (
     UNREACHABLE_DESTINATION_SECONDS,
     Looker,
 )
+from crrmon.services.throttled_log import KINDS
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
 from fakes.s3 import FakeS3, Stored, Trip
@@ -365,7 +368,7 @@ async def test_a_bucket_that_denies_every_look_is_asked_now_and_then(desk: Desk)
     assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
     lines = [one for one in logs if one["event"] == "bucket_looks_denied"]
     assert 1 < len(lines) <= 61
-    assert len(logs) <= len(lines) + 1
+    assert len(logs) <= len(lines) + 2, "those before it was known, and how many they were"
     assert all("s3:ListBucket" in one["advice"] for one in lines)
     assert sum(one["objects_put_off"] for one in lines) > 450
     assert not desk.health.away
@@ -554,3 +557,56 @@ async def test_a_bucket_that_refuses_gets_fewer_looks_at_once(desk: Desk) -> Non
 
     assert busy.most <= 6
     assert desk.meters.count(catalogue.LOOKS, "src", "throttled") < 80
+
+
+# ---- what is forgotten ----
+
+
+async def test_r2_a_bucket_that_nobody_looks_at_here_any_more_is_not_shown_as_denied(
+    desk: Desk,
+) -> None:
+    """R2: its objects are another daemon's to look at now; what this one knew is old, and shown no more."""
+    desk.s3.denied.add("src")
+    for number in range(2 * DENIED_IN_A_ROW):
+        await desk.looker.consider(desk.put(ONE, key=f"{number}"))
+    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
+    await asyncio.sleep(HOLD_LONGEST_SECONDS)
+    desk.looker.tidy()
+    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1, "it is asked this seldom"
+    await asyncio.sleep(HOLD_LONGEST_SECONDS + 1)
+    desk.looker.tidy()
+    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") is None
+    assert not desk.looker.denied("src")
+
+
+async def test_r10_names_of_buckets_do_not_fill_the_memory(desk: Desk) -> None:
+    """R10: looks at ever new buckets, half of them denied, leave no more behind than there is room for."""
+
+    for number in range(MOST + 100):
+        bucket = f"made-up-{number}"
+        desk.s3.denied.update([bucket] if number % 2 else [])
+        one = replace(desk.put(TAGGED), version=ObjectVersion(bucket, "key", "v1"))
+        await desk.looker.consider(one)
+        await desk.looker.consider(one)
+    parts = [one for one in vars(desk.looker).values() if "services" in type(one).__module__]
+    sizes = {
+        name: len(value)
+        for part in (desk.looker, *parts)
+        for name, value in getattr(part, "__dict__", {}).items()
+        if isinstance(value, Sized)
+    }
+    assert sizes["_gates"] == MOST
+    assert max(sizes.values()) <= MOST
+
+
+async def test_r11_denied_buckets_that_somebody_made_up_do_not_fill_the_log(desk: Desk) -> None:
+    """R11: hundreds of buckets that deny every look are twenty lines a minute, and some for looks before that."""
+    with structlog.testing.capture_logs() as logs:
+        for number in range(200):
+            bucket = f"made-up-{number}"
+            desk.s3.denied.add(bucket)
+            for look in range(DENIED_IN_A_ROW):
+                version = ObjectVersion(bucket, f"{look}", "v1")
+                await desk.looker.consider(replace(desk.put(TAGGED), version=version))
+    assert len([one for one in logs if one["event"] == "bucket_looks_denied"]) == LINES
+    assert len(logs) <= LINES + KINDS + 1

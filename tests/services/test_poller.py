@@ -2,10 +2,14 @@
 
 import asyncio
 
+import structlog
+
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
 from fakes.events import written
 from fakes.rig import DAY, Rig
+
+HOUR = 3600.0
 
 
 async def test_d20_a_failure_counts_once_and_its_repair_once() -> None:
@@ -178,3 +182,99 @@ async def test_an_unreadable_configuration_is_asked_ever_more_rarely() -> None:
         rig.clock.ahead += 14 * DAY
         unknown = ("src", "unknown", "given_up")
         await rig.until(lambda: rig.meters.count(catalogue.REPLICATIONS, *unknown) == 20)
+
+
+# ---- visits that fail ----
+
+
+async def test_r4_records_whose_visits_fail_keep_no_places() -> None:
+    """R4: as many poison records as there are places: they are put off ever longer, and all others are polled in time."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        poison = [f"poison{number}" for number in range(40)]
+        for key in poison:
+            rig.put(key, takes=HOUR)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.s3.poison.update(poison)
+        with structlog.testing.capture_logs() as logs:
+            rig.clock.ahead += 2 * HOUR
+            await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 40, within=30)
+            rig.put("well", takes=100)
+            await rig.until(lambda: _completed(rig) == 1, within=300)
+            await asyncio.sleep(1800)
+
+        tries = rig.meters.count(catalogue.VISITS_FAILED)
+        # At once, and then after 1, 2, 4, 8 and 16 minutes.
+        assert 40 * 5 <= tries <= 40 * 7
+        assert rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 40
+        told = [one for one in logs if one["event"] == "visit_failed"]
+        assert told[0]["examples"][0].startswith("src/poison")
+        assert isinstance(told[0]["exc_info"], RuntimeError)
+        assert sum(one["times"] for one in told) <= tries
+        assert len(told) < 40
+
+        rig.s3.poison.clear()
+        await rig.until(lambda: _completed(rig) == 41, within=2 * HOUR)
+        await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 0, within=5)
+
+
+async def test_r4_records_that_no_ledger_takes_back_are_left_out() -> None:
+    """R4: where even the new date cannot be written, the longest due are asked for past those that are left alone."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        poison = [f"poison{number}" for number in range(100)]
+        for number, key in enumerate(poison):
+            rig.put(key, version=f"p{number}", takes=HOUR)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.s3.poison.update(poison)
+        rig.ledger.poison.update(poison)
+        rig.clock.ahead += 2 * HOUR
+        await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 100, within=60)
+        for number in range(100):
+            rig.put(f"well{number}", version=f"w{number}", takes=100)
+        await rig.until(lambda: _completed(rig) == 100, within=300)
+        await asyncio.sleep(1200)
+
+    assert rig.meters.count(catalogue.VISITS_FAILED) <= 100 * 7
+    assert rig.board.live().ok
+
+
+async def test_r4_whoever_holds_no_shards_forgets_what_was_put_off() -> None:
+    """R4, R2: records and their troubles go over to others with the shards; so does what is overdue."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        rig.put("poison", takes=HOUR)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        rig.s3.poison.add("poison")
+        rig.clock.ahead += 2 * HOUR
+        await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 1, within=30)
+        assert rig.meters.gauge(catalogue.POLL_BACKLOG) is not None
+        rig.poller._shards = tuple
+        await asyncio.sleep(1)
+        assert rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 0
+        assert rig.meters.gauge(catalogue.POLL_BACKLOG) is None, "there is nothing to be late with"
+
+
+async def test_r10_how_far_the_poller_is_behind_is_not_zero_while_nobody_can_tell() -> None:
+    """R10: while the ledger is away the gauge is absent; afterwards it shows what piled up."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        for number in range(100):
+            rig.put(f"a{number}", version=f"v{number}", takes=DAY)
+        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
+        rig.ledger.away = True
+        await asyncio.sleep(5)
+        for _ in range(60):
+            await asyncio.sleep(60)
+            assert rig.meters.gauge(catalogue.POLL_BACKLOG) is None
+        rig.ledger.away = False
+        await rig.until(lambda: (rig.meters.gauge(catalogue.POLL_BACKLOG) or 0) > 600, within=60)
+
+
+def _completed(rig: Rig) -> float:
+    return rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed")

@@ -15,10 +15,13 @@ from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
+from crrmon.ports.ledger import FrozenWindow
 from crrmon.ports.sink import RefusedPartError, Sink
 from crrmon.services.fleet import Fleet
 from crrmon.services.health import HealthBoard
-from crrmon.services.publisher import RETRY_CAP_SECONDS, Publisher
+from crrmon.services.publisher import Publisher
+from crrmon.services.sending import RETRY_CAP_SECONDS
+from crrmon.services.supervisor import supervise
 from crrmon.services.tenure import LEASE_SECONDS, Tenure
 from fakes.clock import EPOCH, LoopClock
 from fakes.inbox import FakeInbox
@@ -379,13 +382,6 @@ async def test_cloudwatch_is_not_hammered_while_it_is_away(ledger: MemoryLedger)
 async def test_a_refused_part_is_dropped_and_holds_up_nobody(ledger: MemoryLedger) -> None:
     """Invariant 10: what CloudWatch will never take is counted and let go; the other part and later windows arrive."""
 
-    class Picky(FakeSink):
-        @override
-        async def send(self, part: bytes) -> None:
-            if b'"bad' in part:
-                raise RefusedPartError("InvalidParameterValue")
-            await super().send(part)
-
     sink = Picky()
     await ledger.remember_routes(
         [Route("bad", "dst"), *(Route(f"good{number:03}", "dst") for number in range(400))]
@@ -591,3 +587,218 @@ async def test_what_a_clock_ahead_settled_waits_for_its_slot(
 
     told = [(at, value) for at, value in sink.values("ReplicationObjects", *ROUTE) if value]
     assert told == [(begins + 2 * WINDOW, 2)]
+
+
+# ---- trouble ----
+
+
+async def test_r2_a_former_reporter_says_nothing_of_cloudwatch(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """R2: CloudWatch fails, the role moves on, CloudWatch recovers: the daemon that reports no more is ready again."""
+    one, two = Desk(ledger, sink, owner="one", buckets=["src"]), Desk(ledger, sink, owner="two")
+    sink.away = True
+    async with one.running():
+        await asyncio.sleep(3 * WINDOW)
+        assert not one.board.ready().ok
+        assert one.meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") == 0
+        async with two.running():
+            one.tenure.lost((await ledger.leases())[0])
+            for lease in await ledger.leases():
+                await ledger.release([lease])
+                await ledger.claim((await ledger.leases())[lease.shard], owner="two")
+            await asyncio.sleep(2 * WINDOW)
+            assert one.tenure.reporting() is None
+            assert two.tenure.reporting() is not None
+            assert one.board.ready().ok, "it is for the other one to say"
+            assert one.board.ready().details["cloudwatch"] == "not asked by this replica"
+            assert one.meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") is None
+            assert one.meters.gauge(catalogue.DEPENDENCY_SINCE, "cloudwatch") is None
+            assert not two.board.ready().ok
+            sink.away = False
+            await asyncio.sleep(2 * WINDOW)
+            assert two.meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") == 1
+
+
+async def test_r2_a_former_reporter_says_nothing_of_the_clock(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """R2: that the newest window lies in the future is found by whoever reports, and forgotten with the role."""
+    async with Desk(ledger, sink, owner="ahead", ahead=HOUR, buckets=["src"]).running():
+        await asyncio.sleep(3 * WINDOW)
+    desk = Desk(ledger, sink, owner="right")
+    async with desk.running():
+        await asyncio.sleep(2 * LEASE_SECONDS)
+        assert "wrong" in desk.board.ready().details["clock"]
+        for lease in await ledger.leases():
+            await ledger.claim(lease, owner="other")
+        await asyncio.sleep(LEASE_SECONDS / 2)
+        assert desk.tenure.reporting() is None
+        assert desk.board.ready().ok
+
+
+@pytest.mark.parametrize("ledger_away", [0.0, 5.0])
+async def test_r3_a_call_that_was_begun_ends_and_is_forgotten(
+    ledger: MemoryLedger, sink: FakeSink, ledger_away: float
+) -> None:
+    """R3: told to stop in the middle of a call, the daemon waits for its end and has it forgotten: told once, not twice."""
+    desk = Desk(ledger, sink)
+    async with desk.running():
+        begins = await at_slot_start(desk, plus=1)
+        await desk.count("a")
+        sink.slow = 8.0
+        while sink.total("ReplicationObjects", *ROUTE) == 0:
+            await asyncio.sleep(0.25)
+        desk.ledger.away = bool(ledger_away)
+        calls = len(sink.calls)
+
+        def back() -> None:
+            desk.ledger.away = False
+
+        asyncio.get_running_loop().call_later(8.0 + ledger_away, back)
+        stop, loops = asyncio.Event(), {"publisher": desk._tasks.pop(1)}
+
+        async def publisher() -> None:
+            await loops["publisher"]
+
+        async def drain() -> None:
+            desk.publisher.stop()
+            await desk.publisher.drained()
+
+        stop.set()
+        await supervise({"publisher": publisher}, stop=stop, drain=drain, grace=20.0)
+        assert len(sink.calls) == calls, "and nothing more was begun"
+    sink.slow = 0.0
+    async with Desk(ledger, sink, owner="next").running():
+        await asyncio.sleep(3 * LEASE_SECONDS)
+
+    assert [(at, v) for at, v in sink.values("ReplicationObjects", *ROUTE) if v] == [(begins, 1)]
+
+
+async def test_r3_what_was_accepted_is_not_sent_again_because_the_ledger_was_away(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """R3: that a part was accepted is remembered until the ledger has taken it in; the part is not told twice."""
+    desk = Desk(ledger, sink)
+    sink.slow = 3.0
+    async with desk.running():
+        await at_slot_start(desk, plus=1)
+        await desk.count("a")
+        while sink.total("ReplicationObjects", *ROUTE) == 0:
+            await asyncio.sleep(0.25)
+        desk.ledger.away = True
+        await asyncio.sleep(10)
+        desk.ledger.away = False
+        await asyncio.sleep(2 * WINDOW)
+
+    assert sink.total("ReplicationObjects", *ROUTE) == 1
+    assert len(sink.calls) == len(set(sink.calls))
+
+
+@pytest.mark.parametrize("before", [0, 10])
+async def test_r5_a_sink_that_refuses_everything_is_away_and_nothing_is_lost(
+    ledger: MemoryLedger, sink: FakeSink, before: int
+) -> None:
+    """R5: refusals with no acceptance between are CloudWatch's trouble: not ready, windows kept, and told afterwards."""
+    desk = Desk(ledger, sink, buckets=["src"])
+    sink.refuses = not before
+    async with desk.running():
+        await asyncio.sleep(before * WINDOW)
+        sink.refuses = True
+        for number in range(20):
+            await desk.count(f"a{number}")
+            await asyncio.sleep(WINDOW)
+        assert not desk.board.ready().ok
+        assert "refuses all" in desk.board.ready().details["cloudwatch"]
+        assert len(await ledger.frozen()) >= 19
+        tries = desk.meters.count(catalogue.SINK_CALLS, "refused")
+        assert 20 <= tries <= 40, "ever more rarely"
+        sink.refuses = False
+        await asyncio.sleep(5 * WINDOW)
+        assert desk.board.ready().ok
+        assert desk.meters.gauge(catalogue.UNSENT_WINDOWS) == 0
+
+    assert sink.total("ReplicationObjects", *ROUTE) == 20
+    told = stamps(sink, "FailedReplications", "src")
+    assert {later - sooner for sooner, later in itertools.pairwise(sorted(told))} == {WINDOW}
+
+
+class Picky(FakeSink):
+    """
+    Refuses parts that name a bucket.
+    """
+
+    @override
+    async def send(self, part: bytes) -> None:
+        if b'"bad' in part:
+            raise RefusedPartError("InvalidParameterValue")
+        await super().send(part)
+
+
+async def test_r5_a_refused_part_is_dropped_once_others_were_accepted(
+    ledger: MemoryLedger,
+) -> None:
+    """R5: one part a window, one of them refused: the next window's acceptance tells that it is the part, which is let go."""
+    sink = Picky()
+    desk = Desk(ledger, sink, buckets=["src"])
+    async with desk.running():
+        await asyncio.sleep(3 * WINDOW)
+        now = desk.clock.now()
+        lease = desk.tenure.reporting()
+        assert lease is not None
+        bad = FrozenWindow(starts_at=now - 7, parts=(b'[{"bad":1}]',), contributions=())
+        await ledger.freeze(bad, lease=lease)
+        for _ in range(4 * WINDOW):
+            await asyncio.sleep(1)
+            assert desk.board.ready().ok, "one part's refusal is no outage"
+        assert await ledger.frozen() == []
+    assert 2 <= desk.meters.count(catalogue.SINK_CALLS, "refused") <= 4
+    assert len(stamps(sink, "FailedReplications", "src")) >= 6
+
+
+async def test_r5_what_cloudwatch_takes_no_more_for_its_age_is_let_go_at_once(
+    ledger: MemoryLedger,
+) -> None:
+    """R5: after weeks of an outage the oldest windows are refused for their age; they hold up nobody."""
+
+    class Fresh(FakeSink):
+        @override
+        async def send(self, part: bytes) -> None:
+            if b'"old"' in part:
+                raise RefusedPartError("older than two weeks")
+            await super().send(part)
+
+    sink = Fresh()
+    desk = Desk(ledger, sink, buckets=["src"])
+    now = desk.clock.now()
+    (lease, *_) = await ledger.leases()
+    taken = await ledger.claim(lease, owner="before")
+    assert taken is not None
+    for number in range(50):
+        starts_at = now - 15 * 86_400 + 60 * number
+        old = FrozenWindow(starts_at=starts_at, parts=(b'[{"a":"old"}]',), contributions=())
+        await ledger.freeze(old, lease=taken)
+    await ledger.release([taken])
+    async with desk.running():
+        await asyncio.sleep(3 * WINDOW)
+        assert await ledger.frozen() == []
+        assert desk.board.ready().ok
+    assert stamps(sink, "FailedReplications", "src")
+
+
+async def test_r10_missed_windows_are_frozen_a_few_at_a_time(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """R10: three hundred windows, a second each: the loop is alive all the while, and none is left out."""
+    desk = Desk(ledger, sink, buckets=["src"])
+    async with desk.running():
+        await asyncio.sleep(3 * WINDOW)
+        desk.ledger.away = True
+        await asyncio.sleep(250 * WINDOW)
+        desk.ledger.delays = {"freeze": 1.0}
+        desk.ledger.away = False
+        while len(stamps(sink, "FailedReplications", "src")) < 250:
+            await asyncio.sleep(10)
+            assert desk.board.live().ok
+    told = stamps(sink, "FailedReplications", "src")
+    assert {later - sooner for sooner, later in itertools.pairwise(told)} == {WINDOW}

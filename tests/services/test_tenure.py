@@ -556,3 +556,16 @@ async def test_a_round_asks_no_more_than_it_must(shared: MemoryLedger) -> None:
     calls = Counter(one.ledger.calls)
     assert set(calls) == {"renew", "leases"}
     assert all(count <= HOUR / ROUND_SECONDS + 1 for count in calls.values())
+
+
+async def test_r3_a_claim_that_was_cut_off_is_let_go_too(shared: MemoryLedger) -> None:
+    """R3: told to stop while a claim is under way, the daemon gives up what the ledger says that it has."""
+    one = Holder(shared, "one", seconds=4.0)
+    one.ledger.slow = {"claim"}
+    one.start()
+    while not any(lease.owner for lease in await shared.leases()):
+        await asyncio.sleep(0.05)
+    assert one.shards == [], "no answer came yet"
+    await one.leave()
+
+    assert [lease.owner for lease in await shared.leases()] == [""] * SHARDS

@@ -295,3 +295,27 @@ def test_libraries_tell_no_details() -> None:
             logging.getLogger(name).info("the secret")
 
     assert logged(act, "json", level="debug") == ""
+
+
+@pytest.mark.usefixtures("_restored")
+def test_r11_a_library_says_the_same_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R11: a complaint that strangers can cause again and again is a line a minute, which tells how many were left out."""
+    now = 1_800_000_000.0
+    monkeypatch.setattr(logging.time, "time", lambda: now)
+    monkeypatch.setattr(logging.time, "time_ns", lambda: int(now * 1e9), raising=False)
+    out = io.StringIO()
+    logs.configure(level="info", format="json", stream=out)
+    library = logging.getLogger("some.library")
+    for number in range(1000):
+        now = 1_800_000_000.0 + number * 0.2
+        library.error("it broke for %s", number, exc_info=ValueError(number))
+    library.warning("something else")
+    now -= 86_400
+    library.error("it broke for %s", "a clock that was set back", exc_info=ValueError())
+
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    broke = [one["event"] for one in told if one["event"].startswith("it broke")]
+    assert broke[:2] == ["it broke for 0", "it broke for 300 (299 more like it were left out)"]
+    assert len(broke) == 4 + 1
+    assert "something else" in [one["event"] for one in told]
+    assert "ValueError" in told[0]["exception"]

@@ -58,6 +58,13 @@ class _Buckets:
             return labels
         return (*labels[:place], OTHER_BUCKETS, *labels[place + 1 :])
 
+    def gone(self, metric: Metric, labels: Labels) -> None:
+        """
+        Give the place of a bucket to others, where a metric has no other label.
+        """
+        if len(metric.labels) == 1 and self._places[metric] == 0:
+            self._met[metric].discard(labels[0])
+
     def follow(self, route: Labels) -> None:
         """
         Tell the buckets of a route from those that only messages name.
@@ -133,6 +140,13 @@ class PrometheusMeters(Collector):
         Take all series of a gauge away.
         """
         self._values[metric].clear()
+
+    def unset(self, metric: Metric, *labels: str) -> None:
+        """
+        Take one series of a gauge away.
+        """
+        if self._values[metric].pop(labels, None) is not None:
+            self._buckets.gone(metric, labels)
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """

@@ -24,6 +24,7 @@ from crrmon.adapters.aws import (
 )
 from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
+from crrmon.domain.recent import Recent
 from crrmon.ports.clock import Clock
 from crrmon.ports.probe import UnreadableConfigurationError, UnusableAccountError
 
@@ -70,7 +71,7 @@ class S3Probe:
         self._accounts = accounts
         self._clock = clock
         self._deadline_seconds = deadline_seconds
-        self._regions: dict[tuple[str, str], str] = {}
+        self._regions: Recent[tuple[str, str], str] = Recent()
         """Of buckets, by account and name, that were found elsewhere than was thought."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
@@ -142,7 +143,7 @@ class S3Probe:
                 if elsewhere is None or elsewhere == client.meta.region_name:
                     raise
             client = await way.s3_in(elsewhere)
-            self._regions[way.name, bucket] = elsewhere
+            self._regions.put((way.name, bucket), elsewhere)
             return await ask(client)
 
     def _seen(self, answer: Mapping[str, Any], asked: str | None, way: Way) -> Observation:

@@ -278,7 +278,7 @@ QUEUE_DURATION = _histogram(
 )
 QUEUE_AGE = _gauge(
     "queue_oldest_message_age_seconds",
-    "Age of the oldest message lately received; 0 when the queue was found empty.",
+    "Age of the oldest message lately received; 0 when the queue was found empty, absent while it cannot be read.",
     "queue",
 )
 HELD_MESSAGES = _gauge(
@@ -314,7 +314,7 @@ POLL_LAG = _histogram(
 )
 POLL_BACKLOG = _gauge(
     "poll_backlog_seconds",
-    "For how long the parked object whose look is most overdue has waited for it; 0 when none waits. What to scale replicas on, beside the visible messages.",
+    "For how long the parked object whose look is most overdue has waited for it; 0 when none waits, absent while this replica cannot tell. What to scale replicas on, beside the visible messages.",
 )
 VISITS_FAILED = _counter(
     "visits_failed_total",

@@ -35,3 +35,9 @@ class Meters(Protocol):
         Take all series of a gauge away, as if it had never been set.
         """
         ...
+
+    def unset(self, metric: Metric, *labels: str) -> None:
+        """
+        Take one series of a gauge away, if it is there.
+        """
+        ...

@@ -261,15 +261,15 @@ class Bookkeeper:
         """
         return await self._persist("known_routes", self._ledger.known_routes)
 
-    async def due(self, shards: Sequence[int], *, limit: int) -> Sequence[Record]:
+    async def due(self, shards: Sequence[int], *, limit: int) -> Sequence[Record] | None:
         """
-        Find what is due; nothing while the ledger is away.
+        Find what is due; None where the ledger does not tell.
         """
         now = self._clock.now()
         try:
             return await self._try("due", lambda: self._ledger.due(shards, now=now, limit=limit))
         except LedgerError:
-            return ()
+            return None
 
     async def intact(self) -> None:
         """

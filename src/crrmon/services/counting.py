@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
@@ -99,7 +100,7 @@ class Counting:
         for bucket, _ in outcome.failures or ((UNKNOWN_DESTINATION, ""),):
             self._meters.add(catalogue.REPLICATIONS, source, bucket, outcome.fate.value)
         if source not in self._failures:
-            self._failures[source] = _Failures(source)
+            self._failures[source] = _Failures(source, self._failures.pop)
         self._failures[source].add(outcome)
 
 
@@ -108,8 +109,10 @@ class _Failures:
     The failures of one source bucket: the first is logged at once, those of the minute after together.
     """
 
-    def __init__(self, bucket: str) -> None:
+    def __init__(self, bucket: str, over: Callable[[str], object]) -> None:
         self._bucket = bucket
+        self._over = over
+        """Called when a minute passed without any: names of buckets must not pile up."""
         self._count = 0
         self._reasons: Counter[str] = Counter()
         self._example: Outcome | None = None
@@ -150,7 +153,9 @@ class _Failures:
 
     def _minute_over(self) -> None:
         self._quiet = False
-        if self._example is not None:
+        if self._example is None:
+            self._over(self._bucket)
+        else:
             self.tell()
             self._quiet = True
             asyncio.get_running_loop().call_later(REMINDER_SECONDS, self._minute_over)

@@ -7,12 +7,14 @@ those that are answered: they are looked at soon.
 
 import asyncio
 import math
+from collections import deque
 
 import msgspec
 import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
+from crrmon.domain.recent import MOST, Recent
 from crrmon.ports.meters import Meters
 
 DENIED_IN_A_ROW = 5
@@ -41,6 +43,12 @@ HOLD_LONGEST_SECONDS = 1800.0
 REMINDER_SECONDS = 60.0
 """How often such a bucket is logged."""
 
+LINES = 20
+"""Most of these lines in that time: names of buckets come out of messages. Who gets none has its turn later."""
+
+FORGOTTEN_SECONDS = 2 * HOLD_LONGEST_SECONDS
+"""A bucket at which this daemon did not look for so long is another's to look at: it says no more of it."""
+
 ADVICE = (
     "if account_unusable is logged for its account, do what that says; else"
     " grant the daemon's role s3:GetObject and s3:GetObjectVersion on its objects and s3:ListBucket on it,"
@@ -62,8 +70,12 @@ class _Denial(msgspec.Struct):
     """Denied since any was answered."""
     answers: int = 0
     """In a row, of objects that had trouble."""
-    told_at: float | None = None
-    """When it was last logged; None while it is not known to deny every look."""
+    shown: bool = False
+    """Whether it is known to deny every look, and shown as such."""
+    told_at: float = -math.inf
+    """When it was last logged."""
+    denied_at: float = 0.0
+    """When a look was last denied."""
     denied: int = 0
     """Looks since it was logged."""
     put_off: int = 0
@@ -82,7 +94,9 @@ class Denials:
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
         self._denials: dict[str, _Denial] = {}
-        self._answered_at: dict[str, float] = {}
+        self._answered_at: Recent[str, float] = Recent()
+        self._lines: deque[float] = deque(maxlen=LINES)
+        """When the last ones were logged."""
 
     def known(self, bucket: str) -> bool:
         """
@@ -91,8 +105,8 @@ class Denials:
         denial = self._denials.get(bucket)
         if denial is None or denial.in_a_row < DENIED_IN_A_ROW:
             return False
-        answered_at = self._answered_at.get(bucket, -math.inf)
-        return asyncio.get_running_loop().time() - answered_at >= ANSWERED_LATELY_SECONDS
+        since = asyncio.get_running_loop().time() - self._last_answer(bucket)
+        return since >= ANSWERED_LATELY_SECONDS
 
     def hold(self, bucket: str, *, troubled: bool) -> float | None:
         """
@@ -123,7 +137,23 @@ class Denials:
         return max(HOLD_SHORTEST_SECONDS, min(HOLD_SHARE * (now - since), HOLD_LONGEST_SECONDS))
 
     def _begun_at(self, bucket: str, denial: _Denial) -> float:
-        return max(denial.since, self._answered_at.get(bucket, -math.inf))
+        return max(denial.since, self._last_answer(bucket))
+
+    def _last_answer(self, bucket: str) -> float:
+        at = self._answered_at.get(bucket)
+        return -math.inf if at is None else at
+
+    def tidy(self) -> None:
+        """
+        Forget buckets at which nobody looks any more, and show nothing of them.
+        """
+        lately = asyncio.get_running_loop().time() - FORGOTTEN_SECONDS
+        for bucket in [one for one, denial in self._denials.items() if denial.denied_at < lately]:
+            self._forget(bucket)
+
+    def _forget(self, bucket: str) -> None:
+        if self._denials.pop(bucket).shown:
+            self._meters.unset(catalogue.LOOKS_DENIED, bucket)
 
     def put_off(self, bucket: str) -> None:
         """
@@ -146,13 +176,13 @@ class Denials:
             self._answered(bucket, troubled=troubled)
 
     def _answered(self, bucket: str, *, troubled: bool) -> None:
-        self._answered_at[bucket] = asyncio.get_running_loop().time()
+        self._answered_at.put(bucket, asyncio.get_running_loop().time())
         denial = self._denials.get(bucket)
         if denial is None:
             return
         denial.in_a_row = denial.denied = denial.put_off = 0
-        if denial.told_at is not None:
-            denial.told_at = None
+        if denial.shown:
+            denial.shown, denial.told_at = False, -math.inf
             self._meters.set(catalogue.LOOKS_DENIED, bucket, value=0)
             log.info("bucket_looks_answered", bucket=bucket)
         denial.answers += troubled
@@ -161,7 +191,11 @@ class Denials:
 
     def _denied(self, bucket: str) -> None:
         now = asyncio.get_running_loop().time()
-        denial = self._denials.setdefault(bucket, _Denial(since=now))
+        denial = self._denials.pop(bucket, None) or _Denial(since=now)
+        self._denials[bucket] = denial  # the one longest not denied is first
+        if len(self._denials) > MOST:
+            self._forget(next(iter(self._denials)))
+        denial.denied_at = now
         denial.looks += 1
         denial.in_a_row += 1
         denial.denied += 1
@@ -169,7 +203,8 @@ class Denials:
         if not self.known(bucket):
             return
         self._meters.set(catalogue.LOOKS_DENIED, bucket, value=1)
-        if denial.told_at is not None and now - denial.told_at < REMINDER_SECONDS:
+        denial.shown = True
+        if now - denial.told_at < REMINDER_SECONDS or not self._may_log(now):
             return
         log.warning(
             "bucket_looks_denied",
@@ -181,3 +216,12 @@ class Denials:
         )
         denial.told_at = now
         denial.denied = denial.put_off = 0
+
+    def _may_log(self, now: float) -> bool:
+        """
+        Take a place among the lines of this minute, if there is one.
+        """
+        if len(self._lines) == LINES and now - self._lines[0] < REMINDER_SECONDS:
+            return False
+        self._lines.append(now)
+        return True

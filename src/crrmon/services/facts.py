@@ -66,6 +66,7 @@ class Facts:
         self._routebook = routebook
         self._origins = origins
         self._choice = choice
+        self._clock = clock
         self._meters = meters
         self._following = Following(
             bookkeeper=bookkeeper,
@@ -164,6 +165,7 @@ class Facts:
         if not self._choice.includes(version.bucket, version.key) and await self._hidden(written):
             self._meters.add(catalogue.EVENTS, _KINDS[ReplicaWritten])
         elif self._follows(written):
+            self._meters.set(catalogue.LAST_EVENT, version.bucket, value=self._clock.now())
             await self._following.follow(written, hold)
 
     async def _hidden(self, written: ObjectWritten) -> bool:

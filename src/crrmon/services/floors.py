@@ -23,6 +23,8 @@ class Floors:
 
     def __init__(self) -> None:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._let_go: tuple[float, float] | None = None
+        """The lowest floor of those that were too many to remember, and when the last of them may be forgotten."""
 
     def left(self, message_id: str, floor: float, *, until: float) -> None:
         """
@@ -35,11 +37,12 @@ class Floors:
         """
         self._left[message_id] = (floor, until)
         if len(self._left) > REMEMBERED_MESSAGES:
-            # The limit must not let anybody pass over what was there: its floor goes over to the next one.
-            _, (oldest, last) = self._left.popitem(last=False)
-            following = next(iter(self._left))
-            floor, until = self._left[following]
-            self._left[following] = (min(floor, oldest), max(until, last))
+            # The limit must not let anybody pass over what was there. Not even when it comes again: which it was is
+            # not known any more.
+            _, (floor, until) = self._left.popitem(last=False)
+            if self._let_go is not None:
+                floor, until = min(floor, self._let_go[0]), max(until, self._let_go[1])
+            self._let_go = floor, until
 
     def came(self, message_id: str) -> None:
         """
@@ -53,4 +56,9 @@ class Floors:
         """
         for message_id in [one for one, (_, until) in self._left.items() if until <= now]:
             del self._left[message_id]
-        return min((floor for floor, _ in self._left.values()), default=None)
+        if self._let_go is not None and self._let_go[1] <= now:
+            self._let_go = None
+        floors = [floor for floor, _ in self._left.values()]
+        if self._let_go is not None:
+            floors.append(self._let_go[0])
+        return min(floors, default=None)

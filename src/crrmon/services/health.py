@@ -3,10 +3,13 @@
 A *dependency* (ledger, S3, a queue, CloudWatch) that fails is logged once when it goes, once a minute while it stays
 away, and once when it is back. Whoever would only burn work while it is away waits for `usable`; after a while that
 lets somebody through again to see, ever more rarely, up to every `PROBE_CAP_SECONDS`.
+
+What nobody here asks any more is not judged: it was away for somebody who had a task that is another's now.
 """
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 
 import structlog
@@ -35,12 +38,23 @@ class Dependency:
         name: for logs and /readyz.
         clock: tells when it went away.
         tolerated: how many failures in a row, without a success between, do not count yet.
+        changed: told whenever it goes or comes back, and when it is not asked any more: True, False, None.
     """
 
-    def __init__(self, name: str, *, clock: Clock, tolerated: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        clock: Clock,
+        tolerated: int = 0,
+        changed: Callable[[bool | None], None] | None = None,
+    ) -> None:
         self.name = name
         self._clock = clock
         self._tolerated = tolerated
+        self._changed = changed
+        self._used = True
+        self._asked_at = float("-inf")
         self._failures = 0
         self._failing: dict[str, float] = {}
         self._away_since: float | None = None
@@ -66,25 +80,35 @@ class Dependency:
         Args:
             operation: what it did. While others fail it is not back: a full disk can be read.
         """
+        self._asked()
         self._failures = 0
         self._failing.pop(operation, None)
         self._answered.set()
-        if self._away_since is None or self._lately_failed():
+        if self._away_since is None:
+            if not self._used:
+                self._show(up=True)
+            return
+        if self._lately_failed():
             return
         self._failing.clear()
         away = self._clock.now() - self._away_since
         log.info("dependency_back", dependency=self.name, away_seconds=round(away, 1))
-        self._away_since = None
-        self._probe_delay = PROBE_FIRST_SECONDS
-        self._back.set()
+        self._recovered()
+        self._show(up=True)
 
-    def failed(self, reason: str, operation: str = "") -> None:
+    def failed(self, reason: str, operation: str = "", *, certain: bool = False) -> None:
         """
         Note that it did not answer, or not usefully.
+
+        Args:
+            reason: for people.
+            operation: what it did not do.
+            certain: whether this is no hiccup: then it counts at once, however many are tolerated.
         """
+        self._asked()
         self._failures += 1
         self._failing[operation] = asyncio.get_running_loop().time()
-        if self._failures <= self._tolerated:
+        if self._failures <= self._tolerated and not certain:
             return
         now = self._clock.now()
         self._reason = reason
@@ -92,6 +116,7 @@ class Dependency:
             self._away_since = now
             self._back.clear()
             self._plan_probe()
+            self._show(up=False)
         elif now - self._reminded_at < REMINDER_SECONDS:
             return
         self._reminded_at = now
@@ -103,6 +128,27 @@ class Dependency:
         Note that an operation is not asked for any more: that it failed keeps nobody waiting.
         """
         self._failing.pop(operation, None)
+
+    def retire(self, *, unasked_for: float = 0.0) -> None:
+        """
+        Judge it no more until somebody asks it again: what failed was another's task, or is by now.
+
+        Args:
+            unasked_for: only if it is away, and nobody asked for so many seconds.
+        """
+        if not self._used:
+            return
+        if unasked_for:
+            idle = asyncio.get_running_loop().time() - self._asked_at
+            if not self.away or idle < unasked_for:
+                return
+        if self._away_since is not None:
+            away = round(self._clock.now() - self._away_since, 1)
+            log.info("dependency_not_asked", dependency=self.name, away_seconds=away)
+        self._failures = 0
+        self._failing.clear()
+        self._recovered()
+        self._show(up=None)
 
     async def usable(self, *, alive: Callable[[], None]) -> None:
         """
@@ -140,8 +186,21 @@ class Dependency:
         Say how it is, in words.
         """
         if self._away_since is None:
-            return "ok"
+            return "ok" if self._used else "not asked by this replica"
         return f"away for {self._clock.now() - self._away_since:.0f} s: {self._reason}"
+
+    def _asked(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+
+    def _recovered(self) -> None:
+        self._away_since = None
+        self._probe_delay = PROBE_FIRST_SECONDS
+        self._back.set()
+
+    def _show(self, *, up: bool | None) -> None:
+        self._used = up is not None
+        if self._changed is not None:
+            self._changed(up)
 
     def _lately_failed(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -169,13 +228,27 @@ class HealthBoard:
         """
         Watch a dependency from now on.
         """
-        one = Dependency(name, clock=self._clock, tolerated=tolerated)
+        one = Dependency(
+            name,
+            clock=self._clock,
+            tolerated=tolerated,
+            changed=functools.partial(self._show, name),
+        )
         self._dependencies[name] = one
+        self._show(name, up=True)
         return one
+
+    def _show(self, name: str, up: bool | None) -> None:  # noqa: FBT001 - called back
+        if up is None:
+            self._meters.unset(catalogue.DEPENDENCY_UP, name)
+            self._meters.unset(catalogue.DEPENDENCY_SINCE, name)
+        else:
+            self._meters.set(catalogue.DEPENDENCY_UP, name, value=float(up))
+            self._meters.set(catalogue.DEPENDENCY_SINCE, name, value=self._clock.now())
 
     def began(self, loop: str, *, patience: float) -> None:
         """
-        Note that a loop begins a round; it must begin the next within `patience` seconds to be alive.
+        Note that a loop begins a round, or goes on waiting: it must say so again within `patience` seconds.
         """
         self._meters.set(catalogue.LOOP_ATTEMPT, loop, value=self._clock.now())
         self._loops[loop] = (asyncio.get_running_loop().time(), patience)

@@ -35,6 +35,8 @@ from crrmon.services.facts import Facts
 from crrmon.services.floors import LEFT_SECONDS, RELEASED_SECONDS, Floors
 from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.hold import GivenBack, Hold
+from crrmon.services.patience import patiently
+from crrmon.services.throttled_log import ThrottledLog
 
 WAIT_SECONDS = 20
 """Long poll: the longest SQS has."""
@@ -47,6 +49,16 @@ EXTEND_BELOW_SECONDS = 60.0
 
 KEEPER_SECONDS = 10.0
 """How often held messages are checked for that."""
+
+EXTEND_BATCH = 10
+EXTEND_LANES = 16
+EXTEND_SECONDS = 1.0
+"""What one call may take: where many are held, extending begins sooner by the time that all of them need..."""
+EXTEND_BELOW_MOST_SECONDS = 100.0
+"""...but no sooner than at this much time left."""
+
+DELETES_IDLE_SECONDS = 600.0
+"""After so long without anything to delete, that it failed is over."""
 
 RECEIVE_BATCH = 10
 """Most messages of one receive."""
@@ -129,10 +141,14 @@ class Intake:
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
         self._malformed: OrderedDict[str, None] = OrderedDict()
+        self._malformed_log = ThrottledLog(log, "message_malformed", level="error")
+        self._failed_log = ThrottledLog(log, "message_failed", level="error")
+        self._release_log = ThrottledLog(log, "release_failed")
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._expected = 0
-        self._oldest_age = 0.0
+        self._oldest_age: float | None = None
+        """By the last receive; None where it told none."""
         self._received_at = clock.now()
         self._acknowledge = Batcher(
             self._do_acknowledge,
@@ -155,11 +171,11 @@ class Intake:
     @property
     def queue_age(self) -> float | None:
         """
-        Age in seconds of the oldest message lately received; None while the queue cannot be read.
+        Age in seconds of the oldest message lately received; None before the first one, and while nobody can tell.
 
         While nothing is received, because intake waits for something, what lies there grows older.
         """
-        if self._queue.away:
+        if self._queue.away or self._oldest_age is None:
             return None
         idle = self._clock.now() - self._received_at
         return self._oldest_age + (idle if idle > 2 * WAIT_SECONDS else 0.0)
@@ -193,11 +209,10 @@ class Intake:
             self._receivers.discard(task)
 
     async def _receive(self) -> None:
-        name = f"intake {self.name}"
         while not self._stopping.is_set():
-            self._alive()
+            self.alive()
             for gate in self._gates:
-                await gate.usable(alive=self._alive)
+                await gate.usable(alive=self.alive)
             await self._enough_room()
             self._expected += RECEIVE_BATCH
             try:
@@ -211,10 +226,15 @@ class Intake:
             finally:
                 self._expected -= RECEIVE_BATCH
             self._queue.succeeded()
-            self._board.ended(name)
+            if not any(gate.away for gate in self._gates):
+                # Else this was a probe.
+                self._board.ended(f"intake {self.name}")
             self._take_up(messages)
 
-    def _alive(self) -> None:
+    def alive(self) -> None:
+        """
+        Say that receiving makes progress, or waits for what it needs.
+        """
         self._board.began(f"intake {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
 
     async def _enough_room(self) -> None:
@@ -222,7 +242,7 @@ class Intake:
         Wait until what a receive may bring fits, together with what the others may bring.
         """
         while not self._admission.fits(self._expected + RECEIVE_BATCH):
-            self._alive()
+            self.alive()
             self._room.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEEPER_SECONDS):
@@ -234,12 +254,20 @@ class Intake:
         """
         name = f"keeper {self.name}"
         while True:
-            self._board.began(name, patience=RECEIVER_PATIENCE_SECONDS)
-            await self._extend_ending()
-            if (age := self.queue_age) is not None:
-                self._meters.set(catalogue.QUEUE_AGE, self.name, value=age)
-            self._board.ended(name)
+            if await patiently(self._extend_ending(), alive=self._keeper_alive):
+                self._board.ended(name)
+            self._show_age()
+            self._deletes.retire(unasked_for=DELETES_IDLE_SECONDS)
             await asyncio.sleep(KEEPER_SECONDS)
+
+    def _keeper_alive(self) -> None:
+        self._board.began(f"keeper {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
+
+    def _show_age(self) -> None:
+        if (age := self.queue_age) is None:
+            self._meters.unset(catalogue.QUEUE_AGE, self.name)
+        else:
+            self._meters.set(catalogue.QUEUE_AGE, self.name, value=age)
 
     def stop(self) -> None:
         """
@@ -263,6 +291,8 @@ class Intake:
             await asyncio.wait(pending)
         await self._acknowledge.drained()
         await self._release.drained()
+        for one in (self._malformed_log, self._failed_log, self._release_log):
+            one.tell()
 
     # ---- one message ----
 
@@ -272,7 +302,7 @@ class Intake:
         ages = [max(now - one.sent_at, 0.0) for one in messages if one.sent_at is not None]
         for age in ages:
             self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
-        self._oldest_age = max(ages, default=0.0)
+        self._oldest_age = max(ages, default=None if messages else 0.0)
         self._received_at = now
         delay = self._delays.largest
         for message in messages:
@@ -318,9 +348,15 @@ class Intake:
             await self._release.submit(receipt)
             self._meters.add(catalogue.RELEASED_MESSAGES, self.name)
             left_for = RELEASED_SECONDS
-        except Exception:
-            # NB: one bad message harms itself only. It comes back, and in the end goes to the dead-letter queue.
-            log.exception("message_failed", queue=self.name, message_id=held.message_id)
+        except Exception as error:  # noqa: BLE001 - one bad message harms itself only
+            # It comes back when its visibility ends, and in the end goes to the dead-letter queue.
+            self._failed_log.met(
+                type(error).__name__,
+                example=held.message_id,
+                queue=self.name,
+                message_id=held.message_id,
+                exc_info=error,
+            )
         finally:
             del self._held[receipt]
             self._admission.left(held.weight)
@@ -388,8 +424,9 @@ class Intake:
                 self._malformed[message.id] = None
                 if len(self._malformed) > REMEMBERED_MALFORMED:
                     self._malformed.popitem(last=False)
-                log.error(  # noqa: TRY400 - a traceback would tell nothing more
-                    "message_malformed",
+                self._malformed_log.met(
+                    str(error),
+                    example=message.id,
                     queue=self.name,
                     message_id=message.id,
                     reason=str(error),
@@ -407,25 +444,43 @@ class Intake:
         self._meters.set(catalogue.HELD_MESSAGES, self.name, value=len(self._held))
         self._room.set()
 
-    async def _extend_ending(self) -> None:
+    async def _extend_ending(self) -> bool:
         """
-        Extend the messages that would soon be visible again.
+        Extend the messages that would soon be visible again; tell whether the queue did it.
         """
         loop = asyncio.get_running_loop()
-        soon = loop.time() + EXTEND_BELOW_SECONDS
+        needed = len(self._held) / EXTEND_BATCH / EXTEND_LANES * EXTEND_SECONDS
+        soon = loop.time() + min(EXTEND_BELOW_SECONDS + needed, EXTEND_BELOW_MOST_SECONDS)
         ending = [receipt for receipt, held in self._held.items() if held.hidden_until < soon]
-        for start in range(0, len(ending), 10):
-            batch = ending[start : start + 10]
-            asked_at = loop.time()
+        ending.sort(key=lambda receipt: self._held[receipt].hidden_until)
+        batches = deque(
+            tuple(ending[start : start + EXTEND_BATCH])
+            for start in range(0, len(ending), EXTEND_BATCH)
+        )
+        lanes = (self._extend_all(batches) for _ in range(min(EXTEND_LANES, len(batches))))
+        return all(await asyncio.gather(*lanes))
+
+    async def _extend_all(self, batches: deque[tuple[str, ...]]) -> bool:
+        """
+        Extend batches as long as there are any and the queue does it.
+        """
+        while batches:
+            batch = [receipt for receipt in batches.popleft() if receipt in self._held]
             try:
-                lost = set(await self._inbox.extend(batch, seconds=VISIBILITY_SECONDS))
+                await self._extend(batch)
             except InboxError as error:
                 self._queue.failed(str(error))
-                return
-            for receipt in batch:
-                # One that could not be extended comes again elsewhere: harmless, it is counted once.
-                if receipt in self._held and receipt not in lost:
-                    self._held[receipt].hidden_until = asked_at + VISIBILITY_SECONDS
+                batches.clear()
+                return False
+        return True
+
+    async def _extend(self, receipts: Sequence[str]) -> None:
+        asked_at = asyncio.get_running_loop().time()
+        lost = set(await self._inbox.extend(receipts, seconds=VISIBILITY_SECONDS))
+        for receipt in receipts:
+            # One that could not be extended comes again elsewhere: harmless, it is counted once.
+            if receipt in self._held and receipt not in lost:
+                self._held[receipt].hidden_until = asked_at + VISIBILITY_SECONDS
 
     async def _do_acknowledge(self, receipts: Sequence[str]) -> Sequence[None]:
         try:
@@ -446,7 +501,7 @@ class Intake:
         try:
             await self._inbox.extend(receipts, seconds=0)
         except InboxError as error:
-            log.warning("release_failed", queue=self.name, reason=str(error))
+            self._release_log.met(self.name, queue=self.name, reason=str(error))
         return [None] * len(receipts)
 
 

@@ -29,21 +29,18 @@ from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import LATE_SECONDS, Fate, Latency, Outcome, Settlement
 from crrmon.domain.pacing import Pacer
+from crrmon.domain.recent import Recent
 from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
 from crrmon.ports.probe import Probe, UnreadableConfigurationError
 from crrmon.services.denials import ADVICE, Denials
 from crrmon.services.health import Dependency
-
-REMINDER_SECONDS = 60.0
-"""How often looks of one bucket that told nothing are logged, however many there are."""
+from crrmon.services.reach import Reach
+from crrmon.services.throttled_log import ThrottledLog
 
 CLOCK_GRAIN_SECONDS = 0.001
 """Timers may fire a little early: what is left by then is over."""
-
-LATELY_SECONDS = 600.0
-"""Buckets looked at within this time are asked about how S3 is."""
 
 SCATTER_SECONDS = 30.0
 """Records that were put off to the same moment come back over this time."""
@@ -94,7 +91,7 @@ class Looker:
         give_up_after: float,
     ) -> None:
         self._probe = probe
-        self._health = health
+        self._reach = Reach(health)
         self._pacer = pacer
         self._clock = clock
         self._meters = meters
@@ -102,20 +99,25 @@ class Looker:
         self._slots = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
         self._per_second = per_bucket_per_second
-        self._gates: dict[str, _Gate] = {}
+        self._gates: Recent[str, _Gate] = Recent(spared=lambda gate: gate.busy)
         self._stuck_after = stuck_after
         self._give_up_after = give_up_after
         self._denials = Denials(meters)
-        self._shut_until: dict[str, float] = {}
-        self._told: dict[tuple[str, Sight], float] = {}
-        self._looked_at: dict[str, float] = {}
-        self._failing: set[str] = set()
+        self._shut_until: Recent[str, float] = Recent()
+        self._told_nothing = ThrottledLog(log, "look_told_nothing")
 
     def failing(self, bucket: str) -> bool:
         """
         Tell whether the last look at a bucket did not reach it.
         """
-        return bucket in self._failing
+        return self._reach.failing(bucket)
+
+    def tidy(self) -> None:
+        """
+        Forget what was learned of buckets that nobody looks at any more; to be called now and then.
+        """
+        self._reach.tidy()
+        self._denials.tidy()
 
     def denied(self, bucket: str) -> bool:
         """
@@ -271,7 +273,8 @@ class Looker:
         return seen.sight if seen.sight.answered else None
 
     def _shut(self, bucket: str) -> bool:
-        return asyncio.get_running_loop().time() < self._shut_until.get(bucket, -math.inf)
+        until = self._shut_until.get(bucket)
+        return until is not None and asyncio.get_running_loop().time() < until
 
     def _shut_for(self, bucket: str, seconds: float, seen: Observation, **more: str) -> None:
         """
@@ -279,7 +282,7 @@ class Looker:
         """
         if self._shut(bucket):
             return
-        self._shut_until[bucket] = asyncio.get_running_loop().time() + seconds
+        self._shut_until.put(bucket, asyncio.get_running_loop().time() + seconds)
         log.warning(
             "destination_not_looked_at",
             bucket=bucket,
@@ -293,7 +296,7 @@ class Looker:
         gate = self._gates.get(bucket)
         if gate is None:
             gate = _Gate(Congestion(most=self._concurrency, per_second=self._per_second))
-            self._gates[bucket] = gate
+            self._gates.put(bucket, gate)
         return gate
 
     async def _head(
@@ -315,40 +318,18 @@ class Looker:
         return seen
 
     def _report(self, record: Record, seen: Observation) -> None:
-        self._tell_health(record.version.bucket, seen)
+        self._reach.told(record.version.bucket, seen.sight, seen.detail)
         if seen.sight is Sight.DENIED and self._denials.known(record.version.bucket):
             return  # reported for the whole bucket
-        if seen.sight in _WORTH_TELLING and self._first_this_minute(record, seen):
-            log.warning(
-                "look_told_nothing",
+        if seen.sight in _WORTH_TELLING:
+            self._told_nothing.met(
+                f"{record.version.bucket} {seen.sight.value}",
                 bucket=record.version.bucket,
                 key=record.version.key,
                 version_id=record.version.version_id,
                 sight=seen.sight.value,
                 detail=seen.detail,
             )
-
-    def _tell_health(self, bucket: str, seen: Observation) -> None:
-        """
-        S3 is away when all buckets lately looked at are; one that is, among others that are not, is its own trouble.
-        """
-        self._looked_at[bucket] = seen.looked_at
-        if seen.sight is Sight.UNREACHABLE:
-            self._failing.add(bucket)
-            lately = seen.looked_at - LATELY_SECONDS
-            if all(one in self._failing for one, at in self._looked_at.items() if at >= lately):
-                self._health.failed(seen.detail)
-        elif seen.sight not in (Sight.THROTTLED, Sight.REFUSED):
-            self._failing.discard(bucket)
-            self._health.succeeded()
-
-    def _first_this_minute(self, record: Record, seen: Observation) -> bool:
-        what = (record.version.bucket, seen.sight)
-        now = self._clock.now()
-        if now - self._told.get(what, 0.0) < REMINDER_SECONDS:
-            return False
-        self._told[what] = now
-        return True
 
     def _learn(self, record: Record, seen: Observation, decision: Decision) -> None:
         # That an open failure is still one tells nothing of what goes on.
@@ -440,6 +421,7 @@ class _Gate:
         self._congestion = congestion
         self._door = asyncio.Lock()
         self._ended = asyncio.Event()
+        self._inside = 0
 
     async def enter(self) -> float:
         """
@@ -449,6 +431,14 @@ class _Gate:
             When the look began, for `leave`.
         """
         loop = asyncio.get_running_loop()
+        self._inside += 1
+        try:
+            return await self._entered(loop)
+        except BaseException:
+            self._inside -= 1
+            raise
+
+    async def _entered(self, loop: asyncio.AbstractEventLoop) -> float:
         async with self._door:
             while (wait := self._congestion.wait(loop.time())) > CLOCK_GRAIN_SECONDS:
                 self._ended.clear()
@@ -461,10 +451,18 @@ class _Gate:
             self._congestion.began(began_at)
         return began_at
 
+    @property
+    def busy(self) -> bool:
+        """
+        Whether a look is under way, or waits for its place.
+        """
+        return self._inside > 0
+
     def leave(self, sight: Sight | None, *, began_at: float) -> None:
         """
         Give the place back, with what the look showed; None when it was abandoned.
         """
         now = asyncio.get_running_loop().time()
+        self._inside -= 1
         self._congestion.ended(sight, began_at=began_at, now=now)
         self._ended.set()

@@ -5,11 +5,11 @@ same record at the same time is found out by its revision.
 """
 
 import asyncio
-import contextlib
 import functools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 import structlog
@@ -25,7 +25,10 @@ from crrmon.services.bookkeeper import Bookkeeper
 from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.looker import Looker
 from crrmon.services.origins import Origins
+from crrmon.services.patience import patiently
 from crrmon.services.routebook import Later, Routebook
+from crrmon.services.setbacks import Setbacks
+from crrmon.services.throttled_log import ThrottledLog
 
 IDLE_SECONDS = 0.5
 """Between two questions for what is due, when nothing more was."""
@@ -39,8 +42,15 @@ FAILING_BUCKET_LOOKS = 4
 PUT_OFF_SECONDS = 60.0
 """For how long others of such a bucket are put off."""
 
-FAILED_VISIT_SECONDS = 60.0
-"""Before a record that could not be dealt with is tried again."""
+PUTTING_OFF_SECONDS = 10.0
+"""
+How long the ledger has to take the new date of a record whose visit failed: its place is wanted.
+
+One that it does not take is left out here, as long as this process remembers.
+"""
+
+TIDY_SECONDS = 60.0
+"""How often what is known of buckets and records is gone through for what is old."""
 
 PATIENCE_SECONDS = 120.0
 
@@ -83,6 +93,10 @@ class Poller:
         self._shards = shards
         self._chance = chance
         self._tried: dict[str, float] = {}
+        """When a bucket's turn was, while S3 or the ledger is away."""
+        self._setbacks = Setbacks()
+        self._visit_failed = ThrottledLog(log, "visit_failed", level="error")
+        self._tidied_at = float("-inf")
         self._concurrency = concurrency
         self._busy: dict[ObjectVersion, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
@@ -96,11 +110,29 @@ class Poller:
             for gate in self._gates:
                 await gate.usable(alive=self._alive)
             taken = await self._take_up()
-            self._board.ended("poller")
-            await self._pause(taken)
+            self._tidy()
+            if taken is not None and not self._hindered():
+                self._board.ended("poller")
+            await self._pause(taken or 0)
 
     def _alive(self) -> None:
         self._board.began("poller", patience=PATIENCE_SECONDS)
+
+    def _hindered(self) -> bool:
+        return any(gate.away for gate in self._gates)
+
+    def _tidy(self) -> None:
+        """
+        Forget what is no longer this daemon's to know.
+        """
+        if not self._hindered():
+            self._tried.clear()
+        self._meters.set(catalogue.VISITS_PUT_OFF, value=len(self._setbacks))
+        now = asyncio.get_running_loop().time()
+        if now - self._tidied_at >= TIDY_SECONDS:
+            self._tidied_at = now
+            self._setbacks.tidy()
+            self._looker.tidy()
 
     def stop(self) -> None:
         """
@@ -115,35 +147,49 @@ class Poller:
         while self._busy:
             await asyncio.wait(self._busy.values())
 
-    async def _take_up(self) -> int:
+    async def _take_up(self) -> int | None:
         """
-        Begin with as many due records as there is room for; return how many.
+        Begin with as many due records as there is room for.
+
+        Returns:
+            How many; None where there is no room, or the ledger does not tell what is due.
         """
-        room = self._concurrency - len(self._busy)
         shards = self._shards()
         if not shards:
-            self._meters.set(catalogue.POLL_BACKLOG, value=0)
-        if room <= 0 or not shards:
+            self._meters.unset(catalogue.POLL_BACKLOG)
+            self._setbacks.clear()
             return 0
-        # Those under way are still due in the ledger, and the longest: ask for as many more.
-        records = await self._bookkeeper.due(shards, limit=room + len(self._busy))
+        room = self._concurrency - len(self._busy)
+        if room <= 0:
+            return None
+        # Those under way are still due in the ledger, and the longest, as are some that failed: ask for as many more.
+        needless = len(self._busy) + self._setbacks.still_due
+        records = await self._bookkeeper.due(shards, limit=room + needless)
+        if records is None:
+            self._meters.unset(catalogue.POLL_BACKLOG)
+            return None
         if self._stopping.is_set():
             return 0
-        waiting = [one for one in records if one.version not in self._busy]
+        waiting = [
+            one
+            for one in records
+            if one.version not in self._busy and not self._setbacks.resting(one.version)
+        ]
         since = min((one.next_look_at for one in waiting), default=math.inf)
         self._meters.set(catalogue.POLL_BACKLOG, value=max(self._clock.now() - since, 0.0))
         new = waiting[:room]
-        if any(gate.away for gate in self._gates):
+        if self._hindered():
             # One look is enough to find out whether all is well again; by turns, for one bucket may be gone for good.
             new.sort(key=lambda one: self._tried.get(one.version.bucket, 0.0))
             new = new[: 0 if self._busy else 1]
         for record in new:
             bucket = record.version.bucket
-            self._tried[bucket] = asyncio.get_running_loop().time()
+            if self._hindered():
+                self._tried[bucket] = asyncio.get_running_loop().time()
             under_way = sum(one.bucket == bucket for one in self._busy)
             crowded = under_way >= FAILING_BUCKET_LOOKS and self._looker.failing(bucket)
             work = self._put_off(record) if crowded else self._revisit(record)
-            task = asyncio.create_task(work, name="revisit")
+            task = asyncio.create_task(self._visit(record, work), name="revisit")
             self._busy[record.version] = task
             task.add_done_callback(functools.partial(self._ended, record.version))
         return len(new)
@@ -165,7 +211,9 @@ class Poller:
         if taken and len(self._busy) >= self._concurrency:
             # Not for every single one that ends: each question also finds again what is still under way.
             while len(self._busy) > self._concurrency * ENOUGH_BUSY:
-                await asyncio.wait(self._busy.values(), return_when=asyncio.FIRST_COMPLETED)
+                self._alive()
+                one = asyncio.wait(self._busy.values(), return_when=asyncio.FIRST_COMPLETED)
+                await patiently(one, alive=self._alive_when_hindered)
             return
         try:
             async with asyncio.timeout(IDLE_SECONDS):
@@ -173,20 +221,52 @@ class Poller:
         except TimeoutError:
             return
 
-    async def _revisit(self, record: Record) -> None:
+    def _alive_when_hindered(self) -> None:
+        """
+        Say that waiting is all there is to do; visits that never end although nothing is away are a fault.
+        """
+        if self._hindered():
+            self._alive()
+
+    async def _visit(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
         try:
-            lag = max(self._clock.now() - record.next_look_at, 0.0)
-            self._meters.observe(catalogue.POLL_LAG, value=lag)
-            ready = await self._routed(record)
-            if ready is not None:
-                decision = self._looker.settled(ready) or await self._looker.consider(ready)
-                await self._bookkeeper.carry_out(decision)
-        except Exception:
-            # NB: one bad record harms itself only; it stays due and is tried again.
-            log.exception("revisit_failed", bucket=record.version.bucket)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FAILED_VISIT_SECONDS):
-                    await self._stopping.wait()
+            await work
+        except Exception as error:  # noqa: BLE001 - one bad record harms itself only
+            await self._failed(record, error)
+        else:
+            self._setbacks.over(record.version)
+
+    async def _failed(self, record: Record, error: Exception) -> None:
+        """
+        Put a record off whose visit met a fault of ours; it would keep its place from the others.
+        """
+        version = record.version
+        seconds = self._setbacks.failed(version)
+        self._meters.add(catalogue.VISITS_FAILED)
+        self._visit_failed.met(
+            type(error).__name__,
+            example=f"{version.bucket}/{version.key}",
+            version_id=version.version_id,
+            put_off=len(self._setbacks),
+            again_in_seconds=seconds,
+            exc_info=error,
+        )
+        later = msgspec.structs.replace(record, next_look_at=self._clock.now() + seconds)
+        try:
+            async with asyncio.timeout(PUTTING_OFF_SECONDS):
+                await self._bookkeeper.reschedule(later)
+        except Exception as trouble:  # noqa: BLE001 - it may be the record that no ledger takes
+            log.debug("visit_not_put_off", bucket=version.bucket, reason=repr(trouble))
+        else:
+            self._setbacks.rescheduled(version)
+
+    async def _revisit(self, record: Record) -> None:
+        lag = max(self._clock.now() - record.next_look_at, 0.0)
+        self._meters.observe(catalogue.POLL_LAG, value=lag)
+        ready = await self._routed(record)
+        if ready is not None:
+            decision = self._looker.settled(ready) or await self._looker.consider(ready)
+            await self._bookkeeper.carry_out(decision)
 
     async def _routed(self, record: Record) -> Record | None:
         """

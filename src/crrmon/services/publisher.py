@@ -5,30 +5,28 @@ stored before anything is sent; a retry sends the same bytes. Whatever fails, th
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import structlog
 
-from crrmon.domain import catalogue, windows
+from crrmon.domain import windows
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, fold
 from crrmon.domain.windows import Pulse
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
 from crrmon.ports.meters import Meters
-from crrmon.ports.sink import RefusedPartError, Sink, SinkError
+from crrmon.ports.sink import Sink
 from crrmon.services.fleet import standing
 from crrmon.services.health import Dependency, HealthBoard
+from crrmon.services.sending import Sender
 from crrmon.services.tenure import Tenure
 
 ROUND_SECONDS = 1.0
-RETRY_FIRST_SECONDS = 1.0
-RETRY_CAP_SECONDS = 60.0
-SENDING_SECONDS = 30.0
-"""How long a round goes on sending what has piled up, before the next windows get their turn."""
-SENDING_WINDOWS = 100
-"""How many frozen windows are read at once, and so the most that are counted."""
+FREEZING_WINDOWS = 20
+"""Most windows that are frozen in one round; the next one goes on."""
 CLOCKS_APART_SECONDS = 300.0
 """How far clocks of daemons may be apart before somebody is told; a window from the future just waits for its time."""
 MISSED_WINDOWS = 300
@@ -78,14 +76,19 @@ class Publisher:
         queue_age: Callable[[], float | None],
     ) -> None:
         self._ledger = ledger
-        self._sink = sink
         self._tenure = tenure
         self._ledger_health = ledger_health
         self._sink_health = sink_health
+        self._sender: Sender | None = None
+        if sink is None:
+            sink_health.retire()
+        else:
+            self._sender = Sender(
+                ledger, sink, health=sink_health, holds=self._holds, clock=clock, meters=meters
+            )
         self._board = board
         self._clock_health = board.dependency("clock")
         self._clock = clock
-        self._meters = meters
         self._monitor = monitor
         self._buckets = buckets
         self._window_seconds = window_seconds
@@ -93,34 +96,32 @@ class Publisher:
         self._stuck_after = stuck_after
         self._queue_age = queue_age
         self._began_slot = windows.slot_start(clock.now(), window_seconds)
-        self._unsent: int | None = None
-        self._send_at = float("-inf")
-        self._send_delay = RETRY_FIRST_SECONDS
+        self._stopping = asyncio.Event()
 
     def unsent(self) -> int | None:
         """
-        Tell how many frozen windows were not sent yet, `SENDING_WINDOWS` for any more than that.
+        Tell how many frozen windows were not sent yet, `sending.SENDING_WINDOWS` for any more than that.
 
         None when there is no sink, or before it is known.
         """
-        return self._unsent
+        return None if self._sender is None else self._sender.unsent
 
     async def run(self) -> None:
         """
-        Publish, for ever.
+        Publish, until stopped.
         """
-        while True:
-            self._board.began("publisher", patience=PATIENCE_SECONDS)
+        while not self._stopping.is_set():
+            self._alive()
             lease = self._tenure.reporting()
             try:
                 if lease is None:
-                    self._unsent = None
-                    self._ledger_health.forgo("publish")
+                    self._retire()
                 else:
                     await self.round(lease)
                     self._clock_health.succeeded()
                     self._ledger_health.succeeded("publish")
-                    self._board.ended("publisher")
+                    if not self._sink_health.away:
+                        self._board.ended("publisher")
             except LedgerError as error:
                 self._ledger_health.failed(str(error), "publish")
             except ClockError as error:
@@ -128,7 +129,40 @@ class Publisher:
             except LeaseLostError:
                 if lease is not None:
                     self._tenure.lost(lease)
-            await asyncio.sleep(ROUND_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ROUND_SECONDS):
+                    await self._stopping.wait()
+
+    def stop(self) -> None:
+        """
+        Begin nothing more.
+        """
+        self._stopping.set()
+        if self._sender is not None:
+            self._sender.stop()
+
+    async def drained(self) -> None:
+        """
+        Wait until nothing is on its way to the sink; call `stop` first.
+        """
+        if self._sender is not None:
+            await self._sender.drained()
+
+    def _alive(self) -> None:
+        self._board.began("publisher", patience=PATIENCE_SECONDS)
+
+    def _retire(self) -> None:
+        """
+        Judge nothing any more that only whoever reports can judge.
+        """
+        if self._sender is not None:
+            self._sender.retire()
+        self._clock_health.retire()
+        self._ledger_health.forgo("publish")
+
+    def _holds(self, lease: Lease) -> bool:
+        reporting = self._tenure.reporting()
+        return reporting is not None and reporting.epoch == lease.epoch
 
     async def round(self, lease: Lease) -> None:
         """
@@ -139,7 +173,8 @@ class Publisher:
             ClockError: this daemon's clock, or that of the one before, is wrong.
         """
         await self._freeze(lease)
-        await self._send(lease)
+        if self._sender is not None:
+            await self._sender.send(lease, alive=self._alive)
 
     # ---- windows ----
 
@@ -164,7 +199,8 @@ class Publisher:
         if not ready:
             return
         routes = await self._ledger.known_routes()
-        for starts_at, contributions in sorted(ready.items()):
+        for starts_at, contributions in sorted(ready.items())[:FREEZING_WINDOWS]:
+            self._alive()
             datums = windows.datapoints(
                 starts_at, fold(contributions), routes=routes, sources=self._buckets
             )
@@ -236,62 +272,12 @@ class Publisher:
     ) -> None:
         window = FrozenWindow(
             starts_at=starts_at,
-            parts=windows.parts(datums) if self._sink is not None else (),
+            parts=windows.parts(datums) if self._sender is not None else (),
             contributions=tuple(one.id for one in contributions),
         )
         await self._ledger.freeze(window, lease=lease)
-        if window.parts and self._unsent is not None:
-            self._unsent = min(self._unsent + 1, SENDING_WINDOWS)
+        if self._sender is not None:
+            self._sender.froze(window)
         log.debug(
             "window_frozen", starts_at=starts_at, datums=len(datums), batches=len(contributions)
         )
-
-    async def _send(self, lease: Lease) -> None:
-        loop = asyncio.get_running_loop()
-        if self._sink is None or loop.time() < self._send_at:
-            return
-        enough_at = loop.time() + SENDING_SECONDS
-        while frozen := await self._ledger.frozen(limit=SENDING_WINDOWS):
-            all_of_them = len(frozen) < SENDING_WINDOWS
-            for sent, window in enumerate(frozen):
-                self._unsent = len(frozen) - sent if all_of_them else SENDING_WINDOWS
-                for number, part in enumerate(window.parts):
-                    if loop.time() >= enough_at or not self._holds(lease):
-                        return
-                    if part and not await self._deliver(self._sink, window, part):
-                        return
-                    await self._ledger.forget(window.starts_at, number, lease=lease)
-            if all_of_them:
-                break
-        self._unsent = 0
-
-    def _holds(self, lease: Lease) -> bool:
-        """
-        Tell whether a lease still stands; after this process stood still, somebody else may send the same.
-        """
-        reporting = self._tenure.reporting()
-        return reporting is not None and reporting.epoch == lease.epoch
-
-    async def _deliver(self, sink: Sink, window: FrozenWindow, part: bytes) -> bool:
-        """
-        Send one part; tell whether it is done with.
-        """
-        try:
-            await sink.send(part)
-        except RefusedPartError as error:
-            # Never accepted, however often it is sent; keeping it would hold up all the others.
-            self._meters.add(catalogue.SINK_CALLS, "refused")
-            log.error(  # noqa: TRY400 - a traceback would tell nothing more
-                "window_refused", starts_at=window.starts_at, reason=str(error)
-            )
-            return True
-        except SinkError as error:
-            self._meters.add(catalogue.SINK_CALLS, "failed")
-            self._sink_health.failed(str(error))
-            self._send_at = asyncio.get_running_loop().time() + self._send_delay
-            self._send_delay = min(self._send_delay * 2, RETRY_CAP_SECONDS)
-            return False
-        self._meters.add(catalogue.SINK_CALLS, "accepted")
-        self._sink_health.succeeded()
-        self._send_delay = RETRY_FIRST_SECONDS
-        return True

@@ -189,6 +189,10 @@ class Tenure:
         """
         held, self._held = list(self._held.values()), {}
         await self._ledger.release(held)
+        # A claim that was cut off when this daemon was told to stop may have been carried out.
+        mine = [one for one in await self._ledger.leases() if one.owner == self._owner]
+        if mine:
+            await self._ledger.release(mine)
 
     def _valid(self) -> bool:
         return asyncio.get_running_loop().time() < self._held_until

@@ -299,7 +299,7 @@ class _Connection(asyncio.Protocol):
         elif path.endswith("?replication"):
             self._stubs.calls["GetBucketReplication"] += 1
             bucket = unquote(path[1 : path.index("?")])
-            self._write("200 OK", _configuration(bucket), "Content-Type: application/xml\r\n")
+            self._write("200 OK", _configuration(bucket), _XML)
         else:
             self._stubs.calls[f"unknown: {method}"] += 1
             self._write("501 Not Implemented", b"")
@@ -345,6 +345,8 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(head.encode("latin-1") + body)
 
+
+_XML = "Content-Type: application/xml\r\nx-amz-request-id: 6Y1TQ2C8ZD0M4K7B\r\n"
 
 _HEAD = (
     "HTTP/1.1 200 OK\r\n"

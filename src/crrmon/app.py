@@ -208,7 +208,6 @@ class _Daemon:
             chance=self._chance,
             concurrency=settings.looks.concurrency,
             per_bucket_per_second=settings.looks.per_bucket_per_second,
-            stuck_after=settings.looks.stuck_after_seconds,
             give_up_after=settings.looks.give_up_after_days * DAY_SECONDS,
         )
         choice = _choice(settings.watch)

@@ -145,8 +145,9 @@ class Front:
             bucket, key, version_id=request.query.get("versionId")
         )
         if found is None:
-            return web.Response(status=404)
+            return web.Response(status=404, headers={"x-amz-request-id": "TX0123456789ABCD"})
         headers = {
+            "x-amz-request-id": "TX0123456789ABCD",
             "x-amz-version-id": found.version_id,
             "Last-Modified": found.last_modified_RFC1123,
             "ETag": found.etag,

@@ -18,6 +18,7 @@ from crrmon.ports.probe import UnreadableConfigurationError
 from fakes.aws_stub import Answer, AwsStub, Hang, Reset, head, s3_error
 from fakes.clock import EPOCH, LoopClock
 from fakes.meters import FakeMeters
+from fakes.raw_http import RawServer
 
 REGION = "eu-west-1"
 VERSION = ObjectVersion("src", "2026/11/a b+c%.parquet", "Zx81")
@@ -73,6 +74,7 @@ async def test_statuses(stub: AwsStub, probe: S3Probe, status: str, sight: Sight
         version_id="Zx81",
         size=1234,
         last_modified_at=MODIFIED_AT,
+        etag="d41d8cd98f00b204e9800998ecf8427e",
     )
 
 
@@ -167,6 +169,171 @@ async def test_refusals(stub: AwsStub, probe: S3Probe, status: int, sight: Sight
 
     assert (seen.sight, seen.detail) == (sight, f"HTTP {status}")
     assert len(stub.asked) == 1
+
+
+# ---- whose answer it is ----
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405])
+async def test_t5_an_answer_without_s3s_request_id_is_nobodys(
+    stub: AwsStub, probe: S3Probe, status: int
+) -> None:
+    """A proxy's or a mesh's 404 proves nothing: as good as no answer, and the log says what is missing."""
+    stub.answer(Answer(status, signed=False))
+
+    seen = await look(probe)
+
+    assert seen.sight is Sight.UNREACHABLE
+    assert f"HTTP {status}" in seen.detail
+    assert "x-amz-request-id" in seen.detail
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "REPLICA", None])
+async def test_t5_a_200_without_s3s_request_id_ends_nothing(
+    stub: AwsStub, probe: S3Probe, status: str | None
+) -> None:
+    """Nor does a 200: without a status, it would end as not covered."""
+    answer = head("Zx81", status)
+    del answer.headers["x-amz-request-id"]
+    stub.answer(answer)
+
+    seen = await look(probe)
+
+    assert seen.sight is Sight.UNREACHABLE
+    assert "x-amz-request-id" in seen.detail
+
+
+async def test_t5_a_configuration_without_s3s_request_id_is_unreadable(
+    stub: AwsStub, probe: S3Probe
+) -> None:
+    """That a bucket has no rules, or these, is believed of S3 alone."""
+    for answer in (
+        s3_error(404, "ReplicationConfigurationNotFoundError"),
+        Answer(200, {"Content-Type": "application/xml"}, CONFIGURATION),
+    ):
+        del answer.headers["x-amz-request-id"]
+        stub.answer(answer)
+        with pytest.raises(UnreadableConfigurationError, match="x-amz-request-id"):
+            await probe.configuration("src", region=REGION, owner=None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sight", "unproved"),
+    [
+        (Answer(404, signed=False), Sight.GONE, True),
+        (Answer(405, signed=False), Sight.DELETE_MARKER, True),
+        (head("Zx81"), Sight.NO_STATUS, True),
+        (head("Zx81", "COMPLETED"), Sight.COMPLETED, False),
+        (head("Zx81", "PENDING"), Sight.PENDING, False),
+    ],
+)
+async def test_t5_other_stores_need_no_request_id_and_are_asked_twice(
+    stub: AwsStub, answer: Answer, sight: Sight, *, unproved: bool
+) -> None:
+    """A store of its own endpoint may sign nothing; what any server could say has to be said again."""
+    stub.answer(answer)
+    store = Account(id="222222222222", endpoint_url=stub.url, buckets=("src",))
+    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+        seen = await look(S3Probe(reach(aws, store), clock=LoopClock()))
+
+    assert (seen.sight, seen.unproved) == (sight, unproved)
+
+
+# ---- answers as they can be ----
+
+SIGNED = b"HTTP/1.1 200 OK\r\nx-amz-request-id: TX0123456789ABCD\r\nx-amz-version-id: Zx81\r\n"
+PENDING = SIGNED + b"x-amz-replication-status: PENDING\r\nContent-Length: 5\r\n"
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[RawServer]:
+    """
+    Run a server that writes bytes.
+    """
+    async with RawServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def raw_probe(raw: RawServer) -> AsyncIterator[S3Probe]:
+    """
+    Make a probe that looks at it.
+    """
+    async with Aws(endpoint_url=raw.url, default_region=REGION, max_connections=8) as aws:
+        yield S3Probe(reach(aws), clock=LoopClock())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(b"".join(b"x-amz-meta-%d: v\r\n" % one for one in range(129)), id="129"),
+        pytest.param(b"".join(b"x-amz-meta-%d: \r\n" % one for one in range(700)), id="700"),
+        pytest.param(b"x-amz-meta-a: caf\xe9\r\n", id="latin-1"),
+        pytest.param("x-amz-meta-a: \u4e2d\u6587\r\n".encode("gbk"), id="gbk"),
+        pytest.param(b"x-amz-meta-a: " + 9000 * b"a" + b"\r\n", id="long"),
+        pytest.param(b"Content-Type: \xe9/\xff; charset=none\r\n", id="content-type"),
+        pytest.param(b"x-amz-meta-a: a\x01\x7fb\r\n", id="control"),
+    ],
+)
+async def test_t6_what_users_give_an_object_does_not_keep_it_from_being_read(
+    raw: RawServer, raw_probe: S3Probe, headers: bytes
+) -> None:
+    """Hundreds of headers, bytes of any encoding, long values: the status is read, and the size."""
+    raw.answer = PENDING + headers + b"\r\n"
+
+    seen = await look(raw_probe)
+
+    assert (seen.sight, seen.version_id, seen.size) == (Sight.PENDING, "Zx81", 5)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(b"x-amz-meta-a: a\0b\r\n", id="nul"),
+        pytest.param(b"Content-Length: 6\r\n", id="two-lengths"),
+        pytest.param(b"x-amz-meta-\xe9: a\r\n", id="name"),
+        pytest.param(b"x-amz-missing-meta: some\r\n", id="no-number"),
+        pytest.param(b"Last-Modified: yesterday\r\n", id="no-time"),
+        pytest.param(b"x-amz-meta-a: " + 70_000 * b"a" + b"\r\n", id="far-too-long"),
+    ],
+)
+async def test_t6_what_cannot_be_read_is_not_called_unreachable(
+    raw: RawServer, raw_probe: S3Probe, headers: bytes
+) -> None:
+    """S3 did answer: that is a matter of this object, and the next one is read."""
+    raw.answer = PENDING + headers + b"\r\n"
+    assert (await look(raw_probe)).sight is Sight.UNREADABLE
+
+    raw.answer = PENDING + b"\r\n"
+    assert (await look(raw_probe)).sight is Sight.PENDING
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="closed"),
+        pytest.param(b"\x15\x03\x01\x02\x02\x16\r\n\r\n", id="not-http"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", id="another-protocol"),
+    ],
+)
+async def test_t6_what_is_no_http_is_unreachable(
+    raw: RawServer, raw_probe: S3Probe, answer: bytes
+) -> None:
+    """A port at which something else listens, or nobody answers, is an S3 that cannot be reached."""
+    raw.answer = answer
+
+    assert (await look(raw_probe)).sight is Sight.UNREACHABLE
+
+
+@pytest.mark.parametrize("body", [b"", b"<ReplicationConfiguration/>", b"\xff<html>"])
+async def test_t6_a_configuration_that_cannot_be_read_is_said_to_be_so(
+    stub: AwsStub, probe: S3Probe, body: bytes
+) -> None:
+    """A 200 without any rules is no configuration: it proves no object uncovered."""
+    stub.answer(Answer(200, {"Content-Type": "application/xml"}, body))
+
+    with pytest.raises(UnreadableConfigurationError, match="src"):
+        await probe.configuration("src", region=REGION, owner=None)
 
 
 # ---- one request, for that version ----
@@ -266,12 +433,12 @@ async def test_d9_broken_connection(stub: AwsStub, probe: S3Probe) -> None:
 async def test_answers_that_are_not_s3s(
     stub: AwsStub, probe: S3Probe, headers: dict[str, str]
 ) -> None:
-    """A 200 that no S3 would give (a proxy's, say) is an observation."""
+    """A 200 whose headers make no sense is an observation about this object."""
     stub.answer(Answer(200, {"x-amz-version-id": "Zx81", **headers}))
 
     seen = await look(probe)
 
-    assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "ValueError")
+    assert (seen.sight, seen.detail) == (Sight.UNREADABLE, "ValueError")
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,24 @@ from typing import Any, Self
 from aiohttp import web
 from multidict import CIMultiDictProxy, MultiDictProxy
 
+REQUEST_ID = "x-amz-request-id"
+
 
 class Answer:
     """
-    One canned answer.
+    One canned answer, with AWS's request id unless `signed` says otherwise.
     """
 
     def __init__(
-        self, status: int = 200, headers: Mapping[str, str] | None = None, body: bytes = b""
+        self,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        signed: bool = True,
     ) -> None:
         self.status = status
-        self.headers = dict(headers or {})
+        self.headers = ({REQUEST_ID: "TX0123456789ABCD"} if signed else {}) | dict(headers or {})
         self.body = body
 
 

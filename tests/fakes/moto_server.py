@@ -2,17 +2,17 @@
 
 import atexit
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from threading import Thread
+from typing import Any
 
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
     create_backend_app,
 )
-from moto.server import ThreadedMotoServer
 from werkzeug.serving import make_server
 
 
@@ -21,12 +21,8 @@ def moto_server() -> Iterator[str]:
     """
     Serve on a free port of loopback; give the address.
     """
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with _served(threaded=True) as url:
+        yield url
 
 
 @contextmanager
@@ -34,15 +30,35 @@ def serial_moto_server() -> Iterator[str]:
     """
     Serve one request after the other: moto's DynamoDB copies its tables while other threads change them.
     """
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    app = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, app, request_handler=MotoRequestHandler)
+    with _served(threaded=False) as url:
+        yield url
+
+
+@contextmanager
+def _served(*, threaded: bool) -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
+    app = _with_request_ids(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded, request_handler=MotoRequestHandler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def _with_request_ids(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """
+    Have every answer say whose it is, as all of S3's do and moto's do not.
+    """
+
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        def began(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:
+            return start(status, [*headers, ("x-amz-request-id", "TX0123456789ABCD")], error)
+
+        return app(environ, began)
+
+    return answer
 
 
 _shared = ExitStack()

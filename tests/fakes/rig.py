@@ -106,7 +106,6 @@ class Rig:
             chance=chance,
             concurrency=32,
             per_bucket_per_second=1000.0,
-            stuck_after=900.0,
             give_up_after=give_up_after,
         )
         self.tenure = Tenure(

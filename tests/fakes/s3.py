@@ -87,6 +87,8 @@ class FakeS3:
         self.poison: set[str] = set()
         """Keys whose looks make the daemon stumble."""
         self.unreadable = False
+        self.unproved = False
+        """Whether it is a store that does not prove to be itself: an end has to be told twice."""
         self.dead: set[str] = set()
         """Buckets whose looks time out."""
         self.denied: set[str] = set()
@@ -192,13 +194,16 @@ class FakeS3:
             return Observation(sight=Sight.UNREACHABLE, looked_at=self._clock.now(), detail="dead")
         now = self._clock.now()
         if self.away is not None:
-            return Observation(sight=self.away, looked_at=now, detail="away")
+            unproved = self.unproved and self.away.ended
+            return Observation(sight=self.away, looked_at=now, detail="away", unproved=unproved)
         belongs_to = self.owners.get(version.bucket, owner)
         if version.bucket in self.denied or (owner is not None and owner != belongs_to):
             return Observation(sight=Sight.DENIED, looked_at=now, detail="403")
         if not version.identified:
             version = self.current.get((version.bucket, version.key), version)
         seen = self._seen(version, now)
+        if self.unproved and seen.sight.ended:
+            return msgspec.structs.replace(seen, unproved=True)
         if version.bucket in self.silent and seen.sight.exists:
             return msgspec.structs.replace(seen, sight=Sight.SILENT)
         return seen

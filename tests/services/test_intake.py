@@ -8,12 +8,13 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.events import Fact
-from crrmon.domain.objects import Route
+from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Latency
 from crrmon.services.hold import Hold
 from fakes.events import notification, replica_cloudtrail, written
 from fakes.rig import DAY, Rig
+from fakes.s3 import Fate
 
 
 def outcomes(rig: Rig, status: str = "completed", destination: str = "dst") -> float:
@@ -565,3 +566,22 @@ async def test_when_a_buckets_last_event_came() -> None:
         rig.put("b", version="w1", takes=0)
         await asyncio.sleep(10)
         assert rig.meters.gauge(catalogue.LAST_EVENT, "src") == pytest.approx(first + 510, abs=5)
+
+
+async def test_t9_a_multipart_upload_without_version_id_is_found() -> None:
+    """S3 stamps it with the beginning of the upload, half an hour before its event: it is that object all the same."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        await asyncio.sleep(60)
+        now = rig.clock.now()
+        for key, name in (("big", "CompleteMultipartUpload"), ("plain", "PutObject")):
+            found = rig.s3.current["src", key] = ObjectVersion("src", key, "v1")
+            rig.s3.fates[found] = Fate(now, size=7, written_at=now - 1800)
+            rig.inbox.send(written(key, at=now, version=None, name=name))
+        await rig.until(lambda: rig.meters.count(catalogue.UNIDENTIFIED, "src") == 1)
+        await rig.until(lambda: outcomes(rig) == 1)
+
+    assert outcomes(rig) == 1
+    assert (await rig.ledger.find("big", "v1")).marks
+    assert max(one for one, _ in rig.meters.observed[catalogue.LATENCY.name, "src", "dst"]) < 60

@@ -278,3 +278,25 @@ async def test_r10_how_far_the_poller_is_behind_is_not_zero_while_nobody_can_tel
 
 def _completed(rig: Rig) -> float:
     return rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed")
+
+
+async def test_t6_objects_whose_answers_cannot_be_read_harm_nobody_else() -> None:
+    """Twelve of them, and nothing else to look at: S3 is not away, receiving goes on, others are counted as ever."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        odd = [rig.put(f"odd{number}", then=Sight.UNREADABLE) for number in range(12)]
+        await rig.until(lambda: rig.meters.count(catalogue.LOOKS, "src", "unreadable") >= 60)
+        assert not rig.looker._health.away
+        assert not rig.looker.failing("src")
+
+        for number in range(30):
+            rig.put(f"{number}", takes=1.0)
+        await rig.until(
+            lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 30,
+            within=120,
+        )
+    assert await rig.backlog() == 12
+    for version in odd:
+        (record,) = (await rig.ledger.find(version.key, version.version_id)).records
+        assert record.troubles >= 1

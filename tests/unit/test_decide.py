@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from crrmon.adapters.ledgers.traces import Trace
 from crrmon.domain.decide import (
+    PLACED_WITHIN_SECONDS,
     REFUSALS_TO_UNPOLLABLE,
     TROUBLES_TO_GIVE_UP,
     Adopt,
@@ -20,7 +21,7 @@ from crrmon.domain.decide import (
     decide,
     proved,
 )
-from crrmon.domain.events import Channel
+from crrmon.domain.events import Channel, Operation
 from crrmon.domain.objects import (
     UNKNOWN_DESTINATION,
     MarkId,
@@ -179,7 +180,7 @@ def test_d20_a_failure_is_counted_once_per_episode_and_kept() -> None:
     first = settle(record(), seen(Sight.FAILED))
     kept = first.settlement.keep
     assert kept is not None
-    assert fates(first) == [(Fate.FAILED, "")]
+    assert fates(first) == [(Fate.FAILED, ""), (Fate.FAILED_THERE, "dst")]
     assert (
         MarkId(Scope.EPISODE, "src", "a/key", "AbCdEf12345", 1)
         == first.settlement.outcomes[0].mark
@@ -460,6 +461,8 @@ def test_given_up_ends_as_the_source_does(name: str) -> None:
         Sight.REFUSED,
         Sight.THROTTLED,
         Sight.UNREACHABLE,
+        Sight.UNREADABLE,
+        Sight.DOUBTED,
     ],
 )
 def test_while_it_is_not_final_only_what_arrived_is_counted(name: str, sight: Sight) -> None:
@@ -488,14 +491,13 @@ def test_d20_failed_is_one_episode_with_the_places_that_are_proved(name: str) ->
         assert (ended, kept) == (arrivals, None)
         return
     assert isinstance(decision, Settle)
-    episode = decision.settlement.outcomes[-1]
-    assert ended == [*arrivals, (FAILED, "")]
+    episode = decision.settlement.outcomes[len(arrivals)]
+    places = [bucket for bucket, _ in FAILURES.get(name, ())]
+    assert ended == [*arrivals, (FAILED, ""), *ends(Fate.FAILED_THERE, *places)]
     assert episode.failures == FAILURES.get(name, ())
     assert kept is not None
     assert (kept.state, kept.episode, kept.failed_at) == (State.FAILED, 1, WRITTEN + 30)
-    assert [one.bucket for one in kept.destinations if one.failed] == [
-        bucket for bucket, _ in FAILURES.get(name, ())
-    ]
+    assert [one.bucket for one in kept.destinations if one.failed] == places
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
@@ -578,22 +580,14 @@ def test_destinations_are_asked_only_where_the_source_does_not_tell(
     name: str, sight: Sight
 ) -> None:
     """A HEAD at a destination is made only for what one at the source leaves open, and never in an unknown bucket."""
-    asked = asks(record(destinations=TOPOLOGIES[name]), sight, now=WRITTEN + 900, stuck_after=900)
+    asked = asks(record(destinations=TOPOLOGIES[name]), sight)
 
     assert [one.bucket for one in asked] == ASKED.get(sight, {}).get(name, [])
 
 
-def test_a_young_pending_version_is_not_looked_for_at_its_destinations() -> None:
-    """Which of several destinations is late is worth knowing only once one is."""
-    assert (
-        asks(record(destinations=(ONE, TWO)), Sight.PENDING, now=WRITTEN + 899, stuck_after=900)
-        == ()
-    )
-
-
 def test_a_version_without_its_id_is_not_looked_for_at_its_destinations() -> None:
     """Whatever lies there under its key may be another version."""
-    assert asks(UNNAMED, Sight.GONE, now=WRITTEN + 900, stuck_after=900) == ()
+    assert asks(UNNAMED, Sight.GONE) == ()
 
 
 def elsewhere(a_record: Record, sight: Sight, found: dict[str, Sight], **more: object) -> Decision:
@@ -630,8 +624,8 @@ def test_a_look_at_a_destination_names_the_place_of_a_failure() -> None:
     decision = elsewhere(pair, Sight.FAILED, {"one": Sight.REPLICA, "two": Sight.GONE})
 
     assert isinstance(decision, Settle)
-    assert fates(decision) == [(COMPLETED, "one"), (FAILED, "")]
-    assert decision.settlement.outcomes[-1].failures == (("two", ""),)
+    assert fates(decision) == [(COMPLETED, "one"), (FAILED, ""), (Fate.FAILED_THERE, "two")]
+    assert decision.settlement.outcomes[1].failures == (("two", ""),)
 
 
 def test_a_version_deleted_after_it_replicated_is_not_gone() -> None:
@@ -746,7 +740,10 @@ def test_a_failure_counts_anew_only_after_a_retry() -> None:
 
     second = settle(reopened(again, at=WRITTEN + 200), seen(Sight.FAILED, after=300))
 
-    assert [one.mark.episode for one in second.settlement.outcomes] == [2]
+    assert [(one.fate, one.mark.episode) for one in second.settlement.outcomes] == [
+        (FAILED, 2),
+        (Fate.FAILED_THERE, 2),
+    ]
 
 
 def test_no_status_does_not_close_an_open_failure() -> None:
@@ -845,7 +842,9 @@ def test_whatever_happens_each_end_is_counted_once(
     outcomes, current = story.outcomes, story.current
     completed = Counter(one.route.destination for one in outcomes if one.fate is COMPLETED)
     failures = [one.mark.episode for one in outcomes if one.fate is FAILED]
+    places = Counter(one.mark for one in outcomes if one.fate is Fate.FAILED_THERE)
     assert max(completed.values(), default=0) <= 1
+    assert max(places.values(), default=0) <= 1
     assert failures == list(range(1, len(failures) + 1))
     assert all(one.size == 7 or one.fate is not COMPLETED for one in outcomes if size)
     if current is not None:
@@ -861,7 +860,11 @@ def test_whatever_happens_each_end_is_counted_once(
     ):
         assert Trace(marks=dict(marks)).park(duplicate) is Parked.SETTLED
     if not any(one.fate in VERSION_ENDS for one in outcomes):
-        final = Counter(one.route.destination for one in outcomes if one.fate is not FAILED)
+        final = Counter(
+            one.route.destination
+            for one in outcomes
+            if one.fate not in (FAILED, Fate.FAILED_THERE)
+        )
         assert max(final.values()) == 1
         assert {one.bucket for one in destinations if one.certain} <= set(final)
 
@@ -926,3 +929,281 @@ def assert_proved_agrees(a_record: Record, now: float) -> None:
     assert [msgspec.structs.replace(one, looks=0) for one in without.settlement.outcomes] == [
         msgspec.structs.replace(one, looks=0) for one in looked.outcomes
     ]
+
+
+# ---- several destinations: what a status of all tells of one ----
+
+
+def looked(a_record: Record, sight: Sight, *, after: float, **found: Sight) -> Record:
+    """
+    Look once and go on.
+    """
+    decision = elsewhere(a_record, sight, found, after=after)
+    kept = decision.record if isinstance(decision, Wait) else decision.settlement.keep
+    assert kept is not None
+    return kept
+
+
+def arrivals_of(decision: Decision) -> dict[str, tuple[Latency | None, bool]]:
+    assert isinstance(decision, Settle)
+    return {
+        one.route.destination: (one.latency, one.late)
+        for one in decision.settlement.outcomes
+        if one.fate is COMPLETED
+    }
+
+
+def test_t4_a_status_of_all_bounds_no_single_destination() -> None:
+    """PENDING for 1,200 s, then COMPLETED: either may have taken 5 s. None is late, and both are done by then."""
+    pending = looked(record(destinations=(ONE, TWO)), Sight.PENDING, after=1200)
+
+    told = arrivals_of(elsewhere(pending, Sight.COMPLETED, {}, after=1332))
+
+    assert told == {
+        "one": (Latency(0.0, 1332.0, 1200.0), False),
+        "two": (Latency(0.0, 1332.0, 1200.0), False),
+    }
+
+
+def test_t4_s3s_own_word_makes_late() -> None:
+    """Of two, the one that S3 says missed its 15 minutes is late, and the other is not."""
+    pair = record(destinations=(ONE, msgspec.structs.replace(TWO, missed=True)))
+    pending = looked(pair, Sight.PENDING, after=1200)
+
+    told = arrivals_of(elsewhere(pending, Sight.COMPLETED, {}, after=1332))
+
+    assert {bucket: late for bucket, (_, late) in told.items()} == {"one": False, "two": True}
+
+
+@pytest.mark.parametrize("known", ["event-before", "event-after", "look"])
+def test_t4_what_is_waited_for_alone_is_bounded_and_late(known: str) -> None:
+    """Once the one is known to have arrived, by its replica's event or by a look, PENDING is about the other."""
+    exact = msgspec.structs.replace(ONE, replicated_at=WRITTEN + 5)
+    start = record(destinations=(exact if known == "event-before" else ONE, TWO), size=7)
+    found = {"one": Sight.REPLICA} if known == "look" else {}
+    pending = looked(start, Sight.PENDING, after=30, **found)
+    pending = looked(pending, Sight.PENDING, after=1000)
+    if known == "event-after":
+        pending = with_arrival(pending, "one", at=WRITTEN + 5, size=7)
+
+    told = arrivals_of(elsewhere(pending, Sight.COMPLETED, {}, after=1332))
+
+    assert told["two"] == (Latency(1000.0, 1332.0), True)
+    assert told.get("one", (Latency(5.0, 5.0), False)) == (Latency(5.0, 5.0), False)
+
+
+def test_t4_a_look_that_misses_it_there_bounds_that_destination_alone() -> None:
+    """PENDING, and missing at one of two: that one's own bound; nothing is said of the other."""
+    pending = looked(record(destinations=(ONE, TWO)), Sight.PENDING, after=1000, two=Sight.GONE)
+
+    told = arrivals_of(elsewhere(pending, Sight.COMPLETED, {}, after=1332))
+
+    assert told == {"one": (Latency(0.0, 1332.0), False), "two": (Latency(1000.0, 1332.0), True)}
+
+
+def test_t4_destinations_are_asked_at_the_first_look_that_shows_pending() -> None:
+    """Not only once the object is stuck: until then, nothing would be known of the fast one."""
+    assert asks(record(destinations=(ONE, TWO)), Sight.PENDING) == (ONE, TWO)
+
+
+# ---- what is believed of whom ----
+
+
+@pytest.mark.parametrize("sight", [Sight.GONE, Sight.DELETE_MARKER, Sight.NO_STATUS])
+@pytest.mark.parametrize("start", [record(), record(version=provisional("src", "a/key", WRITTEN))])
+def test_t5_an_end_without_proof_is_believed_the_second_time_in_a_row(
+    sight: Sight, start: Record
+) -> None:
+    """A store of its own may have a proxy before it: one such answer ends nothing, two in a row do."""
+    answer = seen(sight, unproved=True, version_id=None)
+    once = wait(start, answer)
+    assert (once.endings, once.open) == (1, start.open)
+
+    interrupted = wait(once, seen(Sight.PENDING)) if start.version.identified else once
+    assert interrupted.endings == (0 if start.version.identified else 1)
+    assert settle(once, answer).settlement.keep is None
+
+
+# ---- adoption, by how it was written ----
+
+UPLOADED = record(
+    version=provisional("src", "big.bin", WRITTEN), operation=Operation.MULTIPART, size=None
+)
+BEGUN = WRITTEN - 1800.0
+PARTS = "9bb58f26192e4ba00f01e2e7b136bbd8-12"
+
+
+@pytest.mark.parametrize(
+    ("known", "answer", "adopted"),
+    [
+        pytest.param({}, {"etag": PARTS}, True, id="begun-half-an-hour-before"),
+        pytest.param({}, {}, True, id="a-store-without-etags"),
+        pytest.param({"size": 7}, {"etag": PARTS}, True, id="of-the-size-that-was-told"),
+        pytest.param({"size": 8}, {"etag": PARTS}, False, id="of-another-size"),
+        pytest.param({"etag": PARTS}, {"etag": PARTS}, True, id="of-the-etag-that-was-told"),
+        pytest.param({"etag": "other-12"}, {"etag": PARTS}, False, id="of-another-etag"),
+        pytest.param({}, {"etag": "9bb58f26192e4ba0"}, False, id="not-of-several-parts"),
+        pytest.param({}, {"etag": PARTS, "begun": WRITTEN + 3}, False, id="begun-after-the-end"),
+        pytest.param({}, {"etag": PARTS, "begun": WRITTEN - 8 * DAY}, False, id="begun-long-ago"),
+        pytest.param({"operation": Operation.PUT}, {"etag": "e"}, False, id="a-put-before"),
+        pytest.param(
+            {"operation": Operation.PUT, "etag": "f"},
+            {"etag": "e", "begun": WRITTEN},
+            False,
+            id="a-put-of-another-etag",
+        ),
+    ],
+)
+def test_t9_a_multipart_upload_is_known_by_what_it_can_be(
+    known: dict[str, Any], answer: dict[str, Any], *, adopted: bool
+) -> None:
+    """S3 stamps it with the beginning of the upload: that, the parts, the size and the ETag decide, as far as told."""
+    begun = answer.pop("begun", BEGUN)
+    unnamed = msgspec.structs.replace(UPLOADED, **known)
+
+    decision = decide(
+        unnamed,
+        seen(Sight.PENDING, version_id="found", last_modified_at=begun, **answer),
+        give_up_after=14 * DAY,
+    )
+
+    assert isinstance(decision, Adopt) is adopted
+    if isinstance(decision, Adopt):
+        assert isinstance(decision.then, Wait)
+        assert decision.then.record.version == ObjectVersion("src", "big.bin", "found")
+        assert decision.then.record.written_at == WRITTEN
+    else:
+        assert isinstance(decision, Settle)
+        assert fates(decision) == [(Fate.UNIDENTIFIED, "")]
+
+
+# ---- where it failed ----
+
+
+class Episode:
+    """
+    A version that failed at two destinations, and where that was counted.
+    """
+
+    def __init__(self) -> None:
+        self.record: Record | None = record(destinations=(ONE, TWO))
+        self.counted: Counter[str] = Counter()
+        self.episodes = 0
+
+    def look(self, sight: Sight = Sight.FAILED, *, after: float, **found: Sight) -> None:
+        assert self.record is not None
+        decision = elsewhere(self.record, sight, found, after=after)
+        if isinstance(decision, Wait):
+            self.record = decision.record
+            return
+        assert isinstance(decision, Settle)
+        self.record = decision.settlement.keep
+        for one in decision.settlement.outcomes:
+            self.episodes += one.fate is FAILED
+            self.counted[one.route.destination] += one.fate is Fate.FAILED_THERE
+
+    def hear(self, bucket: str, *, after: float) -> None:
+        assert self.record is not None
+        self.record = with_failure(self.record, bucket, Failure(WRITTEN + after, "Why"))
+
+
+def test_t14_each_destination_counts_when_it_is_proved() -> None:
+    """The second notice comes after the episode was counted: that destination counts then, and each of them once."""
+    story = Episode()
+    story.hear("one", after=30)
+    story.look(after=31)
+    assert +story.counted == Counter(one=1)
+
+    story.hear("two", after=30)
+    story.look(after=40)
+    story.look(after=3600)
+
+    assert +story.counted == Counter(one=1, two=1)
+    assert story.episodes == 1
+
+
+def test_t14_the_unknown_destination_counts_only_where_none_is_proved_in_time() -> None:
+    """FAILED without a word where: nothing is counted at once; after ten minutes it is, at `unknown`, once."""
+    story = Episode()
+    story.look(after=30)
+    story.look(after=30 + PLACED_WITHIN_SECONDS - 1)
+    assert +story.counted == Counter()
+    assert story.episodes == 1
+
+    story.look(after=30 + PLACED_WITHIN_SECONDS)
+    story.look(after=3600)
+
+    assert +story.counted == Counter(unknown=1)
+
+
+def test_t14_what_was_counted_as_unknown_is_not_counted_again_when_it_is_proved() -> None:
+    """Two destinations failed, so two are counted, however late S3 said which."""
+    story = Episode()
+    story.look(after=30)
+    story.look(after=3600)
+    story.hear("two", after=3700)
+    story.look(after=3701)
+    assert +story.counted == Counter(unknown=1)
+
+    story.hear("one", after=3800)
+    story.look(after=3801)
+
+    assert +story.counted == Counter(unknown=1, one=1)
+
+
+@pytest.mark.parametrize("sight", [Sight.PENDING, Sight.COMPLETED, Sight.GONE])
+def test_t14_an_episode_that_ends_before_it_is_placed_counts_as_unknown(sight: Sight) -> None:
+    """Restarted, repaired or deleted within the ten minutes: it failed somewhere all the same."""
+    story = Episode()
+    story.look(after=30)
+    story.look(sight, after=60)
+
+    assert +story.counted == Counter(unknown=1)
+
+
+def test_t14_an_episode_that_replicas_events_end_counts_as_unknown_too() -> None:
+    """Arrived everywhere, as its replicas' events say, before anybody could tell where it had failed."""
+    story = Episode()
+    story.look(after=30)
+    current = story.record
+    for bucket in ("one", "two"):
+        assert current is not None
+        current = with_arrival(current, bucket, at=WRITTEN + 90, size=7)
+    assert current is not None
+    settled = proved(current, now=WRITTEN + 100)
+
+    assert settled is not None
+    assert (Fate.FAILED_THERE, "unknown") in fates(settled)
+
+
+told_of = st.lists(
+    st.one_of(
+        st.tuples(st.just("hear"), st.sampled_from(["one", "two"])),
+        st.tuples(st.just("look"), st.just("")),
+        st.tuples(st.just("trouble"), st.just("")),
+    ),
+    max_size=12,
+)
+
+
+@given(told_of, st.sampled_from([20.0, 200.0, 700.0]))
+def test_t14_both_destinations_of_a_failure_count_once_in_any_order(
+    script: list[tuple[str, str]], pace: float
+) -> None:
+    """Any order of notices, duplicates and looks: never more than the two that failed, and both when both are told."""
+    story = Episode()
+    for number, (what, bucket) in enumerate(script, start=1):
+        if what == "hear":
+            story.hear(bucket, after=pace * number)
+        else:
+            story.look(Sight.FAILED if what == "look" else Sight.THROTTLED, after=pace * number)
+        assert sum(story.counted.values()) <= 2
+        assert max(story.counted.values(), default=0) <= 1
+    story.hear("one", after=pace * 20)
+    story.hear("two", after=pace * 20)
+    story.look(after=pace * 20 + 1)
+
+    assert sum(story.counted.values()) == 2
+    if not story.counted["unknown"]:
+        assert +story.counted == Counter(one=1, two=1)
+    assert story.episodes == 1

@@ -13,17 +13,22 @@ from http import HTTPStatus
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+import aiohttp
 import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
 )
+from typing_extensions import override
 
 from crrmon import __version__
 
@@ -91,12 +96,56 @@ def border() -> Iterator[None]:
         raise NoAnswerError(error) from error
 
 
+MAX_HEADERS = 2048
+"""
+Of one answer: S3 keeps up to 2 KB of names and values that users give, a header for each, and adds some of its own.
+"""
+
+MAX_HEADER_BYTES = 65_536
+"""Of one header."""
+
+
+class _Response(aiohttp.ClientResponse):
+    """
+    An answer whose headers may hold any bytes, as users give them to S3: those that are no UTF-8 are read as Latin-1.
+    """
+
+    @property
+    @override
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return tuple((name, _as_utf8(value)) for name, value in self._raw_headers or ())
+
+
+def _as_utf8(value: bytes) -> bytes:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").encode()
+    return value
+
+
+class _Reader(AIOHTTPSession):
+    """
+    Reads all answers that S3 can give; the SDK's own reader takes 128 headers of UTF-8.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session: Any = await super()._get_session(proxy_url)  # type: ignore[misc] # its stubs hide it
+        # NB: aiohttp has arguments for these, which the SDK does not pass on.
+        session._response_class = _Response  # noqa: SLF001
+        session._max_headers = MAX_HEADERS  # noqa: SLF001
+        session._max_line_size = MAX_HEADER_BYTES  # noqa: SLF001
+        session._max_field_size = MAX_HEADER_BYTES  # noqa: SLF001
+        return session
+
+
 _SETTINGS: Mapping[Service, Mapping[str, Any]] = {
     # Whoever looks also decides when to look again: nothing is retried beneath.
     "s3": {
         "connect_timeout": 5,
         "read_timeout": 10,
         "retries": {"mode": "standard", "total_max_attempts": 1},
+        "http_session_cls": _Reader,
     },
     # A long poll lasts up to 20 s before SQS answers.
     "sqs": {
@@ -396,6 +445,25 @@ def _follow_no_redirect(context: dict[str, Any], **_: object) -> None:
     Buckets elsewhere are found by `s3.S3Probe`.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def unreadable(error: Exception) -> bool:
+    """
+    Tell whether something did answer that speaks HTTP, and our reader could not make sense of what it said.
+
+    Args:
+        error: what a `NoAnswerError` met.
+    """
+    if type(error) is HTTPClientError:  # each way not to be answered has a class of its own
+        causes: list[BaseException] = []
+        cause: BaseException | None = error.kwargs.get("error")
+        while cause is not None:
+            causes.append(cause)
+            cause = cause.__cause__
+        return any(
+            isinstance(one, aiohttp.ClientResponseError | UnicodeError) for one in causes
+        ) and not any(isinstance(one, aiohttp.http_exceptions.BadStatusLine) for one in causes)
+    return not isinstance(error, BotoCoreError | OSError | UnsignedAnswerError)
 
 
 def code_of(error: ClientError) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError, ParamValidationError
+from msgspec.structs import replace
 
 from crrmon.adapters.accounts import AccountError, Accounts, TooManyAccountsError, Way
 from crrmon.adapters.aws import (
@@ -21,6 +22,7 @@ from crrmon.adapters.aws import (
     code_of,
     explain,
     status_of,
+    unreadable,
 )
 from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
@@ -53,11 +55,20 @@ _REFUSALS = {
     503: Sight.THROTTLED,
 }
 
+_ANSWERS_OF_S3 = (Sight.REFUSED, Sight.DENIED, Sight.GONE, Sight.DELETE_MARKER)
+"""What other HTTP servers between us and S3 say as well, and mean themselves."""
+
+_WITHOUT_PROOF = (Sight.GONE, Sight.DELETE_MARKER, Sight.NO_STATUS)
+"""What ends the following of a version, and what any HTTP server might have said."""
+
 _STANDARD = "STANDARD"
 
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 _ANOTHER_VERSION = "answer about another version"
+
+_REQUEST_ID = "x-amz-request-id"
+_NOT_S3 = f"without {_REQUEST_ID}, so not from S3: a proxy or mesh answered, or aws.endpoint_url is wrong"
 
 
 class S3Probe:
@@ -83,6 +94,9 @@ class S3Probe:
         asked = version.version_id if version.identified else None
         try:
             way = self._accounts.way(version.bucket, owner)
+        except AccountError as error:
+            return self._trouble(Sight.DENIED, str(error))
+        try:
             request = _request(way, version.bucket, owner, Key=version.key, VersionId=asked)
             with border():
                 answer = await self._ask(
@@ -92,13 +106,11 @@ class S3Probe:
         except AccountError as error:
             return self._trouble(Sight.DENIED, str(error))
         except ClientError as error:
-            return self._refused(error, asked)
+            return self._refused(error, asked, way)
         except UnaskedError as error:
             return self._trouble(Sight.UNREACHABLE, error)
         except NoAnswerError as error:
-            # What cannot even be asked is nothing that S3 could have a name for.
-            unnamed = isinstance(error.met, ParamValidationError | UnicodeError)
-            return self._trouble(Sight.REFUSED if unnamed else Sight.UNREACHABLE, error.met)
+            return self._unanswered(error.met)
 
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
@@ -106,26 +118,31 @@ class S3Probe:
         """
         Read a bucket's replication configuration; None when S3 says that it has none.
         """
-        whom = ""
+        whom, anybodys = "", False
         try:
             way = self._accounts.way(bucket, owner)
-            whom = way.whom
+            whom, anybodys = way.whom, way.own_endpoint
             request = _request(way, bucket, owner)
             with border():
                 answer = await self._ask(
                     way, bucket, region, lambda s3: s3.get_bucket_replication(**request)
                 )
-                return _configuration(answer)
+                told = _configuration(answer)
         except TooManyAccountsError as error:
             raise _unreadable(bucket, str(error)) from error
         except AccountError as error:
             raise UnusableAccountError(str(error)) from error
         except ClientError as error:
             if code_of(error) == "ReplicationConfigurationNotFoundError":
-                return None
+                if anybodys or _headers(error).get(_REQUEST_ID):
+                    return None
+                raise _unreadable(bucket, f"an answer {_NOT_S3}") from error
             raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
         except (UnaskedError, NoAnswerError) as error:
             raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
+        if not _proved(answer, way):
+            raise _unreadable(bucket, f"an answer {_NOT_S3}")
+        return told
 
     async def _ask(
         self, way: Way, bucket: str, region: str, ask: "Callable[[S3Client], Awaitable[_Answer]]"
@@ -150,6 +167,8 @@ class S3Probe:
         """
         Read a 200.
         """
+        if not _proved(answer, way):
+            return self._trouble(Sight.UNREACHABLE, f"HTTP 200 {_NOT_S3}")
         # S3 leaves the header out for the only version in a bucket that never was versioned; other stores may always.
         unnamed = asked if way.own_endpoint and asked is not None else "null"
         version_id = answer.get("VersionId") or unnamed
@@ -169,10 +188,12 @@ class S3Probe:
             last_modified_at=None if modified is None else modified.timestamp(),
             storage_class="" if storage_class == _STANDARD else storage_class,
             encryption=answer.get("ServerSideEncryption") or "",
+            etag=(answer.get("ETag") or "").strip('"'),
+            unproved=way.own_endpoint and sight in _WITHOUT_PROOF,
             detail=str(status)[:64] if sight is Sight.UNKNOWN else "",
         )
 
-    def _refused(self, error: ClientError, asked: str | None) -> Observation:
+    def _refused(self, error: ClientError, asked: str | None, way: Way) -> Observation:
         """
         Read an answer that is no 200.
         """
@@ -181,7 +202,18 @@ class S3Probe:
             return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
         status = status_of(error)
         sight = _REFUSALS.get(status, Sight.UNREACHABLE)
-        return self._trouble(sight, f"HTTP {status}", version_id)
+        if sight in _ANSWERS_OF_S3 and not _proved(error.response, way):
+            return self._trouble(Sight.UNREACHABLE, f"HTTP {status} {_NOT_S3}")
+        seen = self._trouble(sight, f"HTTP {status}", version_id)
+        return replace(seen, unproved=way.own_endpoint and sight in _WITHOUT_PROOF)
+
+    def _unanswered(self, met: Exception) -> Observation:
+        """
+        Tell what it means that there was no answer, or none that could be read.
+        """
+        if isinstance(met, ParamValidationError | UnicodeError):
+            return self._trouble(Sight.REFUSED, met)  # nothing that S3 could have a name for
+        return self._trouble(Sight.UNREADABLE if unreadable(met) else Sight.UNREACHABLE, met)
 
     def _trouble(
         self, sight: Sight, detail: str | Exception, version_id: str | None = None
@@ -223,6 +255,16 @@ def _request(way: Way, bucket: str, owner: str | None, **more: str | None) -> di
 
 def _headers(error: ClientError) -> Mapping[str, str]:
     return error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+
+
+def _proved(answer: object, way: Way) -> bool:
+    """
+    Tell whether an answer is S3's own, as far as it can tell; other stores need not say so.
+    """
+    if way.own_endpoint:
+        return True
+    told: Any = answer
+    return bool(told.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(_REQUEST_ID))
 
 
 def _region_told(error: ClientError) -> str | None:

@@ -99,7 +99,7 @@ def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...]
 
 REPLICATIONS = _counter(
     "replications_total",
-    "Outcomes counted: completed, gone, unpollable, given_up, failed. An episode of failure is counted at each destination that it is proved for, or at the destination `unknown`.",
+    "Outcomes counted: completed, gone, unpollable, given_up, failed. An episode of failure is counted at each destination, once it is proved there; at the destination `unknown` where nobody could tell within ten minutes which one it was.",
     *_ROUTE,
     "status",
 )

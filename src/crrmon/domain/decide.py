@@ -3,13 +3,14 @@
 Nothing ambiguous ends tracking: only the answers that prove something do. When to look next is `pacing`'s business.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from crrmon.domain.events import Channel, ReplicaWritten
+from crrmon.domain.events import Channel, Operation, ReplicaWritten
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import (
@@ -26,6 +27,21 @@ from crrmon.domain.records import Destination, Record, State, reopened, with_arr
 ADOPTION_TOLERANCE_SECONDS = 2.0
 """How far LastModified may lie from the event's time for the current version to be the one that was written."""
 
+UPLOAD_SECONDS = 7 * 86_400.0
+"""
+How long before its end a multipart upload may have been initiated: S3 stamps the object with that. Uploads may be
+open for longer, but lifecycle rules commonly end them after a week.
+"""
+
+PLACED_WITHIN_SECONDS = 600.0
+"""
+How long a failure waits for word where it failed, before it is counted at the unknown destination: S3's notices come
+within minutes.
+"""
+
+ENDINGS_TO_BELIEVE = 2
+"""A store that does not prove to be itself is believed an end that it told so often in a row."""
+
 REFUSALS_TO_UNPOLLABLE = 3
 """
 400 means a customer-provided key, but an expired token looks the same to a HEAD: only several in a row are believed,
@@ -40,6 +56,8 @@ nobody told.
 
 _NULL_VERSION = "null"
 """The id of every version that was written while versioning was off: it does not tell one from another."""
+
+_MULTIPART_ETAG = re.compile(r".*-[0-9]+")
 
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 """Storage classes from which S3 does not replicate."""
@@ -82,17 +100,13 @@ class Adopt(msgspec.Struct, frozen=True):
 Decision = Wait | Settle | Adopt
 
 
-def asks(
-    record: Record, sight: Sight, *, now: float, stuck_after: float
-) -> tuple[Destination, ...]:
+def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
     """
     Tell at which destinations to look as well, because the source's merged status does not tell enough.
 
     Args:
         record: what is known of the version so far.
         sight: what the source showed just now.
-        now: when.
-        stuck_after: age in seconds from which on it is worth knowing which of several destinations is late.
     """
     if not record.version.identified:
         return ()
@@ -105,13 +119,13 @@ def asks(
         case Sight.FAILED if several:
             return tuple(one for one in unproved if one.failure is None)
         case Sight.PENDING if several:
-            return unproved if now - record.written_at >= stuck_after else ()
+            return unproved
         case Sight.COMPLETED if len(record.destinations) > 1:
             return tuple(one for one in unproved if not one.certain)
     return ()
 
 
-def decide(  # noqa: PLR0911 - one return for each kind of answer reads best
+def decide(
     record: Record,
     seen: Observation,
     *,
@@ -127,6 +141,15 @@ def decide(  # noqa: PLR0911 - one return for each kind of answer reads best
         give_up_after: seconds after which a version that is never final is given up.
         elsewhere: what looks at destinations showed, by bucket; see `asks`.
     """
+    decision = _decide(record, seen, give_up_after, elsewhere)
+    return decision if isinstance(decision, Adopt) else _placed(record, decision, seen)
+
+
+def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads best
+    record: Record, seen: Observation, give_up_after: float, elsewhere: Mapping[str, Sight]
+) -> Decision:
+    if seen.unproved and record.endings + 1 < ENDINGS_TO_BELIEVE:
+        return Wait(msgspec.structs.replace(record, endings=record.endings + 1))
     if not record.version.identified:
         return _decide_provisional(record, seen, give_up_after)
     arrived = _arrived(record, elsewhere)
@@ -144,9 +167,16 @@ def decide(  # noqa: PLR0911 - one return for each kind of answer reads best
         case Sight.DELETE_MARKER:
             return _settle(record, _everywhere(record, Fate.UNPOLLABLE, seen, arrived), seen)
         case Sight.PENDING | Sight.UNKNOWN | Sight.SILENT:
-            answered = _seen_missing(_answered(record, seen), seen, elsewhere)
+            answered = _seen_missing(_answered(record, seen), seen, elsewhere, arrived)
             return _not_final(answered, seen, arrived, give_up_after)
-        case Sight.DENIED | Sight.REFUSED | Sight.THROTTLED | Sight.UNREACHABLE:
+        case (
+            Sight.DENIED
+            | Sight.REFUSED
+            | Sight.THROTTLED
+            | Sight.UNREACHABLE
+            | Sight.UNREADABLE
+            | Sight.DOUBTED
+        ):
             return _trouble(record, seen, arrived, give_up_after)
 
 
@@ -164,7 +194,9 @@ def proved(record: Record, *, now: float) -> Settle | None:
     if not record.arrived or record.size is None:
         return None
     seen = Observation(sight=Sight.COMPLETED, looked_at=now, version_id=record.version.version_id)
-    return _settle(record, _arrivals(record, seen, [one.bucket for one in record.open]), seen)
+    arrivals = _arrivals(record, seen, [one.bucket for one in record.open])
+    settled = _placed(record, _settle(record, arrivals, seen), seen)
+    return settled if isinstance(settled, Settle) else None
 
 
 def joined(record: Record, arrivals: Mapping[str, Half]) -> Record:
@@ -191,25 +223,36 @@ def _arrived(record: Record, elsewhere: Mapping[str, Sight]) -> frozenset[str]:
     )
 
 
-def _seen_missing(record: Record, seen: Observation, elsewhere: Mapping[str, Sight]) -> Record:
+def _seen_missing(
+    record: Record, seen: Observation, elsewhere: Mapping[str, Sight], arrived: frozenset[str]
+) -> Record:
     """
-    Note in the record that it certainly is not everywhere yet, if it is not.
+    Note in the record that it certainly is not everywhere yet, and where it is not, as far as that is proved.
     """
-    absent = any(elsewhere.get(one.bucket) is Sight.GONE for one in record.open)
-    if seen.sight is Sight.PENDING or (seen.sight is Sight.SILENT and absent):
-        return msgspec.structs.replace(record, pending_seen_at=seen.looked_at)
-    return record
+    missing = {one.bucket for one in record.open if elsewhere.get(one.bucket) is Sight.GONE}
+    if seen.sight is Sight.PENDING:
+        waited_for = [one.bucket for one in record.open if one.bucket not in arrived]
+        # The status is that of all: it tells of one only where no other one is left.
+        missing.update(waited_for if len(waited_for) == 1 else ())
+    elif seen.sight is not Sight.SILENT or not missing:
+        return record
+    several = len(record.destinations) > 1
+    return msgspec.structs.replace(
+        record,
+        pending_seen_at=seen.looked_at,
+        destinations=tuple(
+            msgspec.structs.replace(one, pending_seen_at=seen.looked_at)
+            if several and one.bucket in missing - arrived
+            else one
+            for one in record.destinations
+        ),
+    )
 
 
 def _decide_provisional(record: Record, seen: Observation, give_up_after: float) -> Decision:
     if not seen.sight.answered:
         return _trouble(record, seen, frozenset(), give_up_after)
-    modified = seen.last_modified_at
-    if (
-        seen.sight in (Sight.GONE, Sight.DELETE_MARKER)
-        or modified is None
-        or abs(modified - record.written_at) > ADOPTION_TOLERANCE_SECONDS
-    ):
+    if seen.sight.ended or not _adoptable(record, seen):
         return _settle(record, (_version_outcome(record, Fate.UNIDENTIFIED, seen),), seen)
     found = ObjectVersion(
         record.version.bucket, record.version.key, seen.version_id or _NULL_VERSION
@@ -223,13 +266,33 @@ def _decide_provisional(record: Record, seen: Observation, give_up_after: float)
     return Adopt(then, Settlement(version=record.version, outcomes=(closing,), rev=record.rev))
 
 
+def _adoptable(record: Record, seen: Observation) -> bool:
+    """
+    Tell whether the current version is the one that an event without version id told of.
+
+    A multipart object has the time at which its upload was initiated, which its event does not know. So it must be
+    one, of the size that the event told, if it did.
+    """
+    modified = seen.last_modified_at
+    if modified is None or (record.etag and seen.etag and record.etag != seen.etag):
+        return False
+    ahead = modified - record.written_at
+    if record.operation is not Operation.MULTIPART:
+        return abs(ahead) <= ADOPTION_TOLERANCE_SECONDS
+    if seen.etag and _MULTIPART_ETAG.fullmatch(seen.etag) is None:
+        return False
+    if record.size is not None and seen.size is not None and record.size != seen.size:
+        return False
+    return -UPLOAD_SECONDS <= ahead <= ADOPTION_TOLERANCE_SECONDS
+
+
 def _answered(record: Record, seen: Observation) -> Record:
     """
     Note an answer about the version in its record.
     """
     size = seen.size if seen.size is not None else record.size
     return msgspec.structs.replace(
-        record, looks=record.looks + 1, troubles=0, refusals=0, size=size
+        record, looks=record.looks + 1, troubles=0, refusals=0, endings=0, size=size
     )
 
 
@@ -331,6 +394,67 @@ def _failed(
     return _settle(record, (*arrivals, outcome), seen, keep=kept)
 
 
+def _placed(record: Record, decision: Wait | Settle, seen: Observation) -> Wait | Settle:
+    """
+    Count the last failure episode at each destination as soon as it is proved there.
+
+    Where it is proved nowhere in time, or was nowhere when it ended, the unknown destination stands for one of them:
+    for the first that is proved after that, which is not counted again.
+    """
+    kept = decision.record if isinstance(decision, Wait) else decision.settlement.keep
+    last = record if kept is None else kept
+    if not last.episode:
+        return decision
+    proved = [one for one in last.failed_at_destinations if one.failed_episode < last.episode]
+    unknown = not proved and not last.placed and _unplaceable(kept, seen)
+    instead = last.unplaced_episode == last.episode and not last.failed_in_episode
+    buckets = [UNKNOWN_DESTINATION] if unknown else [one.bucket for one in proved][instead:]
+    if kept is not None:
+        kept = _counted_there(kept, {one.bucket for one in proved}, unknown=unknown)
+    outcomes = tuple(_failed_there(last, bucket, seen) for bucket in buckets)
+    if isinstance(decision, Settle):
+        settled = decision.settlement
+        outcomes = (*settled.outcomes, *outcomes)
+        settled = msgspec.structs.replace(settled, outcomes=outcomes, keep=kept)
+        return msgspec.structs.replace(decision, settlement=settled)
+    if kept is None or not outcomes:
+        return decision if kept is None else Wait(kept)
+    return _settle(record, outcomes, seen, keep=kept)
+
+
+def _unplaceable(kept: Record | None, seen: Observation) -> bool:
+    """
+    Tell whether nobody is to be waited for any more who could say where a version failed.
+    """
+    if kept is None or kept.state is not State.FAILED or kept.failed_at is None:
+        return True
+    return seen.looked_at - kept.failed_at >= PLACED_WITHIN_SECONDS
+
+
+def _counted_there(kept: Record, buckets: Collection[str], *, unknown: bool) -> Record:
+    """
+    Remember where the last failure episode was counted.
+    """
+    if not buckets and not unknown:
+        return kept
+    return msgspec.structs.replace(
+        kept,
+        unplaced_episode=kept.episode if unknown else kept.unplaced_episode,
+        destinations=tuple(
+            msgspec.structs.replace(one, failed_episode=kept.episode)
+            if one.bucket in buckets
+            else one
+            for one in kept.destinations
+        ),
+    )
+
+
+def _failed_there(record: Record, bucket: str, seen: Observation) -> Outcome:
+    version = record.version
+    mark = MarkId(Scope.EPISODE_THERE, bucket, version.key, version.version_id, record.episode)
+    return _outcome(record, mark, Fate.FAILED_THERE, Route(version.bucket, bucket), seen)
+
+
 def _blamed(record: Record, where: tuple[Destination, ...]) -> Record:
     """
     Remember at which destinations it failed.
@@ -410,15 +534,10 @@ def _arrivals(record: Record, seen: Observation, arrived: Collection[str]) -> tu
     """
     One outcome for each open destination that it arrived at.
     """
-    here = [one for one in record.open if one.bucket in arrived]
-    # Where others are missing, it is them that looks may have shown pending, all the time.
-    apart = len(here) < len(record.open)
-    return tuple(_arrival(record, one, seen, apart=apart) for one in here)
+    return tuple(_arrival(record, one, seen) for one in record.open if one.bucket in arrived)
 
 
-def _arrival(
-    record: Record, destination: Destination, seen: Observation, *, apart: bool = False
-) -> Outcome:
+def _arrival(record: Record, destination: Destination, seen: Observation) -> Outcome:
     route = Route(record.version.bucket, destination.bucket)
     outcome = _outcome(
         record, record.replica_mark(destination.bucket), Fate.COMPLETED, route, seen
@@ -426,7 +545,7 @@ def _arrival(
     repaired = record.repairs(destination)
     # Looks at open failures are too rare to tell anything of a latency.
     vague = destination.replicated_at is None and record.failed_before
-    latency = _latency(record, destination, seen, apart=apart)
+    latency = _latency(record, destination, seen)
     timed = record.counts and not repaired and not vague
     return msgspec.structs.replace(
         outcome,
@@ -436,18 +555,48 @@ def _arrival(
     )
 
 
-def _latency(
-    record: Record, destination: Destination, seen: Observation, *, apart: bool
-) -> Latency:
+def _latency(record: Record, destination: Destination, seen: Observation) -> Latency:
     """
-    Bound the latency at a destination; what the merged status told of others as well is a bound of the slowest.
+    Bound the latency at a destination by what looks told of this one; what they told of all, apart from that.
     """
+    written_at = record.written_at
     if destination.replicated_at is not None:
-        exact = max(destination.replicated_at - record.written_at, 0.0)
+        exact = max(destination.replicated_at - written_at, 0.0)
         return Latency(exact, exact)
-    pending_seen_at = 0.0 if apart else record.pending_seen_at or 0.0
-    lower = max(pending_seen_at - record.written_at, 0.0)
-    return Latency(lower, max(seen.looked_at - record.written_at, lower + _SHORTEST_BOUND))
+    missing_at, pending_at = destination.pending_seen_at, record.pending_seen_at
+    slowest: float | None = None
+    if pending_at is not None and pending_at > (missing_at or 0.0):
+        if _waited_for_alone(record, destination, pending_at):
+            missing_at = pending_at
+        elif missing_at is None and not _another_missing(record, destination, pending_at):
+            slowest = max(pending_at - written_at, 0.0)
+    lower = 0.0 if missing_at is None else max(missing_at - written_at, 0.0)
+    upper = max(seen.looked_at - written_at, max(lower, slowest or 0.0) + _SHORTEST_BOUND)
+    return Latency(lower, upper, slowest)
+
+
+def _waited_for_alone(record: Record, destination: Destination, at: float) -> bool:
+    """
+    Tell whether a status of all destinations was about this one, as every other had the version by then.
+    """
+    if destination.bucket == UNKNOWN_DESTINATION:
+        return True  # whichever it is, it is the slowest
+    return all(
+        one.replicated_at is not None and one.replicated_at <= at
+        for one in record.destinations
+        if one.bucket != destination.bucket
+    )
+
+
+def _another_missing(record: Record, destination: Destination, at: float) -> bool:
+    """
+    Tell whether another destination did not have the version at a moment, which so says nothing of this one.
+    """
+    return any(
+        (one.replicated_at or 0.0) > at or (one.pending_seen_at or 0.0) >= at
+        for one in record.destinations
+        if one.bucket != destination.bucket
+    )
 
 
 def _everywhere(

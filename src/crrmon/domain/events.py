@@ -53,6 +53,8 @@ class ObjectWritten(msgspec.Struct, frozen=True, kw_only=True):
     operation: Operation
     size: int | None = None
     """Bytes, where the event can be believed: not for copies and multipart uploads in CloudTrail."""
+    etag: str = ""
+    """Without quotes, where the event tells it and no version id: it helps to tell which version it was."""
     owner: str | None = None
     """Account id of the bucket's owner."""
     channel: Channel = Channel.CLOUDTRAIL

@@ -21,6 +21,7 @@ _REPLICATION = ":s3-replication"
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NUMBER = msgspec.json.Decoder(int | float)
+_TEXT = msgspec.json.Decoder(str)
 
 
 def size(raw: Raw | UnsetType) -> int | None:
@@ -36,6 +37,18 @@ def size(raw: Raw | UnsetType) -> int | None:
         return plausible_size(int(_NUMBER.decode(raw)))
     except (msgspec.MsgspecError, OverflowError):
         return None
+
+
+def etag(raw: Raw | UnsetType) -> str:
+    """
+    Return an ETag without its quotes; the empty string for what is none.
+    """
+    if raw is UNSET:
+        return ""
+    try:
+        return _TEXT.decode(raw).strip('"')
+    except msgspec.MsgspecError:
+        return ""
 
 
 def account(told: str | None) -> str | None:

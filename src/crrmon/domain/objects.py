@@ -78,6 +78,8 @@ class Scope(enum.StrEnum):
     """What was found out about the source version as a whole, not about one destination."""
     EPISODE = "f"
     """One failure episode of the source version; `MarkId.episode` numbers them from 1."""
+    EPISODE_THERE = "e"
+    """The same at one destination bucket, which `MarkId.bucket` names."""
     MARKER = "d"
     """A delete marker that should reach the destination bucket which `MarkId.bucket` names."""
     MARKER_ARRIVED = "a"

@@ -31,21 +31,39 @@ class Sight(enum.StrEnum):
     THROTTLED = "throttled"
     """503, 429."""
     UNREACHABLE = "unreachable"
-    """A time-out, a broken connection, any other 5xx: nobody knows."""
+    """A time-out, a broken connection, any other 5xx, or an answer that is not S3's own: nobody knows."""
+    UNREADABLE = "unreadable"
+    """S3 answered, and we cannot read it. That is about this one object, and says nothing of S3."""
+    DOUBTED = "doubted"
+    """404 or 405, as far more of its bucket's objects than ever before show: not believed yet."""
 
     @property
     def answered(self) -> bool:
         """
         Whether S3 said something about the version.
         """
-        return self not in (Sight.DENIED, Sight.THROTTLED, Sight.UNREACHABLE, Sight.REFUSED)
+        return self not in (
+            Sight.DENIED,
+            Sight.THROTTLED,
+            Sight.UNREACHABLE,
+            Sight.REFUSED,
+            Sight.UNREADABLE,
+            Sight.DOUBTED,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """
+        Whether S3 said that there is nothing to replicate any more.
+        """
+        return self in (Sight.GONE, Sight.DELETE_MARKER)
 
     @property
     def exists(self) -> bool:
         """
         Whether S3 said that the version is there.
         """
-        return self.answered and self not in (Sight.GONE, Sight.DELETE_MARKER)
+        return self.answered and not self.ended
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,9 +78,14 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """The version that the answer is about."""
     size: int | None = None
     last_modified_at: float | None = None
+    """Of a multipart object: when its upload was initiated."""
+    etag: str = ""
+    """Without its quotes; that of a multipart object ends in its number of parts."""
     storage_class: str = ""
     """In S3's words; the empty string for STANDARD, which it does not mention."""
     encryption: str = ""
     """In S3's words, such as aws:kms; the empty string where it mentions none."""
+    unproved: bool = False
+    """Whether nothing proves that the store itself says so: then its end is believed when it is told again."""
     detail: str = ""
     """For the log: the unknown status, the HTTP status or the error's name. Never an object key."""

@@ -18,6 +18,11 @@ class Fate(enum.StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     """A failure episode began; the record stays as an open failure."""
+    FAILED_THERE = "failed_there"
+    """
+    A failure episode is proved for one destination; or for the unknown one, where nobody could tell which in time.
+    Counted by destination only, beside the episode itself.
+    """
     GONE = "gone"
     """Deleted before it replicated."""
     UNPOLLABLE = "unpollable"
@@ -73,6 +78,11 @@ class Latency(msgspec.Struct, frozen=True):
 
     lower: float
     upper: float
+    slowest: float | None = None
+    """
+    Where looks only told that one of several destinations was still waited for: since when at least, in seconds.
+    It may have been this one or another. None where the bounds are this destination's own.
+    """
 
     @property
     def exact(self) -> bool:
@@ -231,7 +241,7 @@ def tally(outcome: Outcome) -> Tally:
     """
     Return what one outcome adds to the counts of its route.
     """
-    if outcome.fate is Fate.CLOSED:
+    if outcome.fate in (Fate.CLOSED, Fate.FAILED_THERE):
         return Tally()
     if not outcome.counts:
         return Tally(too_old=1)
@@ -261,7 +271,11 @@ def contribution(batch: str, outcomes: list[Outcome], *, settled_at: float) -> C
         outcomes: those that were counted, without the duplicates.
         settled_at: when, by the clock of whoever settles.
     """
-    tallies = _totals((outcome.route, tally(outcome)) for outcome in outcomes)
+    tallies = _totals(
+        (outcome.route, tally(outcome))
+        for outcome in outcomes
+        if outcome.fate is not Fate.FAILED_THERE
+    )
     return Contribution(
         id=batch,
         settled_at=settled_at,

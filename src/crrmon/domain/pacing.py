@@ -506,6 +506,42 @@ class Pacer:
             spread = knowledge.spreads[interval] = _spread(knowledge.shares, interval)
         return spread
 
+    def spread_among(
+        self, route: Route, among: Sequence[Route], latency: Latency, *, now: float
+    ) -> Spread:
+        """
+        Return a latency as `spread` does, where looks only told that one of several routes took so long.
+
+        Each of them is thought to be that one as probably as it is known to take so long, and all alike as long as
+        nothing is known. The sum over all of them is about right, then, and so is what is often so.
+
+        Args:
+            route: one of them.
+            among: all of them.
+            latency: its bounds, and that of the slowest.
+            now: when it was found.
+        """
+        slowest = latency.lower if latency.slowest is None else latency.slowest
+        slow = Latency(slowest, latency.upper)
+        odds = {one: self._odds((one,), slow) for one in (route, *among)}
+        chance = odds[route] / sum(odds.values())
+        blend: dict[int, float] = {}
+        for bounds, weight in (
+            (slow, chance),
+            (Latency(latency.lower, latency.upper), 1 - chance),
+        ):
+            for bucket, share in self.spread((route,), bounds, now=now):
+                blend[bucket] = blend.get(bucket, 0.0) + weight * share
+        return tuple(sorted((bucket, share) for bucket, share in blend.items() if share > 0))
+
+    def _odds(self, path: Path, latency: Latency) -> float:
+        """
+        Tell how probably a path takes so long, of all that takes no longer.
+        """
+        below = self._state(path).knowledge.below
+        first, end = span_of(max(latency.lower, 0.0), latency.upper)
+        return max(below[end] - below[first], _TINY) / max(below[end], _TINY)
+
     def samples(self, path: Path, *, now: float) -> float:
         """
         Return how many samples the knowledge of a path rests on, each weighed by how much it told.

@@ -5,7 +5,7 @@ import enum
 import msgspec
 from msgspec.structs import replace
 
-from crrmon.domain.events import Channel
+from crrmon.domain.events import Channel, Operation
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 
 
@@ -52,6 +52,10 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether S3 said that it did not arrive within 15 minutes."""
     owner: str | None = None
     """Account id of the bucket's owner, where the rule names it."""
+    pending_seen_at: float | None = None
+    """The newest look at which it certainly had not arrived here, whatever became of others."""
+    failed_episode: int = 0
+    """The last failure episode that was counted here."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,6 +74,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size: int | None = None
     channel: Channel = Channel.CLOUDTRAIL
     """Who told `written_at`, and `size` as long as nobody looked."""
+    operation: Operation | None = None
+    """How it came to be; None where nobody told."""
+    etag: str = ""
+    """As its event told it; the empty string where it did not."""
     destinations: tuple[Destination, ...] = ()
     """Empty while no replication configuration could be read."""
     said: tuple[Destination, ...] = ()
@@ -77,14 +85,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: State = State.PENDING
     episode: int = 0
     """Failure episodes counted so far."""
+    unplaced_episode: int = 0
+    """The last of them that was counted at the unknown destination, for want of a proved one."""
     looks: int = 0
     """HEAD requests so far that got an answer about this version."""
     troubles: int = 0
     """Requests since then that told nothing: denied, throttled, timed out."""
     refusals: int = 0
     """How many of the last answers in a row were 400."""
+    endings: int = 0
+    """How many of the last answers in a row said that it ended, from a store that does not prove to be itself."""
+    deleted: bool = False
+    """Whether somebody told that the version was deleted."""
     pending_seen_at: float | None = None
-    """The newest look at which replication was certainly not done: lower bound of the latency."""
+    """
+    The newest look at which replication was certainly not done everywhere: a lower bound of the slowest destination's
+    latency, and of no other one's.
+    """
     failed_at: float | None = None
     """When the open failure was first seen."""
     reopened_at: float | None = None
@@ -124,6 +141,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if named:
             return named
         return self.open if len(self.open) == 1 else ()
+
+    @property
+    def failed_in_episode(self) -> bool:
+        """
+        Whether the last failure episode is known to have been at any destination.
+        """
+        return any(one.failed_episode == self.episode for one in self.destinations)
+
+    @property
+    def placed(self) -> bool:
+        """
+        Whether the last failure episode was counted at a destination, if only at the unknown one.
+        """
+        return self.unplaced_episode == self.episode or self.failed_in_episode
 
     @property
     def arrived(self) -> bool:
@@ -352,4 +383,8 @@ def _better(known: Record, told: Record) -> Record:
         record = replace(record, size=told.size)
     if record.owner is None and told.owner is not None:
         record = replace(record, owner=told.owner)
+    if record.operation is None and told.operation is not None:
+        record = replace(record, operation=told.operation)
+    if not record.etag and told.etag:
+        record = replace(record, etag=told.etag)
     return record

@@ -43,6 +43,7 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     key: fields.Key
     version_id: str | None = msgspec.field(name="version-id", default=None)
     size: Raw | UnsetType = UNSET
+    etag: Raw | UnsetType = UNSET
 
 
 class _Detail(msgspec.Struct, frozen=True, gc=False):
@@ -83,12 +84,14 @@ def read(part: Part) -> Fact | Irrelevant:
 def _written(part: Part) -> ObjectWritten:
     detail, at = parse(_DETAIL, part.raw, part.where), _happened_at(part)
     told = detail.object
+    version = fields.version(detail.bucket.name, told.key, told.version_id, at=at)
     return ObjectWritten(
-        version=fields.version(detail.bucket.name, told.key, told.version_id, at=at),
+        version=version,
         region=part.region or "",
         written_at=at,
         operation=_OPERATIONS.get(detail.reason or "", Operation.PUT),
         size=fields.size(told.size),
+        etag="" if version.identified else fields.etag(told.etag),
         owner=_owner(part),
         channel=Channel.EVENTBRIDGE,
     )

@@ -53,6 +53,7 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     key: fields.Key
     version_id: str | None = msgspec.field(name="versionId", default=None)
     size: Raw | UnsetType = UNSET
+    e_tag: Raw | UnsetType = msgspec.field(name="eTag", default=UNSET)
 
 
 class _Entity(msgspec.Struct, frozen=True, gc=False):
@@ -189,6 +190,7 @@ def _written(
             written_at=record.happened_at,
             operation=operation,
             size=size,
+            etag="" if version.identified else fields.etag(record.s3.object.e_tag),
             channel=record.channel,
         )
     if not version.identified:

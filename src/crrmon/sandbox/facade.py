@@ -257,7 +257,10 @@ class Facade:
         kept = self._configurations.get(target.bucket)
         if kept is None or _NO_CONFIGURATION not in answer.body:
             return answer
-        return _Answer(HTTPStatus.OK, CIMultiDict({"Content-Type": "application/xml"}), kept)
+        headers = CIMultiDict({"Content-Type": "application/xml"})
+        if (request_id := answer.headers.get("x-amz-request-id")) is not None:
+            headers["x-amz-request-id"] = request_id
+        return _Answer(HTTPStatus.OK, headers, kept)
 
 
 @asynccontextmanager

@@ -271,7 +271,7 @@ def status_of(trail: Trail, bucket: str) -> str:
         if route.destination in standing:
             return _described(marks, records)
         standing[route.destination] = FAILED if state is State.FAILED else PENDING
-    fates = [mark.fate for mark in marks]
+    fates = [mark.fate for mark in marks if mark.fate is not Fate.FAILED_THERE]
     episodes = fates.count(Fate.FAILED)
     failures_without_end = FAILED in standing.values() and not episodes
     if fates == [Fate.NOT_COVERED] and not records:

@@ -8,7 +8,6 @@ import structlog
 
 from crrmon.domain import catalogue, reasons
 from crrmon.domain import latency as latencies
-from crrmon.domain.objects import UNKNOWN_DESTINATION
 from crrmon.domain.outcomes import Fate, Outcome
 from crrmon.ports.meters import Meters
 
@@ -53,7 +52,8 @@ class Counting:
         if outcome.fate in (Fate.IDENTIFIED, Fate.IS_REPLICA, Fate.CLOSED):
             return
         if not outcome.counts:
-            self._meters.add(catalogue.TOO_OLD, source)
+            if outcome.fate is not Fate.FAILED_THERE:  # its episode says so already
+                self._meters.add(catalogue.TOO_OLD, source)
             return
         match outcome.fate:
             case Fate.NOT_COVERED:
@@ -65,6 +65,8 @@ class Counting:
                 self._add(catalogue.DELETE_MARKERS, outcome, _MARKERS[outcome.fate])
             case Fate.FAILED:
                 self._failed(outcome)
+            case Fate.FAILED_THERE:
+                self._add(catalogue.REPLICATIONS, outcome, Fate.FAILED.value)
             case Fate.COMPLETED:
                 self._completed(outcome)
             case _:
@@ -97,8 +99,6 @@ class Counting:
 
     def _failed(self, outcome: Outcome) -> None:
         source = outcome.route.source
-        for bucket, _ in outcome.failures or ((UNKNOWN_DESTINATION, ""),):
-            self._meters.add(catalogue.REPLICATIONS, source, bucket, outcome.fate.value)
         if source not in self._failures:
             self._failures[source] = _Failures(source, self._failures.pop)
         self._failures[source].add(outcome)

@@ -123,6 +123,12 @@ class Following:
         """
         return self._clock.now() - written_at <= self._horizon_seconds
 
+    def deleted(self, version: ObjectVersion) -> None:
+        """
+        Take in that a version was deleted, also while it is not in the ledger.
+        """
+        self._looker.deleted(version)
+
     async def follow(self, written: ObjectWritten, hold: Hold) -> None:
         """
         Make a write durable.
@@ -177,6 +183,7 @@ class Following:
             track.done.set()
 
     def _record(self, written: ObjectWritten) -> Record:
+        named = written.version.identified
         return Record(
             version=written.version,
             region=written.region,
@@ -184,6 +191,9 @@ class Following:
             size=written.size,
             written_at=self._believable(written.written_at),
             channel=written.channel,
+            # What tells which version it was; not needed where its event does.
+            operation=None if named else written.operation,
+            etag=written.etag,
             next_look_at=self._clock.now(),
             counts=self.counts(written.written_at),
         )

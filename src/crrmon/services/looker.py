@@ -16,6 +16,7 @@ from crrmon.domain import catalogue
 from crrmon.domain import latency as latencies
 from crrmon.domain.congestion import Congestion
 from crrmon.domain.decide import (
+    PLACED_WITHIN_SECONDS,
     REFUSALS_TO_UNPOLLABLE,
     Adopt,
     Decision,
@@ -35,6 +36,7 @@ from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
 from crrmon.ports.probe import Probe, UnreadableConfigurationError
 from crrmon.services.denials import ADVICE, Denials
+from crrmon.services.doubts import Doubts
 from crrmon.services.health import Dependency
 from crrmon.services.reach import Reach
 from crrmon.services.throttled_log import ThrottledLog
@@ -51,13 +53,20 @@ DENIED_DESTINATION_SECONDS = 3600.0
 UNREACHABLE_DESTINATION_SECONDS = 60.0
 """For how long one that did not answer: each look takes until its time-out."""
 
+TOLD_AGAIN_SECONDS = 60.0
+"""Before an end is asked about again that has to be told twice."""
+
 _WORTH_TELLING = (
     Sight.UNKNOWN,
     Sight.DENIED,
     Sight.REFUSED,
     Sight.THROTTLED,
     Sight.UNREACHABLE,
+    Sight.UNREADABLE,
 )
+
+_NO_ARRIVAL = (Fate.CLOSED, Fate.FAILED_THERE)
+"""What an outcome may be that is none at a destination of its own."""
 
 log = structlog.get_logger()
 
@@ -72,7 +81,6 @@ class Looker:
         pacer: learns from every look and says when the next is due.
         concurrency: most looks under way at once, over all buckets.
         per_bucket_per_second: most looks begun in a second at one bucket.
-        stuck_after: age in seconds from which on it is looked up which of several destinations is late.
         give_up_after: seconds after which a version that is never final is given up.
     """
 
@@ -87,7 +95,6 @@ class Looker:
         chance: random.Random,
         concurrency: int,
         per_bucket_per_second: float,
-        stuck_after: float,
         give_up_after: float,
     ) -> None:
         self._probe = probe
@@ -100,9 +107,9 @@ class Looker:
         self._concurrency = concurrency
         self._per_second = per_bucket_per_second
         self._gates: Recent[str, _Gate] = Recent(spared=lambda gate: gate.busy)
-        self._stuck_after = stuck_after
         self._give_up_after = give_up_after
         self._denials = Denials(meters)
+        self._doubts = Doubts(probe, meters)
         self._shut_until: Recent[str, float] = Recent()
         self._told_nothing = ThrottledLog(log, "look_told_nothing")
 
@@ -124,6 +131,12 @@ class Looker:
         Tell whether every look at a bucket is denied, as far as is known.
         """
         return self._denials.known(bucket)
+
+    def deleted(self, version: ObjectVersion) -> None:
+        """
+        Take in that somebody told of a version's deletion: that it shows as gone is no wonder.
+        """
+        self._doubts.deleted(version)
 
     def first_look_at(self, record: Record) -> float:
         """
@@ -148,10 +161,15 @@ class Looker:
         seen = await self._look(record)
         if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNPOLLABLE:
             seen = await self._certain_refusal(record, seen)
+        seen = await self._doubts.weighed(record, _path(record), seen)
         elsewhere = await self._look_elsewhere(record, seen)
         decision = decide(record, seen, give_up_after=self._give_up_after, elsewhere=elsewhere)
         self._learn(record, seen, decision)
-        return self._complete(decision, _path(record))
+        decision = self._complete(decision, _path(record))
+        if seen.sight is Sight.DOUBTED:
+            hold = self._doubts.hold(_path(record)) * (0.5 + self._chance.random())
+            return _not_before(decision, self._clock.now() + hold)
+        return decision
 
     async def glance(self, version: ObjectVersion, *, region: str, owner: str | None) -> Sight:
         """
@@ -215,10 +233,7 @@ class Looker:
         decision = self._complete(
             decide(record, seen, give_up_after=self._give_up_after), _path(record)
         )
-        if not isinstance(decision, Wait):
-            return decision
-        later = max(decision.record.next_look_at, at)
-        return Wait(msgspec.structs.replace(decision.record, next_look_at=later))
+        return _not_before(decision, at)
 
     async def _certain_refusal(self, record: Record, seen: Observation) -> Observation:
         """
@@ -245,7 +260,7 @@ class Looker:
         """
         Look at the destinations where that tells more than the source did; return what was seen, by bucket.
         """
-        asked = asks(record, seen.sight, now=seen.looked_at, stuck_after=self._stuck_after)
+        asked = asks(record, seen.sight)
         if not asked:
             return {}
         sights = await asyncio.gather(*(self._look_at(record, one) for one in asked))
@@ -283,7 +298,9 @@ class Looker:
         if self._shut(bucket):
             return
         self._shut_until.put(bucket, asyncio.get_running_loop().time() + seconds)
-        log.warning(
+        # Nobody has to allow looks at destinations: it is no trouble when they are denied.
+        tell = log.info if seen.sight is Sight.DENIED else log.warning
+        tell(
             "destination_not_looked_at",
             bucket=bucket,
             sight=seen.sight.value,
@@ -349,20 +366,40 @@ class Looker:
         Learn how long a version took to be everywhere: one sample, however many destinations it has.
         """
         settle = decision.then if isinstance(decision, Adopt) else decision
-        if not isinstance(settle, Settle) or settle.settlement.keep is not None:
+        if not isinstance(settle, Settle):
             return
-        outcomes = [one for one in settle.settlement.outcomes if one.fate is not Fate.CLOSED]
+        path = _path(record)
+        if any(one.fate is Fate.COMPLETED for one in settle.settlement.outcomes):
+            self._doubts.arrived(record.version, path)
+        if len(path) > 1:
+            self._learn_apart(path, record, settle.settlement.outcomes)
+        if settle.settlement.keep is not None:
+            return
+        outcomes = [one for one in settle.settlement.outcomes if one.fate not in _NO_ARRIVAL]
         took = [one.latency for one in outcomes if one.latency is not None]
         if not took or len(took) < len(outcomes):
             return
-        path = _path(record)
-        latency = Latency(max(one.lower for one in took), max(one.upper for one in took))
+        lower = max(one.lower if one.slowest is None else one.slowest for one in took)
+        latency = Latency(lower, max(one.upper for one in took))
         self._pacer.learn(path, latency, now=self._clock.now(), written_at=record.written_at)
-        hidden = self._pacer.hidden(path)
         for route in path:
+            hidden = self._pacer.hidden(_apart(path, route))
             self._meters.set(
                 catalogue.LATENCY_HIDDEN, route.source, route.destination, value=hidden
             )
+
+    def _learn_apart(
+        self, path: tuple[Route, ...], record: Record, outcomes: tuple[Outcome, ...]
+    ) -> None:
+        """
+        Learn how long each of several destinations took of which that is known.
+        """
+        for one in outcomes:
+            way = _apart(path, one.route)
+            if one.latency is not None and one.latency.slowest is None and way != path:
+                self._pacer.learn(
+                    way, one.latency, now=self._clock.now(), written_at=record.written_at
+                )
 
     def _complete(self, decision: Decision, path: tuple[Route, ...]) -> Decision:
         if isinstance(decision, Adopt):
@@ -379,6 +416,8 @@ class Looker:
         chance = self._chance.random()
         if record.state is State.FAILED and record.failed_at is not None and not record.troubles:
             at = self._pacer.failed_look_at(failed_at=record.failed_at, now=now, chance=chance)
+            if not record.placed:
+                at = min(at, max(record.failed_at + PLACED_WITHIN_SECONDS, now))
         else:
             at = self._pacer.next_look_at(
                 _path(record),
@@ -387,19 +426,41 @@ class Looker:
                 troubles=record.troubles,
                 chance=chance,
             )
+        if record.endings:
+            at = max(at, now + TOLD_AGAIN_SECONDS * (0.5 + chance))
         return msgspec.structs.replace(record, next_look_at=at)
 
     def _spread(self, settlement: Settlement, path: tuple[Route, ...]) -> Settlement:
         keep = None if settlement.keep is None else self._paced(settlement.keep)
-        outcomes = tuple(self._timed(outcome, path) for outcome in settlement.outcomes)
+        among = tuple(
+            one.route
+            for one in settlement.outcomes
+            if one.latency is not None and one.latency.slowest is not None
+        )
+        outcomes = tuple(self._timed(outcome, path, among) for outcome in settlement.outcomes)
         return msgspec.structs.replace(settlement, outcomes=outcomes, keep=keep)
 
-    def _timed(self, outcome: Outcome, path: tuple[Route, ...]) -> Outcome:
-        if outcome.latency is None:
+    def _timed(
+        self, outcome: Outcome, path: tuple[Route, ...], among: tuple[Route, ...]
+    ) -> Outcome:
+        """
+        Estimate a latency.
+
+        Args:
+            outcome: of a destination.
+            path: the routes that the version takes.
+            among: those of which one was the slowest, as far as looks told.
+        """
+        latency, now = outcome.latency, outcome.found_at
+        if latency is None:
             return outcome
-        spread = self._pacer.spread(path, outcome.latency, now=outcome.found_at)
-        seconds = outcome.latency.upper if outcome.latency.exact else latencies.mean(spread)
-        late = outcome.late or seconds > LATE_SECONDS
+        if latency.slowest is None:
+            spread = self._pacer.spread(_apart(path, outcome.route), latency, now=now)
+        else:
+            spread = self._pacer.spread_among(outcome.route, among, latency, now=now)
+        seconds = latency.upper if latency.exact else latencies.mean(spread)
+        # That one of several took so long says of none that it is late.
+        late = outcome.late or (latency.slowest is None and seconds > LATE_SECONDS)
         return msgspec.structs.replace(outcome, spread=spread, seconds=seconds, late=late)
 
 
@@ -410,6 +471,23 @@ def _path(record: Record) -> tuple[Route, ...]:
     source = record.version.bucket
     buckets = [one.bucket for one in record.destinations] or [UNKNOWN_DESTINATION]
     return tuple(Route(source, bucket) for bucket in buckets)
+
+
+def _not_before(decision: Decision, at: float) -> Decision:
+    """
+    Have a version that waits looked at not before a moment.
+    """
+    if not isinstance(decision, Wait):
+        return decision
+    later = max(decision.record.next_look_at, at)
+    return Wait(msgspec.structs.replace(decision.record, next_look_at=later))
+
+
+def _apart(path: tuple[Route, ...], route: Route) -> tuple[Route, ...]:
+    """
+    Return by what to remember the latencies at one of several destinations; the whole path where they are the same.
+    """
+    return (route,) if len(path) > 1 and route in path else path
 
 
 class _Gate:

@@ -87,6 +87,8 @@ class Notices:
         Have a version looked at anew: it was deleted, or its replication restarted. That a version was restarted which
         nobody follows is kept, for the replica that comes of it.
         """
+        if isinstance(news, VersionDeleted):
+            self._following.deleted(news.version)
         async with self._following.alone(news.version, hurry=True):
             await self._bookkeeper.note(news)
 

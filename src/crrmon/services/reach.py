@@ -63,7 +63,8 @@ class Reach:
             case Sight.THROTTLED:
                 self._put(bucket, now, unreachable=unreachable)
                 self._throttled(now, detail)
-            case Sight.REFUSED:
+            case Sight.REFUSED | Sight.UNREADABLE:
+                # It answered, and what it said is about the object or about us.
                 self._put(bucket, now, unreachable=unreachable)
             case _:
                 self._put(bucket, now, unreachable=False)

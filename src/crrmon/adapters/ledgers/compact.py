@@ -36,6 +36,7 @@ _FATE_NUMBERS: Final = {
     Fate.MARKER_ARRIVED: 10,
     Fate.MARKER_FAILED: 11,
     Fate.CLOSED: 12,
+    Fate.FAILED_THERE: 13,
 }
 """Part of the format: numbers are added, never changed."""
 _FATES_BY_NUMBER: Final = {number: fate for fate, number in _FATE_NUMBERS.items()}

@@ -202,7 +202,9 @@ class Trace(msgspec.Struct):
                     told if self.records.get(news.version.bucket) else self._restarted(news, told)
                 )
             case VersionDeleted():
-                return self._told(news.version, None, None, lambda one: _sooner(one, now))
+                return self._told(
+                    news.version, None, None, lambda one: _sooner(replace(one, deleted=True), now)
+                )
 
     def _arrived(self, replica: ReplicaWritten, now: float) -> Noted:
         version, replicated_at = replica.version, replica.written_at

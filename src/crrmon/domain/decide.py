@@ -129,6 +129,7 @@ def decide(  # noqa: PLR0911 - one return for each kind of answer reads best
     """
     if not record.version.identified:
         return _decide_provisional(record, seen, give_up_after)
+    record = dated(record, seen)
     arrived = _arrived(record, elsewhere)
     match seen.sight:
         case Sight.COMPLETED:
@@ -148,6 +149,16 @@ def decide(  # noqa: PLR0911 - one return for each kind of answer reads best
             return _not_final(answered, seen, arrived, give_up_after)
         case Sight.DENIED | Sight.REFUSED | Sight.THROTTLED | Sight.UNREACHABLE:
             return _trouble(record, seen, arrived, give_up_after)
+
+
+def dated(record: Record, seen: Observation) -> Record:
+    """
+    Let S3 say when a version was written whose event could not be believed.
+    """
+    told = seen.last_modified_at
+    if record.claimed_at is None or told is None or not record.version.identified:
+        return record
+    return msgspec.structs.replace(record, written_at=told, claimed_at=None)
 
 
 def proved(record: Record, *, now: float) -> Settle | None:
@@ -208,7 +219,7 @@ def _decide_provisional(record: Record, seen: Observation, give_up_after: float)
     if (
         seen.sight in (Sight.GONE, Sight.DELETE_MARKER)
         or modified is None
-        or abs(modified - record.written_at) > ADOPTION_TOLERANCE_SECONDS
+        or abs(modified - record.event_at) > ADOPTION_TOLERANCE_SECONDS
     ):
         return _settle(record, (_version_outcome(record, Fate.UNIDENTIFIED, seen),), seen)
     found = ObjectVersion(
@@ -427,7 +438,8 @@ def _arrival(
     # Looks at open failures are too rare to tell anything of a latency.
     vague = destination.replicated_at is None and record.failed_before
     latency = _latency(record, destination, seen, apart=apart)
-    timed = record.counts and not repaired and not vague
+    # Nor does an age that counts from when it was heard of.
+    timed = record.counts and not repaired and not vague and record.claimed_at is None
     return msgspec.structs.replace(
         outcome,
         latency=latency if timed else None,

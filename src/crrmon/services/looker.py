@@ -22,6 +22,7 @@ from crrmon.domain.decide import (
     Settle,
     Wait,
     asks,
+    dated,
     decide,
     proved,
 )
@@ -125,14 +126,23 @@ class Looker:
 
     def first_look_at(self, record: Record) -> float:
         """
-        Tell when a version that nobody looked at yet is best looked at.
+        Tell when a version that nobody looked at yet is best looked at: at once, if only that tells when it was written.
         """
+        if record.claimed_at is not None:
+            return self._clock.now()
         return self._pacer.first_look_at(
             _path(record),
             written_at=record.written_at,
             now=self._clock.now(),
             chance=self._chance.random(),
         )
+
+    @property
+    def _patience(self) -> float:
+        """
+        Seconds after which a version is given up; never, while nobody can tell how old it is.
+        """
+        return self._give_up_after if self._clock.sure else math.inf
 
     async def consider(self, record: Record) -> Decision:
         """
@@ -146,8 +156,9 @@ class Looker:
         seen = await self._look(record)
         if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNPOLLABLE:
             seen = await self._certain_refusal(record, seen)
+        record = dated(record, seen)
         elsewhere = await self._look_elsewhere(record, seen)
-        decision = decide(record, seen, give_up_after=self._give_up_after, elsewhere=elsewhere)
+        decision = decide(record, seen, give_up_after=self._patience, elsewhere=elsewhere)
         self._learn(record, seen, decision)
         return self._complete(decision, _path(record))
 
@@ -211,7 +222,7 @@ class Looker:
     def _put_off(self, record: Record, sight: Sight, reason: str, at: float) -> Decision:
         seen = Observation(sight=sight, looked_at=self._clock.now(), detail=reason)
         decision = self._complete(
-            decide(record, seen, give_up_after=self._give_up_after), _path(record)
+            decide(record, seen, give_up_after=self._patience), _path(record)
         )
         if not isinstance(decision, Wait):
             return decision
@@ -345,7 +356,7 @@ class Looker:
     def _first_this_minute(self, record: Record, seen: Observation) -> bool:
         what = (record.version.bucket, seen.sight)
         now = self._clock.now()
-        if now - self._told.get(what, 0.0) < REMINDER_SECONDS:
+        if 0 <= now - self._told.get(what, 0.0) < REMINDER_SECONDS:
             return False
         self._told[what] = now
         return True

@@ -119,6 +119,8 @@ class Poller:
         """
         Begin with as many due records as there is room for; return how many.
         """
+        if not self._clock.sure:
+            return 0  # nobody can tell what is due
         room = self._concurrency - len(self._busy)
         shards = self._shards()
         if not shards:

@@ -35,7 +35,7 @@ from crrmon.config import LedgerSettings, Queue, Settings, Watch
 from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.pacing import Pacer, Policy
-from crrmon.ports.clock import Clock, SystemClock
+from crrmon.ports.clock import Clock, Dates, SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink
 from crrmon.services.bookkeeper import Bookkeeper
@@ -55,6 +55,7 @@ from crrmon.services.second_looks import SecondLooks
 from crrmon.services.supervisor import supervise
 from crrmon.services.tenure import Tenure
 from crrmon.services.throttled_log import ThrottledLog
+from crrmon.services.timekeeper import Timekeeper
 from crrmon.services.unmatched import Unmatched
 from crrmon.services.upkeep import sweeper
 
@@ -90,7 +91,7 @@ async def run(settings: Settings) -> None:
     _heed_signals(stop)
     async with AsyncExitStack() as stack:
         front = await _Front.open(settings, stack)
-        aws = await stack.enter_async_context(aws_of(settings))
+        aws = await stack.enter_async_context(aws_of(settings, dates=front.clock))
         ledger = await _opened(settings, aws, front, stop)
         if ledger is not None:
             stack.push_async_callback(ledger.close)
@@ -116,12 +117,13 @@ class _Front:
     """
 
     def __init__(self) -> None:
-        self.clock = SystemClock()
+        self.clock = Timekeeper(SystemClock())
         self.meters = PrometheusMeters(shows_fleet=self.speaks_for_fleet)
         self.meters.set(catalogue.BUILD_INFO, __version__, value=1)
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
         self.board.starting()
         self.ledger_health = self.board.dependency("ledger")
+        self.clock_health = self.board.dependency("clock")
         self.url = ""
         self.tenure: Tenure | None = None
         self._refused = ThrottledLog(log, "request_refused")
@@ -270,6 +272,7 @@ class _Daemon:
             SqsInbox(aws, queue.url, region=queue.region, name=name)
             for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True)
         ]
+        self._inboxes = inboxes
         self._fleet = Fleet(
             ledger,
             inboxes,
@@ -327,6 +330,7 @@ class _Daemon:
         roots: dict[str, Root] = {
             "ledger": self._bookkeeper.intact,
             "tenure": self._tenure.run,
+            "clock": self._keep_time,
             "poller": self._poller.run,
             "survey": self._routebook.survey,
             "publisher": self._publisher.run,
@@ -343,6 +347,14 @@ class _Daemon:
             for number in range(1, self._settings.intake.receivers + 1):
                 roots[f"receiver {intake.name} {number}"] = partial(self._receive, intake)
         return roots
+
+    async def _keep_time(self) -> None:
+        await self._front.clock.run(
+            self._inboxes,
+            health=self._front.clock_health,
+            board=self._board,
+            meters=self._meters,
+        )
 
     async def _receive(self, intake: Intake) -> None:
         # What nobody knows to be held here, others would pass over.
@@ -387,6 +399,7 @@ class _Daemon:
                 hold_seconds=self._settings.intake.hold_seconds,
                 max_in_flight=self._settings.intake.max_in_flight,
                 delays=self._delays,
+                horizon_seconds=self._settings.ledger.horizon_days * DAY_SECONDS,
             )
         )
 
@@ -448,14 +461,19 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
     ]
 
 
-def aws_of(settings: Settings) -> Aws:
+def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
     """
     Make the way to AWS; an asynchronous context.
+
+    Args:
+        settings: of the daemon.
+        dates: told what AWS's answers say about the time.
     """
     return Aws(
         endpoint_url=settings.aws.endpoint_url,
         default_region=settings.aws.region,
         max_connections=_connections(settings),
+        dates=dates,
     )
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import warnings
 
@@ -6,7 +7,14 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from crrmon.adapters import aws as aws_module
-from crrmon.adapters.aws import Aws, TooManyClientsError, code_of, explain, status_of
+from crrmon.adapters.aws import (
+    Aws,
+    Login,
+    TooManyClientsError,
+    code_of,
+    explain,
+    status_of,
+)
 from fakes.aws_stub import Answer, AwsStub, Hang
 
 REGION = "eu-west-1"
@@ -196,3 +204,93 @@ def test_code_and_status() -> None:
     assert code_of(error("Strange")) == "Strange"
     assert code_of(error(None, status=502)) == "502"
     assert status_of(ClientError({}, "Operation")) == 0
+
+
+# ---- what time it is ----
+
+DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
+DATED_AT = 1_800_000_000.0
+S3_ID = {"x-amz-request-id": "4442587FB7D0A2F9"}
+AMZN_ID = {"x-amzn-RequestId": "0a1b2c3d"}
+
+
+class Ear:
+    """
+    Remembers what it was told.
+    """
+
+    def __init__(self) -> None:
+        self.heard_of: list[tuple[float, float]] = []
+
+    def asked(self) -> float:
+        return 17.0
+
+    def heard(self, date: float, *, asked_at: float) -> None:
+        self.heard_of.append((date, asked_at))
+
+
+async def _ask(aws: Aws, service: str, login: Login | None = None) -> None:
+    with contextlib.suppress(ClientError):
+        match service:
+            case "s3":
+                await (await aws.client("s3", login=login)).head_object(Bucket="src", Key="k")
+            case "sqs":
+                await (await aws.client("sqs")).receive_message(QueueUrl=f"{NOBODY}/1/q")
+            case "cloudwatch":
+                await (await aws.client("cloudwatch")).put_metric_data(
+                    Namespace="n", MetricData=[{"MetricName": "m", "Value": 1}]
+                )
+            case _:
+                await (await aws.client("dynamodb")).describe_table(TableName="crrmon")
+
+
+@pytest.mark.parametrize("status", [200, 403])
+@pytest.mark.parametrize(
+    ("service", "named"),
+    [("s3", S3_ID), ("sqs", AMZN_ID), ("cloudwatch", AMZN_ID), ("dynamodb", AMZN_ID)],
+)
+async def test_t7_every_answer_of_aws_tells_the_time(
+    stub: AwsStub, service: str, named: dict[str, str], status: int
+) -> None:
+    """Its Date is heard, with when it was asked for; that of a refusal, too: a wrong clock is why AWS refuses."""
+    stub.answer(Answer(status, {"Date": DATE, **named}, b"" if service == "s3" else b"{}"))
+    ear = Ear()
+    async with Aws(
+        endpoint_url=stub.url, default_region=REGION, max_connections=8, dates=ear
+    ) as aws:
+        await _ask(aws, service)
+    assert ear.heard_of == [(DATED_AT, 17.0)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"Date": DATE}, id="somebody on the way"),
+        pytest.param({"Date": DATE, "Age": "3600", **S3_ID}, id="a cache"),
+        pytest.param({"Date": "yesterday", **S3_ID}, id="no date"),
+        pytest.param({"Date": "Fri, 99 Jan 2027 08:00:00 GMT", **S3_ID}, id="no day"),
+    ],
+)
+async def test_t7_who_is_not_aws_tells_no_time(stub: AwsStub, headers: dict[str, str]) -> None:
+    """An answer without AWS's id of the request, out of a cache, or without a date that is one."""
+    stub.answer(Answer(200, headers))
+    ear = Ear()
+    async with Aws(
+        endpoint_url=stub.url, default_region=REGION, max_connections=8, dates=ear
+    ) as aws:
+        await _ask(aws, "s3")
+    assert len(stub.asked) == 1
+    assert ear.heard_of == []
+
+
+async def test_t7_a_store_of_its_own_tells_no_time(stub: AwsStub) -> None:
+    """Its clock need not be AWS's."""
+    stub.answer(Answer(200, {"Date": DATE, **S3_ID}))
+    ear = Ear()
+    login = Login(name="store", session=None, endpoint_url=stub.url, path_style=True)
+    async with Aws(
+        endpoint_url=NOBODY, default_region=REGION, max_connections=8, dates=ear
+    ) as aws:
+        await _ask(aws, "s3", login)
+    assert len(stub.asked) == 1
+    assert ear.heard_of == []

@@ -6,8 +6,12 @@ EPOCH = 1_800_000_000.0
 
 
 class LoopClock:
-    def __init__(self, *, ahead: float = 0.0) -> None:
+    def __init__(self, *, ahead: float = 0.0, sure: bool = True) -> None:
         self.ahead = ahead
+        self.sure = sure
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def now(self) -> float:
         return EPOCH + self.ahead + asyncio.get_running_loop().time()

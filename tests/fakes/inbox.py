@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from crrmon.ports.clock import Clock
+from crrmon.ports.clock import Clock, Dates
 from crrmon.ports.inbox import Depth, InboxError, Message
 
 
@@ -39,6 +39,8 @@ class FakeInbox:
         self.extended = 0
         self.acknowledged: list[str] = []
         self._clock = clock
+        self.dates: Dates | None = None
+        """Told the Date of every answer."""
         self._max_receives = max_receives
         self._stored: dict[str, _Stored] = {}
         self._numbers = itertools.count(1)
@@ -65,11 +67,13 @@ class FakeInbox:
 
     async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
         deadline = self._clock.now() + wait_seconds
+        asked_at = self._asked()
         while True:
             self._check()
             taken = self._take(visibility_seconds)
             left = deadline - self._clock.now()
             if taken or left <= 0:
+                self._tell_date(asked_at)
                 return taken
             soonest = min((one.visible_at for one in self._stored.values()), default=deadline)
             self._arrived.clear()
@@ -106,6 +110,7 @@ class FakeInbox:
 
     async def depth(self) -> Depth:
         self._check()
+        self._tell_date(self._asked())
         return Depth(
             visible=self.visible,
             in_flight=self.waiting - self.visible,
@@ -143,6 +148,13 @@ class FakeInbox:
                 self.extended += 1
                 self._arrived.set()
         return lost
+
+    def _asked(self) -> float:
+        return self.dates.asked() if self.dates is not None else 0.0
+
+    def _tell_date(self, asked_at: float) -> None:
+        if self.dates is not None:
+            self.dates.heard(float(int(self._clock.now())), asked_at=asked_at)
 
     def _check(self) -> None:
         if self.away:

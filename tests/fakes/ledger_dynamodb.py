@@ -26,6 +26,8 @@ class SetClock:
     Wall time as it was set.
     """
 
+    sure = True
+
     def __init__(self, now: float = NOW) -> None:
         self.time = now
 

@@ -26,7 +26,9 @@ from crrmon.services.publisher import Publisher
 from crrmon.services.routebook import Routebook
 from crrmon.services.second_looks import SecondLooks
 from crrmon.services.tenure import Tenure
+from crrmon.services.timekeeper import Timekeeper
 from crrmon.services.unmatched import Unmatched
+from crrmon.services.upkeep import sweeper
 from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox
@@ -42,6 +44,9 @@ DAY = 86_400.0
 class Rig:
     """
     One daemon; `ledger`, `inbox`, `s3` and `sink` may be shared with another one.
+
+    With `local`, a machine's own clock that may be wrong, all others have the `truth`, and the daemon goes by what they
+    tell of it; unless they are not `dated`: then it goes by that clock alone.
     """
 
     def __init__(  # noqa: PLR0913 - what tests want otherwise
@@ -58,21 +63,33 @@ class Rig:
         seed: int = 1,
         ahead: float = 0.0,
         clock: LoopClock | None = None,
+        local: LoopClock | None = None,
+        dated: bool = True,
         window: int = WINDOW,
         give_up_after: float = 14 * DAY,
         choice: Choice | None = None,
         least_delay: Mapping[str, float] | None = None,
     ) -> None:
-        self.clock = clock or LoopClock(ahead=ahead)
+        self._local = local
+        self.truth = clock or LoopClock(ahead=ahead)
+        # Any: a daemon that has no clock of its own has the truth, and tests make that leap.
+        self.clock: Any = self.truth if local is None else local
+        self.timekeeper = Timekeeper(local) if local is not None and dated else None
+        if self.timekeeper is not None:
+            self.clock = self.timekeeper
         self.meters = FakeMeters()
         self.ledger = ledger or FlakyLedger(MemoryLedger(shards=4))
-        self.inbox = inbox or FakeInbox(self.clock)
-        self.s3 = s3 or FakeS3(self.clock)
+        self.inbox = inbox or FakeInbox(self.truth)
+        self.s3 = s3 or FakeS3(self.truth)
+        self.inbox.dates = self.s3.dates = self.timekeeper
+        if local is not None:
+            self.s3.daemon = self.clock
         self.sink = sink or FakeSink()
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
         chance = random.Random(seed)
         ledger_health = self.board.dependency("ledger")
         s3_health = self.board.dependency("s3", tolerated=3)
+        self.clock_health = self.board.dependency("clock")
         gates = (ledger_health, s3_health)
         self.unmatched = Unmatched(
             self.ledger,
@@ -142,6 +159,7 @@ class Rig:
             hold_seconds=hold_seconds,
             max_in_flight=max_in_flight,
             delays=self.delays,
+            horizon_seconds=4 * DAY,
         )
         self.poller = Poller(
             gates=gates,
@@ -220,7 +238,7 @@ class Rig:
         """
         Write an object that replicates after `takes` seconds, and send its event, `copies` times.
         """
-        now = self.clock.now()
+        now = self.truth.now()
         name = ObjectVersion(bucket, key, version)
         self.s3.fates[name] = Fate(now + takes, then, size, written_at=int(now))
         self.s3.current[bucket, key] = name
@@ -256,11 +274,25 @@ class Rig:
             "unmatched": self.unmatched.run,
             "second looks": self.second_looks.run,
         }
+        if self._local is not None:
+            loops["sweeper"] = self._sweep
+        if self.timekeeper is not None:
+            loops["clock"] = self._keep_time
         self._tasks = [
             asyncio.create_task(run(), name=name)
             for name, run in loops.items()
             if name not in without
         ]
+
+    async def _sweep(self) -> None:
+        health = self.board.dependency("sweeping")
+        await sweeper(self.ledger, clock=self.clock, health=health, board=self.board)
+
+    async def _keep_time(self) -> None:
+        assert self.timekeeper is not None
+        await self.timekeeper.run(
+            [self.inbox], health=self.clock_health, board=self.board, meters=self.meters
+        )
 
     async def _receive(self) -> None:
         await patiently(self.attendance.announced(), alive=self.intake.alive)

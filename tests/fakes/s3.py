@@ -14,7 +14,7 @@ import msgspec
 
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Observation, Sight
-from crrmon.ports.clock import Clock
+from crrmon.ports.clock import Clock, Dates
 from crrmon.ports.probe import UnreadableConfigurationError
 
 NEVER = math.inf
@@ -77,6 +77,10 @@ class FakeS3:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.dates: Dates | None = None
+        """Told the Date of every answer."""
+        self.daemon: Clock | None = None
+        """The clock that says when an answer came, if it is another one."""
         self.fates: dict[ObjectVersion, Fate] = {}
         self.stored: dict[ObjectVersion, Stored] = {}
         self.current: dict[tuple[str, str], ObjectVersion] = {}
@@ -183,6 +187,22 @@ class FakeS3:
         }
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
+        seen = await self._look(version, region=region, owner=owner)
+        if seen.sight is not Sight.UNREACHABLE:
+            self._tell_date()
+        return (
+            seen
+            if self.daemon is None
+            else msgspec.structs.replace(seen, looked_at=self.daemon.now())
+        )
+
+    def _tell_date(self) -> None:
+        if self.dates is not None:
+            self.dates.heard(float(int(self._clock.now())), asked_at=self.dates.asked())
+
+    async def _look(
+        self, version: ObjectVersion, *, region: str, owner: str | None
+    ) -> Observation:
         del region
         self.looks.append(version)
         if version.key in self.poison:
@@ -215,6 +235,7 @@ class FakeS3:
         self.reads.append(bucket)
         if self.unreadable or bucket in self.hidden:
             raise UnreadableConfigurationError(f"{bucket}: not told")
+        self._tell_date()
         return self.configurations.get(bucket)
 
     def status(self, version: ObjectVersion, now: float) -> Sight:

@@ -587,5 +587,33 @@ async def test_a_word_older_than_any_message_is_dropped() -> None:
     old = daemon.clock.now() - FORGOTTEN_SECONDS - 1
     await ledger.announce(Presence(owner="old", announced_at=old, held_since=old, delay=0.0))
     async with daemon.running():
-        await asyncio.sleep(3 * REFRESH_SECONDS)
+        await asyncio.sleep(SILENT_SECONDS + 3 * REFRESH_SECONDS)
         assert "old" not in {one.owner for one in await ledger.presences()}
+
+
+@pytest.mark.looptime(noop_cycles=1)
+async def test_t7_a_daemon_that_speaks_is_not_dropped_for_what_its_clock_shows() -> None:
+    """A replica whose clock is fifteen days behind goes on being heard: what it holds stands."""
+    ledger = MemoryLedger(shards=4)
+    daemon = Daemon(ledger, FakeSink())
+    daemon.inbox.send("never taken")
+    async with daemon.running():
+        for place in range(40):
+            at = daemon.clock.now() - FORGOTTEN_SECONDS - 86_400
+            said = Presence(owner="behind", announced_at=at, held_since=at, delay=0.0)
+            await ledger.announce(said)
+            await asyncio.sleep(REFRESH_SECONDS)
+            if place > 2:
+                assert "behind" in {one.owner for one in await ledger.presences()}
+
+
+async def test_t7_nothing_new_is_shown_on_an_unsure_clock() -> None:
+    """Ages and moments would be wrong: the fleet's gauges come when it is sure."""
+    daemon = Daemon(MemoryLedger(shards=4), FakeSink())
+    daemon.clock.sure = False
+    async with daemon.running():
+        await asyncio.sleep(60)
+        assert catalogue.QUEUE_MESSAGES.name not in daemon.kept
+        daemon.clock.sure = True
+        await asyncio.sleep(60)
+        assert daemon.gauge(catalogue.QUEUE_MESSAGES, "queue", "visible") == 0

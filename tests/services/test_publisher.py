@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from typing_extensions import override
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
@@ -32,6 +33,7 @@ from fakes.sink import FakeSink
 
 WINDOW = 60
 HOUR = 3600.0
+DAY = 86_400.0
 ROUTE = ("src", "dst")
 _batches = itertools.count()
 
@@ -560,17 +562,89 @@ async def test_a_clock_a_minute_behind_waits_and_alarms_nobody(
     assert {later - sooner for sooner, later in itertools.pairwise(told)} == {window}
 
 
-async def test_a_clock_an_hour_behind_is_told(ledger: MemoryLedger, sink: FakeSink) -> None:
-    """Where the newest window lies further ahead than clocks may be apart, one of them is wrong: somebody must look."""
-    async with Desk(ledger, sink, owner="ahead", ahead=HOUR, buckets=["src"]).running():
+async def test_t7_windows_frozen_in_the_future_hold_nobody_up(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """Frozen by a clock a day ahead they wait for their time; what is counted meanwhile is told window by window."""
+    sink.away = True
+    wrong = Desk(ledger, sink, owner="wrong", ahead=DAY, buckets=["src"])
+    async with wrong.running():
+        await at_slot_start(wrong, plus=5)
+        await wrong.count("a", "b")
         await asyncio.sleep(3 * WINDOW)
-    desk = Desk(ledger, sink, owner="right")
+    sink.away = False
+    desk = Desk(ledger, sink, owner="right", buckets=["src"])
+    with capture_logs() as logs:
+        async with desk.running():
+            await asyncio.sleep(2 * LEASE_SECONDS)
+            await desk.count("c")
+            await asyncio.sleep(3 * WINDOW)
+            assert sink.total("ReplicationObjects", *ROUTE) == 1
+            assert all(at <= desk.clock.now() for at, _ in sink.values("Heartbeat", "test"))
+            assert desk.publisher.unsent()
+            assert desk.board.ready().ok
+    assert [one["event"] for one in logs].count("windows_ahead") == 1
+    told = stamps(sink, "Heartbeat", "test")
+    assert {later - sooner for sooner, later in itertools.pairwise(told)} == {WINDOW}
+
+    desk.clock.leap(DAY)
     async with desk.running():
-        await asyncio.sleep(2 * LEASE_SECONDS)
-        assert "clock is, or was, wrong" in desk.board.ready().details["clock"]
-        assert not desk.board.ready().ok
-        await asyncio.sleep(HOUR)
-        assert desk.board.ready().ok
+        await asyncio.sleep(2 * LEASE_SECONDS + 3 * WINDOW)
+    assert sink.total("ReplicationObjects", *ROUTE) == 3
+    stamps(sink, "ReplicationObjects", *ROUTE)
+
+
+async def test_t7_who_takes_over_amid_windows_from_the_future_doubles_none(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """What was frozen before them is not known any more: the window that may have been is left out, and no count is."""
+    async with Desk(ledger, sink, owner="wrong", ahead=DAY, buckets=["src"]).running():
+        await asyncio.sleep(2 * WINDOW)
+    sink.calls.clear()
+    desks = [Desk(ledger, sink, owner=one, buckets=["src"]) for one in ("two", "three")]
+    counted = 0
+    for desk in desks * 3:
+        async with desk.running():
+            for _ in range(10):
+                await desk.count(f"k{counted}")
+                counted += 1
+                await asyncio.sleep(17)
+        await desk.tenure.give_up()
+    async with desks[0].running():
+        await asyncio.sleep(4 * WINDOW)
+
+    assert sink.total("ReplicationObjects", *ROUTE) == counted
+    stamps(sink, "ReplicationObjects", *ROUTE)
+    stamps(sink, "Heartbeat", "test")
+
+
+async def test_t7_what_a_clock_a_day_ahead_settled_is_told_at_once(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """Its slot is not waited for: it comes with what is counted now."""
+    desk, other = Desk(ledger, sink), Desk(ledger, sink, owner="two", ahead=DAY)
+    async with desk.running():
+        await at_slot_start(desk, plus=5)
+        await other.count("a", "b")
+        await asyncio.sleep(2 * WINDOW)
+    assert sink.total("ReplicationObjects", *ROUTE) == 2
+    assert all(at <= desk.clock.now() for at, _ in sink.values("ReplicationObjects", *ROUTE))
+
+
+async def test_t7_nothing_is_published_on_an_unsure_clock(
+    ledger: MemoryLedger, sink: FakeSink
+) -> None:
+    """No window is frozen and none is sent until it is sure; then those since it was are."""
+    desk = Desk(ledger, sink, buckets=["src"])
+    desk.clock.sure = False
+    async with desk.running():
+        await desk.count("a")
+        await asyncio.sleep(5 * WINDOW)
+        assert sink.calls == []
+        assert await ledger.last_frozen() is None
+        desk.clock.sure = True
+        await asyncio.sleep(3 * WINDOW)
+    assert sink.total("ReplicationObjects", *ROUTE) == 1
 
 
 async def test_what_a_clock_ahead_settled_waits_for_its_slot(

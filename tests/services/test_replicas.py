@@ -429,7 +429,6 @@ async def test_invariant_9_clocks_a_minute_apart_lose_and_double_nothing() -> No
         await world.write_many(20, every=4, takes=30)
         (publisher,) = [rig for rig in alive if rig.tenure.reporting() is not None]
         held.append(f"{publisher.clock.ahead:+.0f}")
-        assert not any("away" in rig.board.ready().details["clock"] for rig in alive)
         await publisher.kill()
         await publisher.tenure.give_up()
         alive.remove(publisher)

@@ -240,3 +240,35 @@ async def test_a_write_dated_in_the_future_is_proved_uncovered_at_once(ago: floa
     answer = await rig.routebook.destinations(write(rig, "src", ago=ago))
     assert isinstance(answer, Later)  # what was read 2 s ago may be older than this one
     assert rig.s3.reads == ["src"]
+
+
+async def test_t7_a_clock_that_was_set_back_makes_old_readings_no_newer() -> None:
+    """A configuration that was read a day from now is read again at once, and proves nothing until then."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", prefix="in/")
+    rig.clock.leap(DAY)
+    await rig.routebook.destinations(write(rig, "src"))
+    rig.clock.leap(-DAY)
+    rig.s3.rule("src", "dst")
+    answer = await rig.routebook.destinations(write(rig, "src", ago=0.0))
+    assert [one.bucket for one in answer] == ["dst"]  # type: ignore[union-attr]
+
+    rig.clock.leap(DAY)
+    rig.s3.rule("src", "dst", prefix="in/")
+    await asyncio.sleep(301)
+    await rig.routebook.destinations(write(rig, "src"))
+    rig.clock.leap(-DAY)
+    rig.s3.unreadable = True
+    assert isinstance(await rig.routebook.destinations(write(rig, "src", ago=0.0)), Later)
+
+
+async def test_t7_nothing_is_read_on_an_unsure_clock() -> None:
+    """When it was read decides what it proves: the reading waits until that can be told."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.clock.sure = False
+    asking = asyncio.create_task(rig.routebook.destinations(write(rig, "src")))
+    await asyncio.sleep(60)
+    assert rig.s3.reads == []
+    rig.clock.sure = True
+    assert [one.bucket for one in await asking] == ["dst"]  # type: ignore[union-attr]

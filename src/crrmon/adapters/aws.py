@@ -6,6 +6,7 @@ for each service, account and region, made when first asked for and kept until t
 
 import asyncio
 import contextlib
+import email.utils
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -31,6 +32,7 @@ from botocore.exceptions import (
 from typing_extensions import override
 
 from crrmon import __version__
+from crrmon.ports.clock import Dates
 
 if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_cloudwatch import CloudWatchClient
@@ -176,6 +178,12 @@ _STS_SETTINGS: Mapping[str, Any] = {
     "retries": {"mode": "standard", "total_max_attempts": 2},
 }
 
+_ASKED_AT = "crrmon_asked_at"
+"""Where the SDK's context of a call keeps when it began."""
+
+_IDS = ("x-amzn-requestid", "x-amz-request-id")
+"""Headers in which AWS's services name a request; that of most, and that of S3."""
+
 _DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "UnauthorizedOperation", "403"}
 )
@@ -230,7 +238,12 @@ class Aws:
     """
 
     def __init__(
-        self, *, endpoint_url: str | None, default_region: str | None, max_connections: int
+        self,
+        *,
+        endpoint_url: str | None,
+        default_region: str | None,
+        max_connections: int,
+        dates: Dates | None = None,
     ) -> None:
         """
         Set up without asking anybody anything.
@@ -239,7 +252,9 @@ class Aws:
             endpoint_url: one address for all services, for emulators; None for AWS itself.
             default_region: for whoever names none; None leaves it to AWS_REGION and then to the SDK.
             max_connections: at the most, of each client.
+            dates: told the Date of every answer, if anybody wants to know.
         """
+        self._dates = dates
         self._session = AioSession()
         self._endpoint_url = endpoint_url
         # NB: unlike the other SDKs, botocore does not know AWS_REGION, which ECS and EKS set.
@@ -404,6 +419,11 @@ class Aws:
         else:
             trusting = self._endpoint_url is not None
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
+        # A store of its own has a clock of its own.
+        if self._dates is not None and not (login and login.endpoint_url):
+            listener = _Listener(self._dates)
+            client.meta.events.register("before-call", listener.asked)
+            client.meta.events.register("after-call", listener.answered)
         return client
 
 
@@ -424,6 +444,30 @@ class _Doorkeeper:
         kind = str(told.get("HTTPHeaders", {}).get("content-type", ""))
         if not (self._trusting and any(one in kind for one in ("json", "cbor", "xml"))):
             raise UnsignedAnswerError
+
+
+class _Listener:
+    """
+    Hears of every call of a client, and passes on what its answer says about the time.
+
+    Answers without AWS's id of the request, or out of a cache, are of somebody else on the way, or of another time.
+    """
+
+    def __init__(self, dates: Dates) -> None:
+        self._dates = dates
+
+    def asked(self, context: dict[str, Any], **_: object) -> None:
+        context[_ASKED_AT] = self._dates.asked()
+
+    def answered(self, context: dict[str, Any], parsed: Any, **_: object) -> None:
+        asked_at = context.get(_ASKED_AT)
+        told = parsed.get("ResponseMetadata", {}) if isinstance(parsed, dict) else {}
+        headers = told.get("HTTPHeaders", {})
+        if asked_at is None or "age" in headers or not any(one in headers for one in _IDS):
+            return
+        with contextlib.suppress(ValueError, TypeError):  # no date, or one that no calendar has
+            date = email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
+            self._dates.heard(date, asked_at=asked_at)
 
 
 class _Given:

@@ -152,6 +152,7 @@ def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads b
         return Wait(msgspec.structs.replace(record, endings=record.endings + 1))
     if not record.version.identified:
         return _decide_provisional(record, seen, give_up_after)
+    record = dated(record, seen)
     arrived = _arrived(record, elsewhere)
     match seen.sight:
         case Sight.COMPLETED:
@@ -178,6 +179,16 @@ def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads b
             | Sight.DOUBTED
         ):
             return _trouble(record, seen, arrived, give_up_after)
+
+
+def dated(record: Record, seen: Observation) -> Record:
+    """
+    Let S3 say when a version was written whose event could not be believed.
+    """
+    told = seen.last_modified_at
+    if record.claimed_at is None or told is None or not record.version.identified:
+        return record
+    return msgspec.structs.replace(record, written_at=told, claimed_at=None)
 
 
 def proved(record: Record, *, now: float) -> Settle | None:
@@ -276,7 +287,7 @@ def _adoptable(record: Record, seen: Observation) -> bool:
     modified = seen.last_modified_at
     if modified is None or (record.etag and seen.etag and record.etag != seen.etag):
         return False
-    ahead = modified - record.written_at
+    ahead = modified - record.event_at
     if record.operation is not Operation.MULTIPART:
         return abs(ahead) <= ADOPTION_TOLERANCE_SECONDS
     if seen.etag and _MULTIPART_ETAG.fullmatch(seen.etag) is None:
@@ -546,7 +557,8 @@ def _arrival(record: Record, destination: Destination, seen: Observation) -> Out
     # Looks at open failures are too rare to tell anything of a latency.
     vague = destination.replicated_at is None and record.failed_before
     latency = _latency(record, destination, seen)
-    timed = record.counts and not repaired and not vague
+    # Nor does an age that counts from when it was heard of.
+    timed = record.counts and not repaired and not vague and record.claimed_at is None
     return msgspec.structs.replace(
         outcome,
         latency=latency if timed else None,

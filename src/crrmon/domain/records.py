@@ -108,10 +108,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the last open failure was seen pending again: from then on its age counts anew."""
     failed_before: bool = False
     """Whether any episode failed: then an arrival is a repair."""
+    claimed_at: float | None = None
+    """
+    What its event says of `written_at`, where that is not believed (`event_times`): then `written_at` is when it was
+    heard of, until a look tells.
+    """
     counts: bool = True
     """False for a version whose event was older than the horizon: it is followed, never newly counted."""
     rev: int = 0
     """The ledger's revision; 0 for a record that it does not hold yet."""
+
+    @property
+    def event_at(self) -> float:
+        """
+        The time that its event tells, believed or not: what it is recognised by.
+        """
+        return self.written_at if self.claimed_at is None else self.claimed_at
 
     @property
     def open(self) -> tuple[Destination, ...]:
@@ -378,7 +390,11 @@ def _better(known: Record, told: Record) -> Record:
     record = known
     if told.channel.rank > known.channel.rank:
         size = told.size if told.size is not None and not known.looks else known.size
-        record = replace(record, channel=told.channel, written_at=told.written_at, size=size)
+        record = replace(record, channel=told.channel, size=size)
+        if told.claimed_at is None:
+            record = replace(record, written_at=told.written_at, claimed_at=None)
+    elif known.claimed_at is not None and told.claimed_at is None:
+        record = replace(record, written_at=told.written_at, claimed_at=None)
     if record.size is None and told.size is not None:
         record = replace(record, size=told.size)
     if record.owner is None and told.owner is not None:

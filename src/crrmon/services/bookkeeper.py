@@ -46,6 +46,7 @@ from crrmon.services.batching import Batcher
 from crrmon.services.counting import Counting
 from crrmon.services.health import Dependency
 from crrmon.services.route_register import RouteRegister
+from crrmon.services.timekeeper import certain
 
 RETRY_FIRST_SECONDS = 0.1
 RETRY_SOONEST_SECONDS = 1.0
@@ -297,18 +298,23 @@ class Bookkeeper:
         return [[next(found) for _ in ids] for ids in asked]
 
     async def _do_park(self, records: Sequence[Record]) -> Sequence[Parked]:
+        await certain(self._clock)  # the ledger's own clock is this one
         return await self._persist("park", lambda: self._ledger.park(records))
 
     async def _do_reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
+        await certain(self._clock)
         return await self._persist("reschedule", lambda: self._ledger.reschedule(records))
 
     async def _do_note(self, news: Sequence[News]) -> Sequence[Noted]:
+        await certain(self._clock)
         now = self._clock.now()
         return await self._persist("note", lambda: self._ledger.note(news, now=now))
 
     async def _do_settle(self, settlements: Sequence[Settlement]) -> Sequence[Sequence[Settled]]:
         # One id for all tries: a try that was carried out although it failed recognises itself.
         batch = uuid.UUID(int=self._chance.getrandbits(128), version=4).hex
+        # NB: windows and the age of marks go by it.
+        await certain(self._clock)
         now = self._clock.now()
         results = await self._persist(
             "settle", lambda: self._ledger.settle(batch, settlements, now=now)
@@ -324,6 +330,7 @@ class Bookkeeper:
         return results
 
     async def _do_uncovered(self, buckets: Sequence[str]) -> Sequence[None]:
+        await certain(self._clock)
         now = self._clock.now()
         counts = sorted(Counter(buckets).items())
         counted = Contribution(

@@ -7,6 +7,7 @@ left out are kept as halves that find no match.
 
 from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice
+from crrmon.domain.event_times import in_time
 from crrmon.domain.events import (
     Fact,
     MarkerLaid,
@@ -99,6 +100,7 @@ class Facts:
         Raises:
             GivenBack: the daemon stops.
         """
+        fact = in_time(fact, now=self._clock.now())
         match fact:
             case ObjectWritten() | MarkerLaid() if await self._nobodys(fact):
                 self._meters.add(catalogue.EVENTS, _EXCLUDED)

@@ -114,6 +114,8 @@ class Fleet:
         self._refresh_at = loop.time() + REFRESH_SECONDS
 
     async def _refresh(self) -> None:
+        if not self._clock.sure:
+            return  # what was shown last was true then
         # NB: in this order. What moves on meanwhile, from a queue to a daemon to the ledger, must meet us once.
         at = self._clock.now()
         depths = await self._depths()
@@ -140,7 +142,9 @@ class Fleet:
             self._show_waterlines(standings, states, delay)
         departed = self._watch.departed
         for presence in presences:
-            if presence in departed or now - presence.announced_at > FORGOTTEN_SECONDS:
+            # NB: what a daemon whose clock is wrong says just now is not old.
+            old = now - presence.announced_at > FORGOTTEN_SECONDS
+            if presence in departed or (old and self._watch.heard[presence.owner].silent(now)):
                 log.info(
                     "daemon_dismissed", owner=presence.owner, silent_since=presence.announced_at
                 )

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from crrmon.domain import catalogue
 from crrmon.domain.decide import Settle
+from crrmon.domain.event_times import believable
 from crrmon.domain.events import ObjectWritten
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Cause
@@ -33,10 +34,6 @@ How many versions without destinations are remembered, so that one told of twice
 NB: by this process only, and only lately: another replica, or this one after a restart, counts it again. A mark in
 the ledger for each would cost as much as a replicated object.
 """
-
-
-AHEAD_SECONDS = 60.0
-"""How far the clock of whoever told of a write may be ahead of ours."""
 
 
 class _Track:
@@ -182,14 +179,31 @@ class Following:
             del self._tracks[version]
             track.done.set()
 
+    def believed(self, at: float) -> tuple[float, float | None]:
+        """
+        Tell when something was written, as far as its event can be believed.
+
+        Args:
+            at: what the event says.
+
+        Returns:
+            `written_at` and `claimed_at` of its record.
+        """
+        now = self._clock.now()
+        if believable(at, now=now, horizon_seconds=self._horizon_seconds):
+            return at, None
+        return now, at
+
     def _record(self, written: ObjectWritten) -> Record:
         named = written.version.identified
+        written_at, claimed_at = self.believed(written.written_at)
         return Record(
             version=written.version,
             region=written.region,
             owner=written.owner,
             size=written.size,
-            written_at=self._believable(written.written_at),
+            written_at=written_at,
+            claimed_at=claimed_at,
             channel=written.channel,
             # What tells which version it was; not needed where its event does.
             operation=None if named else written.operation,
@@ -197,13 +211,6 @@ class Following:
             next_look_at=self._clock.now(),
             counts=self.counts(written.written_at),
         )
-
-    def _believable(self, written_at: float) -> float:
-        """
-        Return when something was written; now, where its event says that it will be.
-        """
-        now = self._clock.now()
-        return written_at if written_at <= now + AHEAD_SECONDS else now
 
     async def _follow(self, record: Record, hold: Hold, track: _Track) -> None:
         until = hold.until()

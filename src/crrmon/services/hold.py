@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from crrmon.ports.clock import Clock
+from crrmon.services.timekeeper import CERTAIN_SECONDS
 
 
 class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
@@ -45,6 +46,18 @@ class Hold:
         """
         self._stopped = True
         self._woken.set()
+
+    async def certain(self) -> None:
+        """
+        Wait until the clock is sure.
+
+        Raises:
+            GivenBack: the daemon stops before.
+        """
+        while not self._clock.sure:
+            if self._stopped:
+                raise GivenBack
+            await asyncio.sleep(CERTAIN_SECONDS)
 
     async def wait(self, at: float) -> bool:
         """

@@ -15,6 +15,7 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.decode import decode
+from crrmon.domain.event_times import believable
 from crrmon.domain.events import (
     Channel,
     Decoded,
@@ -106,6 +107,7 @@ class Intake:
         hold_seconds: longest time to hold a message until a first look.
         max_in_flight: most facts held at once; a message that tells more is held alone.
         delays: told how late events come.
+        horizon_seconds: the times of events older than this are not believed.
     """
 
     def __init__(  # noqa: PLR0913 - the services it works with, and three limits
@@ -122,6 +124,7 @@ class Intake:
         hold_seconds: float,
         max_in_flight: int,
         delays: DelayMemory,
+        horizon_seconds: float,
     ) -> None:
         self._inbox = inbox
         self._queue = queue
@@ -137,6 +140,7 @@ class Intake:
         self._admission = Admission(max_in_flight)
         self._delays = delays
         self._floors = Floors()
+        self._horizon_seconds = horizon_seconds
         self._held: dict[str, _Held] = {}
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
@@ -371,6 +375,7 @@ class Intake:
         Read a message, and wait until what it tells may be dealt with; None for one that cannot be read.
         """
         try:
+            await held.hold.certain()
             decoded = self._read(message, held)
         finally:
             self._admission.weighed()
@@ -388,7 +393,7 @@ class Intake:
         decoded = self._decode(message)
         if decoded is not None:
             self._tell_delays(decoded, message.sent_at)
-            held.floor = _floor(decoded)
+            held.floor = self._floor(decoded, held.floor)
         return decoded
 
     def _dealt_with(self, held: _Held) -> None:
@@ -404,16 +409,33 @@ class Intake:
         """
         Note how long after what they tell of events came into the queue.
         """
-        if sent_at is None:
-            return
         for fact in decoded.facts:
             if (told := _told(fact)) is None:
                 continue
             channel, at = told
+            if not self._believed(at):
+                self._meters.add(catalogue.IMPLAUSIBLE_TIMES, channel)
+                continue
+            if sent_at is None:
+                continue
             if sent_at >= at:
                 self._meters.observe(catalogue.EVENT_DELAY, channel, value=sent_at - at)
             if isinstance(fact, ObjectWritten):
                 self._delays.note(channel, sent_at - at)
+
+    def _believed(self, at: float) -> bool:
+        return believable(at, now=self._clock.now(), horizon_seconds=self._horizon_seconds)
+
+    def _floor(self, decoded: Decoded, guessed: float | None) -> float | None:
+        """
+        Return the oldest time of a write that a message tells of; None when it tells of none.
+
+        Args:
+            decoded: what it says.
+            guessed: the floor of a write whose time is not believed.
+        """
+        times = [at if self._believed(at) else guessed for at in _writes(decoded)]
+        return min((one for one in times if one is not None), default=None)
 
     def _decode(self, message: Message) -> Decoded | None:
         try:
@@ -520,9 +542,9 @@ def _told(fact: Fact) -> tuple[str, float] | None:
             return None
 
 
-def _floor(decoded: Decoded) -> float | None:
+def _writes(decoded: Decoded) -> list[float]:
     """
-    Return the oldest time of a write that a message tells of; None when it tells of none.
+    Return when the writes were that a message tells of, by its own word.
     """
     times = []
     for fact in decoded.facts:
@@ -533,4 +555,4 @@ def _floor(decoded: Decoded) -> float | None:
                 times.append(noticed_at if at is None else at)
             case _:
                 pass
-    return min(times, default=None)
+    return times

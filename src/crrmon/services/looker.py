@@ -23,6 +23,7 @@ from crrmon.domain.decide import (
     Settle,
     Wait,
     asks,
+    dated,
     decide,
     proved,
 )
@@ -140,14 +141,23 @@ class Looker:
 
     def first_look_at(self, record: Record) -> float:
         """
-        Tell when a version that nobody looked at yet is best looked at.
+        Tell when a version that nobody looked at yet is best looked at: at once, if only that tells when it was written.
         """
+        if record.claimed_at is not None:
+            return self._clock.now()
         return self._pacer.first_look_at(
             _path(record),
             written_at=record.written_at,
             now=self._clock.now(),
             chance=self._chance.random(),
         )
+
+    @property
+    def _patience(self) -> float:
+        """
+        Seconds after which a version is given up; never, while nobody can tell how old it is.
+        """
+        return self._give_up_after if self._clock.sure else math.inf
 
     async def consider(self, record: Record) -> Decision:
         """
@@ -162,8 +172,9 @@ class Looker:
         if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNPOLLABLE:
             seen = await self._certain_refusal(record, seen)
         seen = await self._doubts.weighed(record, _path(record), seen)
+        record = dated(record, seen)
         elsewhere = await self._look_elsewhere(record, seen)
-        decision = decide(record, seen, give_up_after=self._give_up_after, elsewhere=elsewhere)
+        decision = decide(record, seen, give_up_after=self._patience, elsewhere=elsewhere)
         self._learn(record, seen, decision)
         decision = self._complete(decision, _path(record))
         if seen.sight is Sight.DOUBTED:
@@ -231,7 +242,7 @@ class Looker:
     def _put_off(self, record: Record, sight: Sight, reason: str, at: float) -> Decision:
         seen = Observation(sight=sight, looked_at=self._clock.now(), detail=reason)
         decision = self._complete(
-            decide(record, seen, give_up_after=self._give_up_after), _path(record)
+            decide(record, seen, give_up_after=self._patience), _path(record)
         )
         return _not_before(decision, at)
 

@@ -97,16 +97,18 @@ class Notices:
         Make the record of a version that only its failure was told of.
         """
         now = self._clock.now()
-        written_at = notice.noticed_at if notice.written_at is None else notice.written_at
+        told_at = notice.noticed_at if notice.written_at is None else notice.written_at
+        written_at, claimed_at = self._following.believed(told_at)
         record = Record(
             version=notice.version,
             region=notice.region,
             owner=notice.owner,
             size=notice.size,
             written_at=written_at,
+            claimed_at=claimed_at,
             channel=Channel.NOTICE,
             next_look_at=now,
-            counts=self._following.counts(written_at),
+            counts=self._following.counts(told_at),
         )
         destinations = await self._destinations(notice, record, hold)
         failure = Failure(noticed_at=notice.noticed_at, reason=notice.reason)

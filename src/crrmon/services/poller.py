@@ -154,6 +154,8 @@ class Poller:
         Returns:
             How many; None where there is no room, or the ledger does not tell what is due.
         """
+        if not self._clock.sure:
+            return 0  # nobody can tell what is due
         shards = self._shards()
         if not shards:
             self._meters.unset(catalogue.POLL_BACKLOG)

@@ -6,6 +6,7 @@ stored before anything is sent; a retry sends the same bytes. Whatever fails, th
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -28,7 +29,9 @@ ROUND_SECONDS = 1.0
 FREEZING_WINDOWS = 20
 """Most windows that are frozen in one round; the next one goes on."""
 CLOCKS_APART_SECONDS = 300.0
-"""How far clocks of daemons may be apart before somebody is told; a window from the future just waits for its time."""
+"""How far clocks of daemons may be apart: what lies further in the future was put there by one that was wrong."""
+REMINDER_SECONDS = 3600.0
+"""Between two warnings that windows lie there."""
 MISSED_WINDOWS = 300
 """How many windows that could not be frozen in time get their zeros afterwards."""
 PATIENCE_SECONDS = 180.0
@@ -37,12 +40,6 @@ OWED = "owed_zeros"
 """Name of the state that tells which series ended above zero and get no datapoint by themselves."""
 
 log = structlog.get_logger()
-
-
-class ClockError(Exception):
-    """
-    Windows lie in the future.
-    """
 
 
 class Publisher:
@@ -87,7 +84,6 @@ class Publisher:
                 ledger, sink, health=sink_health, holds=self._holds, clock=clock, meters=meters
             )
         self._board = board
-        self._clock_health = board.dependency("clock")
         self._clock = clock
         self._monitor = monitor
         self._buckets = buckets
@@ -95,8 +91,15 @@ class Publisher:
         self._timed = timed
         self._stuck_after = stuck_after
         self._queue_age = queue_age
-        self._began_slot = windows.slot_start(clock.now(), window_seconds)
         self._stopping = asyncio.Event()
+        self._began_slot = math.inf
+        """Of the first moment at which it was sure what time it is."""
+        self._frozen_up_to: tuple[int, float] | None = None
+        """
+        While the newest window of all lies in the future: the newest of the past that is frozen, as far as is known
+        under the lease of an epoch.
+        """
+        self._told_ahead_at = float("-inf")
 
     def unsent(self) -> int | None:
         """
@@ -113,19 +116,17 @@ class Publisher:
         while not self._stopping.is_set():
             self._alive()
             lease = self._tenure.reporting()
+            self._note_beginning()
             try:
                 if lease is None:
                     self._retire()
                 else:
                     await self.round(lease)
-                    self._clock_health.succeeded()
                     self._ledger_health.succeeded("publish")
                     if not self._sink_health.away:
                         self._board.ended("publisher")
             except LedgerError as error:
                 self._ledger_health.failed(str(error), "publish")
-            except ClockError as error:
-                self._clock_health.failed(str(error))
             except LeaseLostError:
                 if lease is not None:
                     self._tenure.lost(lease)
@@ -157,7 +158,6 @@ class Publisher:
         """
         if self._sender is not None:
             self._sender.retire()
-        self._clock_health.retire()
         self._ledger_health.forgo("publish")
 
     def _holds(self, lease: Lease) -> bool:
@@ -166,30 +166,32 @@ class Publisher:
 
     async def round(self, lease: Lease) -> None:
         """
-        Freeze the windows that are over, send what is frozen.
+        Freeze the windows that are over, send what is frozen; nothing, while nobody is sure what time it is.
 
         Raises:
             LeaseLostError: somebody else reports by now.
-            ClockError: this daemon's clock, or that of the one before, is wrong.
         """
+        if not self._clock.sure:
+            return
+        self._note_beginning()
         await self._freeze(lease)
         if self._sender is not None:
             await self._sender.send(lease, alive=self._alive)
+
+    def _note_beginning(self) -> None:
+        if math.isinf(self._began_slot) and self._clock.sure:
+            self._began_slot = windows.slot_start(self._clock.now(), self._window_seconds)
 
     # ---- windows ----
 
     async def _freeze(self, lease: Lease) -> None:
         now = self._clock.now()
         closing = windows.slot_start(now, self._window_seconds) - self._window_seconds
-        last = await self._ledger.last_frozen()
-        if last is not None and last > now + CLOCKS_APART_SECONDS:
-            raise ClockError(
-                f"the newest window begins {last - now:.0f} s from now: this machine's clock is, or was, wrong"
-            )
+        last = self._past(await self._ledger.last_frozen(), closing, lease)
         if last is not None and closing <= last:
             return
         ready = windows.by_window(
-            await self._ledger.contributions(),
+            self._settled(await self._ledger.contributions(), closing),
             closing=closing,
             last_frozen=last,
             window_seconds=self._window_seconds,
@@ -214,6 +216,39 @@ class Publisher:
             body = await self._remember_owed(body, series | left)
             await self._store(starts_at, datums, contributions, lease)
             await self._remember_owed(body, left)
+        if self._frozen_up_to is not None:
+            self._frozen_up_to = (lease.epoch, starts_at)
+
+    def _past(self, last: float | None, closing: float, lease: Lease) -> float | None:
+        """
+        Return the newest window frozen so far, but for those that a clock which was ahead put into the future.
+
+        Those wait for their time and hold nobody up. What was frozen before them is not known any more: the window
+        that is closing when that is met may have been, and what there is to count goes into the next one.
+        """
+        now = self._clock.now()
+        if last is None or last <= now + CLOCKS_APART_SECONDS:
+            self._frozen_up_to = None
+            return last
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._told_ahead_at >= REMINDER_SECONDS:
+            self._told_ahead_at = loop.time()
+            log.warning("windows_ahead", newest_starts_at=last, ahead_seconds=round(last - now))
+        if self._frozen_up_to is None or self._frozen_up_to[0] != lease.epoch:
+            self._frozen_up_to = (lease.epoch, closing)
+        return self._frozen_up_to[1]
+
+    def _settled(
+        self, contributions: Sequence[Contribution], closing: float
+    ) -> Sequence[Contribution]:
+        """
+        Let what a clock that was ahead has counted be told with what is counted now.
+        """
+        latest = self._clock.now() + CLOCKS_APART_SECONDS
+        return [
+            msgspec.structs.replace(one, settled_at=closing) if one.settled_at > latest else one
+            for one in contributions
+        ]
 
     async def _owed_series(self) -> tuple[bytes | None, frozenset[windows.Series]]:
         """

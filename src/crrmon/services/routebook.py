@@ -32,6 +32,7 @@ from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
 from crrmon.ports.probe import Probe, UnreadableConfigurationError, UnusableAccountError
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.timekeeper import certain
 
 REFRESH_SECONDS = 300.0
 """Age at which a configuration is read again although it covers the key."""
@@ -393,6 +394,13 @@ class Routebook:
             if len(self._pages) >= self._room:
                 self._make_room()
         self._pages[bucket] = page
+        if page.asked_at > self._clock.now() + WRITE_SLACK_SECONDS:
+            # The clock was set back since: nobody knows when that was, so it is neither new nor proves anything.
+            page.asked_at = float("-inf")
+            if page.configuration is not None:
+                page.configuration = msgspec.structs.replace(
+                    page.configuration, fetched_at=page.asked_at
+                )
         return page
 
     def _make_room(self) -> None:
@@ -431,6 +439,7 @@ class Routebook:
         Read a configuration; return why not, if that fails.
         """
         page.region, page.owner = region or page.region, owner or page.owner
+        await certain(self._clock)
         # The moment before asking: what S3 answers is at least as new.
         page.asked_at = self._clock.now()
         try:

@@ -24,6 +24,9 @@ SENDING_SECONDS = 30.0
 """How long a round goes on sending what has piled up, before the next windows get their turn."""
 SENDING_WINDOWS = 100
 """How many frozen windows are read at once, and so the most that are counted."""
+AHEAD_SECONDS = 300.0
+"""What begins later than so far from now was frozen by a clock that was ahead, and waits for its time."""
+
 DEADLINE_SECONDS = 60.0
 """For one call: whatever does not answer by then, does not answer."""
 TAKEN_SECONDS = 14 * 86_400.0
@@ -180,6 +183,8 @@ class Sender:
         in_doubt = 0
         for window in frozen:
             self._unsent = left if len(frozen) < limit else SENDING_WINDOWS
+            if window.starts_at > self._clock.now() + AHEAD_SECONDS:
+                return None  # CloudWatch would refuse it, and all that follow
             whole = True
             for number, part in enumerate(window.parts):
                 if not goes_on():

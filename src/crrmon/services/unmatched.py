@@ -97,7 +97,9 @@ class Unmatched:
         Judge the replica that is due first; tell whether any was.
         """
         version = next(iter(self._remembered), None)
-        if version is None or self._remembered[version].due_at > self._clock.now():
+        if version is None or not self._clock.sure:
+            return False
+        if self._remembered[version].due_at > self._clock.now():
             return False
         trail = await self._ledger.find(version.key, version.version_id)
         self._health.succeeded("find")

@@ -19,6 +19,9 @@ async def sweeper(ledger: Ledger, *, clock: Clock, health: Dependency, board: He
     """
     while True:
         board.began("sweeper", patience=PATIENCE_SECONDS)
+        if not clock.sure:
+            await asyncio.sleep(RETRY_SECONDS)  # what is dropped by a wrong time counts again
+            continue
         try:
             dropped = await ledger.sweep(now=clock.now())
         except LedgerError as error:

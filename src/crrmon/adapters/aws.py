@@ -40,6 +40,9 @@ if TYPE_CHECKING:  # the stubs are there for development only
 
 Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
 
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS")
+"""By which the SDK itself is told to ask elsewhere."""
+
 MAX_S3_CLIENTS = 1024
 """
 Regions and accounts come out of messages: nonsense there must not fill the memory. One takes 0.35 MB.
@@ -249,6 +252,13 @@ class Aws:
         self._regions: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
+    @property
+    def redirected(self) -> bool:
+        """
+        Whether queues are asked for elsewhere than where their addresses say, as with emulators.
+        """
+        return bool(self._endpoint_url or any(map(os.environ.get, _ENDPOINT_VARIABLES)))
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -269,7 +279,9 @@ class Aws:
         self, service: Literal["s3"], region: str | None = None, login: Login | None = None
     ) -> "S3Client": ...
     @overload
-    async def client(self, service: Literal["sqs"], region: str | None = None) -> "SQSClient": ...
+    async def client(
+        self, service: Literal["sqs"], region: str | None = None, login: Login | None = None
+    ) -> "SQSClient": ...
     @overload
     async def client(
         self, service: Literal["cloudwatch"], region: str | None = None

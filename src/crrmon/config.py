@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import (
@@ -72,6 +72,26 @@ class _Section(BaseModel):
     )
 
 
+def _apart(url: str) -> SplitResult:
+    """
+    Take an address apart.
+
+    Raises:
+        ValueError: it is none; unlike the library's own words, these repeat nothing of it.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("the host is none; one in brackets must be an IPv6 address") from None
+
+
+def _has_port(parts: SplitResult) -> None:
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the port must be a number up to 65535") from None
+
+
 def _address(url: str) -> str:
     """
     Refuse an address that no call could be sent to.
@@ -83,10 +103,7 @@ def _address(url: str) -> str:
             "a user or password in front of the host is of no use, for AWS calls carry a signature in the same header: "
             "leave it out; credentials come from the SDK's usual places"
         )
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        raise ValueError("the port must be a number up to 65535") from None
+    _has_port(_apart(url))
     return url
 
 
@@ -144,7 +161,7 @@ def _each_once(queues: tuple[Queue, ...]) -> tuple[Queue, ...]:
 
 
 def _redis_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _apart(url)
     if parts.password is not None or parts.query or parts.fragment:
         # A password with ?, # or / in it is not even where one looks for it.
         raise ValueError(
@@ -153,10 +170,7 @@ def _redis_url(url: str) -> str:
         )
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise ValueError("must be redis://HOST:PORT/DATABASE, or rediss:// for TLS")
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError("the port must be a number up to 65535") from None
+    _has_port(parts)
     if parts.path not in ("", "/") and not parts.path[1:].isdecimal():
         raise ValueError("the database must be a number")
     return url
@@ -576,6 +590,15 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
     give_up = settings.looks.give_up_after_days * _DAY_SECONDS
     horizon = settings.ledger.horizon_days * _DAY_SECONDS
     window = settings.report.window_seconds
+    for channel, delay in settings.intake.least_event_delay_seconds.items():
+        yield (
+            delay < horizon,
+            (
+                f"intake.least_event_delay_seconds of {channel} is {delay:g} and not shorter than ledger.horizon_days, "
+                f"{settings.ledger.horizon_days:g} ({horizon:g} s): events that late are not counted; lower the one or "
+                "raise the other"
+            ),
+        )
     yield (
         stuck < give_up,
         (
@@ -791,7 +814,14 @@ def _fault(error: yaml.YAMLError) -> str:
         getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     )
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return re.sub(r"['\"].*['\"]", "...", problem, flags=re.DOTALL) + where
+    return _unquoted(problem) + where
+
+
+def _unquoted(text: str) -> str:
+    """
+    Return what a library says without what it quotes.
+    """
+    return re.sub(r"['\"].*['\"]", "...", text, flags=re.DOTALL)
 
 
 class _Loader(yaml.SafeLoader):
@@ -948,7 +978,7 @@ def _explain(name: str, error: Any) -> str:
         said = f"must be a mapping with {', '.join(inner)}"
     elif kind == "tuple_type":
         said = "must be a list"
-    told = _UNSEEN if _hides(name) else shown(value)
+    told, said = (_UNSEEN, _unquoted(said)) if _hides(name) else (shown(value), said)
     return f"{name}: {told} is not allowed: {said[:1].lower()}{said[1:]}"
 
 

@@ -652,7 +652,7 @@ class World:
 _DELAYS = (Channel.EVENTBRIDGE, Channel.NOTIFICATION)
 
 
-NOT_YET = {"late", "roles", "ahead a day", "ahead six days"}
+NOT_YET = {"roles", "ahead a day", "ahead six days"}
 """Hazards that are known to mislead, or to leave something away for ever: this must become empty."""
 
 SWITCHED_ON = tuple(name for name in HAZARDS if name not in NOT_YET)

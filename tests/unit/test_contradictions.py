@@ -96,6 +96,7 @@ def test_r5_what_every_call_would_be_refused_for_is_refused_at_the_start(
         ({"intake": {"hold_seconds": 60}, "looks": {"stuck_after_seconds": 60}}, ("intake.hold_seconds", "looks.stuck_after_seconds"), "lower the one or raise the other"),
         ({"ledger": {"horizon_days": 1 / 86_400}}, ("ledger.horizon_days", "intake.hold_seconds", "report.window_seconds"), "at least 0.0458"),
         ({"ledger": {"horizon_days": 0.05}, "report": {"window_seconds": 3600}}, ("ledger.horizon_days", "report.window_seconds"), "at least 0.084"),
+        ({"ledger": {"horizon_days": 1}, "intake": {"least_event_delay_seconds": {"cloudtrail": 86_400}}}, ("intake.least_event_delay_seconds", "cloudtrail", "ledger.horizon_days"), "lower the one or raise the other"),
         ({"buckets": ["acme-a"], "watch": {"exclude": ["acme-*"]}}, ("buckets", "watch.exclude", "acme-a"), "take it out of buckets, or follow it"),
         ({"buckets": ["acme-a"], "watch": {"include": ["acme-b"]}}, ("buckets", "watch.include", "acme-a"), "take it out of buckets, or follow it"),
         ({"buckets": ["acme-a"], "watch": {"include": ["acme-*/x/"], "exclude": ["acme-a/x"]}}, ("buckets", "watch.exclude", "acme-a"), "take it out"),

@@ -192,6 +192,9 @@ def written(place: str, address: str) -> tuple[dict[str, Any], dict[str, str]]:
 @given(passwords, hosts, st.sampled_from(["https", "http", "redis"]), places)
 @example(MARK, "sqs.eu-west-1.amazonaws.com/1/q", "https", "queue")
 @example(MARK, "localhost:4566", "http", "endpoint")
+@example(f"][{MARK}[]", "host", "redis", "redis")
+@example(f"][{MARK}[]", "host/1/q", "https", "queue")
+@example(f"][{MARK}[]", "host/1/q", "https", "store")
 def test_r7_no_password_in_an_address_is_shown(
     tmp_path: Path, password: str, host: str, scheme: str, place: str
 ) -> None:

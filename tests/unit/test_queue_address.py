@@ -2,7 +2,7 @@
 
 import pytest
 
-from crrmon.domain.queue_address import queue_address
+from crrmon.domain.queue_address import is_of_aws, queue_address
 
 PATH = "/111122223333/q"
 
@@ -34,6 +34,23 @@ def test_the_host_tells_region_and_whom_to_ask(
     address = queue_address(url)
 
     assert (address.name, address.region, address.endpoint) == ("q", region, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://monitoring.eu-west-1.amazonaws.com", True),
+        ("https://vpce-0a.sqs.eu-west-1.vpce.amazonaws.com:443/", True),
+        ("https://dynamodb.cn-north-1.amazonaws.com.cn", True),
+        ("https://sqs.eu-west-1.api.aws", True),
+        ("http://localhost:4566", False),
+        ("https://amazonaws.com.evil.example", False),
+        ("https://sqs.eu-west-1.localhost.localstack.cloud:4566", False),
+    ],
+)
+def test_who_answers_for_aws_is_known_by_the_host(url: str, expected: bool) -> None:  # noqa: FBT001
+    """An endpoint in a VPC is AWS as well; an emulator is not, however it was set."""
+    assert is_of_aws(url) is expected
 
 
 @pytest.mark.parametrize(

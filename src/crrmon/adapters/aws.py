@@ -31,6 +31,7 @@ from botocore.exceptions import (
 from typing_extensions import override
 
 from crrmon import __version__
+from crrmon.domain.queue_address import is_of_aws
 
 if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_cloudwatch import CloudWatchClient
@@ -414,7 +415,7 @@ class Aws:
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
         else:
-            trusting = self._endpoint_url is not None
+            trusting = not is_of_aws(client.meta.endpoint_url)
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
         return client
 

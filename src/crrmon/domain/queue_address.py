@@ -28,6 +28,9 @@ _LEGACY_REGION = "us-east-1"
 _PORTS = {"http": 80, "https": 443}
 
 
+_OF_AWS = re.compile(rf"[a-z0-9.-]+\.(?:{_SUFFIXES}|{_DUAL_STACK})")
+
+
 class QueueAddress(msgspec.Struct, frozen=True, kw_only=True):
     """
     The URL of a queue, taken apart.
@@ -73,6 +76,13 @@ def queue_address(url: str) -> QueueAddress:
         endpoint=None if usual else origin,
         identity=(region or _LEGACY_REGION, path),
     )
+
+
+def is_of_aws(url: str) -> bool:
+    """
+    Tell whether AWS itself answers at an address, and no stand-in for it.
+    """
+    return bool(_OF_AWS.fullmatch((urlsplit(url).hostname or "").rstrip(".")))
 
 
 def queue_name(url: str) -> str:

@@ -30,11 +30,12 @@ from crrmon.adapters.ledgers.redis_server import RedisServer
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
-from crrmon.adapters.sqs import SqsInbox, queue_name, region_of
+from crrmon.adapters.sqs import SqsInbox
 from crrmon.config import LedgerSettings, Queue, Settings, Watch
 from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.pacing import Pacer, Policy
+from crrmon.domain.queue_address import queue_name, region_of
 from crrmon.ports.clock import Clock, Dates, SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink

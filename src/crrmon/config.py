@@ -8,12 +8,11 @@ import difflib
 import json
 import os
 import re
-import reprlib
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import (
@@ -34,11 +33,17 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
-from crrmon.domain.choice import pattern
+from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.objects import BUCKET_NAME
+from crrmon.domain.queue_address import FIFO, queue_address
+from crrmon.domain.redaction import HIDDEN, harmless, shown, without_userinfo
 
 PREFIX = "CRRMON_"
 _NESTING = "__"
+_DAY_SECONDS = 86_400.0
+
+_SHORTEST_HORIZON_SECONDS = 3600.0
+"""CloudTrail's events come up to a quarter of an hour after S3's own of the same object, and more in bad times."""
 
 
 class ConfigurationError(Exception):
@@ -58,8 +63,64 @@ _NUMBER = BeforeValidator(_no_switch)
 BucketName = Annotated[str, Field(pattern=f"^{BUCKET_NAME}$")]
 
 
+Region = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+def _apart(url: str) -> SplitResult:
+    """
+    Take an address apart.
+
+    Raises:
+        ValueError: it is none; unlike the library's own words, these repeat nothing of it.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("the host is none; one in brackets must be an IPv6 address") from None
+
+
+def _has_port(parts: SplitResult) -> None:
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the port must be a number up to 65535") from None
+
+
+def _address(url: str) -> str:
+    """
+    Refuse an address that no call could be sent to.
+    """
+    if (
+        "@" in url
+    ):  # NB: of a password with a / in it, only a part is where users and passwords belong
+        raise ValueError(
+            "a user or password in front of the host is of no use, for AWS calls carry a signature in the same header: "
+            "leave it out; credentials come from the SDK's usual places"
+        )
+    _has_port(_apart(url))
+    return url
+
+
+Address = Annotated[
+    str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"), AfterValidator(_address)
+]
+
+
+def _queue_url(url: str) -> str:
+    _address(url)
+    if queue_address(url).name.endswith(FIFO):
+        raise ValueError(
+            "a FIFO queue gives out nothing more of a message group while one of its messages is held, and crrmon "
+            "holds them until the objects had time to arrive: most would wait for minutes. Use a standard queue; "
+            "order does not matter here, and what comes twice is counted once"
+        )
+    return url
 
 
 class Queue(_Section):
@@ -67,22 +128,40 @@ class Queue(_Section):
     One SQS queue to read.
     """
 
-    url: Annotated[str, Field(pattern=r"^https?://\S+/\S+$")]
+    url: Annotated[
+        str, Field(pattern=r"^https?://[^\s/?#]+/[^\s?#]+$"), AfterValidator(_queue_url)
+    ]
     """URL of the queue. Each queue has one reader fleet of its own: what is not for crrmon is deleted from it."""
-    region: str | None = None
+    region: Region | None = None
     """Region of the queue; read off the URL of an AWS queue."""
+
+    @model_validator(mode="after")
+    def _one_region(self) -> "Queue":
+        told = queue_address(self.url).region
+        if self.region and told and self.region != told:
+            raise ValueError(
+                f"region is {self.region}, but url leads to {told}: leave region out, or correct one of them"
+            )
+        return self
 
 
 def _each_once(queues: tuple[Queue, ...]) -> tuple[Queue, ...]:
-    urls = [queue.url for queue in queues]
-    for url in urls:
-        if urls.count(url) > 1:
-            raise ValueError(f"{url} stands there more than once")
+    known: dict[tuple[str, ...], str] = {}
+    for queue in queues:
+        identity = queue_address(queue.url).identity
+        before = known.get(identity)
+        known[identity] = queue.url
+        if before is not None:
+            same = "" if before == queue.url else f", also as {before}"
+            raise ValueError(
+                f"{queue.url} stands there more than once{same}: list each queue once; intake.receivers makes more "
+                "readers of it"
+            )
     return queues
 
 
 def _redis_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _apart(url)
     if parts.password is not None or parts.query or parts.fragment:
         # A password with ?, # or / in it is not even where one looks for it.
         raise ValueError(
@@ -91,10 +170,7 @@ def _redis_url(url: str) -> str:
         )
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise ValueError("must be redis://HOST:PORT/DATABASE, or rediss:// for TLS")
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError("the port must be a number up to 65535") from None
+    _has_port(parts)
     if parts.path not in ("", "/") and not parts.path[1:].isdecimal():
         raise ValueError("the database must be a number")
     return url
@@ -105,9 +181,9 @@ class Aws(_Section):
     How AWS is reached. Credentials come from the SDK's usual places, never from here.
     """
 
-    region: str | None = None
+    region: Region | None = None
     """Default region; else the SDK's own (AWS_REGION, profile)."""
-    endpoint_url: str | None = None
+    endpoint_url: Address | None = None
     """Send every AWS call here instead; for emulators. S3-compatible stores belong into `accounts`."""
 
 
@@ -115,6 +191,21 @@ def _quoted(value: object) -> object:
     if isinstance(value, int):
         raise ValueError("must be in quotes, for YAML reads it as a number")  # noqa: TRY004 - pydantic's protocol
     return value
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _held(section: _Model, rules: Iterable[tuple[object, str]]) -> _Model:
+    """
+    Return a section whose settings go together.
+
+    Raises:
+        ValueError: they do not; a line for each rule that does not hold.
+    """
+    if broken := [otherwise for holds, otherwise in rules if not holds]:
+        raise ValueError("\n".join(broken))
+    return section
 
 
 class Account(_Section):
@@ -154,7 +245,7 @@ class Account(_Section):
     Profile of the SDK's shared files (AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE) whose credentials are used there,
     or take the role; for a store's own access key, or another partition.
     """
-    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s@/?#]+(/[^\s?#]*)?$")] | None = None
+    endpoint_url: Address | None = None
     """Address of an S3-compatible store, for S3 requests alone."""
     path_style: bool = True
     """Whether that store has buckets in the path of its address (MinIO, Ceph); else they are host names below it."""
@@ -199,10 +290,7 @@ class Account(_Section):
                 "AWS reports the status; reports_status belongs to an endpoint_url",
             ),
         )
-        for holds, otherwise in rules:
-            if not holds:
-                raise ValueError(otherwise)
-        return self
+        return _held(self, rules)
 
 
 def _no_contradiction(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
@@ -282,6 +370,12 @@ class Looks(_Section):
     """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
 
 
+def _text(value: object) -> object:
+    if not isinstance(value, str | SecretStr):
+        raise ValueError("must be in quotes, for YAML does not read it as text")  # noqa: TRY004 - pydantic's protocol
+    return value
+
+
 class RedisSettings(_Section):
     """
     The server of the redis ledger: Redis from 6.2 on, or Valkey.
@@ -291,7 +385,7 @@ class RedisSettings(_Section):
     """
     redis://HOST:PORT/DATABASE, or rediss:// for TLS. No password here; a user name is redis://NAME@HOST:PORT.
     """
-    password: SecretStr | None = None
+    password: Annotated[SecretStr, BeforeValidator(_text)] | None = None
     """The password; better in the environment (CRRMON_LEDGER__REDIS__PASSWORD) or in a file."""
     password_file: Path | None = None
     """A file that holds the password, as secrets are mounted; read again for every new connection."""
@@ -302,6 +396,39 @@ class RedisSettings(_Section):
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = "crrmon"
     """Starts the name of every key: another one for each monitor that shares the server."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "RedisSettings":
+        parts = urlsplit(self.url)
+        rules = (
+            (
+                self.password is None or self.password_file is None,
+                "password and password_file are both set: keep one of them",
+            ),
+            (
+                self.ca_file is None or parts.scheme == "rediss",
+                "ca_file is set, but url does not ask for TLS: begin url with rediss://, or leave ca_file out",
+            ),
+            (
+                not self.cluster or not int(parts.path.strip("/") or 0),
+                (
+                    "url names a database, but cluster is true, and a cluster has none but 0: take the number from "
+                    "the end of url"
+                ),
+            ),
+        )
+        return _held(self, rules)
+
+
+def _no_tag_of_aws(name: str) -> str:
+    if name.lower().startswith("aws:"):
+        raise ValueError("AWS keeps tags that begin with aws: for itself: take another name")
+    return name
+
+
+# Of what a tag may hold, AWS counts letters of all scripts.
+Tag = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_tag_of_aws)]
+TagValue = Annotated[str, Field(max_length=256)]
+
 
 class DynamoDBSettings(_Section):
     """
@@ -310,9 +437,9 @@ class DynamoDBSettings(_Section):
 
     table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] = "crrmon"
     """Name of the table: one for each monitor."""
-    region: str | None = None
+    region: Region | None = None
     """Region of the table; else `aws.region`."""
-    tags: dict[str, str] = {}
+    tags: Annotated[dict[Tag, TagValue], Field(max_length=50)] = {}
     """Tags that `crrmon ledger create` gives the table."""
 
 
@@ -339,6 +466,15 @@ class LedgerSettings(_Section):
     """
 
 
+def _no_namespace_of_aws(namespace: str) -> str:
+    if namespace.startswith("AWS/"):
+        raise ValueError(
+            "names that begin with AWS/ are for AWS's own metrics, and CloudWatch would refuse all of these: take "
+            "another one, such as CRRMonitor"
+        )
+    return namespace
+
+
 class Report(_Section):
     """
     What is reported to CloudWatch.
@@ -346,11 +482,13 @@ class Report(_Section):
 
     cloudwatch: bool = True
     """Whether to send metrics to CloudWatch."""
-    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}$")] = (
-        "CRRMonitor"
-    )
+    namespace: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}$"),
+        AfterValidator(_no_namespace_of_aws),
+    ] = "CRRMonitor"
     """Namespace of the metrics; the original's by default, so that its alarms live on."""
-    region: str | None = None
+    region: Region | None = None
     """Region that gets the metrics; else `aws.region`."""
     window_seconds: Annotated[int, Field(ge=1, le=3600), _NUMBER] = 300
     """Length of a window: every metric gets one datapoint for each."""
@@ -378,6 +516,13 @@ class Log(_Section):
     """auto: for eyes on a terminal, else JSON lines."""
 
 
+def _no_repetition(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} stands there more than once")
+    return names
+
+
 class Settings(BaseSettings):
     """
     All settings.
@@ -389,13 +534,14 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     monitor: Annotated[str, Field(pattern=r"^[!-9;-~][ -~]{0,254}$")] = "crrmon"
     """Name of this monitor (all replicas together): the dimension of Heartbeat and QueueAge."""
     queues: Annotated[tuple[Queue, ...], Field(min_length=1), AfterValidator(_each_once)]
     """The SQS queues to read, in any regions."""
-    buckets: tuple[BucketName, ...] = ()
+    buckets: Annotated[tuple[BucketName, ...], AfterValidator(_no_repetition)] = ()
     """
     Source buckets whose zeros are reported from the start. Others are met through their events and remembered.
     """
@@ -416,6 +562,10 @@ class Settings(BaseSettings):
     Longest time from SIGTERM to the end. Below the grace of whoever stops the daemon (Kubernetes and ECS: 30 s).
     """
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        return _held(self, [*_times(self), *_choice(self)])
+
     @classmethod
     @override
     def settings_customise_sources(
@@ -430,6 +580,74 @@ class Settings(BaseSettings):
         Let the environment win over the file (which comes in as initial values).
         """
         return env_settings, init_settings
+
+
+def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
+    """
+    Tell which times go together, and what to do where they do not.
+    """
+    hold, stuck = settings.intake.hold_seconds, settings.looks.stuck_after_seconds
+    give_up = settings.looks.give_up_after_days * _DAY_SECONDS
+    horizon = settings.ledger.horizon_days * _DAY_SECONDS
+    window = settings.report.window_seconds
+    for channel, delay in settings.intake.least_event_delay_seconds.items():
+        yield (
+            delay < horizon,
+            (
+                f"intake.least_event_delay_seconds of {channel} is {delay:g} and not shorter than ledger.horizon_days, "
+                f"{settings.ledger.horizon_days:g} ({horizon:g} s): events that late are not counted; lower the one or "
+                "raise the other"
+            ),
+        )
+    yield (
+        stuck < give_up,
+        (
+            f"looks.give_up_after_days is {settings.looks.give_up_after_days:g} ({give_up:g} s) and not longer than "
+            f"looks.stuck_after_seconds, {stuck:g}: objects would be given up before they count as stuck; raise the one "
+            "or lower the other"
+        ),
+    )
+    yield (
+        hold < stuck,
+        (
+            f"intake.hold_seconds is {hold:g} and not shorter than looks.stuck_after_seconds, {stuck:g}: what is held "
+            "was not looked at, and cannot count as stuck; lower the one or raise the other"
+        ),
+    )
+    least = _SHORTEST_HORIZON_SECONDS + hold + window
+    yield (
+        horizon >= least,
+        (
+            f"ledger.horizon_days is {settings.ledger.horizon_days:g} ({horizon:g} s): with intake.hold_seconds of "
+            f"{hold:g} and report.window_seconds of {window} it must be at least {least / _DAY_SECONDS:.3g}, for events "
+            "come late and come twice, and one that comes after the horizon is not counted; no shorter than the retention "
+            "of the queue is right"
+        ),
+    )
+
+
+def _choice(settings: Settings) -> Iterator[tuple[bool, str]]:
+    """
+    Tell whether something is followed of all that is named, and what to do where nothing is.
+    """
+    watch = settings.watch
+    choice = Choice(
+        [pattern(one) for one in watch.include], [pattern(one) for one in watch.exclude]
+    )
+    for bucket in choice.void():
+        named = f"watch.include names {bucket}" if watch.include else "watch.include names nothing"
+        yield (False, f"{named}, and watch.exclude leaves all of it out: correct one of them")
+    for bucket in settings.buckets:
+        reason = "watch.exclude leaves all of it out"
+        if watch.include and not any(pattern(one).fits(bucket) for one in watch.include):
+            reason = "watch.include does not name it"
+        yield (
+            choice.touches(bucket),
+            (
+                f"buckets names {bucket}, but {reason}: its zeros would be reported though nothing of it is followed; "
+                "take it out of buckets, or follow it"
+            ),
+        )
 
 
 def load(path: Path | None, *, queues: bool = True) -> Settings:
@@ -449,12 +667,33 @@ def load(path: Path | None, *, queues: bool = True) -> Settings:
         raise ConfigurationError("\n".join(problems))
     try:
         return Settings(**(raw if queues else {"queues": [{"url": _EXAMPLE_VALUES["url"]}]} | raw))
+    # NB: "from None", for what these errors quote may hold a password, and tracebacks show causes.
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_explanations(error))) from error
+        raise ConfigurationError("\n".join(_explanations(error))) from None
     except SettingsError as error:
-        raise ConfigurationError("\n".join(_not_json(os.environ)) or str(error)) from error
+        raise ConfigurationError("\n".join(_not_json(os.environ)) or str(error)) from None
     except RecursionError as error:
         raise ConfigurationError("the environment is nested too deeply to be settings") from error
+
+
+def public(settings: Settings) -> dict[str, Any]:
+    """
+    Return all settings as plain values that everybody may see: secrets and users in addresses masked.
+    """
+    values: dict[str, Any] = _masked(settings.model_dump(mode="json"))
+    return values
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _masked(one) for key, one in value.items()}
+        case list():
+            return [_masked(one) for one in value]
+        case str():
+            return without_userinfo(value)
+        case _:
+            return value
 
 
 def schema() -> dict[str, Any]:
@@ -544,16 +783,45 @@ def _section(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe one
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        # NB: not all that YAML's parser finds wrong is one of its own errors: a 31st of February is not.
-        raise ConfigurationError(f"{path}: is not YAML: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read: byte {error.start} is not UTF-8"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: is not YAML: {_fault(error)}") from None
+    except (ValueError, LookupError, AttributeError, TypeError):
+        raise ConfigurationError(f"{path}: is not YAML: {_NOT_AS_IT_LOOKS}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is not YAML: it is nested too deeply") from None
     if raw is None:
         return {}
     if not isinstance(raw, dict) or not all(isinstance(name, str) for name in raw):
         raise ConfigurationError(f"{path}: must be a mapping of settings; see config.example.yaml")
     return raw
+
+
+_NOT_AS_IT_LOOKS = "a value is not what it looks like"
+
+
+def _fault(error: yaml.YAMLError) -> str:
+    """
+    Say what is wrong with YAML and where, without a word of what stands there: it may be a password.
+    """
+    mark = getattr(error, "problem_mark", None)
+    problem = (
+        getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+    )
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return _unquoted(problem) + where
+
+
+def _unquoted(text: str) -> str:
+    """
+    Return what a library says without what it quotes.
+    """
+    return re.sub(r"['\"].*['\"]", "...", text, flags=re.DOTALL)
 
 
 class _Loader(yaml.SafeLoader):
@@ -562,12 +830,25 @@ class _Loader(yaml.SafeLoader):
     """
 
     @override
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError, TypeError):
+            # NB: not all that YAML's parser finds wrong is one of its own errors: a 31st of February is not.
+            raise yaml.constructor.ConstructorError(
+                None, None, _NOT_AS_IT_LOOKS, node.start_mark
+            ) from None
+
+    @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
         for name, _ in node.value:
             if names.count(name.value) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{name.value} stands there more than once", name.start_mark
+                    None,
+                    None,
+                    f"{_known_name(name.value)} stands there more than once",
+                    name.start_mark,
                 )
         return super().construct_mapping(node, deep=deep)
 
@@ -577,7 +858,8 @@ def _unknown_keys(
 ) -> Iterator[str]:
     for name, value in raw.items():
         if name not in model.model_fields:
-            yield _unknown(f"{prefix}{name}", [f"{prefix}{one}" for one in model.model_fields])
+            around = [f"{prefix}{one}" for one in model.model_fields]
+            yield _unknown(f"{prefix}{_name(name, value, model)}", around)
             continue
         section, mark = _section(model.model_fields[name].annotation)
         if section is None:
@@ -593,7 +875,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     for name, value in environment.items():
         unknown = name.upper().startswith(PREFIX) and name.upper() not in known
         if unknown and not _is_service_link(name, value):
-            yield _unknown(name.upper(), known, what="environment variable")
+            yield _unknown(_variable(name.upper()), known, what="environment variable")
 
 
 def _variables() -> dict[str, str]:
@@ -636,11 +918,13 @@ def _not_json(environment: Mapping[str, str]) -> Iterator[str]:
     composed = set(_composed(Settings, ""))
     variables = _variables()
     for name, value in environment.items():
-        if variables.get(name.upper()) in composed:
+        if (key := variables.get(name.upper())) in composed:
             try:
                 json.loads(value)
             except ValueError:
-                yield f"{name}: {_SHORT.repr(value)} is not allowed: lists and maps in the environment are JSON"
+                # What cannot be read may hold a password wherever it likes.
+                told = _UNSEEN if _hides(key) or "@" in value or "://" in value else shown(value)
+                yield f"{name}: {told} is not allowed: lists and maps in the environment are JSON"
 
 
 def _composed(model: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -681,16 +965,110 @@ def _explain(name: str, error: Any) -> str:
     if kind == "missing":
         return f"{name}: is missing"
     if kind == "extra_forbidden":  # in a variable's JSON; in the file it was found before
-        return _unknown(name, list(_siblings(name)))
-    said = error["msg"].removeprefix("Value error, ")
+        *around, last = error["loc"]
+        section = _model_at(_dotted(tuple(around)))
+        prefix = f"{_dotted(tuple(around))}." if around else ""
+        return _unknown(prefix + _name(last, value, section), list(_siblings(name)))
+    said = harmless(error["msg"].removeprefix("Value error, "))
+    if kind == "value_error" and (not name or (_hides(name) and isinstance(value, Mapping))):
+        # A contradiction between settings, which it names; the value would be all of them.
+        return "\n".join(f"{name}: {line}" if name else line for line in said.splitlines())
     if kind == "model_type":
         inner = (key.rpartition(".")[2] for key in _siblings(f"{name}."))
         said = f"must be a mapping with {', '.join(inner)}"
     elif kind == "tuple_type":
         said = "must be a list"
-    # Whatever stands there may hold a password, in whatever place.
-    shown = "what it is set to" if name == "ledger.redis.url" else _SHORT.repr(value)
-    return f"{name}: {shown} is not allowed: {said[:1].lower()}{said[1:]}"
+    told, said = (_UNSEEN, _unquoted(said)) if _hides(name) else (shown(value), said)
+    return f"{name}: {told} is not allowed: {said[:1].lower()}{said[1:]}"
+
+
+_UNSEEN = "what it is set to"
+
+
+def _hides(name: str) -> bool:
+    """
+    Tell whether what a setting is set to is never shown: a secret, what is above or below one, and what is beside it.
+
+    A password in the wrong line is still a password.
+    """
+    plain = re.sub(r"\[\d+\]", "[]", name)
+    return any(
+        f"{plain}.".startswith(f"{section}.") or f"{section}.".startswith(f"{plain}.")
+        for section in _SECRETIVE
+    )
+
+
+def _secretive(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """
+    List the sections that have a secret among their settings.
+    """
+    for name, field in model.model_fields.items():
+        section, mark = _section(field.annotation)
+        if section is not None:
+            yield from _secretive(section, f"{prefix}{name}{mark}.")
+        elif SecretStr in (field.annotation, *_parts(field.annotation)):
+            yield prefix.removesuffix(".")
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    for inner in get_args(annotation):
+        yield inner
+        yield from _parts(inner)
+
+
+def _model_at(name: str) -> type[BaseModel] | None:
+    """
+    Return the section of that name; None where there is none.
+    """
+    model: type[BaseModel] | None = Settings
+    for part in filter(None, re.sub(r"\[\d+\]", "", name).split(".")):
+        field = model.model_fields.get(part) if model else None
+        model = _section(field.annotation)[0] if field else None
+    return model
+
+
+def _name(name: object, value: object, model: type[BaseModel] | None) -> str:
+    """
+    Return what may be shown of an unknown name: in a file that went wrong, a name may have been a value.
+
+    Args:
+        name: that is unknown.
+        value: that it is given.
+        model: the section that it stands in.
+    """
+    text = str(name)
+    if model is None:
+        return HIDDEN
+    if not list(_secretive(model)):
+        return harmless(text)
+    near = difflib.get_close_matches(text, model.model_fields, n=1, cutoff=0.8)
+    return text if (near or value is not None) and _LIKE_A_NAME.fullmatch(text) else HIDDEN
+
+
+_LIKE_A_NAME = re.compile(r"[A-Za-z_]{1,32}[0-9]?")
+
+
+def _known_name(name: str) -> str:
+    """
+    Return a name that is one of a setting; else what stands for others.
+    """
+    return name if any(name == key.rpartition(".")[2] for key in keys()) else "a name"
+
+
+def _variable(name: str) -> str:
+    """
+    Return what may be shown of the name of an unknown variable: nothing below a secret.
+    """
+    for variable, key in _variables().items():
+        if name.startswith(variable + _NESTING) and _section_of(key) is None:
+            return f"{variable}{_NESTING}{HIDDEN}" if _hides(key) else name
+    return name
+
+
+def _section_of(key: str) -> type[BaseModel] | None:
+    around, _, last = key.rpartition(".")
+    model = _model_at(around)
+    return _section(model.model_fields[last].annotation)[0] if model else None
 
 
 def _siblings(name: str) -> Iterator[str]:
@@ -706,5 +1084,4 @@ _NO_QUEUE = (
     "queues: no queue is configured; set queues: [{url: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME}] "
     'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\''
 )
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
+_SECRETIVE = tuple(_secretive(Settings))

@@ -4,11 +4,13 @@ import contextlib
 import io
 import logging
 import sys
-from typing import Literal, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 from typing_extensions import override
+
+from crrmon.domain.redaction import without_userinfo
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -24,6 +26,9 @@ REMEMBERED = 1000
 
 _TRACES = ("exception", "stack")
 """Fields of several lines."""
+
+_VERBATIM = ("key", "prefix")
+"""Fields with names of objects, which somebody will search for as they are."""
 
 
 def configure(*, level: Level, format: Format, stream: TextIO | None = None) -> None:  # noqa: A002 - the setting's name
@@ -41,9 +46,10 @@ def configure(*, level: Level, format: Format, stream: TextIO | None = None) -> 
         out.reconfigure(errors="backslashreplace")
     as_json = format == "json" or (format == "auto" and not out.isatty())
     rendering: list[Processor] = (
-        [_cut, structlog.processors.JSONRenderer(ensure_ascii=True)]
+        [_masked, _cut, structlog.processors.JSONRenderer(ensure_ascii=True)]
         if as_json
         else [
+            _masked,
             _cut,
             _escaped,
             structlog.dev.ConsoleRenderer(
@@ -138,6 +144,22 @@ class _Throttle(logging.Filter):
             record.msg = f"{record.getMessage()} ({left_out} more like it were left out)"
             record.args = None
         return tells
+
+
+def _masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """
+    Take users and passwords out of addresses: libraries' errors quote those of proxies, and more.
+    """
+    return {
+        name: _without_userinfo(value) if name not in _VERBATIM else value
+        for name, value in event.items()
+    }
+
+
+def _without_userinfo(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_userinfo(one) for one in value]
+    return without_userinfo(value) if isinstance(value, str) else value
 
 
 def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -10,7 +10,8 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import sqs_backends
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.sqs import SqsInbox, queue_name, region_of
+from crrmon.adapters.sqs import SqsInbox
+from crrmon.domain.queue_address import queue_name, region_of
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.inbox import Depth, InboxError, Message
 from fakes.aws_stub import Answer, AwsStub, Reset, json_answer, json_error
@@ -57,6 +58,50 @@ def test_region_of(url: str, region: str | None) -> None:
 def test_queue_name(url: str) -> None:
     """A queue is called by the last part of its URL."""
     assert queue_name(url) == "crrmon-ingest"
+
+
+# ---- whom to ask ----
+
+
+async def test_the_host_of_a_queues_url_is_asked(stub: AwsStub) -> None:
+    """Without any other setting: a store's or an emulator's own queue is read where its URL says."""
+    stub.answer(json_answer({}))
+    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+        inbox = SqsInbox(aws, f"{stub.url}/000000000000/q")
+        await inbox.receive(wait_seconds=0, visibility_seconds=30)
+
+    assert json.loads(stub.asked[0].body)["QueueUrl"] == f"{stub.url}/000000000000/q"
+
+
+@pytest.mark.parametrize("variable", [None, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"])
+async def test_an_endpoint_that_is_set_goes_over_the_queues_url(
+    stub: AwsStub, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    """Emulators tell URLs of hosts that nobody can reach from elsewhere."""
+    stub.answer(json_answer({}))
+    if variable:
+        monkeypatch.setenv(variable, stub.url)
+    endpoint = None if variable else stub.url
+    async with Aws(endpoint_url=endpoint, default_region=REGION, max_connections=8) as aws:
+        inbox = SqsInbox(aws, "http://nowhere.invalid:9324/000000000000/q")
+        await inbox.receive(wait_seconds=0, visibility_seconds=30)
+
+    assert len(stub.asked) == 1
+
+
+async def test_queues_behind_several_hosts_have_clients_of_their_own() -> None:
+    """An endpoint in a VPC, one for FIPS, and the usual one, which the SDK finds in every partition."""
+    urls = [
+        "https://vpce-0a.sqs.eu-west-1.vpce.amazonaws.com/1/q",
+        "https://sqs-fips.us-east-1.amazonaws.com/1/q",
+        "https://sqs.eu-west-1.amazonaws.com/1/q",
+        "https://sqs.eusc-de-east-1.amazonaws.eu/1/q",
+        "https://sqs.us-iso-east-1.c2s.ic.gov/1/q",
+    ]
+    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+        clients = [await SqsInbox(aws, url).client() for url in urls]
+
+    assert [one.meta.endpoint_url for one in clients] == [url.removesuffix("/1/q") for url in urls]
 
 
 # ---- against an emulator ----

@@ -112,3 +112,29 @@ def test_same_as_the_long_way(
     expected = (not include or any(map(fits, include))) and not any(map(fits, exclude))
 
     assert Choice(include, exclude).includes(bucket, key) is expected
+
+
+@given(PATTERNS, PATTERNS, st.text("ab", min_size=1, max_size=4), st.text("xy/", max_size=5))
+def test_r12_a_bucket_of_which_nothing_is_followed_is_known(
+    include: list[Pattern], exclude: list[Pattern], bucket: str, key: str
+) -> None:
+    """Where any of its objects is followed, it is touched; where it is not, none is."""
+    choice = Choice(include, exclude)
+
+    if choice.includes(bucket, key):
+        assert choice.touches(bucket)
+    if not choice.touches(bucket):
+        assert not choice.includes(bucket, key)
+
+
+@given(PATTERNS.filter(bool), PATTERNS, st.text("xy/", max_size=5))
+def test_r12_an_inclusion_of_which_nothing_is_left_is_known(
+    include: list[Pattern], exclude: list[Pattern], key: str
+) -> None:
+    """What is called void leaves nothing in the bucket of that name."""
+    choice = Choice(include, exclude)
+    void = choice.void()
+
+    for bucket in void:
+        if len(include) == 1:
+            assert not choice.includes(bucket, include[0].prefix + key)

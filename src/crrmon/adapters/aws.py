@@ -32,6 +32,7 @@ from botocore.exceptions import (
 from typing_extensions import override
 
 from crrmon import __version__
+from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Dates
 
 if TYPE_CHECKING:  # the stubs are there for development only
@@ -41,6 +42,9 @@ if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_sqs import SQSClient
 
 Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
+
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS")
+"""By which the SDK itself is told to ask elsewhere."""
 
 MAX_S3_CLIENTS = 1024
 """
@@ -264,6 +268,13 @@ class Aws:
         self._regions: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
+    @property
+    def redirected(self) -> bool:
+        """
+        Whether queues are asked for elsewhere than where their addresses say, as with emulators.
+        """
+        return bool(self._endpoint_url or any(map(os.environ.get, _ENDPOINT_VARIABLES)))
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -284,7 +295,9 @@ class Aws:
         self, service: Literal["s3"], region: str | None = None, login: Login | None = None
     ) -> "S3Client": ...
     @overload
-    async def client(self, service: Literal["sqs"], region: str | None = None) -> "SQSClient": ...
+    async def client(
+        self, service: Literal["sqs"], region: str | None = None, login: Login | None = None
+    ) -> "SQSClient": ...
     @overload
     async def client(
         self, service: Literal["cloudwatch"], region: str | None = None
@@ -417,7 +430,7 @@ class Aws:
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
         else:
-            trusting = self._endpoint_url is not None
+            trusting = not is_of_aws(client.meta.endpoint_url)
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
         # A store of its own has a clock of its own.
         if self._dates is not None and not (login and login.endpoint_url):

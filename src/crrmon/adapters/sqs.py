@@ -5,7 +5,6 @@ that again.
 """
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ import msgspec
 import structlog
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import Aws, NoAnswerError, border, explain
+from crrmon.adapters.aws import Aws, Login, NoAnswerError, border, explain
+from crrmon.domain.queue_address import queue_address, queue_name, region_of
 from crrmon.ports.inbox import Depth, InboxError, Message
 
 if TYPE_CHECKING:  # the stubs are there for development only
@@ -54,27 +54,14 @@ _DEAD_LETTER_ADVICE = {
 
 log = structlog.get_logger()
 
-_HOSTS = re.compile(
-    r"https?://(?:"
-    r"(?:vpce-[^/]*\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)"
-    r"|(?P<legacy>[a-z0-9-]+)\.queue\.amazonaws\.com(?:\.cn)?"
-    r")(?::\d+)?/"
-)
 
-
-def queue_name(url: str) -> str:
+def _login(endpoint: str | None) -> Login | None:
     """
-    Return the name of a queue: the last part of its URL.
+    Make what has a client ask somebody else than the SDK would; None where it would ask the same.
     """
-    return url.rstrip("/").rpartition("/")[2]
-
-
-def region_of(url: str) -> str | None:
-    """
-    Return the region that a queue's URL names; None when it names none, as with emulators.
-    """
-    match = _HOSTS.match(url)
-    return match and (match["region"] or match["legacy"])
+    if endpoint is None:
+        return None
+    return Login(name=endpoint, session=None, endpoint_url=endpoint, path_style=True)
 
 
 class SqsInbox:
@@ -96,6 +83,7 @@ class SqsInbox:
         """
         self._aws = aws
         self._region = region or region_of(url)
+        self._login = _login(None if aws.redirected else queue_address(url).endpoint)
         self._url = url
         self._name = name or queue_name(url)
         self._dead_letter_urls: dict[str, str] = {}
@@ -111,13 +99,19 @@ class SqsInbox:
         """
         return self._name
 
+    async def client(self) -> "SQSClient":
+        """
+        Give the client that asks whoever has the queue.
+        """
+        return await self._aws.client("sqs", self._region, self._login)
+
     async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
         """
         Wait for messages and take up to ten.
         """
         try:
             with border():
-                client = await self._aws.client("sqs", self._region)
+                client = await self.client()
                 answer = await client.receive_message(
                     QueueUrl=self._url,
                     MaxNumberOfMessages=BATCH,
@@ -135,7 +129,7 @@ class SqsInbox:
         """
         try:
             with border():
-                client = await self._aws.client("sqs", self._region)
+                client = await self.client()
                 if self._policy is None:
                     self._policy = (await self._attributes(client, _REDRIVE)).get(_REDRIVE, "")
                 # NB: before the queue, or a message that is moved back meanwhile would be in neither.
@@ -200,7 +194,7 @@ class SqsInbox:
         ]
         try:
             with border():
-                client = await self._aws.client("sqs", self._region)
+                client = await self.client()
                 answer = await client.delete_message_batch(QueueUrl=self._url, Entries=entries)
                 return _left(receipts, answer)
         except (ClientError, NoAnswerError) as error:
@@ -218,7 +212,7 @@ class SqsInbox:
         ]
         try:
             with border():
-                client = await self._aws.client("sqs", self._region)
+                client = await self.client()
                 answer = await client.change_message_visibility_batch(
                     QueueUrl=self._url, Entries=entries
                 )

@@ -21,8 +21,10 @@ def show(
 ) -> None:
     """
     Print the effective settings: file, environment and defaults together.
+
+    Secrets, and users in addresses, are masked: the output can be passed on.
     """
-    values = settings_or_exit(config).model_dump(mode="json")
+    values = settings_module.public(settings_or_exit(config))
     if output == "json":
         typer.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
     else:

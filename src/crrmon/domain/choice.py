@@ -85,6 +85,25 @@ class Choice:
         out = any(one.startswith(prefix) for one in excluded) or prefix.startswith(excluded)
         return prefix.startswith(included) and not out
 
+    def touches(self, bucket: str) -> bool:
+        """
+        Tell whether any object of a bucket can be among those to be followed.
+        """
+        included, excluded = self._of(bucket)
+        return any(not prefix.startswith(excluded) for prefix in included)
+
+    def void(self) -> list[str]:
+        """
+        Return the buckets of inclusions of which exclusions leave nothing, with their wildcards.
+        """
+        return [
+            one.bucket
+            for one in self._include
+            if any(
+                out.fits(one.bucket) and one.prefix.startswith(out.prefix) for out in self._exclude
+            )
+        ]
+
     def _prefixes(self, bucket: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """
         Tell which prefixes are in and which are out in a bucket.

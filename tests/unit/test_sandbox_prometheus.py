@@ -33,6 +33,7 @@ def test_a_page_is_summed_up_by_route_and_reason() -> None:
         gone={A: 2},
         pending={C: 7},
         open_failures={A: 1},
+        failures={A: 1},
         markers_laid={A: 3},
         markers_arrived={A: 2},
         failed=None,

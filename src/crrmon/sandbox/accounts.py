@@ -27,6 +27,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     markers_laid: ByRoute | None = None
     """Delete markers that a rule replicates."""
     markers_arrived: ByRoute | None = None
+    failures: ByRoute | None = None
+    """Failures at this destination, repaired or not; a version that fails at two destinations is one at each."""
     failed: BySource | None = {}
     """Episodes of failure, repaired or not: one for a version that failed at several destinations."""
     not_covered: BySource | None = None
@@ -41,6 +43,7 @@ BY_ROUTE = (
     "gone",
     "pending",
     "open_failures",
+    "failures",
     "markers_laid",
     "markers_arrived",
 )

@@ -51,6 +51,7 @@ from crrmon.sandbox.verdict import (
     judge,
     where,
 )
+from crrmon.sandbox.waterlines import SETTLED, Lookout
 from crrmon.sandbox.world import WORLD, build, queue_url
 from crrmon.sandbox.writer import Writer
 
@@ -68,6 +69,10 @@ QUIET_SECONDS = 2 * WINDOW_SECONDS + 1.0
 SENT_WITHIN_SECONDS = 30.0
 """How long a window may wait in the ledger after its end; one that is still there then was forgotten."""
 ENDLESS_KILLS_WITHIN_SECONDS = 60.0
+SAMPLE_SECONDS = 1.0
+"""How often everything that is shown of waterlines is compared with the truth."""
+PASSING_SECONDS = 45.0
+"""How long to wait for them to pass the last write: they lag by something more than a minute."""
 REPAIR_SECONDS = 1.0
 """How often somebody looks whether failures were reported that are to be repaired."""
 
@@ -219,6 +224,7 @@ class Play:
         self._stop = stop
         self._clock = SystemClock()
         self._phase = "starting"
+        self._lookout = Lookout(stage.truth)
 
     async def run(self) -> Verdict:
         """
@@ -241,8 +247,10 @@ class Play:
             await asyncio.gather(*(daemon.start() for daemon in stage.daemons))
             guarded = (*stage.daemons, *([stage.keeping.server] if stage.keeping.server else ()))
             watchers += [tasks.create_task(one.guard()) for one in guarded]
+            watchers.append(tasks.create_task(self._look_out()))
             delivered, malformed = await self._write(tasks)
             await self._until_told(malformed)
+            await self._until_passed()
             reporting = await self._reporting()
             counted = await self._counted()
             for watcher in watchers:
@@ -263,6 +271,7 @@ class Play:
                 seconds=round(self._clock.now() - began, 1),
                 ledger=stage.keeping.kind,
                 written=len(stage.truth),
+                samples=self._lookout.samples,
                 replicas=tuple(
                     Replica(
                         name=daemon.name,
@@ -304,6 +313,39 @@ class Play:
                     reporting = [one for one in self._stage.daemons if await one.reports()]
                     await asyncio.sleep(0.5)
         return reporting
+
+    async def _look_out(self) -> None:
+        """
+        Compare the waterlines that are shown with the truth, again and again.
+        """
+        while True:
+            await asyncio.gather(*(self._sample(one) for one in self._stage.daemons))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _sample(self, daemon: Daemon) -> None:
+        page = await daemon.metrics()
+        # NB: the truth of the moment after: what arrived while the page was on its way is no reproach.
+        self._lookout.take(daemon.name, page, at=self._clock.now())
+
+    async def _until_passed(self) -> None:
+        """
+        Wait until the waterlines have passed all that was written, or too long: what they never came near, they cannot
+        have passed wrongly.
+
+        A killed daemon's last word holds them for minutes, which nobody waits for.
+        """
+        if self._settings.kills:
+            return
+        last = self._stage.truth.last_written()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PASSING_SECONDS):
+                while behind := [
+                    route
+                    for route, at in last.items()
+                    if (self._lookout.last(SETTLED, route) or 0.0) < at
+                ]:
+                    self._phase = f"waiting for {len(behind)} waterlines to pass what was written"
+                    await asyncio.sleep(SAMPLE_SECONDS)
 
     def _chance(self, of: str) -> random.Random:
         return random.Random(f"{of} {self._settings.seed}")  # noqa: S311 - a simulation
@@ -495,6 +537,7 @@ class Play:
             compare(account, await self._stage.cloudwatch.account(), report.account, counted),
             run,
             reasons=compare_reasons(account, counted),
+            waterlines=self._lookout.lines(),
             statuses={
                 story.written.version: (story.told, report.statuses[story.written.version])
                 for story in truth

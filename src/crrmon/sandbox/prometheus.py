@@ -19,7 +19,7 @@ def account(page: str) -> Account:
         page: of a daemon that was never restarted, and has no other beside it.
 
     Returns:
-        All but the episodes of failure: those are counted at each destination, as far as one is proved.
+        All but the episodes of failure by source: what fails at two destinations is counted at each.
     """
     samples = _samples(page)
 
@@ -43,6 +43,7 @@ def account(page: str) -> Account:
         gone=by_route(catalogue.REPLICATIONS, "gone"),
         pending=by_route(catalogue.PENDING_OBJECTS),
         open_failures=by_route(catalogue.FAILED_OBJECTS),
+        failures=by_route(catalogue.REPLICATIONS, "failed"),
         markers_laid=by_route(catalogue.DELETE_MARKERS, "laid"),
         markers_arrived=by_route(catalogue.DELETE_MARKERS, "arrived"),
         failed=None,

@@ -95,6 +95,10 @@ class Truth:
         self._failed: Counter[str] = Counter()
         self._not_covered: Counter[str] = Counter()
         self._reasons: Counter[tuple[Route, str]] = Counter()
+        self._missing: defaultdict[Route, dict[ObjectVersion, float]] = defaultdict(dict)
+        """When each version was written that is not at the route's end, and was not deleted either."""
+        self._pending: defaultdict[Route, dict[ObjectVersion, float]] = defaultdict(dict)
+        """Those of them that never failed so far."""
         self._markers: tuple[Counter[Route], Counter[Route]] = (Counter(), Counter())
         self.markers: list[ObjectVersion] = []
         """The delete markers that were laid in source buckets."""
@@ -109,7 +113,10 @@ class Truth:
         self._stories[written.version] = story
         self._counts[story.status] += 1
         for destination in written.destinations:
-            self._by_route[PENDING][Route(written.version.bucket, destination)] += 1
+            route = Route(written.version.bucket, destination)
+            self._by_route[PENDING][route] += 1
+            self._missing[route][written.version] = written.written_at
+            self._pending[route][written.version] = written.written_at
         self._not_covered[written.version.bucket] += not written.destinations
 
     def arrived(self, version: ObjectVersion, destination: str, *, at: float) -> None:
@@ -120,6 +127,8 @@ class Truth:
         route = Route(version.bucket, destination)
         repaired = destination in story.failed
         self._stand(story, destination, REPAIRED if repaired else COMPLETED)
+        self._missing[route].pop(version, None)
+        self._pending[route].pop(version, None)
         self._bytes[route] += story.written.size
         if not repaired:
             self._seconds[route].append(at - story.written.written_at)
@@ -129,8 +138,10 @@ class Truth:
         Note that S3 gave up at a destination.
         """
         story = self._stories[version]
+        route = Route(version.bucket, destination)
         story.failed.add(destination)
-        self._reasons[Route(version.bucket, destination), reason] += 1
+        self._reasons[route, reason] += 1
+        self._pending[route].pop(version, None)
         self._stand(story, destination, FAILED)
 
     def deleted(self, version: ObjectVersion) -> None:
@@ -140,6 +151,8 @@ class Truth:
         story = self._stories[version]
         for destination in story.standing:
             self._stand(story, destination, GONE)
+            self._missing[Route(version.bucket, destination)].pop(version, None)
+            self._pending[Route(version.bucket, destination)].pop(version, None)
 
     def restarted(self, version: ObjectVersion) -> tuple[str, ...]:
         """
@@ -231,6 +244,9 @@ class Truth:
         """
         by_route = self._by_route
         laid, arrived = self._markers
+        failures: Counter[Route] = Counter()
+        for (route, _), times in self._reasons.items():
+            failures[route] += times
         return Account(
             replicated=dict(by_route[COMPLETED] + by_route[REPAIRED]),
             bytes=dict(self._bytes),
@@ -238,6 +254,7 @@ class Truth:
             gone=dict(+by_route[GONE]),
             pending=dict(+by_route[PENDING]),
             open_failures=dict(+by_route[FAILED]),
+            failures=dict(failures),
             markers_laid=dict(laid),
             markers_arrived=dict(arrived),
             failed=dict(self._failed),
@@ -245,8 +262,38 @@ class Truth:
             reasons=dict(self._reasons),
         )
 
+    def last_written(self) -> dict[Route, float]:
+        """
+        Return when the newest version of each route was written.
+        """
+        newest: dict[Route, float] = {}
+        for story in self:
+            for destination in story.written.destinations:
+                route = Route(story.written.version.bucket, destination)
+                newest[route] = max(newest.get(route, 0.0), story.written.written_at)
+        return newest
+
+    def oldest_missing(self, route: Route) -> tuple[float, ObjectVersion] | None:
+        """
+        Return what was written first of all that is not at the end of a route, and when: pending, failed, or written
+        while no rule led there. What was deleted is not missed.
+        """
+        return _oldest(self._missing[route])
+
+    def oldest_pending(self, route: Route) -> tuple[float, ObjectVersion] | None:
+        """
+        Return the same of what never failed so far.
+
+        A repair makes old versions pending again. Whoever said before that nothing so old was pending was right then.
+        """
+        return _oldest(self._pending[route])
+
     def latencies(self, route: Route) -> list[float]:
         """
         Return how long the replications of a route took that did not fail, in seconds.
         """
         return self._seconds[route]
+
+
+def _oldest(written: Mapping[ObjectVersion, float]) -> tuple[float, ObjectVersion] | None:
+    return min(((at, version) for version, at in written.items()), default=None)

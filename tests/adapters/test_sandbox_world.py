@@ -43,10 +43,11 @@ from crrmon.sandbox.plan import Chances, Deletion, Passage, Planned, plan
 from crrmon.sandbox.play import Stage, sites, staged
 from crrmon.sandbox.redis import NoRedisError, find, redis
 from crrmon.sandbox.replication import Replication
+from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
 from crrmon.sandbox.world import WORLD
-from crrmon.sandbox.writer import Writer
+from fakes.sandbox_writing import writing
 
 WAIT_SECONDS = 30.0
 
@@ -81,7 +82,7 @@ async def replicating(
     sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     async with asyncio.TaskGroup() as tasks:
         replication = Replication(
-            WORLD,
+            Rules(WORLD),
             stage.emulator,
             stage.truth,
             teller=Teller(WORLD, Courier(sqs, stage.queue, tasks)),
@@ -336,6 +337,45 @@ async def test_configurations_read_as_they_were_put(outside: Aws) -> None:
         await (await outside.client("s3", "us-west-2")).get_bucket_replication(Bucket="dst-b")
 
 
+async def test_t1_rules_that_are_switched_off_read_so_and_take_nothing(
+    stage: Stage, outside: Aws
+) -> None:
+    """
+    A disabled rule stays in its configuration, a deleted configuration is an error of its own; what is written then
+    has no status, no copy, and is told like any other write.
+    """
+    rules = Rules(WORLD)
+    rules.switch_off(MISCHIEF)
+    await tell_s3(MISCHIEF, WORLD, outside)
+    s3 = await outside.client("s3", "us-east-1")
+    answer = await s3.get_bucket_replication(Bucket="src-b")
+    (rule,) = answer["ReplicationConfiguration"]["Rules"]
+    assert (rule["ID"], rule["Status"], rule["Filter"]) == (
+        "data-of-b",
+        "Disabled",
+        {"Prefix": "data/"},
+    )
+    s3 = await outside.client("s3", "eu-west-1")
+    with pytest.raises(ClientError, match="ReplicationConfigurationNotFoundError"):
+        await s3.get_bucket_replication(Bucket="src-a")
+    assert await s3.get_bucket_replication(Bucket="src-c")
+
+    chances = Chances(fail=0.0, median=0.1, event_delay=0.1)
+    async with writing(stage, rules) as (writer, courier, replication):
+        planned = [replace(one, strays=()) for one in islice(plan(WORLD, chances, seed=1), 12)]
+        await writer.write(planned, rate=100, stop=asyncio.Event())
+        await replication.finished()
+        await courier.finished()
+
+    lost = [story.written for story in stage.truth if story.written.lost]
+    assert {one.version.bucket for one in lost} == {"src-a", "src-b"}
+    assert {stage.truth.status(one.version) for one in lost} == {NOT_COVERED}
+    seen = [await head(outside, one) for one in lost]
+    assert [one for one in seen if "ReplicationStatus" in one] == []
+    written = [one for one in await told(stage) if isinstance(one, ObjectWritten)]
+    assert {one.version for one in written} >= {one.version for one in lost}
+
+
 async def test_other_regions_are_refused_as_by_s3(stage: Stage, outside: Aws) -> None:
     """A call signed for another region is redirected, for HEADs and configurations alike."""
     written = await put(stage, "src-a", "elsewhere")
@@ -510,7 +550,7 @@ async def test_everything_planned_is_written_and_told(stage: Stage) -> None:
     chances = Chances(median=0.1, spread=0.5, fail=0.1, event_delay=0.2)
     writes = list(islice(plan(WORLD, chances, seed=5), 60))
     async with writing(stage) as (writer, courier, replication):
-        await writer.write(writes, rate=200, stop=asyncio.Event())
+        await writer.write(writes, rate=200, stop=asyncio.Event(), nonsense_after=0.0)
         await replication.finished()
         await courier.finished()
 
@@ -562,29 +602,6 @@ async def test_writing_ends_when_asked(stage: Stage) -> None:
             await task
 
     assert len(stage.truth) == 0
-
-
-@asynccontextmanager
-async def writing(stage: Stage) -> AsyncIterator[tuple[Writer, Courier, Replication]]:
-    """
-    Give an application that writes, and what follows from it, until the block ends.
-    """
-    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
-    async with asyncio.TaskGroup() as tasks:
-        courier = Courier(sqs, stage.queue, tasks)
-        teller = Teller(WORLD, courier)
-        replication = Replication(
-            WORLD, stage.emulator, stage.truth, teller=teller, clock=SystemClock(), tasks=tasks
-        )
-        writer = Writer(
-            WORLD,
-            stage.emulator,
-            replication=replication,
-            teller=teller,
-            courier=courier,
-            clock=SystemClock(),
-        )
-        yield writer, courier, replication
 
 
 # ---- processes ----

@@ -149,7 +149,7 @@ def test_the_oldest_that_is_missing_is_known_for_each_route() -> None:
     assert truth.oldest_pending(TO_A) == (20.0, late.version)
     truth.arrived(early.version, "dst-a", at=90.0)
     assert truth.oldest_missing(TO_A) == (20.0, late.version)
-    assert truth.last_written() == {TO_A: 20.0, TO_C: 20.0}
+    assert truth.last_written_at == 20.0
 
     truth.deleted(late.version)
     assert truth.oldest_missing(TO_A) is truth.oldest_pending(TO_A) is None

@@ -37,6 +37,7 @@ _OF_ONE_CONNECTION = frozenset(
 _ADDED_BY_AIOHTTP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _NO_CONFIGURATION = b"ReplicationConfigurationNotFoundError"
 
+_CONFIGURING = ("PutBucketReplication", "DeleteBucketReplication")
 _GIVING_UP = frozenset(
     (
         "DeleteMessage",
@@ -143,9 +144,8 @@ class Facade:
 
     async def _answer(self, request: web.BaseRequest, operation: str, body: bytes) -> _Answer:
         target = target_of(request.raw_path)
-        if operation == "PutBucketReplication":
-            self._configurations[target.bucket] = body
-            return _Answer(HTTPStatus.OK, CIMultiDict(), b"")
+        if operation in _CONFIGURING:
+            return self._configure(operation, target.bucket, body)
         if operation == "PutMetricData":
             # Shielded: were the daemon killed meanwhile, what was told must still be remembered.
             return await asyncio.shield(self._tell(request, body))
@@ -249,6 +249,13 @@ class Facade:
         for entry in asked.get("Entries", [asked]):
             if not entry.get("VisibilityTimeout"):
                 self._taken.get(caller, {}).pop(entry["ReceiptHandle"], None)
+
+    def _configure(self, operation: str, bucket: str, body: bytes) -> _Answer:
+        if operation == "PutBucketReplication":
+            self._configurations[bucket] = body
+            return _Answer(HTTPStatus.OK, CIMultiDict(), b"")
+        self._configurations.pop(bucket, None)
+        return _Answer(HTTPStatus.NO_CONTENT, CIMultiDict(), b"")
 
     def _configured(self, target: Target, answer: _Answer) -> _Answer:
         """

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import statistics
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
@@ -33,6 +34,7 @@ from crrmon.sandbox.facade import Facade, ShowAgain, served
 from crrmon.sandbox.keeping import Keeping, Kind, kept
 from crrmon.sandbox.plan import SERVER, Chances, kills, plan
 from crrmon.sandbox.replication import Replication
+from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.show import Progress, Show
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.throttling import Throttling
@@ -68,7 +70,7 @@ QUIET_SECONDS = 2 * WINDOW_SECONDS + 1.0
 """How long to watch on when all agree: what is told twice, is told late."""
 SENT_WITHIN_SECONDS = 30.0
 """How long a window may wait in the ledger after its end; one that is still there then was forgotten."""
-ENDLESS_KILLS_WITHIN_SECONDS = 60.0
+ENDLESS_TRIALS_WITHIN_SECONDS = 60.0
 SAMPLE_SECONDS = 1.0
 """How often everything that is shown of waterlines is compared with the truth."""
 PASSING_SECONDS = 45.0
@@ -93,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of the first replica; None: the usual one, or else a free one."""
     replicas: int = 1
     ledger: Kind = "sqlite"
+    disable_rule: bool = False
+    """Whether rules are switched off halfway; see `rules`."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +200,14 @@ def _aws(endpoint: str) -> Aws:
     return Aws(endpoint_url=endpoint, default_region=WORLD.queue_region, max_connections=50)
 
 
+def _calls(stage: Stage) -> Counter[str]:
+    """
+    Count the daemons' calls by operation, and nobody else's.
+    """
+    calls = (stage.facade.calls_of[daemon.site.access_key] for daemon in stage.daemons)
+    return sum(calls, Counter())
+
+
 def _name(line: Line | ReasonLine) -> str:
     what = line.measure.replace("_", " ") if isinstance(line, Line) else f"{line.reason} failures"
     return f"{what} of {where(line)}"
@@ -225,6 +237,7 @@ class Play:
         self._clock = SystemClock()
         self._phase = "starting"
         self._lookout = Lookout(stage.truth)
+        self._rules = Rules(WORLD)
 
     async def run(self) -> Verdict:
         """
@@ -285,7 +298,7 @@ class Play:
                 ledger_kills=stage.keeping.server.kills if stage.keeping.server else 0,
                 ledger_calls_refused=throttled.get("refused", 0),
                 ledger_answers_lost=throttled.get("lost", 0),
-                calls=dict(sorted(stage.facade.calls.items())),
+                calls=dict(sorted(_calls(stage).items())),
                 looks_elsewhere=stage.facade.looks_elsewhere,
                 repeated_calls=stage.facade.repeated,
                 doubled_datapoints=sum(times > 1 for times in stage.facade.datapoints.values()),
@@ -336,13 +349,14 @@ class Play:
         """
         if self._settings.kills:
             return
-        last = self._stage.truth.last_written()
+        last = self._stage.truth.last_written_at
+        followed = [route for route, leads in self._rules.leads().items() if leads]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PASSING_SECONDS):
                 while behind := [
                     route
-                    for route, at in last.items()
-                    if (self._lookout.last(SETTLED, route) or 0.0) < at
+                    for route in followed
+                    if (self._lookout.last(SETTLED, route) or 0.0) < last
                 ]:
                     self._phase = f"waiting for {len(behind)} waterlines to pass what was written"
                     await asyncio.sleep(SAMPLE_SECONDS)
@@ -363,13 +377,13 @@ class Play:
         )
         teller = Teller(WORLD, courier)
         replication = Replication(
-            WORLD, stage.emulator, stage.truth, teller=teller, clock=self._clock, tasks=tasks
+            self._rules, stage.emulator, stage.truth, teller=teller, clock=self._clock, tasks=tasks
         )
         stage.facade.status_of = replication.status
         stage.facade.is_source = replication.is_source
         stage.facade.replicas = replication.replicas
         writer = Writer(
-            WORLD,
+            self._rules,
             stage.emulator,
             replication=replication,
             teller=teller,
@@ -379,12 +393,15 @@ class Play:
         self._phase = "writing"
         over = asyncio.Event()
         repairing = tasks.create_task(self._repair(replication, over))
-        killing = tasks.create_task(self._kill_now_and_then())
+        trials = (
+            tasks.create_task(self._kill_now_and_then()),
+            tasks.create_task(self._switch_off_halfway()),
+        )
         planned = islice(plan(WORLD, settings.chances, seed=settings.seed), settings.objects)
         await writer.write(planned, rate=settings.rate, stop=self._stop)
         self._stop.set()
         self._phase = "replicating"
-        await killing
+        await asyncio.gather(*trials)
         await replication.finished()
         self._phase = "waiting for failures to be reported"
         over.set()
@@ -420,17 +437,14 @@ class Play:
     async def _kill_now_and_then(self) -> None:
         stage, settings = self._stage, self._settings
         rng = self._chance("kills")
-        span = settings.objects or settings.rate * ENDLESS_KILLS_WITHIN_SECONDS
         for kill in kills(
             settings.kills,
             replicas=len(stage.daemons),
             server=stage.keeping.server is not None,
             rng=rng,
         ):
-            while len(stage.truth) < kill.after * span:
-                if self._stop.is_set():
-                    return
-                await asyncio.sleep(0.05)
+            if not await self._have_written(kill.after):
+                return
             await asyncio.sleep(rng.uniform(0.0, 1.0))
             victim = stage.keeping.server if kill.victim == SERVER else stage.daemons[kill.victim]
             if victim is None:
@@ -440,6 +454,32 @@ class Play:
                 await stage.kill(victim)
             else:
                 await victim.kill_and_restart()
+
+    async def _switch_off_halfway(self) -> None:
+        if not self._settings.disable_rule or not await self._have_written(0.5):
+            return
+        self._show.say(
+            f"Disabling the rule {MISCHIEF.disabled}, and deleting the replication configuration of {MISCHIEF.deleted}."
+        )
+        # The truth first: what a daemon reads a moment too early is old, and no lie.
+        self._rules.switch_off(MISCHIEF)
+        async with _aws(self._stage.endpoint) as aws:
+            await tell_s3(MISCHIEF, WORLD, aws)
+
+    async def _have_written(self, share: float) -> bool:
+        """
+        Wait until so much was written.
+
+        Returns:
+            False when writing ended before.
+        """
+        settings = self._settings
+        span = settings.objects or settings.rate * ENDLESS_TRIALS_WITHIN_SECONDS
+        while len(self._stage.truth) < share * span:
+            if self._stop.is_set():
+                return False
+            await asyncio.sleep(0.05)
+        return True
 
     async def _until_told(self, malformed: int) -> None:
         """

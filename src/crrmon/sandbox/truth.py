@@ -33,6 +33,8 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """Key in the same bucket."""
     destinations: tuple[str, ...] = ()
     """None of them when no rule covers it, and for replicas."""
+    lost: tuple[str, ...] = ()
+    """Where it would have gone by rules that somebody has switched off: it never arrives there."""
 
 
 class Story(msgspec.Struct, kw_only=True):
@@ -117,6 +119,9 @@ class Truth:
             self._by_route[PENDING][route] += 1
             self._missing[route][written.version] = written.written_at
             self._pending[route][written.version] = written.written_at
+        for destination in written.lost:
+            route = Route(written.version.bucket, destination)
+            self._missing[route][written.version] = written.written_at
         self._not_covered[written.version.bucket] += not written.destinations
 
     def arrived(self, version: ObjectVersion, destination: str, *, at: float) -> None:
@@ -262,16 +267,12 @@ class Truth:
             reasons=dict(self._reasons),
         )
 
-    def last_written(self) -> dict[Route, float]:
+    @property
+    def last_written_at(self) -> float:
         """
-        Return when the newest version of each route was written.
+        When the newest version was written; 0 before the first.
         """
-        newest: dict[Route, float] = {}
-        for story in self:
-            for destination in story.written.destinations:
-                route = Route(story.written.version.bucket, destination)
-                newest[route] = max(newest.get(route, 0.0), story.written.written_at)
-        return newest
+        return max((story.written.written_at for story in self), default=0.0)
 
     def oldest_missing(self, route: Route) -> tuple[float, ObjectVersion] | None:
         """

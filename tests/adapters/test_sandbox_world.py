@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import NO_ANSWER, Aws
 from crrmon.domain.decode import decode
 from crrmon.domain.events import (
     Channel,
@@ -39,6 +39,7 @@ from crrmon.sandbox.children import SandboxError, free_port
 from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.daemon import NAMESPACE
 from crrmon.sandbox.emulator import NotInstalledError, emulator
+from crrmon.sandbox.facade import Outage
 from crrmon.sandbox.plan import Chances, Deletion, Passage, Planned, plan
 from crrmon.sandbox.play import Stage, sites, staged
 from crrmon.sandbox.redis import NoRedisError, find, redis
@@ -46,7 +47,7 @@ from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
-from crrmon.sandbox.world import WORLD
+from crrmon.sandbox.world import WORLD, queue_url
 from fakes.sandbox_writing import writing
 
 WAIT_SECONDS = 30.0
@@ -385,6 +386,26 @@ async def test_other_regions_are_refused_as_by_s3(stage: Stage, outside: Aws) ->
         await s3.head_object(Bucket="src-a", Key=written.version.key)
     with pytest.raises(ClientError, match="PermanentRedirect"):
         await s3.get_bucket_replication(Bucket="src-a")
+
+
+async def test_r9_an_outage_of_s3_is_one_of_s3_alone(stage: Stage, outside: Aws) -> None:
+    """Connections break, or all is answered with 503; queues go on, and so does whoever writes behind the facade."""
+    written = await put(stage, "src-b", "data/1")
+    sqs = await outside.client("sqs", WORLD.queue_region)
+    stage.facade.outage = Outage.GONE
+    with pytest.raises(NO_ANSWER):
+        await head(outside, written)
+    stage.facade.outage = Outage.BUSY
+    with pytest.raises(ClientError, match="503"):
+        await head(outside, written)
+    s3 = await outside.client("s3", "us-east-1")
+    with pytest.raises(ClientError, match="SlowDown"):
+        await s3.get_bucket_replication(Bucket="src-b")
+    assert await sqs.receive_message(QueueUrl=queue_url(stage.endpoint, WORLD.queue))
+    await put(stage, "src-b", "data/2")
+
+    stage.facade.outage = None
+    assert (await head(outside, written))["ContentLength"] == 7
 
 
 async def test_missing_objects_are_missing(outside: Aws) -> None:

@@ -107,14 +107,14 @@ def check_every_number(verdict: dict[str, Any], *, objects: int, killed: bool = 
     """
     run = verdict["run"]
     silent = {"prometheus"} if killed else set()
-    cloudwatch_too = {"replicated", "bytes", "pending", "failed"}
+    cloudwatch_too = {"replicated", "bytes", "pending", "failed", "not_covered"}
     for measure in (
         *("replicated", "bytes", "pending", "repaired", "gone", "open_failures", "failures"),
-        *("markers_laid", "markers_arrived", "failed", "not_covered"),
+        *("markers_laid", "markers_arrived", "failed", "not_covered", "configured"),
     ):
         mute = silent if measure in cloudwatch_too else {*silent, "cloudwatch"}
         mute = {*mute, "prometheus"} if measure == "failed" else mute
-        mute = {*mute, "ledger"} if measure == "failures" else mute
+        mute = {*mute, "ledger"} if measure in ("failures", "configured") else mute
         for place, told in numbers(verdict, measure).items():
             assert {teller for teller, number in told.items() if number is None} == mute, measure
             assert len({one for one in told.values() if one is not None}) == 1, (measure, place)

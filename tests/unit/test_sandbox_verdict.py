@@ -28,17 +28,19 @@ TRUTH = Account(
     failures={A: 1, B: 1},
     markers_laid={A: 3},
     markers_arrived={A: 3},
+    configured={A: 1, B: 0},
     failed={"src-a": 1, "src-b": 1},
     not_covered={"src-b": 2},
     reasons={(A, "DstKmsKeyNotFound"): 1, (B, "DstBucketUnversioned"): 1},
 )
 PROMETHEUS = msgspec.structs.replace(TRUTH, failed=None)
-LEDGER = msgspec.structs.replace(TRUTH, failures=None, reasons=None)
+LEDGER = msgspec.structs.replace(TRUTH, failures=None, configured=None, reasons=None)
 CLOUDWATCH = Account(
     replicated={A: 10, B: 5},
     bytes={A: 1000, B: 500},
     pending={A: 0, B: 0},
     failed={"src-a": 1, "src-b": 1},
+    not_covered={"src-b": 2},
 )
 ONE = Replica(name="replica 1", looks=20, reports=True, exit=0)
 OTHER = Replica(name="replica 2", looks=7, reports=False, exit=0)
@@ -113,6 +115,8 @@ def test_equal_accounts_agree() -> None:
         ("open_failures", "src-a", 1),
         ("failures", "src-a", 1),
         ("failures", "src-b", 1),
+        ("configured", "src-a", 1),
+        ("configured", "src-b", 0),
         ("markers_laid", "src-a", 3),
         ("markers_arrived", "src-a", 3),
         ("failed", "src-a", 1),
@@ -194,6 +198,37 @@ def test_t14_failures_are_compared_for_each_destination() -> None:
     assert verdict.complaints == ("src-b → dst-b: failures differs",)
     (line,) = (one for one in verdict.lines if not one.agrees)
     assert (line.truth, line.prometheus, line.ledger, line.cloudwatch) == (1, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("side", "told", "complaint"),
+    [
+        ("prometheus", {"configured": {A: 1, B: 1}}, "src-b → dst-b: configured differs"),
+        ("prometheus", {"configured": {A: 0, B: 0}}, "src-a → dst-a: configured differs"),
+        ("cloudwatch", {"not_covered": {"src-b": 0}}, "src-b: not_covered differs"),
+    ],
+)
+def test_t1_rules_that_are_gone_must_be_known_to_be(side: str, told: dict, complaint: str) -> None:
+    """Each route shows whether rules lead there, and CloudWatch hears of what none took."""
+    account = changed({"prometheus": PROMETHEUS, "cloudwatch": CLOUDWATCH}[side], **told)
+
+    assert judged(**{side: account}).complaints == (complaint,)
+
+
+def test_t1_where_no_rule_leads_nothing_is_complete() -> None:
+    """The gauge must be away as soon as it is known, however right it may be by chance."""
+    gone, led = (
+        WaterlineLine(
+            measure="complete_up_to", source=route.source, destination=route.destination,
+            shown=90, ahead=0, worst=None, last=1900.0,
+        )
+        for route in (B, A)
+    )  # fmt: skip
+
+    assert judged(waterlines=(gone, led)).complaints == (
+        "src-b → dst-b: no rule leads there, and complete_up_to is shown all the same",
+    )
+    assert judged(waterlines=(msgspec.structs.replace(gone, last=None), led)).agrees
 
 
 def test_a_waterline_ahead_of_the_truth_is_told_with_its_sample() -> None:

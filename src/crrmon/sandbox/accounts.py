@@ -29,6 +29,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     markers_arrived: ByRoute | None = None
     failures: ByRoute | None = None
     """Failures at this destination, repaired or not; a version that fails at two destinations is one at each."""
+    configured: ByRoute | None = None
+    """1 where a rule in force leads along the route, 0 where none does any more."""
     failed: BySource | None = {}
     """Episodes of failure, repaired or not: one for a version that failed at several destinations."""
     not_covered: BySource | None = None
@@ -46,6 +48,7 @@ BY_ROUTE = (
     "failures",
     "markers_laid",
     "markers_arrived",
+    "configured",
 )
 """The measures of an account that are about a route."""
 BY_SOURCE = ("failed", "not_covered")

@@ -485,7 +485,7 @@ class Play:
         """
         Wait until the truth was told, no more and no less, and the queue is empty; or too long.
         """
-        truth = self._stage.truth.account()
+        truth = self._account()
         patience = self._patience
         try:
             async with asyncio.timeout(patience):
@@ -514,6 +514,13 @@ class Play:
             *compare_reasons(truth, counted),
         )
         return next((_name(line) for line in told if not line.agrees), "")
+
+    def _account(self) -> Account:
+        """
+        Sum up what is true.
+        """
+        leads = {route: int(one) for route, one in self._rules.leads().items()}
+        return msgspec.structs.replace(self._stage.truth.account(), configured=leads)
 
     async def _counted(self) -> Account | None:
         """
@@ -571,7 +578,7 @@ class Play:
 
     async def _verdict(self, run: Run, counted: Account | None, *, sent_before: float) -> Verdict:
         truth = self._stage.truth
-        account = truth.account()
+        account = self._account()
         report = await self._read(truth, sent_before=sent_before)
         return judge(
             compare(account, await self._stage.cloudwatch.account(), report.account, counted),

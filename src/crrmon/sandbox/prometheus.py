@@ -10,6 +10,8 @@ from crrmon.domain.catalogue import Metric
 from crrmon.domain.objects import Route
 from crrmon.sandbox.accounts import Account
 
+_CONFIGURED = "crrmon_route_configured"
+
 
 def account(page: str) -> Account:
     """
@@ -46,6 +48,8 @@ def account(page: str) -> Account:
         failures=by_route(catalogue.REPLICATIONS, "failed"),
         markers_laid=by_route(catalogue.DELETE_MARKERS, "laid"),
         markers_arrived=by_route(catalogue.DELETE_MARKERS, "arrived"),
+        # A daemon that shows no route at all tells nothing of any.
+        configured={_route(labels): value for labels, value in samples[_CONFIGURED]} or None,
         failed=None,
         not_covered=dict(not_covered),
         reasons=dict(reasons),

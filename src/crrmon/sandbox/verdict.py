@@ -257,6 +257,7 @@ def judge(
         *(f"{where(line)}: {line.measure} differs" for line in lines if not line.agrees),
         *(f"{where(one)}: failures by {one.reason} differ" for one in reasons if not one.agrees),
         *(_ahead(one) for one in waterlines if not one.agrees),
+        *_undead(lines, waterlines),
         *_misremembered(statuses),
         *_run_complaints(run),
     ]
@@ -297,6 +298,16 @@ def _ahead(line: WaterlineLine) -> str:
         f"{told}, by up to {worst.seconds:.1f} s: at {_utc(worst.seen_at)} {worst.replica} showed "
         f"{_utc(worst.shown)}, and {missed}"
     )
+
+
+def _undead(lines: Iterable[Line], waterlines: Iterable[WaterlineLine]) -> Iterable[str]:
+    """
+    Find waterlines that are shown although it is known that no rule leads there.
+    """
+    dead = {where(line) for line in lines if line.measure == "configured" and line.prometheus == 0}
+    for one in waterlines:
+        if where(one) in dead and one.last is not None:
+            yield f"{where(one)}: no rule leads there, and {one.measure} is shown all the same"
 
 
 def _utc(seconds: float) -> str:

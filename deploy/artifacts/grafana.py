@@ -49,13 +49,6 @@ CLIENT_METRICS = (
 """Not in the catalogue: the client library adds them to every page."""
 
 NOT_SHOWN: dict[Metric, str] = {}
-NOT_SHOWN = {
-    catalogue.SETTLED_UP_TO: "CrrmonLowWaterLag and the table of routes go by the moment that counts failures, too",
-    catalogue.COMPLETE_FLOOR: "not measured yet",
-    catalogue.ROUTE_CONFIGURED: "not measured yet",
-    catalogue.IMPLAUSIBLE_TIMES: "not measured yet",
-    catalogue.CLOCK_OFFSET: "not measured yet",
-}
 """Metrics that are on no panel, and why."""
 
 Json = dict[str, Any]

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from fakes.sandbox_command import WAIT_SECONDS, check_every_number, sandbox, total
+from fakes.sandbox_command import (
+    ROUTES,
+    WAIT_SECONDS,
+    check_every_number,
+    check_waterlines,
+    numbers,
+    sandbox,
+    total,
+)
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(660)]
 
@@ -38,6 +46,34 @@ async def test_killing_the_daemon_loses_nothing() -> None:
     assert code == 0, verdict["complaints"]
     assert [one["kills"] for one in verdict["run"]["replicas"]] == [2]
     check_every_number(verdict, objects=120, killed=True)
+
+
+async def test_t1_rules_that_go_are_seen_to_be_gone() -> None:
+    """
+    Halfway a rule is disabled and another bucket's configuration deleted, and writes go on: all of them are counted as
+    not covered, by CloudWatch, Prometheus and ledger; both are shown as gone; and at no moment was either copy told to
+    be complete beyond what it has.
+    """
+    async with sandbox(
+        "--objects", "120", "--fail", "0", "--seed", "8", "--disable-rule"
+    ) as one:  # fmt: skip
+        code, verdict = await one.end()
+
+    assert code == 0, verdict["complaints"]
+    gone = {("src-a", "dst-a"), ("src-a", "dst-c"), ("src-b", "dst-b")}
+    assert {place: told["truth"] for place, told in numbers(verdict, "configured").items()} == {
+        route: int(route not in gone) for route in ROUTES
+    }
+    for measure, mute in (("configured", {"cloudwatch", "ledger"}), ("not_covered", set())):
+        for place, told in numbers(verdict, measure).items():
+            assert {teller for teller, number in told.items() if number is None} == mute
+            assert len({one for one in told.values() if one is not None}) == 1, (measure, place)
+    assert numbers(verdict, "not_covered")["src-a", None]["truth"] > 10
+    assert numbers(verdict, "not_covered")["src-b", None]["truth"] > 10
+    check_waterlines(verdict, all_shown=True)
+    assert {
+        (one["source"], one["destination"]) for one in verdict["waterlines"] if one["last"] is None
+    } == gone
 
 
 async def test_ctrl_c_ends_the_writing_and_leads_to_a_verdict(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import NO_ANSWER, Aws
 from crrmon.domain.decode import decode
 from crrmon.domain.events import (
     Channel,
@@ -39,14 +39,16 @@ from crrmon.sandbox.children import SandboxError, free_port
 from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.daemon import NAMESPACE
 from crrmon.sandbox.emulator import NotInstalledError, emulator
+from crrmon.sandbox.facade import Outage
 from crrmon.sandbox.plan import Chances, Deletion, Passage, Planned, plan
 from crrmon.sandbox.play import Stage, sites, staged
 from crrmon.sandbox.redis import NoRedisError, find, redis
 from crrmon.sandbox.replication import Replication
+from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
-from crrmon.sandbox.world import WORLD
-from crrmon.sandbox.writer import Writer
+from crrmon.sandbox.world import WORLD, queue_url
+from fakes.sandbox_writing import writing
 
 WAIT_SECONDS = 30.0
 
@@ -81,7 +83,7 @@ async def replicating(
     sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     async with asyncio.TaskGroup() as tasks:
         replication = Replication(
-            WORLD,
+            Rules(WORLD),
             stage.emulator,
             stage.truth,
             teller=Teller(WORLD, Courier(sqs, stage.queue, tasks)),
@@ -336,6 +338,45 @@ async def test_configurations_read_as_they_were_put(outside: Aws) -> None:
         await (await outside.client("s3", "us-west-2")).get_bucket_replication(Bucket="dst-b")
 
 
+async def test_t1_rules_that_are_switched_off_read_so_and_take_nothing(
+    stage: Stage, outside: Aws
+) -> None:
+    """
+    A disabled rule stays in its configuration, a deleted configuration is an error of its own; what is written then
+    has no status, no copy, and is told like any other write.
+    """
+    rules = Rules(WORLD)
+    rules.switch_off(MISCHIEF)
+    await tell_s3(MISCHIEF, WORLD, outside)
+    s3 = await outside.client("s3", "us-east-1")
+    answer = await s3.get_bucket_replication(Bucket="src-b")
+    (rule,) = answer["ReplicationConfiguration"]["Rules"]
+    assert (rule["ID"], rule["Status"], rule["Filter"]) == (
+        "data-of-b",
+        "Disabled",
+        {"Prefix": "data/"},
+    )
+    s3 = await outside.client("s3", "eu-west-1")
+    with pytest.raises(ClientError, match="ReplicationConfigurationNotFoundError"):
+        await s3.get_bucket_replication(Bucket="src-a")
+    assert await s3.get_bucket_replication(Bucket="src-c")
+
+    chances = Chances(fail=0.0, median=0.1, event_delay=0.1)
+    async with writing(stage, rules) as (writer, courier, replication):
+        planned = [replace(one, strays=()) for one in islice(plan(WORLD, chances, seed=1), 12)]
+        await writer.write(planned, rate=100, stop=asyncio.Event())
+        await replication.finished()
+        await courier.finished()
+
+    lost = [story.written for story in stage.truth if story.written.lost]
+    assert {one.version.bucket for one in lost} == {"src-a", "src-b"}
+    assert {stage.truth.status(one.version) for one in lost} == {NOT_COVERED}
+    seen = [await head(outside, one) for one in lost]
+    assert [one for one in seen if "ReplicationStatus" in one] == []
+    written = [one for one in await told(stage) if isinstance(one, ObjectWritten)]
+    assert {one.version for one in written} >= {one.version for one in lost}
+
+
 async def test_other_regions_are_refused_as_by_s3(stage: Stage, outside: Aws) -> None:
     """A call signed for another region is redirected, for HEADs and configurations alike."""
     written = await put(stage, "src-a", "elsewhere")
@@ -345,6 +386,26 @@ async def test_other_regions_are_refused_as_by_s3(stage: Stage, outside: Aws) ->
         await s3.head_object(Bucket="src-a", Key=written.version.key)
     with pytest.raises(ClientError, match="PermanentRedirect"):
         await s3.get_bucket_replication(Bucket="src-a")
+
+
+async def test_r9_an_outage_of_s3_is_one_of_s3_alone(stage: Stage, outside: Aws) -> None:
+    """Connections break, or all is answered with 503; queues go on, and so does whoever writes behind the facade."""
+    written = await put(stage, "src-b", "data/1")
+    sqs = await outside.client("sqs", WORLD.queue_region)
+    stage.facade.outage = Outage.GONE
+    with pytest.raises(NO_ANSWER):
+        await head(outside, written)
+    stage.facade.outage = Outage.BUSY
+    with pytest.raises(ClientError, match="503"):
+        await head(outside, written)
+    s3 = await outside.client("s3", "us-east-1")
+    with pytest.raises(ClientError, match="SlowDown"):
+        await s3.get_bucket_replication(Bucket="src-b")
+    assert await sqs.receive_message(QueueUrl=queue_url(stage.endpoint, WORLD.queue))
+    await put(stage, "src-b", "data/2")
+
+    stage.facade.outage = None
+    assert (await head(outside, written))["ContentLength"] == 7
 
 
 async def test_missing_objects_are_missing(outside: Aws) -> None:
@@ -510,7 +571,7 @@ async def test_everything_planned_is_written_and_told(stage: Stage) -> None:
     chances = Chances(median=0.1, spread=0.5, fail=0.1, event_delay=0.2)
     writes = list(islice(plan(WORLD, chances, seed=5), 60))
     async with writing(stage) as (writer, courier, replication):
-        await writer.write(writes, rate=200, stop=asyncio.Event())
+        await writer.write(writes, rate=200, stop=asyncio.Event(), nonsense_after=0.0)
         await replication.finished()
         await courier.finished()
 
@@ -562,29 +623,6 @@ async def test_writing_ends_when_asked(stage: Stage) -> None:
             await task
 
     assert len(stage.truth) == 0
-
-
-@asynccontextmanager
-async def writing(stage: Stage) -> AsyncIterator[tuple[Writer, Courier, Replication]]:
-    """
-    Give an application that writes, and what follows from it, until the block ends.
-    """
-    sqs = await stage.emulator.client("sqs", WORLD.queue_region)
-    async with asyncio.TaskGroup() as tasks:
-        courier = Courier(sqs, stage.queue, tasks)
-        teller = Teller(WORLD, courier)
-        replication = Replication(
-            WORLD, stage.emulator, stage.truth, teller=teller, clock=SystemClock(), tasks=tasks
-        )
-        writer = Writer(
-            WORLD,
-            stage.emulator,
-            replication=replication,
-            teller=teller,
-            courier=courier,
-            clock=SystemClock(),
-        )
-        yield writer, courier, replication
 
 
 # ---- processes ----

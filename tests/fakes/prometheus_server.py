@@ -38,6 +38,15 @@ class PrometheusServer:
         asked = urllib.parse.urlencode({"query": expression})
         return self._get(f"/api/v1/query?{asked}")["result"]
 
+    def history(self, expression: str, *, start: float, end: float) -> list[dict]:
+        """
+        Evaluate an expression once for every second between two times; each result has `metric` and `values`.
+        """
+        asked = urllib.parse.urlencode(
+            {"query": expression, "start": start, "end": end, "step": "1s"}
+        )
+        return self._get(f"/api/v1/query_range?{asked}")["result"]
+
     def alerts(self) -> list[dict]:
         """
         List the alerts that are pending or firing, with `labels`, `annotations`, `state` and `value`.
@@ -83,7 +92,11 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @contextlib.contextmanager
 def prometheus(
-    target: str, *, rules: Path | None = None, scrape_seconds: float = 1.0
+    target: str,
+    *,
+    rules: Path | None = None,
+    scrape_seconds: float = 1.0,
+    lookback_seconds: float = 300.0,
 ) -> Iterator[PrometheusServer]:
     """
     Run a server that scrapes one target, until the end of the block.
@@ -92,6 +105,7 @@ def prometheus(
         target: host and port whose /metrics it reads.
         rules: a file of rules to evaluate.
         scrape_seconds: how often it scrapes and evaluates.
+        lookback_seconds: how old the newest sample of a series may be to count as its value.
     """
     interval = f"{round(scrape_seconds * 1000)}ms"
     settings = {
@@ -112,6 +126,7 @@ def prometheus(
             f"--config.file={directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            f"--query.lookback-delta={round(lookback_seconds * 1000)}ms",
         ]
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own words

@@ -107,13 +107,14 @@ def check_every_number(verdict: dict[str, Any], *, objects: int, killed: bool = 
     """
     run = verdict["run"]
     silent = {"prometheus"} if killed else set()
-    cloudwatch_too = {"replicated", "bytes", "pending", "failed"}
+    cloudwatch_too = {"replicated", "bytes", "pending", "failed", "not_covered"}
     for measure in (
-        *("replicated", "bytes", "pending", "repaired", "gone", "open_failures"),
-        *("markers_laid", "markers_arrived", "failed", "not_covered"),
+        *("replicated", "bytes", "pending", "repaired", "gone", "open_failures", "failures"),
+        *("markers_laid", "markers_arrived", "failed", "not_covered", "configured"),
     ):
         mute = silent if measure in cloudwatch_too else {*silent, "cloudwatch"}
         mute = {*mute, "prometheus"} if measure == "failed" else mute
+        mute = {*mute, "ledger"} if measure in ("failures", "configured") else mute
         for place, told in numbers(verdict, measure).items():
             assert {teller for teller, number in told.items() if number is None} == mute, measure
             assert len({one for one in told.values() if one is not None}) == 1, (measure, place)
@@ -142,10 +143,32 @@ def check_every_number(verdict: dict[str, Any], *, objects: int, killed: bool = 
     assert total(verdict, "gone") > 0
     assert total(verdict, "not_covered") > 0
     assert total(verdict, "markers_laid") == total(verdict, "markers_arrived") > 0
+    assert total(verdict, "failures") == sum(one["truth"] for one in verdict["reasons"])
+    check_waterlines(verdict, all_shown=not killed)
     reasons = sum(one["truth"] for one in verdict["reasons"])
     assert reasons == total(verdict, "repaired") + total(verdict, "open_failures")
     assert verdict["complaints"] == []
     assert verdict["agrees"] is True
+
+
+def check_waterlines(verdict: dict[str, Any], *, all_shown: bool) -> None:
+    """
+    Look at what became of "complete up to" and "settled up to".
+
+    Args:
+        verdict: of the run.
+        all_shown: whether they must have been there on every route; a killed daemon's last word takes them away for
+            minutes.
+    """
+    lines = verdict["waterlines"]
+    assert verdict["run"]["samples"] > 30
+    assert {(one["ahead"], one["worst"]) for one in lines} <= {(0, None)}
+    if all_shown:
+        assert {(one["source"], one["destination"], one["measure"]) for one in lines} == {
+            (*route, measure)
+            for route in ROUTES
+            for measure in ("complete_up_to", "settled_up_to")
+        }
 
 
 def check_the_run(run: dict[str, Any], *, objects: int) -> None:

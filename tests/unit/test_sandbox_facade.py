@@ -2,7 +2,14 @@
 
 import pytest
 
-from crrmon.sandbox.facade import Target, caller_of, is_on_items, operation_of, target_of
+from crrmon.sandbox.facade import (
+    Target,
+    caller_of,
+    is_of_s3,
+    is_on_items,
+    operation_of,
+    target_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +35,7 @@ def test_operations_are_named_as_aws_names_them(
     headers = {} if target is None else {"X-Amz-Target": target}
 
     assert operation_of(method, path, headers) == operation
+    assert is_of_s3(path, headers) is (operation not in ("ReceiveMessage", "PutMetricData"))
 
 
 @pytest.mark.parametrize(

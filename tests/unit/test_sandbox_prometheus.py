@@ -26,15 +26,23 @@ def test_a_page_is_summed_up_by_route_and_reason() -> None:
     meters.set(catalogue.PENDING_OBJECTS, *c, value=7)
     meters.set(catalogue.FAILED_OBJECTS, *a, value=1)
 
-    assert account(meters.page("")[0].decode()) == Account(
+    routes = "".join(
+        f'crrmon_route_configured{{source_bucket="src-a",destination_bucket="{bucket}"}} {value}\n'
+        for bucket, value in (("dst-a", 1.0), ("dst-c", 0.0))
+    )
+
+    assert account(meters.page("")[0].decode()).configured is None
+    assert account(meters.page("")[0].decode() + routes) == Account(
         replicated={A: 5, C: 4},
         bytes={A: 500},
         repaired={C: 1},
         gone={A: 2},
         pending={C: 7},
         open_failures={A: 1},
+        failures={A: 1},
         markers_laid={A: 3},
         markers_arrived={A: 2},
+        configured={A: 1, C: 0},
         failed=None,
         not_covered={"src-b": 3},
         reasons={(A, "DstKmsKeyNotFound"): 1},

@@ -26,6 +26,7 @@ TRUTH = Account(
     repaired={A: 2, C: 0},
     markers_arrived={A: 3},
     failed={"src-a": 4},
+    configured={A: 1, C: 0},
     not_covered={"src-a": 5},
     reasons={(A, "DstMultipartCompleteNotPermitted"): 2},
 )
@@ -85,6 +86,8 @@ def test_the_table_shows_what_all_were_told() -> None:
     assert line_with(lines, "dst-a", "repaired")[-5:] == ["2"] * 4 + ["ok"]
     assert line_with(lines, "src-a ", "not covered")[-5:] == ["5"] * 4 + ["ok"]
     assert not [line for line in lines if "dst-c" in line and "repaired" in line]
+    assert line_with(lines, "dst-c", "configured")[-5:] == ["0"] * 4 + ["ok"]
+    assert not [line for line in lines if "dst-a" in line and "configured" in line]
 
 
 @pytest.mark.parametrize(("told", "judgement"), [(2, "ok"), (1, "differs")])

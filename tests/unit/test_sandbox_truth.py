@@ -1,5 +1,7 @@
 """The books that the sandbox keeps of what really happened."""
 
+from msgspec.structs import replace
+
 from crrmon.domain.events import Operation
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.accounts import Account
@@ -50,6 +52,7 @@ def test_every_version_stands_somewhere_on_each_route() -> None:
         gone={TO_B: 1},
         pending={TO_B: 1},
         open_failures={TO_B: 1},
+        failures={TO_B: 1},
         markers_laid={},
         markers_arrived={},
         failed={"src-b": 1},
@@ -101,6 +104,55 @@ def test_a_repair_closes_the_failure_where_it_was() -> None:
     assert (account.failed, account.open_failures) == ({"src-a": 1}, {})
     assert truth.latencies(TO_A) == []
     assert truth.arrivals == 2
+
+
+def test_t14_a_failure_counts_at_each_destination_at_which_it_happened() -> None:
+    """
+    What fails at both of two destinations is one episode of its source and one failure on each route; what fails at
+    one of them is none on the other; a repair takes nothing back.
+    """
+    truth = Truth()
+    both, one = written("src-a", "both"), written("src-a", "one")
+    for each in (both, one):
+        truth.wrote(each)
+        truth.failed(each.version, "dst-c", reason="DstBucketUnversioned")
+    truth.failed(both.version, "dst-a", reason="DstKmsKeyNotFound")
+    truth.arrived(one.version, "dst-a", at=105.0)
+    truth.restarted(one.version)
+    truth.arrived(one.version, "dst-c", at=190.0)
+
+    assert truth.account().failures == {TO_A: 1, TO_C: 2}
+    assert truth.account().failed == {"src-a": 2}
+
+
+def test_the_oldest_that_is_missing_is_known_for_each_route() -> None:
+    """
+    Pending and failed versions are missing until they arrive or are deleted, at each destination on its own; what
+    failed once is not pending any more, even while it is repaired.
+    """
+    truth = Truth()
+    early, late = (
+        replace(written("src-a", key), written_at=at) for key, at in (("1", 10.0), ("2", 20.0))
+    )
+    assert truth.oldest_missing(TO_A) is None
+    for one in (late, early):
+        truth.wrote(one)
+    assert truth.oldest_missing(TO_A) == truth.oldest_pending(TO_A) == (10.0, early.version)
+
+    truth.failed(early.version, "dst-a", reason="DstKmsKeyNotFound")
+    truth.arrived(early.version, "dst-c", at=12.0)
+    assert truth.oldest_missing(TO_A) == (10.0, early.version)
+    assert truth.oldest_pending(TO_A) == (20.0, late.version)
+    assert truth.oldest_missing(TO_C) == (20.0, late.version)
+
+    truth.restarted(early.version)
+    assert truth.oldest_pending(TO_A) == (20.0, late.version)
+    truth.arrived(early.version, "dst-a", at=90.0)
+    assert truth.oldest_missing(TO_A) == (20.0, late.version)
+    assert truth.last_written_at == 20.0
+
+    truth.deleted(late.version)
+    assert truth.oldest_missing(TO_A) is truth.oldest_pending(TO_A) is None
 
 
 def test_delete_markers_are_counted_where_a_rule_takes_them() -> None:

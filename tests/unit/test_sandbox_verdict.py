@@ -16,6 +16,7 @@ from crrmon.sandbox.verdict import (
     compare_reasons,
     judge,
 )
+from crrmon.sandbox.waterlines import Ahead, WaterlineLine
 
 A, B = Route("src-a", "dst-a"), Route("src-b", "dst-b")
 TRUTH = Account(
@@ -24,19 +25,22 @@ TRUTH = Account(
     repaired={B: 1},
     gone={A: 2},
     open_failures={A: 1},
+    failures={A: 1, B: 1},
     markers_laid={A: 3},
     markers_arrived={A: 3},
+    configured={A: 1, B: 0},
     failed={"src-a": 1, "src-b": 1},
     not_covered={"src-b": 2},
     reasons={(A, "DstKmsKeyNotFound"): 1, (B, "DstBucketUnversioned"): 1},
 )
 PROMETHEUS = msgspec.structs.replace(TRUTH, failed=None)
-LEDGER = msgspec.structs.replace(TRUTH, reasons=None)
+LEDGER = msgspec.structs.replace(TRUTH, failures=None, configured=None, reasons=None)
 CLOUDWATCH = Account(
     replicated={A: 10, B: 5},
     bytes={A: 1000, B: 500},
     pending={A: 0, B: 0},
     failed={"src-a": 1, "src-b": 1},
+    not_covered={"src-b": 2},
 )
 ONE = Replica(name="replica 1", looks=20, reports=True, exit=0)
 OTHER = Replica(name="replica 2", looks=7, reports=False, exit=0)
@@ -64,6 +68,7 @@ def judged(
     prometheus: Account | None = PROMETHEUS,
     status: tuple[str, str] = (COMPLETED, COMPLETED),
     listed: dict[str, int] | None = None,
+    waterlines: tuple[WaterlineLine, ...] = (),
     unreported: int = 0,
     unsent: int = 0,
 ) -> Verdict:
@@ -74,6 +79,7 @@ def judged(
         compare(TRUTH, cloudwatch, ledger, prometheus),
         run,
         reasons=compare_reasons(TRUTH, prometheus),
+        waterlines=waterlines,
         statuses={VERSION: status},
         open_failures=({"src-a": 1}, {"src-a": 1} if listed is None else listed),
         unreported=unreported,
@@ -107,6 +113,10 @@ def test_equal_accounts_agree() -> None:
         ("repaired", "src-b", 1),
         ("gone", "src-a", 2),
         ("open_failures", "src-a", 1),
+        ("failures", "src-a", 1),
+        ("failures", "src-b", 1),
+        ("configured", "src-a", 1),
+        ("configured", "src-b", 0),
         ("markers_laid", "src-a", 3),
         ("markers_arrived", "src-a", 3),
         ("failed", "src-a", 1),
@@ -179,6 +189,67 @@ def test_a_wrong_reason_is_found(told: dict, complaint: str) -> None:
     verdict = judged(prometheus=changed(PROMETHEUS, reasons=told))
 
     assert verdict.complaints == (complaint,)
+
+
+def test_t14_failures_are_compared_for_each_destination() -> None:
+    """Two failures of five at one destination are a difference there, however right the sum by source is."""
+    verdict = judged(prometheus=changed(PROMETHEUS, failures={A: 1}))
+
+    assert verdict.complaints == ("src-b → dst-b: failures differs",)
+    (line,) = (one for one in verdict.lines if not one.agrees)
+    assert (line.truth, line.prometheus, line.ledger, line.cloudwatch) == (1, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("side", "told", "complaint"),
+    [
+        ("prometheus", {"configured": {A: 1, B: 1}}, "src-b → dst-b: configured differs"),
+        ("prometheus", {"configured": {A: 0, B: 0}}, "src-a → dst-a: configured differs"),
+        ("cloudwatch", {"not_covered": {"src-b": 0}}, "src-b: not_covered differs"),
+    ],
+)
+def test_t1_rules_that_are_gone_must_be_known_to_be(side: str, told: dict, complaint: str) -> None:
+    """Each route shows whether rules lead there, and CloudWatch hears of what none took."""
+    account = changed({"prometheus": PROMETHEUS, "cloudwatch": CLOUDWATCH}[side], **told)
+
+    assert judged(**{side: account}).complaints == (complaint,)
+
+
+def test_t1_where_no_rule_leads_nothing_is_complete() -> None:
+    """The gauge must be away as soon as it is known, however right it may be by chance."""
+    gone, led = (
+        WaterlineLine(
+            measure="complete_up_to", source=route.source, destination=route.destination,
+            shown=90, ahead=0, worst=None, last=1900.0,
+        )
+        for route in (B, A)
+    )  # fmt: skip
+
+    assert judged(waterlines=(gone, led)).complaints == (
+        "src-b → dst-b: no rule leads there, and complete_up_to is shown all the same",
+    )
+    assert judged(waterlines=(msgspec.structs.replace(gone, last=None), led)).agrees
+
+
+def test_a_waterline_ahead_of_the_truth_is_told_with_its_sample() -> None:
+    """Route, gauge, replica, what was shown when, what was missing, and by how much; one sample spoils the verdict."""
+    worst = Ahead(replica="replica 2", seen_at=2000.0, shown=1900.0, truth=1887.5, missing=VERSION)
+    line = WaterlineLine(
+        measure="complete_up_to", source="src-a", destination="dst-a",
+        shown=90, ahead=3, worst=worst, last=1900.0,
+    )  # fmt: skip
+    verdict = judged(waterlines=(line,))
+
+    assert not verdict.agrees
+    (complaint,) = verdict.complaints
+    assert complaint == (
+        "src-a → dst-a: complete_up_to was ahead of the truth in 3 of 90 samples, by up to 12.5 s: at "
+        "1970-01-01T00:33:20.000+00:00 replica 2 showed 1970-01-01T00:31:40.000+00:00, and "
+        r'"s3://src-a/a\nkey" version v1, written at 1970-01-01T00:31:27.500+00:00, was missing'
+    )
+    good = msgspec.structs.replace(line, ahead=0, worst=None)
+    assert judged(waterlines=(good,)).agrees
+    assert judged(waterlines=(good,)).waterlines == (good,)
 
 
 def test_what_a_killed_process_counted_is_not_asked_for() -> None:

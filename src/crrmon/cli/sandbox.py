@@ -96,6 +96,15 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
             rich_help_panel=_HOW,
         ),
     ] = 0,
+    disable_rule: Annotated[
+        bool,
+        typer.Option(
+            "--disable-rule",
+            help="Halfway, disable the rule of src-b and delete the replication configuration of src-a, and go on "
+            "writing to both.",
+            rich_help_panel=_HOW,
+        ),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -154,6 +163,7 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
         port=port,
         replicas=replicas,
         ledger=ledger,
+        disable_rule=disable_rule,
     )
     show = Show(Console(stderr=True), verbose=verbose)
     try:

@@ -27,6 +27,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     markers_laid: ByRoute | None = None
     """Delete markers that a rule replicates."""
     markers_arrived: ByRoute | None = None
+    failures: ByRoute | None = None
+    """Failures at this destination, repaired or not; a version that fails at two destinations is one at each."""
+    configured: ByRoute | None = None
+    """1 where a rule in force leads along the route, 0 where none does any more."""
     failed: BySource | None = {}
     """Episodes of failure, repaired or not: one for a version that failed at several destinations."""
     not_covered: BySource | None = None
@@ -41,8 +45,10 @@ BY_ROUTE = (
     "gone",
     "pending",
     "open_failures",
+    "failures",
     "markers_laid",
     "markers_arrived",
+    "configured",
 )
 """The measures of an account that are about a route."""
 BY_SOURCE = ("failed", "not_covered")

@@ -20,6 +20,7 @@ from crrmon.sandbox.world import World, queue_url
 NAMESPACE = "CRRMonitor"
 SHUTDOWN_SECONDS = 20
 WINDOW_SECONDS = 5
+_PAGE_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _FLEET = {metric.name for metric in METRICS if metric.fleet}
 
 
@@ -141,9 +142,11 @@ class Daemon(Restartable):
         Read its /metrics; the empty string when it does not answer.
         """
         try:
-            async with self._http.get(f"{self.site.url}/metrics") as response:
+            async with self._http.get(
+                f"{self.site.url}/metrics", timeout=_PAGE_TIMEOUT
+            ) as response:
                 return await response.text()
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             return ""
 
 

@@ -10,6 +10,7 @@ again at once, so that nobody has to wait for its visibility to end.
 """
 
 import asyncio
+import enum
 import gzip
 import hashlib
 import re
@@ -37,6 +38,7 @@ _OF_ONE_CONNECTION = frozenset(
 _ADDED_BY_AIOHTTP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _NO_CONFIGURATION = b"ReplicationConfigurationNotFoundError"
 
+_CONFIGURING = ("PutBucketReplication", "DeleteBucketReplication")
 _GIVING_UP = frozenset(
     (
         "DeleteMessage",
@@ -52,6 +54,11 @@ _TABLES = "DynamoDB_20120810."
 _ON_ITEMS = ("Item", "Items", "Query", "Scan")
 """How operations of DynamoDB end that are about items and not about tables."""
 
+_BUSY = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n'
+    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+)
+
 StatusOf = Callable[[ObjectVersion], str | None]
 OnCall = Callable[[str, str, bytes], Awaitable[None]]
 ShowAgain = Callable[[str, str], Awaitable[None]]
@@ -59,6 +66,17 @@ ShowAgain = Callable[[str, str], Awaitable[None]]
 
 async def _nothing(*_: object) -> None:
     pass
+
+
+class Outage(enum.Enum):
+    """
+    How S3 as a whole fails.
+    """
+
+    GONE = "gone"
+    """Connections break off."""
+    BUSY = "busy"
+    """It answers everything with 503 SlowDown."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -97,6 +115,8 @@ class Facade:
         """Told of every call before it is carried out: operation, caller, body."""
         self.show_again: ShowAgain = _nothing
         """Ends the visibility time-out of a message: queue's URL and receipt handle."""
+        self.outage: Outage | None = None
+        """Of S3 for all who come this way; None on a good day."""
         self.throttling: Throttling | None = None
         """Of the calls to tables; None for a good day."""
         self.status_of: StatusOf = lambda _: None
@@ -126,6 +146,8 @@ class Facade:
         self.calls[operation] += 1
         self.calls_of[caller][operation] += 1
         await self.on_call(operation, caller, body)
+        if self.outage is not None and is_of_s3(request.raw_path, request.headers):
+            return _out(self.outage, request)
         try:
             answer = await self._answer(request, operation, body)
         except LostAnswerError:
@@ -143,9 +165,8 @@ class Facade:
 
     async def _answer(self, request: web.BaseRequest, operation: str, body: bytes) -> _Answer:
         target = target_of(request.raw_path)
-        if operation == "PutBucketReplication":
-            self._configurations[target.bucket] = body
-            return _Answer(HTTPStatus.OK, CIMultiDict(), b"")
+        if operation in _CONFIGURING:
+            return self._configure(operation, target.bucket, body)
         if operation == "PutMetricData":
             # Shielded: were the daemon killed meanwhile, what was told must still be remembered.
             return await asyncio.shield(self._tell(request, body))
@@ -250,6 +271,13 @@ class Facade:
             if not entry.get("VisibilityTimeout"):
                 self._taken.get(caller, {}).pop(entry["ReceiptHandle"], None)
 
+    def _configure(self, operation: str, bucket: str, body: bytes) -> _Answer:
+        if operation == "PutBucketReplication":
+            self._configurations[bucket] = body
+            return _Answer(HTTPStatus.OK, CIMultiDict(), b"")
+        self._configurations.pop(bucket, None)
+        return _Answer(HTTPStatus.NO_CONTENT, CIMultiDict(), b"")
+
     def _configured(self, target: Target, answer: _Answer) -> _Answer:
         """
         Put the configuration into an answer that says that there is none; others (wrong region ...) stand.
@@ -326,12 +354,27 @@ def caller_of(headers: Mapping[str, str]) -> str:
     return found[1] if found else ""
 
 
+def is_of_s3(path: str, headers: Mapping[str, str]) -> bool:
+    """
+    Tell whether a call is for S3: all other services name their operation.
+    """
+    return "X-Amz-Target" not in headers and "/operation/" not in path
+
+
 def is_on_items(headers: Mapping[str, str]) -> bool:
     """
     Tell whether a call reads or writes items of a DynamoDB table.
     """
     target = headers.get("X-Amz-Target", "")
     return target.startswith(_TABLES) and target.endswith(_ON_ITEMS)
+
+
+def _out(outage: Outage, request: web.BaseRequest) -> web.Response:
+    if outage is Outage.GONE:
+        return _hang_up(request)
+    return web.Response(
+        status=HTTPStatus.SERVICE_UNAVAILABLE, body=_BUSY, content_type="application/xml"
+    )
 
 
 def _hang_up(request: web.BaseRequest) -> web.Response:

@@ -26,7 +26,7 @@ LATE_SHARE = 0.03
 LATE_SECONDS = 6.0
 STRAY_SHARE = 0.10
 MALFORMED_AT = (4, 24, 49)
-"""The only writes that are accompanied by a malformed message: each takes its way to the dead-letter queue."""
+"""The only writes with which a malformed message goes: each takes its way to the dead-letter queue."""
 KEYS_REMEMBERED = 200
 DELETED_SHARE = 0.04
 """Of the covered versions: deleted for good before they replicated anywhere."""

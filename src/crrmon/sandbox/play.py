@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import statistics
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
@@ -33,6 +34,7 @@ from crrmon.sandbox.facade import Facade, ShowAgain, served
 from crrmon.sandbox.keeping import Keeping, Kind, kept
 from crrmon.sandbox.plan import SERVER, Chances, kills, plan
 from crrmon.sandbox.replication import Replication
+from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.show import Progress, Show
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.throttling import Throttling
@@ -51,6 +53,7 @@ from crrmon.sandbox.verdict import (
     judge,
     where,
 )
+from crrmon.sandbox.waterlines import SETTLED, Lookout
 from crrmon.sandbox.world import WORLD, build, queue_url
 from crrmon.sandbox.writer import Writer
 
@@ -67,7 +70,11 @@ QUIET_SECONDS = 2 * WINDOW_SECONDS + 1.0
 """How long to watch on when all agree: what is told twice, is told late."""
 SENT_WITHIN_SECONDS = 30.0
 """How long a window may wait in the ledger after its end; one that is still there then was forgotten."""
-ENDLESS_KILLS_WITHIN_SECONDS = 60.0
+ENDLESS_TRIALS_WITHIN_SECONDS = 60.0
+SAMPLE_SECONDS = 1.0
+"""How often everything that is shown of waterlines is compared with the truth."""
+PASSING_SECONDS = 45.0
+"""How long to wait for them to pass the last write: they lag by something more than a minute."""
 REPAIR_SECONDS = 1.0
 """How often somebody looks whether failures were reported that are to be repaired."""
 
@@ -88,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of the first replica; None: the usual one, or else a free one."""
     replicas: int = 1
     ledger: Kind = "sqlite"
+    disable_rule: bool = False
+    """Whether rules are switched off halfway; see `rules`."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +200,14 @@ def _aws(endpoint: str) -> Aws:
     return Aws(endpoint_url=endpoint, default_region=WORLD.queue_region, max_connections=50)
 
 
+def _calls(stage: Stage) -> Counter[str]:
+    """
+    Count the daemons' calls by operation, and nobody else's.
+    """
+    calls = (stage.facade.calls_of[daemon.site.access_key] for daemon in stage.daemons)
+    return sum(calls, Counter())
+
+
 def _name(line: Line | ReasonLine) -> str:
     what = line.measure.replace("_", " ") if isinstance(line, Line) else f"{line.reason} failures"
     return f"{what} of {where(line)}"
@@ -219,6 +236,8 @@ class Play:
         self._stop = stop
         self._clock = SystemClock()
         self._phase = "starting"
+        self._lookout = Lookout(stage.truth)
+        self._rules = Rules(WORLD)
 
     async def run(self) -> Verdict:
         """
@@ -241,8 +260,10 @@ class Play:
             await asyncio.gather(*(daemon.start() for daemon in stage.daemons))
             guarded = (*stage.daemons, *([stage.keeping.server] if stage.keeping.server else ()))
             watchers += [tasks.create_task(one.guard()) for one in guarded]
+            watchers.append(tasks.create_task(self._look_out()))
             delivered, malformed = await self._write(tasks)
             await self._until_told(malformed)
+            await self._until_passed()
             reporting = await self._reporting()
             counted = await self._counted()
             for watcher in watchers:
@@ -263,6 +284,7 @@ class Play:
                 seconds=round(self._clock.now() - began, 1),
                 ledger=stage.keeping.kind,
                 written=len(stage.truth),
+                samples=self._lookout.samples,
                 replicas=tuple(
                     Replica(
                         name=daemon.name,
@@ -276,7 +298,7 @@ class Play:
                 ledger_kills=stage.keeping.server.kills if stage.keeping.server else 0,
                 ledger_calls_refused=throttled.get("refused", 0),
                 ledger_answers_lost=throttled.get("lost", 0),
-                calls=dict(sorted(stage.facade.calls.items())),
+                calls=dict(sorted(_calls(stage).items())),
                 looks_elsewhere=stage.facade.looks_elsewhere,
                 repeated_calls=stage.facade.repeated,
                 doubled_datapoints=sum(times > 1 for times in stage.facade.datapoints.values()),
@@ -305,6 +327,40 @@ class Play:
                     await asyncio.sleep(0.5)
         return reporting
 
+    async def _look_out(self) -> None:
+        """
+        Compare the waterlines that are shown with the truth, again and again.
+        """
+        while True:
+            await asyncio.gather(*(self._sample(one) for one in self._stage.daemons))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _sample(self, daemon: Daemon) -> None:
+        page = await daemon.metrics()
+        # NB: the truth of the moment after: what arrived while the page was on its way is no reproach.
+        self._lookout.take(daemon.name, page, at=self._clock.now())
+
+    async def _until_passed(self) -> None:
+        """
+        Wait until the waterlines have passed all that was written, or too long: what they never came near, they cannot
+        have passed wrongly.
+
+        A killed daemon's last word holds them for minutes, which nobody waits for.
+        """
+        if self._settings.kills:
+            return
+        last = self._stage.truth.last_written_at
+        followed = [route for route, leads in self._rules.leads().items() if leads]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PASSING_SECONDS):
+                while behind := [
+                    route
+                    for route in followed
+                    if (self._lookout.last(SETTLED, route) or 0.0) < last
+                ]:
+                    self._phase = f"waiting for {len(behind)} waterlines to pass what was written"
+                    await asyncio.sleep(SAMPLE_SECONDS)
+
     def _chance(self, of: str) -> random.Random:
         return random.Random(f"{of} {self._settings.seed}")  # noqa: S311 - a simulation
 
@@ -321,13 +377,13 @@ class Play:
         )
         teller = Teller(WORLD, courier)
         replication = Replication(
-            WORLD, stage.emulator, stage.truth, teller=teller, clock=self._clock, tasks=tasks
+            self._rules, stage.emulator, stage.truth, teller=teller, clock=self._clock, tasks=tasks
         )
         stage.facade.status_of = replication.status
         stage.facade.is_source = replication.is_source
         stage.facade.replicas = replication.replicas
         writer = Writer(
-            WORLD,
+            self._rules,
             stage.emulator,
             replication=replication,
             teller=teller,
@@ -337,12 +393,15 @@ class Play:
         self._phase = "writing"
         over = asyncio.Event()
         repairing = tasks.create_task(self._repair(replication, over))
-        killing = tasks.create_task(self._kill_now_and_then())
+        trials = (
+            tasks.create_task(self._kill_now_and_then()),
+            tasks.create_task(self._switch_off_halfway()),
+        )
         planned = islice(plan(WORLD, settings.chances, seed=settings.seed), settings.objects)
         await writer.write(planned, rate=settings.rate, stop=self._stop)
         self._stop.set()
         self._phase = "replicating"
-        await killing
+        await asyncio.gather(*trials)
         await replication.finished()
         self._phase = "waiting for failures to be reported"
         over.set()
@@ -378,17 +437,14 @@ class Play:
     async def _kill_now_and_then(self) -> None:
         stage, settings = self._stage, self._settings
         rng = self._chance("kills")
-        span = settings.objects or settings.rate * ENDLESS_KILLS_WITHIN_SECONDS
         for kill in kills(
             settings.kills,
             replicas=len(stage.daemons),
             server=stage.keeping.server is not None,
             rng=rng,
         ):
-            while len(stage.truth) < kill.after * span:
-                if self._stop.is_set():
-                    return
-                await asyncio.sleep(0.05)
+            if not await self._have_written(kill.after):
+                return
             await asyncio.sleep(rng.uniform(0.0, 1.0))
             victim = stage.keeping.server if kill.victim == SERVER else stage.daemons[kill.victim]
             if victim is None:
@@ -399,11 +455,37 @@ class Play:
             else:
                 await victim.kill_and_restart()
 
+    async def _switch_off_halfway(self) -> None:
+        if not self._settings.disable_rule or not await self._have_written(0.5):
+            return
+        self._show.say(
+            f"Disabling the rule {MISCHIEF.disabled}, and deleting the replication configuration of {MISCHIEF.deleted}."
+        )
+        # The truth first: what a daemon reads a moment too early is old, and no lie.
+        self._rules.switch_off(MISCHIEF)
+        async with _aws(self._stage.endpoint) as aws:
+            await tell_s3(MISCHIEF, WORLD, aws)
+
+    async def _have_written(self, share: float) -> bool:
+        """
+        Wait until so much was written.
+
+        Returns:
+            False when writing ended before.
+        """
+        settings = self._settings
+        span = settings.objects or settings.rate * ENDLESS_TRIALS_WITHIN_SECONDS
+        while len(self._stage.truth) < share * span:
+            if self._stop.is_set():
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
     async def _until_told(self, malformed: int) -> None:
         """
         Wait until the truth was told, no more and no less, and the queue is empty; or too long.
         """
-        truth = self._stage.truth.account()
+        truth = self._account()
         patience = self._patience
         try:
             async with asyncio.timeout(patience):
@@ -432,6 +514,13 @@ class Play:
             *compare_reasons(truth, counted),
         )
         return next((_name(line) for line in told if not line.agrees), "")
+
+    def _account(self) -> Account:
+        """
+        Sum up what is true.
+        """
+        leads = {route: int(one) for route, one in self._rules.leads().items()}
+        return msgspec.structs.replace(self._stage.truth.account(), configured=leads)
 
     async def _counted(self) -> Account | None:
         """
@@ -489,12 +578,13 @@ class Play:
 
     async def _verdict(self, run: Run, counted: Account | None, *, sent_before: float) -> Verdict:
         truth = self._stage.truth
-        account = truth.account()
+        account = self._account()
         report = await self._read(truth, sent_before=sent_before)
         return judge(
             compare(account, await self._stage.cloudwatch.account(), report.account, counted),
             run,
             reasons=compare_reasons(account, counted),
+            waterlines=self._lookout.lines(),
             statuses={
                 story.written.version: (story.told, report.statuses[story.written.version])
                 for story in truth

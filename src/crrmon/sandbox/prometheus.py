@@ -19,7 +19,7 @@ def account(page: str) -> Account:
         page: of a daemon that was never restarted, and has no other beside it.
 
     Returns:
-        All but the episodes of failure: those are counted at each destination, as far as one is proved.
+        All but the episodes of failure by source: what fails at two destinations is counted at each.
     """
     samples = _samples(page)
 
@@ -43,8 +43,14 @@ def account(page: str) -> Account:
         gone=by_route(catalogue.REPLICATIONS, "gone"),
         pending=by_route(catalogue.PENDING_OBJECTS),
         open_failures=by_route(catalogue.FAILED_OBJECTS),
+        failures=by_route(catalogue.REPLICATIONS, "failed"),
         markers_laid=by_route(catalogue.DELETE_MARKERS, "laid"),
         markers_arrived=by_route(catalogue.DELETE_MARKERS, "arrived"),
+        # A daemon that shows no route at all tells nothing of any.
+        configured={
+            _route(labels): value for labels, value in samples[catalogue.ROUTE_CONFIGURED.name]
+        }
+        or None,
         failed=None,
         not_covered=dict(not_covered),
         reasons=dict(reasons),

@@ -11,9 +11,9 @@ from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.ports.clock import Clock
 from crrmon.sandbox.plan import Deletion, Marking, Passage, Planned
 from crrmon.sandbox.replicas import Replicas
+from crrmon.sandbox.rules import Rules
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.truth import FAILED, GONE, NOT_COVERED, Truth, Written
-from crrmon.sandbox.world import World
 
 REPLICA = "REPLICA"
 NOTICED_SECONDS = 4.0
@@ -38,7 +38,7 @@ class Replication:
 
     def __init__(
         self,
-        world: World,
+        rules: Rules,
         aws: Aws,
         truth: Truth,
         *,
@@ -49,7 +49,7 @@ class Replication:
     ) -> None:
         """
         Args:
-            world: says where buckets are.
+            rules: say where buckets are, and where nothing can be repaired any more.
             aws: the emulator.
             truth: is told how replications end.
             teller: tells the daemons what S3 would.
@@ -57,7 +57,7 @@ class Replication:
             tasks: where replications under way live.
             wait: lets so many seconds pass.
         """
-        self._world = world
+        self._rules = rules
         self._aws = aws
         self._truth = truth
         self._teller = teller
@@ -94,7 +94,8 @@ class Replication:
         """
         Return the source buckets in which failures wait for their repair.
         """
-        return {one.written.version.bucket for one in self._to_repair}
+        buckets = {one.written.version.bucket for one in self._to_repair}
+        return {one for one in buckets if not self._rules.touched(one)}
 
     def repair(self, bucket: str) -> None:
         """
@@ -173,7 +174,7 @@ class Replication:
     ) -> None:
         await self._wait(seconds)
         version, bucket = written.version, passage.destination
-        region = self._world.region(bucket)
+        region = self._rules.world.region(bucket)
         s3 = await self._aws.client("s3", region)
         copied = await s3.copy_object(
             Bucket=bucket,
@@ -198,7 +199,7 @@ class Replication:
     async def _mark(self, marker: Written, passage: Passage, chance: int) -> None:
         await self._wait(passage.seconds)
         version, bucket = marker.version, passage.destination
-        region = self._world.region(bucket)
+        region = self._rules.world.region(bucket)
         s3 = await self._aws.client("s3", region)
         await s3.delete_object(Bucket=bucket, Key=version.key)
         replica = msgspec.structs.replace(

@@ -11,6 +11,7 @@ from pathlib import Path
 from crrmon.sandbox.children import SandboxError, is_free
 from crrmon.sandbox.environment import isolated
 from crrmon.sandbox.play import Play, Settings, staged
+from crrmon.sandbox.rules import MISCHIEF
 from crrmon.sandbox.show import Show
 from crrmon.sandbox.throttling import LOST_SHARE, REFUSED_SHARE
 from crrmon.sandbox.verdict import Verdict
@@ -136,6 +137,11 @@ def trials(settings: Settings) -> Iterator[str]:
     """
     Say what the daemons will have to bear.
     """
+    if settings.disable_rule:
+        yield (
+            f"Halfway, the rule {MISCHIEF.disabled} is disabled, and the replication configuration of {MISCHIEF.deleted} "
+            "is deleted; the applications go on writing."
+        )
     if not settings.kills:
         return
     who = "the daemon" if settings.replicas == 1 else f"{settings.replicas} replicas in turn"

@@ -127,7 +127,7 @@ def table(verdict: Verdict) -> Table:
     for name in ("truth", "CloudWatch", "ledger", "Prometheus", ""):
         made.add_column(name, justify="right", no_wrap=True)
     for line in sorted(verdict.lines, key=lambda one: (one.source, one.destination or "~")):
-        if not line.agrees or line.truth or line.measure in _SHOWN_AT_ZERO:
+        if not line.agrees or _worth_showing(line):
             made.add_row(
                 where(line),
                 line.measure.replace("_", " "),
@@ -148,6 +148,15 @@ def table(verdict: Verdict) -> Table:
 
 _SHOWN_AT_ZERO = ("replicated", "failed", "pending")
 """Of the other measures, what is zero and agrees is left out."""
+
+
+def _worth_showing(line: Line) -> bool:
+    """
+    Tell whether a line that agrees is of interest; that rules lead along a route is not.
+    """
+    if line.measure == "configured":
+        return not line.truth
+    return bool(line.truth) or line.measure in _SHOWN_AT_ZERO
 
 
 def reasons(verdict: Verdict) -> Table:
@@ -228,6 +237,11 @@ def summary(verdict: Verdict) -> Iterator[Text]:
         yield Text(
             f"Calls that DynamoDB refused for want of capacity: {run.ledger_calls_refused}; "
             f"that it carried out and whose answer got lost: {run.ledger_answers_lost}."
+        )
+    if verdict.waterlines:
+        yield Text(
+            f"Up to when all is complete, or settled, was read {sum(one.shown for one in verdict.waterlines):,} times in "
+            f"{run.samples:,} samples, and was ahead of the truth {sum(one.ahead for one in verdict.waterlines):,} times."
         )
     for complaint in verdict.complaints:
         yield Text(complaint, "red")

@@ -59,16 +59,14 @@ class CloudWatch:
             bytes=await self._by_route(catalogue.CW_BYTES),
             pending=await self._pending(),
             failed=await self.failed(),
+            not_covered=await self._by_source(catalogue.CW_NOT_COVERED),
         )
 
     async def failed(self) -> dict[str, int]:
         """
         Sum up the failures alone, by source bucket.
         """
-        return {
-            dimensions[0]["Value"]: await self._sum(catalogue.CW_FAILED, dimensions)
-            async for dimensions in self._reported(catalogue.CW_FAILED)
-        }
+        return await self._by_source(catalogue.CW_FAILED)
 
     async def replicated(self) -> dict[Route, int]:
         """
@@ -99,6 +97,12 @@ class CloudWatch:
             if "ExtendedStatistics" in point
         ]
         return statistics.median(found) if found else None
+
+    async def _by_source(self, metric: CloudWatchMetric) -> dict[str, int]:
+        return {
+            dimensions[0]["Value"]: await self._sum(metric, dimensions)
+            async for dimensions in self._reported(metric)
+        }
 
     async def _by_route(self, metric: CloudWatchMetric) -> dict[Route, int]:
         return {

@@ -33,6 +33,8 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """Key in the same bucket."""
     destinations: tuple[str, ...] = ()
     """None of them when no rule covers it, and for replicas."""
+    lost: tuple[str, ...] = ()
+    """Where it would have gone by rules that somebody has switched off: it never arrives there."""
 
 
 class Story(msgspec.Struct, kw_only=True):
@@ -95,6 +97,10 @@ class Truth:
         self._failed: Counter[str] = Counter()
         self._not_covered: Counter[str] = Counter()
         self._reasons: Counter[tuple[Route, str]] = Counter()
+        self._missing: defaultdict[Route, dict[ObjectVersion, float]] = defaultdict(dict)
+        """When each version was written that is not at the route's end, and was not deleted either."""
+        self._pending: defaultdict[Route, dict[ObjectVersion, float]] = defaultdict(dict)
+        """Those of them that never failed so far."""
         self._markers: tuple[Counter[Route], Counter[Route]] = (Counter(), Counter())
         self.markers: list[ObjectVersion] = []
         """The delete markers that were laid in source buckets."""
@@ -109,7 +115,13 @@ class Truth:
         self._stories[written.version] = story
         self._counts[story.status] += 1
         for destination in written.destinations:
-            self._by_route[PENDING][Route(written.version.bucket, destination)] += 1
+            route = Route(written.version.bucket, destination)
+            self._by_route[PENDING][route] += 1
+            self._missing[route][written.version] = written.written_at
+            self._pending[route][written.version] = written.written_at
+        for destination in written.lost:
+            route = Route(written.version.bucket, destination)
+            self._missing[route][written.version] = written.written_at
         self._not_covered[written.version.bucket] += not written.destinations
 
     def arrived(self, version: ObjectVersion, destination: str, *, at: float) -> None:
@@ -120,6 +132,8 @@ class Truth:
         route = Route(version.bucket, destination)
         repaired = destination in story.failed
         self._stand(story, destination, REPAIRED if repaired else COMPLETED)
+        self._missing[route].pop(version, None)
+        self._pending[route].pop(version, None)
         self._bytes[route] += story.written.size
         if not repaired:
             self._seconds[route].append(at - story.written.written_at)
@@ -129,8 +143,10 @@ class Truth:
         Note that S3 gave up at a destination.
         """
         story = self._stories[version]
+        route = Route(version.bucket, destination)
         story.failed.add(destination)
-        self._reasons[Route(version.bucket, destination), reason] += 1
+        self._reasons[route, reason] += 1
+        self._pending[route].pop(version, None)
         self._stand(story, destination, FAILED)
 
     def deleted(self, version: ObjectVersion) -> None:
@@ -140,6 +156,8 @@ class Truth:
         story = self._stories[version]
         for destination in story.standing:
             self._stand(story, destination, GONE)
+            self._missing[Route(version.bucket, destination)].pop(version, None)
+            self._pending[Route(version.bucket, destination)].pop(version, None)
 
     def restarted(self, version: ObjectVersion) -> tuple[str, ...]:
         """
@@ -231,6 +249,9 @@ class Truth:
         """
         by_route = self._by_route
         laid, arrived = self._markers
+        failures: Counter[Route] = Counter()
+        for (route, _), times in self._reasons.items():
+            failures[route] += times
         return Account(
             replicated=dict(by_route[COMPLETED] + by_route[REPAIRED]),
             bytes=dict(self._bytes),
@@ -238,6 +259,7 @@ class Truth:
             gone=dict(+by_route[GONE]),
             pending=dict(+by_route[PENDING]),
             open_failures=dict(+by_route[FAILED]),
+            failures=dict(failures),
             markers_laid=dict(laid),
             markers_arrived=dict(arrived),
             failed=dict(self._failed),
@@ -245,8 +267,34 @@ class Truth:
             reasons=dict(self._reasons),
         )
 
+    @property
+    def last_written_at(self) -> float:
+        """
+        When the newest version was written; 0 before the first.
+        """
+        return max((story.written.written_at for story in self), default=0.0)
+
+    def oldest_missing(self, route: Route) -> tuple[float, ObjectVersion] | None:
+        """
+        Return what was written first of all that is not at the end of a route, and when: pending, failed, or written
+        while no rule led there. What was deleted is not missed.
+        """
+        return _oldest(self._missing[route])
+
+    def oldest_pending(self, route: Route) -> tuple[float, ObjectVersion] | None:
+        """
+        Return the same of what never failed so far.
+
+        A repair makes old versions pending again. Whoever said before that nothing so old was pending was right then.
+        """
+        return _oldest(self._pending[route])
+
     def latencies(self, route: Route) -> list[float]:
         """
         Return how long the replications of a route took that did not fail, in seconds.
         """
         return self._seconds[route]
+
+
+def _oldest(written: Mapping[ObjectVersion, float]) -> tuple[float, ObjectVersion] | None:
+    return min(((at, version) for version, at in written.items()), default=None)

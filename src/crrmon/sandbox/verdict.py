@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 import msgspec
 
 from crrmon.domain.objects import ObjectVersion
 from crrmon.sandbox.accounts import BY_ROUTE, BY_SOURCE, Account
 from crrmon.sandbox.truth import NOT_COVERED
+from crrmon.sandbox.waterlines import WaterlineLine
 
 NOTHING = "nothing"
 """What the ledger has of a version that no rule covers: the daemon keeps no trace of those."""
@@ -95,6 +97,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ledger: str
     """Of which kind."""
     written: int
+    samples: int = 0
+    """Pages of metrics whose waterlines were compared with the truth."""
     replicas: tuple[Replica, ...]
     ledger_kills: int = 0
     """How often the ledger's server was killed and started again."""
@@ -139,6 +143,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong, in words; empty when all agree."""
     lines: tuple[Line, ...]
     reasons: tuple[ReasonLine, ...]
+    waterlines: tuple[WaterlineLine, ...]
     run: Run
 
 
@@ -229,6 +234,7 @@ def judge(
     run: Run,
     *,
     reasons: tuple[ReasonLine, ...] = (),
+    waterlines: tuple[WaterlineLine, ...] = (),
     statuses: Mapping[ObjectVersion, tuple[str, str]],
     open_failures: tuple[Mapping[str, int], Mapping[str, int]],
     unreported: int,
@@ -241,6 +247,7 @@ def judge(
         lines: of `compare`.
         run: what else was seen.
         reasons: of `compare_reasons`.
+        waterlines: of all samples of the run.
         statuses: of every version: the true status and the ledger's.
         open_failures: by source bucket: the true number and the ledger's.
         unreported: contributions left in the ledger.
@@ -249,6 +256,8 @@ def judge(
     complaints = [
         *(f"{where(line)}: {line.measure} differs" for line in lines if not line.agrees),
         *(f"{where(one)}: failures by {one.reason} differ" for one in reasons if not one.agrees),
+        *(_ahead(one) for one in waterlines if not one.agrees),
+        *_undead(lines, waterlines),
         *_misremembered(statuses),
         *_run_complaints(run),
     ]
@@ -264,15 +273,45 @@ def judge(
         complaints=tuple(complaints),
         lines=lines,
         reasons=reasons,
+        waterlines=waterlines,
         run=run,
     )
 
 
-def where(line: Line | ReasonLine | Latency) -> str:
+def where(line: Line | ReasonLine | Latency | WaterlineLine) -> str:
     """
     Say what a line is about: a route or a source bucket.
     """
     return line.source if line.destination is None else f"{line.source} → {line.destination}"
+
+
+def _ahead(line: WaterlineLine) -> str:
+    told = f"{where(line)}: {line.measure} was ahead of the truth in {line.ahead} of {line.shown} samples"
+    worst = line.worst
+    if worst is None:
+        return told
+    missed = "that moment had not come"
+    if worst.missing is not None:
+        name = json.dumps(f"s3://{worst.missing.bucket}/{worst.missing.key}")
+        missed = f"{name} version {worst.missing.version_id}, written at {_utc(worst.truth)}, was missing"
+    return (
+        f"{told}, by up to {worst.seconds:.1f} s: at {_utc(worst.seen_at)} {worst.replica} showed "
+        f"{_utc(worst.shown)}, and {missed}"
+    )
+
+
+def _undead(lines: Iterable[Line], waterlines: Iterable[WaterlineLine]) -> Iterable[str]:
+    """
+    Find waterlines that are shown although it is known that no rule leads there.
+    """
+    dead = {where(line) for line in lines if line.measure == "configured" and line.prometheus == 0}
+    for one in waterlines:
+        if where(one) in dead and one.last is not None:
+            yield f"{where(one)}: no rule leads there, and {one.measure} is shown all the same"
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _misremembered(statuses: Mapping[ObjectVersion, tuple[str, str]]) -> Iterable[str]:

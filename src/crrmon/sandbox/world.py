@@ -7,6 +7,7 @@
 """
 
 import json
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +17,10 @@ from crrmon.domain.events import Channel
 from crrmon.domain.objects import Route
 
 if TYPE_CHECKING:  # the stubs are there for development only
-    from types_aiobotocore_s3.type_defs import ReplicationRuleTypeDef
+    from types_aiobotocore_s3.type_defs import (
+        ReplicationConfigurationTypeDef,
+        ReplicationRuleTypeDef,
+    )
 
 ACCOUNT = "000000000000"
 """The account that the emulator gives to credentials like ours; events must name it as the owner."""
@@ -170,22 +174,36 @@ async def build(world: World, aws: Aws) -> None:
         )
     for source in world.sources:
         s3 = await aws.client("s3", source.region)
-        rules = enumerate(world.rules_of(source.name), start=1)
         await s3.put_bucket_replication(
-            Bucket=source.name,
-            ReplicationConfiguration={
-                "Role": ROLE,
-                "Rules": [_configured(rule, priority) for priority, rule in rules],
-            },
+            Bucket=source.name, ReplicationConfiguration=configured(world.rules_of(source.name))
         )
     await _build_queues(world, aws)
 
 
-def _configured(rule: Rule, priority: int) -> "ReplicationRuleTypeDef":
+def configured(
+    rules: Iterable[Rule], *, off: Collection[str] = ()
+) -> "ReplicationConfigurationTypeDef":
+    """
+    Make the replication configuration of a bucket.
+
+    Args:
+        rules: of the bucket.
+        off: ids of those that are disabled.
+    """
+    return {
+        "Role": ROLE,
+        "Rules": [
+            _configured(rule, priority, enabled=rule.id not in off)
+            for priority, rule in enumerate(rules, start=1)
+        ],
+    }
+
+
+def _configured(rule: Rule, priority: int, *, enabled: bool) -> "ReplicationRuleTypeDef":
     return {
         "ID": rule.id,
         "Priority": priority,
-        "Status": "Enabled",
+        "Status": "Enabled" if enabled else "Disabled",
         "Filter": {"Prefix": rule.prefix},
         "DeleteMarkerReplication": {"Status": "Enabled" if rule.delete_markers else "Disabled"},
         "Destination": {"Bucket": f"arn:aws:s3:::{rule.destination}"},

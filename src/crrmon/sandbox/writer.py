@@ -12,9 +12,9 @@ from crrmon.sandbox.cloudtrail import stray_body
 from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.plan import Marking, Planned, Stray
 from crrmon.sandbox.replication import Replication
+from crrmon.sandbox.rules import Rules
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.truth import Written
-from crrmon.sandbox.world import World
 
 if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_s3 import S3Client
@@ -24,6 +24,14 @@ _OF_MARKERS = 1 << 32
 """Sets the ids of a marker's messages apart from those of the write beside it."""
 
 
+NONSENSE_AFTER_SECONDS = 20.0
+"""
+How long after the last write malformed messages arrive: later than what is true.
+
+Anything may stand in them, so "complete up to" rightly stays before them, and what it never comes near it cannot pass.
+"""
+
+
 class Writer:
     """
     One application that puts, copies, uploads in parts and deletes.
@@ -31,7 +39,7 @@ class Writer:
 
     def __init__(
         self,
-        world: World,
+        rules: Rules,
         aws: Aws,
         *,
         replication: Replication,
@@ -41,23 +49,36 @@ class Writer:
     ) -> None:
         """
         Args:
-            world: says where buckets are and what their rules cover.
+            rules: say where buckets are and what replicates.
             aws: the emulator.
             replication: begins with each write.
             teller: tells of each write.
             courier: brings what concerns no write.
             clock: says when a write ended.
         """
-        self._world = world
+        self._rules = rules
         self._aws = aws
         self._replication = replication
         self._teller = teller
         self._courier = courier
         self._clock = clock
-        self.malformed = 0
-        """Malformed messages sent so far."""
+        self._nonsense: list[str] = []
 
-    async def write(self, planned: Iterable[Planned], *, rate: float, stop: asyncio.Event) -> None:
+    @property
+    def malformed(self) -> int:
+        """
+        How many malformed messages are sent.
+        """
+        return len(self._nonsense)
+
+    async def write(
+        self,
+        planned: Iterable[Planned],
+        *,
+        rate: float,
+        stop: asyncio.Event,
+        nonsense_after: float = NONSENSE_AFTER_SECONDS,
+    ) -> None:
         """
         Write one after the other until nothing is planned any more or `stop` is set.
 
@@ -65,7 +86,15 @@ class Writer:
             planned: what to write.
             rate: objects per second; less when the machine is slower.
             stop: ends it early.
+            nonsense_after: seconds after the end at which malformed messages arrive.
         """
+        await self._write(planned, rate=rate, stop=stop)
+        for body in self._nonsense:
+            self._courier.send(body, after=nonsense_after)
+
+    async def _write(
+        self, planned: Iterable[Planned], *, rate: float, stop: asyncio.Event
+    ) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         for one in planned:
@@ -79,11 +108,16 @@ class Writer:
                 return
 
     async def _write_one(self, planned: Planned) -> None:
-        region = self._world.region(planned.bucket)
+        region = self._rules.world.region(planned.bucket)
         s3 = await self._aws.client("s3", region)
-        if planned.marking is not None:
-            await self._mark(s3, planned, planned.marking, region)
+        marking = self._rules.left_of(planned).marking
+        if marking is not None:
+            await self._mark(s3, planned, marking, region)
         version_id = await _store(s3, planned)
+        # Rules may be switched off at any moment; those of the moment of the write count.
+        planned = self._rules.left_of(planned)
+        destinations = self._rules.destinations(planned.bucket, planned.key)
+        once = self._rules.world.destinations(planned.bucket, planned.key)
         written = Written(
             version=ObjectVersion(planned.bucket, planned.key, version_id),
             region=region,
@@ -91,16 +125,17 @@ class Writer:
             size=planned.size,
             operation=planned.operation,
             copy_of=planned.copy_of,
-            destinations=self._world.destinations(planned.bucket, planned.key),
+            destinations=destinations,
+            lost=tuple(one for one in once if one not in destinations),
         )
         self._replication.begin(written, planned)
         self._teller.written(written, planned.deliveries, chance=planned.chance)
         for number, stray in enumerate(planned.strays, start=1):
-            self.malformed += stray is Stray.MALFORMED
-            self._courier.send(
-                stray_body(stray, written, chance=planned.chance + number),
-                after=planned.deliveries[0][0],
-            )
+            body = stray_body(stray, written, chance=planned.chance + number)
+            if stray is Stray.MALFORMED:
+                self._nonsense.append(body)
+            else:
+                self._courier.send(body, after=planned.deliveries[0][0])
 
     async def _mark(self, s3: "S3Client", planned: Planned, marking: Marking, region: str) -> None:
         """

@@ -253,7 +253,8 @@ async def test_t7_every_answer_of_aws_tells_the_time(
     stub: AwsStub, service: str, named: dict[str, str], status: int
 ) -> None:
     """Its Date is heard, with when it was asked for; that of a refusal, too: a wrong clock is why AWS refuses."""
-    stub.answer(Answer(status, {"Date": DATE, **named}, b"" if service == "s3" else b"{}"))
+    body = b"" if service == "s3" else b"{}"
+    stub.answer(Answer(status, {"Date": DATE, **named}, body, signed=False))
     ear = Ear()
     async with Aws(
         endpoint_url=stub.url, default_region=REGION, max_connections=8, dates=ear
@@ -273,7 +274,7 @@ async def test_t7_every_answer_of_aws_tells_the_time(
 )
 async def test_t7_who_is_not_aws_tells_no_time(stub: AwsStub, headers: dict[str, str]) -> None:
     """An answer without AWS's id of the request, out of a cache, or without a date that is one."""
-    stub.answer(Answer(200, headers))
+    stub.answer(Answer(200, headers, signed=False))
     ear = Ear()
     async with Aws(
         endpoint_url=stub.url, default_region=REGION, max_connections=8, dates=ear

@@ -287,7 +287,7 @@ async def test_t6_objects_whose_answers_cannot_be_read_harm_nobody_else() -> Non
     async with rig.running():
         odd = [rig.put(f"odd{number}", then=Sight.UNREADABLE) for number in range(12)]
         await rig.until(lambda: rig.meters.count(catalogue.LOOKS, "src", "unreadable") >= 60)
-        assert not rig.looker._health.away
+        assert rig.board.ready().details["s3"] == "ok"
         assert not rig.looker.failing("src")
 
         for number in range(30):

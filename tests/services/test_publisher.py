@@ -694,23 +694,6 @@ async def test_r2_a_former_reporter_says_nothing_of_cloudwatch(
             assert two.meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") == 1
 
 
-async def test_r2_a_former_reporter_says_nothing_of_the_clock(
-    ledger: MemoryLedger, sink: FakeSink
-) -> None:
-    """R2: that the newest window lies in the future is found by whoever reports, and forgotten with the role."""
-    async with Desk(ledger, sink, owner="ahead", ahead=HOUR, buckets=["src"]).running():
-        await asyncio.sleep(3 * WINDOW)
-    desk = Desk(ledger, sink, owner="right")
-    async with desk.running():
-        await asyncio.sleep(2 * LEASE_SECONDS)
-        assert "wrong" in desk.board.ready().details["clock"]
-        for lease in await ledger.leases():
-            await ledger.claim(lease, owner="other")
-        await asyncio.sleep(LEASE_SECONDS / 2)
-        assert desk.tenure.reporting() is None
-        assert desk.board.ready().ok
-
-
 @pytest.mark.parametrize("ledger_away", [0.0, 5.0])
 async def test_r3_a_call_that_was_begun_ends_and_is_forgotten(
     ledger: MemoryLedger, sink: FakeSink, ledger_away: float

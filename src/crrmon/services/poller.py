@@ -8,8 +8,7 @@ import asyncio
 import functools
 import math
 import random
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -190,7 +189,7 @@ class Poller:
                 self._tried[bucket] = asyncio.get_running_loop().time()
             under_way = sum(one.bucket == bucket for one in self._busy)
             crowded = under_way >= FAILING_BUCKET_LOOKS and self._looker.failing(bucket)
-            work = self._put_off(record) if crowded else self._revisit(record)
+            work = self._put_off if crowded else self._revisit
             task = asyncio.create_task(self._visit(record, work), name="revisit")
             self._busy[record.version] = task
             task.add_done_callback(functools.partial(self._ended, record.version))
@@ -230,9 +229,11 @@ class Poller:
         if self._hindered():
             self._alive()
 
-    async def _visit(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
+    async def _visit(self, record: Record, work: Callable[[Record], Awaitable[None]]) -> None:
         try:
-            await work
+            await work(
+                record
+            )  # begun here: a visit that is cancelled before must leave nothing begun behind
         except Exception as error:  # noqa: BLE001 - one bad record harms itself only
             await self._failed(record, error)
         else:

@@ -78,7 +78,9 @@ async def test_an_endpoint_that_is_set_goes_over_the_queues_url(
     stub: AwsStub, monkeypatch: pytest.MonkeyPatch, variable: str | None
 ) -> None:
     """Emulators tell URLs of hosts that nobody can reach from elsewhere."""
-    stub.answer(json_answer({}))
+    answer = json_answer({})
+    answer.headers["x-amzn-RequestId"] = "00000000-0000-4000-8000-000000000001"
+    stub.answer(answer)
     if variable:
         monkeypatch.setenv(variable, stub.url)
     endpoint = None if variable else stub.url

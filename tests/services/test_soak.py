@@ -652,8 +652,8 @@ class World:
 _DELAYS = (Channel.EVENTBRIDGE, Channel.NOTIFICATION)
 
 
-NOT_YET = {"roles", "ahead a day", "ahead six days"}
-"""Hazards that are known to mislead, or to leave something away for ever: this must become empty."""
+NOT_YET = {"ahead a day", "ahead six days"}
+"""Hazards after which something is not told for longer than a day: this must become empty."""
 
 SWITCHED_ON = tuple(name for name in HAZARDS if name not in NOT_YET)
 

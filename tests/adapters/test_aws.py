@@ -273,7 +273,7 @@ async def test_t7_every_answer_of_aws_tells_the_time(
 )
 async def test_t7_who_is_not_aws_tells_no_time(stub: AwsStub, headers: dict[str, str]) -> None:
     """An answer without AWS's id of the request, out of a cache, or without a date that is one."""
-    stub.answer(Answer(200, headers))
+    stub.answer(Answer(200, headers, signed=False))
     ear = Ear()
     async with Aws(
         endpoint_url=stub.url, default_region=REGION, max_connections=8, dates=ear

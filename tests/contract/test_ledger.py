@@ -1414,7 +1414,7 @@ async def test_what_failed_again_after_a_restart_is_listed_where_it_belongs_then
 
 async def test_a_deletion_makes_the_record_due_at_once(ledger: Ledger) -> None:
     """
-    Only that: whether it had replicated before, the look tells. One that is due is left alone.
+    Whether it had replicated before, the look tells; the record only knows that somebody told of a deletion.
     """
     later, now = await parked(
         ledger, record("later", next_look_at=NOW + 60), failed("now", next_look_at=NOW)
@@ -1422,9 +1422,9 @@ async def test_a_deletion_makes_the_record_due_at_once(ledger: Ledger) -> None:
 
     results = await ledger.note([deleted("later"), deleted("now"), deleted("later")], now=NOW)
 
-    assert results == [Noted.JOINED, Noted.KNOWN, Noted.KNOWN]
-    assert await stored(ledger, later) == replace(later, next_look_at=NOW, rev=2)
-    assert await stored(ledger, now) == now
+    assert results == [Noted.JOINED, Noted.JOINED, Noted.KNOWN]
+    assert await stored(ledger, later) == replace(later, next_look_at=NOW, deleted=True, rev=2)
+    assert await stored(ledger, now) == replace(now, deleted=True, rev=now.rev + 1)
 
 
 async def test_restarts_and_deletions_of_what_is_counted_are_settled(ledger: Ledger) -> None:
@@ -1521,13 +1521,13 @@ async def test_news_of_one_version_take_effect_in_the_order_told(ledger: Ledger)
     assert results == [
         Noted.JOINED,
         Noted.KNOWN,
-        *[Noted.JOINED] * 4,
-        *[Noted.KNOWN] * 2,
+        *[Noted.JOINED] * 5,
+        Noted.KNOWN,
     ]
     found = await stored(ledger, record("k"))
     assert found is not None
     assert found.arrived
-    assert (found.state, found.rev, found.next_look_at) == (State.PENDING, 6, NOW)
+    assert (found.state, found.rev, found.next_look_at) == (State.PENDING, 7, NOW)
 
 
 # ---- several destinations, counted one by one ----

@@ -219,7 +219,7 @@ class Model:
             case ReplicationRestarted():
                 after = reopened(before, at=news.restarted_at)
             case _:
-                after = replace(before, next_look_at=sooner)
+                after = replace(before, next_look_at=sooner, deleted=True)
                 return before if after == before else self._with_halves(after)
         if after == before:
             return before

@@ -40,6 +40,10 @@ class Counting:
         Tell of an outcome that was counted just now.
         """
         source = outcome.route.source
+        if outcome.fate is Fate.FAILED_THERE:
+            if outcome.counts:  # what else is to be told, its episode tells
+                self._add(catalogue.REPLICATIONS, outcome, Fate.FAILED.value)
+            return
         log.debug(
             "object_settled",
             bucket=source,
@@ -52,8 +56,7 @@ class Counting:
         if outcome.fate in (Fate.IDENTIFIED, Fate.IS_REPLICA, Fate.CLOSED):
             return
         if not outcome.counts:
-            if outcome.fate is not Fate.FAILED_THERE:  # its episode says so already
-                self._meters.add(catalogue.TOO_OLD, source)
+            self._meters.add(catalogue.TOO_OLD, source)
             return
         match outcome.fate:
             case Fate.NOT_COVERED:
@@ -65,8 +68,6 @@ class Counting:
                 self._add(catalogue.DELETE_MARKERS, outcome, _MARKERS[outcome.fate])
             case Fate.FAILED:
                 self._failed(outcome)
-            case Fate.FAILED_THERE:
-                self._add(catalogue.REPLICATIONS, outcome, Fate.FAILED.value)
             case Fate.COMPLETED:
                 self._completed(outcome)
             case _:

@@ -1393,9 +1393,9 @@ class Broken:
     A client of a process that ends right after a call of some kind.
     """
 
-    class Error(Exception):
+    class Error(BaseException):
         """
-        The end.
+        The end: nothing at the border takes it for an answer that did not come.
         """
 
     def __init__(self, client: Any, *, after: str) -> None:

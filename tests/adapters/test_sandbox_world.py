@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from crrmon.adapters.aws import NO_ANSWER, Aws
+from crrmon.adapters.aws import Aws, NoAnswerError, border
 from crrmon.domain.decode import decode
 from crrmon.domain.events import (
     Channel,
@@ -393,7 +393,7 @@ async def test_r9_an_outage_of_s3_is_one_of_s3_alone(stage: Stage, outside: Aws)
     written = await put(stage, "src-b", "data/1")
     sqs = await outside.client("sqs", WORLD.queue_region)
     stage.facade.outage = Outage.GONE
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NoAnswerError), border():
         await head(outside, written)
     stage.facade.outage = Outage.BUSY
     with pytest.raises(ClientError, match="503"):

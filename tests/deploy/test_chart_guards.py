@@ -249,7 +249,11 @@ async def test_the_probes_ask_what_the_daemon_serves() -> None:
     assert paths["livenessProbe"] == paths["startupProbe"] == "/livez"
     assert paths["readinessProbe"] == "/readyz"
     server = HttpServer(
-        host="127.0.0.1", port=0, metrics=lambda _: (b"", "text/plain"), health=Well()
+        host="127.0.0.1",
+        port=0,
+        metrics=lambda _: (b"", "text/plain"),
+        health=Well(),
+        oddity=lambda *_: None,
     )
     port = await server.start()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:

@@ -29,6 +29,7 @@ from crrmon.domain.events import Channel
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Contribution, fold
+from crrmon.ports.clock import Clock, Dates
 from crrmon.ports.health import Verdict
 from crrmon.ports.ledger import FrozenWindow, Lease
 from fakes.clock import LoopClock
@@ -130,12 +131,23 @@ class Reach:
 
     A receive is not held up after it was done: what SQS handed out in an answer that nobody heard is nobody's until it
     is visible again, and that may be passed over.
+
+    Args:
+        inner: what is asked.
+        calls: by which names.
+        moving: not set while the daemon stands still.
+        right: the clock by which answers are dated, where they are.
     """
 
-    def __init__(self, inner: Any, calls: set[str], moving: asyncio.Event) -> None:
+    def __init__(
+        self, inner: Any, calls: set[str], moving: asyncio.Event, right: LoopClock | None = None
+    ) -> None:
         self._inner = inner
         self._calls = calls
         self._moving = moving
+        self._right = right
+        self.dates: Dates | None = None
+        self.daemon: Clock | None = None
 
     def __getattr__(self, name: str) -> Any:
         inner = getattr(self._inner, name)
@@ -144,31 +156,18 @@ class Reach:
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             await self._moving.wait()
+            asked_at = self.dates.asked() if self.dates else 0.0
             result = await inner(*args, **kwargs)
             if name != "receive":
                 await self._moving.wait()
+            unreachable = isinstance(result, Observation) and result.sight is Sight.UNREACHABLE
+            if self.dates and self._right and not unreachable:
+                self.dates.heard(float(int(self._right.now())), asked_at=asked_at)
+            if isinstance(result, Observation) and self.daemon:
+                return msgspec.structs.replace(result, looked_at=self.daemon.now())
             return result
 
         return call
-
-
-class View:
-    """
-    S3 as one machine sees it: it notes by its own clock when it looked.
-    """
-
-    def __init__(self, s3: FakeS3, clock: LoopClock, moving: asyncio.Event) -> None:
-        self._s3 = s3
-        self._clock = clock
-        self._moving = moving
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._s3, name)
-
-    async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
-        await self._moving.wait()
-        seen = await self._s3.look(version, region=region, owner=owner)
-        return msgspec.structs.replace(seen, looked_at=self._clock.now())
 
 
 class Machine:
@@ -191,8 +190,9 @@ class Machine:
     def _daemon(self) -> Rig:
         world, life = self._world, next(self._lives)
         ledger: Any = Reach(self.ledger, ASYNC, self.moving)
-        inbox: Any = Reach(world.inbox, {"receive", "acknowledge", "extend", "depth"}, self.moving)
-        s3: Any = View(world.s3, self.clock, self.moving)
+        calls = {"receive", "acknowledge", "extend", "depth"}
+        inbox: Any = Reach(world.inbox, calls, self.moving, world.clock)
+        s3: Any = Reach(world.s3, {"look"}, self.moving, world.clock)
         sink: Any = Reach(self.sink, {"send"}, self.moving)
         return Rig(
             ledger=ledger,
@@ -202,7 +202,8 @@ class Machine:
             owner=f"d{self._number}.{life}",
             seed=1000 * self._number + life,
             buckets=tuple(RULES),
-            clock=self.clock,
+            clock=world.clock,
+            local=self.clock,
             window=WINDOW,
         )
 
@@ -645,20 +646,14 @@ class World:
         }
         assert not self.inbox.dead, self.inbox.dead
         assert all(verdict.ok for verdict in self.verdicts), self.verdicts
-        assert len(self.shown) > self.samples / 3, "hardly ever shown"
+        assert len(self.shown) > self.samples / 5, "hardly ever shown"
         assert sorted(self.shown)[len(self.shown) // 2] < 3 * HOUR, "shown, and hours behind"
 
 
 _DELAYS = (Channel.EVENTBRIDGE, Channel.NOTIFICATION)
 
 
-NOT_YET = {"ahead a day", "ahead six days"}
-"""Hazards after which something is not told for longer than a day: this must become empty."""
-
-SWITCHED_ON = tuple(name for name in HAZARDS if name not in NOT_YET)
-
-
-@pytest.mark.parametrize("hazard", ["", *SWITCHED_ON], ids=lambda name: name or "calm")
+@pytest.mark.parametrize("hazard", ["", *HAZARDS], ids=lambda name: name or "calm")
 async def test_soak_of_hours(hazard: str) -> None:
     """A night and a morning with one kind of trouble alone, which tells who is to blame."""
     world = World(1, (hazard,) if hazard else ())
@@ -669,6 +664,6 @@ async def test_soak_of_hours(hazard: str) -> None:
 @pytest.mark.timeout(600)
 async def test_soak_of_a_week() -> None:
     """Counts equal the truth, what is shown as complete is never ahead of it, and at the end nothing is away."""
-    world = World(1, SWITCHED_ON)
+    world = World(1, tuple(HAZARDS))
     await world.play()
     world.check()

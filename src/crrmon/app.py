@@ -283,6 +283,7 @@ class _Daemon:
             timed=self._routebook.timed,
             seen_at=self._routebook.seen_at,
             choice=choice,
+            vouched=bool(settings.intake.least_event_delay_seconds),
             health=self._ledger_health,
             board=self._board,
             clock=self._clock,

@@ -199,6 +199,7 @@ class Rig:
             timed=self.routebook.timed,
             seen_at=self.routebook.seen_at,
             choice=choice,
+            vouched=bool(least_delay),
             health=ledger_health,
             board=self.board,
             clock=self.clock,

@@ -125,6 +125,7 @@ class Daemon:
             timed=lambda: self.timed,
             seen_at=lambda _: self.clock.now(),
             choice=Choice(),
+            vouched=False,
             health=health,
             board=self.board,
             clock=self.clock,
@@ -197,6 +198,7 @@ async def know(ledger: MemoryLedger, *let_go: LetGo) -> None:
         changed_at=EPOCH,
         selects=(Selected("", EPOCH),),
         let_go=let_go,
+        heard=True,
     )
     await ledger.swap(name_of(route), None, encode(state))
 

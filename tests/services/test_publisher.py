@@ -92,6 +92,7 @@ class Desk:
             timed=frozenset,
             seen_at=lambda _: self.clock.now(),
             choice=Choice(),
+            vouched=False,
             health=health,
             board=self.board,
             clock=self.clock,

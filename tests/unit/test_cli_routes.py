@@ -108,10 +108,13 @@ def test_t2_a_route_is_released(config: str) -> None:
     """Nothing holds it back from then on, and the command says what did."""
     result = crrmon("release", "src", "held", "--config", config)
     assert result.exit_code == 0
-    assert "Released the route from src to held: 1 object let go" in result.output
+    assert (
+        "Released the route from src to held from 1 object, since 2025-11-29T23:00:00Z."
+        in result.output
+    )
     assert kept(config)[name_of(HELD)].floor is None
     again = crrmon("release", "src", "held", "--config", config)
-    assert "Nothing held the route from src to held back." in again.output
+    assert "Released the route from src to held: nothing held it back yet." in again.output
 
 
 def test_t1_a_route_without_rules_is_retired(config: str) -> None:

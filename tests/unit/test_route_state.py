@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from crrmon.domain.choice import Choice, Pattern
 from crrmon.domain.objects import Route
 from crrmon.domain.route_state import (
+    DATED_SECONDS,
     KEPT,
+    SELECTIONS_KEPT,
     LetGo,
     RouteState,
     Selected,
@@ -122,14 +124,60 @@ def test_rules_that_are_put_together_lose_nothing() -> None:
 def test_t1_a_rule_that_goes_beside_others_leaves_a_doubt() -> None:
     """S3 shows one status for all destinations: what was written since the last reading may have been miscounted."""
     state = known(100.0)
-    gone = observed(state, (), read_at=200.0, doubtful_from=140.0)
+    gone = observed(state, (), read_at=200.0, seen_at=140.0, alone=False)
     assert gone is not None
     assert gone.floor == 140.0
-    assert observed(state, state.selects, read_at=200.0, doubtful_from=140.0) is state
-    back = observed(gone, (Selected("", 300.0),), read_at=300.0, doubtful_from=200.0)
+    unread = observed(state, (), read_at=200.0, alone=False)
+    assert unread is not None
+    assert unread.floor == 100.0
+    alone = observed(state, (), read_at=200.0, seen_at=140.0)
+    assert alone is not None
+    assert alone.floor is None
+    assert observed(state, state.selects, read_at=200.0, seen_at=140.0, alone=False) is state
+    back = observed(gone, (Selected("", 300.0),), read_at=300.0, seen_at=200.0, alone=False)
     assert back is not None
     assert (back.configured, back.floor) == (True, 140.0)
     assert released(back, now=400.0).floor is None
+
+
+def test_t1_a_rule_that_was_narrowed_before_still_leaves_a_doubt() -> None:
+    """What is lost is remembered once, but every loss is a doubt of its own."""
+    state = known(100.0, rule())
+    less = observed(state, (Selected("a/", 200.0),), read_at=200.0, seen_at=150.0, alone=False)
+    assert less is not None
+    free = released(less, now=210.0)
+    none = observed(free, (), read_at=300.0, seen_at=250.0, alone=False)
+    assert none is not None
+    assert none.floor == 250.0
+
+
+def test_t1_a_rule_with_a_tag_filter_that_goes_leaves_a_doubt() -> None:
+    """Nobody can tell by the key what it would have selected."""
+    tagged = rule(Filter={"And": {"Prefix": "a/", "Tags": [{"Key": "k", "Value": "v"}]}})
+    gone = read(known(100.0, tagged), 200.0)
+    assert gone is not None
+    assert gone.floor == 100.0
+
+
+def test_the_last_reading_is_dated_anew_once_in_a_while() -> None:
+    """A doubt then begins no longer ago than that, whoever reads that the rules are gone."""
+    state = known(100.0)
+    later = read(state, 100.0 + DATED_SECONDS, rule())
+    assert later is not None
+    assert (later.read_at, later.changed_at) == (100.0 + DATED_SECONDS, 100.0)
+
+
+def test_states_stay_small_whatever_is_done_to_the_rules() -> None:
+    """A ledger takes 100 KB: what does not fit is a doubt, and a route that is known in part is never complete."""
+    state: RouteState | None = None
+    for number in range(3 * SELECTIONS_KEPT):
+        state = read(state, 10.0 * (number + 1), rule(f"{number:03}/"))
+    assert state is not None
+    assert len(state.lost) == SELECTIONS_KEPT
+    assert state.floor is not None
+
+    many = known(100.0, *(rule(f"{number:03}/") for number in range(2 * SELECTIONS_KEPT)))
+    assert (len(many.selects), many.partial) == (SELECTIONS_KEPT, True)
 
 
 def test_t1_rules_that_come_back_select_since_they_were_first_known() -> None:

@@ -84,11 +84,10 @@ def release(
     if not before.configured:
         typer.echo(f"Retired {what}: no enabled rule leads there.")
     elif before.floor is None:
-        typer.echo(f"Nothing held {what} back.")
+        typer.echo(f"Released {what}: nothing held it back yet.")
     else:
-        typer.echo(
-            f"Released {what}: {_number(before)} let go, the oldest written {_time(before.floor)}."
-        )
+        held = _number(before) if before.let_go else "what is in doubt"
+        typer.echo(f"Released {what} from {held}, since {_time(before.floor)}.")
 
 
 def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
@@ -163,6 +162,8 @@ def _plain(route: Route, state: RouteState) -> dict[str, Any]:
 
 
 def _number(state: RouteState) -> str:
+    if not state.let_go:
+        return "a doubt"
     count = len(state.let_go)
     more = state.others_from is not None
     return f"{count:,} object{'' if count == 1 else 's'}{' and more' if more else ''}"

@@ -20,6 +20,12 @@ from crrmon.domain.routes import Configuration
 KEPT = 50
 """Most objects that are remembered one by one; of all others together only the oldest time is."""
 
+SELECTIONS_KEPT = 64
+"""Most selections of a route that are remembered; a route of more is shown as configured, and never as complete."""
+
+DATED_SECONDS = 3600.0
+"""How old `RouteState.read_at` may be, at most, while rules are read that are nothing new."""
+
 _PREFIX = "route/"
 
 
@@ -31,7 +37,10 @@ class Selected(msgspec.Struct, frozen=True, array_like=True):
     prefix: str
     """What they begin with; empty for all."""
     since: float
-    """The first reading that showed it: what was written before may be older than the rule."""
+    """
+    The first reading that showed it, or the release of the route: what was written before may be older than the rule,
+    or was released.
+    """
     certain: bool = True
     """False where a key with the prefix might still not be selected: there is a tag filter, or a doubt."""
     encrypted: bool = False
@@ -66,7 +75,14 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     let_go: tuple[LetGo, ...] = ()
     """The oldest `KEPT` objects that were let go."""
     others_from: float | None = None
-    """When the oldest was written of those beyond these; only a person can release them."""
+    """
+    When the oldest was written of those beyond these, or from when on it is in doubt what arrived; only a person can
+    release that.
+    """
+    heard: bool = False
+    """Whether an event of a write was ever seen on it: else nobody knows whether its source tells of any."""
+    partial: bool = False
+    """Whether rules select more than is remembered."""
     retired: bool = False
     """Whether a person said that the route is gone for good."""
 
@@ -174,17 +190,22 @@ def observed(
     selects: Sequence[Selected],
     *,
     read_at: float,
-    doubtful_from: float | None = None,
+    seen_at: float | None = None,
+    alone: bool = True,
 ) -> RouteState | None:
     """
     Return what is to be remembered after a configuration was read; the state itself where that is nothing new.
+
+    What rules selected that go now may have been miscounted since they were last seen: beside other destinations, S3's
+    one status may have been believed of this one as well; and of a rule with a tag filter, nobody can tell by the key
+    what it would have selected. So all that was written since then is in doubt.
 
     Args:
         state: what was remembered; None for a route that is new.
         selects: what the configuration's rules select for the route's destination.
         read_at: when it was read. One that is older than what is remembered tells nothing.
-        doubtful_from: where the source has other destinations as well: when its configuration was read before. What was
-            written since shows COMPLETED once it is at those, and may have been taken for arrived here.
+        seen_at: when the rules were last seen before, if that is known better than by the state.
+        alone: whether the source leads nowhere else.
 
     Returns:
         None for a route that nobody knew and to which no rule leads.
@@ -192,7 +213,9 @@ def observed(
     if state is None:
         if not selects:
             return None
-        return RouteState(read_at=read_at, changed_at=read_at, selects=_distinct(selects))
+        return _bounded(
+            RouteState(read_at=read_at, changed_at=read_at, selects=_distinct(selects))
+        )
     if read_at <= state.read_at:
         return state
     if state.retired:
@@ -202,13 +225,24 @@ def observed(
     still = [one for one in before if any(_includes(two, one) for two in selects)]
     now = _distinct((*(_dated(one, before) for one in selects), *still))
     if now == state.selects:
-        return state
-    lost = _distinct(one for one in before if not any(_includes(two, one) for two in now))
+        # Dated anew once in a while: that is from when on a doubt may begin.
+        return (
+            state if read_at - state.read_at < DATED_SECONDS else replace(state, read_at=read_at)
+        )
+    gone = [one for one in state.selects if not any(_includes(two, one) for two in now)]
     others_from = state.others_from
-    if doubtful_from is not None and set(lost) - set(state.lost):
-        others_from = min(doubtful_from, others_from or doubtful_from)
-    return replace(
-        state, read_at=read_at, changed_at=read_at, selects=now, lost=lost, others_from=others_from
+    if gone and not (alone and all(one.certain for one in gone)):
+        others_from = _earliest(others_from, state.read_at if seen_at is None else seen_at)
+    lost = _distinct(one for one in before if not any(_includes(two, one) for two in now))
+    return _bounded(
+        replace(
+            state,
+            read_at=read_at,
+            changed_at=read_at,
+            selects=now,
+            lost=lost,
+            others_from=others_from,
+        )
     )
 
 
@@ -224,7 +258,7 @@ def with_let_go(state: RouteState, one: LetGo) -> RouteState:
     kept, rest = kept[:KEPT], kept[KEPT:]
     if not rest:
         return replace(state, let_go=tuple(kept))
-    others_from = min(rest[0].written_at, state.others_from or rest[0].written_at)
+    others_from = _earliest(state.others_from, rest[0].written_at)
     return replace(state, let_go=tuple(kept), others_from=others_from)
 
 
@@ -234,6 +268,13 @@ def with_arrival(state: RouteState, key: str, version_id: str) -> RouteState:
     """
     left = tuple(one for one in state.let_go if (one.key, one.version_id) != (key, version_id))
     return state if len(left) == len(state.let_go) else replace(state, let_go=left)
+
+
+def with_event(state: RouteState) -> RouteState:
+    """
+    Return what is to be remembered after an event of a write was seen; the state itself where that is nothing new.
+    """
+    return state if state.heard else replace(state, heard=True)
 
 
 def released(state: RouteState, *, now: float) -> RouteState:
@@ -254,6 +295,30 @@ def released(state: RouteState, *, now: float) -> RouteState:
         let_go=(),
         others_from=None,
     )
+
+
+def damaged() -> RouteState:
+    """
+    Return what stands for a state that cannot be read any more: nobody knows what it held back, and since when.
+    """
+    return RouteState(read_at=0.0, changed_at=0.0, others_from=0.0)
+
+
+def _bounded(state: RouteState) -> RouteState:
+    """
+    Keep a state small enough for every ledger, whatever is done to the rules; what does not fit is a doubt.
+    """
+    if len(state.lost) > SELECTIONS_KEPT:
+        lost = tuple(sorted(state.lost, key=lambda one: one.since)[-SELECTIONS_KEPT:])
+        others_from = _earliest(state.others_from, state.read_at)
+        state = replace(state, lost=_distinct(lost), others_from=others_from)
+    if len(state.selects) > SELECTIONS_KEPT:
+        state = replace(state, selects=state.selects[:SELECTIONS_KEPT], partial=True)
+    return state
+
+
+def _earliest(known: float | None, at: float) -> float:
+    return at if known is None else min(known, at)
 
 
 def _dated(one: Selected, before: Iterable[Selected]) -> Selected:

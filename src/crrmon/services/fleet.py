@@ -50,6 +50,7 @@ class Fleet:
         timed: tells the routes under Replication Time Control, which has a threshold of its own.
         seen_at: tells when rules were last seen to lead along a route; None while they do not, or nobody could see.
         choice: what is followed.
+        vouched: whether somebody set how late events are at least: then they come, of each source.
         stuck_after: seconds after which a pending object counts as stuck on any other.
     """
 
@@ -64,6 +65,7 @@ class Fleet:
         timed: Callable[[], frozenset[Route]],
         seen_at: Callable[[Route], float | None],
         choice: Choice,
+        vouched: bool,
         health: Dependency,
         board: HealthBoard,
         clock: Clock,
@@ -78,6 +80,7 @@ class Fleet:
         self._timed = timed
         self._seen_at = seen_at
         self._choice = choice
+        self._vouched = vouched
         self._health = health
         self._board = board
         self._clock = clock
@@ -123,7 +126,9 @@ class Fleet:
         holders = {one.owner for one in await self._ledger.leases() if one.owner}
         slots = await self._ledger.backlog()
         routes = await self._ledger.known_routes()
-        # After the backlog: what is let go is noted here before it leaves that.
+        seen = {route: self._seen_at(route) for route in routes}
+        # After the backlog: what is let go is noted here before it leaves that. After what was seen of the rules as
+        # well: what a reading tells is noted here before it counts as seen.
         states, delay = _understood(await self._ledger.states(""))
         if self._reporting() is None:
             return  # the answer took so long that others report by now
@@ -139,7 +144,7 @@ class Fleet:
         self._show_states(states)
         if holders <= {one.owner for one in presences}:
             # Else somebody works here who does not say what it holds: a daemon of the version before.
-            self._show_waterlines(standings, states, delay)
+            self._show_waterlines(standings, states, seen, delay)
         departed = self._watch.departed
         for presence in presences:
             # NB: what a daemon whose clock is wrong says just now is not old.
@@ -211,23 +216,30 @@ class Fleet:
         self,
         standings: Mapping[Route, Standing],
         states: Mapping[Route, RouteState],
+        seen: Mapping[Route, float | None],
         delay: float | None,
     ) -> None:
         bound = self._watch.bound(self._owner, delay=delay)
         if bound is None:
             return
-        routes = {route: self._standpoint(route, state) for route, state in states.items()}
+        routes = {
+            route: self._standpoint(route, state, seen.get(route))
+            for route, state in states.items()
+        }
         for route, one in waterlines(bound, standings, routes=routes).items():
             labels = (route.source, route.destination)
             self._meters.set(catalogue.COMPLETE_UP_TO, *labels, value=one.complete)
             self._meters.set(catalogue.SETTLED_UP_TO, *labels, value=one.settled)
 
-    def _standpoint(self, route: Route, state: RouteState) -> Standpoint:
+    def _standpoint(self, route: Route, state: RouteState, seen_at: float | None) -> Standpoint:
+        followed = all(self._choice.whole(route.source, one.prefix) for one in state.selects)
+        # A bucket whose events nobody ever saw may tell of none, unless somebody vouches for their delay.
+        heard = state.heard or self._vouched
         return Standpoint(
             # By what is remembered as well: another daemon may have read later that the rules are gone.
-            known_at=self._seen_at(route) if state.configured else None,
+            known_at=seen_at if state.configured else None,
             floor=state.floor,
-            whole=all(self._choice.whole(route.source, one.prefix) for one in state.selects),
+            whole=followed and heard and not state.partial,
         )
 
     def _show_unsent(self) -> None:

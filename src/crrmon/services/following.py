@@ -263,6 +263,8 @@ class Following:
             now = self._clock.now()
             if isinstance(answer, tuple):
                 self._without.pop(version, None)
+                buckets = [one.bucket for one in answer]
+                await self._bookkeeper.register.heard(version.bucket, buckets)
                 return replace(record, destinations=answer, next_look_at=now)
             if not asked and await self._origins.doubtful(record):
                 asked = True

@@ -192,7 +192,7 @@ class Looker:
         began_at = await self._gate(version.bucket).enter()
         seen = await self._head(version, region, owner, began_at)
         self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
-        return seen.sight
+        return Sight.SILENT if seen.unproved else seen.sight
 
     def settled(self, record: Record) -> Decision | None:
         """

@@ -298,6 +298,8 @@ class Poller:
                 await self._bookkeeper.settle(_not_covered(record, cause, self._clock.now()))
                 return None
             case tuple() as destinations:
+                buckets = [one.bucket for one in destinations]
+                await self._bookkeeper.register.heard(record.version.bucket, buckets)
                 open_ones = await self._bookkeeper.unless_counted(routed(record, destinations))
                 if open_ones is None:
                     await self._bookkeeper.settle(

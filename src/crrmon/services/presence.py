@@ -29,7 +29,7 @@ class Holder(Protocol):
         """
         The oldest time of a write that it knows of and that is not durable yet; None when it holds nothing.
 
-        What it left to the queue undeleted counts until it is surely visible there again, and 90 s more.
+        What it left to the queue undeleted counts until the queue's own depth surely tells of it again.
         """
         ...
 

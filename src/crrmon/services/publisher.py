@@ -39,6 +39,11 @@ PATIENCE_SECONDS = 180.0
 OWED = "owed_zeros"
 """Name of the state that tells which series ended above zero and get no datapoint by themselves."""
 
+OWED_SERIES = 2000
+"""Most of them that are remembered: names of buckets come out of messages."""
+OWING_TRIES = 5
+"""How often another daemon, which reported before, may change that meanwhile."""
+
 log = structlog.get_logger()
 
 
@@ -209,13 +214,14 @@ class Publisher:
             standing = starts_at == closing and starts_at >= self._began_slot
             if standing:
                 datums += await self._standing_datums(starts_at, routes)
-            body, series = await self._owed_series()
+            _, series = await self._owed_series()
             datums += windows.owed(series, datums, starts_at=starts_at, standing=standing)
             left = windows.still_owed(series, datums, routes=routes)
             # Whatever happens on the way, no series is forgotten before its zero is frozen.
-            body = await self._remember_owed(body, series | left)
+            if not await self._owe(add=left):
+                return
             await self._store(starts_at, datums, contributions, lease)
-            await self._remember_owed(body, left)
+            await self._owe(drop=series - left)
         if self._frozen_up_to is not None:
             self._frozen_up_to = (lease.epoch, starts_at)
 
@@ -263,14 +269,22 @@ class Publisher:
             log.warning("owed_series_damaged", reason=str(error))
             return body, frozenset()
 
-    async def _remember_owed(
-        self, body: bytes | None, series: frozenset[windows.Series]
-    ) -> bytes | None:
-        after = msgspec.json.encode(sorted(series)) if series else None
-        # Another one that reports by now has changed it: its own next window goes by that.
-        if after == body or await self._ledger.swap(OWED, body, after):
-            return after
-        return body
+    async def _owe(
+        self,
+        *,
+        add: frozenset[windows.Series] = frozenset(),
+        drop: frozenset[windows.Series] = frozenset(),
+    ) -> bool:
+        """
+        Have the ledger remember which series are owed a zero; tell whether it does.
+        """
+        for _ in range(OWING_TRIES):
+            body, series = await self._owed_series()
+            now = sorted((series | add) - drop)[:OWED_SERIES]
+            after = msgspec.json.encode(now) if now else None
+            if after == body or await self._ledger.swap(OWED, body, after):
+                return True
+        return False
 
     def _owed(self, last: float | None, closing: float) -> Iterator[float]:
         """

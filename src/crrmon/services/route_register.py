@@ -8,7 +8,7 @@ Each daemon works on what it has seen last and writes only if nobody changed it 
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from crrmon.domain.outcomes import Cause, Fate, Outcome
 from crrmon.domain.route_state import (
     LetGo,
     RouteState,
+    damaged,
     decode,
     encode,
     name_of,
@@ -28,6 +29,7 @@ from crrmon.domain.route_state import (
     route_of,
     selected,
     with_arrival,
+    with_event,
     with_let_go,
 )
 from crrmon.domain.routes import Configuration
@@ -74,6 +76,8 @@ class RouteRegister:
         """Of the states there are, by source."""
         self._holding: set[Route] = set()
         """Routes on which something was let go."""
+        self._read_at: dict[Route, float] = {}
+        """When each was last read by itself, by the loop's clock."""
         self._loaded = False
         self._turns: defaultdict[Route, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -81,16 +85,20 @@ class RouteRegister:
         """
         Read what other daemons have written meanwhile.
         """
+        before = dict(self._bodies)
         told = await self._persist("states", lambda: self._ledger.states(prefix_of()))
-        gone = self._bodies.keys() - {route_of(name) for name in told}
-        for route in gone:
-            self._forget(route)
-        for name, body in told.items():
-            self._take(route_of(name), body)
+        found = {route_of(name): body for name, body in told.items()}
+        for route in {*self._bodies, *found}:
+            if self._bodies.get(route) != before.get(route):
+                continue  # changed here while the ledger was asked, so that its answer may be older
+            if route in found:
+                self._take(route, found[route])
+            else:
+                self._forget(route)
         self._loaded = True
 
     async def observed(
-        self, source: str, configuration: Configuration, *, before: Configuration | None = None
+        self, source: str, configuration: Configuration, *, seen_at: float | None
     ) -> None:
         """
         Note what a source's replication configuration says, and log which routes went, came back or changed.
@@ -98,22 +106,39 @@ class RouteRegister:
         Args:
             source: the bucket.
             configuration: as it was read just now.
-            before: as it was read the last time.
+            seen_at: when it was read the time before, if it was by this daemon.
         """
         await self._load()
         known = self._destinations.get(source, ())
-        for destination in sorted({*known, *configuration.all_destinations}):
-            selects = selected(configuration, destination)
-            others = set(configuration.all_destinations) - {destination}
-            doubtful_from = before.fetched_at if before is not None and others else None
+        leads = {*known, *configuration.all_destinations}
+        for destination in sorted(leads):
             change = partial(
                 observed,
-                selects=selects,
+                selects=selected(configuration, destination),
                 read_at=configuration.fetched_at,
-                doubtful_from=doubtful_from,
+                seen_at=seen_at,
+                alone=len(leads) == 1,
             )
             was, now = await self._change(Route(source, destination), change)
             _tell(Route(source, destination), was, now)
+
+    async def heard(self, source: str, destinations: Iterable[str]) -> None:
+        """
+        Note that an event told of a write that goes to some destinations.
+        """
+        for destination in destinations:
+            route = Route(source, destination)
+            state = self._states.get(route)
+            if state is not None and not state.heard:
+                await self._change(
+                    route, lambda known: None if known is None else with_event(known)
+                )
+
+    def alone(self, route: Route) -> bool:
+        """
+        Return whether a route's source leads, and led, nowhere else.
+        """
+        return len(self._destinations.get(route.source, ())) == 1
 
     async def let_go(self, outcome: Outcome) -> None:
         """
@@ -122,12 +147,17 @@ class RouteRegister:
         if outcome.fate not in _UNPROVED and outcome.fate is not Fate.NOT_COVERED:
             return
         await self._load()
+        if outcome.fate in _UNPROVED and outcome.route not in self._states:
+            # Another daemon may have met the route since this one last read.
+            await self._read_again(outcome.route, name_of(outcome.route))
         mark = outcome.mark
         why = outcome.fate.value if outcome.cause is None else outcome.cause.value
         one = LetGo(mark.key, mark.version_id, outcome.written_at, why)
         for route in list(self._concerned(outcome)):
             await self._change(
-                route, lambda state: None if state is None else with_let_go(state, one)
+                route,
+                lambda state: None if state is None else with_let_go(state, one),
+                surely=True,
             )
 
     async def arrived(self, replica: ObjectVersion) -> None:
@@ -187,18 +217,35 @@ class RouteRegister:
             await self.refresh()
 
     async def _change(
-        self, route: Route, change: Callable[[RouteState | None], RouteState | None]
+        self,
+        route: Route,
+        change: Callable[[RouteState | None], RouteState | None],
+        *,
+        surely: bool = False,
     ) -> tuple[RouteState | None, RouteState | None]:
         """
-        Change a state; return what it was and what it is.
+        Change a state.
+
+        Args:
+            route: whose.
+            change: gives what it is afterwards; None, or the state itself, where that is nothing new.
+            surely: whether it must be nothing new by the ledger itself, not only by what was read of it before.
+
+        Returns:
+            What it was, and what it is.
         """
         name = name_of(route)
+        asked_at = asyncio.get_running_loop().time()
         async with self._turns[route]:
             while True:
                 body, before = self._bodies.get(route), self._states.get(route)
                 after = change(before)
                 if after is None or after is before:
-                    return before, before
+                    if not surely or self._read_at.get(route, -math.inf) >= asked_at:
+                        return before, before
+                    # Whoever waits for this turn goes by the same reading.
+                    await self._read_again(route, name)
+                    continue
                 written = encode(after)
                 if await self._persist(
                     "swap",
@@ -210,15 +257,17 @@ class RouteRegister:
                 await self._read_again(route, name)
 
     async def _read_again(self, route: Route, name: str) -> None:
+        began_at = asyncio.get_running_loop().time()
         told = await self._persist("states", lambda: self._ledger.states(name))
         if name in told:
+            self._read_at[route] = began_at
             self._take(route, told[name])
         else:
             self._forget(route)
 
     def _take(self, route: Route, body: bytes) -> None:
         """
-        Take in what the ledger holds. What is damaged is as good as unknown, and is written anew by the next reading.
+        Take in what the ledger holds. What is damaged holds its route back until a person releases it.
         """
         if self._bodies.get(route) == body:
             return
@@ -226,7 +275,7 @@ class RouteRegister:
         try:
             self._put(route, decode(body))
         except msgspec.MsgspecError as error:
-            self._drop(route)
+            self._put(route, damaged())
             log.error(  # noqa: TRY400 - a traceback would tell nothing more
                 "route_state_damaged",
                 source_bucket=route.source,
@@ -236,6 +285,7 @@ class RouteRegister:
 
     def _forget(self, route: Route) -> None:
         self._bodies.pop(route, None)
+        self._read_at.pop(route, None)
         self._drop(route)
 
     def _put(self, route: Route, state: RouteState) -> None:
@@ -257,7 +307,7 @@ def _tell(route: Route, before: RouteState | None, after: RouteState | None) -> 
     """
     Log what became of a route.
     """
-    if before is None or after is None or before is after:
+    if before is None or after is None or before.selects == after.selects:
         return
     told = {
         "source_bucket": route.source,

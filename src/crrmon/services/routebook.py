@@ -103,6 +103,8 @@ class _Page:
     def __init__(self) -> None:
         self.configuration: Configuration | None = None
         self.asked_at = float("-inf")
+        self.noted_at: float | None = None
+        """When the configuration was read that all daemons know of by now."""
         self.reading = asyncio.Lock()
         self.region = ""
         self.owner: str | None = None
@@ -286,8 +288,8 @@ class Routebook:
         page = self._pages.get(route.source)
         if page is None or page.configuration is None:
             return None
-        leads = route.destination in page.configuration.all_destinations
-        return page.configuration.fetched_at if leads else None
+        # Not before the register knows what it says: until then, what is remembered of the route may be older.
+        return page.noted_at if route.destination in page.configuration.all_destinations else None
 
     def whereabouts(self, bucket: str) -> tuple[str, str | None]:
         """
@@ -397,6 +399,7 @@ class Routebook:
         if page.asked_at > self._clock.now() + WRITE_SLACK_SECONDS:
             # The clock was set back since: nobody knows when that was, so it is neither new nor proves anything.
             page.asked_at = float("-inf")
+            page.noted_at = None
             if page.configuration is not None:
                 page.configuration = msgspec.structs.replace(
                     page.configuration, fetched_at=page.asked_at
@@ -456,7 +459,8 @@ class Routebook:
                 "rule_not_understood", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
             )
         self._connect(bucket)
-        await self._bookkeeper.register.observed(bucket, page.configuration, before=before)
+        await self._bookkeeper.register.observed(bucket, page.configuration, seen_at=page.noted_at)
+        page.noted_at = page.configuration.fetched_at
         if destinations := page.configuration.all_destinations:
             await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
         return None

@@ -42,6 +42,8 @@ class SecondLooks:
         self._looker = looker
         self._reporting = reporting
         self._board = board
+        self._gone: set[ObjectVersion] = set()
+        """What was not there in the last round."""
 
     async def run(self) -> None:
         """
@@ -61,20 +63,29 @@ class SecondLooks:
         self._board.began("second looks", patience=PATIENCE_SECONDS)
 
     async def _round(self) -> None:
+        missing: set[ObjectVersion] = set()
         for route, lost in self._register.let_go_objects():
             for one in lost:
                 self._alive()
                 version = ObjectVersion(route.source, one.key, one.version_id)
                 if version.identified:
-                    await self._look(route, version)
+                    await self._look(route, version, missing)
+        self._gone = missing
 
-    async def _look(self, route: Route, version: ObjectVersion) -> None:
+    async def _look(
+        self, route: Route, version: ObjectVersion, missing: set[ObjectVersion]
+    ) -> None:
+        """
+        Look at one; what is gone twice in a row is believed to be.
+        """
         region, owner = self._routebook.whereabouts(route.source)
         sight = await self._looker.glance(version, region=region, owner=owner)
-        if sight is Sight.COMPLETED:
-            # The status of all its destinations together, so of this one as well.
+        if sight is Sight.COMPLETED and self._register.alone(route):
+            # Beside others it would not tell: it is the status of those that a rule led to at the time.
             await self._register.arrived(
                 ObjectVersion(route.destination, version.key, version.version_id)
             )
         elif sight is Sight.GONE:
-            await self._register.deleted(version)
+            if version in self._gone:
+                await self._register.deleted(version)
+            missing.add(version)

@@ -159,6 +159,10 @@ def _masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 def _without_userinfo(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_userinfo(one) for one in value]
+    if isinstance(value, tuple):
+        return tuple(_without_userinfo(one) for one in value)
+    if isinstance(value, dict):
+        return {name: _without_userinfo(one) for name, one in value.items()}
     return without_userinfo(value) if isinstance(value, str) else value
 
 

@@ -109,7 +109,7 @@ async def test_t5_a_mass_deletion_that_nobody_told_of_is_believed_after_an_hour(
     assert await looks.look(6) == [Sight.GONE] * 3 + [Sight.DOUBTED] * 3
     await asyncio.sleep(0.5 * HOUR)
     assert await looks.look(6) == [Sight.DOUBTED] * 6
-    looks.doubts.arrived(ObjectVersion("src", "another", "v1"), looks.path)
+    looks.doubts.arrived(ObjectVersion("src", "another", "v1"), looks.path, looked=True)
     await asyncio.sleep(0.4 * HOUR)
     assert await looks.look(6) == [Sight.DOUBTED] * 6
 

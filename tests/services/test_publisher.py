@@ -733,8 +733,9 @@ async def test_r3_a_call_that_was_begun_ends_and_is_forgotten(
     assert [(at, v) for at, v in sink.values("ReplicationObjects", *ROUTE) if v] == [(begins, 1)]
 
 
+@pytest.mark.parametrize("seconds", [10.0, 60.0], ids=["within the lease", "beyond it"])
 async def test_r3_what_was_accepted_is_not_sent_again_because_the_ledger_was_away(
-    ledger: MemoryLedger, sink: FakeSink
+    ledger: MemoryLedger, sink: FakeSink, seconds: float
 ) -> None:
     """R3: that a part was accepted is remembered until the ledger has taken it in; the part is not told twice."""
     desk = Desk(ledger, sink)
@@ -745,7 +746,7 @@ async def test_r3_what_was_accepted_is_not_sent_again_because_the_ledger_was_awa
         while sink.total("ReplicationObjects", *ROUTE) == 0:
             await asyncio.sleep(0.25)
         desk.ledger.away = True
-        await asyncio.sleep(10)
+        await asyncio.sleep(seconds)
         desk.ledger.away = False
         await asyncio.sleep(2 * WINDOW)
 

@@ -430,10 +430,12 @@ class Aws:
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
         else:
-            trusting = endpoint_url is not None and not is_of_aws(endpoint_url)
+            # The SDK may have an address of its own from the environment.
+            trusting = not is_of_aws(client.meta.endpoint_url)
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
-        # A store of its own has a clock of its own.
-        if self._dates is not None and not (login and login.endpoint_url):
+        # A store of its own has a clock of its own; another address of AWS has AWS's.
+        foreign = login and login.endpoint_url and not is_of_aws(login.endpoint_url)
+        if self._dates is not None and not foreign:
             listener = _Listener(self._dates)
             client.meta.events.register("before-call", listener.asked)
             client.meta.events.register("after-call", listener.answered)

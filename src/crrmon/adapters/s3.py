@@ -11,6 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
 from msgspec.structs import replace
 
@@ -95,7 +96,7 @@ class S3Probe:
         try:
             way = self._accounts.way(version.bucket, owner)
         except AccountError as error:
-            return self._trouble(Sight.DENIED, str(error))
+            return self._unasked(error)
         try:
             request = _request(way, version.bucket, owner, Key=version.key, VersionId=asked)
             with border():
@@ -104,7 +105,7 @@ class S3Probe:
                 )
                 return self._seen(answer, asked, way)
         except AccountError as error:
-            return self._trouble(Sight.DENIED, str(error))
+            return self._unasked(error)
         except ClientError as error:
             return self._refused(error, asked, way)
         except UnaskedError as error:
@@ -214,6 +215,10 @@ class S3Probe:
         if isinstance(met, ParamValidationError | UnicodeError):
             return self._trouble(Sight.REFUSED, met)  # nothing that S3 could have a name for
         return self._trouble(Sight.UNREADABLE if unreadable(met) else Sight.UNREACHABLE, met)
+
+    def _unasked(self, error: AccountError) -> Observation:
+        seen = self._trouble(Sight.DENIED, str(error))
+        return msgspec.structs.replace(seen, asked=False)
 
     def _trouble(
         self, sight: Sight, detail: str | Exception, version_id: str | None = None

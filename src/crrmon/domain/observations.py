@@ -85,6 +85,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """In S3's words; the empty string for STANDARD, which it does not mention."""
     encryption: str = ""
     """In S3's words, such as aws:kms; the empty string where it mentions none."""
+    asked: bool = True
+    """Whether the store was asked at all: not where there are no credentials to ask with."""
     unproved: bool = False
     """Whether nothing proves that the store itself says so: then its end is believed when it is told again."""
     detail: str = ""

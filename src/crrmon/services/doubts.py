@@ -31,6 +31,9 @@ HOLD_SHORTEST_SECONDS = 30.0
 HOLD_LONGEST_SECONDS = 900.0
 """...within these bounds."""
 
+IDLE_SECONDS = 3 * 3600.0
+"""A route of which nothing was told for so long is not held by this daemon any more: doubted objects come sooner."""
+
 REMINDER_SECONDS = 60.0
 """How often a wave is logged, and how often its bucket is asked to prove that it is the right one."""
 
@@ -55,6 +58,8 @@ class _Held(msgspec.Struct):
     """When its bucket was last asked to prove itself."""
     doubted: set[ObjectVersion] = msgspec.field(default_factory=set)
     """Of which it is not believed that they are gone."""
+    met_at: float = 0.0
+    """When anything was last told of it, by the loop's clock."""
     many: bool = False
     """Whether these are too many to remember all."""
 
@@ -106,13 +111,27 @@ class Doubts:
             self._remind(route)
         return msgspec.structs.replace(seen, sight=Sight.DOUBTED, detail=seen.sight.value)
 
-    def arrived(self, version: ObjectVersion, path: Sequence[Route]) -> None:
+    def arrived(self, version: ObjectVersion, path: Sequence[Route], *, looked: bool) -> None:
         """
-        Take in that a version arrived somewhere, whoever told so.
+        Take in that a version arrived somewhere.
+
+        Args:
+            version: of the source.
+            path: the routes that it takes.
+            looked: whether a look told so. An event that did says nothing of what looks show.
         """
-        for route in path:
-            self._told(route, gone=False)
+        if looked:
+            for route in path:
+                self._told(route, gone=False)
         self._known(version, path)
+
+    def doubting(self, bucket: str) -> bool:
+        """
+        Return whether it is doubted that objects of a bucket are gone.
+        """
+        return any(
+            held.wave.doubted for route, held in self._routes.items() if route.source == bucket
+        )
 
     def _there(self, record: Record, path: Sequence[Route], seen: Observation) -> None:
         """
@@ -164,10 +183,22 @@ class Doubts:
             if len(self._routes) >= ROUTES:
                 self._forget(next(iter(self._routes)))
             held = self._routes[route] = _Held(Wave())
-        held.wave.told(gone=gone, now=asyncio.get_running_loop().time())
+        held.met_at = asyncio.get_running_loop().time()
+        held.wave.told(gone=gone, now=held.met_at)
         if held.told_at is not None and not held.wave.doubted:
             self._release(route, held)
         return held
+
+    def tidy(self) -> None:
+        """
+        Forget routes that nobody told of for long: others look there by now, and say how it is.
+        """
+        now = asyncio.get_running_loop().time()
+        for route in [
+            one for one, held in self._routes.items() if now - held.met_at > IDLE_SECONDS
+        ]:
+            del self._routes[route]
+            self._meters.unset(catalogue.SETTLING_HELD, route.source, route.destination)
 
     def _forget(self, route: Route) -> None:
         held = self._routes.pop(route)
@@ -199,8 +230,8 @@ class Doubts:
         return True
 
     def _remind(self, route: Route) -> None:
-        held = self._routes[route]
-        if not held.wave.doubted:
+        held = self._routes.get(route)
+        if held is None or not held.wave.doubted:
             return
         now = asyncio.get_running_loop().time()
         self._meters.set(catalogue.SETTLING_HELD, route.source, route.destination, value=1)

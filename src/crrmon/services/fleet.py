@@ -105,8 +105,8 @@ class Fleet:
 
     async def _refresh_in_time(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() < self._refresh_at:
-            return
+        if loop.time() < self._refresh_at or not self._clock.sure:
+            return  # what was shown last was true then
         try:
             await self._refresh()
         except LedgerError as error:
@@ -117,8 +117,6 @@ class Fleet:
         self._refresh_at = loop.time() + REFRESH_SECONDS
 
     async def _refresh(self) -> None:
-        if not self._clock.sure:
-            return  # what was shown last was true then
         # NB: in this order. What moves on meanwhile, from a queue to a daemon to the ledger, must meet us once.
         at = self._clock.now()
         depths = await self._depths()

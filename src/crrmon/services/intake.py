@@ -303,7 +303,9 @@ class Intake:
     def _take_up(self, messages: Sequence[Message]) -> None:
         now = self._clock.now()
         hidden_until = asyncio.get_running_loop().time() + VISIBILITY_SECONDS
-        ages = [max(now - one.sent_at, 0.0) for one in messages if one.sent_at is not None]
+        # Ages by a clock that may be wrong would stay in the sums for good.
+        dated = [one.sent_at for one in messages if one.sent_at is not None]
+        ages = [max(now - sent_at, 0.0) for sent_at in dated] if self._clock.sure else []
         for age in ages:
             self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
         self._oldest_age = max(ages, default=None if messages else 0.0)

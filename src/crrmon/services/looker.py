@@ -126,6 +126,7 @@ class Looker:
         """
         self._reach.tidy()
         self._denials.tidy()
+        self._doubts.tidy()
 
     def denied(self, bucket: str) -> bool:
         """
@@ -192,7 +193,9 @@ class Looker:
         began_at = await self._gate(version.bucket).enter()
         seen = await self._head(version, region, owner, began_at)
         self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
-        return Sight.SILENT if seen.unproved else seen.sight
+        if seen.unproved or (seen.sight.ended and self._doubts.doubting(version.bucket)):
+            return Sight.DOUBTED
+        return seen.sight
 
     def settled(self, record: Record) -> Decision | None:
         """
@@ -204,7 +207,7 @@ class Looker:
         decision = proved(record, now=self._clock.now())
         if decision is None:
             return None
-        self._learn_from(record, decision)
+        self._learn_from(record, decision, looked=False)
         return self._complete(decision, _path(record))
 
     def postponed(self, record: Record, *, reason: str, at: float) -> Decision:
@@ -346,7 +349,8 @@ class Looker:
         return seen
 
     def _report(self, record: Record, seen: Observation) -> None:
-        self._reach.told(record.version.bucket, seen.sight, seen.detail)
+        if seen.asked:
+            self._reach.told(record.version.bucket, seen.sight, seen.detail)
         if seen.sight is Sight.DENIED and self._denials.known(record.version.bucket):
             return  # reported for the whole bucket
         if seen.sight in _WORTH_TELLING:
@@ -370,9 +374,9 @@ class Looker:
                 now=seen.looked_at,
                 pending_seen_at=record.pending_seen_at,
             )
-        self._learn_from(record, decision)
+        self._learn_from(record, decision, looked=seen.sight.exists)
 
-    def _learn_from(self, record: Record, decision: Decision) -> None:
+    def _learn_from(self, record: Record, decision: Decision, *, looked: bool) -> None:
         """
         Learn how long a version took to be everywhere: one sample, however many destinations it has.
         """
@@ -381,7 +385,7 @@ class Looker:
             return
         path = _path(record)
         if any(one.fate is Fate.COMPLETED for one in settle.settlement.outcomes):
-            self._doubts.arrived(record.version, path)
+            self._doubts.arrived(record.version, path, looked=looked)
         if len(path) > 1:
             self._learn_apart(path, record, settle.settlement.outcomes)
         if settle.settlement.keep is not None:

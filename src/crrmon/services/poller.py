@@ -154,6 +154,7 @@ class Poller:
             How many; None where there is no room, or the ledger does not tell what is due.
         """
         if not self._clock.sure:
+            self._meters.unset(catalogue.POLL_BACKLOG)
             return 0  # nobody can tell what is due
         shards = self._shards()
         if not shards:
@@ -226,7 +227,7 @@ class Poller:
         """
         Say that waiting is all there is to do; visits that never end although nothing is away are a fault.
         """
-        if self._hindered():
+        if self._hindered() or not self._clock.sure:
             self._alive()
 
     async def _visit(self, record: Record, work: Callable[[Record], Awaitable[None]]) -> None:

@@ -125,7 +125,7 @@ class Publisher:
             try:
                 if lease is None:
                     self._retire()
-                else:
+                elif self._clock.sure:
                     await self.round(lease)
                     self._ledger_health.succeeded("publish")
                     if not self._sink_health.away:

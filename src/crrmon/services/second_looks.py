@@ -11,6 +11,7 @@ from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
 from crrmon.services.health import HealthBoard
 from crrmon.services.looker import Looker
+from crrmon.services.patience import patiently
 from crrmon.services.route_register import RouteRegister
 from crrmon.services.routebook import Routebook
 
@@ -69,7 +70,8 @@ class SecondLooks:
                 self._alive()
                 version = ObjectVersion(route.source, one.key, one.version_id)
                 if version.identified:
-                    await self._look(route, version, missing)
+                    look = self._look(route, version, missing)
+                    await patiently(look, alive=self._alive)
         self._gone = missing
 
     async def _look(

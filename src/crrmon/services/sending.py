@@ -108,7 +108,7 @@ class Sender:
         self._unsent = None
         self._send_at, self._delay = float("-inf"), RETRY_FIRST_SECONDS
         self._refusals = Refusals()
-        self._accepted.clear()
+        # Not what was accepted: the role may come back under the same lease, after an outage of the ledger.
         self._health.retire()
 
     async def send(self, lease: Lease, *, alive: Callable[[], None]) -> None:
@@ -123,6 +123,9 @@ class Sender:
             LedgerError, LeaseLostError: of the ledger.
         """
         loop = asyncio.get_running_loop()
+        self._accepted = {
+            key: under for key, under in self._accepted.items() if under.epoch == lease.epoch
+        }
         if loop.time() < self._send_at:
             return
         enough_at = loop.time() + SENDING_SECONDS
@@ -132,7 +135,9 @@ class Sender:
             return not self._stopping and loop.time() < enough_at and self._holds(lease)
 
         while goes_on():
-            limit = SENDING_WINDOWS + self._refusals.doubted
+            # Past those that are refused, but not through all there are where everything is.
+            passed = 0 if self._refusals.total else self._refusals.doubted
+            limit = SENDING_WINDOWS + passed
             frozen = await self._ledger.frozen(limit=limit)
             doubted = self._refusals.doubted
             left = await self._send_all(frozen, lease, limit=limit, goes_on=goes_on)

@@ -14,6 +14,7 @@ from crrmon.ports.clock import Clock, Local
 from crrmon.ports.inbox import Inbox, InboxError
 from crrmon.ports.meters import Meters
 from crrmon.services.health import Dependency, HealthBoard
+from crrmon.services.patience import patiently
 
 ROUND_SECONDS = 1.0
 ASK_SECONDS = 5.0
@@ -96,7 +97,10 @@ class Timekeeper:
             board.began("clock", patience=PATIENCE_SECONDS)
             self._reckoning = self._reckoning.alone(lead=self._lead(), at=self._local.monotonic())
             if not self.sure:
-                await self._ask(inboxes)
+                await patiently(
+                    self._ask(inboxes),
+                    alive=lambda: board.began("clock", patience=PATIENCE_SECONDS),
+                )
             self._tell(health, meters)
             board.ended("clock")
             await asyncio.sleep(ROUND_SECONDS)

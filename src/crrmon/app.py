@@ -376,6 +376,9 @@ class _Daemon:
         await self._bookkeeper.drained()
 
     async def _let_go(self) -> None:
+        # What outlived the grace must not meet a ledger that is closed.
+        await asyncio.gather(*(intake.abandon() for intake in self._intakes))
+        await self._poller.abandon()
         try:
             async with asyncio.timeout(CLOSING_SECONDS / 3):
                 await self._tenure.give_up()

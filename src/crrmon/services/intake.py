@@ -298,6 +298,14 @@ class Intake:
         for one in (self._malformed_log, self._failed_log, self._release_log):
             one.tell()
 
+    async def abandon(self) -> None:
+        """
+        End where it stands whatever is still under way: its messages come again.
+        """
+        for task in self._attending:
+            task.cancel()
+        await asyncio.gather(*self._attending, return_exceptions=True)
+
     # ---- one message ----
 
     def _take_up(self, messages: Sequence[Message]) -> None:

@@ -146,6 +146,15 @@ class Poller:
         while self._busy:
             await asyncio.wait(self._busy.values())
 
+    async def abandon(self) -> None:
+        """
+        End where it stands whatever is still under way: it is due again.
+        """
+        tasks = list(self._busy.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _take_up(self) -> int | None:
         """
         Begin with as many due records as there is room for.

@@ -14,7 +14,7 @@ from fakes.fleet import events, playing
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("cut_off"),
 ]
 

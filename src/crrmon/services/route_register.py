@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import structlog
 
-from crrmon.domain.objects import ObjectVersion, Route
+from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
 from crrmon.domain.outcomes import Cause, Fate, Outcome
 from crrmon.domain.route_state import (
     LetGo,
@@ -147,7 +147,8 @@ class RouteRegister:
         if outcome.fate not in _UNPROVED and outcome.fate is not Fate.NOT_COVERED:
             return
         await self._load()
-        if outcome.fate in _UNPROVED and outcome.route not in self._states:
+        named = outcome.route.destination not in ("", UNKNOWN_DESTINATION)
+        if outcome.fate in _UNPROVED and named and outcome.route not in self._states:
             # Another daemon may have met the route since this one last read.
             await self._read_again(outcome.route, name_of(outcome.route))
         mark = outcome.mark
@@ -260,10 +261,11 @@ class RouteRegister:
         began_at = asyncio.get_running_loop().time()
         told = await self._persist("states", lambda: self._ledger.states(name))
         if name in told:
-            self._read_at[route] = began_at
             self._take(route, told[name])
         else:
             self._forget(route)
+        # Also that there is none is an answer: whoever asked for it must not ask for ever.
+        self._read_at[route] = began_at
 
     def _take(self, route: Route, body: bytes) -> None:
         """

@@ -430,8 +430,7 @@ class Aws:
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
         else:
-            # The SDK may have an address of its own from the environment.
-            trusting = not is_of_aws(client.meta.endpoint_url)
+            trusting = endpoint_url is not None and not is_of_aws(endpoint_url)
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
         # A store of its own has a clock of its own; another address of AWS has AWS's.
         foreign = login and login.endpoint_url and not is_of_aws(login.endpoint_url)

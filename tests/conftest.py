@@ -6,9 +6,14 @@ import os
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 # NB: without this, test plugins make event loops for tests that have none, and never close them.
 asyncio.set_event_loop(None)
+
+# How long an example takes tells of the machine, not of the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

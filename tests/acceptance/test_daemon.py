@@ -12,7 +12,7 @@ import sqlite3
 import sys
 from asyncio.subprocess import Process
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -34,28 +34,18 @@ from yarl import URL
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.ports.clock import SystemClock
 from fakes.events import written
+from fakes.patience import HANGS_SECONDS, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.acceptance
 
 REGION = "eu-west-1"
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLESECRET"  # noqa: S105 - to be found where it must not be
 HOST = "127.0.0.1"
-PATIENCE = 20.0
-"""Seconds that anything may take that is waited for."""
 LONGEST_POLL = 0.5
 """Seconds after which a queue that is asked for 20 says that it is empty."""
 
 _CLOCK = SystemClock()
 _NUMBERS = itertools.count(1)
-
-
-async def until(happened: Callable[[], object], *, within: float = PATIENCE) -> None:
-    """
-    Wait until something is so.
-    """
-    async with asyncio.timeout(within):
-        while not happened():
-            await asyncio.sleep(0.05)
 
 
 # ---- AWS ----
@@ -439,7 +429,7 @@ class Daemon:
         """
         found = None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(HANGS_SECONDS):
                 while (found := await self.metric(name, **labels)) != value:
                     await asyncio.sleep(0.1)
         except TimeoutError:
@@ -451,11 +441,11 @@ class Daemon:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def ended(self, *, within: float = PATIENCE) -> int:
+    async def ended(self) -> int:
         """
         Wait for its end; return its exit code.
         """
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(HANGS_SECONDS):
             return await self.process.wait()
 
 
@@ -851,7 +841,7 @@ async def test_a_second_signal_ends_at_once(
         assert (await daemon.get("/readyz"))[0] == 503
         assert (await daemon.get("/livez"))[0] == 200
         daemon.signal(number)
-        assert await daemon.ended(within=2) == code
+        assert await daemon.ended() == code
         assert daemon.events("aborted")
     assert world.waiting == 1
 
@@ -865,7 +855,7 @@ async def test_the_grace_is_kept(world: World, tmp_path: Path) -> None:
     async with running(tmp_path, made) as daemon:
         await until(lambda: any(action.startswith("HEAD") for action, _ in world.front.asked))
         daemon.signal(signal.SIGTERM)
-        assert await daemon.ended(within=4.5) == 0
+        assert await daemon.ended() == 0
         assert daemon.events("grace_over")
         assert not [line for line in daemon.lines if line["level"] == "error"]
         assert daemon.errors == ""

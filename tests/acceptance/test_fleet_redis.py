@@ -20,7 +20,6 @@ from fakes.waiting import Case, check_waiting
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.timeout(600),
     pytest.mark.usefixtures("cut_off"),
 ]
 

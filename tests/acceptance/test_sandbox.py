@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fakes.patience import HANGS_SECONDS
 from fakes.sandbox_command import (
     ROUTES,
-    WAIT_SECONDS,
     check_every_number,
     check_waterlines,
     numbers,
@@ -16,7 +16,7 @@ from fakes.sandbox_command import (
     total,
 )
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(660)]
+pytestmark = pytest.mark.acceptance
 
 
 async def test_every_object_is_accounted_for() -> None:
@@ -111,7 +111,7 @@ async def test_nothing_is_left_behind(tmp_path: Path, signum: signal.Signals, co
             one.process.send_signal(signal.SIGINT)
             await one.until("Ctrl-C again")
         one.process.send_signal(signum)
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(HANGS_SECONDS):
             output, _ = await one.process.communicate()
             while any(is_running(child) for child in children):
                 await asyncio.sleep(0.05)
@@ -166,7 +166,7 @@ async def test_wrong_usage_is_explained(
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     taken = server.sockets[0].getsockname()[1]
     filled = [one.format(taken=taken, full=tmp_path) for one in options]
-    async with sandbox(*filled) as one, asyncio.timeout(WAIT_SECONDS):
+    async with sandbox(*filled) as one, asyncio.timeout(HANGS_SECONDS):
         output, errors = await one.process.communicate()
     server.close()
 

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import gc
 import warnings
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
@@ -16,6 +17,7 @@ from crrmon.adapters.aws import (
     status_of,
 )
 from fakes.aws_stub import Answer, AwsStub, Hang
+from fakes.patience import until
 
 REGION = "eu-west-1"
 NOBODY = "http://127.0.0.1:1"
@@ -142,8 +144,14 @@ async def test_connections_are_bounded(stub: AwsStub) -> None:
     async with session(stub.url) as aws:
         s3 = await aws.client("s3")
         looks = [asyncio.create_task(s3.head_object(Bucket="src", Key="key")) for _ in range(20)]
-        await asyncio.sleep(0.5)
-        arrived = len(stub.asked)
+        await until(lambda: len(stub.asked) == 8)
+        # Whatever was on its way before this has come when this has.
+        address = urlsplit(stub.url)
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: stub\r\n\r\n")
+        await until(lambda: any(one.method == "GET" for one in stub.asked))
+        writer.close()
+        arrived = sum(one.method == "HEAD" for one in stub.asked)
         for look in looks:
             look.cancel()
         await asyncio.gather(*looks, return_exceptions=True)

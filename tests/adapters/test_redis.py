@@ -39,6 +39,7 @@ from crrmon.ports.ledger import (
     UnusableLedgerError,
 )
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, failed, record, replica, whole
+from fakes.patience import HANGS_SECONDS
 from fakes.redis_server import (
     RedisProcess,
     certificate,
@@ -275,7 +276,7 @@ async def _until(true: object) -> None:
     Wait for something that another process does.
     """
     assert callable(true)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_SECONDS):
         while not await asyncio.to_thread(true):
             await asyncio.sleep(0.01)
 
@@ -410,7 +411,7 @@ async def test_connections_to_a_machine_that_is_gone_cost_one_try_together(
                 await asyncio.sleep(0)
             await ledger.find("k", "v1")
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS_SECONDS):
             while len(pool._available_connections) < 3:
                 await asyncio.gather(*(later(turns) for turns in range(0, 12, 3)))
         proxy.silence()
@@ -1332,7 +1333,7 @@ async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         node = cluster._nodes["127.0.0.1", servers[1].port]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS_SECONDS):
             while not node._waiting:
                 await asyncio.sleep(0)
             with servers[0].client() as client:
@@ -1384,7 +1385,7 @@ async def test_lanes_that_end_at_once_leave_nobody_waiting() -> None:
             await asyncio.sleep(0)
     assert len(node._lanes) == 4
     gate.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_SECONDS):
         await asyncio.gather(*tasks)
     await node.close()
 

@@ -18,6 +18,7 @@ from crrmon.ports.probe import UnreadableConfigurationError
 from fakes.aws_stub import Answer, AwsStub, Hang, Reset, head, s3_error
 from fakes.clock import EPOCH, LoopClock
 from fakes.meters import FakeMeters
+from fakes.patience import HANGS_SECONDS
 from fakes.raw_http import RawServer
 
 REGION = "eu-west-1"
@@ -468,7 +469,7 @@ async def test_hanging_server(stub: AwsStub) -> None:
     """A server that never answers holds a look no longer than the deadline."""
     stub.answer(Hang())
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_SECONDS):
             seen = await look(S3Probe(reach(aws), clock=LoopClock(), deadline_seconds=0.2))
 
     assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "TimeoutError")

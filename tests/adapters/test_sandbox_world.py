@@ -48,9 +48,8 @@ from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.telling import Teller
 from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
 from crrmon.sandbox.world import WORLD, queue_url
+from fakes.patience import HANGS_SECONDS
 from fakes.sandbox_writing import writing
-
-WAIT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -186,7 +185,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """
     Wait, for so long and no longer, until something holds.
     """
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(HANGS_SECONDS):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -619,7 +618,7 @@ async def test_writing_ends_when_asked(stage: Stage) -> None:
             writer.write(plan(WORLD, Chances(), seed=1), rate=0.001, stop=stop)
         )
         stop.set()
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(HANGS_SECONDS):
             await task
 
     assert len(stage.truth) == 0
@@ -670,7 +669,7 @@ async def test_nothing_outlives_a_sandbox_killed_with_9(tmp_path: Path) -> None:
     )
     try:
         assert parent.stdout is not None
-        url = (await asyncio.wait_for(parent.stdout.readline(), WAIT_SECONDS)).decode().strip()
+        url = (await asyncio.wait_for(parent.stdout.readline(), HANGS_SECONDS)).decode().strip()
     finally:
         parent.send_signal(signal.SIGKILL)
         await parent.wait()
@@ -706,7 +705,7 @@ async def test_a_killed_redis_has_all_that_it_acknowledged(tmp_path: Path) -> No
         await server.kill_and_restart()
         assert server.pid != before
         assert await said(port, "STRLEN kept") == ":3"
-        assert await server.restart(grace=WAIT_SECONDS) == 0
+        assert await server.restart(grace=HANGS_SECONDS) == 0
         assert await said(port, "STRLEN kept") == ":3"
         assert server.kills == 1
     finally:
@@ -720,7 +719,7 @@ async def said(port: int, command: str) -> str:
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{command}\r\n".encode())
-    line = await asyncio.wait_for(reader.readline(), WAIT_SECONDS)
+    line = await asyncio.wait_for(reader.readline(), HANGS_SECONDS)
     writer.close()
     await writer.wait_closed()
     return line.decode().strip()

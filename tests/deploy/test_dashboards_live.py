@@ -10,12 +10,12 @@ import pytest
 from artifacts.grafana import FILES
 from crrmon.sandbox.children import free_port
 from fakes.chart import TOP
+from fakes.patience import HANGS_SECONDS
 from fakes.prometheus_server import PrometheusServer, prometheus
 from fakes.sandbox_command import sandbox
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.prometheus
 
-WAIT_SECONDS = 60.0
 
 VARIABLES = {
     "$__rate_interval": "10s",
@@ -99,7 +99,7 @@ async def test_every_query_is_answered_and_shows_what_happens() -> None:
             for query in queries:
                 await asyncio.to_thread(server.query, query.expression)
             try:
-                async with asyncio.timeout(WAIT_SECONDS):
+                async with asyncio.timeout(HANGS_SECONDS):
                     while missing or panels:
                         for query in queries:
                             if query not in missing and query.panel not in panels:

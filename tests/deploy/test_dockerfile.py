@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from fakes.patience import HANGS_SECONDS
+
 TOP = Path(__file__).resolve().parents[2]
 DOCKERFILE = (TOP / "Dockerfile").read_text(encoding="utf-8")
 LOCKED: dict[str, dict[str, Any]] = {
@@ -47,7 +49,7 @@ def test_hadolint_finds_nothing() -> None:
         [hadolint, "--no-color", TOP / "Dockerfile"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
         check=False,
     )
 

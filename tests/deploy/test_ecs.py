@@ -37,6 +37,7 @@ from fakes.cloudformation import (
     template,
 )
 from fakes.moto_server import moto_server
+from fakes.patience import HANGS_SECONDS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Tried to parse"  # what moto does not make is looked at in the text
@@ -83,7 +84,7 @@ def test_the_template_is_clean() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=HANGS_SECONDS,
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -860,7 +861,7 @@ async def _until(http: aiohttp.ClientSession, port: int, path: str, pattern: str
     Wait until a page is answered with 200 and has the pattern in it.
     """
     url = f"http://{LOOPBACK}:{port}{path}"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS_SECONDS):
         while True:
             if await answers(http, url):
                 async with http.get(url) as response:

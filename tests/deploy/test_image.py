@@ -12,12 +12,11 @@ from crrmon import __version__
 from crrmon.sandbox.children import free_port
 from fakes.image import Image, Storage, build
 from fakes.ministack import shared_ministack
+from fakes.patience import HANGS_SECONDS
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.image
 
 REGION = "eu-west-1"
-STARTING_SECONDS = 60.0
-GRACE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +137,13 @@ def test_the_daemon_runs_in_it(image: Image, data: Path, tmp_path: Path) -> None
     assert check[0] == "CMD"
 
     with image.started(data=data, environment=environment, output=tmp_path / "run.out") as one:
-        one.until_said(r'"event": ?"started"', within=STARTING_SECONDS)
+        one.until_said(r'"event": ?"started"')
         other = tmp_path / "other"
         (other / "data").mkdir(parents=True)
         code, told = image.call(*check[1:], data=other / "data", **environment)
         assert (code, told) == (0, "")
         one.stop()
-        assert one.process.wait(timeout=GRACE_SECONDS) == 0, one.said
+        assert one.process.wait(timeout=HANGS_SECONDS) == 0, one.said
 
     assert (data / "crrmon.db").stat().st_uid == 10001
     code, told = image.call(*check[1:], data=other / "data", **environment)

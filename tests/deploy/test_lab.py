@@ -30,10 +30,11 @@ from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.world import WORLD
 from fakes import hurried
 from fakes.hurried import hurried_rules, hurried_values
+from fakes.patience import HANGS_SECONDS
 from fakes.prometheus_server import PrometheusServer, prometheus
 from fakes.sandbox_writing import writing
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.prometheus
 
 FACTOR = 30.0
 MINUTE = 60.0 / FACTOR
@@ -49,7 +50,6 @@ STUCK_SECONDS = 5 * MINUTE
 """Earlier than by default: in the longer outage, tickets about what is pending would be due but for the page."""
 ROUND_SECONDS = 10.0
 """How often the daemon renews what it shows of the fleet; that stays as it is."""
-WAIT_SECONDS = 60.0
 
 AWAY = ("CrrmonDependencyDown", "critical")
 GONE = ("CrrmonRouteGone", "critical")
@@ -204,7 +204,7 @@ async def _misfortunes(stage: Stage, rules: Rules, server: PrometheusServer) -> 
 
 
 async def _until(server: PrometheusServer, holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(HANGS_SECONDS):
         while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.5)
 

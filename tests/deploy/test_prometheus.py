@@ -13,12 +13,12 @@ import pytest
 
 from artifacts.__main__ import TOP
 from artifacts.alerts import PLAIN_FILE, RULES, RUNBOOK
+from fakes.patience import HANGS_SECONDS
 from fakes.prometheus_server import PrometheusServer, program, prometheus
 from fakes.sandbox_command import sandbox
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.prometheus
 
-WAIT_SECONDS = 60.0
 EVOKED = "CrrmonReplicationFailures"
 """Fires at once, by the rules as they are."""
 TROUBLE = (
@@ -55,14 +55,14 @@ async def _until(look: Callable[[], Found], enough: Callable[[Found], bool]) -> 
     """
     Look until it is enough.
     """
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(HANGS_SECONDS):
         while not enough(found := await asyncio.to_thread(look)):
             await asyncio.sleep(0.2)
     return found
 
 
 def _page(target: str) -> str:
-    with urllib.request.urlopen(f"http://{target}/metrics", timeout=WAIT_SECONDS) as answer:
+    with urllib.request.urlopen(f"http://{target}/metrics", timeout=HANGS_SECONDS) as answer:
         text: str = answer.read().decode()
     return text
 
@@ -129,7 +129,7 @@ def test_promtool_has_nothing_to_say_about_the_page(seen: Seen) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=WAIT_SECONDS,
+        timeout=HANGS_SECONDS,
     )
 
     assert (told.returncode, told.stdout, told.stderr) == (0, "", "")

@@ -22,8 +22,8 @@ from crrmon.sandbox.plan import Chances
 from crrmon.sandbox.play import Play, Settings, Stage, staged
 from crrmon.sandbox.show import Show
 from crrmon.sandbox.verdict import Verdict
+from fakes.patience import HANGS_SECONDS
 
-PATIENCE_SECONDS = 90.0
 SHARDS = 64
 CHANCES = Chances(fail=0.05, median=2.0, spread=0.8, uncovered=0.0)
 """Nothing uncovered: for that the daemon takes a minute, and every test would last as long."""
@@ -46,13 +46,11 @@ class Fleet:
         """
         return self.stage.daemons
 
-    async def until(
-        self, happened: Callable[[], object], *, within: float = PATIENCE_SECONDS
-    ) -> None:
+    async def until(self, happened: Callable[[], object]) -> None:
         """
         Wait until something is so, while all else goes on.
         """
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(HANGS_SECONDS):
             while not happened():
                 if self._playing.done():
                     self._playing.result()

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from fakes.patience import HANGS_SECONDS
+
 TOP = Path(__file__).resolve().parents[2]
 
 BASE = "docker.io/library/python:3.13-slim"
@@ -22,8 +24,6 @@ BASE = "docker.io/library/python:3.13-slim"
 RUNTIME_PACKAGES = "python3,python3-venv,ca-certificates"
 CERTIFICATES = "/etc/ssl/certs"
 SUITE = "bookworm"
-
-BUILD_SECONDS = 400.0
 
 
 class MissingToolError(Exception):
@@ -76,7 +76,7 @@ class Storage(msgspec.Struct, frozen=True):
 
 def _run(command: Sequence[str]) -> str:
     told = subprocess.run(  # noqa: S603 - programs of the system, found by name
-        command, cwd=TOP, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+        command, cwd=TOP, capture_output=True, text=True, timeout=HANGS_SECONDS, check=False
     )
     assert told.returncode == 0, f"{' '.join(command)}\n{told.stdout}\n{told.stderr}"
     return told.stdout
@@ -148,7 +148,7 @@ class Image(msgspec.Struct, frozen=True):
         with inside.started(
             *(arguments or ("--version",)), data=data, environment=environment, output=output
         ) as one:
-            code = one.process.wait(timeout=60)
+            code = one.process.wait(timeout=HANGS_SECONDS)
         return code, output.read_text()
 
 
@@ -175,18 +175,18 @@ class Container:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         os.kill(int(children.read_text()), signal.SIGTERM)
 
-    def until_said(self, pattern: str, *, within: float) -> "re.Match[str]":
+    def until_said(self, pattern: str) -> "re.Match[str]":
         """
         Wait until it printed something.
         """
-        end = time.monotonic() + within
+        end = time.monotonic() + HANGS_SECONDS
         while time.monotonic() < end:
             found = re.search(pattern, self.said)
             if found:
                 return found
             assert self.process.poll() is None, self.said
             time.sleep(0.1)  # noqa: TID251 - another process has to get on
-        raise AssertionError(f"{pattern} was not said within {within} s:\n{self.said}")
+        raise AssertionError(f"{pattern} was not said:\n{self.said}")
 
 
 def build(storage: Storage) -> Image:

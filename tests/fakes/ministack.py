@@ -16,8 +16,8 @@ from pathlib import Path
 
 from crrmon.sandbox.children import LOOPBACK, free_port
 from crrmon.sandbox.environment import for_emulator
+from fakes.patience import HANGS_SECONDS
 
-STARTING_SECONDS = 60.0
 """It takes about one; a loaded machine may need more."""
 
 
@@ -51,11 +51,11 @@ def ministack(**settings: str) -> Iterator[str]:
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
-    until = time.monotonic() + STARTING_SECONDS
+    until = time.monotonic() + HANGS_SECONDS
     while time.monotonic() < until:
         assert process.poll() is None, "MiniStack ended at its start"
         with contextlib.suppress(OSError, HTTPException):
-            connection = HTTPConnection(LOOPBACK, port, timeout=5)
+            connection = HTTPConnection(LOOPBACK, port, timeout=HANGS_SECONDS)
             connection.request("GET", "/_ministack/health")
             if connection.getresponse().status == HTTPStatus.OK:
                 connection.close()

@@ -13,11 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crrmon.sandbox.children import free_port
-
-STARTING_SECONDS = 60.0
-ENDING_SECONDS = 20.0
-REQUEST_SECONDS = 10.0
-TOOL_SECONDS = 120.0
+from fakes.patience import HANGS_SECONDS
 
 
 class PrometheusServer:
@@ -61,7 +57,7 @@ class PrometheusServer:
 
     def _get(self, path: str) -> dict:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=REQUEST_SECONDS) as answer:  # noqa: S310 - our own server
+            with urllib.request.urlopen(self.url + path, timeout=HANGS_SECONDS) as answer:  # noqa: S310 - our own server
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             said = error.read().decode()
@@ -86,7 +82,7 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=TOOL_SECONDS,
+        timeout=HANGS_SECONDS,
     )
 
 
@@ -138,10 +134,10 @@ def prometheus(
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    until = time.monotonic() + STARTING_SECONDS
+    until = time.monotonic() + HANGS_SECONDS
     while time.monotonic() < until:
         assert process.poll() is None, f"prometheus ended:\n{log.read_text()}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=REQUEST_SECONDS):  # noqa: S310 - the same
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=HANGS_SECONDS):  # noqa: S310 - the same
             return
         time.sleep(0.05)  # noqa: TID251 - another process has to get ready
     raise AssertionError(f"prometheus did not get ready in time:\n{log.read_text()}")
@@ -150,7 +146,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(ENDING_SECONDS)
+        process.wait(HANGS_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

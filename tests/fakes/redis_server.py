@@ -19,8 +19,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from crrmon.sandbox.redis import find
+from fakes.patience import HANGS_SECONDS
 
-STARTING_SECONDS = 30.0
 SLOTS = 16384
 GIVEN = os.environ.get("CRRMON_TEST_REDIS_SERVER")
 """Another program to test with. NB: read at once, for tests run without any variable of ours."""
@@ -150,7 +150,7 @@ def _meanwhile() -> Iterator[None]:
     """
     Go round until the caller is content, for a while.
     """
-    until = time.monotonic() + STARTING_SECONDS
+    until = time.monotonic() + HANGS_SECONDS
     while time.monotonic() < until:
         yield
         time.sleep(0.02)  # noqa: TID251 - another process has to get ready

@@ -12,9 +12,7 @@ import msgspec
 import pytest
 
 from crrmon.sandbox.children import free_port
-
-RUN_SECONDS = 600.0
-WAIT_SECONDS = 90.0
+from fakes.patience import HANGS_SECONDS
 
 
 class Sandbox:
@@ -31,7 +29,7 @@ class Sandbox:
         Read its stderr until a line matches.
         """
         assert self.process.stderr is not None
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(HANGS_SECONDS):
             while line := (await self.process.stderr.readline()).decode():
                 self.told.append(line)
                 if re.search(pattern, line):
@@ -42,7 +40,7 @@ class Sandbox:
         """
         Wait for its end and return its exit code and its verdict.
         """
-        async with asyncio.timeout(RUN_SECONDS):
+        async with asyncio.timeout(HANGS_SECONDS):
             output, errors = await self.process.communicate()
         self.told.append(errors.decode())
         code = self.process.returncode

@@ -12,10 +12,10 @@ from crrmon.sandbox.daemon import SHUTDOWN_SECONDS, Daemon
 from crrmon.sandbox.play import Stage
 from crrmon.sandbox.world import WORLD
 from fakes.fleet import change_config, events, page
+from fakes.patience import HANGS_SECONDS
 
 WAITING = re.compile(r"away for ([7-9]|\d\d+) s")
 """By then it has tried several times."""
-MENDED_SECONDS = 60.0
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +74,7 @@ async def _check_waits(stage: Stage, daemon: Daemon, case: Case) -> None:
 async def _check_goes_on(stage: Stage, daemon: Daemon, case: Case) -> None:
     await case.mend()
     asked = stage.facade.calls_of[daemon.site.access_key]
-    async with asyncio.timeout(MENDED_SECONDS):
+    async with asyncio.timeout(HANGS_SECONDS):
         while not asked["ReceiveMessage"] or (await page(daemon, "/readyz"))[0] != 200:
             await asyncio.sleep(0.1)
     assert await daemon.stop(grace=SHUTDOWN_SECONDS + 5) == 0
@@ -84,7 +84,7 @@ async def _ready_text(daemon: Daemon, said: Callable[[str], object]) -> tuple[in
     """
     Wait until /readyz says something.
     """
-    async with asyncio.timeout(MENDED_SECONDS):
+    async with asyncio.timeout(HANGS_SECONDS):
         while True:
             status, text = await page(daemon, "/readyz")
             if said(text):

@@ -33,6 +33,7 @@ from crrmon.ports.ledger import FrozenWindow, Ledger, LedgerError, Trail
 from fakes.ledger_values import NOW, arrived, done, failed, record
 from fakes.ministack import shared_ministack
 from fakes.moto_server import moto_server
+from fakes.patience import HANGS_SECONDS
 from fakes.redis_server import shared_server
 
 QUEUES = [{"url": "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"}]
@@ -200,7 +201,7 @@ def test_it_runs_as_a_process(tmp_path: Path, pair: tuple[str, str]) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
         env={"PATH": os.environ["PATH"]},
     )
 
@@ -362,6 +363,17 @@ def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:
     monkeypatch.setattr(composition, "open_ledger", open_ledger)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """
+    Let SIGINT interrupt, as at a terminal; where tests run in the background, it may be ignored from the start.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_says_that_the_target_is_incomplete(
     tmp_path: Path, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +393,7 @@ def test_ctrl_c_says_that_the_target_is_incomplete(
     assert told(tmp_path / "old.db") == before
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("kind", "emptying"),
     [

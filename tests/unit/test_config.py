@@ -18,6 +18,7 @@ from crrmon import __version__, config
 from crrmon.app import queue_names
 from crrmon.cli import app
 from crrmon.config import ConfigurationError, Queue, Settings
+from fakes.patience import HANGS_SECONDS
 
 ROOT = Path(__file__).parents[2]
 URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"
@@ -666,7 +667,7 @@ def test_as_a_module() -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
         env={"PATH": os.environ["PATH"]},
     )
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from crrmon.livez import PORT
+from fakes.patience import HANGS_SECONDS
 
 HEAVY = (
     "importlib.metadata",
@@ -66,7 +67,7 @@ def _python(*arguments: str, environment: Mapping[str, str]) -> "subprocess.Comp
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANGS_SECONDS,
         check=False,
     )
 

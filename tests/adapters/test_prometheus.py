@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Metric as Family
 from prometheus_client.openmetrics.parser import (
@@ -105,7 +105,6 @@ def test_the_format_is_the_one_asked_for(accept: str, content_type: str) -> None
     assert PrometheusMeters().page(accept)[1].startswith(content_type)
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=60)
     | st.text("application/openmetrics-text;version=1.0,q escaping", max_size=60)
@@ -169,7 +168,6 @@ weights = st.lists(
 
 
 @both
-@settings(deadline=None)
 @given(weights)
 def test_a_histogram_is_whole_and_never_falls(
     accept: str, parser: Parser, observed: list[tuple[float, int]]

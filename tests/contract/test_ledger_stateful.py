@@ -848,7 +848,6 @@ def test_a_ledger_does_what_the_model_does(name: str) -> None:
         settings=settings(
             max_examples=EXAMPLES.get(name, 60),
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

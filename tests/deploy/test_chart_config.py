@@ -55,7 +55,7 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked=CONFIGS)
 def test_the_daemon_reads_what_was_asked_for(asked: dict[str, Any]) -> None:
     """Through Helm, YAML and the loader, whatever the words look like to YAML and however large the numbers are."""

@@ -3,7 +3,7 @@ from typing import Any
 
 import helm_python as helm
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts.chart import Entry, entries, leaves, sections
@@ -118,7 +118,6 @@ MISSPELLINGS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(key=st.sampled_from(KEYS), misspell=MISSPELLINGS, chance=st.integers(0, 1000))
 def test_a_misspelt_key_is_refused(key: str, misspell: Any, chance: int) -> None:
     """At each level, those of the daemon's settings included: a switch that is silently off is worse than no start."""

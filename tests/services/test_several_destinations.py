@@ -205,7 +205,7 @@ TELLINGS = st.lists(
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(TELLINGS, st.sets(st.integers(0, 9), max_size=3))
 def test_t14_counters_of_each_destination_are_the_truth(
     tellings: list[tuple[str, str, float]], kills: set[int]

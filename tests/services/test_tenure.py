@@ -237,7 +237,7 @@ async def test_one_daemon_gets_everything_at_once(shared: MemoryLedger) -> None:
         assert lease.shard == REPORTING_SHARD
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     shards=st.integers(1, 64) | st.just(64),
     first=st.integers(1, 10),

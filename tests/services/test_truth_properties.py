@@ -392,7 +392,6 @@ class World:
 # Without shrinking, which would take minutes.
 @settings(
     max_examples=20,
-    deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )

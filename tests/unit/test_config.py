@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"
 QUEUES: dict[str, Any] = {"queues": [{"url": URL}]}
 no_fixture_matters = hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crrmon.domain.decode import decode
@@ -16,9 +16,6 @@ from crrmon.domain.events import Decoded, MalformedMessageError
 
 DATA = Path(__file__).parent.parent / "data"
 MESSAGES = {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}
-
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""The machine may be busy with other tests: no time limits here."""
 
 SECRETS = ("invoice", "acme", "Zk3", "top-secret")
 """Pieces of the keys, buckets and version ids of the data, and of what is put in their places."""
@@ -66,14 +63,12 @@ def understood(body: str | bytes) -> Decoded | None:
     return None
 
 
-@patient
 @given(st.text(st.characters()) | st.binary())
 def test_any_body_is_decoded_or_malformed(body):
     """Whatever comes, the answer is a Decoded that says something, or MalformedMessageError."""
     understood(body)
 
 
-@patient
 @given(values, st.booleans())
 def test_any_json_is_decoded_or_malformed(value, escaped):
     """The same of everything that looks like JSON, with floats that JSON does not have."""
@@ -94,7 +89,6 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-@patient
 @given(data=st.data())
 def test_any_mutation_is_decoded_or_malformed(name, data):
     """The same of every sound message of which fields were dropped or replaced."""
@@ -128,7 +122,6 @@ ENVELOPES = {
 }
 
 
-@patient
 @given(
     name=st.sampled_from(
         [
@@ -164,7 +157,6 @@ def test_envelopes_in_envelopes_come_to_an_end(envelope):
     assert understood(json.dumps(ENVELOPES[envelope](message))) is None
 
 
-@patient
 @given(
     key=st.text(min_size=1),
     event=st.sampled_from(["PutObject", "DeleteObject"]),
@@ -189,7 +181,6 @@ def test_any_key_survives(key, event, from_arn, escaped, envelope):
     assert key == fact.version.key
 
 
-@patient
 @given(
     key=st.text(min_size=1),
     slashes=st.booleans(),
@@ -206,7 +197,6 @@ def test_any_key_survives_the_encoding_of_notifications(key, slashes, envelope):
     assert fact.version.key == key
 
 
-@patient
 @given(key=st.text(min_size=1), escaped=st.booleans())
 def test_any_key_survives_in_events(key, escaped):
     """S3's own events hold keys as they are."""
@@ -218,7 +208,6 @@ def test_any_key_survives_in_events(key, escaped):
     assert fact.version.key == key
 
 
-@patient
 @given(version_id=st.text(min_size=1))
 def test_d13_any_version_id_survives(version_id):
     """D13: a version id comes out as it went in, for writes, replicas and deletions alike."""
@@ -233,7 +222,6 @@ def test_d13_any_version_id_survives(version_id):
     assert said("cloudtrail_delete_object_version", gone).version.version_id == version_id
 
 
-@patient
 @given(st.lists(st.sampled_from(sorted(MESSAGES)), min_size=1, max_size=6))
 def test_batches_say_what_their_messages_say(names):
     """A batch says exactly what its messages say, in order; it is malformed when one of them is."""

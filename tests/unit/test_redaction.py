@@ -25,7 +25,7 @@ MARK = "4711420815"
 URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"
 QUEUES = [{"url": URL}]
 many = hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25
 )
 
 

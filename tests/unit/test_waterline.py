@@ -402,7 +402,7 @@ messages = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(messages, min_size=1, max_size=4),
     st.dictionaries(st.integers(1, DAEMONS - 1), st.integers(1, 500), max_size=2),

@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from crrmon.adapters.ledgers import compact, redis_nodes, redis_scripts
 from crrmon.adapters.ledgers.redis import RedisLedger
+from crrmon.adapters.ledgers.redis_nodes import Servers
 from crrmon.adapters.ledgers.redis_server import RedisServer
 from crrmon.domain.objects import MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, fold
@@ -38,6 +39,7 @@ from crrmon.ports.ledger import (
     Settled,
     UnusableLedgerError,
 )
+from fakes import redis_stub
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, failed, record, replica, whole
 from fakes.patience import HANGS_SECONDS
 from fakes.redis_server import (
@@ -1284,6 +1286,160 @@ async def test_a_cluster_holds_its_shards_on_all_nodes() -> None:
             assert await ledger.backlog() == []
         for client in clients:
             client.close()
+
+
+SEED, OTHER = "127.0.0.1", "127.0.0.2"
+HALF = 8192
+HOMES = [f"{{crrmon:{at}}}".encode() for at in range(64)]
+LOW = next(home for home in HOMES if key_slot(home + b":") < HALF)
+HIGH = next(home for home in HOMES if key_slot(home + b":") >= HALF)
+"""Homes in the first half of the slots, and in the second."""
+
+
+def cluster_of(*ranges: tuple[bytes | None, Sequence[bytes]]) -> redis_stub.Answer:
+    """
+    Answer as a node that knows these endpoints, with what is told beside each; each has an equal share of the slots.
+    """
+
+    def answer(words: redis_stub.Words, port: int) -> object:
+        if words != (b"CLUSTER", b"SLOTS"):
+            return words[-1]
+        size = 2 * HALF // len(ranges)
+        return [
+            [at * size, (at + 1) * size - 1, [host, port, b"id%d" % at, list(metadata)]]
+            for at, (host, metadata) in enumerate(ranges)
+        ]
+
+    return answer
+
+
+@asynccontextmanager
+async def stubbed_cluster(*stubs: redis_stub.RedisStub) -> AsyncIterator[Servers]:
+    """
+    Ask servers as a cluster of which the first is named in the settings.
+    """
+    async with redis_stub.redis_stubs(*stubs) as port:
+        cluster = RedisServer(url=f"redis://{stubs[0].host}:{port}", cluster=True).servers()
+        try:
+            yield cluster
+        finally:
+            await cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param((b"?", [b"ip", b"127.0.0.1"]), (b"?", [b"ip", b"127.0.0.2"]), id="no-hostname"),
+        pytest.param((b"?", []), (b"?", [b"hostname", b"127.0.0.2"]), id="hostname-in-metadata"),
+        pytest.param((b"", [b"ip", b""]), (b"127.0.0.2", []), id="knows-not-itself"),
+        pytest.param((None, [b"ip", b"10.1.2.3"]), (b"127.0.0.2", [b"hostname", b""]), id="unknown-endpoint"),
+        pytest.param((b"?", [b"ip", b"?"]), (b"?", [b"hostname", b"", b"ip", b"127.0.0.2"]), id="all-kinds"),
+    ],
+)  # fmt: skip
+async def test_e5_a_node_whose_endpoint_is_not_told_is_found_by_its_metadata_or_where_it_was_asked(
+    first: tuple[bytes | None, list[bytes]], second: tuple[bytes | None, list[bytes]]
+) -> None:
+    """
+    A ? has its address beside it; one that is null is behind whoever was asked, and its own address is of no use.
+    """
+    answer = cluster_of(first, second)
+    seed, other = redis_stub.RedisStub(SEED, answer), redis_stub.RedisStub(OTHER, answer)
+    async with stubbed_cluster(seed, other) as cluster:
+        calls = [redis_nodes.Call(home, ("GET", home)) for home in (LOW, HIGH)]
+        told = await cluster.ask(calls)
+
+    assert told == [LOW, HIGH]
+    assert (b"GET", LOW) in seed.asked
+    assert (b"GET", HIGH) in other.asked
+
+
+@pytest.mark.parametrize("host", ["?", "", OTHER])
+async def test_e5_moved_to_a_host_that_is_not_told_is_looked_up(host: str) -> None:
+    """
+    Whoever has the keys now is asked for anew; the host of the redirection is not needed.
+    """
+    moved = False
+
+    def answer(words: redis_stub.Words, port: int) -> object:
+        nonlocal moved
+        if words[0] == b"GET" and not moved:
+            moved = True
+            return redis_stub.Refusal(f"MOVED {key_slot(LOW + b':')} {host}:{port}")
+        owners = (b"?", [b"ip", OTHER.encode()]) if moved else (b"?", [b"ip", SEED.encode()])
+        return cluster_of(owners)(words, port)
+
+    seed, other = redis_stub.RedisStub(SEED, answer), redis_stub.RedisStub(OTHER, answer)
+    async with stubbed_cluster(seed, other) as cluster:
+        told = await cluster.ask([redis_nodes.Call(LOW, ("GET", LOW))])
+
+    assert told == [LOW]
+    assert (b"GET", LOW) in other.asked
+
+
+NODES = """\
+aa {seed}:{port}@{bus}{seed_name} myself,master - 0 0 1 connected 0-16383 [{slot}->-bb] [77-<-cc]
+bb {other}:{port}@{bus}{other_name} master - 0 1 2 connected
+cc 10.9.9.9:{port}@{bus} master - 0 1 3 connected
+"""
+"""What a node of a cluster tells of all while it gives a slot to another that has none yet."""
+
+
+@pytest.mark.parametrize(
+    ("host", "asked_at", "names"),
+    [
+        ("?", OTHER, ("", "")),
+        ("?", OTHER, (",", ",,shard-id=1")),
+        ("?", OTHER, (",?", ",?")),
+        ("", SEED, ("", "")),
+        (OTHER, OTHER, ("", "")),
+    ],
+)
+async def test_e5_keys_that_go_to_a_node_without_a_name_are_asked_for_there(
+    host: str, asked_at: str, names: tuple[str, str]
+) -> None:
+    """
+    ASK with a ? leads to the node that takes the slot over; with no host to whoever was asked, at another port.
+    """
+
+    def answer(words: redis_stub.Words, port: int) -> object:
+        if words == (b"CLUSTER", b"NODES"):
+            slot = key_slot(LOW + b":")
+            named = {"seed_name": names[0], "other_name": names[1]}
+            return NODES.format(
+                seed=SEED, other=OTHER, port=port, bus=port + 10_000, slot=slot, **named
+            ).encode()
+        return cluster_of((SEED.encode(), []))(words, port)
+
+    def asks(words: redis_stub.Words, port: int) -> object:
+        if words[0] == b"GET" and seed.asked[-2][0] != b"ASKING":
+            return redis_stub.Refusal(f"ASK {key_slot(LOW + b':')} {host}:{port}")
+        return answer(words, port)
+
+    seed, other = redis_stub.RedisStub(SEED, asks), redis_stub.RedisStub(OTHER, answer)
+    async with stubbed_cluster(seed, other) as cluster:
+        told = await cluster.ask([redis_nodes.Call(LOW, ("GET", LOW))])
+
+    assert told == [LOW]
+    there = seed if asked_at == SEED else other
+    assert there.asked[-2:] == [(b"ASKING",), (b"GET", LOW)]
+
+
+async def test_e5_keys_that_go_to_nobody_known_are_asked_for_again_later() -> None:
+    """
+    A ? of which nothing else is told, as when the slot has arrived meanwhile: an error that passes, and no host ?.
+    """
+
+    def answer(words: redis_stub.Words, port: int) -> object:
+        if words[0] == b"GET":
+            return redis_stub.Refusal(f"ASK {key_slot(LOW + b':')} ?:{port}")
+        if words == (b"CLUSTER", b"NODES"):
+            return b"aa 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-16383\n"
+        return cluster_of((SEED.encode(), []))(words, port)
+
+    seed = redis_stub.RedisStub(SEED, answer)
+    async with stubbed_cluster(seed) as cluster:
+        with pytest.raises(redis.ResponseError, match="TRYAGAIN"):
+            await cluster.ask([redis_nodes.Call(LOW, ("GET", LOW))])
 
 
 async def test_a_cluster_that_lost_a_node_is_asked_again_later() -> None:

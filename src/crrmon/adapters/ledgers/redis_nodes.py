@@ -63,6 +63,8 @@ _TOGETHER: Final = 64
 _REDIRECTIONS: Final = 3
 _SLOTS: Final = 16384
 _ASKING: Final = ("ASKING",)
+_NO_NAME: Final = "?"
+"""What stands for the name of a node that has none, in a cluster whose nodes are known by their names."""
 
 log = structlog.get_logger()
 
@@ -555,11 +557,28 @@ class Cluster:
     ) -> None:
         answers = await self._node(address).ask([calls[at] for at in places], durable=durable)
         for place, answer in zip(places, answers, strict=True):
+            replies[place] = answer
             # NB: MovedError is an AskError.
             if isinstance(answer, AskError) and not isinstance(answer, MovedError):
-                there = self._node((answer.host or address[0], answer.port))
-                (answer,) = await there.ask([calls[place]], durable=durable, asking=True)  # noqa: PLW2901
-            replies[place] = answer
+                taker = await self._taker(address, answer)
+                if taker is None:
+                    replies[place] = ResponseError("TRYAGAIN the keys are being moved")
+                    continue
+                there = self._node(taker)
+                (replies[place],) = await there.ask([calls[place]], durable=durable, asking=True)
+
+    async def _taker(self, asked: tuple[str, int], told: AskError) -> tuple[str, int] | None:
+        """
+        Find the node to which an ASK leads; None if it has no name and nothing else is told of it.
+
+        Args:
+            asked: the node that says so. Nodes behind one address leave the host out.
+            told: what it says.
+        """
+        if told.host != _NO_NAME:
+            return told.host or asked[0], told.port
+        (nodes,) = _first_error(await self._node(asked).ask([Call(b"", ("CLUSTER", "NODES"))]))
+        return _taker_of(told.slot_id, nodes.decode(errors="replace"))
 
     def _node(self, address: tuple[str, int]) -> Node:
         if address not in self._nodes:
@@ -600,11 +619,50 @@ class Cluster:
 
 def _owners(ranges: Sequence[Any], asked: tuple[str, int]) -> list[tuple[str, int]]:
     owners: list[tuple[str, int] | None] = [None] * _SLOTS
-    for first, last, (host, port, *_), *_ in ranges:
-        # A node that does not know its own name is where it was asked.
-        owner = (host.decode() if host else asked[0], port)
+    for first, last, (endpoint, port, *more), *_ in ranges:
+        owner = (_host(endpoint, more) or asked[0], port)
         owners[first : last + 1] = [owner] * (last + 1 - first)
     known = [one for one in owners if one is not None]
     if len(known) < _SLOTS:
         raise ResponseError("CLUSTERDOWN no node has some of the slots")
     return known
+
+
+def _host(endpoint: bytes | None, more: Sequence[Any]) -> str:
+    """
+    Read where a node is; the empty string for one that is where it was asked of.
+
+    Args:
+        endpoint: null or empty where nodes are behind one address, or do not know their own; a ? where they should be
+            known by names and this one has none.
+        more: the node's id and, from Redis 7 on, other addresses of it: names and values in turn.
+    """
+    if not endpoint:
+        return ""
+    if endpoint.decode() != _NO_NAME:
+        return endpoint.decode()
+    pairs = more[1] if len(more) > 1 else ()
+    others = {
+        name: value.decode() for name, value in zip(pairs[::2], pairs[1::2], strict=False) if value
+    }
+    known = (others.get(name, "") for name in (b"ip", b"hostname"))
+    return next((one for one in known if one not in ("", _NO_NAME)), "")
+
+
+def _taker_of(slot: int, nodes: str) -> tuple[str, int] | None:
+    """
+    Read off the CLUSTER NODES of a node to which one it gives a slot; None if it tells of none.
+    """
+    lines = [words for line in nodes.splitlines() if len(words := line.split()) > 1]
+    giving = f"[{slot}->-"
+    takers = {
+        word.removeprefix(giving).rstrip("]")
+        for line in lines
+        for word in line
+        if word.startswith(giving)
+    }
+    for name, place, *_ in lines:
+        host, _, port = place.partition("@")[0].rpartition(":")
+        if name in takers and host and port.isdigit():
+            return host, int(port)
+    return None

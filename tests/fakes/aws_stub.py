@@ -12,6 +12,9 @@ from multidict import CIMultiDictProxy, MultiDictProxy
 
 REQUEST_ID = "x-amz-request-id"
 
+LONGEST_HEADER = 65_536
+"""That is read; session tokens are headers, and AWS says nothing of how long they may be."""
+
 
 class Answer:
     """
@@ -69,7 +72,9 @@ class AwsStub:
         self.url = ""
         self._choose: Callable[[Asked], Answer | Hang | Reset] | None = None
         self._over = asyncio.Event()
-        server = web.Server(self._answer, access_log=None, handler_cancellation=True)
+        server = web.Server(
+            self._answer, access_log=None, handler_cancellation=True, max_field_size=LONGEST_HEADER
+        )
         self._runner = web.ServerRunner(server)
 
     async def __aenter__(self) -> Self:
@@ -151,20 +156,25 @@ def s3_error(status: int, code: str, message: str = "", *, region: str | None = 
     return Answer(status, headers, text.encode())
 
 
-def role_credentials(access_key: str, *, ends_at: float) -> Answer:
+def role_credentials(
+    access_key: str, *, ends_at: float, token: str | None = None, action: str = "AssumeRole"
+) -> Answer:
     """
     Make STS's answer to AssumeRole.
 
     Args:
-        access_key: id of the key; its secret and its token are derived from it.
+        access_key: id of the key; its secret is derived from it.
         ends_at: when the credentials end.
+        token: of the session; derived from the key when None.
+        action: another one that gives credentials.
     """
+    token = f"token-{access_key}" if token is None else token
     expiration = dt.datetime.fromtimestamp(ends_at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = (
-        '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+        f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{action}Result><Credentials>'
         f"<AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>secret-{access_key}</SecretAccessKey>"
-        f"<SessionToken>token-{access_key}</SessionToken><Expiration>{expiration}</Expiration>"
-        "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+        f"<SessionToken>{token}</SessionToken><Expiration>{expiration}</Expiration>"
+        f"</Credentials></{action}Result></{action}Response>"
     )
     return Answer(200, {"Content-Type": "text/xml"}, text.encode())
 

@@ -1,6 +1,7 @@
 """An HTTP server that writes bytes as they are: for answers that no library would let one give."""
 
 import asyncio
+import re
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,7 @@ class RawServer:
     """
     A server on a free port of this machine; an asynchronous context.
 
-    Every request, which must have no body, is answered with `answer`; with nothing, the connection is closed.
+    Every request is answered with `answer`; with nothing, the connection is closed.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,9 @@ class RawServer:
         self._writers.add(writer)
         try:
             while True:
-                await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
                 if not self.answer:
                     break
                 writer.write(self.answer)

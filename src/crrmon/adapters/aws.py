@@ -132,7 +132,7 @@ def _as_utf8(value: bytes) -> bytes:
 
 class _Reader(AIOHTTPSession):
     """
-    Reads all answers that S3 can give; the SDK's own reader takes 128 headers of UTF-8.
+    Reads all answers that S3 can give, or a proxy before another service; the SDK's own takes 128 headers of UTF-8.
     """
 
     async def _get_session(self, proxy_url: str | None) -> Any:
@@ -151,7 +151,6 @@ _SETTINGS: Mapping[Service, Mapping[str, Any]] = {
         "connect_timeout": 5,
         "read_timeout": 10,
         "retries": {"mode": "standard", "total_max_attempts": 1},
-        "http_session_cls": _Reader,
     },
     # A long poll lasts up to 20 s before SQS answers.
     "sqs": {
@@ -362,7 +361,10 @@ class Aws:
             region: whose STS is asked.
         """
         config = AioConfig(
-            user_agent=f"crrmon/{__version__}", warm_up_loader_caches=True, **_STS_SETTINGS
+            user_agent=f"crrmon/{__version__}",
+            warm_up_loader_caches=True,
+            http_session_cls=_Reader,
+            **_STS_SETTINGS,
         )
         made: AbstractAsyncContextManager[Any] = (session or self._session).create_client(
             "sts", region_name=region, endpoint_url=self._endpoint_url, config=config
@@ -415,6 +417,7 @@ class Aws:
             response_checksum_validation="when_required",
             # Service models are megabytes of JSON: they are read in a thread.
             warm_up_loader_caches=True,
+            http_session_cls=_Reader,
             **_SETTINGS[service],
         )
         endpoint_url = self._endpoint_url

@@ -28,6 +28,9 @@ IDLE_SECONDS = 75.0
 """Between two requests of one connection; scrapers come every 15 to 60 s."""
 MOST_CONNECTIONS = 100
 
+MAX_HEADER_BYTES = 65_536
+"""Of one header: load balancers add tokens of who logged in."""
+
 STOP_SECONDS = 0.5
 """How long, at the end, somebody who is being answered may take to read it."""
 
@@ -152,7 +155,13 @@ class _Connection(web.RequestHandler):
 
     def __init__(self, door: _Door, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
-        super().__init__(server, loop=loop, keepalive_timeout=IDLE_SECONDS, access_log=None)  # type: ignore[arg-type]
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=IDLE_SECONDS,
+            access_log=None,  # type: ignore[arg-type]
+            max_field_size=MAX_HEADER_BYTES,
+        )
         self._door = door
         self._deadline: float | None = None
         self._answered = False

@@ -32,6 +32,10 @@ from crrmon.sandbox.datapoints import Datapoint, datapoints
 from crrmon.sandbox.replicas import Replicas
 from crrmon.sandbox.throttling import LostAnswerError, Throttling
 
+MAX_HEADERS = 2048
+MAX_HEADER_BYTES = 65_536
+"""Of what is passed on, as the daemon itself reads it: users give objects hundreds, and session tokens are long."""
+
 _OF_ONE_CONNECTION = frozenset(
     ("connection", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
@@ -302,10 +306,20 @@ async def served(emulator_url: str) -> AsyncIterator[tuple[Facade, str]]:
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=60)  # longer than any long poll
     async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, auto_decompress=False
+        connector=connector,
+        timeout=timeout,
+        auto_decompress=False,
+        max_headers=MAX_HEADERS,
+        max_field_size=MAX_HEADER_BYTES,
     ) as http:
         facade = Facade(emulator_url, http)
-        server = web.Server(facade.handle, access_log=None, auto_decompress=False)
+        server = web.Server(
+            facade.handle,
+            access_log=None,
+            auto_decompress=False,
+            max_headers=MAX_HEADERS,
+            max_field_size=MAX_HEADER_BYTES,
+        )
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()
         try:

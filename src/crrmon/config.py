@@ -35,7 +35,7 @@ from typing_extensions import override
 
 from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.objects import BUCKET_NAME
-from crrmon.domain.queue_address import FIFO, queue_address
+from crrmon.domain.queue_address import FIFO, is_of_aws, queue_address
 from crrmon.domain.redaction import HIDDEN, harmless, shown, without_userinfo
 
 PREFIX = "CRRMON_"
@@ -133,7 +133,7 @@ class Queue(_Section):
     ]
     """URL of the queue. Each queue has one reader fleet of its own: what is not for crrmon is deleted from it."""
     region: Region | None = None
-    """Region of the queue; read off the URL of an AWS queue."""
+    """Region of the queue; else what the host of its URL names, as those of AWS do; else `aws.region`."""
 
     @model_validator(mode="after")
     def _one_region(self) -> "Queue":
@@ -141,6 +141,11 @@ class Queue(_Section):
         if self.region and told and self.region != told:
             raise ValueError(
                 f"region is {self.region}, but url leads to {told}: leave region out, or correct one of them"
+            )
+        if not (self.region or told) and is_of_aws(self.url):
+            # Signed for the default region, it would be refused for ever.
+            raise ValueError(
+                f"url names a host of AWS, {urlsplit(self.url).hostname}, that names no region: correct it, or set region"
             )
         return self
 

@@ -11,47 +11,17 @@ from moto.sqs.models import sqs_backends
 
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.sqs import SqsInbox
-from crrmon.domain.queue_address import queue_name, region_of
+from crrmon.domain.queue_address import queue_name
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.inbox import Depth, InboxError, Message
 from fakes.aws_stub import Answer, AwsStub, Reset, json_answer, json_error
+from fakes.queue_hosts import HOME_REGION, ROWS
 
 REGION = "eu-west-1"
 URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon-ingest"
 
 
 # ---- names in URLs ----
-
-
-@pytest.mark.parametrize(
-    ("url", "region"),
-    [
-        (URL, "eu-west-1"),
-        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
-        ("https://sqs.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
-        ("https://sqs-fips.us-east-2.amazonaws.com/1/q", "us-east-2"),
-        ("https://sqs.eu-west-1.api.aws/1/q", "eu-west-1"),
-        ("https://eu-central-1.queue.amazonaws.com/1/q", "eu-central-1"),
-        ("https://cn-north-1.queue.amazonaws.com.cn/1/q", "cn-north-1"),
-        (
-            "https://vpce-0a1b2c-3d4e.sqs.ap-south-2.vpce.amazonaws.com/1/q",
-            "ap-south-2",
-        ),
-        (
-            "https://vpce-0a1b2c-3d4e-ap-south-2a.sqs.ap-south-2.vpce.amazonaws.com/1/q",
-            "ap-south-2",
-        ),
-        ("https://sqs.eu-west-1.amazonaws.com:443/1/q", "eu-west-1"),
-        ("https://queue.amazonaws.com/1/q", None),
-        ("http://127.0.0.1:4566/000000000000/q", None),
-        ("http://localhost:4566/000000000000/sqs.eu-west-1.amazonaws.com/", None),
-        ("https://sqs.eu-west-1.amazonaws.com.evil.example/1/q", None),
-        ("not a url", None),
-    ],
-)
-def test_region_of(url: str, region: str | None) -> None:
-    """A queue's region is read out of every form of address that SQS has, and out of no other."""
-    assert region_of(url) == region
 
 
 @pytest.mark.parametrize("url", [URL, URL + "/", "crrmon-ingest"])
@@ -91,19 +61,24 @@ async def test_an_endpoint_that_is_set_goes_over_the_queues_url(
     assert len(stub.asked) == 1
 
 
-async def test_queues_behind_several_hosts_have_clients_of_their_own() -> None:
-    """An endpoint in a VPC, one for FIPS, and the usual one, which the SDK finds in every partition."""
-    urls = [
-        "https://vpce-0a.sqs.eu-west-1.vpce.amazonaws.com/1/q",
-        "https://sqs-fips.us-east-1.amazonaws.com/1/q",
-        "https://sqs.eu-west-1.amazonaws.com/1/q",
-        "https://sqs.eusc-de-east-1.amazonaws.eu/1/q",
-        "https://sqs.us-iso-east-1.c2s.ic.gov/1/q",
-    ]
-    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
-        clients = [await SqsInbox(aws, url).client() for url in urls]
+async def test_e2_the_host_of_the_url_is_asked_and_signed_for_its_region() -> None:
+    """An endpoint in a VPC, one for FIPS, an emulator; where the URL names no region, the default one is signed for."""
+    async with Aws(endpoint_url=None, default_region=HOME_REGION, max_connections=8) as aws:
+        clients = [await SqsInbox(aws, row.url).client() for row in ROWS]
 
-    assert [one.meta.endpoint_url for one in clients] == [url.removesuffix("/1/q") for url in urls]
+    assert [(one.meta.endpoint_url, one.meta.region_name) for one in clients] == [
+        (row.asked, row.region or HOME_REGION) for row in ROWS
+    ]
+
+
+async def test_e2_a_region_that_is_set_is_signed_for_where_the_url_names_none() -> None:
+    """A name that people gave an endpoint in a VPC."""
+    async with Aws(endpoint_url=None, default_region=HOME_REGION, max_connections=8) as aws:
+        inbox = SqsInbox(aws, "https://sqs.acme.example/1/q", region="eu-west-3")
+        client = await inbox.client()
+
+    assert client.meta.endpoint_url == "https://sqs.acme.example"
+    assert client.meta.region_name == "eu-west-3"
 
 
 # ---- against an emulator ----

@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
+from crrmon.domain.queue_address import queue_address
 from fakes import chart
+from fakes.queue_hosts import HOME_REGION, ROWS
 
 REDIS = {"config": {"ledger": {"kind": "redis"}}}
 SCALED = chart.merged(REDIS, {"keda": {"enabled": True}})
@@ -115,6 +117,27 @@ def test_keda_asks_every_queue_in_its_region() -> None:
     for trigger in triggers:
         assert trigger["metadata"]["scaleOnInFlight"] == "false"
         assert all(isinstance(value, str) for value in trigger["metadata"].values())
+
+
+def test_e2_keda_asks_whom_the_daemon_asks_in_the_same_region() -> None:
+    """Every URL is read as the daemon reads it; where KEDA's own SDK would ask the same host, nothing is said of it."""
+    queues = [{"url": row.url} for row in ROWS]
+    config = {"queues": queues, "aws": {"region": HOME_REGION}}
+    spec = chart.render(chart.merged(SCALED, {"config": config})).one("ScaledObject")["spec"]
+    told = [one["metadata"] for one in spec["triggers"]]
+
+    assert [one["awsRegion"] for one in told] == [row.region or HOME_REGION for row in ROWS]
+    assert [one.get("awsEndpoint") for one in told] == [
+        queue_address(row.url).endpoint for row in ROWS
+    ]
+
+
+def test_e2_keda_asks_at_the_endpoint_that_is_set() -> None:
+    """It goes over the URL's host there, too."""
+    config = {"queues": [{"url": ROWS[12].url}], "aws": {"endpoint_url": "http://moto:5000"}}
+    spec = chart.render(chart.merged(SCALED, {"config": config})).one("ScaledObject")["spec"]
+
+    assert spec["triggers"][0]["metadata"]["awsEndpoint"] == "http://moto:5000"
 
 
 def test_keda_says_who_asks() -> None:

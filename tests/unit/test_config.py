@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -393,6 +394,22 @@ def test_what_kubernetes_sets_for_a_service_is_not_ours(
 def test_queues_are_told_apart(urls: list[str], names: list[str]) -> None:
     """Every queue has a name of its own for logs, labels and loops, however alike their addresses are."""
     assert queue_names([Queue(url=url) for url in urls]) == names
+
+
+@pytest.mark.parametrize(
+    "url", ["https://sqs.amazonaws.com/1/q", "https://email.eu-west-1.amazonaws.com/1/q"]
+)
+def test_e2_a_host_of_aws_that_names_no_region_is_refused_with_the_way_to_set_it(
+    tmp_path: Path, url: str
+) -> None:
+    """It would be signed for whatever the default region is, and refused by AWS for ever."""
+    told = complaint(tmp_path, {"queues": [{"url": url}]})
+
+    assert told.endswith(
+        f"url names a host of AWS, {urlsplit(url).hostname}, that names no region: correct it, or set region"
+    )
+    settings = load(tmp_path, {"queues": [{"url": url, "region": "eu-west-1"}]})
+    assert settings.queues[0].region == "eu-west-1"
 
 
 # ---- the example, and printing ----

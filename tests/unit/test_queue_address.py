@@ -1,39 +1,51 @@
 """What the URL of a queue tells."""
 
+import itertools
+
 import pytest
+from botocore.exceptions import EndpointVariantError
+from botocore.regions import EndpointResolver
+from botocore.session import Session
 
 from crrmon.domain.queue_address import is_of_aws, queue_address
+from fakes.queue_hosts import ROWS, Row
 
 PATH = "/111122223333/q"
 
 
-@pytest.mark.parametrize(
-    ("url", "region", "endpoint"),
-    [
-        (f"https://sqs.eu-west-1.amazonaws.com{PATH}", "eu-west-1", None),
-        (f"https://SQS.eu-west-1.amazonaws.com:443{PATH}/", "eu-west-1", None),
-        (f"https://eu-west-1.queue.amazonaws.com{PATH}", "eu-west-1", None),
-        (f"https://queue.amazonaws.com{PATH}", None, None),
-        (f"https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com{PATH}", "eu-west-1", "https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com"),
-        (f"https://sqs-fips.us-east-1.amazonaws.com{PATH}", "us-east-1", "https://sqs-fips.us-east-1.amazonaws.com"),
-        (f"https://sqs.eu-west-1.api.aws{PATH}", "eu-west-1", "https://sqs.eu-west-1.api.aws"),
-        (f"https://sqs.cn-north-1.amazonaws.com.cn{PATH}", "cn-north-1", None),
-        (f"https://sqs.cn-north-1.api.amazonwebservices.com.cn{PATH}", "cn-north-1", "https://sqs.cn-north-1.api.amazonwebservices.com.cn"),
-        (f"https://sqs.eusc-de-east-1.amazonaws.eu{PATH}", "eusc-de-east-1", None),
-        (f"https://sqs.us-iso-east-1.c2s.ic.gov{PATH}", "us-iso-east-1", None),
-        (f"https://sqs.us-isob-east-1.sc2s.sgov.gov{PATH}", "us-isob-east-1", None),
-        (f"http://elasticmq:9324{PATH}", None, "http://elasticmq:9324"),
-        (f"http://[::1]:9324{PATH}", None, "http://[::1]:9324"),
-        (f"https://sqs.eu-west-1.amazonaws.com.evil.example{PATH}", None, "https://sqs.eu-west-1.amazonaws.com.evil.example"),
-    ],
-)  # fmt: skip
-def test_the_host_tells_region_and_whom_to_ask(
-    url: str, region: str | None, endpoint: str | None
-) -> None:
-    """In every partition; where the SDK would ask the same host by itself, it is left to it."""
-    address = queue_address(url)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.url)
+def test_e2_the_region_is_read_off_the_url_in_every_partition(row: Row) -> None:
+    """And off nothing else than a host of AWS; the name is the last part of the path."""
+    address = queue_address(row.url)
 
-    assert (address.name, address.region, address.endpoint) == ("q", region, endpoint)
+    assert (address.name, address.region) == (row.url.rpartition("/")[2], row.region)
+    assert address.endpoint in (None, row.asked)
+
+
+def test_e2_every_endpoint_that_the_sdk_knows_is_read_as_the_sdk_means_it() -> None:
+    """In all its partitions and regions, with FIPS, dual-stack, both and neither: none falls to the default region."""
+    session = Session()
+    resolver = EndpointResolver(session.get_data("endpoints"))
+    read = 0
+    for partition in session.get_available_partitions():
+        for region in session.get_available_regions("sqs", partition):
+            for fips, dual in itertools.product((False, True), repeat=2):
+                try:
+                    told = resolver.construct_endpoint(
+                        "sqs",
+                        region,
+                        partition,
+                        use_fips_endpoint=fips,
+                        use_dualstack_endpoint=dual,
+                    )
+                except EndpointVariantError:
+                    continue
+                address = queue_address(f"https://{told['hostname']}{PATH}")
+                assert address.region == region, told["hostname"]
+                assert is_of_aws(f"https://{told['hostname']}")
+                read += 1
+
+    assert read > 100
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,46 @@
 {{- end }}
 {{- end }}
 
+{{- /* How the hosts of AWS end, as a pattern; the daemon's own is in src/crrmon/domain/queue_address.py. */}}
+{{- define "crrmon.awsSuffixes" -}}
+(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)
+{{- end }}
+
+{{- define "crrmon.awsDualStackSuffixes" -}}
+(?:api\.aws|api\.amazonwebservices\.(?:com\.cn|eu)|api\.aws\.ic\.gov|api\.aws\.scloud|api\.cloud-aws\.adc-e\.uk|api\.aws\.hci\.ic\.gov)
+{{- end }}
+
+{{- define "crrmon.queueHost" -}}
+{{- (urlParse .url).hostname | lower | trimSuffix "." }}
+{{- end }}
+
 {{- /* The region of a queue, as its entry or its URL tells; else the chart's; maybe empty. Takes the context and the queue. */}}
 {{- define "crrmon.queueRegion" -}}
 {{- $read := "" }}
-{{- $address := "^https://(?:sqs(?:-fips)?\\.([a-z0-9-]+)|([a-z0-9-]+)\\.queue)\\.(?:amazonaws|api)\\..*$" }}
-{{- if regexMatch $address .queue.url }}
-{{- $read = regexReplaceAll $address .queue.url "${1}${2}" }}
+{{- $host := include "crrmon.queueHost" .queue }}
+{{- $suffixes := include "crrmon.awsSuffixes" . }}
+{{- $usual := printf "^(?:vpce-[a-z0-9-]+\\.)?sqs(?:-fips)?\\.([a-z0-9-]+)\\.(?:(?:vpce\\.)?%s|%s)$" $suffixes (include "crrmon.awsDualStackSuffixes" .) }}
+{{- $older := printf "^([a-z0-9-]+)\\.queue\\.%s$" $suffixes }}
+{{- if regexMatch $usual $host }}
+{{- $read = regexReplaceAll $usual $host "${1}" }}
+{{- else if regexMatch $older $host }}
+{{- $read = regexReplaceAll $older $host "${1}" }}
+{{- else if eq $host "queue.amazonaws.com" }}
+{{- $read = "us-east-1" }}
 {{- end }}
 {{- .queue.region | default $read | default (dig "aws" "region" "" .context.Values.config) | default .context.Values.aws.region }}
+{{- end }}
+
+{{- /* Whom to ask for a queue, where that is not whom an SDK asks in its region by itself. Takes the context and the queue. */}}
+{{- define "crrmon.queueEndpoint" -}}
+{{- $set := dig "aws" "endpoint_url" "" .context.Values.config }}
+{{- $left := printf "^(?:sqs\\.[a-z0-9-]+|(?:[a-z0-9-]+\\.)?queue)\\.%s$" (include "crrmon.awsSuffixes" .) }}
+{{- if $set }}
+{{- $set }}
+{{- else if not (regexMatch $left (include "crrmon.queueHost" .queue)) }}
+{{- $parts := urlParse .queue.url }}
+{{- $parts.scheme }}://{{ $parts.host }}
+{{- end }}
 {{- end }}
 
 {{- /* The port that a URL leads to. */}}

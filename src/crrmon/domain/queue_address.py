@@ -1,7 +1,8 @@
 """What the URL of an SQS queue tells: whom to ask, in which region, and whether two of them are one queue.
 
 AWS has one queue under many URLs: that of the service, an older one, those for FIPS and for IPv6, and those of
-endpoints in a VPC.
+endpoints in a VPC. The chart reads the same off them (helm/crrmon/templates/_settings.tpl), for KEDA;
+tests/data/queue_hosts.yaml holds both to it.
 """
 
 import re
@@ -22,11 +23,10 @@ _HOST = re.compile(
     rf"\.(?:(?P<vpce>vpce\.)?(?:{_SUFFIXES})|(?P<dual>{_DUAL_STACK}))"
     rf"|(?:(?P<legacy>[a-z0-9-]+)\.)?queue\.(?:{_SUFFIXES})"
 )
-_LEGACY_REGION = "us-east-1"
-"""Where queue.amazonaws.com is."""
+_OLDEST, _LEGACY_REGION = "queue.amazonaws.com", "us-east-1"
+"""The one host of AWS that names no region, and where it is."""
 
 _PORTS = {"http": 80, "https": 443}
-
 
 _OF_AWS = re.compile(rf"[a-z0-9.-]+\.(?:{_SUFFIXES}|{_DUAL_STACK})")
 
@@ -67,6 +67,8 @@ def queue_address(url: str) -> QueueAddress:
             identity=(host, str(port), path),
         )
     region = match["region"] or match["legacy"]
+    if region is None and host == _OLDEST:
+        region = _LEGACY_REGION
     usual = match["region"] is None or (
         match["apart"] == "sqs" and not (match["vpce"] or match["dual"])
     )
@@ -74,7 +76,7 @@ def queue_address(url: str) -> QueueAddress:
         name=name,
         region=region,
         endpoint=None if usual else origin,
-        identity=(region or _LEGACY_REGION, path),
+        identity=(region or host, path),
     )
 
 

@@ -213,6 +213,9 @@ def _held(section: _Model, rules: Iterable[tuple[object, str]]) -> _Model:
     return section
 
 
+BucketPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,255}$")]
+
+
 class Account(_Section):
     """
     One account whose buckets are not looked at with the daemon's own credentials, or one S3-compatible store.
@@ -259,10 +262,15 @@ class Account(_Section):
     Region of buckets whose events name none, and whose STS is asked; with `endpoint_url` the region of all its
     buckets. Else `aws.region`.
     """
-    buckets: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,255}$")], ...] = ()
+    buckets: tuple[BucketPattern, ...] = ()
     """
     Patterns (acme-*) of the buckets that belong to it, for events that name no account: S3's notifications, and all
     of an S3-compatible store.
+    """
+    request_payer: tuple[BucketPattern, ...] = ()
+    """
+    Patterns of its Requester Pays buckets that are not the daemon's own: S3 answers 403 to who does not say that it
+    pays. Where an event names no account, they are patterns of its buckets as well.
     """
     reports_status: bool = True
     """
@@ -281,7 +289,7 @@ class Account(_Section):
                 'id "*" stands for many accounts: no buckets, no endpoint_url',
             ),
             (
-                numbered or catch_all or self.buckets,
+                numbered or catch_all or self.buckets or self.request_payer,
                 "an id that is not of twelve digits is in no event: set buckets",
             ),
             (
@@ -294,16 +302,27 @@ class Account(_Section):
                 self.reports_status or self.endpoint_url,
                 "AWS reports the status; reports_status belongs to an endpoint_url",
             ),
+            (
+                not (self.request_payer and self.endpoint_url) or is_of_aws(self.endpoint_url),
+                "request_payer is for S3 of AWS: leave it out beside the endpoint_url of another store",
+            ),
         )
         return _held(self, rules)
+
+
+def _no_repetition(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} stands there more than once")
+    return names
 
 
 def _no_contradiction(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
     ids = [account.id for account in accounts]
     patterns = [pattern for account in accounts for pattern in account.buckets]
-    for one in (*ids, *patterns):
-        if ids.count(one) > 1 or patterns.count(one) > 1:
-            raise ValueError(f"{one} stands there more than once")
+    paid = [pattern for account in accounts for pattern in account.request_payer]
+    for names in (ids, patterns, paid):
+        _no_repetition(tuple(names))
     return accounts
 
 
@@ -519,13 +538,6 @@ class Log(_Section):
     """debug names every object."""
     format: Literal["auto", "json", "console"] = "auto"
     """auto: for eyes on a terminal, else JSON lines."""
-
-
-def _no_repetition(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name} stands there more than once")
-    return names
 
 
 class Settings(BaseSettings):

@@ -236,6 +236,52 @@ async def test_too_many_accounts(
     assert (await daemon.look(THEIRS)).sight is Sight.COMPLETED
 
 
+# ---- who pays ----
+
+
+@pytest.mark.parametrize("owner", [THEIRS, None])
+async def test_e4_a_look_at_a_requester_pays_bucket_says_that_the_daemon_pays(
+    cloud: Cloud, aws: Aws, clock: LoopClock, owner: str | None
+) -> None:
+    """
+    S3 answers 403 to anybody else who does not say so: where a pattern names the bucket, whether an event named the
+    account or not, and nowhere else. An id and the patterns are enough; its credentials stay the daemon's own.
+    """
+    cloud.s3 = lambda asked: (
+        s3_error(404, "ReplicationConfigurationNotFoundError")
+        if "replication" in asked.query
+        else head("Zx81", "PENDING")
+        if asked.headers.get("x-amz-request-payer") == "requester"
+        else Answer(403)
+    )
+    daemon = Daemon(aws, Account(id=THEIRS, request_payer=("paid-*",)), clock=clock)
+
+    assert (await daemon.look(owner, "paid-a")).sight is Sight.PENDING
+    assert (await daemon.look(owner, "free")).sight is Sight.DENIED
+    assert await daemon.probe.configuration("paid-a", region=REGION, owner=owner) is None
+
+    assert {access_key(one) for one in cloud.looks} == {"testing"}
+    payers = [one.headers.get("x-amz-request-payer") for one in cloud.looks]
+    assert payers == ["requester", None, None]
+
+
+async def test_e4_a_role_pays_as_well_and_buckets_decide_first(
+    cloud: Cloud, aws: Aws, clock: LoopClock
+) -> None:
+    """Without an owner, the account whose buckets name it has it, however another one's payments are named."""
+    theirs = Account(id=THEIRS, role_arn=ROLE, request_payer=("paid-*",))
+    ours = Account(id=OURS, buckets=("paid-by-us",))
+    daemon = Daemon(aws, theirs, ours, clock=clock)
+
+    for bucket in ("paid-a", "paid-by-us"):
+        await daemon.look(None, bucket)
+
+    assert [(access_key(one), one.headers.get("x-amz-request-payer")) for one in cloud.looks] == [
+        (f"KEY1OF{THEIRS}", "requester"),
+        ("testing", None),
+    ]
+
+
 # ---- a role ----
 
 

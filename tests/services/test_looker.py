@@ -364,6 +364,7 @@ async def test_a_bucket_that_denies_every_look_is_asked_now_and_then(desk: Desk)
     assert 1 < len(lines) <= 61
     assert len(logs) <= len(lines) + 2, "those before it was known, and how many they were"
     assert all("s3:ListBucket" in one["advice"] for one in lines)
+    assert all("accounts[].request_payer" in one["advice"] for one in lines)
     assert sum(one["objects_put_off"] for one in lines) > 450
     assert not desk.health.away
 

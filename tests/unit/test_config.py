@@ -547,6 +547,27 @@ def test_accounts_that_contradict_each_other(
     assert "stands there more than once" in said
 
 
+def test_e4_who_pays_is_said_by_pattern_of_buckets(tmp_path: Path) -> None:
+    """An account of the daemon's own credentials needs nothing else; a store that is not S3 asks for no payment."""
+    account = {"id": "109876543210", "request_payer": ["acme-*", "paid"]}
+    settings = load(tmp_path, {**QUEUES, "accounts": [account]})
+    assert settings.accounts[0].request_payer == ("acme-*", "paid")
+    of_aws = {**account, "endpoint_url": "https://bucket.vpce-0a.s3.eu-west-1.vpce.amazonaws.com"}
+    assert load(tmp_path, {**QUEUES, "accounts": [of_aws]}).accounts[0].request_payer
+
+    store = {"id": "minio", "endpoint_url": STORE, "buckets": ["a"], "request_payer": ["a"]}
+    said = complaint(tmp_path, {**QUEUES, "accounts": [store]})
+    assert (
+        "request_payer is for S3 of AWS: leave it out beside the endpoint_url of another store"
+        in said
+    )
+
+    twice = [account, {**account, "id": "210987654321"}]
+    assert "acme-* stands there more than once" in complaint(
+        tmp_path, {**QUEUES, "accounts": twice}
+    )
+
+
 def test_the_accounts_of_the_documentation(tmp_path: Path) -> None:
     """What docs/operations.md shows can be used as it is."""
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -557,6 +578,7 @@ def test_the_accounts_of_the_documentation(tmp_path: Path) -> None:
 
     assert [[account.id for account in accounts] for accounts in loaded] == [
         ["*", "210987654321", "109876543210", "321098765432"],
+        ["109876543210"],
         ["minio"],
     ]
 

@@ -81,6 +81,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     path_style: bool = True
     region: str | None = None
     buckets: tuple[str, ...] = ()
+    request_payer: tuple[str, ...] = ()
     reports_status: bool = True
 
 
@@ -116,7 +117,7 @@ class Accounts:
         self._by_id = {account.id: account for account in accounts}
         self._patterns = [
             (pattern, account.id) for account in accounts for pattern in account.buckets
-        ]
+        ] + [(pattern, account.id) for account in accounts for pattern in account.request_payer]
         self._ways: dict[str, Way] = {}
         logging.getLogger("aiobotocore.credentials").addFilter(_is_news)
 
@@ -211,6 +212,12 @@ class Way:
         if self._account.profile is not None:
             return f"the user of profile {self._account.profile}"
         return "the daemon's role"
+
+    def pays_for(self, bucket: str) -> bool:
+        """
+        Return whether whoever looks at a bucket has to say that it pays for that.
+        """
+        return any(fnmatch.fnmatchcase(bucket, one) for one in self._account.request_payer)
 
     async def s3(self, region: str) -> "S3Client":
         """

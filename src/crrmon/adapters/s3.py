@@ -98,7 +98,10 @@ class S3Probe:
         except AccountError as error:
             return self._unasked(error)
         try:
-            request = _request(way, version.bucket, owner, Key=version.key, VersionId=asked)
+            payer = "requester" if way.pays_for(version.bucket) else None
+            request = _request(
+                way, version.bucket, owner, Key=version.key, VersionId=asked, RequestPayer=payer
+            )
             with border():
                 answer = await self._ask(
                     way, version.bucket, region, lambda s3: s3.head_object(**request)

@@ -52,7 +52,8 @@ FORGOTTEN_SECONDS = 2 * HOLD_LONGEST_SECONDS
 ADVICE = (
     "if account_unusable is logged for its account, do what that says; else"
     " grant the daemon's role s3:GetObject and s3:GetObjectVersion on its objects and s3:ListBucket on it,"
-    " or set a role for its account under accounts; check its bucket policy where it is another account's"
+    " or set a role for its account under accounts; check its bucket policy where it is another account's,"
+    " and name it in accounts[].request_payer where it is a Requester Pays bucket"
 )
 
 log = structlog.get_logger()

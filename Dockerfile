@@ -46,7 +46,7 @@ ENV PATH=/opt/crrmon/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/data \
-    CRRMON_HTTP__HOST=0.0.0.0 \
+    CRRMON_HTTP__HOST=:: \
     CRRMON_HTTP__PORT=9464
 # The official images have no bytecode of the standard library, and on a read-only root none is ever written: each
 # process, the health check's as well, would compile what it imports.

@@ -142,9 +142,9 @@ class _Front:
             health=front.board,
             oddity=front.odd,
         )
-        port = await server.start()
+        await server.start()
         stack.push_async_callback(server.stop)
-        front.url = f"http://{settings.http.host}:{port}"
+        front.url = server.url
         return front
 
     def odd(self, reason: str, whom: str) -> None:

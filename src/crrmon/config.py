@@ -518,13 +518,22 @@ class Report(_Section):
     """Length of a window: every metric gets one datapoint for each."""
 
 
+def _no_brackets(host: str) -> str:
+    if "[" in host:
+        raise ValueError("an address to listen on has no brackets: leave them out")
+    return host
+
+
 class Http(_Section):
     """
     Where /metrics, /livez and /readyz are served.
     """
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """Address to listen on. Loopback by default; 0.0.0.0 in a container whose network is its own."""
+    host: Annotated[str, Field(min_length=1), AfterValidator(_no_brackets)] = "127.0.0.1"
+    """
+    Address to listen on. Loopback by default; "::" in a container whose network is its own: all addresses, of IPv6 and
+    of IPv4, or of the one that the machine has.
+    """
     port: Annotated[int, Field(ge=0, le=65535), _NUMBER] = 9464
     """Port to listen on; 0 takes a free one."""
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -14,6 +17,7 @@ from crrmon.adapters import http
 from crrmon.adapters.http import HttpServer, PortTakenError
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
+from crrmon.domain.authority import authority
 from crrmon.ports.health import Verdict
 from fakes.patience import HANGS_SECONDS, until
 
@@ -171,25 +175,102 @@ async def test_an_address_that_is_not_ours(board: Board, host: str) -> None:
         await server.start()
 
 
-async def test_an_address_of_version_6(board: Board) -> None:
-    """An IPv6 address works like others."""
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return  # none here
+async def _asked_at(*hosts: str, port: int) -> list[int]:
+    """
+    Return the status of /livez at addresses of this machine; 0 where nobody answers.
+    """
+    told = []
+    async with aiohttp.ClientSession() as session:
+        for host in hosts:
+            try:
+                async with session.get(f"http://{authority(host, port)}/livez") as answer:
+                    told.append(answer.status)
+            except aiohttp.ClientConnectionError:
+                told.append(0)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("host", "answers"),
+    [("::", [200, 200]), ("0.0.0.0", [200, 0]), ("127.0.0.1", [200, 0]), ("::1", [0, 200])],  # noqa: S104 - a test's machine
+)
+async def test_e1_each_family_of_addresses_is_listened_on_and_both_by_two_colons(
+    board: Board, host: str, answers: list[int]
+) -> None:
+    """:: is every address of this machine, where a kubelet knows its pods by IPv6 and a health check asks 127.0.0.1."""
+    if not socket.has_dualstack_ipv6():
+        answers = [200, 0] if host == "::" else answers
     server = HttpServer(
-        host="::1", port=0, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
+        host=host, port=0, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
     )
-    number = await server.start()
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        with pytest.raises(PortTakenError):
+            await server.start()
+        return
+    port = await server.start()
     try:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"http://[::1]:{number}/livez") as answer,
-        ):
-            assert answer.status == 200
+        assert await _asked_at("127.0.0.1", "::1", port=port) == answers
+        assert server.url == f"http://{authority(host, port)}"
     finally:
         await server.stop()
+
+
+@pytest.mark.parametrize("reason", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+async def test_e1_a_machine_without_ipv6_listens_on_all_it_has(
+    board: Board, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    """A kernel that knows no IPv6, or has it switched off: the same setting, and only IPv4."""
+    created = http.create_server
+
+    def without_ipv6(address: tuple[str, int], **more: Any) -> socket.socket:
+        if more.get("family") is socket.AF_INET6:
+            raise OSError(reason, os.strerror(reason))
+        return created(address, **more)
+
+    monkeypatch.setattr(http, "create_server", without_ipv6)
+    server = HttpServer(
+        host="::", port=0, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
+    )
+    port = await server.start()
+    try:
+        assert await _asked_at("127.0.0.1", "::1", port=port) == [200, 0]
+        assert server.url == f"http://0.0.0.0:{port}"
+    finally:
+        await server.stop()
+
+
+async def test_e1_a_taken_port_is_told_of_whichever_family_has_it(
+    port: Port, board: Board
+) -> None:
+    """Where somebody listens on IPv4 alone, :: is not silently IPv6 alone; and the address has its brackets."""
+    other = HttpServer(
+        host="::", port=port.number, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
+    )
+
+    with pytest.raises(PortTakenError, match=rf"\[::\]:{port.number} .*in use"):
+        await other.start()
+
+
+async def test_e1_strangers_are_told_by_the_address_that_they_have(board: Board) -> None:
+    """One that came by IPv4 is not shown as a piece of IPv6."""
+    whom: list[str] = []
+    server = HttpServer(
+        host="::",
+        port=0,
+        metrics=lambda _: (b"", ""),
+        health=board,
+        oddity=lambda _, address: whom.append(address),
+    )
+    port = await server.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nno colon\r\n\r\n")
+    async with asyncio.timeout(10):
+        while not whom:
+            await asyncio.sleep(0.01)
+    writer.close()
+    await server.stop()
+
+    assert whom == ["127.0.0.1"]
 
 
 async def test_garbage_harms_nobody(port: Port) -> None:

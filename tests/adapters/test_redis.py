@@ -797,6 +797,11 @@ async def test_tls_is_spoken_and_checked(prefix: str, tmp_path: Path) -> None:
         assert "ledger.redis.ca_file" in await refusal(named, ca_file=made)
 
 
+def test_e1_a_server_is_named_with_the_brackets_of_its_address() -> None:
+    """As it stands in the settings."""
+    assert RedisServer(url="redis://me@[fd00::1]:6380/0").place == "redis://[fd00::1]:6380"
+
+
 async def test_nobody_there_is_said_plainly() -> None:
     """
     With the address, as it is configured.

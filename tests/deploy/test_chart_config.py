@@ -107,7 +107,7 @@ def test_the_chart_changes_of_the_daemons_defaults_only_what_a_container_needs()
 
     assert settings == chart.merged(
         defaults,
-        {"ledger": {"path": "/data/crrmon.db"}, "http": {"host": "0.0.0.0"}},  # noqa: S104 - a pod's own network
+        {"ledger": {"path": "/data/crrmon.db"}, "http": {"host": "::"}},
     )
 
 

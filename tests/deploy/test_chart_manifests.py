@@ -145,7 +145,7 @@ def test_the_ports_agree(manifests: chart.Manifests) -> None:
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 
     assert ports["http"] == int(manifests.environment["CRRMON_HTTP__PORT"])
-    assert manifests.environment["CRRMON_HTTP__HOST"] == "0.0.0.0"  # noqa: S104 - a pod's own network
+    assert manifests.environment["CRRMON_HTTP__HOST"] == "::", "both families"
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["port"] == "http"
     for service in manifests.of("Service"):

@@ -101,3 +101,8 @@ def test_nothing_but_what_is_built_reaches_the_build() -> None:
 
     assert "*" in ignored
     assert kept == copied
+
+
+def test_e1_it_listens_on_both_families_of_addresses() -> None:
+    """A kubelet of an IPv6-only cluster asks by IPv6, and the health check by 127.0.0.1."""
+    assert re.search(r"^ +CRRMON_HTTP__HOST=:: ", DOCKERFILE, re.MULTILINE)

@@ -378,6 +378,16 @@ def test_what_kubernetes_sets_for_a_service_is_not_ours(
     assert load(tmp_path, QUEUES).http.port == 9464
 
 
+def test_e1_an_address_to_listen_on_has_no_brackets(tmp_path: Path) -> None:
+    """Those are of URLs; with them it would be looked up as a name."""
+    said = complaint(tmp_path, {**QUEUES, "http": {"host": "[::]"}})
+
+    assert (
+        said
+        == "http.host: '[::]' is not allowed: an address to listen on has no brackets: leave them out"
+    )
+
+
 # ---- queues ----
 
 

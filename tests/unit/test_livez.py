@@ -1,6 +1,7 @@
 """The container's health check: asks the daemon, imports next to nothing, and says what is wrong."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from crrmon.livez import PORT
+from crrmon.livez import HOST, PORT
 from fakes.patience import HANGS_SECONDS
 
 HEAVY = (
@@ -27,7 +28,9 @@ HEAVY = (
 
 
 @contextmanager
-def answering(status: int, body: bytes = b"{}") -> Iterator[tuple[int, list[str]]]:
+def answering(
+    status: int, body: bytes = b"{}", host: str = "127.0.0.1"
+) -> Iterator[tuple[int, list[str]]]:
     """
     Answer every request so; give the port, and the paths asked for.
     """
@@ -44,7 +47,10 @@ def answering(status: int, body: bytes = b"{}") -> Iterator[tuple[int, list[str]
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    with Server((host, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -78,6 +84,29 @@ def test_a_daemon_that_lives_is_healthy() -> None:
         told = ask(**{PORT: str(port)})
 
     assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    assert asked == ["/livez"]
+
+
+@pytest.mark.parametrize(
+    ("told", "listening"),
+    [
+        ("::", "127.0.0.1"),
+        ("::", "::1"),
+        ("", "::1"),
+        ("0.0.0.0", "127.0.0.1"),  # noqa: S104 - not listened on
+        ("::1", "::1"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("localhost", "127.0.0.1"),
+    ],
+)
+def test_e1_whatever_is_listened_on_is_asked(told: str, listening: str) -> None:
+    """Loopback of either family where the daemon listens on all addresses, else the one that it was given."""
+    if ":" in listening and not socket.has_dualstack_ipv6():
+        return  # none here
+    with answering(200, host=listening) as (port, asked):
+        answer = ask(**{PORT: str(port), HOST: told})
+
+    assert (answer.returncode, answer.stderr) == (0, "")
     assert asked == ["/livez"]
 
 

@@ -2,7 +2,7 @@
 {{- define "crrmon.env" -}}
 {{- $own := dict "CRRMON_CONFIG" "/etc/crrmon/crrmon.yaml" }}
 {{- /* The image sets these two, and the environment goes over the file. */}}
-{{- $_ := set $own "CRRMON_HTTP__HOST" (dig "http" "host" "0.0.0.0" .Values.config) }}
+{{- $_ := set $own "CRRMON_HTTP__HOST" (dig "http" "host" "::" .Values.config) }}
 {{- $_ := set $own "CRRMON_HTTP__PORT" (include "crrmon.port" .) }}
 {{- if .Values.ledgerPassword.existingSecret }}
 {{- $_ := set $own "CRRMON_LEDGER__REDIS__PASSWORD_FILE" "/etc/crrmon-ledger/password" }}

@@ -6,7 +6,10 @@ makes room for a new one, so that whoever asks at once is answered at once.
 """
 
 import asyncio
+import errno
+import socket
 from collections.abc import Callable
+from socket import create_server
 from typing import Any
 
 import msgspec
@@ -14,6 +17,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from typing_extensions import override
 
+from crrmon.domain.authority import authority
 from crrmon.ports.health import Health, Verdict
 
 Render = Callable[[str], tuple[bytes, str]]
@@ -31,6 +35,12 @@ MOST_CONNECTIONS = 100
 MAX_HEADER_BYTES = 65_536
 """Of one header: load balancers add tokens of who logged in."""
 
+EVERYWHERE = "::"
+"""The host that stands for all addresses of this machine, whatever their family."""
+
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
+"""What a kernel says that has none, or has it switched off."""
+
 STOP_SECONDS = 0.5
 """How long, at the end, somebody who is being answered may take to read it."""
 
@@ -46,7 +56,7 @@ class HttpServer:
     Serves metrics and health.
 
     Args:
-        host: address to listen on.
+        host: address to listen on; `EVERYWHERE` for all of IPv6 and IPv4, or of what there is of them.
         port: port to listen on; 0 takes a free one.
         metrics: renders the metrics page for an Accept header.
         health: judges the daemon.
@@ -67,6 +77,8 @@ class HttpServer:
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_SECONDS)
         self._door = _Door(oddity)
         self._listening: asyncio.Server | None = None
+        self.url = ""
+        """Where it listens, once it does."""
 
     async def start(self) -> int:
         """
@@ -79,16 +91,25 @@ class HttpServer:
             PortTakenError: the address is in use or not ours.
         """
         await self._runner.setup()
+        loop = asyncio.get_running_loop()
         try:
-            self._listening = await asyncio.get_running_loop().create_server(
-                self._connection, self._host, self._port
-            )
+            if self._host == EVERYWHERE:
+                self._listening = await loop.create_server(
+                    self._connection, sock=_everywhere(self._port)
+                )
+            else:
+                self._listening = await loop.create_server(
+                    self._connection, self._host, self._port
+                )
         except OSError as error:
             await self._runner.cleanup()
             raise PortTakenError(
-                f"cannot listen on {self._host}:{self._port} ({error.strerror}); set http.host and http.port"
+                f"cannot listen on {authority(self._host, self._port)} ({error.strerror}); "
+                "set http.host and http.port"
             ) from error
-        return int(self._listening.sockets[0].getsockname()[1])
+        host, port = self._listening.sockets[0].getsockname()[:2]
+        self.url = f"http://{authority(host, port)}"
+        return int(port)
 
     async def stop(self) -> None:
         """
@@ -112,6 +133,22 @@ class HttpServer:
 
     async def _serve_ready(self, _request: web.Request) -> web.Response:
         return _verdict(self._health.ready())
+
+
+def _everywhere(port: int) -> socket.socket:
+    """
+    Make a socket for all addresses of both families; of IPv4 where there is no IPv6.
+
+    Raises:
+        OSError: the port is not to be had in one of them.
+    """
+    try:
+        # NB: "has_dualstack_ipv6" asks whether such a socket can be made, which does not tell whether it can be bound.
+        return create_server((EVERYWHERE, port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            raise
+    return create_server(("0.0.0.0", port))  # noqa: S104 - as the settings ask
 
 
 def _verdict(verdict: Verdict) -> web.Response:
@@ -222,7 +259,8 @@ class _Connection(web.RequestHandler):
 
     def _whom(self) -> str:
         told = self.peername
-        return str(told[0]) if isinstance(told, tuple) else ""
+        # NB: to a socket of both families, an IPv4 address is a piece of IPv6.
+        return str(told[0]).removeprefix("::ffff:") if isinstance(told, tuple) else ""
 
     def _read(self) -> bool:
         """

@@ -43,6 +43,7 @@ from crrmon.adapters.ledgers.redis_nodes import (
     UnacknowledgedError,
     facts,
 )
+from crrmon.domain.authority import authority
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 
 OLDEST: Final = (6, 2)
@@ -94,8 +95,7 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
         """
         Name the server, without a user.
         """
-        host, port = self.seed
-        return f"{urlsplit(self.url).scheme}://{host}:{port}"
+        return f"{urlsplit(self.url).scheme}://{authority(*self.seed)}"
 
     def connections(self, address: tuple[str, int]) -> ConnectionPool:
         """

@@ -11,7 +11,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ import structlog
 
 from crrmon import __version__
 from crrmon.adapters.accounts import Account, Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import SET_REGION, Aws
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.http import HttpServer
 from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
@@ -30,6 +30,7 @@ from crrmon.adapters.ledgers.redis_server import RedisServer
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
+from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
 from crrmon.config import LedgerSettings, Queue, Settings, Watch
 from crrmon.domain import catalogue
@@ -480,6 +481,41 @@ def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
         max_connections=_connections(settings),
         dates=dates,
     )
+
+
+def check_sdk(settings: Settings, *, daemon: bool = True) -> None:
+    """
+    Make sure that AWS's SDK can be used as it is set up, as far as that can be known without asking anybody.
+
+    Its variables without a value are taken out of the environment: they count as not set.
+
+    Args:
+        settings: say what the SDK is needed for.
+        daemon: whether for all of it; else for the table of the ledger alone.
+
+    Raises:
+        SdkSettingsError: it cannot.
+    """
+    forget_blanks(os.environ)
+    found = faults(os.environ)
+    needing = ", ".join(_without_region(settings, daemon=daemon))
+    if not found and needing and aws_of(settings).default_region() is None:
+        found = [f"no region is known for {needing}: {SET_REGION}"]
+    if found:
+        raise SdkSettingsError("\n".join(found))
+
+
+def _without_region(settings: Settings, *, daemon: bool) -> Iterator[str]:
+    """
+    List what is reached in the default region.
+    """
+    for number, queue in enumerate(settings.queues if daemon else ()):
+        if not (queue.region or region_of(queue.url)):
+            yield f"queues[{number}]"
+    if daemon and settings.report.cloudwatch and not settings.report.region:
+        yield "report"
+    if settings.ledger.kind == "dynamodb" and not settings.ledger.dynamodb.region:
+        yield "ledger.dynamodb"
 
 
 async def open_ledger(

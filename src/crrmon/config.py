@@ -21,10 +21,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     SecretStr,
     ValidationError,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -71,6 +74,36 @@ class _Section(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_unset(cls, values: Any) -> Any:
+        """
+        Leave out what is blank and need not be set: templates write it so.
+        """
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: value
+            for name, value in values.items()
+            if not (isinstance(value, str) and not value.strip() and cls._optional(name))
+        }
+
+    @classmethod
+    def _optional(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        return field is not None and not field.is_required() and field.default is None
+
+    @classmethod
+    @override
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        for name, told in handler.resolve_ref_schema(schema).get("properties", {}).items():
+            if cls._optional(name) and "anyOf" in told:
+                told["anyOf"].append({"const": "", "type": "string"})
+        return schema
+
 
 def _apart(url: str) -> SplitResult:
     """
@@ -107,8 +140,17 @@ def _address(url: str) -> str:
     return url
 
 
+def _has_scheme(url: object) -> object:
+    if isinstance(url, str) and not re.match(r"https?://[^\s/?#]", url):
+        raise ValueError("begin it with http:// or https://, and a host after that")
+    return url
+
+
 Address = Annotated[
-    str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"), AfterValidator(_address)
+    str,
+    Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"),
+    BeforeValidator(_has_scheme),
+    AfterValidator(_address),
 ]
 
 

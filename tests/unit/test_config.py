@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
 from crrmon import __version__, config
@@ -52,6 +53,23 @@ def crrmon(*arguments: str, **environment: str) -> Result:
     Run the command line in this process.
     """
     return CliRunner().invoke(app, arguments, env=environment)
+
+
+def optional(key: str) -> bool:
+    """
+    Return whether a setting may be left out and has nothing in its place then.
+    """
+    model: type[BaseModel] = Settings
+    *around, last = key.split(".")
+    for name in around:
+        told = model.model_fields[name.removesuffix("[]")].annotation
+        (model,) = (
+            one
+            for one in (told, *get_args(told))
+            if isinstance(one, type) and issubclass(one, BaseModel)
+        )
+    field = model.model_fields[last]
+    return not field.is_required() and field.default is None
 
 
 # ---- what is wrong is told ----
@@ -385,6 +403,60 @@ def test_e1_an_address_to_listen_on_has_no_brackets(tmp_path: Path) -> None:
     assert (
         said
         == "http.host: '[::]' is not allowed: an address to listen on has no brackets: leave them out"
+    )
+
+
+OPTIONAL = [*filter(optional, config.keys())]
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_e3_what_is_left_blank_is_not_set(tmp_path: Path, blank: str) -> None:
+    """Templates write what nobody gave them a value for as an empty text; whatever may be left out may be that."""
+    raw: dict[str, Any] = {"queues": [{"url": URL}], "accounts": [{"id": "109876543210"}]}
+    expected = load(tmp_path, raw)
+    assert {"aws.endpoint_url", "accounts[].endpoint_url", "queues[].region"} <= {*OPTIONAL}
+    for key in OPTIONAL:
+        *around, last = key.split(".")
+        section: Any = raw
+        for name in around:
+            section = section[name[:-2]][0] if "[]" in name else section.setdefault(name, {})
+        section[last] = blank
+
+    assert load(tmp_path, raw) == expected
+
+
+def test_e3_variables_left_blank_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for those of crrmon's own that set what may be left out."""
+    monkeypatch.setenv("CRRMON_QUEUES", json.dumps([{"url": URL}]))
+    expected = config.load(None)
+    for key in OPTIONAL:
+        if "[]" not in key:
+            monkeypatch.setenv(f"CRRMON_{key.upper().replace('.', '__')}", "")
+
+    assert config.load(None) == expected
+
+
+def test_e3_the_schema_lets_blanks_through_too() -> None:
+    """Helm holds values against it."""
+    endpoint = config.schema()["$defs"]["Aws"]["properties"]["endpoint_url"]
+
+    assert {"const": "", "type": "string"} in endpoint["anyOf"]
+
+
+@pytest.mark.parametrize("section", ["aws", "account"])
+def test_e3_an_endpoint_without_a_scheme_is_refused(tmp_path: Path, section: str) -> None:
+    """Nothing could be sent there."""
+    account = {"id": "minio", "buckets": ["a"], "endpoint_url": "localhost:4566"}
+    raw = (
+        {"aws": {"endpoint_url": "localhost:4566"}}
+        if section == "aws"
+        else {"accounts": [account]}
+    )
+    said = complaint(tmp_path, {**QUEUES, **raw})
+
+    where = "aws" if section == "aws" else "accounts[0]"
+    assert said == (
+        f"{where}.endpoint_url: 'localhost:4566' is not allowed: begin it with http:// or https://, and a host after that"
     )
 
 

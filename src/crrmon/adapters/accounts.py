@@ -8,6 +8,7 @@ import asyncio
 import datetime as dt
 import fnmatch
 import logging
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,18 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
-    ProfileNotFound,
 )
 
-from crrmon.adapters.aws import Aws, Login, NoAnswerError, UnaskedError, border, explain
+from crrmon.adapters.aws import (
+    SETTINGS_ERRORS,
+    Aws,
+    Login,
+    NoAnswerError,
+    UnaskedError,
+    border,
+    explain,
+)
+from crrmon.adapters.sdk_settings import faults
 from crrmon.domain import catalogue
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
@@ -59,10 +68,10 @@ _HOMES = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west
 """Of each partition a region that every account has."""
 
 _PROFILE_ERRORS = (
+    *SETTINGS_ERRORS,
     CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
-    ProfileNotFound,
 )
 
 log = structlog.get_logger()
@@ -371,10 +380,9 @@ class Way:
         if isinstance(error, NoAnswerError):
             error = error.met
         if profile is not None and isinstance(error, _PROFILE_ERRORS):
-            return (
-                f"{type(error).__name__}; check profile {profile} of the SDK's shared files "
-                "(accounts[].profile)"
-            )
+            remedy = "; ".join(faults(os.environ, profile=profile))
+            remedy = remedy or f"check profile {profile} of the SDK's shared files"
+            return f"{type(error).__name__}; {remedy} (accounts[].profile)"
         if not self._role:
             return explain(error, permission="", whom=self.whom)
         external_id = self._account.external_id

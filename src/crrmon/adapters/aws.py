@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import email.utils
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from http import HTTPStatus
 from types import MappingProxyType, TracebackType
@@ -23,15 +23,23 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     CredentialRetrievalError,
     HTTPClientError,
+    InfiniteLoopConfigError,
+    InvalidConfigError,
+    InvalidRegionError,
     NoCredentialsError,
+    NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
+    UnknownCredentialError,
 )
 from typing_extensions import override
 
 from crrmon import __version__
+from crrmon.adapters.sdk_settings import faults
 from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Dates
 
@@ -42,6 +50,17 @@ if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_sqs import SQSClient
 
 Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
+
+SET_REGION = "set aws.region, AWS_REGION, or region in the profile"
+
+SETTINGS_ERRORS = (
+    ConfigParseError,
+    InfiniteLoopConfigError,
+    InvalidConfigError,
+    ProfileNotFound,
+    UnknownCredentialError,
+)
+"""What the SDK raises for how it is set up; their texts hold names and no secrets."""
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS")
 """By which the SDK itself is told to ask elsewhere."""
@@ -207,6 +226,8 @@ _CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
+_TAKING_A_ROLE = ("AssumeRole", "AssumeRoleWithWebIdentity")
+_ROLE_REMEDY = "check AWS_ROLE_ARN (or role_arn of the profile), and whether the role's trust policy lets the daemon take it"
 _THROTTLED = frozenset(
     {
         "ProvisionedThroughputExceededException",
@@ -567,25 +588,65 @@ def explain(
     code = code_of(error)
     sentence = str(error.response.get("Error", {}).get("Message", ""))[:300]
     said = f"{code} ({sentence})" if sentence else code
-    if code in advice:
-        return f"{said}; {advice[code]}"
+    remedy = advice.get(code) or _remedy_of_code(error, f"grant {permission} to {whom}")
+    return f"{said}; {remedy}" if remedy else said
+
+
+def _remedy_of_code(error: ClientError, grant: str) -> str:
+    code = code_of(error)
+    refused = status_of(error) // 100 == 4 and code not in _CREDENTIALS | _THROTTLED  # noqa: PLR2004 - 4xx
+    if refused and error.operation_name in _TAKING_A_ROLE:
+        return f"{error.operation_name} was refused: {_ROLE_REMEDY}"
     if code in _DENIED:
-        return f"{said}; grant {permission} to {whom}"
+        return grant
     if code in _CREDENTIALS:
-        return f"{said}; check the daemon's credentials and the machine's clock"
-    if code in _THROTTLED:
-        return f"{said}; AWS asks for fewer calls"
-    return said
+        return "check the daemon's credentials and the machine's clock"
+    return "AWS asks for fewer calls" if code in _THROTTLED else ""
+
+
+_REMEDIES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str]] = (
+    (
+        (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError),
+        "check the daemon's credentials: its role, or the AWS_* variables",
+    ),
+    (NoRegionError, f"no region is known: {SET_REGION}"),
+    (InvalidRegionError, f"{{error}} Correct it: {SET_REGION}"),
+    (SETTINGS_ERRORS, "{error} Correct that in the AWS_* variables or the SDK's shared files"),
+    (
+        SSLError,
+        (
+            "the certificate of whoever answered is not trusted: check aws.endpoint_url; where a proxy looks into TLS, let "
+            "AWS_CA_BUNDLE name its certificates"
+        ),
+    ),
+    (
+        TooManyClientsError,
+        (
+            f"one daemon looks at no more than {MAX_S3_CLIENTS} pairs of account and region: check the accounts and "
+            "regions in the messages, or use several daemons with queues of their own"
+        ),
+    ),
+    (
+        UnsignedAnswerError,
+        "somebody else answered, such as a proxy: check the network and aws.endpoint_url",
+    ),
+    (Exception, "check the network, the region and aws.endpoint_url"),
+)
 
 
 def _remedy(error: Exception) -> str:
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
-        return "check the daemon's credentials: its role, or the AWS_* variables"
-    if isinstance(error, TooManyClientsError):
-        return (
-            f"one daemon looks at no more than {MAX_S3_CLIENTS} pairs of account and region:"
-            " check the accounts and regions in the messages, or use several daemons with queues of their own"
-        )
-    if isinstance(error, UnsignedAnswerError):
-        return "somebody else answered, such as a proxy: check the network and aws.endpoint_url"
-    return "check the network, the region and aws.endpoint_url"
+    # What is wrong with the settings shows in many forms, as no credentials or a header that is none, but not in these.
+    if not _of_the_network(error) and (found := faults(os.environ)):
+        return "; ".join(found)
+    return next(remedy for kind, remedy in _REMEDIES if isinstance(error, kind)).format(
+        error=error
+    )
+
+
+def _of_the_network(error: Exception) -> bool:
+    """
+    Tell whether somebody was asked who did not answer, or not as a service does.
+    """
+    # The class above all of these stands for whatever the SDK did not expect.
+    asked = isinstance(error, HTTPClientError) and type(error) is not HTTPClientError
+    return asked or isinstance(error, TimeoutError | UnsignedAnswerError | UnaskedError)

@@ -26,7 +26,13 @@ from rich.table import Table
 
 from crrmon import app as composition
 from crrmon.adapters.ledgers import dynamodb_table
-from crrmon.cli.settings import EXIT_CONFIGURATION, ConfigFile, complain, settings_or_exit
+from crrmon.cli.settings import (
+    EXIT_CONFIGURATION,
+    ConfigFile,
+    complain,
+    sdk_or_exit,
+    settings_or_exit,
+)
 from crrmon.config import PREFIX, Settings
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
@@ -91,6 +97,7 @@ def create(
         requests = dynamodb_table.description(of.table, of.tags)
         typer.echo(msgspec.json.format(msgspec.json.encode(requests)).decode())
         return
+    sdk_or_exit(settings)
     console = Console(stderr=True)
     try:
         with _status(console, f"making table {of.table}"):
@@ -235,6 +242,8 @@ def copy(
     """
     places = _place(source, config, "--from"), _place(target, config, "--to")
     _check(*places)
+    for place in places:
+        sdk_or_exit(place.settings)
     screen = _Screen(Console(stderr=True))
     try:
         with screen.live():

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crrmon import app as composition
-from crrmon.cli.settings import ConfigFile, complain, settings_or_exit
+from crrmon.cli.settings import ConfigFile, complain, sdk_or_exit, settings_or_exit
 from crrmon.config import Settings
 from crrmon.domain.objects import Route
 from crrmon.domain.route_state import RouteState
@@ -99,6 +99,8 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
         _refuse("ledger.kind is memory: it ends with its daemon, and nobody else can read it")
     if ledger.kind == "sqlite" and not ledger.path.is_file():
         _refuse(f"ledger.path {ledger.path}: there is no such file")
+
+    sdk_or_exit(settings)
 
     async def work() -> T:
         async with AsyncExitStack() as stack:

@@ -5,7 +5,13 @@ import uvloop
 
 from crrmon import app, logs
 from crrmon.adapters.http import PortTakenError
-from crrmon.cli.settings import EXIT_CONFIGURATION, ConfigFile, complain, settings_or_exit
+from crrmon.cli.settings import (
+    EXIT_CONFIGURATION,
+    ConfigFile,
+    complain,
+    sdk_or_exit,
+    settings_or_exit,
+)
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.services.supervisor import UnexpectedEndError
 
@@ -14,10 +20,11 @@ def run(config: ConfigFile = None) -> None:
     """
     Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once.
 
-    Exit codes: 0 after an orderly stop, 1 after a fault, 2 when the settings or a
-    sqlite ledger cannot be used.
+    Exit codes: 0 after an orderly stop, 1 after a fault, 2 when the settings, those
+    of AWS's SDK or a sqlite ledger cannot be used.
     """
     settings = settings_or_exit(config)
+    sdk_or_exit(settings, daemon=True)
     logs.configure(level=settings.log.level, format=settings.log.format)
     try:
         uvloop.run(app.run(settings))

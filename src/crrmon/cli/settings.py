@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from crrmon import app as composition
+from crrmon.adapters.sdk_settings import SdkSettingsError
 from crrmon.config import ConfigurationError, Settings, load
 
 EXIT_CONFIGURATION = 2
@@ -32,6 +34,23 @@ def settings_or_exit(path: Path | None, *, queues: bool = True) -> Settings:
     try:
         return load(path, queues=queues)
     except ConfigurationError as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_CONFIGURATION) from error
+
+
+def sdk_or_exit(settings: Settings, *, daemon: bool = False) -> None:
+    """
+    Make sure that AWS's SDK can be used, or say what is wrong with how it is set up and exit with 2.
+
+    Args:
+        settings: say what it is needed for; without need, nothing is looked at.
+        daemon: whether for all that the daemon does, or the ledger alone.
+    """
+    if not (daemon or settings.ledger.kind == "dynamodb"):
+        return
+    try:
+        composition.check_sdk(settings, daemon=daemon)
+    except SdkSettingsError as error:
         complain(str(error))
         raise typer.Exit(EXIT_CONFIGURATION) from error
 

@@ -264,9 +264,7 @@ async def test_e1_strangers_are_told_by_the_address_that_they_have(board: Board)
     port = await server.start()
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nno colon\r\n\r\n")
-    async with asyncio.timeout(10):
-        while not whom:
-            await asyncio.sleep(0.01)
+    await until(lambda: whom)
     writer.close()
     await server.stop()
 

@@ -58,7 +58,7 @@ def test_r5_other_namespaces_are_accepted(tmp_path: Path, namespace: str) -> Non
         ({"aws": {"region": "eu-west-1 "}}, "aws.region"),
         ({"aws": {"region": "EU-WEST-1"}}, "aws.region"),
         ({"queues": [{"url": URL, "region": "eu_west_1"}]}, "queues[0].region"),
-        ({"report": {"region": ""}}, "report.region"),
+        ({"report": {"region": "eu-west-1\n"}}, "report.region"),
         ({"ledger": {"dynamodb": {"region": "eu west"}}}, "ledger.dynamodb.region"),
         ({"ledger": {"dynamodb": {"tags": {"aws:owner": "me"}}}}, "ledger.dynamodb.tags.aws:owner"),
         ({"ledger": {"dynamodb": {"tags": {"": "me"}}}}, "ledger.dynamodb.tags"),

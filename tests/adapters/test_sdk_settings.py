@@ -408,6 +408,43 @@ def test_e3_a_region_from_anywhere_will_do(
     composition.check_sdk(config.load(None))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ledger", "create"],
+        ["routes", "list"],
+        ["ledger", "copy", "--from", "sqlite", "--to", "dynamodb"],
+    ],
+)
+def test_e3_commands_that_use_a_table_refuse_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Exit code 2, before anything is asked or made."""
+    set_up(BROKEN["key-without-secret"], tmp_path, monkeypatch)
+    monkeypatch.setenv("CRRMON_LEDGER__KIND", "dynamodb")
+    monkeypatch.setenv("CRRMON_LEDGER__PATH", str(tmp_path / "crrmon.db"))
+    (tmp_path / "crrmon.db").touch()
+
+    told = CliRunner().invoke(app, command)
+
+    assert told.exit_code == 2
+    assert told.stderr.startswith("crrmon: AWS_SECRET_ACCESS_KEY: it is not set")
+
+
+def test_e3_commands_that_ask_nobody_of_aws_do_not_mind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger in a file is read however the SDK is set up."""
+    set_up(BROKEN["unknown-profile"], tmp_path, monkeypatch)
+    monkeypatch.setenv("CRRMON_LEDGER__PATH", str(tmp_path / "crrmon.db"))
+
+    told = CliRunner().invoke(app, ["routes", "list"])
+
+    assert (told.exit_code, told.stderr) == (
+        1, f"crrmon: ledger.path {tmp_path}/crrmon.db: there is no such file\n"
+    )  # fmt: skip
+
+
 # ---- later ----
 
 

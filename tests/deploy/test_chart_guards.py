@@ -90,6 +90,8 @@ def test_most_replicas_are_not_fewer_than_fewest(scaler: str) -> None:
         ({"terminationGracePeriodSeconds": 25}, r"terminationGracePeriodSeconds is 25.*shutdown_seconds, 25"),
         ({"config": {"shutdown_seconds": 90}}, r"terminationGracePeriodSeconds is 40.*shutdown_seconds, 90"),
         ({"config": {"http": {"port": 0}}}, r"config\.http\.port is 0.*set it to one from 1"),
+        ({"config": {"http": {"host": "::1"}}}, r"config\.http\.host is ::1, where neither probes.*leave it out"),
+        ({"config": {"http": {"host": "127.0.0.1"}}}, r"config\.http\.host is 127\.0\.0\.1.*leave it out"),
         ({"createTable": {"enabled": True}}, r"createTable\.enabled is true, but config\.ledger\.kind is sqlite"),
         (
             {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},

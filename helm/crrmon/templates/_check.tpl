@@ -65,6 +65,10 @@ switched off.
 {{- if le (int (include "crrmon.port" .)) 0 }}
 {{- fail "config.http.port is 0, and probes and scrapers need a port they know: set it to one from 1 to 65535" }}
 {{- end }}
+{{- $host := dig "http" "host" "::" $config }}
+{{- if has $host (list "127.0.0.1" "::1" "localhost") }}
+{{- fail (printf "config.http.host is %s, where neither probes nor scrapers reach the daemon: leave it out" $host) }}
+{{- end }}
 {{- $stop := dig "shutdown_seconds" 25 $config }}
 {{- if le (float64 .Values.terminationGracePeriodSeconds) (float64 $stop) }}
 {{- fail (printf "terminationGracePeriodSeconds is %v, but the daemon takes up to config.shutdown_seconds, %v, to hand back what it holds: set it higher than that" .Values.terminationGracePeriodSeconds $stop) }}

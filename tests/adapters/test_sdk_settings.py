@@ -157,7 +157,7 @@ BROKEN = {
         ("AWS_CONFIG_FILE: ", "/.aws/config is no shared file of the SDK: line 3 begins a profile"),
         {CONFIG: "[default]\nregion = eu-west-1\n[default]\n"},
     ),
-    "a-directory-of-no-text": Broken(
+    "not-utf-8": Broken(
         KEYS,
         ("AWS_CONFIG_FILE: ", "/.aws/config is no shared file of the SDK: byte"),
         {CONFIG: "[default]\nregion = \udcff\n"},

@@ -11,7 +11,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from crrmon import __version__
+from crrmon.adapters.access import AwsAccess
 from crrmon.adapters.accounts import Account, Accounts
 from crrmon.adapters.aws import SET_REGION, Aws
 from crrmon.adapters.cloudwatch import CloudWatchSink
@@ -34,6 +35,7 @@ from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
 from crrmon.config import LedgerSettings, Queue, Settings, Watch
 from crrmon.domain import catalogue
+from crrmon.domain.checks import Check
 from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.domain.queue_address import queue_name, region_of
@@ -41,6 +43,7 @@ from crrmon.ports.clock import Clock, Dates, SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink
 from crrmon.services.bookkeeper import Bookkeeper
+from crrmon.services.checkup import Checkup, Estate
 from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.facts import Facts
 from crrmon.services.fleet import Fleet
@@ -176,9 +179,9 @@ class _Daemon:
         self._board = front.board
         self._ledger_health = front.ledger_health
         self._s3_health = self._board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
-        accounts = [Account(**account.model_dump()) for account in settings.accounts]
         probe = S3Probe(
-            Accounts(aws, accounts, clock=self._clock, meters=self._meters), clock=self._clock
+            Accounts(aws, _accounts(settings), clock=self._clock, meters=self._meters),
+            clock=self._clock,
         )
         self._unmatched = Unmatched(
             ledger,
@@ -434,6 +437,13 @@ class _Daemon:
         )
 
 
+def _accounts(settings: Settings) -> list[Account]:
+    """
+    Hand the settings of accounts over to what uses them.
+    """
+    return [Account(**account.model_dump()) for account in settings.accounts]
+
+
 def _choice(watch: Watch) -> Choice:
     """
     Make the choice that the settings describe.
@@ -568,6 +578,59 @@ async def open_ledger(
                 horizon_seconds=horizon,
                 clock=clock,
             )
+
+
+async def check(settings: Settings) -> Sequence[Check]:
+    """
+    Try one call of each kind that the daemon would make by these settings; see `services.checkup`.
+    """
+    async with aws_of(settings) as aws:
+        clock, meters = SystemClock(), PrometheusMeters()
+        accounts = Accounts(aws, _accounts(settings), clock=clock, meters=meters)
+        names = queue_names(settings.queues)
+        report, kind = settings.report, settings.ledger.kind
+        estate = Estate(
+            accounts=[account.id for account in settings.accounts],
+            inboxes=[
+                SqsInbox(aws, queue.url, region=queue.region, name=name)
+                for queue, name in zip(settings.queues, names, strict=True)
+            ],
+            buckets=settings.buckets,
+            sink=CloudWatchSink(aws, namespace=report.namespace, region=report.region)
+            if report.cloudwatch
+            else None,
+            namespace=report.namespace,
+            ledger_kind=kind,
+        )
+        checkup = Checkup(
+            estate,
+            access=AwsAccess(aws, accounts),
+            probe=S3Probe(accounts, clock=clock),
+            ledger=None if kind == "memory" else partial(_tried, settings.ledger, aws, clock),
+            chance=random.SystemRandom(),
+        )
+        return await checkup.run()
+
+
+@contextlib.asynccontextmanager
+async def _tried(settings: LedgerSettings, aws: Aws, clock: Clock) -> AsyncIterator[Ledger]:
+    """
+    Open the ledger and make none: one of its kind beside it stands for a file that is not there yet.
+    """
+    path, new = settings.path, settings.kind == "sqlite" and not settings.path.exists()
+    if new:
+        beside = path.with_name(f".{path.name}.check-{uuid.uuid4().hex[:12]}")
+        settings = settings.model_copy(update={"path": beside})
+    try:
+        ledger = await open_ledger(settings, aws, clock=clock, create=False)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
+    finally:
+        if new:
+            for left in settings.path.parent.glob(f"{settings.path.name}*"):
+                left.unlink(missing_ok=True)
 
 
 async def _opened(

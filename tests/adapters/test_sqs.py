@@ -353,7 +353,9 @@ async def test_depth_with_a_dead_letter_queue_that_is_denied(
 
     with structlog.testing.capture_logs() as logs:
         for _ in range(2):
-            assert await inbox.depth() == Depth(visible=1, in_flight=0, delayed=0, dead=None)
+            depth = await inbox.depth()
+            assert (depth.visible, depth.dead) == (1, None)
+            assert "grant sqs:GetQueueUrl and sqs:GetQueueAttributes" in depth.trouble
 
     (line,) = logs
     assert line["queue"] == "ingest"

@@ -238,6 +238,10 @@ class FakeS3:
         self._tell_date()
         return self.configurations.get(bucket)
 
+    async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
+        del region, owner
+        return bucket not in self.hidden
+
     def status(self, version: ObjectVersion, now: float) -> Sight:
         """
         Tell the merged status of a version where it was written, as S3 does.

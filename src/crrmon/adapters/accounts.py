@@ -141,7 +141,15 @@ class Accounts:
         Raises:
             TooManyAccountsError: there are more accounts than there can reasonably be.
         """
-        name, account = self._chosen(bucket, owner)
+        return self._way(*self._chosen(bucket, owner))
+
+    def named(self, account: str) -> "Way":
+        """
+        Tell how the buckets of an account of the configuration are reached, by its id.
+        """
+        return self._way(account, self._by_id[account])
+
+    def _way(self, name: str, account: Account | None) -> "Way":
         way = self._ways.get(name)
         if way is None:
             if len(self._ways) >= MAX_ACCOUNTS:

@@ -9,6 +9,7 @@ otherwise.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -147,6 +148,30 @@ class S3Probe:
         if not _proved(answer, way):
             raise _unreadable(bucket, f"an answer {_NOT_S3}")
         return told
+
+    async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
+        """
+        Tell whether a bucket may be listed: S3 answers HeadBucket to whoever has s3:ListBucket.
+        """
+        try:
+            way = self._accounts.way(bucket, owner)
+        except AccountError as error:
+            raise UnusableAccountError(str(error)) from error
+        request = _request(way, bucket, owner)
+        try:
+            with border():
+                answer = await self._ask(way, bucket, region, lambda s3: s3.head_bucket(**request))
+        except AccountError as error:
+            raise UnusableAccountError(str(error)) from error
+        except ClientError as error:
+            if status_of(error) == HTTPStatus.FORBIDDEN and _proved(error.response, way):
+                return False
+            raise _unlisted(bucket, _reason(bucket, region, way.whom, error)) from error
+        except (UnaskedError, NoAnswerError) as error:
+            raise _unlisted(bucket, _reason(bucket, region, way.whom, error)) from error
+        if not _proved(answer, way):
+            raise _unlisted(bucket, f"an answer {_NOT_S3}")
+        return True
 
     async def _ask(
         self, way: Way, bucket: str, region: str, ask: "Callable[[S3Client], Awaitable[_Answer]]"
@@ -303,4 +328,10 @@ def _reason(bucket: str, region: str, whom: str, error: Exception) -> str:
 def _unreadable(bucket: str, reason: str) -> UnreadableConfigurationError:
     return UnreadableConfigurationError(
         f"the replication configuration of bucket {bucket} could not be read: {reason}"
+    )
+
+
+def _unlisted(bucket: str, reason: str) -> UnreadableConfigurationError:
+    return UnreadableConfigurationError(
+        f"whether bucket {bucket} may be listed could not be told: {reason}"
     )

@@ -47,6 +47,7 @@ _ADVICE = {
 }
 
 _NO_DEAD_LETTER_QUEUE = "check the queue's redrive policy: the dead-letter queue is not there"
+_DEAD_LETTER_PERMISSION = "sqs:GetQueueUrl and sqs:GetQueueAttributes on the dead-letter queue"
 _DEAD_LETTER_ADVICE = {
     "AWS.SimpleQueueService.NonExistentQueue": _NO_DEAD_LETTER_QUEUE,
     "QueueDoesNotExist": _NO_DEAD_LETTER_QUEUE,
@@ -133,7 +134,7 @@ class SqsInbox:
                 if self._policy is None:
                     self._policy = (await self._attributes(client, _REDRIVE)).get(_REDRIVE, "")
                 # NB: before the queue, or a message that is moved back meanwhile would be in neither.
-                dead = await self._dead(client, self._policy) if self._policy else 0
+                dead, trouble = await self._dead(client, self._policy) if self._policy else (0, "")
                 told = await self._attributes(client, *_COUNTS, _REDRIVE)
                 visible, in_flight, delayed = (int(told[name]) for name in _COUNTS)
         except (ClientError, NoAnswerError) as error:
@@ -141,7 +142,9 @@ class SqsInbox:
         policy = told.get(_REDRIVE, "")
         if policy != self._policy:
             self._policy, dead = policy, None
-        return Depth(visible=visible, in_flight=in_flight, delayed=delayed, dead=dead)
+        return Depth(
+            visible=visible, in_flight=in_flight, delayed=delayed, dead=dead, trouble=trouble
+        )
 
     async def _attributes(
         self, client: "SQSClient", *names: "QueueAttributeNameType"
@@ -149,9 +152,9 @@ class SqsInbox:
         answer = await client.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)
         return msgspec.convert(answer.get("Attributes", {}), dict[str, str])
 
-    async def _dead(self, client: "SQSClient", policy: str) -> int | None:
+    async def _dead(self, client: "SQSClient", policy: str) -> tuple[int | None, str]:
         """
-        Count what is in the dead-letter queue that a redrive policy names; None when it cannot be read.
+        Count what is in the dead-letter queue that a redrive policy names; None and why when it cannot be read.
         """
         try:
             with border():
@@ -159,11 +162,12 @@ class SqsInbox:
                 arn = msgspec.json.decode(policy, type=_Redrive).deadLetterTargetArn
                 url = await self._dead_letter_url(client, arn)
                 answer = await client.get_queue_attributes(QueueUrl=url, AttributeNames=[*_COUNTS])
-                return sum(int(answer["Attributes"][name]) for name in _COUNTS)
+                return sum(int(answer["Attributes"][name]) for name in _COUNTS), ""
         except (ClientError, NoAnswerError) as error:
             self._dead_letter_urls.clear()
-            self._warn_of_dead_letter_queue(error)
-            return None
+            reason = explain(error, permission=_DEAD_LETTER_PERMISSION, advice=_DEAD_LETTER_ADVICE)
+            self._warn_of_dead_letter_queue(reason)
+            return None, reason
 
     async def _dead_letter_url(self, client: "SQSClient", arn: str) -> str:
         if arn not in self._dead_letter_urls:
@@ -172,15 +176,16 @@ class SqsInbox:
             self._dead_letter_urls[arn] = msgspec.convert(answer["QueueUrl"], str)
         return self._dead_letter_urls[arn]
 
-    def _warn_of_dead_letter_queue(self, error: Exception) -> None:
+    def _warn_of_dead_letter_queue(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._warned_at < REMINDER_SECONDS:
             return
         self._warned_at = now
-        permission = "sqs:GetQueueUrl and sqs:GetQueueAttributes on the dead-letter queue"
-        reason = explain(error, permission=permission, advice=_DEAD_LETTER_ADVICE)
         log.warning(
-            "dead_letter_queue_unreadable", queue=self._name, reason=reason, permission=permission
+            "dead_letter_queue_unreadable",
+            queue=self._name,
+            reason=reason,
+            permission=_DEAD_LETTER_PERMISSION,
         )
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:

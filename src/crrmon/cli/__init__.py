@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from crrmon import __version__
-from crrmon.cli import config, ledger, routes, run, sandbox
+from crrmon.cli import check, config, ledger, routes, run, sandbox
 
 app = typer.Typer(
     name="crrmon",
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(rich_help_panel="Daemon")(run.run)
+app.command(rich_help_panel="Daemon")(check.check)
 app.command(rich_help_panel="Trying out")(sandbox.sandbox)
 app.add_typer(ledger.app, name="ledger", rich_help_panel="Ledger")
 app.add_typer(routes.app, name="routes", rich_help_panel="Ledger")

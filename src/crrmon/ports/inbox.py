@@ -39,6 +39,8 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     delayed: int
     dead: int | None
     """In the dead-letter queue; 0 where there is none, None where nobody can tell."""
+    trouble: str = ""
+    """Why nobody can tell, and what to do about it."""
 
 
 class Inbox(Protocol):

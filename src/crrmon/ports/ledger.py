@@ -38,6 +38,18 @@ class UnusableLedgerError(Exception):
     """
 
 
+class AbsentLedgerError(LedgerError):
+    """
+    There is no ledger of this name yet, and none was to be made.
+    """
+
+
+class OccupiedLedgerError(UnusableLedgerError):
+    """
+    Another process has the ledger, and nobody else can have it meanwhile.
+    """
+
+
 class LeaseLostError(Exception):
     """
     Somebody else holds the lease by now.

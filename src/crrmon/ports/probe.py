@@ -52,3 +52,12 @@ class Probe(Protocol):
             UnreadableConfigurationError: S3 did not tell.
         """
         ...
+
+    async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
+        """
+        Tell whether a bucket may be listed: whoever may not is answered 403 for what is not there.
+
+        Raises:
+            UnreadableConfigurationError: S3 did not tell.
+        """
+        ...

@@ -51,6 +51,7 @@ from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import (
+    AbsentLedgerError,
     BacklogSlot,
     FrozenWindow,
     Lease,
@@ -594,7 +595,7 @@ async def _meta(fleet: Fleet, server: RedisServer, shards: int, *, create: bool)
     read = ("GET", fleet.meta)
     (body,) = await fleet.ask(read)
     if body is None and not create:
-        raise LedgerError(
+        raise AbsentLedgerError(
             f"there is no ledger under ledger.redis.prefix {server.prefix!r} on {server.place}, database"
             f" {server.database}: correct that, or ledger.redis.url"
         )

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from crrmon.adapters.ledgers.filesystems import filesystem_of, is_remote
 from crrmon.adapters.ledgers.sqlite_trails import mend_backlog
-from crrmon.ports.ledger import LedgerError, UnusableLedgerError
+from crrmon.ports.ledger import LedgerError, OccupiedLedgerError, UnusableLedgerError
 
 APPLICATION_ID: Final = int.from_bytes(b"crrm", "big")
 SCHEMA_NUMBER: Final = 1
@@ -273,8 +273,8 @@ def _foreign(path: Path) -> UnusableLedgerError:
     )
 
 
-def _in_use(path: Path) -> UnusableLedgerError:
-    return UnusableLedgerError(
+def _in_use(path: Path) -> OccupiedLedgerError:
+    return OccupiedLedgerError(
         f"ledger.path {path} is in use by another process: stop that one, or set ledger.path to another file"
     )
 

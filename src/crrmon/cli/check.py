@@ -1,0 +1,68 @@
+"""`crrmon check`: can the daemon do what it must?"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crrmon import app as composition
+from crrmon import logs
+from crrmon.cli.settings import ConfigFile, settings_or_exit
+from crrmon.domain.checks import Check, Verdict, failed
+
+_STYLES = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.UNPROVED: "yellow"}
+
+
+def check(
+    *,
+    config: ConfigFile = None,
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--output", "-o", help="How to print.")
+    ] = "table",
+) -> None:
+    """
+    Try one call of each kind that the daemon makes, and tell what is missing.
+
+    Of the settings that `crrmon config show` prints: credentials, the role
+    of each account, each queue with its dead-letter queue, each of
+    `buckets`, CloudWatch, the ledger. Run it where the daemon will run,
+    with the same credentials.
+
+    Nothing is received from a queue, no object is read, no datapoint is
+    stored, and what is written to the ledger is taken out again. What
+    cannot be tried like that is "unproved", never "passed".
+
+    Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or
+    configuration.
+    """
+    settings = settings_or_exit(config)
+    # What the adapters would log stands in the results.
+    logs.configure(level="error", format=settings.log.format, stream=sys.stderr)
+    checks = asyncio.run(composition.check(settings))
+    if output == "json":
+        values = {"failed": failed(checks), "checks": checks}
+        typer.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
+    else:
+        _print(checks)
+    if failed(checks):
+        raise typer.Exit(1)
+
+
+def _print(checks: Sequence[Check]) -> None:
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("of", "call", "verdict", "needs", "found"):
+        table.add_column(heading, no_wrap=heading == "verdict", overflow="fold")
+    for one in checks:
+        verdict = Text(one.verdict.value, style=_STYLES[one.verdict])
+        table.add_row(Text(one.subject), Text(one.call), verdict, Text(one.needs), Text(one.found))
+    console.print(table)
+    counts = {verdict: sum(one.verdict is verdict for one in checks) for verdict in Verdict}
+    console.print(", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()))

@@ -1,0 +1,357 @@
+"""Tries one call of each kind that the daemon makes, and tells what each of them proves.
+
+Nothing is taken from a queue, no object is read, no datapoint is stored, and what is written to the ledger is taken out
+again. A call that cannot be tried in such a way is told as unproved, never as passed.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
+
+from crrmon.domain.checks import Check, Verdict
+from crrmon.domain.objects import MarkId, ObjectVersion, Scope, provisional
+from crrmon.domain.observations import Observation, Sight
+from crrmon.domain.routes import parse
+from crrmon.ports.access import Access, AccessError, UnansweredError
+from crrmon.ports.inbox import Inbox, InboxError
+from crrmon.ports.ledger import (
+    AbsentLedgerError,
+    Ledger,
+    LedgerError,
+    OccupiedLedgerError,
+    UnusableLedgerError,
+)
+from crrmon.ports.probe import Probe, UnreadableConfigurationError
+from crrmon.ports.sink import RefusedPartError, Sink, SinkError
+from crrmon.services.denials import ADVICE
+
+DEADLINE_SECONDS = 60.0
+"""For all calls about one subject; each of them has a time of its own, too."""
+
+NO_RECEIPT = "crrmon-check"
+"""What no message was ever delivered with: SQS refuses it entry by entry, and only to whoever may make the call."""
+
+NO_DATAPOINTS = b"[]"
+"""A part without anything in it: whatever CloudWatch makes of it, nothing is stored."""
+
+NULL_VERSION = "null"
+"""The one version id that is well-formed in every bucket: S3 answers 400 to a made-up one."""
+
+STATE = "check "
+"""Starts the name of the small state that is written to the ledger and taken out again."""
+
+Reached = Callable[[], AbstractAsyncContextManager[Ledger]]
+"""Opens the ledger."""
+
+
+class Estate(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the settings name, for these calls to be tried on.
+    """
+
+    accounts: Sequence[str]
+    """Ids; "*" for all others."""
+    inboxes: Sequence[Inbox]
+    buckets: Sequence[str]
+    sink: Sink | None
+    """None where nothing is sent to CloudWatch."""
+    namespace: str
+    ledger_kind: str
+
+
+class Checkup:
+    """
+    Tries the calls.
+
+    Args:
+        estate: what they are tried on.
+        access: tells whose credentials are used.
+        probe: looks at buckets.
+        ledger: opens the ledger; None where there is nothing to open.
+        chance: names what must not exist.
+    """
+
+    def __init__(
+        self,
+        estate: Estate,
+        *,
+        access: Access,
+        probe: Probe,
+        ledger: Reached | None,
+        chance: random.Random,
+    ) -> None:
+        self._estate = estate
+        self._access = access
+        self._probe = probe
+        self._ledger = ledger
+        self._chance = chance
+
+    async def run(self) -> Sequence[Check]:
+        """
+        Try all of them, side by side; the results come in the order in which they are best mended.
+        """
+        estate = self._estate
+        tries = [
+            ("credentials", self._identity()),
+            *((f"account {one}", self._account(one)) for one in estate.accounts),
+            *((f"queue {one.name}", self._queue(one)) for one in estate.inboxes),
+            *((f"bucket {one}", self._bucket(one)) for one in estate.buckets),
+            ("cloudwatch", self._cloudwatch()),
+            ("ledger", self._kept()),
+        ]
+        found = await asyncio.gather(*(_in_time(subject, work) for subject, work in tries))
+        named = [check for checks in found for check in checks]
+        return named if estate.buckets else [*named, _NO_BUCKET]
+
+    async def _identity(self) -> Sequence[Check]:
+        def told(verdict: Verdict, found: str) -> Sequence[Check]:
+            return [_check("credentials", "GetCallerIdentity", "", verdict, found)]
+
+        try:
+            return told(Verdict.PASSED, await self._access.identity())
+        except UnansweredError as error:
+            # The daemon itself never asks this.
+            return told(Verdict.UNPROVED, str(error))
+        except AccessError as error:
+            return told(Verdict.FAILED, str(error))
+
+    async def _account(self, account: str) -> Sequence[Check]:
+        def told(verdict: Verdict, found: str) -> Sequence[Check]:
+            return [_check(f"account {account}", "credentials", "sts:AssumeRole", verdict, found)]
+
+        if account == "*":
+            return told(Verdict.UNPROVED, "not tried: it stands for accounts that events name")
+        try:
+            return told(Verdict.PASSED, await self._access.enter(account))
+        except AccessError as error:
+            return told(Verdict.FAILED, str(error))
+
+    async def _queue(self, inbox: Inbox) -> Sequence[Check]:
+        subject = f"queue {inbox.name}"
+        checks = [
+            *await self._depth(subject, inbox),
+            await _attempted(
+                subject,
+                "DeleteMessageBatch",
+                "sqs:DeleteMessage",
+                inbox.acknowledge([NO_RECEIPT]),
+            ),
+            await _attempted(
+                subject,
+                "ChangeMessageVisibilityBatch",
+                "sqs:ChangeMessageVisibility",
+                inbox.extend([NO_RECEIPT], seconds=0),
+            ),
+        ]
+        not_tried = "not tried, for it would take messages from the daemon; a queue under a KMS key also needs kms:Decrypt"
+        return [
+            *checks,
+            _check(subject, "ReceiveMessage", "sqs:ReceiveMessage", Verdict.UNPROVED, not_tried),
+        ]
+
+    async def _depth(self, subject: str, inbox: Inbox) -> Sequence[Check]:
+        call, needs = "GetQueueAttributes", "sqs:GetQueueAttributes"
+        try:
+            depth = await inbox.depth()
+        except InboxError as error:
+            return [_check(subject, call, needs, Verdict.FAILED, str(error))]
+        counts = f"{depth.visible:,} visible, {depth.in_flight:,} in flight"
+        own = _check(subject, call, needs, Verdict.PASSED, counts)
+        if depth.dead is not None:
+            return [own]
+        beside = "sqs:GetQueueUrl, sqs:GetQueueAttributes on the dead-letter queue"
+        return [
+            own,
+            _check(subject, "dead-letter queue", beside, Verdict.FAILED, depth.trouble),
+        ]
+
+    async def _bucket(self, bucket: str) -> Sequence[Check]:
+        subject = f"bucket {bucket}"
+        call, needs = "GetBucketReplication", "s3:GetReplicationConfiguration"
+        prefix = ""
+        try:
+            raw = await self._probe.configuration(bucket, region="", owner=None)
+        except UnreadableConfigurationError as error:
+            read = _check(subject, call, needs, Verdict.FAILED, str(error))
+        else:
+            rules = parse(raw, fetched_at=0.0).rules
+            # A policy may grant a prefix alone: what is looked at begins as a rule has it.
+            prefix = rules[0].prefix if rules else ""
+            found = (
+                f"{len(rules)} enabled rules" if rules else "no enabled rule: nothing replicates"
+            )
+            read = _check(subject, call, needs, Verdict.PASSED, found)
+        key = f"{prefix}crrmon-check-{self._chance.getrandbits(64):016x}"
+        return [read, *await self._looks(subject, bucket, key)]
+
+    async def _looks(self, subject: str, bucket: str, key: str) -> Sequence[Check]:
+        looks = [
+            (
+                _check(subject, "HeadObject of a version", "s3:GetObjectVersion", Verdict.PASSED),
+                await self._seen(ObjectVersion(bucket, key, NULL_VERSION)),
+            ),
+            (
+                _check(subject, "HeadObject of a key", "s3:GetObject", Verdict.PASSED),
+                await self._seen(provisional(bucket, key, 0.0)),
+            ),
+        ]
+        if not any(_forbidden(seen) for _, seen in looks):
+            return [_looked(check, seen, None) for check, seen in looks]
+        listed = await self._listed(subject, bucket)
+        return [listed, *(_looked(check, seen, listed) for check, seen in looks)]
+
+    async def _seen(self, version: ObjectVersion) -> Observation:
+        return await self._probe.look(version, region="", owner=None)
+
+    async def _listed(self, subject: str, bucket: str) -> Check:
+        """
+        Find out what a 403 is about.
+        """
+        call, needs = "HeadBucket", "s3:ListBucket"
+        try:
+            lists = await self._probe.lists(bucket, region="", owner=None)
+        except UnreadableConfigurationError as error:
+            return _check(subject, call, needs, Verdict.UNPROVED, str(error))
+        if lists:
+            return _check(subject, call, needs, Verdict.PASSED)
+        denied = f"grant s3:ListBucket on bucket {bucket}: without it S3 answers 403 for objects that are gone"
+        return _check(subject, call, needs, Verdict.FAILED, f"HTTP 403; {denied}")
+
+    async def _cloudwatch(self) -> Sequence[Check]:
+        def told(verdict: Verdict, found: str) -> Sequence[Check]:
+            needs = "cloudwatch:PutMetricData"
+            return [_check("cloudwatch", "PutMetricData", needs, verdict, found)]
+
+        if self._estate.sink is None:
+            return []
+        try:
+            await self._estate.sink.send(NO_DATAPOINTS)
+        except RefusedPartError:
+            return told(
+                Verdict.UNPROVED,
+                "reached, and the call without datapoints was refused for having none, not for want of a permission;"
+                f" only a real one proves that {self._estate.namespace} may be written",
+            )
+        except SinkError as error:
+            return told(Verdict.FAILED, str(error))
+        return told(Verdict.PASSED, "a call without datapoints was accepted")
+
+    async def _kept(self) -> Sequence[Check]:
+        def told(call: str, verdict: Verdict, found: str = "") -> Check:
+            return _check("ledger", call, "", verdict, found)
+
+        if self._ledger is None:
+            return [told("open", Verdict.PASSED, "it ends with the daemon: nothing to open")]
+        done: list[Check] = []
+        call = "open"
+        try:
+            async with self._ledger() as ledger:
+                shown = f"{self._estate.ledger_kind}, {ledger.shards} shards"
+                done.append(told(call, Verdict.PASSED, shown))
+                call = "read"
+                await self._read(ledger)
+                done.append(told(call, Verdict.PASSED))
+                call = "write"
+                await self._write(ledger)
+                done.append(told(call, Verdict.PASSED))
+        except OccupiedLedgerError as error:
+            done.append(
+                told(
+                    call,
+                    Verdict.UNPROVED,
+                    f"held by another process; if that is the daemon, all is well: {error}",
+                )
+            )
+        except AbsentLedgerError as error:
+            done.append(
+                told(
+                    call,
+                    Verdict.UNPROVED,
+                    f"reached; the daemon makes it at its first start: {error}",
+                )
+            )
+        except (LedgerError, UnusableLedgerError) as error:
+            done.append(told(call, Verdict.FAILED, str(error)))
+        return done
+
+    async def _read(self, ledger: Ledger) -> None:
+        await ledger.seen([MarkId(key="", version_id=self._name(), bucket="", scope=Scope.SOURCE)])
+        await ledger.due([0], now=0.0, limit=1)
+        await ledger.backlog()
+
+    async def _write(self, ledger: Ledger) -> None:
+        name = self._name()
+        await ledger.swap(name, None, b"0")
+        await ledger.swap(name, b"0", None)
+
+    def _name(self) -> str:
+        return f"{STATE}{self._chance.getrandbits(64):016x}"
+
+
+def _check(subject: str, call: str, needs: str, verdict: Verdict, found: str = "") -> Check:
+    return Check(subject=subject, call=call, needs=needs, verdict=verdict, found=found)
+
+
+_NO_BUCKET = _check(
+    "buckets",
+    "HeadObject, GetBucketReplication",
+    "s3:GetObject, s3:GetObjectVersion, s3:ListBucket, s3:GetReplicationConfiguration",
+    Verdict.UNPROVED,
+    "not tried: no bucket is named; set buckets",
+)
+
+
+async def _in_time(subject: str, work: Awaitable[Sequence[Check]]) -> Sequence[Check]:
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await work
+    except TimeoutError:
+        return [
+            _check(
+                subject, "all", "", Verdict.FAILED, f"no answer within {DEADLINE_SECONDS:.0f} s"
+            )
+        ]
+
+
+async def _attempted(subject: str, call: str, needs: str, work: Awaitable[Iterable[str]]) -> Check:
+    """
+    Make a call that refuses what it is given, entry by entry, where it may be made at all.
+    """
+    try:
+        await work
+    except InboxError as error:
+        return _check(subject, call, needs, Verdict.FAILED, str(error))
+    return _check(subject, call, needs, Verdict.PASSED)
+
+
+def _looked(check: Check, seen: Observation, listed: Check | None) -> Check:
+    """
+    Tell what a look at something that is not there proves.
+    """
+    if seen.sight.answered:
+        return msgspec.structs.replace(check, found="answered as for what is not there")
+    if _forbidden(seen):
+        return _denied(check, listed)
+    asked_in_vain = seen.sight in (Sight.THROTTLED, Sight.REFUSED)
+    verdict = Verdict.UNPROVED if asked_in_vain else Verdict.FAILED
+    return msgspec.structs.replace(check, verdict=verdict, found=seen.detail)
+
+
+def _forbidden(seen: Observation) -> bool:
+    return seen.sight is Sight.DENIED and seen.asked
+
+
+def _denied(check: Check, listed: Check | None) -> Check:
+    """
+    Tell whose want a 403 is: of the look's own permission, or of the one without which it hides a 404.
+    """
+    if listed is not None and listed.verdict is Verdict.PASSED:
+        remedy = f"grant {check.needs} on the bucket's objects to whoever looks at it"
+        return msgspec.structs.replace(check, verdict=Verdict.FAILED, found=f"HTTP 403; {remedy}")
+    if listed is not None and listed.verdict is Verdict.FAILED:
+        found = "HTTP 403, which says nothing as long as the bucket may not be listed"
+        return msgspec.structs.replace(check, verdict=Verdict.UNPROVED, found=found)
+    return msgspec.structs.replace(check, verdict=Verdict.FAILED, found=f"HTTP 403; {ADVICE}")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -39,6 +40,20 @@ def _quiet_log() -> None:
             structlog.processors.KeyValueRenderer(),
         ],
     )
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """
+    Leave logging as it was, for tests of what sets it up.
+    """
+    before = structlog.get_config()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

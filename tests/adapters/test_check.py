@@ -35,6 +35,8 @@ from fakes.aws_stub import (
 )
 from fakes.s3 import FakeS3
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 REGION = "eu-west-1"
 QUEUE = f"https://sqs.{REGION}.amazonaws.com/210987654321/crrmon"
 CONFIGURATION = """\

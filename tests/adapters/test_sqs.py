@@ -368,7 +368,7 @@ async def test_the_warning_comes_again_after_an_hour() -> None:
     inbox = SqsInbox(Aws(endpoint_url=None, default_region=REGION, max_connections=1), URL)
     with structlog.testing.capture_logs() as logs:
         for _ in range(3 * 60 + 1):
-            inbox._warn_of_dead_letter_queue(OSError())
+            inbox._warn_of_dead_letter_queue("away")
             await asyncio.sleep(60)
     assert len(logs) == 4
 

@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,21 +44,7 @@ fields = st.dictionaries(
 no_fixture_matters = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture
-def _restored() -> Iterator[None]:
-    """
-    Leave logging as it was.
-    """
-    before = structlog.get_config()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.configure(**before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-pytestmark = pytest.mark.usefixtures("_restored")
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 class Terminal(io.StringIO):
@@ -297,7 +283,7 @@ def test_libraries_tell_no_details() -> None:
     assert logged(act, "json", level="debug") == ""
 
 
-@pytest.mark.usefixtures("_restored")
+@pytest.mark.usefixtures("restored_logging")
 def test_r11_a_library_says_the_same_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """R11: a complaint that strangers can cause again and again is a line a minute, which tells how many were left out."""
     now = 1_800_000_000.0

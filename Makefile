@@ -26,9 +26,9 @@ $(READY): pyproject.toml uv.lock
 	@touch $@
 
 # What needs more than Python packages has targets of its own.
-PLAIN := not acceptance and not prometheus and not image
+PLAIN := not acceptance and not prometheus and not image and not ruler
 
-.PHONY: help install run test test-quick test-prometheus test-image lint format docs bench bench-marks bench-pacing lock clean
+.PHONY: help install run test test-quick test-prometheus test-patterns test-image lint format docs bench bench-marks bench-pacing lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ test-quick: $(READY) ## Run the tests that need no process of their own
 
 test-prometheus: $(READY) ## Run the tests of alerts and dashboards on a real Prometheus (Debian: prometheus)
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m prometheus $(ARGS)
+
+test-patterns: $(READY) ## Ask Amazon's own engine which events the documented patterns let through (Debian: default-jdk-headless maven)
+	$(BIN)/pytest -m ruler $(ARGS)
 
 test-image: $(READY) ## Build the image, and run it (root; Debian: buildah podman debootstrap)
 	$(BIN)/pytest -m image $(ARGS)

@@ -142,21 +142,3 @@ def listed(value: str | Sequence[Any]) -> list[Any]:
     Make a list of what IAM lets be one value or several; moto leaves None where a condition left something out.
     """
     return [value] if isinstance(value, str) else [one for one in value if one is not None]
-
-
-def selects(pattern: Any, event: Any) -> bool:
-    """
-    Tell whether an EventBridge pattern of exact values and `exists: false` selects an event.
-
-    A list in an event matches if one of its members does, maps in it included; moto does not look into those.
-    """
-    if isinstance(event, list):
-        return any(selects(pattern, one) for one in event)
-    if isinstance(pattern, list):
-        return event in pattern
-    if not isinstance(event, dict):
-        return False
-    return all(
-        key not in event if below == [{"exists": False}] else selects(below, event.get(key))
-        for key, below in pattern.items()
-    )

@@ -4,13 +4,10 @@ import ast
 import re
 from pathlib import Path
 
-import msgspec
-
 from crrmon.config import load
 from crrmon.domain import reasons
 from crrmon.domain.catalogue import reference
-from crrmon.domain.decode import decode
-from fakes.events import written
+from fakes.pages import blocks, json_blocks
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,13 +39,9 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-
-
 def test_the_readmes_configuration_can_be_used(tmp_path: Path) -> None:
     """The YAML of the README is a valid configuration."""
-    (block,) = _blocks("yaml")
+    (block,) = blocks("README.md", "yaml")
     path = tmp_path / "crrmon.yaml"
     path.write_text(block)
 
@@ -59,7 +52,7 @@ def test_the_readmes_configuration_can_be_used(tmp_path: Path) -> None:
 
 def test_the_readmes_policies_allow_what_the_daemon_does_and_no_more() -> None:
     """The JSON of the README is JSON, and the role's policy names the calls that the adapters make."""
-    documents = [msgspec.json.decode(block) for block in _blocks("json")]
+    documents = json_blocks("README.md")
     role = next(one for one in documents if "Statement" in one and len(one["Statement"]) > 1)
     actions = {action for one in role["Statement"] for action in _list(one["Action"])}
 
@@ -75,16 +68,6 @@ def test_the_readmes_policies_allow_what_the_daemon_does_and_no_more() -> None:
         "s3:GetReplicationConfiguration",
         "cloudwatch:PutMetricData",
     }
-
-
-def test_the_readmes_event_rule_selects_what_is_decoded() -> None:
-    """Every event that the rule lets through is one that the decoder knows."""
-    documents = [msgspec.json.decode(block) for block in _blocks("json")]
-    rule = next(one for one in documents if isinstance(one, dict) and "detail" in one)
-
-    for name in rule["detail"]["eventName"]:
-        decoded = decode(written("a", at=1_800_000_000.0, name=name))
-        assert decoded.facts, name
 
 
 def _list(value: str | list[str]) -> list[str]:

@@ -1,0 +1,372 @@
+"""The guides, followed word by word: their commands run as they are printed, in a shell, by the real AWS CLI.
+
+AWS is an emulator. Docker, kubectl and Helm's client are stand-ins that write down how they were called: what Helm would
+install is rendered by the real Helm in its library, from the values that the guide wrote.
+"""
+
+import fnmatch
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from fakes import aws_cli
+from fakes.chart import loaded, render_as_given
+from fakes.moto_server import moto_server
+from fakes.pages import TOP, blocks, json_blocks
+
+REGION = "eu-west-1"
+BUCKETS = ("acme-ledger-src", "acme-media-src")
+NAME = "acme-watch"
+"""Of the installation, another one than the guide's: what is called `crrmon` all the same is called so on purpose."""
+
+STAND_INS = ("docker", "kubectl", "helm", "curl")
+
+NO_EMULATOR_HAS = (
+    "eks create-addon",
+    "eks create-pod-identity-association",
+    "ecs wait",
+)
+"""Of these calls the real CLI checks the arguments, and asks nobody."""
+
+
+class Shell:
+    """
+    A bash that goes on from block to block, and ends at the first command that fails.
+
+    Args:
+        folder: for its files; what it runs finds its stand-ins there.
+        url: of the emulator.
+        served: the socket of the CLI.
+    """
+
+    def __init__(self, folder: Path, url: str, served: Path) -> None:
+        self.folder = folder
+        self._calls = folder / "calls"
+        commands = folder / "bin"
+        commands.mkdir()
+        for name in STAND_INS:
+            command = commands / name
+            command.write_text(STAND_IN.format(name=name, calls=self._calls))
+            command.chmod(0o755)
+        aws_cli.write_command(commands / "aws", served, url=url, only_checked=NO_EMULATOR_HAS)
+        self._bash = subprocess.Popen(
+            ["/bin/bash", "-eu"],
+            cwd=TOP,
+            env={
+                "PATH": f"{commands}:{os.environ['PATH']}",
+                "HOME": str(folder),
+                "TMPDIR": str(folder),
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing",
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_PAGER": "",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, commands: str) -> str:
+        """
+        Run some commands, and give what they print.
+        """
+        assert self._bash.stdin is not None
+        assert self._bash.stdout is not None
+        # Not by its input, of which a command might take its part.
+        block = self.folder / "block"
+        block.write_text(commands)
+        self._bash.stdin.write(f". {block}\necho {DONE}\n")
+        self._bash.stdin.flush()
+        told = []
+        for line in self._bash.stdout:
+            if line.rstrip().endswith(DONE):
+                return "".join(told) + line.rstrip().removesuffix(DONE)
+            told.append(line)
+        raise AssertionError(f"a command failed:\n{''.join(told)}\nof\n{commands}")
+
+    def value(self, name: str) -> str:
+        """
+        Tell the value of a variable.
+        """
+        return self.run(f'printf %s "${{{name}}}"')
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """
+        How the stand-ins were called.
+        """
+        return [json.loads(line) for line in self._calls.read_text().splitlines()]
+
+    def close(self) -> None:
+        """
+        End it.
+        """
+        self._bash.kill()
+        self._bash.communicate()
+
+
+DONE = "--all-of-it-done--"
+
+STAND_IN = """\
+#!/bin/sh
+{{ printf '["{name}"'; for one in "$@"; do printf ', "%s"' "$one"; done; printf ']\\n'; }} >> {calls}
+case {name} in
+  curl) echo 'crrmon_queue_messages{{queue="q",state="visible"}} 0' ;;
+  docker) if [ "$1" = login ]; then cat > /dev/null; fi ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """
+    Start the CLI.
+    """
+    # A socket's path may not be long.
+    path = tmp_path_factory.mktemp("aws") / "s"
+    with aws_cli.served(path):
+        yield path
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """
+    Run the emulator, with the buckets and the cluster that are there before.
+    """
+    with moto_server() as address:
+        yield address
+
+
+@pytest.fixture
+def shell(tmp_path: Path, url: str, served: Path) -> Iterator[Shell]:
+    """
+    Open a shell.
+    """
+    opened = Shell(tmp_path, url, served)
+    yield opened
+    opened.close()
+
+
+def client(service: str, url: str, region: str = REGION) -> Any:
+    """
+    Ask the emulator.
+    """
+    return boto3.client(
+        service,
+        region_name=region,
+        endpoint_url=url,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",  # noqa: S106 - it opens nothing
+    )
+
+
+def as_ours(block: str, **ours: str) -> str:
+    """
+    Put a reader's own values in place of a guide's, where a block assigns them.
+    """
+    for name, value in ours.items():
+        block, times = re.subn(
+            rf"^(export )?{name}=\S+", rf"\g<1>{name}={value}", block, flags=re.MULTILINE
+        )
+        assert times == 1, f"{name} is assigned {times} times"
+    return block
+
+
+def attributes(url: str, queue: str) -> dict[str, Any]:
+    """
+    Read a queue's attributes.
+    """
+    sqs = client("sqs", url)
+    told = sqs.get_queue_attributes(
+        QueueUrl=sqs.get_queue_url(QueueName=queue)["QueueUrl"], AttributeNames=["All"]
+    )
+    return dict(told["Attributes"])
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(600)
+def test_the_guide_to_eks_works_as_it_is_printed(shell: Shell, url: str) -> None:
+    """From the first command to the last, in a cluster in another region, under another name; then nothing is left."""
+    s3, sqs, iam = (client(one, url) for one in ("s3", "sqs", "iam"))
+    s3.create_bucket(Bucket=BUCKETS[0], CreateBucketConfiguration={"LocationConstraint": REGION})
+    client("eks", url, "eu-central-1").create_cluster(
+        name="main", roleArn="arn:aws:iam::123456789012:role/eks", resourcesVpcConfig={}
+    )
+    before = worktree()
+    first, *others = blocks("docs/install-eks.md", "sh")
+    shell.run(as_ours(first, NAME=NAME, CLUSTER_REGION="eu-central-1"))
+    shell.run("PASSWORD=secret")
+    uninstall = next(place for place, one in enumerate(others) if one.startswith("helm uninstall"))
+    for block in others[:uninstall]:
+        shell.run(block)
+
+    queue, dead = attributes(url, NAME), attributes(url, f"{NAME}-dead")
+    assert json.loads(queue["RedrivePolicy"])["deadLetterTargetArn"] == dead["QueueArn"]
+    for one in (queue, dead):
+        policy = json.loads(one["Policy"])["Statement"]
+        assert {statement["Resource"] for statement in policy} == {one["QueueArn"]}
+    bodies = sqs.receive_message(QueueUrl=shell.value("QUEUE"), MaxNumberOfMessages=10)
+    records = [json.loads(one["Body"]).get("Records", ()) for one in bodies["Messages"]]
+    names = [record["s3"]["object"]["key"] for one in records for record in one]
+    assert names == ["crrmon-test"], "what is written comes into the queue by S3's notification"
+    assert {action for one in role_of(iam) for action in one["Action"]} == actions_of_the_readme()
+    check_values(shell, queue, dead)
+    assert any(call[:3] == ["helm", "install", NAME] for call in shell.calls)
+    assert worktree() == before, "files in passing do not go into the work tree"
+
+    client("dynamodb", url).create_table(
+        TableName=NAME,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+    )
+    follow_events(shell, url)
+    for block in others[uninstall : uninstall + 2]:
+        shell.run(block)
+    assert "QueueUrls" not in sqs.list_queues()
+    assert iam.list_roles()["Roles"] == []
+    assert not client("ecr", url, "eu-central-1").describe_repositories()["repositories"]
+
+
+def follow_events(shell: Shell, url: str) -> None:
+    """
+    Follow docs/events.md in the same shell: both rules bring their events into the queue, and the trail is one more.
+    """
+    events, trails, sqs = (client(one, url) for one in ("events", "cloudtrail", "sqs"))
+    commands = blocks("docs/events.md", "sh")
+    removals = [one for one in commands if "delete-rule" in one]
+    for block in commands:
+        if block not in removals:
+            shell.run(block)
+
+    native, trail = (one for one in json_blocks("docs/events.md") if "source" in one)
+    for kind, pattern in (("native", native), ("trail", trail)):
+        rule = f"{NAME}-{kind}"
+        assert json.loads(events.describe_rule(Name=rule)["EventPattern"]) == pattern
+        (target,) = events.list_targets_by_rule(Rule=rule)["Targets"]
+        assert target["Arn"].endswith(f":{NAME}")
+        assert target["DeadLetterConfig"]["Arn"].endswith(f":{NAME}-dead")
+    (selectors,) = (one for one in json_blocks("docs/events.md") if isinstance(one, list))
+    told = trails.get_event_selectors(TrailName=NAME)["AdvancedEventSelectors"]
+    assert told == selectors
+    assert trails.get_trail_status(Name=NAME)["IsLogging"]
+    for policy in (attributes(url, one)["Policy"] for one in (NAME, f"{NAME}-dead")):
+        (sender,) = (
+            one
+            for one in json.loads(policy)["Statement"]
+            if one["Principal"] == {"Service": "events.amazonaws.com"}
+        )
+        pattern = sender["Condition"]["ArnLike"]["aws:SourceArn"]
+        for kind in ("native", "trail"):
+            arn = events.describe_rule(Name=f"{NAME}-{kind}")["Arn"]
+            assert fnmatch.fnmatchcase(arn, pattern)
+    detail = {"bucket": {"name": BUCKETS[0]}, "object": {"key": "by-rule"}}
+    events.put_events(
+        Entries=[
+            {"Source": "aws.s3", "DetailType": "Object Created", "Detail": json.dumps(detail)}
+        ]
+    )
+    got = sqs.receive_message(QueueUrl=shell.value("QUEUE"), MaxNumberOfMessages=10)
+    assert "by-rule" in "".join(one["Body"] for one in got["Messages"])
+
+    for block in removals:
+        shell.run(block)
+    assert trails.describe_trails()["trailList"] == []
+    assert events.list_rules()["Rules"] == []
+    assert [one["Name"] for one in client("s3", url).list_buckets()["Buckets"]] == [BUCKETS[0]]
+
+
+def worktree() -> set[str]:
+    """
+    Name what lies in the top of the repository.
+    """
+    return {one.name for one in TOP.iterdir()}
+
+
+def role_of(iam: Any) -> list[dict[str, Any]]:
+    """
+    Read what the role may do; actions as lists.
+    """
+    document = iam.get_role_policy(RoleName=NAME, PolicyName=NAME)["PolicyDocument"]
+    return [
+        one | {"Action": [one["Action"]] if isinstance(one["Action"], str) else one["Action"]}
+        for one in document["Statement"]
+    ]
+
+
+def actions_of_the_readme() -> set[str]:
+    """
+    Read which actions the README grants the daemon.
+    """
+    documents = [one for one in json_blocks("README.md") if "Statement" in one]
+    role = next(one for one in documents if len(one["Statement"]) > 1)
+    return {
+        action
+        for one in role["Statement"]
+        for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+    }
+
+
+def check_values(shell: Shell, queue: Mapping[str, str], dead: Mapping[str, str]) -> None:
+    """
+    Render the chart with the guide's values: names and times agree with what the guide made.
+    """
+    text = (Path(shell.value("WORK")) / "values.yaml").read_text()
+    manifests = render_as_given(yaml.safe_load(text), name=NAME)
+    assert {one["metadata"]["name"] for one in manifests.of("ServiceAccount")} == {NAME}
+    assert manifests.workload["metadata"]["name"] == NAME
+    account = manifests.one("ServiceAccount")
+    role = account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+    assert role.endswith(f":role/{NAME}")
+    settings = loaded(manifests)
+    kept = [int(one["MessageRetentionPeriod"]) for one in (queue, dead)]
+    assert settings.ledger.horizon_days * 86_400 >= max(kept)
+    assert [one.url for one in settings.queues] == [shell.value("QUEUE")]
+    assert (settings.monitor, settings.buckets) == (NAME, BUCKETS[:1])
+    trust = json.loads((Path(shell.value("WORK")) / "trust.json").read_text())
+    (statement,) = trust["Statement"]
+    assert (
+        f"system:serviceaccount:crrmon:{NAME}" in statement["Condition"]["StringEquals"].values()
+    )
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(600)
+def test_the_guide_to_ecs_works_as_it_is_printed(shell: Shell, url: str) -> None:
+    """From the first command to the metrics, under another name: two buckets tell the stack's queue."""
+    s3, sqs, ec2 = (client(one, url) for one in ("s3", "sqs", "ec2"))
+    for bucket in BUCKETS:
+        s3.create_bucket(
+            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{number}.0/24")["Subnet"]["SubnetId"]
+        for number in (1, 2)
+    ]
+    before = worktree()
+    first, *others = blocks("docs/install-ecs.md", "sh")
+    shell.run(as_ours(first, NAME=NAME))
+    shell.run(f"VPC={vpc} SUBNET_A={subnets[0]} SUBNET_B={subnets[1]}")
+    end = next(place for place, one in enumerate(others) if "authorize-security-group" in one)
+    for block in others[:end]:
+        shell.run(block)
+
+    (queue,) = {
+        one["QueueArn"]
+        for bucket in BUCKETS
+        for one in s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
+    }
+    url_of_queue = sqs.get_queue_url(QueueName=queue.rpartition(":")[2])["QueueUrl"]
+    got = sqs.receive_message(QueueUrl=url_of_queue, MaxNumberOfMessages=10)["Messages"]
+    assert "crrmon-test" in "".join(one["Body"] for one in got)
+    assert worktree() == before, "files in passing do not go into the work tree"

@@ -590,6 +590,11 @@ class Log(_Section):
     """debug names every object."""
     format: Literal["auto", "json", "console"] = "auto"
     """auto: for eyes on a terminal, else JSON lines."""
+    keys: Literal["full", "hashed", "none"] = "full"
+    """
+    How keys of objects are logged. hashed: as the beginning of their SHA-256, the same in all lines, which hides them
+    from whoever cannot guess them. none: not at all. Both leave out texts of libraries and exceptions, too.
+    """
 
 
 class Settings(BaseSettings):

@@ -1,9 +1,12 @@
 """One pipeline for all logs: JSON lines for machines, colours for eyes; stable events, data in fields."""
 
 import contextlib
+import hashlib
 import io
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
 from typing import Any, Literal, TextIO, cast
 
 import structlog
@@ -14,6 +17,7 @@ from crrmon.domain.redaction import without_userinfo
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
+Keys = Literal["full", "hashed", "none"]
 
 LONGEST_TEXT = 2000
 """Characters of a field. S3's longest key has 1024 bytes."""
@@ -27,17 +31,47 @@ REMEMBERED = 1000
 _TRACES = ("exception", "stack")
 """Fields of several lines."""
 
-_VERBATIM = ("key", "prefix")
-"""Fields with names of objects, which somebody will search for as they are."""
+_VERBATIM = ("prefix",)
+"""Fields that somebody will search for as they are, beside those of keys."""
+
+HASH_DIGITS = 16
+"""Of a key's SHA-256, in hexadecimal: two of a billion keys are the same by a chance of one in 37."""
+
+LEFT_OUT = "text left out, for it may hold keys of objects (log.keys)"
+"""Stands for what a library says."""
 
 
-def configure(*, level: Level, format: Format, stream: TextIO | None = None) -> None:  # noqa: A002 - the setting's name
+def holds_keys(field: str) -> bool:
+    """
+    Return whether a field of this name holds keys of objects; all that do are named so, and nothing else is.
+    """
+    return field in ("key", "keys") or field.endswith(("_key", "_keys"))
+
+
+def hashed(key: str) -> str:
+    """
+    Return what stands for a key where keys are not shown, the same everywhere and always.
+
+    It hides a key from whoever cannot guess it: `printf %s KEY | sha256sum` finds the lines of a known one.
+    """
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"sha256:{digest[:HASH_DIGITS]}"
+
+
+def configure(
+    *,
+    level: Level,
+    format: Format,  # noqa: A002 - the setting's name
+    keys: Keys = "full",
+    stream: TextIO | None = None,
+) -> None:
     """
     Set up logging for this process.
 
     Args:
         level: the least that is logged.
         format: "auto" is console on a terminal, else json.
+        keys: how keys of objects are shown. But for "full", texts that nobody here wrote are left out with them.
         stream: where to; standard output by default.
     """
     out = sys.stdout if stream is None else stream
@@ -62,15 +96,19 @@ def configure(*, level: Level, format: Format, stream: TextIO | None = None) -> 
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    own: list[Processor] = [structlog.processors.format_exc_info]
+    foreign: list[Processor] = []
+    if keys != "full":
+        own, foreign = [_bare_traceback, _Curtain(keys)], [_without_text]
     threshold = getattr(logging, level.upper())
     outlet = cast("TextIO", _Outlet(out))
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, *rendering],
+        processors=[*shared, *own, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(outlet),
         cache_logger_on_first_use=False,
     )
-    _adopt_standard_logging(shared, rendering, outlet, threshold)
+    _adopt_standard_logging(shared, [*foreign, *own, *rendering], outlet, threshold)
 
 
 class _Outlet:
@@ -105,7 +143,6 @@ def _adopt_standard_logging(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
                 *rendering,
             ],
         )
@@ -146,12 +183,71 @@ class _Throttle(logging.Filter):
         return tells
 
 
+class _Curtain:
+    """
+    Hides the keys of objects, in every field that holds some.
+    """
+
+    def __init__(self, keys: Literal["hashed", "none"]) -> None:
+        self._keys = keys
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """
+        Hide them in one line.
+        """
+        if self._keys == "none":
+            return {name: value for name, value in event.items() if not holds_keys(name)}
+        return {
+            name: _hashed(value) if holds_keys(name) else value for name, value in event.items()
+        }
+
+
+def _hashed(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [hashed(str(one)) for one in value]
+    return hashed(str(value))
+
+
+def _without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """
+    Take out what a library says in its own words: they may quote anything.
+    """
+    return {**event, "event": LEFT_OUT}
+
+
+def _bare_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """
+    Tell of an exception which one it is and where it was raised, but not its text, which may quote anything.
+    """
+    told = event.pop("exc_info", None)
+    error = told[1] if isinstance(told, tuple) else told
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = "\n".join(_bare(error, set()))
+    return event
+
+
+def _bare(error: BaseException, met: set[int]) -> Iterator[str]:
+    """
+    Write an exception after what led to it.
+    """
+    met.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for one in (before, *inner):
+        if one is not None and id(one) not in met:
+            yield from _bare(one, met)
+    yield from "".join(traceback.format_tb(error.__traceback__)).splitlines()
+    yield f"{type(error).__module__}.{type(error).__qualname__}"
+
+
 def _masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """
     Take users and passwords out of addresses: libraries' errors quote those of proxies, and more.
     """
     return {
-        name: _without_userinfo(value) if name not in _VERBATIM else value
+        name: value if name in _VERBATIM or holds_keys(name) else _without_userinfo(value)
         for name, value in event.items()
     }
 

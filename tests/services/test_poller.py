@@ -209,7 +209,7 @@ async def test_r4_records_whose_visits_fail_keep_no_places() -> None:
         assert 40 * 5 <= tries <= 40 * 7
         assert rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 40
         told = [one for one in logs if one["event"] == "visit_failed"]
-        assert told[0]["examples"][0].startswith("src/poison")
+        assert told[0]["example_keys"][0].startswith("poison")
         assert isinstance(told[0]["exc_info"], RuntimeError)
         assert sum(one["times"] for one in told) <= tries
         assert len(told) < 40

@@ -44,7 +44,9 @@ def check(
     """
     settings = settings_or_exit(config)
     # What the adapters would log stands in the results.
-    logs.configure(level="error", format=settings.log.format, stream=sys.stderr)
+    logs.configure(
+        level="error", format=settings.log.format, keys=settings.log.keys, stream=sys.stderr
+    )
     checks = asyncio.run(composition.check(settings))
     if output == "json":
         values = {"failed": failed(checks), "checks": checks}

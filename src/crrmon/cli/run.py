@@ -25,7 +25,7 @@ def run(config: ConfigFile = None) -> None:
     """
     settings = settings_or_exit(config)
     sdk_or_exit(settings, daemon=True)
-    logs.configure(level=settings.log.level, format=settings.log.format)
+    logs.configure(level=settings.log.level, format=settings.log.format, keys=settings.log.keys)
     try:
         uvloop.run(app.run(settings))
     except (UnusableLedgerError, PortTakenError) as error:

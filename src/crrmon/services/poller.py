@@ -94,7 +94,9 @@ class Poller:
         self._tried: dict[str, float] = {}
         """When a bucket's turn was, while S3 or the ledger is away."""
         self._setbacks = Setbacks()
-        self._visit_failed = ThrottledLog(log, "visit_failed", level="error")
+        self._visit_failed = ThrottledLog(
+            log, "visit_failed", level="error", examples="example_keys"
+        )
         self._tidied_at = float("-inf")
         self._concurrency = concurrency
         self._busy: dict[ObjectVersion, asyncio.Task[None]] = {}
@@ -258,7 +260,8 @@ class Poller:
         self._meters.add(catalogue.VISITS_FAILED)
         self._visit_failed.met(
             type(error).__name__,
-            example=f"{version.bucket}/{version.key}",
+            example=version.key,
+            bucket=version.bucket,
             version_id=version.version_id,
             put_off=len(self._setbacks),
             again_in_seconds=seconds,

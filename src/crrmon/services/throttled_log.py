@@ -39,6 +39,7 @@ class ThrottledLog:
         event: its name.
         level: of its lines.
         kinds: how many kinds have lines of their own.
+        examples: the field that names some; its name tells whether these are keys of objects.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class ThrottledLog:
         *,
         level: Literal["warning", "error"] = "warning",
         kinds: int = KINDS,
+        examples: str = "examples",
     ) -> None:
         self._log = log
         self._event = event
         self._level: Literal["warning", "error"] = level
         self._most = kinds
+        self._examples = examples
         self._kinds: dict[str, _Kind] = {}
         """Those of which a line was written within the last minute."""
 
@@ -103,6 +106,6 @@ class ThrottledLog:
         return True
 
     def _tell(self, times: int, examples: list[str], fields: dict[str, Any]) -> None:
-        named = {"examples": examples} if examples else {}
+        named = {self._examples: examples} if examples else {}
         write = self._log.error if self._level == "error" else self._log.warning
         write(self._event, **fields, times=times, **named)

@@ -268,15 +268,8 @@ class _Daemon:
             },
             horizon_seconds=settings.ledger.horizon_days * DAY_SECONDS,
         )
-        report = settings.report
-        sink = None
-        if report.cloudwatch:
-            sink = CloudWatchSink(aws, namespace=report.namespace, region=report.region)
-        self._publisher = self._make_publisher(sink)
-        inboxes = [
-            SqsInbox(aws, queue.url, region=queue.region, name=name)
-            for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True)
-        ]
+        self._publisher = self._make_publisher(_sink(settings, aws))
+        inboxes = _inboxes(settings, aws)
         self._inboxes = inboxes
         self._fleet = Fleet(
             ledger,
@@ -444,6 +437,26 @@ def _accounts(settings: Settings) -> list[Account]:
     return [Account(**account.model_dump()) for account in settings.accounts]
 
 
+def _inboxes(settings: Settings, aws: Aws) -> list[SqsInbox]:
+    """
+    Make the queues that the settings name.
+    """
+    return [
+        SqsInbox(aws, queue.url, region=queue.region, name=name)
+        for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True)
+    ]
+
+
+def _sink(settings: Settings, aws: Aws) -> CloudWatchSink | None:
+    """
+    Make what windows are sent to; None where nothing is.
+    """
+    report = settings.report
+    if not report.cloudwatch:
+        return None
+    return CloudWatchSink(aws, namespace=report.namespace, region=report.region)
+
+
 def _choice(watch: Watch) -> Choice:
     """
     Make the choice that the settings describe.
@@ -587,19 +600,13 @@ async def check(settings: Settings) -> Sequence[Check]:
     async with aws_of(settings) as aws:
         clock, meters = SystemClock(), PrometheusMeters()
         accounts = Accounts(aws, _accounts(settings), clock=clock, meters=meters)
-        names = queue_names(settings.queues)
-        report, kind = settings.report, settings.ledger.kind
+        kind = settings.ledger.kind
         estate = Estate(
             accounts=[account.id for account in settings.accounts],
-            inboxes=[
-                SqsInbox(aws, queue.url, region=queue.region, name=name)
-                for queue, name in zip(settings.queues, names, strict=True)
-            ],
+            inboxes=_inboxes(settings, aws),
             buckets=settings.buckets,
-            sink=CloudWatchSink(aws, namespace=report.namespace, region=report.region)
-            if report.cloudwatch
-            else None,
-            namespace=report.namespace,
+            sink=_sink(settings, aws),
+            namespace=settings.report.namespace,
             ledger_kind=kind,
         )
         checkup = Checkup(

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from crrmon import app as composition
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.cli import app
+from crrmon.cli import check as check_command
 from crrmon.config import Settings
 from crrmon.domain.checks import Check, Verdict
 from crrmon.ports.clock import SystemClock
@@ -399,6 +400,15 @@ class Nobody:
 
 
 # ---- the command line, on an emulator ----
+
+
+def test_what_an_answer_says_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sentences of AWS, or of whoever answers in its place, are shown escaped and without markup."""
+    found = "\x1b[2J[red]gone[/red]"
+    check_command._print([Check(subject="s", call="c", verdict=Verdict.FAILED, found=found)])
+    shown = capsys.readouterr().out
+    assert "\x1b[2J" not in shown
+    assert "\\x1b[2J[red]gone[/red]" in shown
 
 
 @pytest.fixture

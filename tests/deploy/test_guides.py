@@ -206,7 +206,6 @@ def attributes(url: str, queue: str) -> dict[str, Any]:
 
 
 @pytest.mark.acceptance
-@pytest.mark.timeout(600)
 def test_the_guide_to_eks_works_as_it_is_printed(
     open_shell: Callable[[str], Shell], url: str
 ) -> None:
@@ -358,7 +357,6 @@ def check_values(shell: Shell, queue: Mapping[str, str], dead: Mapping[str, str]
 # moto says so of what it cannot make.
 @pytest.mark.filterwarnings("ignore:Tried to parse:UserWarning")
 @pytest.mark.acceptance
-@pytest.mark.timeout(600)
 def test_the_guide_to_ecs_works_as_it_is_printed(
     open_shell: Callable[[str], Shell], url: str
 ) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from fakes.patience import HANGS_SECONDS
+
 RULER = "software.amazon.event.ruler:event-ruler:1.8.1"
 LIBRARIES = (
     RULER,
@@ -20,8 +22,6 @@ LIBRARIES = (
 GET = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get"
 REPOSITORY = Path.home() / ".m2/repository"
 PROGRAM = Path(__file__).with_name("EventRuler.java")
-FETCHING_SECONDS = 300
-ASKING_SECONDS = 60
 
 Json = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def matches(questions: Sequence[tuple[Json, Json]]) -> list[bool]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=ASKING_SECONDS,
+        timeout=HANGS_SECONDS,
     )
     assert asked.returncode == 0, asked.stderr
     return [line == "true" for line in asked.stdout.split()]
@@ -53,7 +53,7 @@ def _jars() -> list[Path]:
         subprocess.run(  # noqa: S603 - Maven, with names of our own
             ["mvn", "--quiet", "--batch-mode", GET, f"-Dartifact={RULER}"],  # noqa: S607
             check=True,
-            timeout=FETCHING_SECONDS,
+            timeout=HANGS_SECONDS,
         )
     return jars
 

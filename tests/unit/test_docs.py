@@ -1,6 +1,7 @@
 """What is generated is as it would be generated now, and what is promised is there."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def test_the_readmes_policies_allow_what_the_daemon_does_and_no_more() -> None:
         "s3:GetReplicationConfiguration",
         "cloudwatch:PutMetricData",
     }
+
+
+def test_the_readmes_notifications_are_those_of_the_guides() -> None:
+    """What is put on a bucket is the same text in all pages; the guides' are run by a test."""
+    (readme,) = (one for one in json_blocks("README.md") if "QueueConfigurations" in one)
+    (page,) = (one for one in json_blocks("docs/events.md") if "QueueConfigurations" in one)
+    assert readme == page
+    (events,) = {json.dumps(one["Events"]) for one in page["QueueConfigurations"]}
+    for guide in ("docs/install-eks.md", "docs/install-ecs.md"):
+        assert f'"Events": {events}' in "".join(blocks(guide, "sh")), guide
 
 
 def _list(value: str | list[str]) -> list[str]:

@@ -64,7 +64,21 @@ def _print(checks: Sequence[Check]) -> None:
         table.add_column(heading, no_wrap=heading == "verdict", overflow="fold")
     for one in checks:
         verdict = Text(one.verdict.value, style=_STYLES[one.verdict])
-        table.add_row(Text(one.subject), Text(one.call), verdict, Text(one.needs), Text(one.found))
+        subject, call, needs, found = map(
+            _on_one_line, (one.subject, one.call, one.needs, one.found)
+        )
+        table.add_row(subject, call, verdict, needs, found)
     console.print(table)
     counts = {verdict: sum(one.verdict is verdict for one in checks) for verdict in Verdict}
     console.print(", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()))
+
+
+def _on_one_line(text: str) -> Text:
+    """
+    Escape what would move the cursor: AWS's sentences, and those of whoever answers for it, come from outside.
+    """
+    return Text(
+        "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+        )
+    )

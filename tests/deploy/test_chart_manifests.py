@@ -169,8 +169,10 @@ def test_the_examples_differ() -> None:
 def test_the_pages_pod_that_copies_a_ledger_fits_the_chart() -> None:
     """The same file, volume, account and standard as the replica's that it stands in for."""
     page = (chart.TOP / "docs" / "install-eks.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^cat > copy\.yaml <<END\n(.*?)^END$", page, re.DOTALL | re.MULTILINE)
-    pod = yaml.safe_load(text)
+    (text,) = re.findall(
+        r"^cat > \$WORK/copy\.yaml <<END\n(.*?)^END$", page, re.DOTALL | re.MULTILINE
+    )
+    pod = yaml.safe_load(text.replace("$NAME", "crrmon"))
     (copying,) = pod["spec"]["containers"]
     stopped = chart.render({"replicaCount": 0}, name="crrmon")
     (claim,) = stopped.workload["spec"]["volumeClaimTemplates"]

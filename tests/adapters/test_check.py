@@ -456,13 +456,15 @@ def test_the_table_is_for_eyes(config: Callable[..., str]) -> None:
 
 
 def test_json_is_for_machines_and_a_failure_is_1(config: Callable[..., str]) -> None:
-    """A bucket that is not there: its calls fail, all others are told all the same."""
-    result = crrmon("--config", config(buckets=["checked", "not-there"]), "--output", "json")
+    """A bucket and a table that are not there: their calls fail, all others are told all the same."""
+    wanting = config(buckets=["checked", "not-there"], ledger={"kind": "dynamodb"})
+    result = crrmon("--config", wanting, "--output", "json")
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert told["failed"] is True
     wrong = [(one["subject"], one["call"]) for one in told["checks"] if one["verdict"] == "failed"]
-    assert wrong == [("bucket not-there", "GetBucketReplication")]
+    assert wrong == [("bucket not-there", "GetBucketReplication"), ("ledger", "open")]
+    assert "crrmon ledger create" in told["checks"][-1]["found"]
     assert set(told["checks"][0]) == {"subject", "call", "needs", "verdict", "found"}
 
 

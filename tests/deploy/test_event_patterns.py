@@ -108,6 +108,25 @@ def test_the_trail_selects_the_calls_that_its_rule_lets_through() -> None:
     assert fields["resources.ARN"]["StartsWith"] == [f"arn:aws:s3:::{SOURCE}/"]
 
 
+def test_the_second_selector_selects_what_the_samples_of_batch_deletes_are() -> None:
+    """Each of its fields, in the samples of events that may list no resources, is one that it asks for."""
+    (selector,) = (
+        one
+        for one in json_blocks("docs/events.md")
+        if isinstance(one, dict) and "FieldSelectors" in one
+    )
+    asked = {one["Field"]: one["Equals"] for one in selector["FieldSelectors"]}
+    assert asked.pop("resources.type") == ["AWS::S3::Object"]
+    for name in BY_TRAIL:
+        if "_of_batch" in name:
+            detail = SAMPLES[name]["detail"]
+            assert {field: [detail[field]] for field in asked} == {
+                "eventCategory": asked["eventCategory"],
+                "eventName": asked["eventName"],
+                "eventType": asked["eventType"],
+            }
+
+
 def test_pages_with_patterns_are_these() -> None:
     """A pattern in another page would not be asked above."""
     pages = [*TOP.glob("*.md"), *TOP.glob("docs/*.md"), *TOP.glob("helm/**/*.md")]

@@ -4,6 +4,7 @@ AWS is an emulator. Docker, kubectl and Helm's client are stand-ins that write d
 install is rendered by the real Helm in its library, from the values that the guide wrote.
 """
 
+import asyncio
 import fnmatch
 import json
 import os
@@ -18,6 +19,9 @@ import boto3
 import pytest
 import yaml
 
+from crrmon import app as composition
+from crrmon.config import Settings
+from crrmon.domain.checks import Verdict
 from fakes import aws_cli
 from fakes.chart import loaded, render_as_given
 from fakes.moto_server import moto_server
@@ -207,7 +211,7 @@ def attributes(url: str, queue: str) -> dict[str, Any]:
 
 @pytest.mark.acceptance
 def test_the_guide_to_eks_works_as_it_is_printed(
-    open_shell: Callable[[str], Shell], url: str
+    open_shell: Callable[[str], Shell], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first command to the last, in a cluster in another region, under another name; then nothing is left."""
     shell = open_shell(url)
@@ -234,7 +238,11 @@ def test_the_guide_to_eks_works_as_it_is_printed(
     names = [record["s3"]["object"]["key"] for one in records for record in one]
     assert names == ["crrmon-test"], "what is written comes into the queue by S3's notification"
     assert {action for one in role_of(iam) for action in one["Action"]} == actions_of_the_readme()
-    check_values(shell, queue, dead)
+    settings = check_values(shell, queue, dead)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    checks = asyncio.run(composition.check(at_emulator(settings, url)))
+    assert [one for one in checks if one.verdict is Verdict.FAILED] == []
     assert any(call[:3] == ["helm", "install", NAME] for call in shell.calls)
     assert worktree() == before, "files in passing do not go into the work tree"
 
@@ -331,9 +339,21 @@ def actions_of_the_readme() -> set[str]:
     }
 
 
-def check_values(shell: Shell, queue: Mapping[str, str], dead: Mapping[str, str]) -> None:
+def at_emulator(settings: Settings, url: str) -> Settings:
+    """
+    Have a daemon ask the emulator, and lay no file where a pod has its volume.
+    """
+    aws = settings.aws.model_copy(update={"endpoint_url": url})
+    ledger = settings.ledger.model_copy(update={"kind": "memory"})
+    return settings.model_copy(update={"aws": aws, "ledger": ledger})
+
+
+def check_values(shell: Shell, queue: Mapping[str, str], dead: Mapping[str, str]) -> Settings:
     """
     Render the chart with the guide's values: names and times agree with what the guide made.
+
+    Returns:
+        What the daemon's own loader makes of them.
     """
     text = (Path(shell.value("WORK")) / "values.yaml").read_text()
     manifests = render_as_given(yaml.safe_load(text), name=NAME)
@@ -352,6 +372,7 @@ def check_values(shell: Shell, queue: Mapping[str, str], dead: Mapping[str, str]
     assert (
         f"system:serviceaccount:crrmon:{NAME}" in statement["Condition"]["StringEquals"].values()
     )
+    return settings
 
 
 # moto says so of what it cannot make.

@@ -468,8 +468,14 @@ def test_json_is_for_machines_and_a_failure_is_1(config: Callable[..., str]) -> 
     assert set(told["checks"][0]) == {"subject", "call", "needs", "verdict", "found"}
 
 
-def test_settings_that_cannot_be_used_are_2(config: Callable[..., str]) -> None:
-    """They are read as by `config show`, and nothing is asked."""
+def test_settings_that_cannot_be_used_are_2(
+    config: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read as by `config show`, those of the SDK as by `run`, and nothing is asked."""
     result = crrmon("--config", config(bukets=["checked"]))
     assert result.exit_code == 2
     assert "did you mean buckets?" in result.stderr
+    monkeypatch.setenv("AWS_PROFILE", "not-there")
+    result = crrmon("--config", config())
+    assert result.exit_code == 2
+    assert "AWS_PROFILE" in result.stderr

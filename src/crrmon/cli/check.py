@@ -14,7 +14,7 @@ from rich.text import Text
 
 from crrmon import app as composition
 from crrmon import logs
-from crrmon.cli.settings import ConfigFile, settings_or_exit
+from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
 from crrmon.domain.checks import Check, Verdict, failed
 
 _STYLES = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.UNPROVED: "yellow"}
@@ -39,10 +39,11 @@ def check(
     stored, and what is written to the ledger is taken out again. What
     cannot be tried like that is "unproved", never "passed".
 
-    Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or
-    configuration.
+    Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage, or
+    the settings or those of AWS's SDK cannot be used.
     """
     settings = settings_or_exit(config)
+    sdk_or_exit(settings, daemon=True)
     # What the adapters would log stands in the results.
     logs.configure(
         level="error", format=settings.log.format, keys=settings.log.keys, stream=sys.stderr

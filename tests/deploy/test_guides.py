@@ -30,7 +30,10 @@ from fakes.pages import TOP, blocks, json_blocks
 REGION = "eu-west-1"
 BUCKETS = ("acme-ledger-src", "acme-media-src")
 NAME = "acme-watch"
-"""Of the installation, another one than the guide's: what is called `crrmon` all the same is called so on purpose."""
+"""
+Of the installation, another one than the guide's: what is called `crrmon` all the same is called so on purpose. Other
+tests of this process have things in the same emulator.
+"""
 
 STAND_INS = ("docker", "kubectl", "helm", "curl")
 
@@ -255,9 +258,13 @@ def test_the_guide_to_eks_works_as_it_is_printed(
     follow_events(shell, url)
     for block in others[uninstall : uninstall + 2]:
         shell.run(block)
-    assert "QueueUrls" not in sqs.list_queues()
-    assert iam.list_roles()["Roles"] == []
-    assert not client("ecr", url, "eu-central-1").describe_repositories()["repositories"]
+    ecr = client("ecr", url, "eu-central-1")
+    left = [
+        *sqs.list_queues(QueueNamePrefix=NAME).get("QueueUrls", ()),
+        *(one["RoleName"] for one in iam.list_roles()["Roles"]),
+        *(one["repositoryName"] for one in ecr.describe_repositories()["repositories"]),
+    ]
+    assert [one for one in left if NAME in one] == []
 
 
 def follow_events(shell: Shell, url: str) -> None:
@@ -303,9 +310,12 @@ def follow_events(shell: Shell, url: str) -> None:
 
     for block in removals:
         shell.run(block)
-    assert trails.describe_trails()["trailList"] == []
-    assert events.list_rules()["Rules"] == []
-    assert [one["Name"] for one in client("s3", url).list_buckets()["Buckets"]] == [BUCKETS[0]]
+    left = [
+        *(one["Name"] for one in trails.describe_trails()["trailList"]),
+        *(one["Name"] for one in events.list_rules()["Rules"]),
+        *(one["Name"] for one in client("s3", url).list_buckets()["Buckets"]),
+    ]
+    assert [one for one in left if NAME in one] == []
 
 
 def worktree() -> set[str]:
@@ -393,7 +403,7 @@ def test_the_guide_to_ecs_works_as_it_is_printed(
     ]
     before = worktree()
     first, *others = blocks("docs/install-ecs.md", "sh")
-    shell.run(as_ours(first, NAME=NAME))
+    shell.run(as_ours(first, NAME="acme-tasks"))
     shell.run(f"VPC={vpc} SUBNET_A={subnets[0]} SUBNET_B={subnets[1]}")
     end = next(place for place, one in enumerate(others) if "authorize-security-group" in one)
     shell.run(INSTEAD)

@@ -49,7 +49,7 @@ test-prometheus: $(READY) ## Run the tests of alerts and dashboards on a real Pr
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m prometheus $(ARGS)
 
 test-patterns: $(READY) ## Ask Amazon's own engine which events the documented patterns let through (Debian: default-jdk-headless maven)
-	$(BIN)/pytest -m ruler $(ARGS)
+	$(BIN)/pytest -m ruler tests/deploy/test_event_patterns.py $(ARGS)
 
 test-image: $(READY) ## Build the image, and run it (root; Debian: buildah podman debootstrap)
 	$(BIN)/pytest -m image $(ARGS)

@@ -13,8 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from crrmon.adapters import http
-from crrmon.adapters.http import HttpServer, PortTakenError
+from crrmon.adapters import door, http
+from crrmon.adapters.door import PortTakenError
+from crrmon.adapters.http import HttpServer
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.domain.authority import authority
@@ -220,14 +221,14 @@ async def test_e1_a_machine_without_ipv6_listens_on_all_it_has(
     board: Board, monkeypatch: pytest.MonkeyPatch, reason: int
 ) -> None:
     """A kernel that knows no IPv6, or has it switched off: the same setting, and only IPv4."""
-    created = http.create_server
+    created = door.create_server
 
     def without_ipv6(address: tuple[str, int], **more: Any) -> socket.socket:
         if more.get("family") is socket.AF_INET6:
             raise OSError(reason, os.strerror(reason))
         return created(address, **more)
 
-    monkeypatch.setattr(http, "create_server", without_ipv6)
+    monkeypatch.setattr(door, "create_server", without_ipv6)
     server = HttpServer(
         host="::", port=0, metrics=lambda _: (b"", ""), health=board, oddity=_ignored
     )
@@ -324,13 +325,14 @@ async def test_it_stops_although_clients_dawdle(
 
 @pytest.fixture
 async def guarded(
-    board: Board, meters: PrometheusMeters, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Port, list[tuple[str, str]]]]:
     """
-    Serve with short deadlines and few connections; what strangers did is collected.
+    Serve with short deadlines, for requests the one that is asked for, and few connections; what strangers did is
+    collected.
     """
-    for name, value in (("REQUEST_SECONDS", 1.0), ("ANSWER_SECONDS", 1.0)):
-        monkeypatch.setattr(http, name, value)
+    monkeypatch.setattr(http, "REQUEST_SECONDS", getattr(request, "param", 1.0))
+    monkeypatch.setattr(http, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(http, "MOST_CONNECTIONS", 10)
     odd: list[tuple[str, str]] = []
     server = HttpServer(
@@ -408,11 +410,11 @@ async def test_r11_who_does_not_read_is_cut_off(
     assert odd == [("no request, or its answer not read, in time", HOST)]
 
 
+@pytest.mark.parametrize("guarded", [HANGS_SECONDS], indirect=True)
 async def test_r11_however_many_connect_a_probe_is_answered(
-    guarded: tuple[Port, list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
+    guarded: tuple[Port, list[tuple[str, str]]],
 ) -> None:
     """R11: beyond the limit the connection that was longest idle goes; whoever asks at once is answered."""
-    monkeypatch.setattr(http, "REQUEST_SECONDS", HANGS_SECONDS)
     port, odd = guarded
     idle = [await asyncio.open_connection(HOST, port.number) for _ in range(50)]
     await asyncio.gather(*(_closed(reader) for reader, _ in idle[:40]))

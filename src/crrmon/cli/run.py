@@ -4,7 +4,7 @@ import typer
 import uvloop
 
 from crrmon import app, logs
-from crrmon.adapters.http import PortTakenError
+from crrmon.adapters.door import PortTakenError
 from crrmon.cli.settings import (
     EXIT_CONFIGURATION,
     ConfigFile,

@@ -238,9 +238,6 @@ def schema(found: tuple[Entry, ...]) -> Fragment:
     """
     settings = config.schema()
     definitions = settings.pop("$defs")
-    # The environment may give the queues, too, and the template says it better than a schema could.
-    settings.pop("required")
-    del settings["properties"]["queues"]["minItems"]
     whole = _section(found)
     whole["properties"]["config"] |= settings | {
         "description": whole["properties"]["config"]["description"]

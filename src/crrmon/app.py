@@ -33,13 +33,15 @@ from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
-from crrmon.config import LedgerSettings, Queue, Settings, Watch
+from crrmon.adapters.webhook import WebhookInbox
+from crrmon.config import LedgerSettings, Queue, Settings, Watch, Webhook
 from crrmon.domain import catalogue
 from crrmon.domain.checks import Check
 from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.domain.queue_address import queue_name, region_of
 from crrmon.ports.clock import Clock, Dates, SystemClock
+from crrmon.ports.inbox import Inbox
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink
 from crrmon.services.bookkeeper import Bookkeeper
@@ -60,7 +62,7 @@ from crrmon.services.second_looks import SecondLooks
 from crrmon.services.supervisor import supervise
 from crrmon.services.tenure import Tenure
 from crrmon.services.throttled_log import ThrottledLog
-from crrmon.services.timekeeper import Timekeeper
+from crrmon.services.timekeeper import Question, Timekeeper
 from crrmon.services.unmatched import Unmatched
 from crrmon.services.upkeep import sweeper
 
@@ -89,7 +91,7 @@ async def run(settings: Settings) -> None:
     Run the daemon until SIGTERM or SIGINT; a second signal ends the process at once.
 
     Raises:
-        UnusableLedgerError, PortTakenError: it could not start; the text says what to do.
+        UnusableLedgerError, UnusableWebhookError, PortTakenError: it could not start; the text says what to do.
         UnexpectedEndError: a part of it ended by itself.
     """
     stop = asyncio.Event()
@@ -179,7 +181,7 @@ class _Daemon:
         self._board = front.board
         self._ledger_health = front.ledger_health
         self._s3_health = self._board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
-        probe = S3Probe(
+        self._probe = probe = S3Probe(
             Accounts(aws, _accounts(settings), clock=self._clock, meters=self._meters),
             clock=self._clock,
         )
@@ -197,6 +199,7 @@ class _Daemon:
             meters=self._meters,
             chance=self._chance,
             halves=self._unmatched.noted,
+            hurried=bool(settings.inboxes),
         )
         self._routebook = Routebook(
             probe,
@@ -269,7 +272,8 @@ class _Daemon:
             horizon_seconds=settings.ledger.horizon_days * DAY_SECONDS,
         )
         self._publisher = self._make_publisher(_sink(settings, aws))
-        inboxes = _inboxes(settings, aws)
+        self._webhooks = [self._webhook(one, place) for place, one in enumerate(settings.inboxes)]
+        inboxes: list[Inbox] = [*_queue_inboxes(settings, aws), *self._webhooks]
         self._inboxes = inboxes
         self._fleet = Fleet(
             ledger,
@@ -312,6 +316,8 @@ class _Daemon:
             http=self._front.url,
         )
         try:
+            for webhook in self._webhooks:
+                await webhook.start()
             await supervise(
                 self._roots(),
                 stop=stop,
@@ -349,11 +355,21 @@ class _Daemon:
 
     async def _keep_time(self) -> None:
         await self._front.clock.run(
-            self._inboxes,
+            self._questions(),
             health=self._front.clock_health,
             board=self._board,
             meters=self._meters,
         )
+
+    def _questions(self) -> list[Question]:
+        """
+        Tell who can be asked for the time: the queues; where there are none, those who have the buckets.
+        """
+        queues: list[Question] = [one.depth for one in self._inboxes if not one.pushed]
+        return queues or [
+            partial(self._probe.configuration, bucket, region="", owner=None)
+            for bucket in self._settings.buckets
+        ]
 
     async def _receive(self, intake: Intake) -> None:
         # What nobody knows to be held here, others would pass over.
@@ -364,6 +380,8 @@ class _Daemon:
         self._board.stopping()
         for intake in self._intakes:
             intake.stop()
+        for webhook in self._webhooks:
+            webhook.refuse()
         self._poller.stop()
         self._publisher.stop()
         await asyncio.gather(
@@ -375,6 +393,7 @@ class _Daemon:
     async def _let_go(self) -> None:
         # What outlived the grace must not meet a ledger that is closed.
         await asyncio.gather(*(intake.abandon() for intake in self._intakes))
+        await asyncio.gather(*(webhook.close() for webhook in self._webhooks))
         await self._poller.abandon()
         try:
             async with asyncio.timeout(CLOSING_SECONDS / 3):
@@ -387,7 +406,21 @@ class _Daemon:
         except (LedgerError, TimeoutError) as error:
             log.warning("presence_kept", reason=repr(error))
 
-    def _add_queue(self, inbox: SqsInbox) -> None:
+    def _webhook(self, one: Webhook, place: int) -> WebhookInbox:
+        return WebhookInbox(
+            name=one.name,
+            setting=f"inboxes[{place}]",
+            host=one.host,
+            port=one.port,
+            token=one.token.get_secret_value() if one.token else None,
+            token_file=one.token_file,
+            certificate_file=one.certificate_file,
+            key_file=one.key_file,
+            meters=self._meters,
+            oddity=self._front.odd,
+        )
+
+    def _add_queue(self, inbox: Inbox) -> None:
         self._intakes.append(
             Intake(
                 inbox,
@@ -424,7 +457,8 @@ class _Daemon:
         )
 
     def _queue_age(self) -> float | None:
-        ages = [intake.queue_age for intake in self._intakes]
+        queues = zip(self._inboxes, self._intakes, strict=True)
+        ages = [intake.queue_age for inbox, intake in queues if not inbox.pushed]
         return (
             None if None in ages else max((age for age in ages if age is not None), default=None)
         )
@@ -437,7 +471,7 @@ def _accounts(settings: Settings) -> list[Account]:
     return [Account(**account.model_dump()) for account in settings.accounts]
 
 
-def _inboxes(settings: Settings, aws: Aws) -> list[SqsInbox]:
+def _queue_inboxes(settings: Settings, aws: Aws) -> list[SqsInbox]:
     """
     Make the queues that the settings name.
     """
@@ -503,6 +537,8 @@ def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
         default_region=settings.aws.region,
         max_connections=_connections(settings),
         dates=dates,
+        # Without a queue, nothing of AWS is asked before an event comes; and what stores write, they date.
+        stores_tell_time=not settings.queues,
     )
 
 
@@ -603,7 +639,7 @@ async def check(settings: Settings) -> Sequence[Check]:
         kind = settings.ledger.kind
         estate = Estate(
             accounts=[account.id for account in settings.accounts],
-            inboxes=_inboxes(settings, aws),
+            inboxes=_queue_inboxes(settings, aws),
             buckets=settings.buckets,
             sink=_sink(settings, aws),
             namespace=settings.report.namespace,

@@ -36,9 +36,10 @@ from pydantic_settings import (
 )
 from typing_extensions import override
 
+from crrmon.domain.authorization import TOKEN
 from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.objects import BUCKET_NAME
-from crrmon.domain.queue_address import FIFO, is_of_aws, queue_address
+from crrmon.domain.queue_address import FIFO, is_of_aws, queue_address, queue_name
 from crrmon.domain.redaction import HIDDEN, harmless, shown, without_userinfo
 
 PREFIX = "CRRMON_"
@@ -208,6 +209,83 @@ def _each_once(queues: tuple[Queue, ...]) -> tuple[Queue, ...]:
     return queues
 
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _held(section: _Model, rules: Iterable[tuple[object, str]]) -> _Model:
+    """
+    Return a section whose settings go together.
+
+    Raises:
+        ValueError: they do not; a line for each rule that does not hold.
+    """
+    if broken := [otherwise for holds, otherwise in rules if not holds]:
+        raise ValueError("\n".join(broken))
+    return section
+
+
+def _no_brackets(host: str) -> str:
+    if "[" in host:
+        raise ValueError("an address to listen on has no brackets: leave them out")
+    return host
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str | SecretStr):
+        raise ValueError("must be in quotes, for YAML does not read it as text")  # noqa: TRY004 - pydantic's protocol
+    return value
+
+
+def _token(token: SecretStr) -> SecretStr:
+    if not TOKEN.fullmatch(token.get_secret_value()):
+        raise ValueError("a token has at least 16 printable characters of ASCII and no blanks")
+    return token
+
+
+class Webhook(_Section):
+    """
+    One port that S3-compatible stores post their events to. docs/stores.md leads there.
+    """
+
+    kind: Literal["webhook"]
+    """What it is; webhooks are the only kind so far."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")] = "webhook"
+    """Name in logs and in the label `queue` of metrics; no two share one."""
+    host: Annotated[str, Field(min_length=1), AfterValidator(_no_brackets)] = "127.0.0.1"
+    """Address to listen on; as with `http.host`."""
+    port: Annotated[int, Field(ge=0, le=65535), _NUMBER] = 9465
+    """Port to listen on, on any path; 0 takes a free one."""
+    token: Annotated[SecretStr, AfterValidator(_token), BeforeValidator(_text)] | None = None
+    """
+    What senders must show: at least 16 characters. Better in a file, or in the environment: the whole list is
+    CRRMON_INBOXES='[{"kind": "webhook", "token": "..."}]'.
+    """
+    token_file: Path | None = None
+    """A file that holds the token, as secrets are mounted; read again for every request."""
+    certificate_file: Path | None = None
+    """Certificates for HTTPS, PEM; read at the start. Without, whoever listens between sender and here sees the token."""
+    key_file: Path | None = None
+    """The private key of `certificate_file`, PEM, without a password."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Webhook":
+        rules = (
+            (
+                self.token is None or self.token_file is None,
+                "token and token_file are both set: keep one of them",
+            ),
+            (
+                self.token is not None or self.token_file is not None,
+                "whoever reaches the port could make events up: set token_file, or token",
+            ),
+            (
+                (self.certificate_file is None) == (self.key_file is None),
+                "certificate_file and key_file belong together: set both, or none",
+            ),
+        )
+        return _held(self, rules)
+
+
 def _redis_url(url: str) -> str:
     parts = _apart(url)
     if parts.password is not None or parts.query or parts.fragment:
@@ -239,21 +317,6 @@ def _quoted(value: object) -> object:
     if isinstance(value, int):
         raise ValueError("must be in quotes, for YAML reads it as a number")  # noqa: TRY004 - pydantic's protocol
     return value
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-def _held(section: _Model, rules: Iterable[tuple[object, str]]) -> _Model:
-    """
-    Return a section whose settings go together.
-
-    Raises:
-        ValueError: they do not; a line for each rule that does not hold.
-    """
-    if broken := [otherwise for holds, otherwise in rules if not holds]:
-        raise ValueError("\n".join(broken))
-    return section
 
 
 BucketPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,255}$")]
@@ -437,12 +500,6 @@ class Looks(_Section):
     """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
 
 
-def _text(value: object) -> object:
-    if not isinstance(value, str | SecretStr):
-        raise ValueError("must be in quotes, for YAML does not read it as text")  # noqa: TRY004 - pydantic's protocol
-    return value
-
-
 class RedisSettings(_Section):
     """
     The server of the redis ledger: Redis from 6.2 on, or Valkey.
@@ -561,12 +618,6 @@ class Report(_Section):
     """Length of a window: every metric gets one datapoint for each."""
 
 
-def _no_brackets(host: str) -> str:
-    if "[" in host:
-        raise ValueError("an address to listen on has no brackets: leave them out")
-    return host
-
-
 class Http(_Section):
     """
     Where /metrics, /livez and /readyz are served.
@@ -613,8 +664,10 @@ class Settings(BaseSettings):
 
     monitor: Annotated[str, Field(pattern=r"^[!-9;-~][ -~]{0,254}$")] = "crrmon"
     """Name of this monitor (all replicas together): the dimension of Heartbeat and QueueAge."""
-    queues: Annotated[tuple[Queue, ...], Field(min_length=1), AfterValidator(_each_once)]
+    queues: Annotated[tuple[Queue, ...], AfterValidator(_each_once)] = ()
     """The SQS queues to read, in any regions."""
+    inboxes: tuple[Webhook, ...] = ()
+    """Where events come in otherwise, beside the queues or in their place: MinIO's and Ceph's, over HTTP."""
     buckets: Annotated[tuple[BucketName, ...], AfterValidator(_no_repetition)] = ()
     """
     Source buckets whose zeros are reported from the start. Others are met through their events and remembered.
@@ -638,7 +691,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        return _held(self, [*_times(self), *_choice(self)])
+        return _held(self, [*_sources(self), *_times(self), *_choice(self)])
 
     @classmethod
     @override
@@ -654,6 +707,25 @@ class Settings(BaseSettings):
         Let the environment win over the file (which comes in as initial values).
         """
         return env_settings, init_settings
+
+
+def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
+    """
+    Tell whether each of those that events come from has a name and a port of its own.
+    """
+    names = [queue_name(one.url) for one in settings.queues]
+    ports = [settings.http.port]
+    for place, one in enumerate(settings.inboxes):
+        yield (
+            one.name not in names,
+            f"inboxes[{place}].name is {one.name}, as another inbox or a queue is called: give it one of its own",
+        )
+        yield (
+            one.port not in ports or not one.port,
+            f"inboxes[{place}].port is {one.port}, as another inbox or http has it: give it one of its own",
+        )
+        names.append(one.name)
+        ports.append(one.port)
 
 
 def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
@@ -730,7 +802,7 @@ def load(path: Path | None, *, queues: bool = True) -> Settings:
 
     Args:
         path: the YAML file; None reads the environment only.
-        queues: whether at least one must be set; who does not read any need not ask for one.
+        queues: whether at least one, or an inbox, must be set; who does not read any need not ask for one.
 
     Raises:
         ConfigurationError: with a line for everything that is wrong.
@@ -740,7 +812,7 @@ def load(path: Path | None, *, queues: bool = True) -> Settings:
     if problems:
         raise ConfigurationError("\n".join(problems))
     try:
-        return Settings(**(raw if queues else {"queues": [{"url": _EXAMPLE_VALUES["url"]}]} | raw))
+        settings = Settings(**raw)
     # NB: "from None", for what these errors quote may hold a password, and tracebacks show causes.
     except ValidationError as error:
         raise ConfigurationError("\n".join(_explanations(error))) from None
@@ -748,6 +820,9 @@ def load(path: Path | None, *, queues: bool = True) -> Settings:
         raise ConfigurationError("\n".join(_not_json(os.environ)) or str(error)) from None
     except RecursionError as error:
         raise ConfigurationError("the environment is nested too deeply to be settings") from error
+    if queues and not (settings.queues or settings.inboxes):
+        raise ConfigurationError(_NO_QUEUE)
+    return settings
 
 
 def public(settings: Settings) -> dict[str, Any]:
@@ -782,7 +857,7 @@ def example() -> str:
     Return a configuration file that shows every setting with its meaning and its default.
     """
     head = """\
-# Settings of crrmon, each with its default. Only `queues` must be set.
+# Settings of crrmon, each with its default. Only `queues` must be set, or `inboxes`.
 # The environment overrides this file: CRRMON_LOOKS__FRESHNESS=0.8, CRRMON_QUEUES='[{"url": "..."}]'.
 """
     return head + "".join(_lines(Settings, ""))
@@ -791,6 +866,7 @@ def example() -> str:
 _EXAMPLE_VALUES = {
     "url": "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon",
     "id": '"109876543210"',
+    "kind": "webhook",
 }
 
 
@@ -808,7 +884,7 @@ def _lines(model: type[BaseModel], indent: str) -> Iterator[str]:
             value = _EXAMPLE_VALUES[name] if field.is_required() else _plain(field.get_default())
             yield f"{indent}{name}: {value}\n"
             continue
-        if mark and not field.is_required():
+        if mark and name != "queues":
             yield f"{indent}{name}: []\n"
             yield f"{indent}#   -\n"
             for line in _lines(section, "     "):
@@ -1017,12 +1093,8 @@ def _explanations(error: ValidationError) -> Iterator[str]:
     """
     Say what is wrong with each setting, what it was, and what is allowed.
     """
-    errors = [(_dotted(one["loc"]), one) for one in error.errors()]
-    # Queues that are wrong do not count as queues; that there are too few then needs no telling.
-    wrong = any(name.startswith("queues[") for name, _ in errors)
-    for name, one in errors:
-        if not (wrong and name == "queues"):
-            yield _explain(name, one)
+    for one in error.errors():
+        yield _explain(_dotted(one["loc"]), one)
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -1034,7 +1106,7 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 
 def _explain(name: str, error: Any) -> str:
     value, kind = error["input"], error["type"]
-    if name == "queues" and (kind == "missing" or not value):
+    if name == "queues" and not value:
         return _NO_QUEUE
     if kind == "missing":
         return f"{name}: is missing"
@@ -1156,6 +1228,7 @@ def _siblings(name: str) -> Iterator[str]:
 
 _NO_QUEUE = (
     "queues: no queue is configured; set queues: [{url: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME}] "
-    'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\''
+    'in the file, or CRRMON_QUEUES=\'[{"url": "..."}]\'; or, for events that stores post, '
+    "inboxes: [{kind: webhook, token_file: PATH}]"
 )
 _SECRETIVE = tuple(_secretive(Settings))

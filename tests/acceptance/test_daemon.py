@@ -173,6 +173,8 @@ class Front:
         ) as answer:
             content = await answer.read()
             told = {k: v for k, v in answer.headers.items() if k.lower() not in dropped}
+            if "X-Amz-Target" not in request.headers:
+                told.setdefault("x-amz-request-id", "TX0123456789ABCD")
             return web.Response(status=answer.status, headers=told, body=content)
 
 
@@ -1077,3 +1079,105 @@ async def test_invariant_8_the_console_has_one_line_for_each_event(
         assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[(debug|info|warning) +\] [a-z_]+( |$)", line)
     assert sum(" object_settled " in line for line in lines) == len(HOSTILE_KEYS) + 1
     assert sum(" replication_failed " in line for line in lines) == 1
+
+
+# ---- events that are posted ----
+
+TOKEN = "s3cr3t-and-long-enough"  # noqa: S105 - to be found where it must not be
+
+
+class Sender:
+    """
+    Posts events as a store does: one after the other, each again and again until it is accepted.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://{HOST}:{port}/"
+        self.queue: list[str] = []
+        self.refused = 0
+        """Answers that made it send again, and connections that nobody took or that broke."""
+        self.heard = 0
+        """How many answers more reach it; the others get lost on the way."""
+
+    async def run(self) -> None:
+        """
+        Send, for ever.
+        """
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            while True:
+                if self.queue and await self._accepted(session, self.queue[0]) and self.heard:
+                    self.queue.pop(0)
+                    self.heard -= 1
+                else:
+                    await asyncio.sleep(0.05)
+
+    async def _accepted(self, session: aiohttp.ClientSession, body: str) -> bool:
+        try:
+            async with session.post(self._url, data=body) as answer:
+                accepted = answer.status == 200
+        except (aiohttp.ClientError, ConnectionError):
+            accepted = False
+        self.refused += not accepted
+        return accepted
+
+
+async def test_m8_a_sender_that_sends_again_loses_nothing_to_kill_minus_9(
+    world: World, tmp_path: Path
+) -> None:
+    """
+    M8, invariant 5: a daemon without any queue is killed again and again while a store posts its events.
+
+    Each of them is counted once, those as well that were in the ledger when the answer got lost; and no log line and
+    no error has the token.
+    """
+    port = free_port()
+    hook = {"kind": "webhook", "port": port, "token": TOKEN}
+    made = settings(world, tmp_path, queues=[], inboxes=[hook], buckets=[world.source])
+    sender = Sender(port)
+    sending = asyncio.create_task(sender.run())
+    try:
+        for _ in range(3):
+            for _ in range(10):
+                number = next(_NUMBERS)
+                version = world.write(f"a{number}", "COMPLETED", event=False)
+                body = written(
+                    f"a{number}", at=_CLOCK.now(), bucket=world.source, version=version, size=10
+                )
+                sender.queue += [body, body]
+            sender.heard = 9
+            async with running(tmp_path, made) as daemon:
+                await until(lambda: not sender.heard)
+                daemon.signal(signal.SIGKILL)
+                await daemon.ended()
+                assert TOKEN not in daemon.output + daemon.errors
+        sender.heard = len(sender.queue) + 1
+        async with running(tmp_path, made) as daemon:
+            await until(lambda: not sender.queue)
+            await until(lambda: world.told("ReplicationObjects") >= 30)
+            assert await daemon.metric(
+                "crrmon_webhook_requests_total", queue="webhook", status="200"
+            )
+            daemon.signal(signal.SIGTERM)
+            assert await daemon.ended() == 0
+            sender.queue.append("{}")
+            refused = sender.refused
+            await until(lambda: sender.refused > refused)
+    finally:
+        sending.cancel()
+    assert world.told("ReplicationObjects") == 30
+
+
+async def test_m8_a_webhook_that_cannot_listen_is_told_at_the_start(
+    world: World, tmp_path: Path
+) -> None:
+    """M8: exit code 2 and a line that names the setting and the file, with a ledger that can be opened again."""
+    hook = {"kind": "webhook", "port": 0, "token_file": str(tmp_path / "absent")}
+    daemon = await spawn(tmp_path, settings(world, tmp_path, queues=[], inboxes=[hook]))
+
+    assert await daemon.ended() == 2
+    assert "inboxes[0].token_file" in daemon.errors
+    assert "No such file" in daemon.errors
+    assert "Traceback" not in daemon.errors
+    async with ledger_of(tmp_path):
+        pass

@@ -292,14 +292,22 @@ async def test_t7_who_is_not_aws_tells_no_time(stub: AwsStub, headers: dict[str,
     assert ear.heard_of == []
 
 
-async def test_t7_a_store_of_its_own_tells_no_time(stub: AwsStub) -> None:
-    """Its clock need not be AWS's."""
+@pytest.mark.parametrize("alone", [False, True])
+async def test_t7_m8_a_store_of_its_own_tells_the_time_only_where_nobody_else_does(
+    stub: AwsStub,
+    alone: bool,  # noqa: FBT001 - a table
+) -> None:
+    """Its clock need not be AWS's; but where events come from stores alone, it is what dates them."""
     stub.answer(Answer(200, {"Date": DATE, **S3_ID}))
     ear = Ear()
     login = Login(name="store", session=None, endpoint_url=stub.url, path_style=True)
     async with Aws(
-        endpoint_url=NOBODY, default_region=REGION, max_connections=8, dates=ear
+        endpoint_url=NOBODY,
+        default_region=REGION,
+        max_connections=8,
+        dates=ear,
+        stores_tell_time=alone,
     ) as aws:
         await _ask(aws, "s3", login)
     assert len(stub.asked) == 1
-    assert ear.heard_of == []
+    assert len(ear.heard_of) == int(alone)

@@ -1,4 +1,7 @@
-"""A queue like SQS: at least once, hidden for a while, and a dead-letter queue after too many receives."""
+"""A queue like SQS: at least once, hidden for a while, and a dead-letter queue after too many receives.
+
+Or one whose messages are pushed: their sender sends again what is given back, without end.
+"""
 
 import asyncio
 import itertools
@@ -8,6 +11,9 @@ import msgspec
 
 from crrmon.ports.clock import Clock, Dates
 from crrmon.ports.inbox import Depth, InboxError, Message
+
+RESENT_SECONDS = 3
+"""After which a sender pushes again what was given back."""
 
 
 class _Stored(msgspec.Struct):
@@ -23,11 +29,15 @@ class FakeInbox:
     """
     Holds messages, their visibility and their receive counts; `away` makes every call fail.
 
-    Unlike SQS's, its counts are exact. Without `dead_readable` nobody can tell what is in the dead-letter queue.
+    Unlike SQS's, its counts are exact. Without `dead_readable` nobody can tell what is in the dead-letter queue. With
+    `pushed`, nobody can tell anything.
     """
 
-    def __init__(self, clock: Clock, *, name: str = "queue", max_receives: int = 3) -> None:
+    def __init__(
+        self, clock: Clock, *, name: str = "queue", max_receives: int = 3, pushed: bool = False
+    ) -> None:
         self.name = name
+        self.pushed = pushed
         self.away = False
         self.undeletable = False
         """Whether nothing can be acknowledged."""
@@ -89,7 +99,7 @@ class FakeInbox:
         for one in list(self._stored.values()):
             if one.visible_at > now or len(taken) == 10:
                 continue
-            if one.receives >= self._max_receives:
+            if one.receives >= self._max_receives and not self.pushed:
                 self.dead.append(one.id)
                 del self._stored[one.id]
                 continue
@@ -101,16 +111,18 @@ class FakeInbox:
                     id=one.id,
                     receipt=one.receipt,
                     body=one.body,
-                    sent_at=one.sent_at,
+                    sent_at=None if self.pushed else one.sent_at,
                     receive_count=one.receives,
                 )
             )
         self.received += len(taken)
         return taken
 
-    async def depth(self) -> Depth:
+    async def depth(self) -> Depth | None:
         self._check()
         self._tell_date(self._asked())
+        if self.pushed:
+            return None
         return Depth(
             visible=self.visible,
             in_flight=self.waiting - self.visible,
@@ -144,7 +156,8 @@ class FakeInbox:
             if one is None or one.receipt != receipt:
                 lost.append(receipt)
             else:
-                one.visible_at = self._clock.now() + seconds
+                again = RESENT_SECONDS if self.pushed and not seconds else seconds
+                one.visible_at = self._clock.now() + again
                 self.extended += 1
                 self._arrived.set()
         return lost

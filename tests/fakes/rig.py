@@ -105,6 +105,7 @@ class Rig:
             meters=self.meters,
             chance=chance,
             halves=self.unmatched.noted,
+            hurried=self.inbox.pushed,
         )
         self.routebook = Routebook(
             self.s3,
@@ -292,7 +293,7 @@ class Rig:
     async def _keep_time(self) -> None:
         assert self.timekeeper is not None
         await self.timekeeper.run(
-            [self.inbox], health=self.clock_health, board=self.board, meters=self.meters
+            [self.inbox.depth], health=self.clock_health, board=self.board, meters=self.meters
         )
 
     async def _receive(self) -> None:

@@ -412,10 +412,16 @@ OPTIONAL = [*filter(optional, config.keys())]
 @pytest.mark.parametrize("blank", ["", " "])
 def test_e3_what_is_left_blank_is_not_set(tmp_path: Path, blank: str) -> None:
     """Templates write what nobody gave them a value for as an empty text; whatever may be left out may be that."""
-    raw: dict[str, Any] = {"queues": [{"url": URL}], "accounts": [{"id": "109876543210"}]}
+    raw: dict[str, Any] = {
+        "queues": [{"url": URL}],
+        "inboxes": [{"kind": "webhook", "token": TOKEN}],
+        "accounts": [{"id": "109876543210"}],
+    }
     expected = load(tmp_path, raw)
     assert {"aws.endpoint_url", "accounts[].endpoint_url", "queues[].region"} <= {*OPTIONAL}
     for key in OPTIONAL:
+        if key == "inboxes[].token":
+            continue  # one of the two must be set
         *around, last = key.split(".")
         section: Any = raw
         for name in around:
@@ -514,7 +520,8 @@ def test_the_example_shows_every_key_with_its_meaning() -> None:
     """Every key there is stands in the example, below a comment of its own."""
     raw = yaml.safe_load(config.example())
     found = set(raw) | {"queues[].url", "queues[].region"}
-    found |= {f"accounts[].{key}" for key in example_account()}
+    for section in ("accounts", "inboxes"):
+        found |= {f"{section}[].{key}" for key in example_item(section)}
 
     def below(section: str, one: object) -> set[str]:
         if not isinstance(one, dict):
@@ -530,25 +537,95 @@ def test_the_example_shows_every_key_with_its_meaning() -> None:
             assert lines[number - 1].strip().startswith("#"), line
 
 
-def example_account() -> dict[str, Any]:
+def example_item(section: str) -> dict[str, Any]:
     """
-    Read the account that stands in the example as comments.
+    Read the item of a list that stands in the example as comments.
     """
-    block = config.example().partition("\naccounts: []\n")[2].partition("\n\n")[0]
+    block = config.example().partition(f"\n{section}: []\n")[2].partition("\n\n")[0]
     lines = [line.removeprefix("#") for line in block.splitlines()]
-    (account,) = yaml.safe_load("\n".join(lines))
-    return dict(account)
+    (item,) = yaml.safe_load("\n".join(lines))
+    return dict(item)
 
 
 def test_the_account_of_the_example_has_the_defaults(tmp_path: Path) -> None:
     """Without its comment signs it is an account like one of which nothing but the id is set."""
-    account = example_account()
+    account = example_item("accounts")
 
     shown, bare = (
         load(tmp_path, {**QUEUES, "accounts": [one]}).accounts
         for one in (account, {"id": account["id"]})
     )
     assert shown == bare
+
+
+# ---- inboxes ----
+
+TOKEN = "s3cr3t-and-long-enough"  # noqa: S105 - to be found where it must not be
+HOOK: dict[str, Any] = {"kind": "webhook", "token": TOKEN}
+
+
+def test_m8_a_webhook_needs_no_queue(tmp_path: Path) -> None:
+    """M8: at least one of queues and inboxes must be set, whichever; a webhook listens on loopback unless told otherwise."""
+    settings = load(tmp_path, {"inboxes": [HOOK]})
+
+    assert settings.queues == ()
+    (hook,) = settings.inboxes
+    assert (hook.name, hook.host, hook.port) == ("webhook", "127.0.0.1", 9465)
+    assert hook.token is not None
+    assert hook.token.get_secret_value() == TOKEN
+    assert load(tmp_path, {**QUEUES, "inboxes": [HOOK]}).queues[0].url == URL
+
+
+def test_m8_the_token_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M8: the whole list is one variable, in JSON."""
+    monkeypatch.setenv("CRRMON_INBOXES", json.dumps([HOOK]))
+
+    (hook,) = config.load(None).inboxes
+    assert hook.token is not None
+    assert hook.token.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("inboxes", "said"),
+    [
+        ([{"kind": "webhook"}], "inboxes[0]: whoever reaches the port could make events up"),
+        ([{**HOOK, "token_file": "t"}], "inboxes[0]: token and token_file are both set"),
+        ([{**HOOK, "key_file": "k"}], "certificate_file and key_file belong together"),
+        ([{**HOOK, "certificate_file": "c"}], "certificate_file and key_file belong together"),
+        ([{"kind": "webhook", "token": "s3cr3t"}], "inboxes[0].token: what it is set to"),
+        (
+            [{"kind": "webhook", "token": "s3cr3t with blanks"}],
+            "inboxes[0].token: what it is set to",
+        ),
+        ([{"kind": "webhook", "token": 1234567890123456}], "must be in quotes"),
+        ([{**HOOK, "kind": "mail"}], "inboxes[0].kind"),
+        ([{"token": TOKEN}], "inboxes[0].kind: is missing"),
+        ([{**HOOK, "tokn": "x"}], "inboxes[].tokn"),
+        ([{**HOOK, "port": 9464}], "inboxes[0].port is 9464, as another inbox or http has it"),
+        ([HOOK, {**HOOK, "name": "b"}], "inboxes[1].port is 9465"),
+        ([HOOK, {**HOOK, "port": 1}], "inboxes[1].name is webhook"),
+        ([{**HOOK, "name": "crrmon"}], "inboxes[0].name is crrmon, as another inbox or a queue"),
+    ],
+)
+def test_m8_a_webhook_that_cannot_be_used(
+    tmp_path: Path, inboxes: list[dict[str, Any]], said: str
+) -> None:
+    """M8: each mistake is told by its setting and without the token; no webhook is open to everybody."""
+    text = complaint(tmp_path, {**QUEUES, "inboxes": inboxes})
+
+    assert said in text
+    assert "s3cr3t" not in text
+
+
+def test_m8_a_token_is_never_shown(tmp_path: Path) -> None:
+    """M8: `crrmon config show` masks it, as it does passwords."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"inboxes": [HOOK]}))
+
+    for output in ("yaml", "json"):
+        result = crrmon("config", "show", "--config", str(path), "--output", output)
+        assert result.exit_code == 0
+        assert TOKEN not in result.stdout
 
 
 # ---- accounts ----

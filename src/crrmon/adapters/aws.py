@@ -268,6 +268,7 @@ class Aws:
         default_region: str | None,
         max_connections: int,
         dates: Dates | None = None,
+        stores_tell_time: bool = False,
     ) -> None:
         """
         Set up without asking anybody anything.
@@ -277,8 +278,10 @@ class Aws:
             default_region: for whoever names none; None leaves it to AWS_REGION and then to the SDK.
             max_connections: at the most, of each client.
             dates: told the Date of every answer, if anybody wants to know.
+            stores_tell_time: whether to tell it those of S3-compatible stores, too: where nobody else need be asked.
         """
         self._dates = dates
+        self._stores_tell_time = stores_tell_time
         self._session = AioSession()
         self._endpoint_url = endpoint_url
         # NB: unlike the other SDKs, botocore does not know AWS_REGION, which ECS and EKS set.
@@ -456,9 +459,9 @@ class Aws:
         else:
             trusting = endpoint_url is not None and not is_of_aws(endpoint_url)
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
-        # A store of its own has a clock of its own; another address of AWS has AWS's.
+        # A store of its own has a clock of its own, another address of AWS has AWS's.
         foreign = login and login.endpoint_url and not is_of_aws(login.endpoint_url)
-        if self._dates is not None and not foreign:
+        if self._dates is not None and (self._stores_tell_time or not foreign):
             listener = _Listener(self._dates)
             client.meta.events.register("before-call", listener.asked)
             client.meta.events.register("after-call", listener.answered)

@@ -100,6 +100,13 @@ class SqsInbox:
         """
         return self._name
 
+    @property
+    def pushed(self) -> bool:
+        """
+        Whether senders wait for an acknowledgement: SQS took the message off them.
+        """
+        return False
+
     async def client(self) -> "SQSClient":
         """
         Give the client that asks whoever has the queue.

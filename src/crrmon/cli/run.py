@@ -5,6 +5,7 @@ import uvloop
 
 from crrmon import app, logs
 from crrmon.adapters.door import PortTakenError
+from crrmon.adapters.webhook import UnusableWebhookError
 from crrmon.cli.settings import (
     EXIT_CONFIGURATION,
     ConfigFile,
@@ -28,7 +29,7 @@ def run(config: ConfigFile = None) -> None:
     logs.configure(level=settings.log.level, format=settings.log.format, keys=settings.log.keys)
     try:
         uvloop.run(app.run(settings))
-    except (UnusableLedgerError, PortTakenError) as error:
+    except (UnusableLedgerError, UnusableWebhookError, PortTakenError) as error:
         complain(str(error))
         raise typer.Exit(EXIT_CONFIGURATION) from error
     except (LedgerError, UnexpectedEndError) as error:

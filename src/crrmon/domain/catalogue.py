@@ -206,7 +206,7 @@ PENDING_BY_AGE = _gauge(
 )
 COMPLETE_UP_TO = _gauge(
     "complete_up_to_timestamp_seconds",
-    "Nothing that was written before this moment is pending, failed or let go, or waits in a queue; absent while that cannot be told (no rule leads here, some of it is excluded, no event was ever seen), and still while a queue is never found empty. It counts on events to come no later after their write than the latest of the last six hours with events did.",
+    "Nothing that was written before this moment is pending, failed or let go, or waits in a queue; absent while that cannot be told (no rule leads here, some of it is excluded, no event was ever seen, events come by a webhook), and still while a queue is never found empty. It counts on events to come no later after their write than the latest of the last six hours with events did.",
     *_ROUTE,
     fleet=True,
 )
@@ -230,7 +230,7 @@ ROUTE_CONFIGURED = _gauge(
 )
 QUEUE_MESSAGES = _gauge(
     "queue_messages",
-    "Messages by where they are, by SQS's own approximate count: visible, in_flight, delayed, dead (in the dead-letter queue).",
+    "Messages by where they are, by SQS's own approximate count: visible, in_flight, delayed, dead (in the dead-letter queue). None of a webhook.",
     "queue",
     "state",
     fleet=True,
@@ -278,7 +278,7 @@ QUEUE_DURATION = _histogram(
 )
 QUEUE_AGE = _gauge(
     "queue_oldest_message_age_seconds",
-    "Age of the oldest message lately received; 0 when the queue was found empty, absent while it cannot be read.",
+    "Age of the oldest message lately received; 0 when the queue was found empty, absent while it cannot be read, and always of a webhook: what its senders still keep, nobody here sees.",
     "queue",
 )
 HELD_MESSAGES = _gauge(
@@ -286,6 +286,12 @@ HELD_MESSAGES = _gauge(
 )
 RELEASED_MESSAGES = _counter(
     "messages_released_total", "Messages given back to the queue unprocessed.", "queue"
+)
+WEBHOOK_REQUESTS = _counter(
+    "webhook_requests_total",
+    "Requests to a webhook by the status of their answer: 200 (durable, of no interest or malformed), 400 (not whole), 401 (without the token), 413 (too large), 503 (to be sent again).",
+    "queue",
+    "status",
 )
 LOOKS = _counter("looks_total", "HEAD requests by what they showed.", "source_bucket", "result")
 DESTINATION_LOOKS = _counter(

@@ -1,4 +1,4 @@
-"""The queue that messages come from."""
+"""The queue that messages come from, or the senders that push them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -45,7 +45,7 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
 
 class Inbox(Protocol):
     """
-    One queue with at-least-once delivery (SQS standard).
+    One queue with at-least-once delivery (SQS standard), or a port at which senders push messages until they are accepted.
 
     Every method raises `InboxError` when nothing of it was done.
     """
@@ -54,6 +54,14 @@ class Inbox(Protocol):
     def name(self) -> str:
         """
         Short name for logs and labels: the queue's own.
+        """
+        ...
+
+    @property
+    def pushed(self) -> bool:
+        """
+        Whether messages come from senders that wait for each of them to be acknowledged or given back, and send nothing
+        else meanwhile. There is no dead-letter queue then, and nobody here sees what they still keep.
         """
         ...
 
@@ -66,9 +74,9 @@ class Inbox(Protocol):
         """
         ...
 
-    async def depth(self) -> Depth:
+    async def depth(self) -> Depth | None:
         """
-        Count what is in the queue and in its dead-letter queue.
+        Count what is in the queue and in its dead-letter queue; None where nobody ever can.
 
         What was sent or received within the last minute may not be counted yet.
         """

@@ -72,6 +72,7 @@ class Bookkeeper:
         meters: told what was counted, and how the ledger does.
         chance: jitters retries.
         halves: called with every replica that came before anything else was known of its version.
+        hurried: whether senders wait for what intake writes: then it is not gathered before.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Bookkeeper:
         meters: Meters,
         chance: random.Random,
         halves: Callable[[ReplicaWritten], None] | None = None,
+        hurried: bool = False,
     ) -> None:
         self._ledger = ledger
         self._health = health
@@ -91,26 +93,31 @@ class Bookkeeper:
         self._chance = chance
         self._halves = halves
         self._counting = Counting(meters)
-        self._seen = self._batcher(self._do_seen, "seen")
-        self._park = self._batcher(self._do_park, "park")
+        self._seen = self._batcher(self._do_seen, "seen", hurried=hurried)
+        self._park = self._batcher(self._do_park, "park", hurried=hurried)
         self._reschedule = self._batcher(self._do_reschedule, "reschedule")
         self._settle = self._batcher(self._do_settle, "settle")
-        self._note = self._batcher(self._do_note, "note")
+        self._note = self._batcher(self._do_note, "note", hurried=hurried)
         self._uncovered = Batcher(
             self._do_uncovered,
             name="uncovered",
             size=UNCOVERED_BATCH,
-            linger=UNCOVERED_LINGER_SECONDS,
+            linger=0.0 if hurried else UNCOVERED_LINGER_SECONDS,
         )
         self.register = RouteRegister(ledger, persist=self._persist)
         self._routes: set[Route] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def _batcher(
-        self, act: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], name: str
+        self,
+        act: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        name: str,
+        *,
+        hurried: bool = False,
     ) -> Batcher[Item, Result]:
         pace = self._ledger.pace
-        return Batcher(act, name=name, size=pace.size, linger=pace.linger, lanes=pace.lanes)
+        linger = 0.0 if hurried else pace.linger
+        return Batcher(act, name=name, size=pace.size, linger=linger, lanes=pace.lanes)
 
     async def seen(self, ids: tuple[MarkId, ...]) -> Sequence[Mark | Half | None]:
         """

@@ -155,7 +155,7 @@ class Fleet:
 
     async def _depths(self) -> dict[str, Depth | None]:
         """
-        Ask all queues at once; None for one that does not tell.
+        Ask all queues at once; None for one that does not tell, or whose messages others keep.
         """
         depths = await asyncio.gather(*map(self._depth, self._inboxes))
         return {inbox.name: one for inbox, one in zip(self._inboxes, depths, strict=True)}

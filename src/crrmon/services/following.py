@@ -231,7 +231,8 @@ class Following:
         decision = self._looker.settled(found)
         if decision is None:
             first_look_at = self._looker.first_look_at(found)
-            if first_look_at > max(until, self._clock.now()):
+            # Whoever waits for an answer does not wait for that of a store, which may be slow for one bucket alone.
+            if hold.pressing or first_look_at > max(until, self._clock.now()):
                 await self._bookkeeper.park(replace(found, next_look_at=first_look_at))
                 return
             if await hold.wait(first_look_at):

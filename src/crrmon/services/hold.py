@@ -20,9 +20,13 @@ class Hold:
     Args:
         clock: tells how long to wait.
         seconds: tells for how long a message may be held now; the fuller it is here, the shorter.
+        pressing: whether its sender waits for the end: then nothing is looked at meanwhile, however soon that is due.
     """
 
-    def __init__(self, clock: Clock, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Clock, seconds: Callable[[], float], *, pressing: bool = False
+    ) -> None:
+        self.pressing = pressing
         self._clock = clock
         self._seconds = seconds
         self._woken = asyncio.Event()

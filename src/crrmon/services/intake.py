@@ -3,6 +3,9 @@
 A message is acknowledged only when everything it said is durable in the ledger or concerns nobody. Until then it is
 *held*: kept hidden from other receivers, for as long as it takes. What is still waiting when the daemon stops is
 given back; what is malformed is left alone until the queue moves it to its dead-letter queue.
+
+Senders that push their messages wait for each one's end, and have no dead-letter queue: nothing of theirs is held for
+a first look, and what will never be dealt with is acknowledged after it was told of, or nothing else would ever come.
 """
 
 import asyncio
@@ -70,6 +73,9 @@ ACKNOWLEDGE_LINGER_SECONDS = 0.2
 RETRY_SECONDS = 5.0
 REMEMBERED_MALFORMED = 1000
 
+MOST_FAULTS = 20
+"""How often a pushed message that makes the daemon fail is given back before it is let go."""
+
 UNKNOWN_DELAY_SECONDS = 86_400.0
 """How late a message may be that is not read yet, as long as none was ever seen."""
 
@@ -136,7 +142,7 @@ class Intake:
         self._clock = clock
         self._meters = meters
         self._chance = chance
-        self._hold_seconds = hold_seconds
+        self._hold_seconds = 0.0 if inbox.pushed else hold_seconds
         self._admission = Admission(max_in_flight)
         self._delays = delays
         self._floors = Floors()
@@ -145,6 +151,8 @@ class Intake:
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
         self._malformed: OrderedDict[str, None] = OrderedDict()
+        self._faults: OrderedDict[str, int] = OrderedDict()
+        """How often pushed messages failed, by id."""
         self._malformed_log = ThrottledLog(log, "message_malformed", level="error")
         self._failed_log = ThrottledLog(log, "message_failed", level="error")
         self._release_log = ThrottledLog(log, "release_failed")
@@ -158,7 +166,7 @@ class Intake:
             self._do_acknowledge,
             name=f"acknowledge {inbox.name}",
             size=ACKNOWLEDGE_BATCH,
-            linger=ACKNOWLEDGE_LINGER_SECONDS,
+            linger=0.0 if inbox.pushed else ACKNOWLEDGE_LINGER_SECONDS,
             lanes=ACKNOWLEDGE_LANES,
         )
         self._release = Batcher(
@@ -175,11 +183,12 @@ class Intake:
     @property
     def queue_age(self) -> float | None:
         """
-        Age in seconds of the oldest message lately received; None before the first one, and while nobody can tell.
+        Age in seconds of the oldest message lately received; None before the first one, and while nobody can tell, as
+        of what is pushed.
 
         While nothing is received, because intake waits for something, what lies there grows older.
         """
-        if self._queue.away or self._oldest_age is None:
+        if self._inbox.pushed or self._queue.away or self._oldest_age is None:
             return None
         idle = self._clock.now() - self._received_at
         return self._oldest_age + (idle if idle > 2 * WAIT_SECONDS else 0.0)
@@ -323,7 +332,7 @@ class Intake:
             # Nobody knows yet how old what it tells of is; without any delay known, it may be as old as it likes.
             sent_at = now if message.sent_at is None else message.sent_at
             floor = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
-            hold = Hold(self._clock, self._hold_for)
+            hold = Hold(self._clock, self._hold_for, pressing=self._inbox.pushed)
             if self._stopping.is_set():
                 hold.stop()
             self._held[message.receipt] = _Held(message.id, hidden_until, floor, hold)
@@ -351,7 +360,9 @@ class Intake:
         try:
             facts = await self._let_in(message, held)
             if facts is None:
-                return  # left for the dead-letter queue
+                if not self._inbox.pushed:
+                    return  # left for the dead-letter queue
+                facts = deque()
             del message  # the body may be large, and is not needed any more
             while facts:
                 await self._facts.take_in(facts.popleft(), held.hold)
@@ -363,7 +374,7 @@ class Intake:
             self._meters.add(catalogue.RELEASED_MESSAGES, self.name)
             left_for = RELEASED_SECONDS
         except Exception as error:  # noqa: BLE001 - one bad message harms itself only
-            # It comes back when its visibility ends, and in the end goes to the dead-letter queue.
+            # It comes back when its visibility ends, and in the end goes to the dead-letter queue, if there is one.
             self._failed_log.met(
                 type(error).__name__,
                 example=held.message_id,
@@ -371,6 +382,8 @@ class Intake:
                 message_id=held.message_id,
                 exc_info=error,
             )
+            if self._inbox.pushed:
+                await self._send_back(receipt, held.message_id)
         finally:
             del self._held[receipt]
             self._admission.left(held.weight)
@@ -379,6 +392,20 @@ class Intake:
                 until = self._clock.now() + left_for
                 self._floors.left(held.message_id, floor, until=until)
             self._mind_the_room()
+
+    async def _send_back(self, receipt: str, message_id: str) -> None:
+        """
+        Have a pushed message that failed here sent again; not for ever, for all others wait behind it.
+        """
+        times = self._faults.pop(message_id, 0) + 1
+        if times >= MOST_FAULTS:
+            log.error("message_let_go", queue=self.name, message_id=message_id, times=times)
+            await self._acknowledge.submit(receipt)
+            return
+        self._faults[message_id] = times
+        if len(self._faults) > REMEMBERED_MALFORMED:
+            self._faults.popitem(last=False)
+        await self._release.submit(receipt)
 
     async def _let_in(self, message: Message, held: _Held) -> deque[Fact] | None:
         """
@@ -417,8 +444,10 @@ class Intake:
 
     def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
         """
-        Note how long after what they tell of events came into the queue.
+        Note how long after what they tell of events came into the queue, or were pushed.
         """
+        if self._inbox.pushed:
+            sent_at = self._clock.now()
         for fact in decoded.facts:
             if (told := _told(fact)) is None:
                 continue
@@ -462,7 +491,7 @@ class Intake:
                     queue=self.name,
                     message_id=message.id,
                     reason=str(error),
-                    left_for="dead-letter queue",
+                    left_for="nobody" if self._inbox.pushed else "dead-letter queue",
                 )
             return None
         self._meters.add(catalogue.MESSAGES, self.name, "fact" if decoded.facts else "irrelevant")

@@ -6,13 +6,14 @@ window and no mark. While it is not sure, whoever would do something that cannot
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from crrmon.domain import catalogue
 from crrmon.domain.reckoning import TOLERANCE_SECONDS, begun, told
 from crrmon.ports.clock import Clock, Local
-from crrmon.ports.inbox import Inbox, InboxError
+from crrmon.ports.inbox import InboxError
 from crrmon.ports.meters import Meters
+from crrmon.ports.probe import UnreadableConfigurationError
 from crrmon.services.health import Dependency, HealthBoard
 from crrmon.services.patience import patiently
 
@@ -26,6 +27,10 @@ UNSURE_SECONDS = 10.0
 CERTAIN_SECONDS = 0.2
 """How often those who wait look again."""
 PATIENCE_SECONDS = 180.0
+
+
+Question = Callable[[], Awaitable[object]]
+"""Asks somebody whose answers are dated; what is asked does not matter, nor whether it is refused."""
 
 
 async def certain(clock: Clock, *, alive: Callable[[], None] | None = None) -> None:
@@ -82,13 +87,18 @@ class Timekeeper:
         self._reckoning = self._reckoning.heard(said, lead=self._lead(), at=at)
 
     async def run(
-        self, inboxes: Sequence[Inbox], *, health: Dependency, board: HealthBoard, meters: Meters
+        self,
+        questions: Sequence[Question],
+        *,
+        health: Dependency,
+        board: HealthBoard,
+        meters: Meters,
     ) -> None:
         """
         Ask while it is not sure, and tell how this machine's clock does, for ever.
 
         Args:
-            inboxes: can be asked at any time.
+            questions: can be asked at any time.
             health: of the clock.
             board: told that this goes on.
             meters: told how far the clock is off.
@@ -98,23 +108,23 @@ class Timekeeper:
             self._reckoning = self._reckoning.alone(lead=self._lead(), at=self._local.monotonic())
             if not self.sure:
                 await patiently(
-                    self._ask(inboxes),
+                    self._ask(questions),
                     alive=lambda: board.began("clock", patience=PATIENCE_SECONDS),
                 )
             self._tell(health, meters)
             board.ended("clock")
             await asyncio.sleep(ROUND_SECONDS)
 
-    async def _ask(self, inboxes: Sequence[Inbox]) -> None:
+    async def _ask(self, questions: Sequence[Question]) -> None:
         at = self._local.monotonic()
         if at - self._asked_at < ASK_SECONDS:
             return
         self._asked_at = at
-        for inbox in inboxes:
-            # Whether it is there, its receivers tell; a refusal has a date as well.
-            with contextlib.suppress(InboxError, TimeoutError):
+        for question in questions:
+            # Whether anybody is there, others tell; a refusal has a date as well.
+            with contextlib.suppress(InboxError, UnreadableConfigurationError, TimeoutError):
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    await inbox.depth()
+                    await question()
             if self.sure:
                 return
 
@@ -134,7 +144,8 @@ class Timekeeper:
         if at - self._unsure_since >= UNSURE_SECONDS:
             health.failed(
                 "no answer of AWS confirms what time it is: nothing is counted, given up, dropped or published "
-                "until one does; check this machine's time synchronisation, and the way to the queues"
+                "until one does; check this machine's time synchronisation, and the way to the queues, or to the "
+                "stores where there are none"
             )
 
     def _lead(self) -> float:

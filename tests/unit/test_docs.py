@@ -51,6 +51,19 @@ def test_the_readmes_configuration_can_be_used(tmp_path: Path) -> None:
     ]
 
 
+def test_m8_the_settings_of_the_page_on_stores_can_be_used(tmp_path: Path) -> None:
+    """The YAML within the commands of docs/stores.md is a valid configuration, with an inbox and two stores."""
+    (block,) = re.findall(
+        r"cat > crrmon\.yaml <<'END'\n(.*?)END\n", (ROOT / "docs/stores.md").read_text(), re.DOTALL
+    )
+    path = tmp_path / "crrmon.yaml"
+    path.write_text(block)
+
+    settings = load(path)
+    assert [one.kind for one in settings.inboxes] == ["webhook"]
+    assert [one.id for one in settings.accounts] == ["east", "west"]
+
+
 def test_the_readmes_policies_allow_what_the_daemon_does_and_no_more() -> None:
     """The JSON of the README is JSON, and the role's policy names the calls that the adapters make."""
     documents = json_blocks("README.md")

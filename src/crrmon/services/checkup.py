@@ -158,6 +158,8 @@ class Checkup:
             depth = await inbox.depth()
         except InboxError as error:
             return [_check(subject, call, needs, Verdict.FAILED, str(error))]
+        if depth is None:  # not a queue that can be asked
+            return []
         counts = f"{depth.visible:,} visible, {depth.in_flight:,} in flight"
         own = _check(subject, call, needs, Verdict.PASSED, counts)
         if depth.dead is not None:

@@ -28,7 +28,7 @@ from crrmon.ports.ledger import (
     Settled,
     Trail,
 )
-from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend
+from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend, each
 from fakes.ledger_values import (
     NOW,
     arrived,
@@ -46,7 +46,7 @@ from fakes.ledger_values import (
 )
 
 ALL = range(SHARDS)
-DURABLE = sorted(name for name, backend in BACKENDS.items() if backend.durable)
+DURABLE = each(name for name, backend in BACKENDS.items() if backend.durable)
 DAY = 86_400.0
 LATE = NOW + HORIZON + 2 * DAY
 """When nothing that was kept by now need be kept any more, however coarsely a backend counts."""
@@ -60,7 +60,7 @@ ODD_KEYS = [
 ]
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=each())
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """
     Each backend in turn.

@@ -55,7 +55,7 @@ from crrmon.ports.ledger import (
     Settled,
     Trail,
 )
-from fakes.ledger_backends import BACKENDS, EXAMPLES, HORIZON, SHARDS
+from fakes.ledger_backends import BACKENDS, EXAMPLES, HORIZON, SHARDS, each
 from fakes.ledger_values import NOW
 
 DAY = 86_400.0
@@ -838,7 +838,7 @@ def _sums(contributions: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
     return +sums
 
 
-@pytest.mark.parametrize("name", sorted(BACKENDS))
+@pytest.mark.parametrize("name", each())
 def test_a_ledger_does_what_the_model_does(name: str) -> None:
     """
     Invariants 2 and 5: over random histories nothing is counted twice or lost, whatever is repeated or restarted.

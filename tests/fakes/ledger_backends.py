@@ -1,8 +1,11 @@
 """The ledgers that the contract suite runs on. A new one adds an entry to `BACKENDS`."""
 
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import pytest
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.ledgers.redis import RedisLedger
@@ -136,6 +139,20 @@ BACKENDS: dict[str, type[Backend]] = {
     "dynamodb_moto": MotoDynamoDBBackend,
     "dynamodb_ministack": MinistackDynamoDBBackend,
 }
+
+SERVERLESS = ("memory", "sqlite")
+"""Those that need no server."""
+
+
+def each(names: Iterable[str] = BACKENDS) -> list[Any]:
+    """
+    Name backends as parameters of a test; those that need a server are marked so.
+    """
+    return [
+        pytest.param(name, marks=() if name in SERVERLESS else pytest.mark.server)
+        for name in sorted(names)
+    ]
+
 
 EXAMPLES = {"dynamodb_moto": 5, "dynamodb_ministack": 10}
 """Histories of the stateful suite, where an emulator answers a hundred times more slowly than a file."""

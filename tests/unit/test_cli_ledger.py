@@ -483,6 +483,7 @@ def dynamodb(directory: Path, endpoint: str) -> str:
     )
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("_credentials")
 def test_the_table_is_made_once(tmp_path: Path) -> None:
     """The second time nothing is left to do; both times it is ready."""
@@ -568,6 +569,7 @@ def test_a_missing_permission_is_named_with_the_table(tmp_path: Path) -> None:
 # ---- real servers ----
 
 
+@pytest.mark.server
 def test_what_is_pending_goes_through_every_kind_and_comes_out_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,6 +602,7 @@ def test_what_is_pending_goes_through_every_kind_and_comes_out_the_same(
     assert told(tmp_path / "new.db") == told(tmp_path / "old.db")
 
 
+@pytest.mark.server
 def test_a_prefix_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     """A mistyped source is said, and stays what it was: nothing."""
     url, prefix = shared_server(), f"typo-{os.getpid()}"

@@ -1174,14 +1174,15 @@ def test_writes_that_name_no_object_are_malformed(body):
         ("acme-ledger-dst", DESTINATION),
         ("arn:aws:s3:::", UNKNOWN_DESTINATION),
         ("arn:aws:s3:::acme-ledger-dst/key", UNKNOWN_DESTINATION),
-        ("arn:minio:replication::00000000:acme-ledger-dst", UNKNOWN_DESTINATION),
+        ("arn:minio:replication::00000000:acme-ledger-dst", DESTINATION),
+        ("arn:minio:replication::00000000:", UNKNOWN_DESTINATION),
         ("", UNKNOWN_DESTINATION),
         (None, UNKNOWN_DESTINATION),
         (17, UNKNOWN_DESTINATION),
         ({}, UNKNOWN_DESTINATION),
     ],
 )
-def test_destinations_are_arns_of_any_partition(told, destination):
+def test_m1_destinations_are_arns_of_any_partition_and_store(told, destination):
     """A destination that is not understood is unknown; the failure is not lost for it."""
     body = changed_notice(destinationBucket=told)
 

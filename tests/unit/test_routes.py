@@ -1,3 +1,5 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from crrmon.domain.routes import (
 )
 
 READ_AT = 1_790_000_000.0
+MINIO = Path(__file__).parent.parent / "data" / "minio"
 
 
 def rule(bucket: str = "dst-one", **changes: Any) -> dict[str, Any]:
@@ -119,6 +122,76 @@ def test_any_partition(arn: str) -> None:
     known = configuration(rule(Destination={"Bucket": arn}))
 
     assert known.all_destinations == ("dst",)
+
+
+# ---- rules of other stores ----
+
+
+@pytest.mark.parametrize(
+    ("bucket", "destination"),
+    [("a-one", "b-one"), ("a-two", "b-two"), ("w-west", "w-east")],
+)
+def test_m1_what_minio_answers_is_understood(bucket: str, destination: str) -> None:
+    """M1: both forms of MinIO's rules name a destination, select every key, and replicate delete markers as they say."""
+    told = json.loads((MINIO / f"get_bucket_replication_{bucket}.json").read_text())
+
+    known = parse(told, fetched_at=READ_AT)
+
+    expected = (Destination(destination, rule=told["Rules"][0]["ID"]),)
+    assert known.doubts == ()
+    assert known.destinations("any/key") == expected
+    assert known.marker_destinations("any/key") == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "bucket"),
+    [
+        pytest.param("arn:minio:replication::79d0f9da-cb9e:dst-one", "dst-one", id="minio"),
+        pytest.param("arn:minio:replication:eu-1:79d0f9da-cb9e:dst-one", "dst-one", id="region"),
+        pytest.param("arn:rustfs:replication::79d0f9da-cb9e:dst-one", "dst-one", id="rustfs"),
+        pytest.param("dst-one", "dst-one", id="bare-name"),
+        pytest.param("arn:minio:replication::79d0f9da-cb9e:", UNKNOWN_DESTINATION, id="no-name"),
+        pytest.param("arn:minio:replication::dst-one", UNKNOWN_DESTINATION, id="no-id"),
+        pytest.param("arn:minio:sqs::primary:webhook", UNKNOWN_DESTINATION, id="of-a-queue"),
+        pytest.param("arn:aws:s3:::dst/one", UNKNOWN_DESTINATION, id="key"),
+        pytest.param("tenant:dst-one", UNKNOWN_DESTINATION, id="tenant"),
+        pytest.param("", UNKNOWN_DESTINATION, id="nothing"),
+    ],
+)
+def test_m1_a_destination_is_an_arn_of_any_store_or_a_name(told: str, bucket: str) -> None:
+    """M1: the last part of a replication target's ARN is a bucket, and a name is a name."""
+    known = configuration(rule(Destination={"Bucket": told}))
+
+    assert [one.bucket for one in known.destinations("x")] == [bucket]
+    assert (known.doubts == ()) is (bucket != UNKNOWN_DESTINATION)
+
+
+@pytest.mark.parametrize(
+    ("filter_", "certain"),
+    [
+        ({"Prefix": "logs/", "And": {}, "Tag": {}}, True),
+        ({"Prefix": "logs/", "And": {"Prefix": "", "Tags": []}, "Tag": {"Key": "", "Value": ""}}, True),
+        ({"Prefix": "", "And": {"Prefix": "logs/", "Tags": []}, "Tag": {"Key": ""}}, True),
+        ({"Prefix": "", "And": {"Prefix": "logs/", "Tags": [{"Key": "", "Value": ""}]}, "Tag": None}, True),
+        ({"Prefix": "", "And": {"Prefix": "logs/", "Tags": [{"Key": "a", "Value": ""}]}, "Tag": {}}, False),
+    ],
+)  # fmt: skip
+def test_m1_empty_parts_of_a_filter_are_absent(filter_: dict[str, Any], *, certain: bool) -> None:
+    """M1: parts that hold nothing select nothing, and the prefix beside them stands."""
+    known = configuration(rule(Filter=filter_))
+
+    expected = Destination("dst-one", rule="to-dst-one", certain=certain)
+    assert known.destinations("logs/x") == (expected,)
+    assert known.destinations("x") == ()
+    assert known.doubts == ()
+
+
+@pytest.mark.parametrize("filter_", [{"Size": {}}, {"Prefix": "", "And": {"Size": {}}}])
+def test_m1_an_empty_part_that_nobody_knows_is_a_doubt(filter_: dict[str, Any]) -> None:
+    """Invariant 3: only of the parts that are known is it known that empty means absent."""
+    known = configuration(rule(Filter=filter_))
+
+    assert [one.certain for one in known.destinations("x")] == [False]
 
 
 # ---- several rules ----
@@ -271,6 +344,12 @@ def test_a_thousand_rules_cost_one_look_up_per_length_of_prefix() -> None:
             id="other-prefix",
         ),
         pytest.param({"DeleteMarkerReplication": "Enabled"}, False, id="no-structure"),
+        pytest.param(
+            {"DeleteMarkerReplication": {"Status": ""}, "Filter": "absent", "Prefix": ""},
+            True,
+            id="v1-empty",
+        ),
+        pytest.param({"DeleteMarkerReplication": {}, "Filter": {}}, False, id="v2-empty"),
     ],
 )
 def test_d21_which_rules_replicate_delete_markers(

@@ -10,6 +10,7 @@ Times are seconds since the epoch, UTC, as floats, and end in ``_at``; spans are
 
 import enum
 import hashlib
+import re
 
 import msgspec
 
@@ -21,6 +22,11 @@ BUCKET_NAME = r"[A-Za-z0-9._-]{3,255}"
 What S3 ever allowed as the name of a bucket. Names become metric dimensions, and CloudWatch refuses whole calls for
 the sake of one dimension that is none.
 """
+
+_NAMED_BUCKET = re.compile(
+    rf"(?:arn:[a-z0-9-]+:s3:::|arn:[a-z0-9-]+:replication:[^:]*:[^:]+:)?({BUCKET_NAME})"
+)
+"""An ARN of a bucket in any partition, that of a target of replication at another store, or a bare name."""
 
 LARGEST_BYTES = 50 * 2**40
 """
@@ -136,6 +142,17 @@ def shard_of(trail: bytes, shards: int) -> int:
     Return the shard (0 to `shards` - 1) to which a trail belongs; part of the ledger's format.
     """
     return int.from_bytes(trail[:4], "big") % shards
+
+
+def named_bucket(told: str) -> str | None:
+    """
+    Return the name of the bucket that a rule or a notice tells, as each store writes it; None for what names none.
+
+    S3 gives the ARN of the bucket, MinIO that of its target for replication (`arn:minio:replication:REGION:ID:BUCKET`),
+    Ceph a name.
+    """
+    found = _NAMED_BUCKET.fullmatch(told)
+    return found[1] if found else None
 
 
 def plausible_size(told: int | None) -> int | None:

@@ -7,6 +7,9 @@ everything in doubt is read as "might": a rule is left out only when it plainly 
 Delete markers are the other way round: nobody can look at one, so only what is certain is told.
 
 What a rule says about encryption is not looked at: an object that it leaves out for that shows no status at its HEAD.
+
+Other stores write the same in other words: an ARN of their own or a bare name as the destination, and parts of a filter
+that are there and hold nothing.
 """
 
 import functools
@@ -15,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from crrmon.domain.objects import UNKNOWN_DESTINATION
+from crrmon.domain.objects import UNKNOWN_DESTINATION, named_bucket
 from crrmon.domain.outcomes import Cause
 from crrmon.domain.records import Destination
 
@@ -28,6 +31,9 @@ CloudTrail cuts the time of a write to whole seconds (1 s), and its clock and ou
 
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
+
+_PARTS = ("Prefix", "Tag", "Tags", "And")
+"""The parts of a filter."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,7 +239,7 @@ def _rule(raw: object, number: int) -> Rule | None:
     doubts = (
         "" if status == "Enabled" else "its status is neither Enabled nor Disabled",
         selection.doubt,
-        "" if destination else "its destination is not the ARN of a bucket",
+        "" if destination else "its destination is neither the ARN of a bucket nor its name",
     )
     doubt = ", ".join(filter(None, doubts))
     label = repr(name) if isinstance(name, str) else f"number {number}"
@@ -257,7 +263,7 @@ def _takes_markers(rule: dict[str, Any]) -> bool:
     Tell whether a rule without tags replicates delete markers: as it says, and one of the first version by default.
     """
     said = rule.get("DeleteMarkerReplication")
-    return rule.get("Filter") is None if said is None else _enabled(said)
+    return rule.get("Filter") is None if _hollow(said) else _enabled(said)
 
 
 def _part(structure: object, name: str) -> object:
@@ -335,17 +341,32 @@ def _names(parts: dict[str, Any]) -> str:
 
 def _given(parts: dict[str, Any]) -> dict[str, Any]:
     """
-    Leave out what is there in name only.
+    Leave out what is there in name only. Of parts that are not known, who knows what it means that they are empty?
     """
-    return {name: value for name, value in parts.items() if value is not None}
+    return {name: value for name, value in parts.items() if not _absent(name, value)}
+
+
+def _absent(name: str, value: object) -> bool:
+    if name == "And" and isinstance(value, dict):
+        return not _given(value)
+    return value is None or (name in _PARTS and _hollow(value))
+
+
+def _hollow(value: object) -> bool:
+    """
+    Tell whether nothing stands in a part, nor in any part of it.
+    """
+    match value:
+        case dict():
+            return all(map(_hollow, value.values()))
+        case list():
+            return all(map(_hollow, value))
+    return value in (None, "")
 
 
 def _bucket(destination: object) -> str | None:
     """
     Take the bucket's name out of a rule's destination; None when it is not understood.
     """
-    arn = _part(destination, "Bucket")
-    match arn.split(":") if isinstance(arn, str) else ():
-        case ["arn", _, "s3", "", "", bucket] if bucket and "/" not in bucket:
-            return bucket
-    return None
+    told = _part(destination, "Bucket")
+    return named_bucket(told) if isinstance(told, str) else None

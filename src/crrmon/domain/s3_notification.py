@@ -6,7 +6,6 @@ Keys are encoded like the fields of a form; names of buckets are not.
 Other stores send the same shape with their own `eventSource`, and every name after `s3:`.
 """
 
-import re
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import unquote_to_bytes
@@ -29,10 +28,7 @@ from crrmon.domain.events import (
     ThresholdPassed,
     VersionDeleted,
 )
-from crrmon.domain.objects import BUCKET_NAME, UNKNOWN_DESTINATION, ObjectVersion, provisional
-
-_DESTINATION = re.compile(rf"(?:arn:[a-z0-9-]+:s3:::)?({BUCKET_NAME})")
-"""An ARN in any partition, or a bare name."""
+from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, named_bucket, provisional
 
 _AMAZON = "aws:s3"
 """The `eventSource` of S3 itself."""
@@ -320,8 +316,7 @@ def _key(told: str, where: str) -> str:
 
 
 def _destination(told: _Replication) -> str:
-    found = _DESTINATION.fullmatch(_text(told.destination_bucket))
-    return found[1] if found else UNKNOWN_DESTINATION
+    return named_bucket(_text(told.destination_bucket)) or UNKNOWN_DESTINATION
 
 
 def _text(raw: Raw | UnsetType) -> str:

@@ -14,7 +14,8 @@ What is in here was seen on real servers; `tests/data/minio` has what they said.
 - Rules come in two forms: with the other side's ARN as destination, or in the configuration's `Role`.
 
 Nothing happens by itself: `Minio.work` replicates what waits. Times are those of the clock that a test gives. A site
-can be asked without any network (`Site.answer`), over HTTP (`served`), or by the SDK in simulated time (`answering`).
+can be asked without any network (`Site.answer`), over HTTP (`served`), or by the daemon's own probe in simulated time
+(`probing`, whose probe a `Rig` takes as its `s3`; give its inbox's `send` to the sites' `hear`).
 """
 
 import datetime as dt
@@ -22,7 +23,7 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, quote_plus, unquote, urlsplit
@@ -33,7 +34,12 @@ from aiobotocore.awsrequest import AioAWSResponse
 from aiohttp import web
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 
+from crrmon.adapters.accounts import Account, Accounts
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.objects import ObjectVersion
+from crrmon.ports.clock import Clock
+from crrmon.ports.meters import Meters
 
 SOURCE_PROXY = "x-minio-source-proxy-request"
 MARKER_STATUS = "x-minio-replication-deletemarker-status"
@@ -428,13 +434,22 @@ async def served(site: Site) -> AsyncIterator[str]:
         yield f"http://{host}:{port}"
 
 
-def answering(sites: list[Site]) -> Callable[..., AioAWSResponse]:
+@asynccontextmanager
+async def probing(
+    world: Minio, accounts: Sequence[Account], *, clock: Clock, meters: Meters
+) -> AsyncIterator[S3Probe]:
     """
-    Return what to register for `before-send.s3`: the SDK's requests go to the sites at once, without any network.
+    Make the daemon's own probe ask the sites without any network, and so in simulated time.
 
-    Everything before and after the network is the SDK's own, so that a probe can look in simulated time.
+    Everything before and after the network is the SDK's own.
+
+    Args:
+        world: whose sites are asked, by their `endpoint`.
+        accounts: how buckets are reached; see `account`.
+        clock: the daemon's.
+        meters: the daemon's.
     """
-    by_address = {urlsplit(site.endpoint).netloc: site for site in sites}
+    by_address = {urlsplit(site.endpoint).netloc: site for site in world.sites}
 
     def send(request: AWSPreparedRequest, **_: Any) -> AioAWSResponse:
         url = urlsplit(request.url)
@@ -447,7 +462,26 @@ def answering(sites: list[Site]) -> Callable[..., AioAWSResponse]:
         body = b"" if request.method == "HEAD" else told.body
         return AioAWSResponse(request.url, told.status, HeadersDict(told.headers), _Body(body))
 
-    return send
+    async with Aws(endpoint_url=None, default_region="us-east-1", max_connections=8) as aws:
+        aws._session.register("before-send.s3", send)
+        known = Accounts(aws, accounts, clock=clock, meters=meters)
+        for one in accounts:
+            # Service models are read in a thread, for which simulated time does not wait.
+            await known.way(one.buckets[0], None).s3("")
+        yield S3Probe(known, clock=clock)
+
+
+def account(site: Site, *buckets: str, **more: Any) -> Account:
+    """
+    Describe a site as the configuration does.
+
+    Args:
+        site: that is reached.
+        buckets: patterns of its buckets.
+        more: other settings.
+    """
+    name = f"site-{urlsplit(site.endpoint).port}"
+    return Account(id=name, endpoint_url=site.endpoint, buckets=buckets, **more)
 
 
 class _Body:

@@ -456,6 +456,8 @@ class Aws:
         )
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
+            if login and login.endpoint_url:
+                client.meta.events.register("before-call.s3", _mean_this_site)
         else:
             trusting = endpoint_url is not None and not is_of_aws(endpoint_url)
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
@@ -530,6 +532,14 @@ def _follow_no_redirect(context: dict[str, Any], **_: object) -> None:
     Buckets elsewhere are found by `s3.S3Probe`.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _mean_this_site(params: dict[str, Any], **_: object) -> None:
+    """
+    Have a store answer for itself: MinIO asks the other side of a replication for what it does not have, and passes its
+    answer on as its own, unless this header says that somebody asked already.
+    """
+    params["headers"]["x-minio-source-proxy-request"] = "false"
 
 
 def unreadable(error: Exception) -> bool:

@@ -219,6 +219,7 @@ class S3Probe:
             encryption=answer.get("ServerSideEncryption") or "",
             etag=(answer.get("ETag") or "").strip('"'),
             unproved=way.own_endpoint and sight in _WITHOUT_PROOF,
+            of_store=way.own_endpoint,
             detail=str(status)[:64] if sight is Sight.UNKNOWN else "",
         )
 

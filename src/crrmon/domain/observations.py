@@ -89,5 +89,19 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the store was asked at all: not where there are no credentials to ask with."""
     unproved: bool = False
     """Whether nothing proves that the store itself says so: then its end is believed when it is told again."""
+    of_store: bool = False
+    """Whether a store with an endpoint of its own answered, which need not be AWS."""
     detail: str = ""
     """For the log: the unknown status, the HTTP status or the error's name. Never an object key."""
+
+    @property
+    def tells_of_arrival(self) -> bool:
+        """
+        Whether it tells, of a destination, if the version arrived there.
+
+        Versions of S3 keep their ids on their way and nowhere else, so that one is there is enough. Other stores may
+        answer for each other, or have two sides write to one bucket: there only the status of a replica tells.
+        """
+        if not self.sight.answered:
+            return False
+        return not self.of_store or self.sight is Sight.REPLICA or not self.sight.exists

@@ -299,7 +299,7 @@ class Looker:
             self._shut_for(bucket, DENIED_DESTINATION_SECONDS, seen, advice=ADVICE)
         elif seen.sight is Sight.UNREACHABLE:
             self._shut_for(bucket, UNREACHABLE_DESTINATION_SECONDS, seen)
-        return seen.sight if seen.sight.answered else None
+        return seen.sight if seen.tells_of_arrival else None
 
     def _shut(self, bucket: str) -> bool:
         until = self._shut_until.get(bucket)

@@ -1,0 +1,160 @@
+"""Replication between sites of MinIO, followed as users run it: what is counted is what was the case."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from crrmon.adapters.accounts import Account
+from crrmon.domain import catalogue
+from fakes.clock import LoopClock
+from fakes.meters import FakeMeters
+from fakes.minio import SOURCE_PROXY, Minio, Site, account, probing
+from fakes.rig import WINDOW, Rig
+
+A_WHILE = 20 * WINDOW
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Give the SDK credentials that open nothing.
+    """
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+
+
+@pytest.fixture
+def world() -> Minio:
+    """
+    Make a world without any site yet, in simulated time.
+    """
+    return Minio(LoopClock().now)
+
+
+@asynccontextmanager
+async def watched(
+    world: Minio, accounts: Sequence[Account], **more: Any
+) -> AsyncIterator[Rig]:
+    """
+    Run a daemon that hears of all that happens at the sites, which replicate once a second.
+    """
+    probe: Any
+    async with probing(world, accounts, clock=LoopClock(), meters=FakeMeters()) as probe:
+        rig = Rig(s3=probe, **more)
+        for site in world.sites:
+            site.hear = rig.inbox.send
+        replicating = asyncio.create_task(_replicate(world))
+        async with rig.running():
+            yield rig
+        replicating.cancel()
+        await asyncio.gather(replicating, return_exceptions=True)
+
+
+async def _replicate(world: Minio) -> None:
+    while True:
+        await asyncio.sleep(1)
+        world.work()
+
+
+def pair(world: Minio, source: str, destination: str, **rule: Any) -> tuple[Site, Site]:
+    """
+    Found two sites with a bucket each, and a rule from the first to the second.
+    """
+    here, there = world.site(), world.site()
+    here.make(source)
+    there.make(destination)
+    here.replicate(source, there, destination, **rule)
+    return here, there
+
+
+def counted(rig: Rig, *route: str) -> dict[str, float]:
+    """
+    Tell what was counted on a route, by status.
+    """
+    name, told = catalogue.REPLICATIONS.name, rig.meters.counters
+    return {key[-1]: told[key] for key in told if key[:-1] == (name, *route)}
+
+
+@pytest.mark.parametrize("old_form", [False, True], ids=["own-arn", "role"])
+async def test_m1_a_rule_of_minio_has_its_waterline_its_markers_its_zeros_and_its_prefix(
+    world: Minio, *, old_form: bool
+) -> None:
+    """M1: a rule that MinIO's own tools write is followed like any other."""
+    here, there = pair(world, "a-one", "b-one", prefix="logs/", old_form=old_form)
+    accounts = [account(here, "a-*"), account(there, "b-*")]
+    async with watched(world, accounts, buckets=["a-one"]) as rig:
+        await asyncio.sleep(WINDOW)
+        for number in range(10):
+            here.put("a-one", f"logs/{number}")
+        here.put("a-one", "other")
+        here.mark("a-one", "logs/0")
+        await asyncio.sleep(A_WHILE)
+
+        assert counted(rig, "a-one", "b-one") == {"completed": 10}
+        assert counted(rig, "a-one", "unknown") == {}
+        laid = rig.meters.count(catalogue.DELETE_MARKERS, "a-one", "b-one", "laid")
+        assert laid == 1
+        assert rig.meters.count(catalogue.NOT_COVERED, "a-one", "no_rule") == 1
+        complete = rig.meters.gauge(catalogue.COMPLETE_UP_TO, "a-one", "b-one")
+        assert complete is not None
+        assert rig.clock.now() - complete < 2 * WINDOW
+    zeros = rig.sink.values("ReplicationObjects", "a-one", "b-one")
+    assert rig.sink.total("ReplicationObjects", "a-one", "b-one") == 10
+    assert len(zeros) >= A_WHILE / WINDOW
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["arrived", "never-sent"])
+async def test_m2_objects_that_live_for_a_moment_do_not_vanish(
+    world: Minio, *, arrives: bool
+) -> None:
+    """M2: 20 of 20 objects that were purged before the first look are counted, though MinIO would ask the other side."""
+    here, there = pair(world, "a-two", "b-two", purges=False, old_form=True)
+    async with watched(world, [account(here, "a-*"), account(there, "b-*")]) as rig:
+        for number in range(20):
+            version = here.put("a-two", f"short/{number}")
+            if arrives:
+                world.work()
+            here.purge(version)
+        await asyncio.sleep(A_WHILE)
+
+        assert counted(rig, "a-two", "b-two") == {"completed" if arrives else "gone": 20}
+        assert await rig.backlog() == 0
+
+
+async def test_m2_a_destination_that_refuses_is_not_taken_for_one_that_has_it(
+    world: Minio,
+) -> None:
+    """M2: with rules back, MinIO would tell the source's status for what a destination does not have: 20 of 20 failed."""
+    here, there, far = world.site(), world.site(), world.site()
+    here.make("multi-a")
+    there.make("multi-b")
+    far.make("multi-c")
+    for site, bucket in ((there, "multi-b"), (far, "multi-c")):
+        here.replicate("multi-a", site, bucket)
+        site.replicate(bucket, here, "multi-a")
+    far.takes = False
+    accounts = [account(here, "multi-a"), account(there, "multi-b"), account(far, "multi-c")]
+    async with watched(world, accounts) as rig:
+        for number in range(20):
+            here.put("multi-a", f"refused/{number}")
+        await asyncio.sleep(3 * WINDOW)
+
+        assert counted(rig, "multi-a", "multi-b") == {"completed": 20}
+        assert counted(rig, "multi-a", "multi-c") == {"failed": 20}
+
+
+async def test_m2_no_store_is_asked_for_what_another_site_has(world: Minio) -> None:
+    """M2: every look and every reading at a store says that the site itself is meant, and that is signed."""
+    here, there = pair(world, "a-one", "b-one")
+    async with watched(world, [account(here, "a-*"), account(there, "b-*")]):
+        here.purge(here.put("a-one", "k"))
+        await asyncio.sleep(A_WHILE)
+
+    assert {method for method, _, _ in here.asked + there.asked} == {"GET", "HEAD"}
+    for _, target, headers in here.asked + there.asked:
+        assert headers[SOURCE_PROXY] == "false", target
+        assert SOURCE_PROXY in headers["authorization"].partition("SignedHeaders=")[2]

@@ -5,6 +5,7 @@ An unknown key is an error, never ignored: a misspelt setting that is silently o
 """
 
 import difflib
+import itertools
 import json
 import os
 import re
@@ -37,8 +38,9 @@ from pydantic_settings import (
 from typing_extensions import override
 
 from crrmon.domain.authorization import TOKEN
+from crrmon.domain.bucket_patterns import overlap
 from crrmon.domain.choice import Choice, pattern
-from crrmon.domain.objects import BUCKET_NAME
+from crrmon.domain.objects import BUCKET_NAME, SITE
 from crrmon.domain.queue_address import FIFO, is_of_aws, queue_address, queue_name
 from crrmon.domain.redaction import HIDDEN, harmless, shown, without_userinfo
 
@@ -368,6 +370,11 @@ class Account(_Section):
     Region of buckets whose events name none, and whose STS is asked; with `endpoint_url` the region of all its
     buckets. Else `aws.region`.
     """
+    site: Annotated[str, Field(pattern=f"^{SITE}$")] | None = None
+    """
+    Which site of a store this is, where several have buckets of the same names: its deployment id, as its events name it
+    (x-minio-deployment-id; `mc admin info ALIAS --json` shows it).
+    """
     buckets: tuple[BucketPattern, ...] = ()
     """
     Patterns (acme-*) of the buckets that belong to it, for events that name no account: S3's notifications, and all
@@ -380,8 +387,8 @@ class Account(_Section):
     """
     reports_status: bool = True
     """
-    Whether HEAD tells the replication status of sources. If not, nothing but replicas' own events shows that an object
-    arrived.
+    Whether HEAD tells the replication status of sources. If not, replicas' own events show that an object arrived, and
+    looks at the destination, where those are allowed.
     """
 
     @model_validator(mode="after")
@@ -412,6 +419,7 @@ class Account(_Section):
                 not (self.request_payer and self.endpoint_url) or is_of_aws(self.endpoint_url),
                 "request_payer is for S3 of AWS: leave it out beside the endpoint_url of another store",
             ),
+            (not self.site or self.endpoint_url, "site belongs to an endpoint_url"),
         )
         return _held(self, rules)
 
@@ -425,11 +433,29 @@ def _no_repetition(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _no_contradiction(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
     ids = [account.id for account in accounts]
-    patterns = [pattern for account in accounts for pattern in account.buckets]
+    sites = [account.site for account in accounts if account.site]
     paid = [pattern for account in accounts for pattern in account.request_payer]
-    for names in (ids, patterns, paid):
+    for names in (ids, sites, paid, *(account.buckets for account in accounts)):
         _no_repetition(tuple(names))
+    for account, other in itertools.combinations(accounts, 2):
+        _no_shared_bucket(account, other)
     return accounts
+
+
+def _no_shared_bucket(one: Account, two: Account) -> None:
+    """
+    Refuse two accounts that have buckets of one name, unless events tell which is meant. Where one of them is AWS, names
+    are told apart by the order in the file, as long as they are not the same.
+    """
+    if one.site and two.site:
+        return
+    stores = one.endpoint_url and two.endpoint_url
+    for here, there in itertools.product(one.buckets, two.buckets):
+        if here == there or (stores and overlap(here, there)):
+            raise ValueError(
+                f"a bucket that {here} of {one.id} and {there} of {two.id} both fit would be looked for at {one.id}"
+                " alone; give both an accounts[].site, the deployment id that their events name, or patterns that differ"
+            )
 
 
 _Seconds = Annotated[float, Field(ge=0, le=1_209_600), _NUMBER]

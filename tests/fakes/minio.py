@@ -380,6 +380,8 @@ class Minio:
     def __init__(self, now: Callable[[], float], *, seed: int = 1) -> None:
         self.now = now
         self.sites: list[Site] = []
+        self.paused = False
+        """For whoever calls `work` now and then: whether not to."""
         self._chance = random.Random(seed)
         self._requests = 0
 
@@ -467,21 +469,25 @@ async def probing(
         known = Accounts(aws, accounts, clock=clock, meters=meters)
         for one in accounts:
             # Service models are read in a thread, for which simulated time does not wait.
-            await known.way(one.buckets[0], None).s3("")
+            await known.way(one.buckets[0], one.site).s3("")
         yield S3Probe(known, clock=clock)
 
 
-def account(site: Site, *buckets: str, **more: Any) -> Account:
+def account(site: Site, *buckets: str, named: bool = False) -> Account:
     """
     Describe a site as the configuration does.
 
     Args:
         site: that is reached.
         buckets: patterns of its buckets.
-        more: other settings.
+        named: whether the configuration says which site it is.
     """
-    name = f"site-{urlsplit(site.endpoint).port}"
-    return Account(id=name, endpoint_url=site.endpoint, buckets=buckets, **more)
+    return Account(
+        id=f"site-{urlsplit(site.endpoint).port}",
+        endpoint_url=site.endpoint,
+        site=site.deployment_id if named else None,
+        buckets=buckets,
+    )
 
 
 class _Body:

@@ -196,6 +196,23 @@ class FakeS3:
             else msgspec.structs.replace(seen, looked_at=self.daemon.now())
         )
 
+    async def look_at_replica(
+        self,
+        version: ObjectVersion,
+        bucket: str,
+        *,
+        region: str,
+        owner: str | None,
+        source_owner: str | None,
+    ) -> Observation:
+        del source_owner
+        replica = ObjectVersion(bucket, version.key, version.version_id)
+        return await self.look(replica, region=region, owner=owner)
+
+    def sites(self, bucket: str) -> tuple[str | None, ...]:
+        del bucket
+        return (None,)
+
     def _tell_date(self) -> None:
         if self.dates is not None:
             self.dates.heard(float(int(self._clock.now())), asked_at=self.dates.asked())

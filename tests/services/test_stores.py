@@ -36,28 +36,26 @@ def world() -> Minio:
 
 
 @asynccontextmanager
-async def watched(
-    world: Minio, accounts: Sequence[Account], **more: Any
-) -> AsyncIterator[Rig]:
+async def watched(world: Minio, accounts: Sequence[Account], **more: Any) -> AsyncIterator[Rig]:
     """
-    Run a daemon that hears of all that happens at the sites, which replicate once a second.
+    Run a daemon that hears of all that happens at the sites, which replicate once a second; then kill it.
     """
     probe: Any
     async with probing(world, accounts, clock=LoopClock(), meters=FakeMeters()) as probe:
         rig = Rig(s3=probe, **more)
         for site in world.sites:
             site.hear = rig.inbox.send
-        replicating = asyncio.create_task(_replicate(world))
-        async with rig.running():
+        async with rig.running(), asyncio.TaskGroup() as others:
+            replicating = others.create_task(_replicate(world))
             yield rig
-        replicating.cancel()
-        await asyncio.gather(replicating, return_exceptions=True)
+            replicating.cancel()
 
 
 async def _replicate(world: Minio) -> None:
     while True:
         await asyncio.sleep(1)
-        world.work()
+        if not world.paused:
+            world.work()
 
 
 def pair(world: Minio, source: str, destination: str, **rule: Any) -> tuple[Site, Site]:
@@ -158,3 +156,100 @@ async def test_m2_no_store_is_asked_for_what_another_site_has(world: Minio) -> N
     for _, target, headers in here.asked + there.asked:
         assert headers[SOURCE_PROXY] == "false", target
         assert SOURCE_PROXY in headers["authorization"].partition("SignedHeaders=")[2]
+
+
+def named_alike(world: Minio) -> tuple[Site, Site]:
+    """
+    Found two sites with a bucket of the same name each, and a rule each way.
+    """
+    here, there = world.site(), world.site()
+    for site in (here, there):
+        site.make("same")
+    here.replicate("same", there, "same", purges=False)
+    there.replicate("same", here, "same", purges=False)
+    return here, there
+
+
+def at_home(*sites: Site) -> list[Account]:
+    """
+    Describe sites that have buckets of the same names.
+    """
+    return [account(site, "sam*", named=True) for site in sites]
+
+
+async def test_m6_both_ways_between_buckets_of_one_name(world: Minio) -> None:
+    """M6: 40 of 40 objects that were written at either site are counted, and a restart forgets no site."""
+    here, there = named_alike(world)
+    accounts = at_home(here, there)
+    world.paused = True
+    async with watched(world, accounts, buckets=["same"]) as rig:
+        await asyncio.sleep(WINDOW)
+        for number in range(10):
+            here.put("same", f"from here/{number}")
+            there.put("same", f"from there/{number}")
+        await asyncio.sleep(3 * WINDOW)
+        ledger = rig.ledger
+        assert await rig.backlog() == 20
+    world.paused = False
+    async with watched(world, accounts, buckets=["same"], ledger=ledger) as rig:
+        await asyncio.sleep(A_WHILE)
+        first = counted(rig, "same", "same")
+        for number in range(10):
+            here.put("same", f"later from here/{number}")
+            there.put("same", f"later from there/{number}")
+        await asyncio.sleep(A_WHILE)
+
+        assert first == {"completed": 20}
+        assert counted(rig, "same", "same") == {"completed": 40}
+        assert await rig.backlog() == 0
+        complete = rig.meters.gauge(catalogue.COMPLETE_UP_TO, "same", "same")
+        assert complete is not None
+        assert rig.clock.now() - complete < 2 * WINDOW
+    asked = {version for _, version, _ in here.asked}
+    assert not any("from%20there" in one for one in asked)
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["arrived", "never-sent"])
+async def test_m6_a_destination_of_the_same_name_is_looked_at_where_it_is(
+    world: Minio, *, arrives: bool
+) -> None:
+    """M6: what is gone at its source is looked for at the other site, and never at its own."""
+    here, there = named_alike(world)
+    async with watched(world, at_home(here, there)) as rig:
+        for number in range(10):
+            version = here.put("same", f"short/{number}")
+            if arrives:
+                world.work()
+            here.purge(version)
+        await asyncio.sleep(A_WHILE)
+
+        assert counted(rig, "same", "same") == {"completed" if arrives else "gone": 10}
+
+
+async def test_m6_of_three_sites_nobody_knows_which_is_the_destination(world: Minio) -> None:
+    """M6: where two other sites have the bucket, none is looked at for the replica: not the wrong one."""
+    here, there = named_alike(world)
+    far = world.site()
+    far.make("same")
+    async with watched(world, at_home(here, there, far)) as rig:
+        version = here.put("same", "short")
+        world.work()
+        here.purge(version)
+        await asyncio.sleep(A_WHILE)
+
+        assert counted(rig, "same", "same") == {"gone": 1}
+    assert [one for site in (there, far) for one in site.asked if one[0] == "HEAD"] == []
+
+
+async def test_m6_the_event_of_a_site_that_no_account_names_is_looked_up_nowhere(
+    world: Minio,
+) -> None:
+    """M6: the bucket of that name at another site is another bucket; what was written waits until somebody says more."""
+    here, there = named_alike(world)
+    async with watched(world, at_home(here)) as rig:
+        there.put("same", "k")
+        await asyncio.sleep(A_WHILE)
+
+        assert await rig.backlog() == 1
+    assert [one for one in here.asked if one[0] == "HEAD"] == []
+    assert there.asked == []

@@ -632,6 +632,7 @@ def test_m8_a_token_is_never_shown(tmp_path: Path) -> None:
 
 ROLE = "arn:aws:iam::{account}:role/crrmon"
 STORE = "http://minio:9000"
+SITE, OTHER_SITE = "35184ec2-4345-4928-847a-363729e46e5b", "0551843f-49cb-4b31-9c1c-8cccf8531b6b"
 
 
 @pytest.mark.parametrize(
@@ -645,6 +646,7 @@ STORE = "http://minio:9000"
         {"id": "minio", "endpoint_url": STORE, "buckets": ["*"], "profile": "minio"},
         {"id": "ceph", "endpoint_url": f"{STORE}/s3", "path_style": False, "reports_status": False, "buckets": ["a[0-9]"]},
         {"id": "210987654321", "endpoint_url": STORE},
+        {"id": "minio", "endpoint_url": STORE, "buckets": ["*"], "site": SITE},
     ],
 )  # fmt: skip
 def test_accounts(tmp_path: Path, account: dict[str, Any]) -> None:
@@ -673,6 +675,8 @@ def test_accounts(tmp_path: Path, account: dict[str, Any]) -> None:
         ({"id": "minio", "role_arn": ROLE, "buckets": ["a"]}, "needs an id of twelve digits"),
         ({"id": "minio", "buckets": ["a"], "path_style": False}, "path_style belongs to an endpoint_url"),
         ({"id": "minio", "buckets": ["a"], "reports_status": False}, "reports_status belongs to an endpoint_url"),
+        ({"id": "minio", "buckets": ["a"], "site": SITE}, "site belongs to an endpoint_url"),
+        ({"id": "minio", "buckets": ["a"], "endpoint_url": STORE, "site": "210987654321"}, "accounts[0].site: '210987654321' is not allowed"),
         ({"id": "minio", "buckets": ["a"], "endpoint_url": "minio:9000"}, "accounts[0].endpoint_url: 'minio:9000' is not allowed"),
         ({"id": "minio", "buckets": ["a/b"], "endpoint_url": STORE}, "accounts[0].buckets[0]: 'a/b' is not allowed"),
         ({"id": "minio", "buckets": "a", "endpoint_url": STORE}, "accounts[0].buckets: 'a' is not allowed: must be a list"),
@@ -689,12 +693,16 @@ def test_an_account_that_makes_no_sense(
 
 @pytest.mark.parametrize(
     ("key", "values"),
-    [("id", ("210987654321", "210987654321")), ("buckets", (["a", "b*"], ["c", "b*"]))],
+    [
+        ("id", ("210987654321", "210987654321")),
+        ("site", (SITE, SITE)),
+        ("buckets", (["a", "a"], ["c"])),
+    ],
 )
 def test_accounts_that_contradict_each_other(
     tmp_path: Path, key: str, values: tuple[Any, Any]
 ) -> None:
-    """One account twice, or one pattern for two: nobody could tell which is meant."""
+    """One account, site or pattern twice: nobody could tell which is meant."""
     accounts = [
         {"id": name, "buckets": [name], "endpoint_url": STORE, key: value}
         for name, value in zip(("one", "two"), values, strict=True)
@@ -725,6 +733,58 @@ def test_e4_who_pays_is_said_by_pattern_of_buckets(tmp_path: Path) -> None:
     assert "acme-* stands there more than once" in complaint(
         tmp_path, {**QUEUES, "accounts": twice}
     )
+
+
+def _two_with(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
+    return {**QUEUES, "accounts": [{"id": "one"} | one, {"id": "two"} | two]}
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (["w"], ["w"]),
+        (["w", "x"], ["y", "x"]),
+        (["*"], ["a[0-9]"]),
+        (["acme-*"], ["*-logs"]),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True], ids=["no-site", "one-site"])
+def test_m6_a_bucket_name_in_two_stores_is_refused(
+    tmp_path: Path, one: list[str], two: list[str], *, named: bool
+) -> None:
+    """M6: unless both say which site they are, with the way to do it."""
+    first = {"endpoint_url": STORE, "buckets": one} | ({"site": SITE} if named else {})
+
+    said = complaint(tmp_path, _two_with(first, {"endpoint_url": STORE, "buckets": two}))
+
+    assert said.startswith("accounts: ")
+    assert "give both an accounts[].site, the deployment id that their events name" in said
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ({"site": SITE, "buckets": ["w", "x-*"]}, {"site": OTHER_SITE, "buckets": ["w", "*"]}),
+        ({"buckets": ["a-*"]}, {"buckets": ["b-*"]}),
+    ],
+)
+def test_m6_a_bucket_name_at_two_sites_that_events_name(
+    tmp_path: Path, one: dict[str, Any], two: dict[str, Any]
+) -> None:
+    """M6: with their sites two stores may have the same buckets; without, others than each other."""
+    store = {"endpoint_url": STORE}
+
+    assert len(load(tmp_path, _two_with(store | one, store | two)).accounts) == 2
+
+
+def test_m6_accounts_of_aws_stand_in_order(tmp_path: Path) -> None:
+    """Names are unique in AWS: there a wider pattern may stand after a narrower one, but not the same one."""
+    roles = [{"id": name, "role_arn": ROLE} for name in ("210987654321", "109876543210")]
+
+    ordered = _two_with(roles[0] | {"buckets": ["a-logs"]}, roles[1] | {"buckets": ["a-*"]})
+    assert len(load(tmp_path, ordered).accounts) == 2
+    same = _two_with(roles[0] | {"buckets": ["a-*"]}, roles[1] | {"buckets": ["a-*"]})
+    assert "a-* of 109876543210" in complaint(tmp_path, same)
 
 
 def test_the_accounts_of_the_documentation(tmp_path: Path) -> None:

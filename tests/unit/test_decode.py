@@ -45,6 +45,8 @@ CREATED_AT = 1772600768.0
 NOTIFIED_AT = 1772600768.412
 ARRIVED_AT = 1772600781.731
 ARCHIVE = "2026/03/archive.tar"
+SITE = "00000000-0000-4000-8000-0000000000d1"
+"""The deployment of MinIO's records."""
 MINIO = ObjectVersion(SOURCE, KEY, "b8f9a3c2-0000-4000-8000-00000000c0de")
 
 
@@ -114,7 +116,7 @@ def arrived(**changes: Any) -> ReplicaWritten:
 
 def minio(**changes: Any) -> ObjectWritten:
     """Say what minio_put.json says, but for some fields."""
-    told = {"version": MINIO, "region": "", "channel": Channel.EVENTBRIDGE}
+    told = {"version": MINIO, "region": "", "channel": Channel.EVENTBRIDGE, "owner": SITE}
     return notified(**told | changes)
 
 
@@ -327,16 +329,16 @@ FACTS = {
         noticed_at=NOTIFIED_AT,
     ),
     "minio_put": minio(),
-    "minio_deleted": deleted(version=MINIO, region="", deleted_at=NOTIFIED_AT, owner=None),
+    "minio_deleted": deleted(version=MINIO, region="", deleted_at=NOTIFIED_AT, owner=SITE),
     "minio_delete_marker": marker(
         version=ObjectVersion(SOURCE, KEY, "00000000-0000-4000-8000-00000000dead"),
         region="",
         laid_at=NOTIFIED_AT,
-        owner=None,
+        owner=SITE,
         channel=Channel.EVENTBRIDGE,
     ),
-    "minio_replication_failed": failed(version=MINIO, region="", **NOTHING),
-    "ceph_put": minio(region="zonegroup1", written_at=1772600768.412724),
+    "minio_replication_failed": failed(version=MINIO, region="", owner=SITE, **NOTHING),
+    "ceph_put": minio(region="zonegroup1", written_at=1772600768.412724, owner=None),
 }
 
 IRRELEVANT = {
@@ -1161,6 +1163,43 @@ def test_writes_that_name_no_object_are_malformed(body):
     """Bucket, key and time are what a write is made of."""
     with pytest.raises(MalformedMessageError, match=r"^message\."):
         decode(body)
+
+
+# The sites of stores.
+
+
+def test_m6_an_event_names_its_site():
+    """M6: where buckets of one name are at several sites, MinIO's own event tells at which it happened."""
+    body = (DATA / "minio" / "event_put_same_bucket_name_site_19000.json").read_text()
+
+    (fact,) = decode(body).facts
+
+    assert isinstance(fact, ObjectWritten)
+    assert fact.owner == "35184ec2-4345-4928-847a-363729e46e5b"
+
+
+@pytest.mark.parametrize(
+    ("source", "response"),
+    [
+        ("aws:s3", {"x-minio-deployment-id": SITE}),
+        ("minio:s3", {}),
+        ("minio:s3", None),
+        ("minio:s3", "told"),
+        ("minio:s3", {"x-minio-deployment-id": ""}),
+        ("minio:s3", {"x-minio-deployment-id": 7}),
+        ("minio:s3", {"x-minio-deployment-id": "210987654321"}),
+        ("minio:s3", {"x-minio-deployment-id": "a site\n"}),
+        ("minio:s3", {"x-minio-deployment-id": "x" * 129}),
+    ],
+)
+def test_m6_what_is_no_site_names_none(source, response):
+    """A site is what an id of one can be, and nothing that could be taken for an account of AWS."""
+    (fact,) = decode(
+        changed_record("minio_put", eventSource=source, responseElements=response)
+    ).facts
+
+    assert isinstance(fact, ObjectWritten)
+    assert fact.owner is None
 
 
 # S3's notices.

@@ -89,6 +89,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_url: str | None = None
     path_style: bool = True
     region: str | None = None
+    site: str | None = None
     buckets: tuple[str, ...] = ()
     request_payer: tuple[str, ...] = ()
     reports_status: bool = True
@@ -97,6 +98,12 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class AccountError(UnaskedError):
     """
     There are no credentials for an account now; the text names it and says what to do.
+    """
+
+
+class UnknownSiteError(AccountError):
+    """
+    A bucket of this name is at several sites, and nobody knows which is meant; or at one that no account names.
     """
 
 
@@ -123,10 +130,13 @@ class Accounts:
         self._aws = aws
         self._clock = clock
         self._meters = meters
-        self._by_id = {account.id: account for account in accounts}
         self._patterns = [
-            (pattern, account.id) for account in accounts for pattern in account.buckets
-        ] + [(pattern, account.id) for account in accounts for pattern in account.request_payer]
+            (pattern, account) for account in accounts for pattern in account.buckets
+        ] + [(pattern, account) for account in accounts for pattern in account.request_payer]
+        self._by_id = {account.id: account for account in accounts}
+        self._by_site: dict[str | None, Account] = {
+            account.site: account for account in accounts if account.site
+        }
         self._ways: dict[str, Way] = {}
         logging.getLogger("aiobotocore.credentials").addFilter(_is_news)
 
@@ -135,11 +145,12 @@ class Accounts:
         Tell how a bucket is reached.
 
         Args:
-            bucket: its name, which decides where no account is named.
-            owner: the account that owns it, where known.
+            bucket: its name, which decides where neither account nor site is named.
+            owner: the account or the site that it belongs to, where known.
 
         Raises:
             TooManyAccountsError: there are more accounts than there can reasonably be.
+            UnknownSiteError: it is at several sites, or at another one than those known.
         """
         return self._way(*self._chosen(bucket, owner))
 
@@ -148,6 +159,42 @@ class Accounts:
         Tell how the buckets of an account of the configuration are reached, by its id.
         """
         return self._way(account, self._by_id[account])
+
+    def way_from(
+        self, source: str, source_owner: str | None, bucket: str, owner: str | None
+    ) -> "Way":
+        """
+        Tell how a destination is reached. One that has its source's name is at another site.
+
+        Args:
+            source: bucket of the source.
+            source_owner: the account or the site that it belongs to, where known.
+            bucket: of the destination.
+            owner: the account that it belongs to, where a rule names it.
+
+        Raises:
+            TooManyAccountsError: there are more accounts than there can reasonably be.
+            UnknownSiteError: nobody can tell at which site it is.
+        """
+        if bucket != source or owner is not None:
+            return self.way(bucket, owner)
+        own, _ = self._chosen(source, source_owner)
+        others = [one for one in self._having(bucket) if one.id != own]
+        if len(others) != 1:
+            raise UnknownSiteError(
+                f"bucket {bucket} replicates to one of its own name, and {len(others)} other accounts have one: "
+                "give the other site, and no third one, an account with that bucket (accounts[].buckets)"
+            )
+        return self._way(others[0].id, others[0])
+
+    def sites(self, bucket: str) -> tuple[str | None, ...]:
+        """
+        Tell all owners by which a bucket is reached that accounts have under its name: None where one way serves all.
+        """
+        if not self._by_site:
+            return (None,)
+        sites = [one.site for one in self._having(bucket) if one.site]
+        return tuple(sites) if len(sites) > 1 else (None,)
 
     def _way(self, name: str, account: Account | None) -> "Way":
         way = self._ways.get(name)
@@ -162,15 +209,42 @@ class Accounts:
 
     def _chosen(self, bucket: str, owner: str | None) -> tuple[str, Account | None]:
         if owner is not None and _ACCOUNT_ID.fullmatch(owner):
-            if account := self._by_id.get(owner):
-                return owner, account
-            if account := self._by_id.get(ANY):
-                return owner, account
-            return "", None
-        for pattern, name in self._patterns:
-            if fnmatch.fnmatchcase(bucket, pattern):
-                return name, self._by_id[name]
-        return "", None
+            account = self._by_id.get(owner) or self._by_id.get(ANY)
+            return (owner, account) if account else ("", None)
+        account = self._by_site.get(owner) or self._by_name(bucket, owner)
+        return (account.id, account) if account else ("", None)
+
+    def _by_name(self, bucket: str, site: str | None) -> Account | None:
+        """
+        Return the account to whose patterns a bucket belongs, the first of several; None where there is none.
+
+        Raises:
+            UnknownSiteError: its name does not tell which bucket is meant.
+        """
+        having = self._having(bucket)
+        if site is not None and having:
+            having = [account for account in having if account.site is None]
+            if not having:
+                raise UnknownSiteError(
+                    f"bucket {bucket}: its event comes from site {site}, and no account has that as accounts[].site"
+                )
+        sites = [account.site for account in having if account.site]
+        if len(sites) > 1 and having[0].site:
+            raise UnknownSiteError(
+                f"bucket {bucket} is at {len(sites)} sites, and nothing tells which is meant"
+            )
+        return having[0] if having else None
+
+    def _having(self, bucket: str) -> list[Account]:
+        """
+        Return the accounts to whose patterns a bucket belongs, in their order, each once.
+        """
+        fitting = {
+            account.id: account
+            for pattern, account in self._patterns
+            if fnmatch.fnmatchcase(bucket, pattern)
+        }
+        return list(fitting.values())
 
 
 class Way:

@@ -16,7 +16,13 @@ import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
 from msgspec.structs import replace
 
-from crrmon.adapters.accounts import AccountError, Accounts, TooManyAccountsError, Way
+from crrmon.adapters.accounts import (
+    AccountError,
+    Accounts,
+    TooManyAccountsError,
+    UnknownSiteError,
+    Way,
+)
 from crrmon.adapters.aws import (
     NoAnswerError,
     UnaskedError,
@@ -93,11 +99,41 @@ class S3Probe:
 
         One request without retries; two when S3 says that the bucket is in another region, which is remembered.
         """
-        asked = version.version_id if version.identified else None
         try:
             way = self._accounts.way(version.bucket, owner)
         except AccountError as error:
             return self._unasked(error)
+        return await self._look(way, version, region, owner)
+
+    async def look_at_replica(
+        self,
+        version: ObjectVersion,
+        bucket: str,
+        *,
+        region: str,
+        owner: str | None,
+        source_owner: str | None,
+    ) -> Observation:
+        """
+        HEAD one version in a destination; as `look`.
+        """
+        try:
+            way = self._accounts.way_from(version.bucket, source_owner, bucket, owner)
+        except AccountError as error:
+            return self._unasked(error)
+        replica = ObjectVersion(bucket, version.key, version.version_id)
+        return await self._look(way, replica, region, owner)
+
+    def sites(self, bucket: str) -> tuple[str | None, ...]:
+        """
+        Tell all owners under which buckets of one name are reached.
+        """
+        return self._accounts.sites(bucket)
+
+    async def _look(
+        self, way: Way, version: ObjectVersion, region: str, owner: str | None
+    ) -> Observation:
+        asked = version.version_id if version.identified else None
         try:
             payer = "requester" if way.pays_for(version.bucket) else None
             request = _request(
@@ -133,7 +169,7 @@ class S3Probe:
                     way, bucket, region, lambda s3: s3.get_bucket_replication(**request)
                 )
                 told = _configuration(answer)
-        except TooManyAccountsError as error:
+        except (TooManyAccountsError, UnknownSiteError) as error:
             raise _unreadable(bucket, str(error)) from error
         except AccountError as error:
             raise UnusableAccountError(str(error)) from error

@@ -56,7 +56,7 @@ class ObjectWritten(msgspec.Struct, frozen=True, kw_only=True):
     etag: str = ""
     """Without quotes, where the event tells it and no version id: it helps to tell which version it was."""
     owner: str | None = None
-    """Account id of the bucket's owner."""
+    """Whose bucket it is, where known: the id of an account, or a store's site. So in all facts."""
     channel: Channel = Channel.CLOUDTRAIL
 
 

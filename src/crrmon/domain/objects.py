@@ -28,6 +28,9 @@ _NAMED_BUCKET = re.compile(
 )
 """An ARN of a bucket in any partition, that of a target of replication at another store, or a bare name."""
 
+SITE = r"[A-Za-z0-9._-]{13,128}"
+"""What the id of a store's site is: a UUID. It stands where AWS has the twelve digits of an account, and is longer."""
+
 LARGEST_BYTES = 50 * 2**40
 """
 What no object is larger than: S3's own limit is 50 TB, and what other stores have is less. Ledgers count on it: their

@@ -99,9 +99,10 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         """
         Whether it tells, of a destination, if the version arrived there.
 
-        Versions of S3 keep their ids on their way and nowhere else, so that one is there is enough. Other stores may
-        answer for each other, or have two sides write to one bucket: there only the status of a replica tells.
+        A version of S3 has its id wherever it is, so that it is there is enough. Another store may tell what a third
+        one has: there the status of a replica must say so, unless it is known to tell no statuses.
         """
         if not self.sight.answered:
             return False
-        return not self.of_store or self.sight is Sight.REPLICA or not self.sight.exists
+        shown = not self.sight.exists or self.sight in (Sight.REPLICA, Sight.SILENT)
+        return shown or not self.of_store

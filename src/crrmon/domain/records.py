@@ -71,6 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the version was written, by AWS's clock."""
     next_look_at: float
     owner: str | None = None
+    """Whose bucket it is, where known: the id of an account, or a store's site."""
     size: int | None = None
     channel: Channel = Channel.CLOUDTRAIL
     """Who told `written_at`, and `size` as long as nobody looked."""

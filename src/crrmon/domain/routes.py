@@ -361,7 +361,8 @@ def _hollow(value: object) -> bool:
             return all(map(_hollow, value.values()))
         case list():
             return all(map(_hollow, value))
-    return value in (None, "")
+        case _:
+            return value in (None, "")
 
 
 def _bucket(destination: object) -> str | None:

@@ -6,6 +6,7 @@ Keys are encoded like the fields of a form; names of buckets are not.
 Other stores send the same shape with their own `eventSource`, and every name after `s3:`.
 """
 
+import re
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import unquote_to_bytes
@@ -28,7 +29,15 @@ from crrmon.domain.events import (
     ThresholdPassed,
     VersionDeleted,
 )
-from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, named_bucket, provisional
+from crrmon.domain.objects import (
+    SITE,
+    UNKNOWN_DESTINATION,
+    ObjectVersion,
+    named_bucket,
+    provisional,
+)
+
+_SITE = re.compile(SITE)
 
 _AMAZON = "aws:s3"
 """The `eventSource` of S3 itself."""
@@ -69,12 +78,17 @@ class _Replication(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     failure_reason: Raw | UnsetType = UNSET
 
 
+class _Response(msgspec.Struct, frozen=True, gc=False):
+    site: Raw | UnsetType = msgspec.field(name="x-minio-deployment-id", default=UNSET)
+
+
 class _Record(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     event_source: str
     event_time: fields.Instant
     s3: _Entity
     aws_region: str | None = None
     user_identity: _Identity | None = None
+    response_elements: Raw | UnsetType = UNSET
     replication_event_data: Raw | UnsetType = UNSET
 
     @property
@@ -90,6 +104,19 @@ class _Record(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         The bucket's region; the empty string where the record says none.
         """
         return self.aws_region or ""
+
+    @property
+    def site(self) -> str | None:
+        """
+        Which of a store's sites tells; None where the record does not say. S3's own never does: bucket names are unique.
+        """
+        if self.event_source == _AMAZON or self.response_elements is UNSET:
+            return None
+        try:
+            told = _text(parse(_RESPONSE, self.response_elements, "responseElements").site)
+        except MalformedMessageError:
+            return None
+        return told if _SITE.fullmatch(told) else None
 
     @property
     def principal(self) -> str:
@@ -127,6 +154,7 @@ class _Source(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 _NOTHING = _Replication()
 _SOURCE = msgspec.json.Decoder(_Source)
 _RECORD = msgspec.json.Decoder(_Record)
+_RESPONSE = msgspec.json.Decoder(_Response)
 _REPLICATION = msgspec.json.Decoder(_Replication)
 _TEXT = msgspec.json.Decoder(str)
 _TIME = msgspec.json.Decoder(fields.Instant)
@@ -178,7 +206,7 @@ def _written(
     operation: Operation, record: _Record, version: ObjectVersion
 ) -> ObjectWritten | ReplicaWritten | Irrelevant:
     size = fields.size(record.s3.object.size)
-    # NB: the owner that a record names is no account, but a canonical user id.
+    # NB: the owner of the bucket that a record names is no account, but a canonical user id.
     if not fields.is_replication(record.principal):
         return ObjectWritten(
             version=version,
@@ -187,19 +215,29 @@ def _written(
             operation=operation,
             size=size,
             etag="" if version.identified else fields.etag(record.s3.object.e_tag),
+            owner=record.site,
             channel=record.channel,
         )
     if not version.identified:
         return Irrelevant.REPLICA_WITHOUT_VERSION
     return ReplicaWritten(
-        version=version, region=record.region, written_at=record.happened_at, size=size
+        version=version,
+        region=record.region,
+        written_at=record.happened_at,
+        size=size,
+        owner=record.site,
     )
 
 
 def _deleted(record: _Record, version: ObjectVersion) -> VersionDeleted | Irrelevant:
     if not version.identified:
         return Irrelevant.DELETED_WITHOUT_VERSION
-    return VersionDeleted(version=version, region=record.region, deleted_at=record.happened_at)
+    return VersionDeleted(
+        version=version,
+        region=record.region,
+        deleted_at=record.happened_at,
+        owner=record.site,
+    )
 
 
 def _marker_laid(record: _Record, version: ObjectVersion) -> MarkerLaid:
@@ -207,6 +245,7 @@ def _marker_laid(record: _Record, version: ObjectVersion) -> MarkerLaid:
         version=version,
         region=record.region,
         laid_at=record.happened_at,
+        owner=record.site,
         channel=record.channel,
         by_replication=fields.is_replication(record.principal),
     )
@@ -233,6 +272,7 @@ def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | None
         noticed_at=record.happened_at,
         written_at=written_at,
         size=fields.size(record.s3.object.size),
+        owner=record.site,
     )
     known = version.identified or written_at is not None or notice.of_delete_marker
     return notice if known else None

@@ -32,10 +32,43 @@ class Probe(Protocol):
         Args:
             version: with a stand-in version id, the current version is asked for.
             region: of the bucket, as far as known; a bucket elsewhere is found.
-            owner: account id that must own the bucket, where known.
+            owner: whose bucket it is, where known: the id of an account, or a store's site.
 
         Returns:
             What was seen; trouble of every kind is an observation, not an exception.
+        """
+        ...
+
+    async def look_at_replica(
+        self,
+        version: ObjectVersion,
+        bucket: str,
+        *,
+        region: str,
+        owner: str | None,
+        source_owner: str | None,
+    ) -> Observation:
+        """
+        HEAD one version in a destination, which may have its source's name at another site; otherwise as `look`.
+
+        Args:
+            version: of the source.
+            bucket: of the destination.
+            region: of the source; a bucket elsewhere is found.
+            owner: account id that must own the destination, where known.
+            source_owner: whose bucket the source is, where known.
+
+        Returns:
+            What was seen; not asked where nobody can tell at which site the destination is.
+        """
+        ...
+
+    def sites(self, bucket: str) -> tuple[str | None, ...]:
+        """
+        Tell under which owners there are buckets of a name; never empty.
+
+        Returns:
+            The sites of stores that have one; None alone where the name tells the bucket.
         """
         ...
 

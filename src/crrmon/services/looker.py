@@ -7,7 +7,7 @@ allowed, and S3 may be away there and nowhere else: what they tell is used, and 
 import asyncio
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 import structlog
@@ -69,6 +69,9 @@ _WORTH_TELLING = (
 _NO_ARRIVAL = (Fate.CLOSED, Fate.FAILED_THERE)
 """What an outcome may be that is none at a destination of its own."""
 
+_Door = tuple[str, str | None]
+"""A destination that is not looked at for a while: its bucket, and where it is looked at from if that matters."""
+
 log = structlog.get_logger()
 
 
@@ -111,7 +114,7 @@ class Looker:
         self._give_up_after = give_up_after
         self._denials = Denials(meters)
         self._doubts = Doubts(probe, meters)
-        self._shut_until: Recent[str, float] = Recent()
+        self._shut_until: Recent[_Door, float] = Recent()
         self._told_nothing = ThrottledLog(log, "look_told_nothing")
 
     def failing(self, bucket: str) -> bool:
@@ -286,37 +289,47 @@ class Looker:
         Look at a version in a destination; None where that told nothing.
         """
         bucket = destination.bucket
-        if self._shut(bucket):
+        # One of the source's own name is another bucket for each site that it is looked at from.
+        door = (bucket, record.owner if bucket == record.version.bucket else None)
+        if self._shut(door):
             return None
         began_at = await self._gate(bucket).enter()
-        if self._shut(bucket):
+        if self._shut(door):
             self._gate(bucket).leave(None, began_at=began_at)
             return None
-        replica = ObjectVersion(bucket, record.version.key, record.version.version_id)
-        seen = await self._head(replica, record.region, destination.owner, began_at)
+        look = self._probe.look_at_replica(
+            record.version,
+            bucket,
+            region=record.region,
+            owner=destination.owner,
+            source_owner=record.owner,
+        )
+        seen = await self._passed(bucket, look, began_at)
         self._meters.add(catalogue.DESTINATION_LOOKS, bucket, seen.sight.value)
-        if seen.sight is Sight.DENIED:
-            self._shut_for(bucket, DENIED_DESTINATION_SECONDS, seen, advice=ADVICE)
+        if not seen.asked:
+            self._shut_for(door, DENIED_DESTINATION_SECONDS, seen)
+        elif seen.sight is Sight.DENIED:
+            self._shut_for(door, DENIED_DESTINATION_SECONDS, seen, advice=ADVICE)
         elif seen.sight is Sight.UNREACHABLE:
-            self._shut_for(bucket, UNREACHABLE_DESTINATION_SECONDS, seen)
+            self._shut_for(door, UNREACHABLE_DESTINATION_SECONDS, seen)
         return seen.sight if seen.tells_of_arrival else None
 
-    def _shut(self, bucket: str) -> bool:
-        until = self._shut_until.get(bucket)
+    def _shut(self, door: "_Door") -> bool:
+        until = self._shut_until.get(door)
         return until is not None and asyncio.get_running_loop().time() < until
 
-    def _shut_for(self, bucket: str, seconds: float, seen: Observation, **more: str) -> None:
+    def _shut_for(self, door: "_Door", seconds: float, seen: Observation, **more: str) -> None:
         """
         Look at a destination no more for a while, and say so once.
         """
-        if self._shut(bucket):
+        if self._shut(door):
             return
-        self._shut_until.put(bucket, asyncio.get_running_loop().time() + seconds)
+        self._shut_until.put(door, asyncio.get_running_loop().time() + seconds)
         # Nobody has to allow looks at destinations: it is no trouble when they are denied.
         tell = log.info if seen.sight is Sight.DENIED else log.warning
         tell(
             "destination_not_looked_at",
-            bucket=bucket,
+            bucket=door[0],
             sight=seen.sight.value,
             detail=seen.detail,
             for_seconds=seconds,
@@ -336,15 +349,24 @@ class Looker:
         """
         HEAD a version whose bucket's gate was entered, and leave it.
         """
+        look = self._probe.look(version, region=region, owner=owner)
+        return await self._passed(version.bucket, look, began_at)
+
+    async def _passed(
+        self, bucket: str, look: Awaitable[Observation], began_at: float
+    ) -> Observation:
+        """
+        Make a look for which a bucket's gate was entered, and leave it.
+        """
         loop = asyncio.get_running_loop()
         sight: Sight | None = None
         try:
             async with self._slots:
                 sent_at = loop.time()
-                seen = await self._probe.look(version, region=region, owner=owner)
+                seen = await look
             sight = seen.sight
         finally:
-            self._gate(version.bucket).leave(sight, began_at=began_at)
+            self._gate(bucket).leave(sight, began_at=began_at)
         self._meters.observe(catalogue.LOOK_DURATION, value=loop.time() - sent_at)
         return seen
 

@@ -4,6 +4,9 @@ A configuration is read when a bucket is first met, again when it is old, and wh
 one that was read before the key was written; never more often than once a minute and bucket.
 One that cannot be read says nothing: the last one read goes on covering keys, but proves none uncovered.
 
+A bucket that stands under one name at several sites has a configuration at each. Its routes have names only, so what is
+told of a route is told of all sites together, and known once all of them were read.
+
 Beside what events ask for, a survey reads the configurations of all sources now and then: a daemon that met only
 the destination's event so far must know that it is one.
 """
@@ -118,6 +121,10 @@ class _Page:
         return self.configuration is not None and bool(self.configuration.rules)
 
 
+_Place = tuple[str, str | None]
+"""A bucket, and its site where several have one of that name."""
+
+
 class _Unread:
     """
     Tells of configurations that events asked for and nobody could read: in one line a minute, however many there are.
@@ -172,8 +179,8 @@ class Routebook:
         self._meters = meters
         self._buckets = frozenset(buckets)
         self._reporting = reporting
-        self._pages: dict[str, _Page] = {}
-        """By bucket, the one longest not asked for first."""
+        self._pages: dict[_Place, _Page] = {}
+        """The one longest not asked for first."""
         self._room = MAX_PAGES
         self._known: Mapping[str, frozenset[str]] = {}
         """The destinations of each source, as the ledger remembers them."""
@@ -197,7 +204,7 @@ class Routebook:
             The destinations; or NotCovered, proved by a configuration read after the write; or when to ask again.
         """
         bucket = written.version.bucket
-        page = self._page(bucket)
+        page = self._page(bucket, written.owner)
         written_at, now = written.written_at, self._clock.now()
         if written_at > now:
             # A clock that goes wrong: whenever it was, it was before this question.
@@ -224,7 +231,7 @@ class Routebook:
             The destinations, perhaps none; or when to ask again, where no configuration could be read yet.
         """
         bucket = marker.version.bucket
-        page = self._page(bucket)
+        page = self._page(bucket, marker.owner)
         async with page.reading:
             if page.configuration is None:
                 if self._clock.now() - page.asked_at >= SPACING_SECONDS:
@@ -242,10 +249,10 @@ class Routebook:
         Args:
             bucket: any.
             region: of it, as far as known.
-            owner: account id that must own it, where known.
+            owner: whose it is, where known: the id of an account, or a store's site.
         """
         await self.surveyed()
-        page = self._page(bucket)
+        page = self._page(bucket, owner)
         async with page.reading:
             await self._fresh(page, bucket, region, owner)
         source = page.configuration is None or bool(page.configuration.rules)
@@ -277,7 +284,8 @@ class Routebook:
         return frozenset(
             Route(source, destination)
             for source in self._leads
-            if (page := self._pages.get(source)) is not None and page.configuration is not None
+            for page in self._read_pages(source)
+            if page.configuration is not None
             for destination in page.configuration.timed
         )
 
@@ -285,18 +293,19 @@ class Routebook:
         """
         Tell when rules were last seen to lead along a route; None while they do not, or none could be read yet.
         """
-        page = self._pages.get(route.source)
-        if page is None or page.configuration is None:
+        known = self._merged(route.source)
+        if known is None or route.destination not in known.all_destinations:
             return None
         # Not before the register knows what it says: until then, what is remembered of the route may be older.
-        return page.noted_at if route.destination in page.configuration.all_destinations else None
+        return self._noted_at(route.source)
 
-    def whereabouts(self, bucket: str) -> tuple[str, str | None]:
+    def whereabouts(self, bucket: str) -> list[tuple[str, str | None]]:
         """
-        Tell the region of a bucket and the account that owns it, as far as events told.
+        Tell the region of a bucket and whose it is, as far as events told; of all that have its name.
         """
-        page = self._pages.get(bucket)
-        return ("", None) if page is None else (page.region, page.owner)
+        sites = self._probe.sites(bucket)
+        pages = [(site, self._pages.get((bucket, site))) for site in sites]
+        return [(page.region, page.owner or site) if page else ("", site) for site, page in pages]
 
     @staticmethod
     def _covered(
@@ -323,14 +332,15 @@ class Routebook:
             await self._bookkeeper.register.refresh()
             lanes = asyncio.Semaphore(SURVEY_LANES)
             buckets = sorted(self._buckets.union(self._known))
-            errors = await asyncio.gather(*(self._visit(one, lanes) for one in buckets))
+            places = [(bucket, site) for bucket in buckets for site in self._probe.sites(bucket)]
+            errors = await asyncio.gather(*(self._visit(*one, lanes) for one in places))
             self._tell_survey(
                 {
-                    bucket: str(error)
-                    for bucket, error in zip(buckets, errors, strict=True)
+                    bucket if site is None else f"{bucket} at {site}": str(error)
+                    for (bucket, site), error in zip(places, errors, strict=True)
                     if error is not None and not isinstance(error, UnusableAccountError)
                 },
-                of=len(buckets),
+                of=len(places),
             )
             self._surveyed.set()
             await self._pause()
@@ -371,17 +381,17 @@ class Routebook:
         self._survey_told, self._survey_told_at = frozenset(unreadable), now
 
     async def _visit(
-        self, bucket: str, lanes: asyncio.Semaphore
+        self, bucket: str, site: str | None, lanes: asyncio.Semaphore
     ) -> UnreadableConfigurationError | None:
         """
         Read a configuration, unless events had it read lately; return why not, if that fails.
         """
-        page = self._page(bucket)
+        page = self._page(bucket, site)
         async with lanes, page.reading:
             if self._clock.now() - page.asked_at < SPACING_SECONDS - EARLY_SECONDS:
                 return None
             asked_at = page.asked_at
-            error = await self._ask(page, bucket, "", None)
+            error = await self._ask(page, bucket, "", site)
             if error is not None and page.owner is None:
                 # An event will tell whose bucket it is; then it can be asked at once.
                 page.asked_at = asked_at
@@ -389,13 +399,14 @@ class Routebook:
 
     # ---- reading ----
 
-    def _page(self, bucket: str) -> _Page:
-        page = self._pages.pop(bucket, None)
+    def _page(self, bucket: str, owner: str | None) -> _Page:
+        place = (bucket, owner if owner in self._probe.sites(bucket) else None)
+        page = self._pages.pop(place, None)
         if page is None:
             page = _Page()
             if len(self._pages) >= self._room:
                 self._make_room()
-        self._pages[bucket] = page
+        self._pages[place] = page
         if page.asked_at > self._clock.now() + WRITE_SLACK_SECONDS:
             # The clock was set back since: nobody knows when that was, so it is neither new nor proves anything.
             page.asked_at = float("-inf")
@@ -412,15 +423,15 @@ class Routebook:
         """
         spare = MAX_PAGES // 10
         needless = (
-            bucket
-            for bucket, page in self._pages.items()
+            (bucket, site)
+            for (bucket, site), page in self._pages.items()
             if not page.rules
             and not page.reading.locked()
             and bucket not in self._buckets
             and bucket not in self._known
         )
-        for bucket in list(itertools.islice(needless, spare)):
-            del self._pages[bucket]
+        for place in list(itertools.islice(needless, spare)):
+            del self._pages[place]
         self._room = max(MAX_PAGES, len(self._pages) + spare)
 
     async def _fresh(self, page: _Page, bucket: str, region: str, owner: str | None) -> None:
@@ -459,7 +470,10 @@ class Routebook:
                 "rule_not_understood", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
             )
         self._connect(bucket)
-        await self._bookkeeper.register.observed(bucket, page.configuration, seen_at=page.noted_at)
+        if (merged := self._merged(bucket)) is not None:
+            await self._bookkeeper.register.observed(
+                bucket, merged, seen_at=self._noted_at(bucket)
+            )
         page.noted_at = page.configuration.fetched_at
         if destinations := page.configuration.all_destinations:
             await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
@@ -478,13 +492,16 @@ class Routebook:
 
     def _connect(self, source: str) -> None:
         """
-        Work out where a bucket leads: a configuration that was read goes before what the ledger remembers.
+        Work out where a bucket leads: configurations that were read go before what the ledger remembers.
         """
-        page = self._pages.get(source)
-        if page is not None and page.configuration is not None:
-            leads = frozenset(page.configuration.all_destinations)
-        else:
-            leads = self._known.get(source, frozenset())
+        leads = frozenset(
+            destination
+            for page in self._read_pages(source)
+            if page.configuration is not None
+            for destination in page.configuration.all_destinations
+        )
+        if self._merged(source) is None:
+            leads |= self._known.get(source, frozenset())
         before = self._leads.pop(source, frozenset())
         if leads:
             self._leads[source] = leads
@@ -494,6 +511,39 @@ class Routebook:
                 del self._sources[gone]
         for one in leads - before:
             self._sources.setdefault(one, set()).add(source)
+
+    def _read_pages(self, bucket: str) -> list[_Page]:
+        """
+        Return what is known of the configurations of all buckets of a name, as far as they were read.
+        """
+        pages = (self._pages.get((bucket, site)) for site in self._probe.sites(bucket))
+        return [page for page in pages if page is not None and page.configuration is not None]
+
+    def _noted_at(self, bucket: str) -> float | None:
+        """
+        Tell of when the oldest of the configurations is that all daemons know of; None while any is unknown to them.
+        """
+        noted = [page.noted_at for page in self._read_pages(bucket)]
+        known = [at for at in noted if at is not None]
+        return min(known) if known and len(known) == len(noted) else None
+
+    def _merged(self, bucket: str) -> Configuration | None:
+        """
+        Return the rules of all buckets of a name, as old as the oldest of them; None while not all could be read.
+        """
+        read = [
+            page.configuration
+            for page in self._read_pages(bucket)
+            if page.configuration is not None
+        ]
+        if len(read) < len(self._probe.sites(bucket)):
+            return None
+        if len(read) == 1:
+            return read[0]
+        return Configuration(
+            rules=tuple(rule for one in read for rule in one.rules),
+            fetched_at=min(one.fetched_at for one in read),
+        )
 
     def _count(self, bucket: str, result: str) -> None:
         self._meters.add(catalogue.CONFIGURATION_READS, bucket, result)

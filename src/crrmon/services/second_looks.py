@@ -80,14 +80,17 @@ class SecondLooks:
         """
         Look at one; what is gone twice in a row is believed to be.
         """
-        region, owner = self._routebook.whereabouts(route.source)
-        sight = await self._looker.glance(version, region=region, owner=owner)
-        if sight is Sight.COMPLETED and self._register.alone(route):
+        # Where several buckets have the name, the version is in one of them, and may be a replica in another.
+        sights = {
+            await self._looker.glance(version, region=region, owner=owner)
+            for region, owner in self._routebook.whereabouts(route.source)
+        }
+        if Sight.COMPLETED in sights and self._register.alone(route):
             # Beside others it would not tell: it is the status of those that a rule led to at the time.
             await self._register.arrived(
                 ObjectVersion(route.destination, version.key, version.version_id)
             )
-        elif sight is Sight.GONE:
+        elif sights == {Sight.GONE}:
             if version in self._gone:
                 await self._register.deleted(version)
             missing.add(version)

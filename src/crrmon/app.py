@@ -59,6 +59,7 @@ from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
 from crrmon.services.routebook import Routebook
 from crrmon.services.second_looks import SecondLooks
+from crrmon.services.stores import Stores
 from crrmon.services.supervisor import supervise
 from crrmon.services.tenure import Tenure
 from crrmon.services.throttled_log import ThrottledLog
@@ -181,10 +182,9 @@ class _Daemon:
         self._board = front.board
         self._ledger_health = front.ledger_health
         self._s3_health = self._board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
-        self._probe = probe = S3Probe(
-            Accounts(aws, _accounts(settings), clock=self._clock, meters=self._meters),
-            clock=self._clock,
-        )
+        known = Accounts(aws, _accounts(settings), clock=self._clock, meters=self._meters)
+        self._probe = probe = S3Probe(known, clock=self._clock)
+        stores = Stores(known.elsewhere)
         self._unmatched = Unmatched(
             ledger,
             health=self._ledger_health,
@@ -198,6 +198,7 @@ class _Daemon:
             clock=self._clock,
             meters=self._meters,
             chance=self._chance,
+            stores=stores,
             halves=self._unmatched.noted,
             hurried=bool(settings.inboxes),
         )
@@ -212,6 +213,7 @@ class _Daemon:
         self._looker = Looker(
             probe,
             health=self._s3_health,
+            stores=stores,
             pacer=Pacer(Policy(freshness=settings.looks.freshness)),
             clock=self._clock,
             meters=self._meters,
@@ -227,6 +229,7 @@ class _Daemon:
             routebook=self._routebook,
             looker=self._looker,
             origins=origins,
+            stores=stores,
             choice=choice,
             clock=self._clock,
             meters=self._meters,

@@ -159,6 +159,12 @@ class Site:
         target_of = _Target(arn, to, target, prefix, markers, purges, old_form)
         self._targets.setdefault(bucket, []).append(target_of)
 
+    def stop_replicating(self, bucket: str) -> None:
+        """
+        Take all rules of a bucket away.
+        """
+        del self._targets[bucket]
+
     def put(self, bucket: str, key: str, body: bytes = b"0123456789") -> ObjectVersion:
         """
         Write an object.

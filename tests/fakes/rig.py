@@ -25,6 +25,7 @@ from crrmon.services.presence import Attendance
 from crrmon.services.publisher import Publisher
 from crrmon.services.routebook import Routebook
 from crrmon.services.second_looks import SecondLooks
+from crrmon.services.stores import Stores
 from crrmon.services.tenure import Tenure
 from crrmon.services.timekeeper import Timekeeper
 from crrmon.services.unmatched import Unmatched
@@ -98,12 +99,14 @@ class Rig:
             clock=self.clock,
             meters=self.meters,
         )
+        stores = Stores()
         self.bookkeeper = Bookkeeper(
             self.ledger,
             health=ledger_health,
             clock=self.clock,
             meters=self.meters,
             chance=chance,
+            stores=stores,
             halves=self.unmatched.noted,
             hurried=self.inbox.pushed,
         )
@@ -118,6 +121,7 @@ class Rig:
         self.looker = Looker(
             self.s3,
             health=s3_health,
+            stores=stores,
             pacer=Pacer(Policy()),
             clock=self.clock,
             meters=self.meters,
@@ -140,6 +144,7 @@ class Rig:
             routebook=self.routebook,
             looker=self.looker,
             origins=origins,
+            stores=stores,
             choice=choice,
             clock=self.clock,
             meters=self.meters,

@@ -30,6 +30,7 @@ from crrmon.services.looker import (
     UNREACHABLE_DESTINATION_SECONDS,
     Looker,
 )
+from crrmon.services.stores import Stores
 from crrmon.services.throttled_log import KINDS
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
@@ -54,6 +55,7 @@ class Desk:
         self.looker = Looker(
             self.s3,
             health=self.health,
+            stores=Stores(),
             pacer=self.pacer,
             clock=self.clock,
             meters=self.meters,

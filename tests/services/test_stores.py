@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 
 from crrmon.adapters.accounts import Account
 from crrmon.domain import catalogue
@@ -253,3 +254,24 @@ async def test_m6_the_event_of_a_site_that_no_account_names_is_looked_up_nowhere
         assert await rig.backlog() == 1
     assert [one for one in here.asked if one[0] == "HEAD"] == []
     assert there.asked == []
+
+
+async def test_m7_minios_users_are_not_sent_to_aws(world: Minio) -> None:
+    """M7: what is logged of a failure and of a rule that went is true of MinIO, and nothing of it is of S3 alone."""
+    here, there = pair(world, "a-one", "b-one")
+    there.takes = False
+    accounts = [account(here, "a-*"), account(there, "b-*")]
+    with structlog.testing.capture_logs() as logs:
+        async with watched(world, accounts, buckets=["a-one"]) as rig:
+            here.put("a-one", "k")
+            await asyncio.sleep(2 * WINDOW)
+            here.stop_replicating("a-one")
+            await asyncio.sleep(6 * WINDOW)
+            assert counted(rig, "a-one", "b-one") == {"failed": 1}
+
+    advice = {one["event"]: one["advice"] for one in logs if "advice" in one}
+    assert advice.keys() == {"replication_failed", "route_gone"}
+    for said in advice.values():
+        assert "mc replicate resync start" in said
+        assert "Batch Replication" not in said
+        assert "S3 " not in said

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crrmon.domain.reasons import REASONS, Group, label, reason, reference
+from crrmon.domain.stores import Store, store_of
 
 CODES = [
     "AssumeRoleNotPermitted",
@@ -82,6 +83,42 @@ def test_no_code_is_no_reason() -> None:
 
     assert (none.code, none.group) == ("", Group.UNKNOWN)
     assert "s3:Replication:OperationFailedReplication" in none.advice
+
+
+@pytest.mark.parametrize("code", ["", "DstOutOfCapacity"])
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("aws:s3", "S3 does not try again by itself: once the cause is mended, run Batch Replication"),
+        ("minio:s3", "MinIO tries again by itself"),
+        ("ceph:s3", "Ceph synchronises by itself"),
+        ("acme:s3", "most stores try again by themselves"),
+    ],
+)  # fmt: skip
+def test_m7_what_to_do_goes_by_the_store(source: str, says: str, code: str) -> None:
+    """M7: what is true of S3 alone is said of S3 alone; each of the others has its own means."""
+    told = reason(code, store_of(source))
+
+    assert says in told.advice
+    if source != "aws:s3":
+        text = f"{told.meaning} {told.advice}"
+        for words in (
+            "S3 gave",
+            "S3 does not",
+            "Batch Replication",
+            "metrics",
+            "S3 documentation",
+        ):
+            assert words not in text
+
+
+@pytest.mark.parametrize("store", list(Store))
+def test_m7_the_page_says_what_each_store_does(store: Store) -> None:
+    """M7: the reference has what to do afterwards for every kind of store."""
+    advice = reason("Strange", store).advice
+    afterwards = advice.partition(". ")[2] or advice
+
+    assert afterwards in reference()
 
 
 @given(st.text() | st.sampled_from(CODES))

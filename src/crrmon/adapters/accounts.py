@@ -187,6 +187,12 @@ class Accounts:
             )
         return self._way(others[0].id, others[0])
 
+    def elsewhere(self, bucket: str) -> bool:
+        """
+        Tell whether a bucket is in a store with an endpoint of its own, as far as its name tells.
+        """
+        return any(account.endpoint_url is not None for account in self._having(bucket))
+
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
         Tell all owners by which a bucket is reached that accounts have under its name: None where one way serves all.

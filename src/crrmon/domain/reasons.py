@@ -2,11 +2,15 @@
 
 S3 tells the code in its failure notices only, and does not try again by itself: after the cause is mended, somebody
 has to start Batch Replication. Codes come with messages, so there may be others than those that are known here.
+
+Other stores give no codes; what they do after a failure differs, and so does the advice.
 """
 
 import enum
 
 import msgspec
+
+from crrmon.domain.stores import Store
 
 
 class Group(enum.StrEnum):
@@ -46,10 +50,42 @@ class Reason(msgspec.Struct, frozen=True):
     advice: str
 
 
-_AFTERWARDS = (
-    "S3 does not try again by itself: once the cause is mended, run Batch Replication on the objects whose "
-    "replication status is FAILED, or write them again."
-)
+_AFTERWARDS = {
+    Store.S3: (
+        "S3 does not try again by itself: once the cause is mended, run Batch Replication on the objects whose "
+        "replication status is FAILED, or write them again."
+    ),
+    Store.MINIO: (
+        "MinIO tries again by itself once the cause is mended, at every HEAD and when its scanner comes by; "
+        "`mc replicate backlog ALIAS/BUCKET` lists what waits, and `mc replicate resync start ALIAS/BUCKET "
+        "--remote-bucket ARN` sends everything again."
+    ),
+    Store.CEPH: (
+        "Ceph synchronises by itself once the cause is mended; `radosgw-admin bucket sync status --bucket BUCKET` shows "
+        "how far it is."
+    ),
+    Store.OTHER: (
+        "Unlike S3, most stores try again by themselves once the cause is mended; its own documentation says how this one "
+        "is made to."
+    ),
+}
+"""What remains to be done once the cause is mended."""
+
+ROUTE_GONE = {
+    Store.S3: "put the rule back and replicate what was written meanwhile with Batch Replication",
+    Store.MINIO: (
+        "put the rule back and send what was written meanwhile with mc replicate resync start, unless the rule is for"
+        " existing objects, too: then the scanner sends it"
+    ),
+    Store.CEPH: (
+        "put the rule back and see with radosgw-admin bucket sync status whether what was written meanwhile follows:"
+        " what a bucket's own policy did not allow at the time does not, by itself"
+    ),
+    Store.OTHER: (
+        "put the rule back and see by the store's own means that what was written meanwhile is replicated"
+    ),
+}
+"""What to do where no rule leads any more, if one should."""
 
 _REPLICATE = (
     "Allow the replication role `s3:ReplicateObject` on the destination's objects, in the role's own policy and, "
@@ -275,31 +311,59 @@ REASONS = (
 
 _BY_CODE = {one.code: one for one in REASONS}
 
-_NONE_GIVEN = Reason(
-    "",
-    Group.UNKNOWN,
-    "S3 gave no reason: its notice did not name one, or there was no notice.",
-    "Have the source bucket send `s3:Replication:OperationFailedReplication` to the daemon's queue, with metrics "
-    f"turned on in the rule: these notices name the reason. {_AFTERWARDS}",
-)
+_NONE_GIVEN = {
+    Store.S3: (
+        "S3 gave no reason: its notice did not name one, or there was no notice.",
+        (
+            "Have the source bucket send `s3:Replication:OperationFailedReplication` to the daemon's queue, with metrics "
+            "turned on in the rule: these notices name the reason."
+        ),
+    ),
+    Store.MINIO: (
+        "MinIO gives no reason in its notices.",
+        (
+            "`mc replicate status ALIAS/BUCKET` shows whether the target is reached, and the log of the source's servers why "
+            "not; see to the target's credentials, versioning and space."
+        ),
+    ),
+    Store.CEPH: (
+        "Ceph gives no reason.",
+        "`radosgw-admin sync error list` shows what went wrong.",
+    ),
+    Store.OTHER: (
+        "The store gave no reason.",
+        "See its log, and that both buckets and its credentials are as the rule needs them.",
+    ),
+}
+"""Meaning and advice where nothing is known of the cause."""
 
-_UNKNOWN_MEANING = "S3 gave a reason that this version of crrmon does not know."
-_UNKNOWN_ADVICE = (
-    "Look the code up in the S3 documentation; see that both buckets and the role are as the rule needs them. "
-    f"{_AFTERWARDS}"
-)
+_UNKNOWN_MEANING = "The store gave a reason that this version of crrmon does not know."
+_UNKNOWN_ADVICE = {
+    Store.S3: "Look the code up in the S3 documentation; see that both buckets and the role are as the rule needs them.",
+    **dict.fromkeys(
+        (Store.MINIO, Store.CEPH, Store.OTHER),
+        "Look the code up in the store's documentation; see that both buckets and its credentials are as the rule needs "
+        "them.",
+    ),
+}
 
 
-def reason(code: str) -> Reason:
+def reason(code: str, store: Store = Store.S3) -> Reason:
     """
     Explain a code.
 
     Args:
-        code: as S3 gave it; one that is not known is passed through with general advice, and so is the empty string.
+        code: as the store gave it; one that is not known is passed through with general advice, and so is the empty
+            string.
+        store: the kind of store that gave it, or none.
     """
-    if not code:
-        return _NONE_GIVEN
-    return _BY_CODE.get(code) or Reason(code, Group.UNKNOWN, _UNKNOWN_MEANING, _UNKNOWN_ADVICE)
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if code:
+        meaning, advice = _UNKNOWN_MEANING, _UNKNOWN_ADVICE[store]
+    else:
+        meaning, advice = _NONE_GIVEN[store]
+    return Reason(code, Group.UNKNOWN, meaning, f"{advice} {_AFTERWARDS[store]}")
 
 
 def label(code: str) -> str:
@@ -314,12 +378,24 @@ def label(code: str) -> str:
     return code if code in _BY_CODE else "other"
 
 
+_STORES = {
+    Store.S3: "S3",
+    Store.MINIO: "MinIO",
+    Store.CEPH: "Ceph",
+    Store.OTHER: "another",
+}
+
+
 def reference() -> str:
     """
     Return the documentation of all codes, as Markdown.
     """
     rows = "\n".join(
         f"| `{one.code}` | {one.group.value} | {one.meaning} | {one.advice} |" for one in REASONS
+    )
+    stores = "\n".join(
+        f"| {name} | {_NONE_GIVEN[store][1]} | {_AFTERWARDS[store]} |"
+        for store, name in _STORES.items()
     )
     return f"""\
 # Failure reasons
@@ -328,9 +404,14 @@ Generated by `make docs` from `src/crrmon/domain/reasons.py`; a test keeps it tr
 
 Why S3 gave up to replicate a version, by the code in its own notices (`s3:Replication:OperationFailedReplication`,
 which a bucket sends once metrics are turned on in the rule). The code is the label `reason` of
-`crrmon_failure_reasons_total`: `none` where S3 gave none, `other` for codes that are not in this table.
+`crrmon_failure_reasons_total`: `none` where S3 gave none, `other` for codes that are not in this table. Other stores give
+no codes.
 
-{_AFTERWARDS}
+| store | how to find a reason that is not given | afterwards |
+| --- | --- | --- |
+{stores}
+
+The advice in the log goes by the kind of store, which its events tell, and `accounts[].endpoint_url`.
 
 | code | group | meaning | what to do |
 | --- | --- | --- | --- |

@@ -36,6 +36,7 @@ from crrmon.domain.objects import (
     named_bucket,
     provisional,
 )
+from crrmon.domain.stores import store_of
 
 _SITE = re.compile(SITE)
 
@@ -217,6 +218,7 @@ def _written(
             etag="" if version.identified else fields.etag(record.s3.object.e_tag),
             owner=record.site,
             channel=record.channel,
+            store=store_of(record.event_source),
         )
     if not version.identified:
         return Irrelevant.REPLICA_WITHOUT_VERSION
@@ -273,6 +275,7 @@ def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | None
         written_at=written_at,
         size=fields.size(record.s3.object.size),
         owner=record.site,
+        store=store_of(record.event_source),
     )
     known = version.identified or written_at is not None or notice.of_delete_marker
     return notice if known else None

@@ -46,6 +46,7 @@ from crrmon.services.batching import Batcher
 from crrmon.services.counting import Counting
 from crrmon.services.health import Dependency
 from crrmon.services.route_register import RouteRegister
+from crrmon.services.stores import Stores
 from crrmon.services.timekeeper import certain
 
 RETRY_FIRST_SECONDS = 0.1
@@ -71,6 +72,7 @@ class Bookkeeper:
         clock: tells when something is settled.
         meters: told what was counted, and how the ledger does.
         chance: jitters retries.
+        stores: tells what kind of store a bucket is in, for advice.
         halves: called with every replica that came before anything else was known of its version.
         hurried: whether senders wait for what intake writes: then it is not gathered before.
     """
@@ -83,6 +85,7 @@ class Bookkeeper:
         clock: Clock,
         meters: Meters,
         chance: random.Random,
+        stores: Stores,
         halves: Callable[[ReplicaWritten], None] | None = None,
         hurried: bool = False,
     ) -> None:
@@ -92,7 +95,7 @@ class Bookkeeper:
         self._meters = meters
         self._chance = chance
         self._halves = halves
-        self._counting = Counting(meters)
+        self._counting = Counting(meters, stores)
         self._seen = self._batcher(self._do_seen, "seen", hurried=hurried)
         self._park = self._batcher(self._do_park, "park", hurried=hurried)
         self._reschedule = self._batcher(self._do_reschedule, "reschedule")
@@ -104,7 +107,7 @@ class Bookkeeper:
             size=UNCOVERED_BATCH,
             linger=0.0 if hurried else UNCOVERED_LINGER_SECONDS,
         )
-        self.register = RouteRegister(ledger, persist=self._persist)
+        self.register = RouteRegister(ledger, persist=self._persist, stores=stores)
         self._routes: set[Route] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

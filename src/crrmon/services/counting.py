@@ -10,6 +10,7 @@ from crrmon.domain import catalogue, reasons
 from crrmon.domain import latency as latencies
 from crrmon.domain.outcomes import Fate, Outcome
 from crrmon.ports.meters import Meters
+from crrmon.services.stores import Stores
 
 REMINDER_SECONDS = 60.0
 """How often failures of one bucket are logged, however many there are."""
@@ -31,8 +32,9 @@ class Counting:
     Counts and logs outcomes.
     """
 
-    def __init__(self, meters: Meters) -> None:
+    def __init__(self, meters: Meters, stores: Stores) -> None:
         self._meters = meters
+        self._stores = stores
         self._failures: dict[str, _Failures] = {}
 
     def counted(self, outcome: Outcome) -> None:
@@ -101,7 +103,7 @@ class Counting:
     def _failed(self, outcome: Outcome) -> None:
         source = outcome.route.source
         if source not in self._failures:
-            self._failures[source] = _Failures(source, self._failures.pop)
+            self._failures[source] = _Failures(source, self._stores, self._failures.pop)
         self._failures[source].add(outcome)
 
 
@@ -110,8 +112,9 @@ class _Failures:
     The failures of one source bucket: the first is logged at once, those of the minute after together.
     """
 
-    def __init__(self, bucket: str, over: Callable[[str], object]) -> None:
+    def __init__(self, bucket: str, stores: Stores, over: Callable[[str], object]) -> None:
         self._bucket = bucket
+        self._stores = stores
         self._over = over
         """Called when a minute passed without any: names of buckets must not pile up."""
         self._count = 0
@@ -147,10 +150,10 @@ class _Failures:
 
     def _advice(self) -> str:
         """
-        Tell what to do about the commonest reason that S3 gave.
+        Tell what to do about the commonest reason that the store gave.
         """
         told = [reason for reason, _ in self._reasons.most_common() if reason != NOT_TOLD]
-        return reasons.reason(told[0] if told else "").advice
+        return reasons.reason(told[0] if told else "", self._stores.of(self._bucket)).advice
 
     def _minute_over(self) -> None:
         self._quiet = False

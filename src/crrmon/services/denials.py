@@ -15,7 +15,9 @@ import structlog
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
 from crrmon.domain.recent import MOST, Recent
+from crrmon.domain.stores import Store
 from crrmon.ports.meters import Meters
+from crrmon.services.stores import Stores
 
 DENIED_IN_A_ROW = 5
 """So many looks denied without one that was answered between..."""
@@ -49,12 +51,24 @@ LINES = 20
 FORGOTTEN_SECONDS = 2 * HOLD_LONGEST_SECONDS
 """A bucket at which this daemon did not look for so long is another's to look at: it says no more of it."""
 
-ADVICE = (
-    "if account_unusable is logged for its account, do what that says; else"
-    " grant the daemon's role s3:GetObject and s3:GetObjectVersion on its objects and s3:ListBucket on it,"
-    " or set a role for its account under accounts; check its bucket policy where it is another account's,"
-    " and name it in accounts[].request_payer where it is a Requester Pays bucket"
+_FIRST = "if account_unusable is logged for its account, do what that says; else grant"
+_PERMISSIONS = "s3:GetObject and s3:GetObjectVersion on its objects and s3:ListBucket on it"
+_OF_S3 = (
+    f"{_FIRST} the daemon's role {_PERMISSIONS}, or set a role for its account under accounts; check its bucket"
+    " policy where it is another account's, and name it in accounts[].request_payer where it is a Requester Pays"
+    " bucket"
 )
+_OF_A_STORE = (
+    f"{_FIRST} {_PERMISSIONS} to the access key of accounts[].profile, by the store's own means"
+)
+
+
+def advice(store: Store) -> str:
+    """
+    Tell what to do about a bucket in a kind of store that denies looks.
+    """
+    return _OF_S3 if store is Store.S3 else _OF_A_STORE
+
 
 log = structlog.get_logger()
 
@@ -92,8 +106,9 @@ class Denials:
     Knows the buckets at which looks are denied.
     """
 
-    def __init__(self, meters: Meters) -> None:
+    def __init__(self, meters: Meters, stores: Stores) -> None:
         self._meters = meters
+        self._stores = stores
         self._denials: dict[str, _Denial] = {}
         self._answered_at: Recent[str, float] = Recent()
         self._lines: deque[float] = deque(maxlen=LINES)
@@ -213,7 +228,7 @@ class Denials:
             looks_denied=denial.denied,
             objects_put_off=denial.put_off,
             for_seconds=round(now - self._begun_at(bucket, denial)),
-            advice=ADVICE,
+            advice=advice(self._stores.of(bucket)),
         )
         denial.told_at = now
         denial.denied = denial.put_off = 0

@@ -29,6 +29,7 @@ from crrmon.services.markers import Markers
 from crrmon.services.notices import Notices
 from crrmon.services.origins import Origins, replica_of
 from crrmon.services.routebook import Routebook
+from crrmon.services.stores import Stores
 
 _KINDS: dict[type[Fact], str] = {
     ObjectWritten: "object_written",
@@ -47,6 +48,7 @@ class Facts:
     Makes facts durable.
 
     Args:
+        stores: told who sends events.
         choice: what is followed.
         horizon_seconds: events older than this are not counted as new.
     """
@@ -58,6 +60,7 @@ class Facts:
         routebook: Routebook,
         looker: Looker,
         origins: Origins,
+        stores: Stores,
         choice: Choice,
         clock: Clock,
         meters: Meters,
@@ -66,6 +69,7 @@ class Facts:
         self._bookkeeper = bookkeeper
         self._routebook = routebook
         self._origins = origins
+        self._stores = stores
         self._choice = choice
         self._clock = clock
         self._meters = meters
@@ -101,6 +105,8 @@ class Facts:
             GivenBack: the daemon stops.
         """
         fact = in_time(fact, now=self._clock.now())
+        if isinstance(fact, ObjectWritten | ReplicationFailed):
+            self._stores.heard(fact.version.bucket, fact.store)
         match fact:
             case ObjectWritten() | MarkerLaid() if await self._nobodys(fact):
                 self._meters.add(catalogue.EVENTS, _EXCLUDED)

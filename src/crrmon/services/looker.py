@@ -36,10 +36,11 @@ from crrmon.domain.records import Destination, Record, State
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
 from crrmon.ports.probe import Probe, UnreadableConfigurationError
-from crrmon.services.denials import ADVICE, Denials
+from crrmon.services.denials import Denials, advice
 from crrmon.services.doubts import Doubts
 from crrmon.services.health import Dependency
 from crrmon.services.reach import Reach
+from crrmon.services.stores import Stores
 from crrmon.services.throttled_log import ThrottledLog
 
 CLOCK_GRAIN_SECONDS = 0.001
@@ -82,6 +83,7 @@ class Looker:
     Args:
         probe: where to look.
         health: of S3; told of every answer.
+        stores: tells what kind of store a bucket is in, for advice.
         pacer: learns from every look and says when the next is due.
         concurrency: most looks under way at once, over all buckets.
         per_bucket_per_second: most looks begun in a second at one bucket.
@@ -93,6 +95,7 @@ class Looker:
         probe: Probe,
         *,
         health: Dependency,
+        stores: Stores,
         pacer: Pacer,
         clock: Clock,
         meters: Meters,
@@ -112,7 +115,8 @@ class Looker:
         self._per_second = per_bucket_per_second
         self._gates: Recent[str, _Gate] = Recent(spared=lambda gate: gate.busy)
         self._give_up_after = give_up_after
-        self._denials = Denials(meters)
+        self._stores = stores
+        self._denials = Denials(meters, stores)
         self._doubts = Doubts(probe, meters)
         self._shut_until: Recent[_Door, float] = Recent()
         self._told_nothing = ThrottledLog(log, "look_told_nothing")
@@ -309,7 +313,8 @@ class Looker:
         if not seen.asked:
             self._shut_for(door, DENIED_DESTINATION_SECONDS, seen)
         elif seen.sight is Sight.DENIED:
-            self._shut_for(door, DENIED_DESTINATION_SECONDS, seen, advice=ADVICE)
+            told = advice(self._stores.of(bucket))
+            self._shut_for(door, DENIED_DESTINATION_SECONDS, seen, advice=told)
         elif seen.sight is Sight.UNREACHABLE:
             self._shut_for(door, UNREACHABLE_DESTINATION_SECONDS, seen)
         return seen.sight if seen.tells_of_arrival else None

@@ -17,6 +17,7 @@ import structlog
 
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
 from crrmon.domain.outcomes import Cause, Fate, Outcome
+from crrmon.domain.reasons import ROUTE_GONE
 from crrmon.domain.route_state import (
     LetGo,
     RouteState,
@@ -33,7 +34,9 @@ from crrmon.domain.route_state import (
     with_let_go,
 )
 from crrmon.domain.routes import Configuration
+from crrmon.domain.stores import Store
 from crrmon.ports.ledger import Ledger
+from crrmon.services.stores import Stores
 
 Result = TypeVar("Result")
 
@@ -64,11 +67,13 @@ class RouteRegister:
     Args:
         ledger: where they are kept.
         persist: asks it until it answers.
+        stores: tells what kind of store a bucket is in, for advice.
     """
 
-    def __init__(self, ledger: Ledger, *, persist: Persist) -> None:
+    def __init__(self, ledger: Ledger, *, persist: Persist, stores: Stores) -> None:
         self._ledger = ledger
         self._persist = persist
+        self._stores = stores
         self._bodies: dict[Route, bytes] = {}
         """As the ledger had it when it was last asked; `_states` is the same, understood."""
         self._states: dict[Route, RouteState] = {}
@@ -120,7 +125,7 @@ class RouteRegister:
                 alone=len(leads) == 1,
             )
             was, now = await self._change(Route(source, destination), change)
-            _tell(Route(source, destination), was, now)
+            _tell(Route(source, destination), was, now, store=self._stores.of(source))
 
     async def heard(self, source: str, destinations: Iterable[str]) -> None:
         """
@@ -305,7 +310,9 @@ class RouteRegister:
         self._holding.discard(route)
 
 
-def _tell(route: Route, before: RouteState | None, after: RouteState | None) -> None:
+def _tell(
+    route: Route, before: RouteState | None, after: RouteState | None, *, store: Store
+) -> None:
     """
     Log what became of a route.
     """
@@ -322,8 +329,8 @@ def _tell(route: Route, before: RouteState | None, after: RouteState | None) -> 
             "route_gone",
             **told,
             advice=(
-                "no enabled replication rule leads there any more: put the rule back and replicate what was"
-                " written meanwhile with Batch Replication, or retire the route with crrmon routes release"
+                f"no enabled replication rule leads there any more: {ROUTE_GONE[store]}; or retire the route with"
+                " crrmon routes release"
             ),
         )
     elif after.configured and not before.configured:

@@ -310,7 +310,7 @@ CLOUDWATCH = (
     ),
     Group(
         title="Late and failed",
-        note="Failures: S3 does not try again by itself; mend the cause, then start Batch Replication. Reasons are on the dashboard of the Agent's metrics only.",
+        note="Failures: mend the cause, then start Batch Replication, for S3 does not try again by itself; other stores do. Reasons are on the dashboard of the Agent's metrics only.",
         widgets=(
             Widget(
                 title="Failures by source bucket",
@@ -448,7 +448,7 @@ AGENT = (
     ),
     Group(
         title="Failures",
-        note="docs/failure-reasons.md says for each reason what to mend. S3 does not try again by itself: start Batch Replication afterwards.",
+        note="docs/failure-reasons.md says for each reason what to mend. S3 does not try again by itself: start Batch Replication afterwards. Other stores do.",
         widgets=(
             Widget(
                 title="Failures by reason",

@@ -83,7 +83,7 @@ OVERVIEW = Row(
         Panel(
             number=101,
             title="Replicated well",
-            description="Completed outcomes as a share of completed and failed ones in the time shown. Below 100 %, look at the reasons in the row Failures: S3 does not try again by itself.",
+            description="Completed outcomes as a share of completed and failed ones in the time shown. Below 100 %, look at the reasons in the row Failures: S3, unlike other stores, does not try again by itself.",
             queries=(Query(expression=_succeeded(window=RANGE)),),
             shape=Shape.NUMBER,
             unit=Measure.SHARE,
@@ -98,7 +98,7 @@ OVERVIEW = Row(
         Panel(
             number=102,
             title="Failed now",
-            description="Open failures: objects that failed and were not repaired since. Mend the cause, then start Batch Replication for them.",
+            description="Open failures: objects that failed and were not repaired since. Mend the cause, then start Batch Replication for them; other stores than S3 try again by themselves.",
             queries=(Query(expression=fleet(catalogue.FAILED_OBJECTS)),),
             shape=Shape.NUMBER,
             width=4,
@@ -346,7 +346,7 @@ FAILURES = Row(
         Panel(
             number=303,
             title="Failed and repaired",
-            description="Open failures, and objects that completed after having failed. After Batch Replication the first must fall while the second rises.",
+            description="Open failures, and objects that completed after having failed. Once the cause is mended (and, at S3, Batch Replication run) the first must fall while the second rises.",
             queries=(
                 Query(expression=fleet(catalogue.FAILED_OBJECTS), legend="open failures"),
                 Query(expression=grown(catalogue.REPAIRED), legend="repaired"),

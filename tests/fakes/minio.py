@@ -112,6 +112,8 @@ class Site:
         self.deployment_id = world.new_id()
         self.up = True
         """Whether others reach it; it never stops answering the daemon."""
+        self.broken = False
+        """Whether it answers nobody but with 500."""
         self.takes = True
         """Whether it lets replication write."""
         self.events: list[str] = []
@@ -270,6 +272,8 @@ class Site:
         """
         named = {name.lower(): value for name, value in headers.items()}
         self.asked.append((method, target, named))
+        if self.broken:
+            return self._error(500, "InternalError")
         url = urlsplit(target)
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
         query = parse_qs(url.query, keep_blank_values=True)

@@ -46,10 +46,13 @@ async def watched(world: Minio, accounts: Sequence[Account], **more: Any) -> Asy
         rig = Rig(s3=probe, **more)
         for site in world.sites:
             site.hear = rig.inbox.send
-        async with rig.running(), asyncio.TaskGroup() as others:
-            replicating = others.create_task(_replicate(world))
-            yield rig
+        replicating = asyncio.create_task(_replicate(world))
+        try:
+            async with rig.running():
+                yield rig
+        finally:
             replicating.cancel()
+            await asyncio.gather(replicating, return_exceptions=True)
 
 
 async def _replicate(world: Minio) -> None:
@@ -208,6 +211,28 @@ async def test_m6_both_ways_between_buckets_of_one_name(world: Minio) -> None:
         assert rig.clock.now() - complete < 2 * WINDOW
     asked = {version for _, version, _ in here.asked}
     assert not any("from%20there" in one for one in asked)
+
+
+async def test_m6_rules_at_one_of_the_sites_make_a_route(world: Minio) -> None:
+    """M6: that the other site has none takes nothing away; while its rules cannot be read, nobody knows how far it is."""
+    here, there = world.site(), world.site()
+    for site in (here, there):
+        site.make("same")
+    here.replicate("same", there, "same")
+    there.broken = True
+    async with watched(world, at_home(here, there), buckets=["same"]) as rig:
+        here.put("same", "k")
+        await asyncio.sleep(6 * WINDOW)
+        assert counted(rig, "same", "same") == {"completed": 1}
+        assert rig.meters.gauge(catalogue.COMPLETE_UP_TO, "same", "same") is None
+        there.broken = False
+        await asyncio.sleep(3 * WINDOW)
+        here.put("same", "k")
+        await asyncio.sleep(9 * WINDOW)
+        assert rig.meters.gauge(catalogue.COMPLETE_UP_TO, "same", "same") is not None
+        here.stop_replicating("same")
+        await asyncio.sleep(3 * WINDOW)
+        assert rig.meters.gauge(catalogue.COMPLETE_UP_TO, "same", "same") is None
 
 
 @pytest.mark.parametrize("arrives", [True, False], ids=["arrived", "never-sent"])

@@ -799,6 +799,7 @@ def test_the_accounts_of_the_documentation(tmp_path: Path) -> None:
         ["*", "210987654321", "109876543210", "321098765432"],
         ["109876543210"],
         ["minio"],
+        ["east", "west"],
     ]
 
 

@@ -454,15 +454,16 @@ class Aws:
                 service, region_name=region, endpoint_url=endpoint_url, config=config
             )
         )
+        # A store of its own; another address of AWS is AWS.
+        foreign = login and login.endpoint_url and not is_of_aws(login.endpoint_url)
         if service == "s3":
             client.meta.events.register("before-call.s3", _follow_no_redirect)
-            if login and login.endpoint_url:
+            if foreign:
                 client.meta.events.register("before-call.s3", _mean_this_site)
         else:
             trusting = endpoint_url is not None and not is_of_aws(endpoint_url)
             client.meta.events.register("after-call", _Doorkeeper(trusting=trusting))
-        # A store of its own has a clock of its own, another address of AWS has AWS's.
-        foreign = login and login.endpoint_url and not is_of_aws(login.endpoint_url)
+        # NB: a store of its own has a clock of its own.
         if self._dates is not None and (self._stores_tell_time or not foreign):
             listener = _Listener(self._dates)
             client.meta.events.register("before-call", listener.asked)

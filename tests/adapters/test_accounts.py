@@ -171,7 +171,7 @@ async def aws(stub: AwsStub) -> AsyncIterator[Aws]:
         pytest.param(BROKEN, "theirs-a", BROKEN, "arn:aws:iam::333333333333:role/crrmon", id="owner-first"),
         pytest.param(None, "src", "", "the daemon's role", id="nobody-knows"),
         pytest.param("anonymous", "src", "", "the daemon's role", id="no-account"),
-        pytest.param(None, "mini-a", "minio", "the daemon's role", id="store"),
+        pytest.param(None, "mini-a", "minio", "the daemon's access key", id="store"),
     ],
 )  # fmt: skip
 async def test_which_account(

@@ -12,7 +12,7 @@ from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.routes import parse
 from crrmon.ports.probe import UnreadableConfigurationError
-from fakes.aws_stub import AwsStub, head
+from fakes.aws_stub import AwsStub, head, s3_error
 from fakes.clock import EPOCH, LoopClock
 from fakes.meters import FakeMeters
 from fakes.minio import SOURCE_PROXY, Minio, Site, served
@@ -202,3 +202,21 @@ def test_m6_how_accounts_are_chosen() -> None:
             known.way(bucket, owner)
     with pytest.raises(UnknownSiteError, match="0 other accounts have one"):
         known.way_from("p", third, "p", None)
+
+
+async def test_m7_what_a_store_refuses_is_told_in_its_own_terms(stub: AwsStub) -> None:
+    """M7: nobody is told of the daemon's role, or of the address of AWS, for what a store says."""
+    store = Account(id="s", endpoint_url=stub.url, buckets=("src",))
+    told = []
+    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+        known = Accounts(aws, [store], clock=LoopClock(), meters=FakeMeters())
+        probe = S3Probe(known, clock=LoopClock())
+        for answer in (s3_error(403, "AccessDenied"), s3_error(404, "NoSuchBucket")):
+            stub.answer(answer)
+            with pytest.raises(UnreadableConfigurationError) as refused:
+                await probe.configuration("src", region="", owner=None)
+            told.append(str(refused.value))
+
+    assert "the daemon's access key" in told[0]
+    assert "accounts[].endpoint_url is right" in told[1]
+    assert "role" not in told[0] + told[1]

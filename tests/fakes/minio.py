@@ -276,6 +276,8 @@ class Site:
             return self._error(500, "InternalError")
         url = urlsplit(target)
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+        if bucket not in self._buckets:
+            return self._error(404, "NoSuchBucket")
         query = parse_qs(url.query, keep_blank_values=True)
         if method == "GET" and "replication" in query and not key:
             return self._configuration(bucket)

@@ -10,10 +10,14 @@ import structlog
 
 from crrmon.adapters.accounts import Account
 from crrmon.domain import catalogue
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.observations import Sight
+from fakes import events
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
 from fakes.minio import SOURCE_PROXY, Minio, Site, account, probing
 from fakes.rig import WINDOW, Rig
+from fakes.s3 import Fate
 
 A_WHILE = 20 * WINDOW
 
@@ -235,6 +239,21 @@ async def test_m6_rules_at_one_of_the_sites_make_a_route(world: Minio) -> None:
         assert rig.meters.gauge(catalogue.COMPLETE_UP_TO, "same", "same") is None
 
 
+async def test_m6_patterns_that_fit_more_than_a_site_has(world: Minio) -> None:
+    """M6: a site without a bucket of that name has no rules for it, and holds nothing back."""
+    here, there = pair(world, "a-one", "b-one")
+    accounts = [account(site, "*", named=True) for site in (here, there)]
+    with structlog.testing.capture_logs() as logs:
+        async with watched(world, accounts, buckets=["a-one"]) as rig:
+            await asyncio.sleep(2 * WINDOW)
+            here.put("a-one", "k")
+            await asyncio.sleep(9 * WINDOW)
+
+            assert counted(rig, "a-one", "b-one") == {"completed": 1}
+            assert rig.meters.gauge(catalogue.COMPLETE_UP_TO, "a-one", "b-one") is not None
+    assert [one for one in logs if one["event"] == "survey_incomplete"] == []
+
+
 @pytest.mark.parametrize("arrives", [True, False], ids=["arrived", "never-sent"])
 async def test_m6_a_destination_of_the_same_name_is_looked_at_where_it_is(
     world: Minio, *, arrives: bool
@@ -250,6 +269,22 @@ async def test_m6_a_destination_of_the_same_name_is_looked_at_where_it_is(
         await asyncio.sleep(A_WHILE)
 
         assert counted(rig, "same", "same") == {"completed" if arrives else "gone": 10}
+
+
+async def test_m6_a_replica_that_is_told_first_does_not_hide_what_was_written() -> None:
+    """M6: where the destination has its source's name, word of the replica is none that replication wrote the source."""
+    rig = Rig(buckets=["same"])
+    rig.s3.rule("same", "same")
+    version = ObjectVersion("same", "k", "v1")
+    async with rig.running():
+        now = rig.clock.now()
+        rig.s3.fates[version] = Fate(now, Sight.COMPLETED, written_at=now)
+        rig.inbox.send(events.replica_notification("k", at=now + 1, bucket="same"))
+        await asyncio.sleep(5)
+        rig.inbox.send(events.notification("k", at=now, bucket="same", eventSource="minio:s3"))
+        await asyncio.sleep(5 * WINDOW)
+
+        assert counted(rig, "same", "same") == {"completed": 1}
 
 
 async def test_m6_of_three_sites_nobody_knows_which_is_the_destination(world: Minio) -> None:

@@ -308,7 +308,7 @@ class Way:
             return self._role
         if self._account.profile is not None:
             return f"the user of profile {self._account.profile}"
-        return "the daemon's role"
+        return "the daemon's access key" if self.own_endpoint else "the daemon's role"
 
     def pays_for(self, bucket: str) -> bool:
         """

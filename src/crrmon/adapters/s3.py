@@ -36,7 +36,7 @@ from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.recent import Recent
 from crrmon.ports.clock import Clock
-from crrmon.ports.probe import UnreadableConfigurationError, UnusableAccountError
+from crrmon.ports.probe import NoBucketError, UnreadableConfigurationError, UnusableAccountError
 
 if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_s3 import S3Client
@@ -178,9 +178,16 @@ class S3Probe:
                 if anybodys or _headers(error).get(_REQUEST_ID):
                     return None
                 raise _unreadable(bucket, f"an answer {_NOT_S3}") from error
-            raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
+            if anybodys and code_of(error) == "NoSuchBucket":
+                reason = _reason(bucket, region, whom, error, of_store=True)
+                raise NoBucketError(str(_unreadable(bucket, reason))) from error
+            raise _unreadable(
+                bucket, _reason(bucket, region, whom, error, of_store=anybodys)
+            ) from error
         except (UnaskedError, NoAnswerError) as error:
-            raise _unreadable(bucket, _reason(bucket, region, whom, error)) from error
+            raise _unreadable(
+                bucket, _reason(bucket, region, whom, error, of_store=anybodys)
+            ) from error
         if not _proved(answer, way):
             raise _unreadable(bucket, f"an answer {_NOT_S3}")
         return told
@@ -347,14 +354,15 @@ def _region_told(error: ClientError) -> str | None:
     return _headers(error).get("x-amz-bucket-region") or told.get("Region") or None
 
 
-def _reason(bucket: str, region: str, whom: str, error: Exception) -> str:
+def _reason(bucket: str, region: str, whom: str, error: Exception, *, of_store: bool) -> str:
+    address = "accounts[].endpoint_url" if of_store else "aws.endpoint_url"
     where = f" in region {region}" if region else " there"
     return explain(
         error,
         permission=f"s3:GetReplicationConfiguration on bucket {bucket}",
         advice={
             "NoSuchBucket": (
-                f"check that the bucket is{where} or aws.endpoint_url is right; one that was deleted"
+                f"check that the bucket is{where} or {address} is right; one that was deleted"
                 " can be taken out of buckets, and is asked for while its routes are remembered"
             )
         },

@@ -14,6 +14,12 @@ class UnreadableConfigurationError(Exception):
     """
 
 
+class NoBucketError(UnreadableConfigurationError):
+    """
+    A store says that it has no bucket of this name.
+    """
+
+
 class UnusableAccountError(UnreadableConfigurationError):
     """
     There are no credentials for the bucket's account now; who gets them has told what to do about it.
@@ -83,6 +89,7 @@ class Probe(Protocol):
 
         Raises:
             UnreadableConfigurationError: S3 did not tell.
+            NoBucketError: a store with an endpoint of its own has no such bucket.
         """
         ...
 

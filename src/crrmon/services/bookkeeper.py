@@ -133,13 +133,15 @@ class Bookkeeper:
         Return the record with the exact arrivals that are known, or None when all of it was counted before.
 
         Marks of failure episodes do not end anything: an open failure is looked at again. A version that is known to
-        have arrived in its own bucket was written by replication, whatever event told of it.
+        have arrived in its own bucket was written by replication, whatever event told of it; unless that is the name of
+        its destination, too, at another site.
         """
         version = record.version
         source = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
         buckets = [one.bucket for one in record.destinations]
         asked = [source, *(record.replica_mark(bucket) for bucket in buckets)]
-        if record.channel is Channel.EVENTBRIDGE and version.version_id != "null":
+        alike = version.bucket in buckets
+        if record.channel is Channel.EVENTBRIDGE and version.version_id != "null" and not alike:
             asked.append(record.replica_mark(version.bucket))
         whole, *found = await self.seen(tuple(asked))
         there, own = found[: len(buckets)], found[len(buckets) :]

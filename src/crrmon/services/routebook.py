@@ -33,7 +33,12 @@ from crrmon.domain.routes import (
 )
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
-from crrmon.ports.probe import Probe, UnreadableConfigurationError, UnusableAccountError
+from crrmon.ports.probe import (
+    NoBucketError,
+    Probe,
+    UnreadableConfigurationError,
+    UnusableAccountError,
+)
 from crrmon.services.bookkeeper import Bookkeeper
 from crrmon.services.timekeeper import certain
 
@@ -105,6 +110,8 @@ class _Page:
 
     def __init__(self) -> None:
         self.configuration: Configuration | None = None
+        self.missing = False
+        """Whether there is no such bucket, by the word of its store."""
         self.asked_at = float("-inf")
         self.noted_at: float | None = None
         """When the configuration was read that all daemons know of by now."""
@@ -338,7 +345,9 @@ class Routebook:
                 {
                     bucket if site is None else f"{bucket} at {site}": str(error)
                     for (bucket, site), error in zip(places, errors, strict=True)
-                    if error is not None and not isinstance(error, UnusableAccountError)
+                    if error is not None
+                    and not isinstance(error, UnusableAccountError)
+                    and not (isinstance(error, NoBucketError) and self._read_pages(bucket))
                 },
                 of=len(places),
             )
@@ -460,7 +469,9 @@ class Routebook:
             raw = await self._probe.configuration(bucket, region=page.region, owner=page.owner)
         except UnreadableConfigurationError as error:
             self._count(bucket, "unreadable")
+            page.missing = isinstance(error, NoBucketError)
             return error
+        page.missing = False
         self._count(bucket, "none" if raw is None else "read")
         before = page.configuration
         page.configuration = parse(raw, fetched_at=page.asked_at)
@@ -516,8 +527,18 @@ class Routebook:
         """
         Return what is known of the configurations of all buckets of a name, as far as they were read.
         """
-        pages = (self._pages.get((bucket, site)) for site in self._probe.sites(bucket))
-        return [page for page in pages if page is not None and page.configuration is not None]
+        return [
+            page
+            for page in self._pages_of(bucket)
+            if page is not None and page.configuration is not None
+        ]
+
+    def _pages_of(self, bucket: str) -> list[_Page | None]:
+        """
+        Return what is known of all buckets of a name; of sites that have none only where no other one has it.
+        """
+        pages = [self._pages.get((bucket, site)) for site in self._probe.sites(bucket)]
+        return [page for page in pages if page is None or not page.missing] or pages
 
     def _noted_at(self, bucket: str) -> float | None:
         """
@@ -536,7 +557,7 @@ class Routebook:
             for page in self._read_pages(bucket)
             if page.configuration is not None
         ]
-        if len(read) < len(self._probe.sites(bucket)):
+        if len(read) < len(self._pages_of(bucket)):
             return None
         if len(read) == 1:
             return read[0]

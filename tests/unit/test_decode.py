@@ -29,6 +29,7 @@ from crrmon.domain.objects import (
     plausible_size,
     provisional,
 )
+from crrmon.domain.stores import Store, store_of
 from fakes import events
 
 DATA = Path(__file__).parent.parent / "data"
@@ -116,7 +117,13 @@ def arrived(**changes: Any) -> ReplicaWritten:
 
 def minio(**changes: Any) -> ObjectWritten:
     """Say what minio_put.json says, but for some fields."""
-    told = {"version": MINIO, "region": "", "channel": Channel.EVENTBRIDGE, "owner": SITE}
+    told = {
+        "version": MINIO,
+        "region": "",
+        "channel": Channel.EVENTBRIDGE,
+        "owner": SITE,
+        "store": Store.MINIO,
+    }
     return notified(**told | changes)
 
 
@@ -337,8 +344,12 @@ FACTS = {
         owner=SITE,
         channel=Channel.EVENTBRIDGE,
     ),
-    "minio_replication_failed": failed(version=MINIO, region="", owner=SITE, **NOTHING),
-    "ceph_put": minio(region="zonegroup1", written_at=1772600768.412724, owner=None),
+    "minio_replication_failed": failed(
+        version=MINIO, region="", owner=SITE, store=Store.MINIO, **NOTHING
+    ),
+    "ceph_put": minio(
+        region="zonegroup1", written_at=1772600768.412724, owner=None, store=Store.CEPH
+    ),
 }
 
 IRRELEVANT = {
@@ -1054,7 +1065,7 @@ def test_only_amazon_tells_replicas_apart(source, identity, channel):
     """A store that has no name for its replication might have written the object itself, so a HEAD must decide."""
     body = changed_record(eventSource=source, userIdentity=identity)
 
-    assert decode(body) == Decoded((notified(channel=channel),))
+    assert decode(body) == Decoded((notified(channel=channel, store=store_of(source)),))
 
 
 @pytest.mark.parametrize(

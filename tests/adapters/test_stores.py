@@ -187,6 +187,7 @@ def test_m6_how_accounts_are_chosen() -> None:
     plain = Account(id="plain", endpoint_url="http://p", buckets=("p",))
     known = Accounts(aws, [ours, here, there, plain], clock=LoopClock(), meters=FakeMeters())
 
+    assert [known.elsewhere(bucket) for bucket in ("w", "x9", "none")] == [True, False, False]
     assert known.way("w", one).name == "here"
     assert known.way("w", two).name == "there"
     assert known.way("any", two).name == "there"

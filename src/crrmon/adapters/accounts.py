@@ -34,6 +34,7 @@ from crrmon.adapters.aws import (
 )
 from crrmon.adapters.sdk_settings import faults
 from crrmon.domain import catalogue
+from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
 
@@ -191,7 +192,7 @@ class Accounts:
         """
         Tell whether a bucket is in a store with an endpoint of its own, as far as its name tells.
         """
-        return any(account.endpoint_url is not None for account in self._having(bucket))
+        return any(map(_of_a_store, self._having(bucket)))
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
@@ -308,7 +309,7 @@ class Way:
             return self._role
         if self._account.profile is not None:
             return f"the user of profile {self._account.profile}"
-        return "the daemon's access key" if self.own_endpoint else "the daemon's role"
+        return "the daemon's access key" if _of_a_store(self._account) else "the daemon's role"
 
     def pays_for(self, bucket: str) -> bool:
         """
@@ -511,6 +512,13 @@ class Way:
             log.info("account_usable", account=self.name)
         self._trouble = ""
         self._failed_at = self._told_at = float("-inf")
+
+
+def _of_a_store(account: Account) -> bool:
+    """
+    Tell whether an account is one of another store than AWS, which has endpoints of several names, too.
+    """
+    return account.endpoint_url is not None and not is_of_aws(account.endpoint_url)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

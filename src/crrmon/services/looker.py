@@ -7,7 +7,8 @@ allowed, and S3 may be away there and nowhere else: what they tell is used, and 
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import msgspec
 import structlog
@@ -301,7 +302,8 @@ class Looker:
         if self._shut(door):
             self._gate(bucket).leave(None, began_at=began_at)
             return None
-        look = self._probe.look_at_replica(
+        look = partial(
+            self._probe.look_at_replica,
             record.version,
             bucket,
             region=record.region,
@@ -354,11 +356,11 @@ class Looker:
         """
         HEAD a version whose bucket's gate was entered, and leave it.
         """
-        look = self._probe.look(version, region=region, owner=owner)
+        look = partial(self._probe.look, version, region=region, owner=owner)
         return await self._passed(version.bucket, look, began_at)
 
     async def _passed(
-        self, bucket: str, look: Awaitable[Observation], began_at: float
+        self, bucket: str, look: Callable[[], Awaitable[Observation]], began_at: float
     ) -> Observation:
         """
         Make a look for which a bucket's gate was entered, and leave it.
@@ -368,7 +370,7 @@ class Looker:
         try:
             async with self._slots:
                 sent_at = loop.time()
-                seen = await look
+                seen = await look()
             sight = seen.sight
         finally:
             self._gate(bucket).leave(sight, began_at=began_at)

@@ -1,5 +1,6 @@
 """Stores beside AWS over HTTP: which site is asked, what it is told, and what its answers are taken for."""
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -8,16 +9,30 @@ import pytest
 from crrmon.adapters.accounts import Account, Accounts, UnknownSiteError
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.s3 import S3Probe
+from crrmon.domain.checks import Verdict
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.routes import parse
 from crrmon.ports.probe import UnreadableConfigurationError
+from crrmon.services.checkup import Checkup, Estate
 from fakes.aws_stub import AwsStub, head, s3_error
 from fakes.clock import EPOCH, LoopClock
 from fakes.meters import FakeMeters
 from fakes.minio import SOURCE_PROXY, Minio, Site, served
 
 REGION = "us-east-1"
+
+
+class NoAccess:
+    """
+    Knows no credentials.
+    """
+
+    async def identity(self) -> str:
+        return "nobody"
+
+    async def enter(self, account: str) -> str:
+        return account
 
 
 class Sites:
@@ -221,3 +236,24 @@ async def test_m7_what_a_store_refuses_is_told_in_its_own_terms(stub: AwsStub) -
     assert "the daemon's access key" in told[0]
     assert "accounts[].endpoint_url is right" in told[1]
     assert "role" not in told[0] + told[1]
+
+
+async def test_m6_a_check_looks_at_every_site(sites: Sites) -> None:
+    """M6: a bucket of one name at several sites is several buckets to check."""
+    estate = Estate(
+        accounts=(), inboxes=(), buckets=("same",), sink=None, namespace="n", ledger_kind="memory"
+    )
+    checkup = Checkup(
+        estate,
+        access=NoAccess(),
+        probe=sites.probe,
+        ledger=None,
+        chance=random.Random(1),
+    )
+
+    found = [one for one in await checkup.run() if one.subject.startswith("bucket")]
+
+    assert {one.subject for one in found} == {
+        f"bucket same at {site.deployment_id}" for site in (sites.here, sites.there)
+    }
+    assert {one.verdict for one in found} == {Verdict.PASSED}

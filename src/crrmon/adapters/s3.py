@@ -209,9 +209,13 @@ class S3Probe:
         except ClientError as error:
             if status_of(error) == HTTPStatus.FORBIDDEN and _proved(error.response, way):
                 return False
-            raise _unlisted(bucket, _reason(bucket, region, way.whom, error)) from error
+            raise _unlisted(
+                bucket, _reason(bucket, region, way.whom, error, of_store=way.own_endpoint)
+            ) from error
         except (UnaskedError, NoAnswerError) as error:
-            raise _unlisted(bucket, _reason(bucket, region, way.whom, error)) from error
+            raise _unlisted(
+                bucket, _reason(bucket, region, way.whom, error, of_store=way.own_endpoint)
+            ) from error
         if not _proved(answer, way):
             raise _unlisted(bucket, f"an answer {_NOT_S3}")
         return True
@@ -278,7 +282,11 @@ class S3Probe:
         if sight in _ANSWERS_OF_S3 and not _proved(error.response, way):
             return self._trouble(Sight.UNREACHABLE, f"HTTP {status} {_NOT_S3}")
         seen = self._trouble(sight, f"HTTP {status}", version_id)
-        return replace(seen, unproved=way.own_endpoint and sight in _WITHOUT_PROOF)
+        return replace(
+            seen,
+            unproved=way.own_endpoint and sight in _WITHOUT_PROOF,
+            of_store=way.own_endpoint,
+        )
 
     def _unanswered(self, met: Exception) -> Observation:
         """

@@ -15,6 +15,7 @@ from crrmon.domain.checks import Check, Verdict
 from crrmon.domain.objects import MarkId, ObjectVersion, Scope, provisional
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.routes import parse
+from crrmon.domain.stores import Store
 from crrmon.ports.access import Access, AccessError, UnansweredError
 from crrmon.ports.inbox import Inbox, InboxError
 from crrmon.ports.ledger import (
@@ -26,7 +27,7 @@ from crrmon.ports.ledger import (
 )
 from crrmon.ports.probe import Probe, UnreadableConfigurationError
 from crrmon.ports.sink import RefusedPartError, Sink, SinkError
-from crrmon.services.denials import ADVICE
+from crrmon.services.denials import advice
 
 DEADLINE_SECONDS = 60.0
 """For all calls about one subject; each of them has a time of its own, too."""
@@ -98,7 +99,11 @@ class Checkup:
             ("credentials", self._identity()),
             *((f"account {one}", self._account(one)) for one in estate.accounts),
             *((f"queue {one.name}", self._queue(one)) for one in estate.inboxes),
-            *((f"bucket {one}", self._bucket(one)) for one in estate.buckets),
+            *(
+                (_subject(one, site), self._bucket(one, site))
+                for one in estate.buckets
+                for site in self._probe.sites(one)
+            ),
             ("cloudwatch", self._cloudwatch()),
             ("ledger", self._kept()),
         ]
@@ -170,12 +175,12 @@ class Checkup:
             _check(subject, "dead-letter queue", beside, Verdict.FAILED, depth.trouble),
         ]
 
-    async def _bucket(self, bucket: str) -> Sequence[Check]:
-        subject = f"bucket {bucket}"
+    async def _bucket(self, bucket: str, site: str | None) -> Sequence[Check]:
+        subject = _subject(bucket, site)
         call, needs = "GetBucketReplication", "s3:GetReplicationConfiguration"
         prefix = ""
         try:
-            raw = await self._probe.configuration(bucket, region="", owner=None)
+            raw = await self._probe.configuration(bucket, region="", owner=site)
         except UnreadableConfigurationError as error:
             read = _check(subject, call, needs, Verdict.FAILED, str(error))
         else:
@@ -187,34 +192,36 @@ class Checkup:
             )
             read = _check(subject, call, needs, Verdict.PASSED, found)
         key = f"{prefix}crrmon-check-{self._chance.getrandbits(64):016x}"
-        return [read, *await self._looks(subject, bucket, key)]
+        return [read, *await self._looks(subject, bucket, site, key)]
 
-    async def _looks(self, subject: str, bucket: str, key: str) -> Sequence[Check]:
+    async def _looks(
+        self, subject: str, bucket: str, site: str | None, key: str
+    ) -> Sequence[Check]:
         looks = [
             (
                 _check(subject, "HeadObject of a version", "s3:GetObjectVersion", Verdict.PASSED),
-                await self._seen(ObjectVersion(bucket, key, NULL_VERSION)),
+                await self._seen(ObjectVersion(bucket, key, NULL_VERSION), site),
             ),
             (
                 _check(subject, "HeadObject of a key", "s3:GetObject", Verdict.PASSED),
-                await self._seen(provisional(bucket, key, 0.0)),
+                await self._seen(provisional(bucket, key, 0.0), site),
             ),
         ]
         if not any(_forbidden(seen) for _, seen in looks):
             return [_looked(check, seen, None) for check, seen in looks]
-        listed = await self._listed(subject, bucket)
+        listed = await self._listed(subject, bucket, site)
         return [listed, *(_looked(check, seen, listed) for check, seen in looks)]
 
-    async def _seen(self, version: ObjectVersion) -> Observation:
-        return await self._probe.look(version, region="", owner=None)
+    async def _seen(self, version: ObjectVersion, site: str | None) -> Observation:
+        return await self._probe.look(version, region="", owner=site)
 
-    async def _listed(self, subject: str, bucket: str) -> Check:
+    async def _listed(self, subject: str, bucket: str, site: str | None) -> Check:
         """
         Find out what a 403 is about.
         """
         call, needs = "HeadBucket", "s3:ListBucket"
         try:
-            lists = await self._probe.lists(bucket, region="", owner=None)
+            lists = await self._probe.lists(bucket, region="", owner=site)
         except UnreadableConfigurationError as error:
             return _check(subject, call, needs, Verdict.UNPROVED, str(error))
         if lists:
@@ -293,6 +300,10 @@ class Checkup:
         return f"{STATE}{self._chance.getrandbits(64):016x}"
 
 
+def _subject(bucket: str, site: str | None) -> str:
+    return f"bucket {bucket}" if site is None else f"bucket {bucket} at {site}"
+
+
 def _check(subject: str, call: str, needs: str, verdict: Verdict, found: str = "") -> Check:
     return Check(subject=subject, call=call, needs=needs, verdict=verdict, found=found)
 
@@ -336,7 +347,7 @@ def _looked(check: Check, seen: Observation, listed: Check | None) -> Check:
     if seen.sight.answered:
         return msgspec.structs.replace(check, found="answered as for what is not there")
     if _forbidden(seen):
-        return _denied(check, listed)
+        return _denied(check, listed, Store.OTHER if seen.of_store else Store.S3)
     asked_in_vain = seen.sight in (Sight.THROTTLED, Sight.REFUSED)
     verdict = Verdict.UNPROVED if asked_in_vain else Verdict.FAILED
     return msgspec.structs.replace(check, verdict=verdict, found=seen.detail)
@@ -346,7 +357,7 @@ def _forbidden(seen: Observation) -> bool:
     return seen.sight is Sight.DENIED and seen.asked
 
 
-def _denied(check: Check, listed: Check | None) -> Check:
+def _denied(check: Check, listed: Check | None, store: Store) -> Check:
     """
     Tell whose want a 403 is: of the look's own permission, or of the one without which it hides a 404.
     """
@@ -356,4 +367,5 @@ def _denied(check: Check, listed: Check | None) -> Check:
     if listed is not None and listed.verdict is Verdict.FAILED:
         found = "HTTP 403, which says nothing as long as the bucket may not be listed"
         return msgspec.structs.replace(check, verdict=Verdict.UNPROVED, found=found)
-    return msgspec.structs.replace(check, verdict=Verdict.FAILED, found=f"HTTP 403; {ADVICE}")
+    found = f"HTTP 403; {advice(store)}"
+    return msgspec.structs.replace(check, verdict=Verdict.FAILED, found=found)

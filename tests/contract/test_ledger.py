@@ -1220,6 +1220,80 @@ async def test_a_failure_told_again_or_late_changes_nothing(ledger: Ledger) -> N
     assert found.rev == 3
 
 
+@pytest.mark.parametrize("destinations", [("dst",), ()])
+async def test_m3_a_failure_that_is_told_with_every_try_changes_nothing(
+    ledger: Ledger, destinations: tuple[str, ...]
+) -> None:
+    """
+    M3: later tries that fail likewise, or say less, tell nothing new of an open failure: it is due when it was.
+    """
+    to = {"to": destinations}
+    (one,) = await parked(ledger, record("k", next_look_at=NOW + 60, **to))
+    assert await ledger.note([gave_up("k", at=NOW)], now=NOW) == [Noted.JOINED]
+    found = await stored(ledger, one)
+    assert found is not None
+    (looked,) = [replace(found, state=State.FAILED, failed_at=NOW, next_look_at=NOW + 3600)]
+    assert await ledger.reschedule([looked]) == [Rescheduled.RESCHEDULED]
+    looked = replace(looked, rev=looked.rev + 1)
+
+    again = [gave_up("k", at=NOW + 1), gave_up("k", at=NOW + 2, reason="")]
+
+    assert await ledger.note(again, now=NOW + 2) == [Noted.KNOWN] * 2
+    assert await stored(ledger, one) == looked
+
+
+async def test_m3_a_reason_that_is_told_after_the_failure_is_learned(ledger: Ledger) -> None:
+    """
+    M3: the same failure, so it is due when it was; another reason after that is another failure.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.note([gave_up("k", at=NOW, reason="")], now=NOW)
+    found = await stored(ledger, one)
+    assert found is not None
+    await ledger.reschedule([replace(found, next_look_at=NOW + 60)])
+    news = [gave_up("k", at=NOW - 1), gave_up("k", at=NOW - 1), gave_up("k", at=NOW + 1)]
+
+    assert await ledger.note(news, now=NOW + 1) == [Noted.EXPLAINED, Noted.KNOWN, Noted.KNOWN]
+
+    told = Failure(noticed_at=NOW, reason="DstPutObjNotPermitted")
+    assert await failure_at(ledger, "k", "dst") == told
+    assert await ledger.due(ALL, now=NOW + 1, limit=9) == []
+    other = gave_up("k", at=NOW + 2, reason="other")
+    assert await ledger.note([other], now=NOW + 2) == [Noted.JOINED]
+
+
+async def test_m3_a_failure_after_a_repair_was_under_way_is_another_one(ledger: Ledger) -> None:
+    """
+    M3: seen pending in between, it failed anew, for whatever reason.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.note([gave_up("k", at=NOW)], now=NOW)
+    found = await stored(ledger, one)
+    assert found is not None
+    await ledger.reschedule([replace(found, pending_seen_at=NOW + 5, next_look_at=NOW + 60)])
+    news = [gave_up("k", at=NOW), gave_up("k", at=NOW + 4), gave_up("k", at=NOW + 6)]
+
+    results = await ledger.note(news, now=NOW + 9)
+
+    assert results == [Noted.KNOWN, Noted.KNOWN, Noted.JOINED]
+    assert len(await ledger.due(ALL, now=NOW + 9, limit=9)) == 1
+
+
+async def test_m3_a_deletion_that_is_told_again_hastens_nothing(ledger: Ledger) -> None:
+    """
+    M3: what is known of it made the record due once.
+    """
+    (one,) = await parked(ledger, record("k", next_look_at=NOW + 60))
+    assert await ledger.note([deleted("k")], now=NOW) == [Noted.JOINED]
+    found = await stored(ledger, one)
+    assert found is not None
+    await ledger.reschedule([replace(found, next_look_at=NOW + 90)])
+
+    assert await ledger.note([deleted("k")], now=NOW + 1) == [Noted.KNOWN]
+
+    assert await ledger.due(ALL, now=NOW + 1, limit=9) == []
+
+
 async def test_a_failure_at_a_destination_that_nobody_knew_of_adds_it(ledger: Ledger) -> None:
     """
     S3 knows its rules better than anybody; the backlog counts the new way, too, and an early arrival there is known.
@@ -1307,7 +1381,7 @@ async def test_a_failure_of_what_goes_nobody_knows_where_is_kept(ledger: Ledger)
 
     noted = await ledger.note([gave_up("k", at=NOW), threshold("k")], now=NOW)
 
-    assert noted == [Noted.JOINED, Noted.KNOWN]
+    assert noted == [Noted.JOINED, Noted.HALF]
     assert await ledger.note([gave_up("k", at=NOW)], now=NOW) == [Noted.KNOWN]
     assert len(await ledger.due(ALL, now=NOW, limit=9)) == 1
     await ledger.park([record("k")])
@@ -1320,7 +1394,7 @@ async def test_a_failure_of_what_goes_nobody_knows_where_is_kept(ledger: Ledger)
 
 async def test_a_missed_threshold_is_kept_in_the_record(ledger: Ledger) -> None:
     """
-    At its destination; it is no reason to look sooner. Other news of thresholds change nothing.
+    At its destination; it is no reason to look sooner. Whatever is told of thresholds is known when it is told again.
     """
     (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
     await ledger.settle("b1", [done(record("settled"))], now=NOW)
@@ -1336,13 +1410,14 @@ async def test_a_missed_threshold_is_kept_in_the_record(ledger: Ledger) -> None:
     results = await ledger.note(news, now=NOW)
 
     assert results == [
-        Noted.KNOWN,
+        Noted.HALF,
         Noted.JOINED,
         Noted.KNOWN,
-        Noted.KNOWN,
-        Noted.SETTLED,
-        Noted.UNKNOWN,
+        Noted.HALF,
+        Noted.HALF,
+        Noted.HALF,
     ]
+    assert await ledger.note(news, now=NOW + 60) == [Noted.KNOWN] * 6
     destinations = (Destination("dst", missed=True), Destination("two"))
     assert await stored(ledger, one) == replace(one, destinations=destinations, rev=2)
 

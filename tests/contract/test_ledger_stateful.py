@@ -43,6 +43,7 @@ from crrmon.domain.records import (
     with_arrival,
     with_failure,
     with_miss,
+    with_reason,
 )
 from crrmon.ports.ledger import (
     FrozenWindow,
@@ -165,11 +166,20 @@ class Model:
         """
         if isinstance(news, ReplicaWritten):
             return self._arrival(news, now)
+        if isinstance(news, ThresholdPassed):
+            return self._threshold(news, now)
         v = news.version
         about = getattr(news, "destination", None)
         if v in self.records:
             before = self.records[v]
-            return self._learn(v, self._told(before, news, now))
+            learned = self._learn(v, self._told(before, news, now))
+            if learned is Noted.KNOWN and isinstance(news, ReplicationFailed):
+                failure = Failure(noticed_at=news.noticed_at, reason=news.reason)
+                after = with_reason(before, news.destination, failure)
+                after = before if after == before else self._with_halves(after)
+                known = self._learn(v, after)
+                return Noted.EXPLAINED if known is Noted.JOINED else Noted.KNOWN
+            return learned
         whole = MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id)
         by = news if isinstance(news, ReplicationFailed) else None
         if about is None:
@@ -179,6 +189,21 @@ class Model:
             counted = self._ends(there, by) or self._ends(whole, by)
         kept = self._restart(news) if isinstance(news, ReplicationRestarted) else Noted.UNKNOWN
         return Noted.SETTLED if counted else kept
+
+    def _threshold(self, news: ThresholdPassed, now: float) -> Noted:
+        """
+        Keep that a notice was told; let a record learn what was missed.
+        """
+        v = news.version
+        scope = Scope[news.threshold.name]
+        slot = MarkId(scope, news.destination, v.key, v.version_id)
+        if slot in self.halves:
+            return Noted.KNOWN
+        self.halves[slot] = news.noticed_at
+        before = self.records.get(v)
+        if before is None or self._learn(v, self._told(before, news, now)) is Noted.KNOWN:
+            return Noted.HALF
+        return Noted.JOINED
 
     def _restart(self, news: ReplicationRestarted) -> Noted:
         """
@@ -219,6 +244,8 @@ class Model:
             case ReplicationRestarted():
                 after = reopened(before, at=news.restarted_at)
             case _:
+                if before.deleted:
+                    return before
                 after = replace(before, next_look_at=sooner, deleted=True)
                 return before if after == before else self._with_halves(after)
         if after == before:
@@ -342,7 +369,7 @@ NEWS: st.SearchStrategy[News] = st.one_of(
         ReplicationFailed,
         version=VERSIONS,
         destination=PLACES,
-        reason=st.sampled_from(["x", "y"]),
+        reason=st.sampled_from(["x", "y", ""]),
         rule=st.just(""),
         operation=st.just("OBJECT_PUT"),
         region=st.just("r"),

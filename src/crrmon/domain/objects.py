@@ -97,6 +97,11 @@ class Scope(enum.StrEnum):
     """S3's word that a delete marker will not arrive there."""
     RESTART = "b"
     """That Batch Replication put a version of a source bucket back to pending. Nothing is counted by it."""
+    MISSED = "m"
+    """That S3 told of a missed threshold at the destination bucket which `MarkId.bucket` names. This and the next two only
+    tell a notice that comes again from a new one."""
+    REPLICATED_AFTER = "l"
+    NOT_TRACKED = "n"
 
 
 class MarkId(msgspec.Struct, frozen=True, order=True):

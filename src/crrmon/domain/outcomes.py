@@ -143,11 +143,12 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Half(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    A replica's event that came before anything else was known of its version; or a restart of a version unknown.
+    What was told of a version and is no count: a replica's event that came before anything else was known of it; a
+    restart of a version unknown; a notice of a threshold, to know it again.
     """
 
     replicated_at: float
-    """Of a restart (`Scope.RESTART`): when it was."""
+    """Of all but a replica: when what `Scope` says was."""
     region: str = ""
     size: int | None = None
 

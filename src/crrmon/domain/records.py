@@ -272,14 +272,15 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
         failure: what S3 said.
 
     Returns:
-        The record itself where that is nothing new, or was before the last retry.
+        The record itself where that is nothing new, or was before the last retry. A failure that is known is told anew
+        only by another reason, or after a look that showed it pending: some stores tell of one with every try.
     """
     if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
         return record
     if not record.destinations:
         others = tuple(one for one in record.said if one.bucket != bucket)
         before = next((one.failure for one in record.said if one.bucket == bucket), None)
-        if before is not None and before.noticed_at >= failure.noticed_at:
+        if not _new(failure, known=before, record=record):
             return record
         return replace(record, said=(*others, Destination(bucket, failure=failure)))
     meant = _meant(record, bucket)
@@ -288,11 +289,10 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
         destinations = (*destinations, Destination(meant))  # S3 knows its rules better than we do
 
     def told(destination: Destination) -> Destination:
-        known = destination.failure
         if (
             destination.bucket != meant
             or destination.counted
-            or (known is not None and known.noticed_at >= failure.noticed_at)
+            or not _new(failure, known=destination.failure, record=record)
         ):
             return destination
         # Whatever its rule's filter says, S3 did select it. An episode that is counted already was here, too.
@@ -305,6 +305,47 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
         if destinations == record.destinations
         else replace(record, destinations=destinations)
     )
+
+
+def _new(failure: Failure, *, known: Failure | None, record: Record) -> bool:
+    """
+    Tell whether a notice of a failure tells of another one than that which is known.
+    """
+    if known is None:
+        return True
+    if failure.noticed_at <= known.noticed_at:
+        return False
+    if known.reason and failure.reason not in ("", known.reason):
+        return True
+    pending_at = record.pending_seen_at
+    retried = pending_at is not None and known.noticed_at < pending_at < failure.noticed_at
+    return retried and record.state is State.PENDING
+
+
+def with_reason(record: Record, bucket: str, failure: Failure) -> Record:
+    """
+    Let a record know the reason of a failure that is known without one; the record itself where there is none such.
+
+    Args:
+        record: that may be about it.
+        bucket: of the destination; with `UNKNOWN_DESTINATION`, the only open one is meant.
+        failure: that names a reason.
+    """
+    if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
+        return record
+    meant = _meant(record, bucket) if record.destinations else bucket
+
+    def told(destination: Destination) -> Destination:
+        known = destination.failure
+        if destination.bucket != meant or known is None or known.reason or not failure.reason:
+            return destination
+        return replace(destination, failure=replace(known, reason=failure.reason))
+
+    destinations = tuple(told(destination) for destination in record.destinations)
+    said = tuple(told(destination) for destination in record.said)
+    if (destinations, said) == (record.destinations, record.said):
+        return record
+    return replace(record, destinations=destinations, said=said)
 
 
 def with_miss(record: Record, bucket: str) -> Record:

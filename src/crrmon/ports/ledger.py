@@ -93,11 +93,16 @@ class Noted(enum.StrEnum):
     """
 
     HALF = "half"
-    """A replica's arrival, or a restart, and nothing was known of its version: kept for the horizon."""
+    """
+    A replica's arrival, or a restart, and nothing was known of its version; or a notice of a threshold from which no
+    record learned: kept for the horizon.
+    """
     JOINED = "joined"
     """A parked record learned something from it."""
     KNOWN = "known"
     """It was known before, or is older than what is known: nothing was changed."""
+    EXPLAINED = "explained"
+    """A failure was known without a reason, and has this one's now: it is no other failure, and due when it was."""
     SETTLED = "settled"
     """No record waits for it, and what it is about was counted before."""
     UNKNOWN = "unknown"
@@ -290,11 +295,12 @@ class Ledger(Protocol):
 
         - A replica's arrival: in the record that waits for it, else as a half. The earliest event of one stands.
           A record that arrived everywhere by that, or is an open failure, is due at once.
-        - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing.
+        - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing,
+          nor does one that tells again what is known (`records.with_failure`), but perhaps the reason.
           A record without destinations keeps it until they are known.
-        - A missed threshold: in the record.
+        - A threshold: a missed one in the record. Each is kept, for the horizon, as told.
         - A restart: an open failure found before it is pending again and due at once.
-        - A deletion: the record is due at once.
+        - A deletion: the record is due at once, the first time.
         """
         ...
 

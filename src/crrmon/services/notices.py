@@ -51,35 +51,36 @@ class Notices:
     async def failed(self, notice: ReplicationFailed, hold: Hold) -> None:
         """
         Join a failure to its version, which is then looked at at once; follow the version, if nobody does.
+
+        A store may tell of an open failure with every try, and try with every look: only a new one may hasten one.
         """
-        async with self._following.alone(notice.version, hurry=True):
-            noted = await self._bookkeeper.note(notice)
-            if noted is Noted.UNKNOWN:
-                record = await self._record(notice, hold)
-                new = await self._bookkeeper.park(record) is Parked.PARKED
-            else:
-                new = noted is Noted.JOINED
-        if new:
+        noted = await self._bookkeeper.note(notice)
+        if noted is Noted.UNKNOWN:
+            async with self._following.alone(notice.version, hurry=True):
+                noted = await self._bookkeeper.note(notice)
+                if noted is Noted.UNKNOWN:
+                    noted = await self._followed(notice, hold)
+        if noted is Noted.JOINED:
             route = (notice.version.bucket, notice.destination)
             self._meters.add(catalogue.FAILURE_REASONS, *route, reasons.label(notice.reason))
 
     async def passed(self, notice: ThresholdPassed) -> None:
         """
-        Count a notice about S3's promise, and note what it says.
+        Count a notice about S3's promise once, and note what it says.
         """
         version, kind = notice.version, notice.threshold
-        self._meters.add(
-            catalogue.THRESHOLD_NOTICES, version.bucket, notice.destination, kind.value
-        )
-        if notice.destination == UNKNOWN_DESTINATION or not version.identified:
-            return  # it is not told what it is about
-        if kind is Threshold.MISSED:
-            async with self._following.alone(version):
-                await self._bookkeeper.note(notice)
-        elif kind is Threshold.REPLICATED_AFTER:
+        named = notice.destination != UNKNOWN_DESTINATION and version.identified
+        if named and kind is Threshold.REPLICATED_AFTER:
+            # First: once the notice is known, it is not read again.
             replica = ObjectVersion(notice.destination, version.key, version.version_id)
             await self._bookkeeper.note(
                 ReplicaWritten(version=replica, region="", written_at=notice.noticed_at)
+            )
+        async with self._following.alone(version):
+            noted = await self._bookkeeper.note(notice)
+        if noted is not Noted.KNOWN:
+            self._meters.add(
+                catalogue.THRESHOLD_NOTICES, version.bucket, notice.destination, kind.value
             )
 
     async def happened(self, news: VersionDeleted | ReplicationRestarted) -> None:
@@ -89,8 +90,18 @@ class Notices:
         """
         if isinstance(news, VersionDeleted):
             self._following.deleted(news.version)
+            if await self._bookkeeper.note(news) is not Noted.UNKNOWN:
+                return  # only what is not in the ledger yet is hastened by it, in the hold of its event
         async with self._following.alone(news.version, hurry=True):
             await self._bookkeeper.note(news)
+
+    async def _followed(self, notice: ReplicationFailed, hold: Hold) -> Noted:
+        """
+        Follow a version that only its failure was told of; tell whether that is new.
+        """
+        record = await self._record(notice, hold)
+        parked = await self._bookkeeper.park(record)
+        return Noted.JOINED if parked is Parked.PARKED else Noted.SETTLED
 
     async def _record(self, notice: ReplicationFailed, hold: Hold) -> Record:
         """

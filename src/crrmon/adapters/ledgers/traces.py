@@ -31,6 +31,7 @@ from crrmon.domain.records import (
     with_arrival,
     with_failure,
     with_miss,
+    with_reason,
 )
 from crrmon.ports.ledger import (
     BACKLOG_SLOT_SECONDS,
@@ -46,6 +47,13 @@ from crrmon.ports.ledger import (
 IN_PROCESS = Pace(size=500, linger=0.02, lanes=1)
 """How to ask a ledger that is in this process: one call at a time, for one at a time is all it does."""
 
+
+_THRESHOLDS = {
+    Threshold.MISSED: Scope.MISSED,
+    Threshold.REPLICATED_AFTER: Scope.REPLICATED_AFTER,
+    Threshold.NOT_TRACKED: Scope.NOT_TRACKED,
+}
+"""By what it is remembered that a notice was told."""
 
 REFUTABLE = (Fate.NOT_COVERED, Fate.GIVEN_UP, Fate.UNPOLLABLE)
 """What a version was counted as because nobody could see more; S3's word that it failed goes before that."""
@@ -179,32 +187,17 @@ class Trace(msgspec.Struct):
         match news:
             case ReplicaWritten():
                 return self._arrived(news, now)
-            case ReplicationFailed(destination=bucket):
-                failure = Failure(noticed_at=news.noticed_at, reason=news.reason)
-                return self._told(
-                    news.version,
-                    bucket,
-                    now,
-                    lambda one: with_failure(one, bucket, failure),
-                    refutes=True,
-                )
-            case ThresholdPassed(destination=bucket):
-                missed = news.threshold is Threshold.MISSED
-                return self._told(
-                    news.version,
-                    bucket,
-                    None,
-                    lambda one: with_miss(one, bucket) if missed else one,
-                )
+            case ReplicationFailed():
+                return self._failed(news, now)
+            case ThresholdPassed():
+                return self._passed(news)
             case ReplicationRestarted(restarted_at=at):
                 told = self._told(news.version, None, now, lambda one: reopened(one, at=at))
                 return (
                     told if self.records.get(news.version.bucket) else self._restarted(news, told)
                 )
             case VersionDeleted():
-                return self._told(
-                    news.version, None, None, lambda one: _sooner(replace(one, deleted=True), now)
-                )
+                return self._told(news.version, None, now, _deleted)
 
     def _arrived(self, replica: ReplicaWritten, now: float) -> Noted:
         version, replicated_at = replica.version, replica.written_at
@@ -234,6 +227,32 @@ class Trace(msgspec.Struct):
                 return Noted.KNOWN
         self.halves[slot] = half
         return Noted.HALF
+
+    def _failed(self, news: ReplicationFailed, now: float) -> Noted:
+        version, bucket = news.version, news.destination
+        failure = Failure(noticed_at=news.noticed_at, reason=news.reason)
+        noted = self._told(
+            version, bucket, now, lambda one: with_failure(one, bucket, failure), refutes=True
+        )
+        if noted is not Noted.KNOWN:
+            return noted
+        # No other failure, and so no reason to look: but it may say why that one was.
+        explained = self._told(version, bucket, None, lambda one: with_reason(one, bucket, failure))
+        return Noted.EXPLAINED if explained is Noted.JOINED else Noted.KNOWN
+
+    def _passed(self, news: ThresholdPassed) -> Noted:
+        """
+        Take up a notice of a threshold, and remember that it came, for the next one may be the same.
+        """
+        version, bucket = news.version, news.destination
+        scope = _THRESHOLDS[news.threshold]
+        slot = MarkId(scope, bucket, version.key, version.version_id).slot
+        if slot in self.halves:
+            return Noted.KNOWN
+        self.halves[slot] = Half(replicated_at=news.noticed_at)
+        missed = news.threshold is Threshold.MISSED
+        told = self._told(version, bucket, None, lambda one: with_miss(one, bucket) if missed else one)
+        return Noted.JOINED if told is Noted.JOINED else Noted.HALF
 
     def _restarted(self, news: ReplicationRestarted, told: Noted) -> Noted:
         """
@@ -319,6 +338,13 @@ class Trace(msgspec.Struct):
             return False
         self.records[before.version.bucket] = replace(after, rev=before.rev + 1)
         return True
+
+
+def _deleted(record: Record) -> Record:
+    """
+    Let a record know that somebody told of its version's deletion; the record itself where it knew.
+    """
+    return record if record.deleted else replace(record, deleted=True)
 
 
 def _sooner(record: Record, at: float) -> Record:

@@ -33,8 +33,10 @@ from fakes.ledger_values import (
     NOW,
     arrived,
     deleted,
+    deletion_done,
     done,
     episode,
+    everywhere,
     failed,
     gave_up,
     record,
@@ -1139,6 +1141,122 @@ async def test_the_arrival_of_what_is_counted_there_while_others_are_open_is_set
     await swept(ledger, now=LATE)  # of its marks, not of the record
     assert await ledger.note([replica("k", at=NOW - 1)], now=LATE) == [Noted.KNOWN]
     assert await stored(ledger, one) == kept
+
+
+# ---- note: that a version, or a deletion, is everywhere ----
+
+
+async def test_m4_where_there_is_one_destination_it_is_the_moment_of_arrival(
+    ledger: Ledger,
+) -> None:
+    """
+    M4: the record is due at once, the first time, also as an open failure; nothing else is kept.
+    """
+    fresh, broken = await parked(
+        ledger,
+        record("fresh", next_look_at=NOW + 60, size=None),
+        failed("broken", at=NOW - 9, next_look_at=NOW + 3600),
+    )
+    told = replace(everywhere("fresh", at=NOW - 1), size=0)
+    news = [told, everywhere("broken", at=NOW - 1), everywhere("broken", at=NOW)]
+
+    assert await ledger.note(news, now=NOW) == [Noted.JOINED, Noted.JOINED, Noted.KNOWN]
+
+    there = (Destination("dst", replicated_at=NOW - 1),)
+    arrived_at = {"destinations": there, "next_look_at": NOW}
+    assert await stored(ledger, fresh) == replace(fresh, rev=2, size=0, **arrived_at)
+    assert await stored(ledger, broken) == replace(broken, rev=2, **arrived_at)
+    assert (await ledger.find("fresh", "v1")).halves == ()
+
+
+@pytest.mark.parametrize("destinations", [("dst", "two"), ()])
+async def test_m4_where_there_are_others_it_is_a_reason_to_look_once(
+    ledger: Ledger, destinations: tuple[str, ...]
+) -> None:
+    """
+    M4: it says of none of several when it arrived there; told again, it hastens nothing.
+    """
+    (one,) = await parked(ledger, record("k", to=destinations, next_look_at=NOW + 60))
+
+    assert await ledger.note([everywhere("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
+
+    looked = replace(one, next_look_at=NOW, rev=2)
+    assert await stored(ledger, one) == looked
+    await ledger.reschedule([replace(looked, next_look_at=NOW + 90)])
+    again = [everywhere("k", at=NOW - 1), everywhere("k", at=NOW)]
+    assert await ledger.note(again, now=NOW + 1) == [Noted.KNOWN] * 2
+    assert await ledger.due(ALL, now=NOW + 1, limit=9) == []
+
+
+async def test_m4_what_is_told_before_its_write_is_joined_then(ledger: Ledger) -> None:
+    """
+    M4: whichever comes first. The earliest stands, and is of its own bucket's version only.
+    """
+    first = [everywhere("k", at=NOW - 1), everywhere("k", at=NOW - 2), everywhere("k", at=NOW)]
+
+    assert await ledger.note(first, now=NOW) == [Noted.HALF, Noted.HALF, Noted.KNOWN]
+
+    (mark,) = await ledger.seen([record("k").replicated_mark])
+    assert mark == Half(replicated_at=NOW - 2)
+    one, other, several = await parked(
+        ledger, record("k"), record("k", bucket="else"), record("k", bucket="more", to=("a", "b"))
+    )
+    assert [to.replicated_at for to in one.destinations] == [NOW - 2]
+    assert [to.replicated_at for to in (*other.destinations, *several.destinations)] == [None] * 3
+
+
+async def test_m4_what_was_counted_is_settled_whoever_says_that_it_arrived(
+    ledger: Ledger,
+) -> None:
+    """
+    M4, invariant 2: a look was faster, and nothing is left behind.
+    """
+    await ledger.settle(
+        "b1", [done(record("k")), done(whole_one := record("w"), whole(whole_one))], now=NOW
+    )
+    before = await ledger.find("k", "v1")
+    news = [
+        everywhere("k", at=NOW),
+        everywhere("w", at=NOW),
+        everywhere("k", at=NOW, bucket="dst"),
+    ]
+
+    assert await ledger.note(news[:2], now=NOW) == [Noted.SETTLED] * 2
+    assert await ledger.find("k", "v1") == before
+    assert await ledger.note(news[2:], now=NOW) == [Noted.HALF]
+
+
+async def test_m4_an_arrival_by_either_word_is_counted_once(ledger: Ledger) -> None:
+    """
+    M4, invariant 2: whoever looked without knowing of it is stale, and the mark is the same.
+    """
+    (one,) = await parked(ledger, record("k"))
+    await ledger.note([everywhere("k", at=NOW - 1)], now=NOW)
+    assert await ledger.reschedule([one]) == [Rescheduled.STALE]
+
+    by_look, by_word = done(one), done(one)
+
+    assert await ledger.settle("b1", [by_look], now=NOW) == [[Settled.COUNTED]]
+    assert await ledger.settle("b2", [by_word], now=NOW) == [[Settled.DUPLICATE]]
+
+
+async def test_m4_m5_that_a_deletion_is_everywhere_is_kept_and_is_no_arrival(
+    ledger: Ledger,
+) -> None:
+    """
+    M4, M5: the first word stands. It says nothing of the object, pending or not heard of yet, whose deletion it may be.
+    """
+    (one,) = await parked(ledger, record("k", next_look_at=NOW + 60))
+    news = [deletion_done("k", at=NOW), deletion_done("k", at=NOW + 1), deletion_done("m", at=NOW)]
+
+    results = await ledger.note(news, now=NOW)
+
+    assert results == [Noted.HALF, Noted.KNOWN, Noted.HALF]
+    assert await stored(ledger, one) == one
+    (later,) = await parked(ledger, record("m"))
+    assert later.destinations == (Destination("dst"),)
+    marker = MarkId(Scope.DELETION, "src", "m", "v1")
+    assert await ledger.seen([marker]) == [Half(replicated_at=NOW)]
 
 
 # ---- note: a failure ----

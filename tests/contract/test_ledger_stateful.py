@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from crrmon.adapters.ledgers.traces import REFUTABLE
 from crrmon.domain.events import (
     Channel,
+    DeletionTried,
     News,
     ReplicationFailed,
     ReplicationRestarted,
@@ -30,6 +31,7 @@ from crrmon.domain.events import (
     Threshold,
     ThresholdPassed,
     VersionDeleted,
+    VersionReplicated,
 )
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
@@ -40,6 +42,7 @@ from crrmon.domain.records import (
     State,
     merged,
     reopened,
+    with_all_arrived,
     with_arrival,
     with_failure,
     with_miss,
@@ -101,7 +104,8 @@ class Model:
             at = self.halves.get(record.replica_mark(one.bucket))
             if at is not None:
                 record = with_arrival(record, one.bucket, at=at, size=HALF_SIZE)
-        return record
+        told = self.halves.get(record.replicated_mark)
+        return record if told is None else with_all_arrived(record, at=told, size=HALF_SIZE)
 
     def _learn(self, v: ObjectVersion, now: Record) -> Noted:
         """
@@ -164,10 +168,24 @@ class Model:
         """
         Tell the records what they wait for; keep an arrival that none waits for.
         """
-        if isinstance(news, ReplicaWritten):
-            return self._arrival(news, now)
-        if isinstance(news, ThresholdPassed):
-            return self._threshold(news, now)
+        match news:
+            case ReplicaWritten():
+                return self._arrival(news, now)
+            case ThresholdPassed():
+                return self._threshold(news, now)
+            case VersionReplicated():
+                return self._everywhere(news, now)
+            case DeletionTried():
+                return self._keep(Scope.DELETION, news.version, news.tried_at, first=True)
+            case _:
+                return self._of_source(news, now)
+
+    def _of_source(
+        self, news: ReplicationFailed | ReplicationRestarted | VersionDeleted, now: float
+    ) -> Noted:
+        """
+        Tell the record; without one, tell whether it was counted.
+        """
         v = news.version
         about = getattr(news, "destination", None)
         if v in self.records:
@@ -189,6 +207,38 @@ class Model:
             counted = self._ends(there, by) or self._ends(whole, by)
         kept = self._restart(news) if isinstance(news, ReplicationRestarted) else Noted.UNKNOWN
         return Noted.SETTLED if counted else kept
+
+    def _keep(self, scope: Scope, v: ObjectVersion, at: float, *, first: bool = False) -> Noted:
+        """
+        Keep the earliest of what is told of a version, or the first.
+        """
+        slot = MarkId(scope, v.bucket, v.key, v.version_id)
+        if slot in self.halves and (first or self.halves[slot] <= at):
+            return Noted.KNOWN
+        self.halves[slot] = at
+        return Noted.HALF
+
+    def _everywhere(self, news: VersionReplicated, now: float) -> Noted:
+        """
+        Tell the record of one destination; keep it for others, and for what is not counted.
+        """
+        v, at = news.version, news.replicated_at
+        before = self.records.get(v)
+        if before is None:
+            counted = v in self.counted_versions()
+            return Noted.SETTLED if counted else self._keep(Scope.REPLICATED, v, at)
+        sooner = min(before.next_look_at, now)
+        if len(before.destinations) == 1:
+            after = with_all_arrived(before, at=at, size=news.size)
+            after = before if after == before else replace(after, next_look_at=sooner)
+            return self._learn(v, after)
+        kept = self._keep(Scope.REPLICATED, v, at)
+        if (
+            kept is Noted.HALF
+            and self._learn(v, replace(before, next_look_at=sooner)) is Noted.JOINED
+        ):
+            return Noted.JOINED
+        return kept
 
     def _threshold(self, news: ThresholdPassed, now: float) -> Noted:
         """
@@ -383,6 +433,20 @@ NEWS: st.SearchStrategy[News] = st.one_of(
         rule=st.just(""),
         region=st.just("r"),
         noticed_at=TIMES,
+    ),
+    st.builds(
+        VersionReplicated,
+        version=VERSIONS,
+        region=st.just("r"),
+        replicated_at=TIMES,
+        size=st.just(HALF_SIZE),
+    ),
+    st.builds(
+        DeletionTried,
+        version=VERSIONS,
+        region=st.just("r"),
+        tried_at=TIMES,
+        done=st.sampled_from([True]),
     ),
     st.builds(ReplicationRestarted, version=VERSIONS, region=st.just("r"), restarted_at=TIMES),
     st.builds(VersionDeleted, version=VERSIONS, region=st.just("r"), deleted_at=TIMES),

@@ -1,12 +1,14 @@
 """Short ways to make what goes into a ledger."""
 
 from crrmon.domain.events import (
+    DeletionTried,
     ReplicationFailed,
     ReplicationRestarted,
     ReplicaWritten,
     Threshold,
     ThresholdPassed,
     VersionDeleted,
+    VersionReplicated,
 )
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
@@ -161,3 +163,17 @@ def deleted(key: str, *, bucket: str = "src", at: float = NOW) -> VersionDeleted
     Make the event that a version was deleted for good.
     """
     return VersionDeleted(version=version(key, bucket=bucket), region="eu-west-1", deleted_at=at)
+
+
+def everywhere(key: str, *, at: float, bucket: str = "src") -> VersionReplicated:
+    """
+    Make a store's notice at the source that a version is at all its destinations.
+    """
+    return VersionReplicated(version=version(key, bucket=bucket), region="", replicated_at=at)
+
+
+def deletion_done(key: str, *, at: float) -> DeletionTried:
+    """
+    Make a store's notice at the bucket "src" that a deletion is at all its destinations.
+    """
+    return DeletionTried(version=version(key), region="", tried_at=at, done=True)

@@ -18,6 +18,7 @@ from crrmon.domain.events import (
     ReplicationFailed,
     ReplicationRestarted,
     ReplicaWritten,
+    TargetOffline,
     Threshold,
     ThresholdPassed,
     VersionDeleted,
@@ -327,13 +328,8 @@ FACTS = {
     "s3_replication_notice_without_version": failed(
         version=provisional(SOURCE, KEY, WRITTEN_AT + 0.412)
     ),
-    "minio_not_tracked_without_version": ThresholdPassed(
-        version=provisional(SOURCE, KEY, NOTIFIED_AT),
-        destination=UNKNOWN_DESTINATION,
-        threshold=Threshold.NOT_TRACKED,
-        rule="",
-        region="",
-        noticed_at=NOTIFIED_AT,
+    "minio_not_tracked_without_version": TargetOffline(
+        version=provisional(SOURCE, KEY, NOTIFIED_AT), region="", noticed_at=NOTIFIED_AT
     ),
     "minio_put": minio(),
     "minio_deleted": deleted(version=MINIO, region="", deleted_at=NOTIFIED_AT, owner=SITE),
@@ -342,7 +338,7 @@ FACTS = {
         region="",
         laid_at=NOTIFIED_AT,
         owner=SITE,
-        channel=Channel.EVENTBRIDGE,
+        channel=Channel.NOTIFICATION,
     ),
     "minio_replication_failed": failed(
         version=MINIO, region="", owner=SITE, store=Store.MINIO, **NOTHING

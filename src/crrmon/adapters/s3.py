@@ -75,6 +75,12 @@ _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 _ANOTHER_VERSION = "answer about another version"
 
+_PURGED = "x-minio-replication-delete-status"
+"""
+With 405: the version was deleted for good here and not yet at the destination, until when MinIO keeps it. It claims to
+be a delete marker, of which another header would tell.
+"""
+
 _REQUEST_ID = "x-amz-request-id"
 _NOT_S3 = f"without {_REQUEST_ID}, so not from S3: a proxy or mesh answered, or aws.endpoint_url is wrong"
 
@@ -279,6 +285,8 @@ class S3Probe:
             return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
         status = status_of(error)
         sight = _REFUSALS.get(status, Sight.UNREACHABLE)
+        if sight is Sight.DELETE_MARKER and _PURGED in _headers(error):
+            sight = Sight.GONE
         if sight in _ANSWERS_OF_S3 and not _proved(error.response, way):
             return self._trouble(Sight.UNREACHABLE, f"HTTP {status} {_NOT_S3}")
         seen = self._trouble(sight, f"HTTP {status}", version_id)

@@ -114,13 +114,13 @@ LATE = _counter(
 )
 FAILURE_REASONS = _counter(
     "failure_reasons_total",
-    "Failures by the reason that S3's own notices give, counted when a reason becomes known. docs/failure-reasons.md explains each.",
+    "Failures by the reason that the store's own notices give: each counts once, by the first, and again if another reason is given. docs/failure-reasons.md explains each.",
     *_ROUTE,
     "reason",
 )
 THRESHOLD_NOTICES = _counter(
     "threshold_notices_total",
-    "S3's own notices about its 15 minutes: missed, replicated_after, not_tracked. Counted as they come; S3 may send one twice.",
+    "S3's own notices about its 15 minutes: missed, replicated_after, not_tracked. Each counts once, however often it comes.",
     *_ROUTE,
     "kind",
 )
@@ -129,6 +129,11 @@ DELETE_MARKERS = _counter(
     "Delete markers that a rule replicates: laid, arrived, failed. S3 tells no status of them, so they are not followed.",
     *_ROUTE,
     "status",
+)
+PURGES_FAILED = _counter(
+    "purges_failed_total",
+    "Versions that were deleted for good at the source and could not be at a destination, by the notices of stores that replicate that (MinIO does, S3 never). Each counts once.",
+    *_ROUTE,
 )
 REPLICAS_UNMATCHED = _counter(
     "replicas_unmatched_total",
@@ -251,7 +256,7 @@ MESSAGES = _counter(
 )
 EVENTS = _counter(
     "events_total",
-    "Parts of messages by kind: object_written, replica_written, version_deleted, marker_laid, marker_ambiguous, marker_unrouted, replication_failed, threshold_passed, replication_restarted, excluded (by the configuration), and the kinds of what is irrelevant.",
+    "Parts of messages by kind: object_written, replica_written, version_deleted, marker_laid, marker_ambiguous, marker_unrouted, replication_failed, threshold_passed, replication_restarted, version_replicated, target_offline, deletion_tried, deletion_unidentified, excluded (by the configuration), and the kinds of what is irrelevant.",
     "kind",
 )
 EVENT_DELAY = _histogram(

@@ -22,7 +22,14 @@ from crrmon.domain.outcomes import (
     Outcome,
     Settlement,
 )
-from crrmon.domain.records import Destination, Record, State, reopened, with_arrival
+from crrmon.domain.records import (
+    Destination,
+    Record,
+    State,
+    reopened,
+    with_all_arrived,
+    with_arrival,
+)
 
 ADOPTION_TOLERANCE_SECONDS = 2.0
 """How far LastModified may lie from the event's time for the current version to be the one that was written."""
@@ -210,12 +217,19 @@ def proved(record: Record, *, now: float) -> Settle | None:
     return settled if isinstance(settled, Settle) else None
 
 
-def joined(record: Record, arrivals: Mapping[str, Half]) -> Record:
+def joined(record: Record, arrivals: Mapping[str, Half], *, everywhere: Half | None) -> Record:
     """
-    Return the record with the exact arrivals that replica events told, by destination bucket.
+    Return the record with the exact arrivals that are known.
+
+    Args:
+        record: of the version.
+        arrivals: what replica events told, by destination bucket.
+        everywhere: a store's word that the version is everywhere.
     """
     for bucket, half in arrivals.items():
         record = with_arrival(record, bucket, at=half.replicated_at, size=half.size)
+    if everywhere is not None:
+        record = with_all_arrived(record, at=everywhere.replicated_at, size=everywhere.size)
     return record
 
 

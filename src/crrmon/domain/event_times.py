@@ -15,11 +15,14 @@ that never was makes nothing look old.
 from msgspec.structs import replace
 
 from crrmon.domain.events import (
+    DeletionTried,
     Fact,
     ReplicationFailed,
     ReplicationRestarted,
     ReplicaWritten,
+    TargetOffline,
     ThresholdPassed,
+    VersionReplicated,
 )
 
 S3_BEGAN_AT = 1_142_294_400.0
@@ -53,8 +56,16 @@ def in_time(fact: Fact, *, now: float) -> Fact:
     match fact:
         case ReplicaWritten(written_at=at) if not possible(at, now=now):
             return replace(fact, written_at=now)
-        case ReplicationFailed(noticed_at=at) | ThresholdPassed(noticed_at=at) if _later(at, now):
+        case VersionReplicated(replicated_at=at) if not possible(at, now=now):
+            return replace(fact, replicated_at=now)
+        case (
+            ReplicationFailed(noticed_at=at)
+            | ThresholdPassed(noticed_at=at)
+            | TargetOffline(noticed_at=at)
+        ) if _later(at, now):
             return replace(fact, noticed_at=now)
+        case DeletionTried(tried_at=at) if not possible(at, now=now):
+            return replace(fact, tried_at=now)
         case ReplicationRestarted(restarted_at=at) if _later(at, now):
             return replace(fact, restarted_at=now)
         case _:

@@ -163,6 +163,43 @@ class ThresholdPassed(msgspec.Struct, frozen=True, kw_only=True):
     noticed_at: float
 
 
+class VersionReplicated(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A store says at the source that a version is at all its destinations (MinIO; S3 says so nowhere).
+    """
+
+    version: ObjectVersion
+    """Bucket of the source."""
+    region: str
+    replicated_at: float
+    """When it came to the last destination that it was sent to just then."""
+    size: int | None = None
+
+
+class TargetOffline(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A store did not try to replicate, for it took the destination's server to be offline (MinIO).
+    """
+
+    version: ObjectVersion
+    """Bucket of the source; with a stand-in version id (`objects.provisional`) where the notice gave none."""
+    region: str
+    noticed_at: float
+
+
+class DeletionTried(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A store tried to replicate a deletion: a delete marker's, or that of a version for good. It does not say which (MinIO).
+    """
+
+    version: ObjectVersion
+    """Bucket of the source; the marker's own version id, or that of the version that was deleted."""
+    region: str
+    tried_at: float
+    done: bool
+    """Whether that succeeded."""
+
+
 class ReplicationRestarted(msgspec.Struct, frozen=True, kw_only=True):
     """
     Batch Replication put a version back to pending.
@@ -183,9 +220,20 @@ Fact = (
     | ReplicationFailed
     | ThresholdPassed
     | ReplicationRestarted
+    | VersionReplicated
+    | TargetOffline
+    | DeletionTried
 )
 
-News = ReplicaWritten | ReplicationFailed | ThresholdPassed | ReplicationRestarted | VersionDeleted
+News = (
+    ReplicaWritten
+    | ReplicationFailed
+    | ThresholdPassed
+    | ReplicationRestarted
+    | VersionDeleted
+    | VersionReplicated
+    | DeletionTried
+)
 """What adds to that which the ledger holds of a version already."""
 
 

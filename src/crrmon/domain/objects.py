@@ -95,11 +95,18 @@ class Scope(enum.StrEnum):
     """The arrival of a delete marker there."""
     MARKER_FAILED = "x"
     """S3's word that a delete marker will not arrive there."""
+    PURGE_FAILED = "p"
+    """A store's word that it could not delete a version there for good."""
+    REPLICATED = "c"
+    """A store's word that a version of the source bucket which `MarkId.bucket` names is everywhere. Nothing is counted by
+    it, nor by the next ones."""
+    DELETION = "g"
+    """The same of a deletion there, be it a delete marker's or for good."""
     RESTART = "b"
     """That Batch Replication put a version of a source bucket back to pending. Nothing is counted by it."""
     MISSED = "m"
-    """That S3 told of a missed threshold at the destination bucket which `MarkId.bucket` names. This and the next two only
-    tell a notice that comes again from a new one."""
+    """That S3 told of a missed threshold at the destination bucket which `MarkId.bucket` names. This and the next two
+    only tell a notice that comes again from a new one."""
     REPLICATED_AFTER = "l"
     NOT_TRACKED = "n"
 

@@ -46,6 +46,8 @@ class Fate(enum.StrEnum):
     """A delete marker that a rule replicates. S3 tells nobody how far it got, so it is not followed."""
     MARKER_ARRIVED = "marker_arrived"
     MARKER_FAILED = "marker_failed"
+    PURGE_FAILED = "purge_failed"
+    """A store could not delete at a destination what was deleted for good at the source. Counted by itself only."""
 
 
 class Cause(enum.StrEnum):
@@ -144,7 +146,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Half(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     What was told of a version and is no count: a replica's event that came before anything else was known of it; a
-    restart of a version unknown; a notice of a threshold, to know it again.
+    restart of a version unknown; a notice of a threshold, to know it again; a store's word that a version or a deletion
+    is everywhere.
     """
 
     replicated_at: float
@@ -242,7 +245,7 @@ def tally(outcome: Outcome) -> Tally:
     """
     Return what one outcome adds to the counts of its route.
     """
-    if outcome.fate in (Fate.CLOSED, Fate.FAILED_THERE):
+    if outcome.fate in (Fate.CLOSED, Fate.FAILED_THERE, Fate.PURGE_FAILED):
         return Tally()
     if not outcome.counts:
         return Tally(too_old=1)
@@ -275,7 +278,7 @@ def contribution(batch: str, outcomes: list[Outcome], *, settled_at: float) -> C
     tallies = _totals(
         (outcome.route, tally(outcome))
         for outcome in outcomes
-        if outcome.fate is not Fate.FAILED_THERE
+        if outcome.fate not in (Fate.FAILED_THERE, Fate.PURGE_FAILED)
     )
     return Contribution(
         id=batch,

@@ -34,6 +34,8 @@ class Group(enum.StrEnum):
     """The object is none that the rules replicate, or it has replicated already."""
     BATCH = "batch"
     """A job of Batch Replication."""
+    UNREACHABLE = "unreachable"
+    """The way to the destination's server."""
     UNKNOWN = "unknown"
     """Nobody knows."""
 
@@ -49,6 +51,9 @@ class Reason(msgspec.Struct, frozen=True):
     meaning: str
     advice: str
 
+
+TARGET_OFFLINE = "TargetOffline"
+"""Our own code for what MinIO says by another event: it took the destination's server to be offline and did not try."""
 
 _AFTERWARDS = {
     Store.S3: (
@@ -306,8 +311,14 @@ REASONS = (
         "The version was deleted before it was its turn.",
         "If it was deleted on purpose, nothing.",
     ),
+    Reason(
+        TARGET_OFFLINE,
+        Group.UNREACHABLE,
+        "The source's store took the destination's server to be offline, and did not try (MinIO).",
+        "See that the destination's server runs and can be reached from the source's. MinIO tries again by itself.",
+    ),
 )
-"""All codes that S3 documents, sorted."""
+"""All codes that S3 documents, and our own, sorted."""
 
 _BY_CODE = {one.code: one for one in REASONS}
 

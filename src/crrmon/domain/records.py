@@ -198,6 +198,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         return MarkId(Scope.REPLICA, destination, self.version.key, self.version.version_id)
 
+    @property
+    def replicated_mark(self) -> MarkId:
+        """
+        Identify a store's word that this version is everywhere.
+        """
+        version = self.version
+        return MarkId(Scope.REPLICATED, version.bucket, version.key, version.version_id)
+
     def standings(self) -> tuple[tuple[Route, State], ...]:
         """
         Tell where it stands on each way it still takes.
@@ -248,6 +256,21 @@ def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) ->
         destinations=destinations,
         size=size if record.size is None else record.size,
     )
+
+
+def with_all_arrived(record: Record, *, at: float, size: int | None) -> Record:
+    """
+    Let a record know that its version was everywhere at a moment.
+
+    That is the moment of its arrival where it goes to one destination; of several it tells when the last was reached, and
+    so of none.
+
+    Returns:
+        The record itself where that is nothing new.
+    """
+    if len(record.destinations) != 1:
+        return record
+    return with_arrival(record, record.destinations[0].bucket, at=at, size=size)
 
 
 def routed(record: Record, destinations: tuple[Destination, ...]) -> Record:

@@ -3,7 +3,14 @@
 They are the best there is: milliseconds, a size, and the session that wrote. Only they tell why a replication failed.
 Keys are encoded like the fields of a form; names of buckets are not.
 
-Other stores send the same shape with their own `eventSource`, and every name after `s3:`.
+Other stores send the same shape with their own `eventSource`, and every name after `s3:`. MinIO means other things by
+some of them:
+
+- It never tells of what replication writes or deletes at a destination, so whoever it tells of was a user.
+- At the source it tells of every try to replicate. A try that failed for an object has an `eTag`; one without is a
+  deletion's, be it a delete marker's or for good. `OperationNotTracked` says that the destination's server was taken to
+  be offline.
+- Nothing is said of sizes that are zero.
 """
 
 import re
@@ -18,6 +25,7 @@ from crrmon.domain import fields
 from crrmon.domain.envelopes import Irrelevant, Part, parse
 from crrmon.domain.events import (
     Channel,
+    DeletionTried,
     Fact,
     MalformedMessageError,
     MarkerLaid,
@@ -25,9 +33,11 @@ from crrmon.domain.events import (
     Operation,
     ReplicationFailed,
     ReplicaWritten,
+    TargetOffline,
     Threshold,
     ThresholdPassed,
     VersionDeleted,
+    VersionReplicated,
 )
 from crrmon.domain.objects import (
     SITE,
@@ -36,12 +46,15 @@ from crrmon.domain.objects import (
     named_bucket,
     provisional,
 )
-from crrmon.domain.stores import store_of
+from crrmon.domain.stores import Store, store_of
 
 _SITE = re.compile(SITE)
 
 _AMAZON = "aws:s3"
 """The `eventSource` of S3 itself."""
+
+_STATUS = "x-amz-replication-status"
+"""What MinIO tells of the object's merged status is among the user's own metadata."""
 
 _LONGEST = 255
 """Characters of a rule's id, by S3's own limit. Nothing else that is kept of a notice is longer."""
@@ -60,6 +73,7 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     version_id: str | None = msgspec.field(name="versionId", default=None)
     size: Raw | UnsetType = UNSET
     e_tag: Raw | UnsetType = msgspec.field(name="eTag", default=UNSET)
+    user_metadata: Raw | UnsetType = msgspec.field(name="userMetadata", default=UNSET)
 
 
 class _Entity(msgspec.Struct, frozen=True, gc=False):
@@ -135,6 +149,30 @@ class _Record(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         return Channel.NOTIFICATION if tells else Channel.EVENTBRIDGE
 
     @property
+    def size(self) -> int | None:
+        """
+        Bytes of the object; None where the record cannot be believed, or says none of what may have some.
+        """
+        told = self.s3.object
+        if self.of_minio and told.size is UNSET and told.e_tag is not UNSET:
+            return 0
+        return fields.size(told.size)
+
+    @property
+    def of_minio(self) -> bool:
+        """
+        Whether MinIO sent it.
+        """
+        return store_of(self.event_source) is Store.MINIO
+
+    @property
+    def of_deletion(self) -> bool:
+        """
+        Whether a notice about a replication is about that of a deletion, as MinIO alone tells them.
+        """
+        return self.of_minio and self.s3.object.e_tag is UNSET
+
+    @property
     def replication(self) -> _Replication:
         """
         What the record says about the replication, however little.
@@ -158,6 +196,7 @@ _RECORD = msgspec.json.Decoder(_Record)
 _RESPONSE = msgspec.json.Decoder(_Response)
 _REPLICATION = msgspec.json.Decoder(_Replication)
 _TEXT = msgspec.json.Decoder(str)
+_METADATA = msgspec.json.Decoder(dict[str, str])
 _TIME = msgspec.json.Decoder(fields.Instant)
 
 
@@ -206,7 +245,7 @@ def _unknown(family: str, part: Part) -> "_Reader":
 def _written(
     operation: Operation, record: _Record, version: ObjectVersion
 ) -> ObjectWritten | ReplicaWritten | Irrelevant:
-    size = fields.size(record.s3.object.size)
+    size = record.size
     # NB: the owner of the bucket that a record names is no account, but a canonical user id.
     if not fields.is_replication(record.principal):
         return ObjectWritten(
@@ -248,18 +287,54 @@ def _marker_laid(record: _Record, version: ObjectVersion) -> MarkerLaid:
         region=record.region,
         laid_at=record.happened_at,
         owner=record.site,
-        channel=record.channel,
+        channel=Channel.NOTIFICATION if record.of_minio else record.channel,
         by_replication=fields.is_replication(record.principal),
     )
 
 
-def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | None:
+def _deletion_tried(
+    record: _Record, version: ObjectVersion, *, done: bool
+) -> DeletionTried | Irrelevant:
+    if not version.identified:
+        return Irrelevant.DELETED_WITHOUT_VERSION
+    return DeletionTried(
+        version=version, region=record.region, tried_at=record.happened_at, done=done
+    )
+
+
+def _completed(record: _Record, version: ObjectVersion) -> Fact | Irrelevant:
+    """
+    Read MinIO's notice that it ended a try without a failure, which proves an arrival only by the status beside.
+    """
+    if not record.of_minio:
+        return Irrelevant.OTHER_NOTIFICATION
+    if record.of_deletion:
+        return _deletion_tried(record, version, done=True)
+    if not version.identified or _status(record) != "COMPLETED":
+        return Irrelevant.OTHER_NOTIFICATION  # a look tells how it stands
+    return VersionReplicated(
+        version=version,
+        region=record.region,
+        replicated_at=record.happened_at,
+        size=record.size,
+    )
+
+
+def _not_tracked(record: _Record, version: ObjectVersion) -> Fact:
+    if not record.of_minio:
+        return _threshold_passed(Threshold.NOT_TRACKED, record, version)
+    return TargetOffline(version=version, region=record.region, noticed_at=record.happened_at)
+
+
+def _failed(record: _Record, version: ObjectVersion) -> Fact | Irrelevant | None:
     """
     Read a notice of failure; None where there is no telling which version it is about.
 
     Without a version id it is about what was written when the request was made. The looks at such a version find out
     which one that is, if it is still the current one. A delete marker is never looked at: any name will do.
     """
+    if record.of_deletion:
+        return _deletion_tried(record, version, done=False)
     told = record.replication
     written_at = _instant(told.request_time)
     if not version.identified and written_at is not None:
@@ -273,7 +348,7 @@ def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | None
         region=record.region,
         noticed_at=record.happened_at,
         written_at=written_at,
-        size=fields.size(record.s3.object.size),
+        size=record.size,
         owner=record.site,
         store=store_of(record.event_source),
     )
@@ -284,7 +359,7 @@ def _failed(record: _Record, version: ObjectVersion) -> ReplicationFailed | None
 def _threshold_passed(
     threshold: Threshold, record: _Record, version: ObjectVersion
 ) -> ThresholdPassed:
-    # Without a version id it counts all the same; MinIO leaves it out.
+    # Without a version id it counts all the same.
     told = record.replication
     return ThresholdPassed(
         version=version,
@@ -312,14 +387,14 @@ _READERS: dict[str, _Reader | Irrelevant] = {
     "Replication:OperationReplicatedAfterThreshold": partial(
         _threshold_passed, Threshold.REPLICATED_AFTER
     ),
-    "Replication:OperationNotTracked": partial(_threshold_passed, Threshold.NOT_TRACKED),
+    "Replication:OperationNotTracked": _not_tracked,
+    "Replication:OperationCompletedReplication": _completed,
     # MinIO's: changes of tags and locks, and deletions that another event tells of or that found nothing.
     **dict.fromkeys(
         (
             *("ObjectCreated:PutTagging", "ObjectCreated:DeleteTagging"),
             *("ObjectCreated:PutRetention", "ObjectCreated:PutLegalHold"),
             *("ObjectRemoved:NoOP", "ObjectRemoved:DeleteAllVersions"),
-            "Replication:OperationCompletedReplication",
         ),
         Irrelevant.OTHER_NOTIFICATION,
     ),
@@ -370,6 +445,18 @@ def _text(raw: Raw | UnsetType) -> str:
         return "" if raw is UNSET else _TEXT.decode(raw)[:_LONGEST]
     except msgspec.MsgspecError:
         return ""
+
+
+def _status(record: _Record) -> str:
+    """
+    Return the replication status that MinIO tells with an object; the empty string where it tells none.
+    """
+    raw = record.s3.object.user_metadata
+    try:
+        told = {} if raw is UNSET else _METADATA.decode(raw)
+    except msgspec.MsgspecError:
+        return ""
+    return next((one for name, one in told.items() if name.lower() == _STATUS), "")
 
 
 def _instant(raw: Raw | UnsetType) -> float | None:

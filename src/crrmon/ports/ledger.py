@@ -94,8 +94,8 @@ class Noted(enum.StrEnum):
 
     HALF = "half"
     """
-    A replica's arrival, or a restart, and nothing was known of its version; or a notice of a threshold from which no
-    record learned: kept for the horizon.
+    A replica's arrival, a restart, or that a version is everywhere, and nothing was known of its version; or what is
+    told of a deletion or a threshold, and no record learned from it: kept for the horizon.
     """
     JOINED = "joined"
     """A parked record learned something from it."""
@@ -242,7 +242,8 @@ class Ledger(Protocol):
 
         A record whose destinations all have their mark, or whose version has a mark of scope SOURCE, is not
         stored. If some destinations have theirs, or it knows none, it is stored whole: settling sorts that out.
-        A half of one of its destinations is joined: the destination gets its `replicated_at`.
+        A half of one of its destinations is joined: the destination gets its `replicated_at`. So is one that says that it
+        is everywhere, where there is one destination.
         A version that has a record already keeps it, and that learns what the new one tells better (`records.merged`).
         The batch may hold the same version twice.
         """
@@ -298,6 +299,9 @@ class Ledger(Protocol):
         - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing,
           nor does one that tells again what is known (`records.with_failure`), but perhaps the reason.
           A record without destinations keeps it until they are known.
+        - A store's word that a version is everywhere: as a replica's arrival, in a record of one destination. A record of
+          another number is due at once, the first time; that, and what is told of no record, is kept for the horizon.
+        - A store's word that a deletion is everywhere: kept for the horizon.
         - A threshold: a missed one in the record. Each is kept, for the horizon, as told.
         - A restart: an open failure found before it is pending again and due at once.
         - A deletion: the record is due at once, the first time.

@@ -16,7 +16,13 @@ from msgspec.structs import replace
 from crrmon.domain import catalogue
 from crrmon.domain import latency as latencies
 from crrmon.domain.decide import Adopt, Decision, Settle, Wait, joined
-from crrmon.domain.events import Channel, News, ReplicaWritten, VersionDeleted
+from crrmon.domain.events import (
+    Channel,
+    News,
+    ReplicaWritten,
+    VersionDeleted,
+    VersionReplicated,
+)
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import (
     LATE_SECONDS,
@@ -39,6 +45,7 @@ from crrmon.ports.ledger import (
     Parked,
     Rescheduled,
     Settled,
+    Trail,
     UnusableLedgerError,
 )
 from crrmon.ports.meters import Meters
@@ -140,12 +147,14 @@ class Bookkeeper:
         source = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
         buckets = [one.bucket for one in record.destinations]
         asked = [source, *(record.replica_mark(bucket) for bucket in buckets)]
-        alike = version.bucket in buckets
-        if record.channel is Channel.EVENTBRIDGE and version.version_id != "null" and not alike:
-            asked.append(record.replica_mark(version.bucket))
+        if record.channel is Channel.EVENTBRIDGE and version.version_id != "null":
+            # What does not tell who wrote may come from a store that says itself when it is everywhere.
+            asked.append(record.replicated_mark)
+            if version.bucket not in buckets:
+                asked.append(record.replica_mark(version.bucket))
         whole, *found = await self.seen(tuple(asked))
-        there, own = found[: len(buckets)], found[len(buckets) :]
-        if isinstance(whole, Mark) or any(_arrived(one) for one in own):
+        there, (said, own) = found[: len(buckets)], (*found[len(buckets) :], None, None)[:2]
+        if isinstance(whole, Mark) or _arrived(own):
             return None
         if buckets and all(isinstance(one, Mark) for one in there):
             return None
@@ -154,7 +163,8 @@ class Bookkeeper:
             for bucket, one in zip(buckets, there, strict=True)
             if isinstance(one, Half)
         }
-        return joined(record, arrivals)
+        everywhere = said if isinstance(said, Half) else None
+        return joined(record, arrivals, everywhere=everywhere)
 
     async def carry_out(self, decision: Decision) -> bool:
         """
@@ -233,8 +243,8 @@ class Bookkeeper:
         match news:
             case ReplicaWritten():
                 await self.register.arrived(news.version)
-            case VersionDeleted():
-                await self.register.deleted(news.version)
+            case VersionDeleted() | VersionReplicated():
+                await self.register.over(news.version)
             case _:
                 pass
         if noted is Noted.LATE and isinstance(news, ReplicaWritten):
@@ -249,15 +259,21 @@ class Bookkeeper:
         Count an arrival that was not proved when its version was closed.
         """
         version = replica.version
-        trail = await self._persist(
-            "find", lambda: self._ledger.find(version.key, version.version_id)
-        )
+        trail = await self.find(version)
         for _, mark in trail.marks:
             if mark.fate is Fate.CLOSED and mark.route.source != version.bucket:
                 source = ObjectVersion(mark.route.source, version.key, version.version_id)
                 outcome = _late(replica, mark, found_at=self._clock.now())
                 await self.settle(Settlement(version=source, outcomes=(outcome,), rev=0))
                 return
+
+    async def find(self, version: ObjectVersion) -> Trail:
+        """
+        Tell all that is known of a key and version id, in whatever bucket.
+        """
+        return await self._persist(
+            "find", lambda: self._ledger.find(version.key, version.version_id)
+        )
 
     async def remember(self, routes: Sequence[Route]) -> None:
         """

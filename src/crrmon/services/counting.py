@@ -18,11 +18,13 @@ REMINDER_SECONDS = 60.0
 NOT_TOLD = "not told yet"
 """Stands for the reason of a failure of which S3's own notice did not come, or not before the look."""
 
-_MARKERS = {
-    Fate.MARKER_LAID: "laid",
-    Fate.MARKER_ARRIVED: "arrived",
-    Fate.MARKER_FAILED: "failed",
+_DELETIONS: dict[Fate, tuple[catalogue.Metric, *tuple[str, ...]]] = {
+    Fate.MARKER_LAID: (catalogue.DELETE_MARKERS, "laid"),
+    Fate.MARKER_ARRIVED: (catalogue.DELETE_MARKERS, "arrived"),
+    Fate.MARKER_FAILED: (catalogue.DELETE_MARKERS, "failed"),
+    Fate.PURGE_FAILED: (catalogue.PURGES_FAILED,),
 }
+"""Where deletions are counted, and as what."""
 
 log = structlog.get_logger()
 
@@ -66,8 +68,9 @@ class Counting:
                 self._meters.add(catalogue.NOT_COVERED, source, cause)
             case Fate.UNIDENTIFIED:
                 self._meters.add(catalogue.UNIDENTIFIED, source)
-            case Fate.MARKER_LAID | Fate.MARKER_ARRIVED | Fate.MARKER_FAILED:
-                self._add(catalogue.DELETE_MARKERS, outcome, _MARKERS[outcome.fate])
+            case fate if fate in _DELETIONS:
+                metric, *status = _DELETIONS[fate]
+                self._add(metric, outcome, *status)
             case Fate.FAILED:
                 self._failed(outcome)
             case Fate.COMPLETED:

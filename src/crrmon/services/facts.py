@@ -9,14 +9,17 @@ from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice
 from crrmon.domain.event_times import in_time
 from crrmon.domain.events import (
+    DeletionTried,
     Fact,
     MarkerLaid,
     ObjectWritten,
     ReplicationFailed,
     ReplicationRestarted,
     ReplicaWritten,
+    TargetOffline,
     ThresholdPassed,
     VersionDeleted,
+    VersionReplicated,
 )
 from crrmon.domain.objects import ObjectVersion
 from crrmon.ports.clock import Clock
@@ -39,8 +42,22 @@ _KINDS: dict[type[Fact], str] = {
     ReplicationFailed: "replication_failed",
     ThresholdPassed: "threshold_passed",
     ReplicationRestarted: "replication_restarted",
+    VersionReplicated: "version_replicated",
+    TargetOffline: "target_offline",
+    DeletionTried: "deletion_tried",
 }
 _EXCLUDED = "excluded"
+
+_AtSource = (
+    ReplicationFailed
+    | ThresholdPassed
+    | VersionDeleted
+    | ReplicationRestarted
+    | VersionReplicated
+    | TargetOffline
+    | DeletionTried
+)
+"""What is told of a source version that is followed, or should be."""
 
 
 class Facts:
@@ -92,6 +109,7 @@ class Facts:
         self._markers = Markers(
             bookkeeper=bookkeeper,
             routebook=routebook,
+            looker=looker,
             following=self._following,
             clock=clock,
             meters=meters,
@@ -125,7 +143,7 @@ class Facts:
 
     async def _told(
         self,
-        fact: ReplicationFailed | ThresholdPassed | VersionDeleted | ReplicationRestarted,
+        fact: _AtSource,
         hold: Hold,
     ) -> None:
         match fact:
@@ -137,6 +155,14 @@ class Facts:
                 await self._notices.passed(fact)
             case VersionDeleted() | ReplicationRestarted():
                 await self._notices.happened(fact)
+            case VersionReplicated():
+                await self._notices.replicated(fact)
+            case TargetOffline():
+                await self._notices.offline(fact)
+            case DeletionTried(done=True):
+                await self._markers.count_replicated(fact)
+            case DeletionTried():
+                await self._markers.count_hindered(fact)
 
     async def _nobodys(self, fact: ObjectWritten | MarkerLaid) -> bool:
         """

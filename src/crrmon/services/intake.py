@@ -22,12 +22,15 @@ from crrmon.domain.event_times import believable
 from crrmon.domain.events import (
     Channel,
     Decoded,
+    DeletionTried,
     Fact,
     MalformedMessageError,
     MarkerLaid,
     ObjectWritten,
     ReplicationFailed,
+    TargetOffline,
     ThresholdPassed,
+    VersionReplicated,
 )
 from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Inbox, InboxError, Message
@@ -575,8 +578,10 @@ def _told(fact: Fact) -> tuple[str, float] | None:
             return fact.channel.value, fact.written_at
         case MarkerLaid():
             return fact.channel.value, fact.laid_at
-        case ReplicationFailed() | ThresholdPassed():
+        case ReplicationFailed() | ThresholdPassed() | TargetOffline():
             return Channel.NOTICE.value, fact.noticed_at
+        case VersionReplicated(replicated_at=at) | DeletionTried(tried_at=at):
+            return Channel.NOTICE.value, at
         case _:
             return None
 

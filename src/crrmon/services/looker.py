@@ -191,9 +191,17 @@ class Looker:
             return _not_before(decision, self._clock.now() + hold)
         return decision
 
-    async def glance(self, version: ObjectVersion, *, region: str, owner: str | None) -> Sight:
+    async def glance(
+        self, version: ObjectVersion, *, region: str, owner: str | None, doubting: bool = True
+    ) -> Sight:
         """
         Look at a version that nobody follows, within what its bucket bears.
+
+        Args:
+            version: to look at.
+            region: of its bucket, as far as known.
+            owner: account id that must own the bucket, where known.
+            doubting: whether an end that is not proved is told as doubted.
 
         Returns:
             What it showed; trouble of any kind concerns nobody else.
@@ -201,7 +209,8 @@ class Looker:
         began_at = await self._gate(version.bucket).enter()
         seen = await self._head(version, region, owner, began_at)
         self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
-        if seen.unproved or (seen.sight.ended and self._doubts.doubting(version.bucket)):
+        unproved = seen.unproved or (seen.sight.ended and self._doubts.doubting(version.bucket))
+        if doubting and unproved:
             return Sight.DOUBTED
         return seen.sight
 

@@ -2,19 +2,26 @@
 
 S3 tells no status of a delete marker, so none is ever looked at. Each is one settlement, and its marks in the ledger
 see to it that it counts once.
+
+Some stores (MinIO) replicate deletions for good as well, and say of neither which it was when they tell how it went.
+Mostly the ledger knows the version. A failure of what it does not know is looked at once; an arrival is kept until the
+marker itself is told of, for what was deleted long ago is not worth a look.
 """
 
 from collections.abc import Iterable
 
 from crrmon.domain import catalogue
-from crrmon.domain.events import Channel, MarkerLaid, ReplicationFailed
+from crrmon.domain.events import Channel, DeletionTried, MarkerLaid, ReplicationFailed
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Fate, Outcome, Settlement
+from crrmon.domain.observations import Sight
+from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
 from crrmon.ports.clock import Clock
+from crrmon.ports.ledger import Trail
 from crrmon.ports.meters import Meters
 from crrmon.services.bookkeeper import Bookkeeper
 from crrmon.services.following import Following
 from crrmon.services.hold import Hold
+from crrmon.services.looker import Looker
 from crrmon.services.routebook import Later, Routebook
 
 AMBIGUOUS = "marker_ambiguous"
@@ -22,11 +29,17 @@ AMBIGUOUS = "marker_ambiguous"
 UNROUTED = "marker_unrouted"
 """Nobody can tell whether it should arrive anywhere: its bucket's configuration cannot be read."""
 
+UNIDENTIFIED = "deletion_unidentified"
+"""A deletion failed, and nobody can tell what it deleted. Its store will try and tell again."""
+
 _SCOPES = {
     Fate.MARKER_LAID: Scope.MARKER,
     Fate.MARKER_ARRIVED: Scope.MARKER_ARRIVED,
     Fate.MARKER_FAILED: Scope.MARKER_FAILED,
+    Fate.PURGE_FAILED: Scope.PURGE_FAILED,
 }
+
+_FAILED = (Fate.MARKER_FAILED, Fate.PURGE_FAILED)
 
 
 class Markers:
@@ -39,12 +52,14 @@ class Markers:
         *,
         bookkeeper: Bookkeeper,
         routebook: Routebook,
+        looker: Looker,
         following: Following,
         clock: Clock,
         meters: Meters,
     ) -> None:
         self._bookkeeper = bookkeeper
         self._routebook = routebook
+        self._looker = looker
         self._following = following
         self._clock = clock
         self._meters = meters
@@ -83,8 +98,14 @@ class Markers:
                 self._meters.add(catalogue.EVENTS, UNROUTED)
                 return
             await hold.wait(answer.ask_again_at)
-        routes = [Route(marker.version.bucket, one.bucket) for one in answer]
-        await self._count(Fate.MARKER_LAID, marker.version, routes, at=marker.laid_at)
+        version = marker.version
+        routes = [Route(version.bucket, one.bucket) for one in answer]
+        await self._count(Fate.MARKER_LAID, version, routes, at=marker.laid_at)
+        if len(routes) == 1 and marker.channel is Channel.NOTIFICATION:
+            told = MarkId(Scope.DELETION, version.bucket, version.key, version.version_id)
+            (kept,) = await self._bookkeeper.seen((told,))
+            if isinstance(kept, Half):
+                await self._count(Fate.MARKER_ARRIVED, version, routes, at=kept.replicated_at)
 
     async def count_failed(self, notice: ReplicationFailed) -> None:
         """
@@ -94,6 +115,59 @@ class Markers:
         routes = [Route(version.bucket, notice.destination)]
         at = notice.noticed_at if notice.written_at is None else notice.written_at
         await self._count(Fate.MARKER_FAILED, version, routes, at=at)
+
+    async def count_replicated(self, told: DeletionTried) -> None:
+        """
+        Count the arrival of a marker whose store told of it at the source; of several destinations it says too little.
+        """
+        version = told.version
+        # Before the marker is looked for: it may be counted as laid at this moment, which looks for this.
+        await self._bookkeeper.note(told)
+        laid = _routes(_marks(await self._bookkeeper.find(version), version), Fate.MARKER_LAID)
+        if len(laid) == 1:
+            await self._count(Fate.MARKER_ARRIVED, version, laid, at=told.tried_at)
+
+    async def count_hindered(self, told: DeletionTried) -> None:
+        """
+        Count once a deletion that a store could not replicate: as a marker's, or as one for good.
+        """
+        version = told.version
+        trail = await self._bookkeeper.find(version)
+        marks = _marks(trail, version)
+        if any(one.fate in _FAILED for one in marks):
+            return  # it is told with every try
+        routes = _routes(marks, Fate.MARKER_LAID)
+        if routes:
+            fate = Fate.MARKER_FAILED
+        elif any(one.version.bucket == version.bucket for one in trail.records) or marks:
+            fate = Fate.PURGE_FAILED
+            routes = _routes(marks, Fate.COMPLETED)
+        else:
+            found = await self._found(told)
+            if found is None:
+                self._meters.add(catalogue.EVENTS, UNIDENTIFIED)
+                return
+            fate, routes = found
+        # It was sent to all of them, and failed at any.
+        route = routes[0] if len(routes) == 1 else Route(version.bucket, UNKNOWN_DESTINATION)
+        await self._count(fate, version, [route], at=told.tried_at)
+
+    async def _found(self, told: DeletionTried) -> tuple[Fate, list[Route]] | None:
+        """
+        Look what a deletion was of that nothing is known of; None where that does not tell.
+        """
+        version = told.version
+        region, owner = self._routebook.whereabouts(version.bucket)
+        # That it is gone or a marker decides nothing but what to call it: it need not be proved.
+        sight = await self._looker.glance(version, region=region, owner=owner, doubting=False)
+        if sight is Sight.GONE:
+            return Fate.PURGE_FAILED, []
+        if sight is not Sight.DELETE_MARKER:
+            return None
+        marker = MarkerLaid(version=version, region=region, laid_at=told.tried_at, owner=owner)
+        answer = await self._routebook.marker_destinations(marker)
+        reached = () if isinstance(answer, Later) else answer
+        return Fate.MARKER_FAILED, [Route(version.bucket, one.bucket) for one in reached]
 
     async def _count(
         self, fate: Fate, version: ObjectVersion, routes: Iterable[Route], *, at: float
@@ -113,3 +187,17 @@ class Markers:
         if outcomes:
             # NB: rev 0, or the record of an object that shares a stand-in's name would be dropped.
             await self._bookkeeper.settle(Settlement(version=version, outcomes=outcomes, rev=0))
+
+
+def _marks(trail: Trail, version: ObjectVersion) -> list[Mark]:
+    """
+    Return what was counted of a source version.
+    """
+    return [one for _, one in trail.marks if one.route.source == version.bucket]
+
+
+def _routes(marks: Iterable[Mark], fate: Fate) -> list[Route]:
+    """
+    Return where something was counted as this.
+    """
+    return [one.route for one in marks if one.fate is fate]

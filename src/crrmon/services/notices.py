@@ -12,9 +12,11 @@ from crrmon.domain.events import (
     ReplicationFailed,
     ReplicationRestarted,
     ReplicaWritten,
+    TargetOffline,
     Threshold,
     ThresholdPassed,
     VersionDeleted,
+    VersionReplicated,
 )
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.records import Destination, Failure, Record, with_failure
@@ -61,8 +63,39 @@ class Notices:
                 if noted is Noted.UNKNOWN:
                     noted = await self._followed(notice, hold)
         if noted is Noted.JOINED:
-            route = (notice.version.bucket, notice.destination)
-            self._meters.add(catalogue.FAILURE_REASONS, *route, reasons.label(notice.reason))
+            self._count_reason(notice)
+
+    async def offline(self, notice: TargetOffline) -> None:
+        """
+        Join to its version why a try to replicate it failed.
+
+        The failure itself is told of by another notice. Nobody is followed for this one: the version may be one that was
+        deleted for good, and nothing in the notice tells that.
+        """
+        version = notice.version
+        if not version.identified:
+            return  # a delete marker's
+        failure = ReplicationFailed(
+            version=version,
+            destination=UNKNOWN_DESTINATION,
+            reason=reasons.TARGET_OFFLINE,
+            rule="",
+            operation="",
+            region=notice.region,
+            noticed_at=notice.noticed_at,
+        )
+        noted = await self._bookkeeper.note(failure)
+        if noted is Noted.UNKNOWN:
+            async with self._following.alone(version):
+                noted = await self._bookkeeper.note(failure)
+        if noted is Noted.JOINED:
+            self._count_reason(failure)
+
+    async def replicated(self, news: VersionReplicated) -> None:
+        """
+        Join to its version that it is everywhere.
+        """
+        await self._bookkeeper.note(news)
 
     async def passed(self, notice: ThresholdPassed) -> None:
         """
@@ -94,6 +127,10 @@ class Notices:
                 return  # only what is not in the ledger yet is hastened by it, in the hold of its event
         async with self._following.alone(news.version, hurry=True):
             await self._bookkeeper.note(news)
+
+    def _count_reason(self, notice: ReplicationFailed) -> None:
+        route = (notice.version.bucket, notice.destination)
+        self._meters.add(catalogue.FAILURE_REASONS, *route, reasons.label(notice.reason))
 
     async def _followed(self, notice: ReplicationFailed, hold: Hold) -> Noted:
         """

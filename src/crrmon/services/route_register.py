@@ -172,9 +172,9 @@ class RouteRegister:
         """
         await self._found(replica, lambda route: route.destination == replica.bucket)
 
-    async def deleted(self, version: ObjectVersion) -> None:
+    async def over(self, version: ObjectVersion) -> None:
         """
-        Note that a source version is gone for good: nothing of it can be missing anywhere.
+        Note that a source version is gone for good, or everywhere: nothing of it can be missing anywhere.
         """
         await self._found(version, lambda route: route.source == version.bucket)
 

@@ -92,5 +92,5 @@ class SecondLooks:
             )
         elif sights == {Sight.GONE}:
             if version in self._gone:
-                await self._register.deleted(version)
+                await self._register.over(version)
             missing.add(version)

@@ -37,6 +37,7 @@ _FATE_NUMBERS: Final = {
     Fate.MARKER_FAILED: 11,
     Fate.CLOSED: 12,
     Fate.FAILED_THERE: 13,
+    Fate.PURGE_FAILED: 14,
 }
 """Part of the format: numbers are added, never changed."""
 _FATES_BY_NUMBER: Final = {number: fate for fate, number in _FATE_NUMBERS.items()}

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.events import (
+    DeletionTried,
     News,
     ReplicationFailed,
     ReplicationRestarted,
@@ -19,6 +20,7 @@ from crrmon.domain.events import (
     Threshold,
     ThresholdPassed,
     VersionDeleted,
+    VersionReplicated,
 )
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement, mark
@@ -28,6 +30,7 @@ from crrmon.domain.records import (
     State,
     merged,
     reopened,
+    with_all_arrived,
     with_arrival,
     with_failure,
     with_miss,
@@ -120,6 +123,9 @@ class Trace(msgspec.Struct):
                     record = with_arrival(
                         record, destination.bucket, at=half.replicated_at, size=half.size
                     )
+            said = self.halves.get(record.replicated_mark.slot)
+            if said is not None:
+                record = with_all_arrived(record, at=said.replicated_at, size=said.size)
         return record
 
     def _settled(self, record: Record) -> bool:
@@ -180,7 +186,7 @@ class Trace(msgspec.Struct):
         else:
             self.reschedule(settlement.keep)
 
-    def note(self, news: News, *, now: float) -> Noted:
+    def note(self, news: News, *, now: float) -> Noted:  # noqa: PLR0911 - one return for each kind reads best
         """
         Take up what somebody told of this trail.
         """
@@ -198,6 +204,10 @@ class Trace(msgspec.Struct):
                 )
             case VersionDeleted():
                 return self._told(news.version, None, now, _deleted)
+            case VersionReplicated():
+                return self._replicated(news, now)
+            case DeletionTried():
+                return self._deletion(news)
 
     def _arrived(self, replica: ReplicaWritten, now: float) -> Noted:
         version, replicated_at = replica.version, replica.written_at
@@ -237,7 +247,9 @@ class Trace(msgspec.Struct):
         if noted is not Noted.KNOWN:
             return noted
         # No other failure, and so no reason to look: but it may say why that one was.
-        explained = self._told(version, bucket, None, lambda one: with_reason(one, bucket, failure))
+        explained = self._told(
+            version, bucket, None, lambda one: with_reason(one, bucket, failure)
+        )
         return Noted.EXPLAINED if explained is Noted.JOINED else Noted.KNOWN
 
     def _passed(self, news: ThresholdPassed) -> Noted:
@@ -251,8 +263,41 @@ class Trace(msgspec.Struct):
             return Noted.KNOWN
         self.halves[slot] = Half(replicated_at=news.noticed_at)
         missed = news.threshold is Threshold.MISSED
-        told = self._told(version, bucket, None, lambda one: with_miss(one, bucket) if missed else one)
+        told = self._told(
+            version, bucket, None, lambda one: with_miss(one, bucket) if missed else one
+        )
         return Noted.JOINED if told is Noted.JOINED else Noted.HALF
+
+    def _replicated(self, news: VersionReplicated, now: float) -> Noted:
+        """
+        Take up that a version is everywhere: its moment where that can only mean one destination; else a reason to look.
+        """
+        version = news.version
+        record = self.records.get(version.bucket)
+        if record is None and self._counted(version, None, refuted=False):
+            return Noted.SETTLED
+        if record is not None and len(record.destinations) == 1:
+            joined = with_all_arrived(record, at=news.replicated_at, size=news.size)
+            after = record if joined is record else _sooner(joined, now)
+            return Noted.JOINED if self._change(record, after) else Noted.KNOWN
+        slot = MarkId(Scope.REPLICATED, version.bucket, version.key, version.version_id).slot
+        known = self.halves.get(slot)
+        if known is not None and known.replicated_at <= news.replicated_at:
+            return Noted.KNOWN
+        self.halves[slot] = Half(replicated_at=news.replicated_at, size=news.size)
+        hastened = record is not None and self._change(record, _sooner(record, now))
+        return Noted.JOINED if hastened else Noted.HALF
+
+    def _deletion(self, news: DeletionTried) -> Noted:
+        """
+        Keep that a deletion is everywhere: whether it was a delete marker's is known when that is told of.
+        """
+        version = news.version
+        slot = MarkId(Scope.DELETION, version.bucket, version.key, version.version_id).slot
+        if slot in self.halves:
+            return Noted.KNOWN
+        self.halves[slot] = Half(replicated_at=news.tried_at)
+        return Noted.HALF
 
     def _restarted(self, news: ReplicationRestarted, told: Noted) -> Noted:
         """

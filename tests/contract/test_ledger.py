@@ -3236,6 +3236,25 @@ async def test_s3s_word_that_it_failed_goes_before_what_was_only_not_seen(
     assert await ledger.park([record("arrived")]) == [Parked.SETTLED]
 
 
+@pytest.mark.parametrize("fate", [Fate.GIVEN_UP, Fate.UNPOLLABLE])
+async def test_m3_a_failure_that_was_known_when_it_ended_refutes_no_end(
+    ledger: Ledger, fate: Fate
+) -> None:
+    """
+    M3: what it refuted was followed, and ended likewise: a store that tells of every try has it followed once.
+    """
+    one = record("k")
+    ended = done(one, replace(arrived(one), fate=fate))
+    await ledger.settle("first", [ended], now=NOW)
+    assert await ledger.note([gave_up("k", at=NOW)], now=NOW) == [Noted.UNKNOWN]
+    refuting = with_failure(one, "dst", Failure(noticed_at=NOW))
+    (followed,) = await parked(ledger, refuting)
+    await ledger.settle("second", [replace(ended, rev=followed.rev)], now=NOW + 1)
+
+    assert await ledger.note([gave_up("k", at=NOW + 2)], now=NOW + 2) == [Noted.SETTLED]
+    assert await ledger.park([refuting]) == [Parked.SETTLED]
+
+
 # ---- small state by name ----
 
 

@@ -66,6 +66,20 @@ DAY = 86_400.0
 T = TypeVar("T")
 
 
+def failures_of(record: Record) -> list[Failure]:
+    """
+    Return what was said about failures of a record.
+    """
+    return [one.failure for one in (*record.destinations, *record.said) if one.failure]
+
+
+def unrefuted(v: ObjectVersion) -> MarkId:
+    """
+    Identify that a version ended although its failure was known.
+    """
+    return MarkId(Scope.UNREFUTED, v.bucket, v.key, v.version_id)
+
+
 class Model:
     """
     The port, told once more as plainly as can be: one of everything, no shards, nothing expires by itself.
@@ -92,7 +106,7 @@ class Model:
             self._learn(v, self._with_halves(merged(self.records[v], record)))
             return Parked.PARKED
         arrivals = [record.replica_mark(one.bucket) for one in record.destinations]
-        failed = any(one.failure for one in (*record.destinations, *record.said))
+        failed = bool(failures_of(record)) and unrefuted(v) not in self.halves
         counted = arrivals and all(self._ends(mark, failed) for mark in arrivals)
         if counted or self._ends(MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id), failed):
             return Parked.SETTLED
@@ -141,12 +155,19 @@ class Model:
             results.append([self._count(batch, one, met) for one in settlement.outcomes])
             if settlement.keep is None:
                 if not unaware:
-                    self.records.pop(settlement.version, None)
+                    self._drop(settlement)
             elif settlement.keep.rev:
                 self.reschedule(settlement.keep)
             elif settlement.version not in self.records:
                 self.park(settlement.keep)
         return results
+
+    def _drop(self, settlement: Settlement) -> None:
+        v = settlement.version
+        dropped = self.records.pop(v, None)
+        said = failures_of(dropped) if dropped else []
+        if said and any(one.fate in REFUTABLE for one in settlement.outcomes):
+            self._keep(Scope.UNREFUTED, v, max(one.noticed_at for one in said), first=True)
 
     def _count(self, batch: str, outcome: Outcome, met: list[MarkId]) -> Settled:
         again = outcome.mark in met
@@ -199,7 +220,8 @@ class Model:
                 return Noted.EXPLAINED if known is Noted.JOINED else Noted.KNOWN
             return learned
         whole = MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id)
-        by = news if isinstance(news, ReplicationFailed) else None
+        again = unrefuted(v) in self.halves
+        by = news if isinstance(news, ReplicationFailed) and not again else None
         if about is None:
             counted = any(one == v for one in self.counted_versions())
         else:

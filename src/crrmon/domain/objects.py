@@ -104,6 +104,11 @@ class Scope(enum.StrEnum):
     """The same of a deletion there, be it a delete marker's or for good."""
     RESTART = "b"
     """That Batch Replication put a version of a source bucket back to pending. Nothing is counted by it."""
+    UNREFUTED = "w"
+    """
+    That a version of a source bucket ended as one of which nobody can see more, although its store's word that it failed
+    was known. Nothing is counted by it; the same word again is no news.
+    """
     MISSED = "m"
     """That S3 told of a missed threshold at the destination bucket which `MarkId.bucket` names. This and the next two
     only tell a notice that comes again from a new one."""

@@ -132,7 +132,7 @@ class Trace(msgspec.Struct):
         version = record.version
         whole = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id).slot
         slots = [record.replica_mark(one.bucket).slot for one in record.destinations]
-        failed = any(one.failure is not None for one in (*record.destinations, *record.said))
+        failed = bool(_failures(record)) and _unrefuted(version) not in self.halves
         if self._ended_by(whole, refuted=failed):
             return True
         # NB: all() of no destinations would be true; where they are unknown, nothing of them is settled.
@@ -178,13 +178,21 @@ class Trace(msgspec.Struct):
         if settlement.keep is None:
             # Decided without a record, it has none to drop: one that is there now came after a first try of its batch.
             if settlement.rev != 0:
-                self.records.pop(settlement.version.bucket, None)
+                self._drop(settlement)
         elif settlement.keep.rev == 0:
             # NB: a repeated batch may find what has become of its own record since, which has nothing to learn from it.
             if settlement.keep.version.bucket not in self.records:
                 self.park(settlement.keep)
         else:
             self.reschedule(settlement.keep)
+
+    def _drop(self, settlement: Settlement) -> None:
+        version = settlement.version
+        dropped = self.records.pop(version.bucket, None)
+        said = [] if dropped is None else _failures(dropped)
+        if said and any(one.fate in REFUTABLE for one in settlement.outcomes):
+            at = max(one.noticed_at for one in said)
+            self.halves.setdefault(_unrefuted(version), Half(replicated_at=at))
 
     def note(self, news: News, *, now: float) -> Noted:  # noqa: PLR0911 - one return for each kind reads best
         """
@@ -360,6 +368,7 @@ class Trace(msgspec.Struct):
         """
         Tell whether a source version was counted: in a destination bucket or, with None, in any; or as a whole.
         """
+        refuted = refuted and _unrefuted(version) not in self.halves
         if destination is None:
             return any(one.route.source == version.bucket for one in self.marks.values())
         ids = (
@@ -383,6 +392,21 @@ class Trace(msgspec.Struct):
             return False
         self.records[before.version.bucket] = replace(after, rev=before.rev + 1)
         return True
+
+
+def _failures(record: Record) -> list[Failure]:
+    """
+    Return what was said about failures of a record, whether it is known where or not.
+    """
+    said = (one.failure for one in (*record.destinations, *record.said))
+    return [one for one in said if one is not None]
+
+
+def _unrefuted(version: ObjectVersion) -> str:
+    """
+    Name the slot by which it is remembered that a version ended although its failure was known.
+    """
+    return MarkId(Scope.UNREFUTED, version.bucket, version.key, version.version_id).slot
 
 
 def _deleted(record: Record) -> Record:

@@ -483,7 +483,7 @@ async def test_t13_a_failure_notice_that_tells_neither_version_nor_time_is_not_a
 
 
 async def test_t13_a_threshold_notice_without_version_id_counts_and_is_no_replica() -> None:
-    """T13: MinIO names no version when it stops tracking: counted where it was bound for, and nothing is made of it."""
+    """T13: it is counted where it was bound for, and nothing is made of it."""
     rig = Rig()
     rig.s3.rule("src", "dst", timed=True)
     async with rig.running():
@@ -494,7 +494,84 @@ async def test_t13_a_threshold_notice_without_version_id_counts_and_is_no_replic
 
     for kind in ("missed", "replicated_after"):
         assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == 1
-    assert "note" not in rig.ledger.calls
+    assert (await rig.ledger.find("a", "v1")).halves == ()
+
+
+async def test_m3_a_notice_of_a_threshold_counts_once_however_often_it_comes() -> None:
+    """M3: while the version is followed, after it was counted, of one unheard of and of one that is not named."""
+    rig = Rig()
+    rig.s3.rule("src", "dst", timed=True)
+    kinds = (
+        "OperationMissedThreshold",
+        "OperationReplicatedAfterThreshold",
+        "OperationNotTracked",
+    )
+    async with rig.running():
+        at = store(rig, "slow", arrives={"dst": NEVER})
+        store(rig, "done", arrives={"dst": 0.0})
+        for name in ("slow", "done"):
+            rig.inbox.send(events.notification(name, at=at))
+        await rig.until(lambda: count(rig) == 1)
+        await settled(rig)
+        for _ in range(3):
+            for name in ("slow", "done", "unheard", "unnamed"):
+                version = None if name == "unnamed" else "v1"
+                for kind in kinds[::2] if name == "slow" else kinds:
+                    rig.inbox.send(events.notice(name, at=at + 900, version=version, kind=kind))
+            await settled(rig)
+            await asyncio.sleep(20)
+
+    for kind, expected in (("missed", 4), ("replicated_after", 3), ("not_tracked", 4)):
+        assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == expected
+
+
+async def test_m3_a_known_failure_hastens_no_event_that_is_held() -> None:
+    """M3: the event of an open failure comes again and waits for its time; the notice, which comes again, too, hastens none."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    for _ in range(600):
+        rig.looker._pacer.learn((Route("src", "dst"),), Latency(29.0, 31.0), now=rig.clock.now())
+    async with rig.running():
+        await asyncio.sleep(1)
+        at = rig.clock.now()
+        names = [f"a{number}" for number in range(10)]
+        for name in names:
+            store(rig, name, fails={"dst": 0.0})
+            rig.inbox.send(events.notice(name, at=at + 1))
+        await rig.until(lambda: count(rig, "failed") == 10, within=5)
+        await settled(rig)
+        for name in names:
+            rig.inbox.send(events.notification(name, at=at))
+        await asyncio.sleep(3)
+        assert len(rig.intake._held) >= 8, "all but the early share"
+        looks = len(rig.s3.looks)
+        for later in range(3):
+            for name in names:
+                rig.inbox.send(events.notice(name, at=at + 2 + later))
+            await asyncio.sleep(1)
+        assert len(rig.s3.looks) <= looks + 2
+        assert len(rig.intake._held) >= 8
+
+    assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "dst", "DstKmsKeyNotFound") == 10
+
+
+async def test_m3_a_deletion_that_comes_again_costs_no_look() -> None:
+    """M3: what is not gone yet is looked at once for the word that it is, not for each."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": NEVER})
+        rig.inbox.send(events.written("a", at=at))
+        await settled(rig)
+        await asyncio.sleep(1000)
+        rig.inbox.send(events.deleted("a", at=at + 1000))
+        await settled(rig)
+        await asyncio.sleep(2)
+        looks = len(rig.s3.looks)
+        for _ in range(10):
+            rig.inbox.send(events.deleted("a", at=at + 1000))
+            await asyncio.sleep(1)
+        assert len(rig.s3.looks) <= looks + 1
 
 
 async def test_a_failure_notice_ends_the_hold_of_its_event() -> None:

@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.observations import Sight
 from fakes.clock import LoopClock
-from fakes.minio import Minio, Site, account
+from fakes.meters import FakeMeters
+from fakes.minio import Minio, Reply, Site, account, probing
 from fakes.minio_watched import told, watched
 from fakes.rig import Rig
 
 HOUR = 3600.0
 A, B = "a-one", "b-one"
+HEADS = Path(__file__).parents[1] / "data" / "minio" / "heads_while_destination_down.json"
 
 FORMS = pytest.mark.parametrize("old_form", [False, True], ids=["own-arn", "role"])
 ORDERS = pytest.mark.parametrize("gathered", [0.0, 4.0], ids=["in-order", "reversed"])
@@ -316,6 +320,34 @@ async def test_m5_a_target_that_is_offline_is_why_and_not_s3s_tracking(
         await rig.until(lambda: rig.meters.count(catalogue.REPAIRED, A, B) == 1, within=10)
 
     assert await whole_backlog(rig) == 0
+
+
+@pytest.mark.parametrize(
+    ("bucket", "what", "sight"),
+    [
+        ("a-one", "purged_new", Sight.GONE),
+        ("a-one", "purged_old", Sight.GONE),
+        ("a-one", "marker", Sight.DELETE_MARKER),
+        ("a-two", "purged_new", Sight.GONE),
+        ("a-two", "purged_old", Sight.GONE),
+        ("a-two", "marker", Sight.DELETE_MARKER),
+    ],
+)
+async def test_m5_what_was_purged_is_gone_and_no_marker(
+    world: Minio, bucket: str, what: str, sight: Sight
+) -> None:
+    """M5: real answers while the target was away: 405 of a version that waits for its purge says so by another header."""
+    status, headers = json.loads(HEADS.read_text())[bucket][what]
+    site = world.site()
+    reply = Reply(status, headers)
+    site.answer = lambda *_: reply  # type: ignore[method-assign]
+    version = ObjectVersion(bucket, "k", headers.get("x-amz-version-id", "v1"))
+    async with probing(
+        world, [account(site, bucket)], clock=LoopClock(), meters=FakeMeters()
+    ) as probe:
+        seen = await probe.look(version, region="", owner=None)
+
+    assert seen.sight is sight
 
 
 async def test_m5_a_deletion_that_nobody_can_identify_is_told_of(world: Minio) -> None:

@@ -99,8 +99,9 @@ outcomes = st.builds(
 def test_a_batch_adds_up_its_outcomes(batch: list[Outcome]) -> None:
     """A contribution is the sum of what its outcomes add, by route and in the order of the routes."""
     told = contribution("b", batch, settled_at=5.0)
+    by_themselves = (Fate.FAILED_THERE, Fate.PURGE_FAILED)
     expected = one_by_one(
-        [(one.route, tally(one)) for one in batch if one.fate is not Fate.FAILED_THERE]
+        [(one.route, tally(one)) for one in batch if one.fate not in by_themselves]
     )
     assert told.tallies == tuple(sorted(expected.items(), key=lambda item: item[0]))
     assert (told.id, told.settled_at) == ("b", 5.0)
@@ -127,6 +128,7 @@ def test_every_fate_counts_once_where_it_belongs(fate: Fate) -> None:
         Fate.IDENTIFIED: set(),
         Fate.CLOSED: set(),
         Fate.FAILED_THERE: set(),
+        Fate.PURGE_FAILED: set(),
         Fate.MARKER_LAID: {"markers"},
         Fate.MARKER_ARRIVED: {"markers_arrived"},
         Fate.MARKER_FAILED: {"markers_failed"},

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crrmon.domain.reasons import REASONS, Group, label, reason, reference
+from crrmon.domain.reasons import REASONS, TARGET_OFFLINE, Group, label, reason, reference
 from crrmon.domain.stores import Store, store_of
 
 CODES = [
@@ -58,6 +58,13 @@ def test_every_documented_code_is_explained() -> None:
         assert known.meaning.endswith(".")
         assert known.advice.endswith(".")
     assert [one.code for one in REASONS] == CODES
+
+
+def test_m5_a_target_that_is_offline_has_a_label_and_an_advice_of_its_own() -> None:
+    """M5: MinIO has no code for it, and tries again by itself."""
+    assert label(TARGET_OFFLINE) == TARGET_OFFLINE
+    assert reason(TARGET_OFFLINE).group is Group.UNREACHABLE
+    assert "Batch Replication" not in reason(TARGET_OFFLINE).advice
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code.endswith("NotPermitted")])
@@ -133,5 +140,5 @@ def test_the_page_has_a_row_for_each() -> None:
     """Every code has one row of four cells; no cell breaks the table."""
     rows = [line for line in reference().splitlines() if line.startswith("| `")]
 
-    assert [row.split("`")[1] for row in rows] == CODES
+    assert [row.split("`")[1] for row in rows] == [*CODES, TARGET_OFFLINE]
     assert {row.count("|") for row in rows} == {5}

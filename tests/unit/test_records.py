@@ -1,6 +1,7 @@
 """What a record learns from others, in whatever order they tell it."""
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,9 +16,11 @@ from crrmon.domain.records import (
     merged,
     reopened,
     routed,
+    with_all_arrived,
     with_arrival,
     with_failure,
     with_miss,
+    with_reason,
 )
 
 WRITTEN = 1_800_000_000.0
@@ -84,6 +87,75 @@ def test_a_notice_makes_its_destination_certain() -> None:
 def test_a_notice_that_tells_nothing_new_changes_nothing(known: Record, bucket: str) -> None:
     """The very same record comes back, so that no ledger writes it."""
     assert with_failure(known, bucket, FAILURE) is known
+
+
+@pytest.mark.parametrize(
+    ("later", "changes"),
+    [
+        pytest.param(
+            Failure(noticed_at=FAILURE.noticed_at + 60, reason=FAILURE.reason), {}, id="again"
+        ),
+        pytest.param(Failure(noticed_at=FAILURE.noticed_at + 60), {}, id="less"),
+        pytest.param(
+            Failure(noticed_at=FAILURE.noticed_at + 60, reason=FAILURE.reason),
+            {"pending_seen_at": FAILURE.noticed_at + 90},
+            id="before-a-look",
+        ),
+        pytest.param(
+            Failure(noticed_at=FAILURE.noticed_at + 60, reason=FAILURE.reason),
+            {"pending_seen_at": FAILURE.noticed_at + 30, "state": State.FAILED},
+            id="open",
+        ),
+    ],
+)
+def test_m3_a_failure_is_known_whatever_try_is_told_of(
+    later: Failure, changes: dict[str, Any]
+) -> None:
+    """M3: a later notice is no other failure: not while it is open, and not unless it was seen pending in between."""
+    known = record(Destination("one", failure=FAILURE), **changes)
+    unread = record(said=(Destination("one", failure=FAILURE),), **changes)
+
+    assert with_failure(known, "one", later) is known
+    assert with_failure(unread, "one", later) is unread
+
+
+def test_m3_another_reason_or_a_look_that_showed_it_pending_makes_another_failure() -> None:
+    """M3: what failed anew is news."""
+    known = record(Destination("one", failure=FAILURE), pending_seen_at=FAILURE.noticed_at + 30)
+    other = Failure(noticed_at=FAILURE.noticed_at + 20, reason="other")
+    anew = Failure(noticed_at=FAILURE.noticed_at + 60)
+
+    for later in (other, anew):
+        assert by_bucket(with_failure(known, "one", later))["one"].failure == later
+
+
+def test_m3_a_reason_is_learned_once_and_only_of_what_failed() -> None:
+    """M3: wherever the failure stands; a notice from before the last retry explains nothing."""
+    untold = Failure(noticed_at=WRITTEN + 10)
+    told = Failure(noticed_at=WRITTEN + 9, reason="why")
+    known = record(Destination("one", failure=untold), TWO)
+    learned = with_reason(known, "one", told)
+
+    assert by_bucket(learned)["one"].failure == Failure(noticed_at=WRITTEN + 10, reason="why")
+    assert with_reason(learned, "one", Failure(noticed_at=WRITTEN + 11, reason="x")) is learned
+    assert with_reason(known, "two", told) is known
+    assert with_reason(known, UNKNOWN_DESTINATION, told) is known
+    assert with_reason(known, "one", untold) is known
+    unread = record(said=(Destination("one", failure=untold),))
+    assert with_reason(unread, "one", told).said[0].failure == learned.destinations[0].failure
+    retried = record(Destination("one", failure=untold), reopened_at=WRITTEN + 9)
+    assert with_reason(retried, "one", told) is retried
+
+
+def test_m4_that_it_is_everywhere_dates_the_only_destination() -> None:
+    """M4: the earliest stands. Of several it dates none, nor where none is known."""
+    known = with_all_arrived(record(ONE, size=None), at=WRITTEN + 5, size=7)
+
+    assert known.destinations == (Destination("one", replicated_at=WRITTEN + 5),)
+    assert known.size == 7
+    assert with_all_arrived(known, at=WRITTEN + 6, size=8) is known
+    for other in (record(ONE, TWO), record()):
+        assert with_all_arrived(other, at=WRITTEN + 5, size=7) is other
 
 
 def test_a_notice_without_a_destination_means_the_only_open_one() -> None:

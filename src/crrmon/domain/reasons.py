@@ -311,6 +311,10 @@ REASONS = (
         "The version was deleted before it was its turn.",
         "If it was deleted on purpose, nothing.",
     ),
+)
+"""All codes that S3 documents, sorted."""
+
+OWN = (
     Reason(
         TARGET_OFFLINE,
         Group.UNREACHABLE,
@@ -318,9 +322,9 @@ REASONS = (
         "See that the destination's server runs and can be reached from the source's. MinIO tries again by itself.",
     ),
 )
-"""All codes that S3 documents, and our own, sorted."""
+"""Codes of our own for what other stores say without one."""
 
-_BY_CODE = {one.code: one for one in REASONS}
+_BY_CODE = {one.code: one for one in (*REASONS, *OWN)}
 
 _NONE_GIVEN = {
     Store.S3: (
@@ -402,7 +406,8 @@ def reference() -> str:
     Return the documentation of all codes, as Markdown.
     """
     rows = "\n".join(
-        f"| `{one.code}` | {one.group.value} | {one.meaning} | {one.advice} |" for one in REASONS
+        f"| `{one.code}` | {one.group.value} | {one.meaning} | {one.advice} |"
+        for one in (*REASONS, *OWN)
     )
     stores = "\n".join(
         f"| {name} | {_NONE_GIVEN[store][1]} | {_AFTERWARDS[store]} |"

@@ -21,11 +21,13 @@ from crrmon.domain.events import (
     VersionReplicated,
 )
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, provisional
+from crrmon.domain.stores import Store
 
 SEEN = Path(__file__).parents[1] / "data" / "minio"
 EMPTY = ObjectVersion("a-one", "base/put-0005", "a2827fe6-ce67-444e-9976-5fb3033ad553")
 BROKEN = ObjectVersion("a-one", "down/put-0000", "d6723fd4-4c84-4d0b-8a20-f11a40893f94")
 NOW = 1_795_993_000.0
+SITE = "35184ec2-4345-4928-847a-363729e46e5b"
 
 
 def body(name: str, record: dict[str, Any] | None = None, **changes: Any) -> str:
@@ -46,6 +48,8 @@ FACTS: dict[str, Fact] = {
         operation=Operation.PUT,
         size=0,
         channel=Channel.EVENTBRIDGE,
+        owner=SITE,
+        store=Store.MINIO,
     ),
     "completed_of_an_object": VersionReplicated(
         version=EMPTY, region="", replicated_at=1795991606.429, size=0
@@ -59,6 +63,8 @@ FACTS: dict[str, Fact] = {
         region="",
         noticed_at=1795991712.656,
         size=1,
+        owner=SITE,
+        store=Store.MINIO,
     ),
     "not_tracked_target_offline": TargetOffline(
         version=BROKEN, region="", noticed_at=1795991712.638
@@ -73,17 +79,20 @@ FACTS: dict[str, Fact] = {
         region="",
         tried_at=1795992440.636,
         done=False,
+        owner=SITE,
     ),
     "failed_of_a_version_purge_or_marker": DeletionTried(
         version=ObjectVersion("a-one", "down/copy-0033", "e2d16355-7534-499e-af7e-1174686b69f3"),
         region="",
         tried_at=1795991713.896,
         done=False,
+        owner=SITE,
     ),
     "marker_by_a_user_in_a_two_way_bucket": MarkerLaid(
         version=ObjectVersion("x-east", "fromeast/1", "d818adc4-6da6-4914-8127-64fb4f00ab8d"),
         region="",
         laid_at=1795992302.380,
+        owner=SITE,
         channel=Channel.NOTIFICATION,
     ),
 }

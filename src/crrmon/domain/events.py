@@ -198,6 +198,7 @@ class DeletionTried(msgspec.Struct, frozen=True, kw_only=True):
     tried_at: float
     done: bool
     """Whether that succeeded."""
+    owner: str | None = None
 
 
 class ReplicationRestarted(msgspec.Struct, frozen=True, kw_only=True):

@@ -298,7 +298,11 @@ def _deletion_tried(
     if not version.identified:
         return Irrelevant.DELETED_WITHOUT_VERSION
     return DeletionTried(
-        version=version, region=record.region, tried_at=record.happened_at, done=done
+        version=version,
+        region=record.region,
+        tried_at=record.happened_at,
+        done=done,
+        owner=record.site,
     )
 
 

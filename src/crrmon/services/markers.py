@@ -157,14 +157,17 @@ class Markers:
         Look what a deletion was of that nothing is known of; None where that does not tell.
         """
         version = told.version
-        region, owner = self._routebook.whereabouts(version.bucket)
         # That it is gone or a marker decides nothing but what to call it: it need not be proved.
-        sight = await self._looker.glance(version, region=region, owner=owner, doubting=False)
+        sight = await self._looker.glance(
+            version, region=told.region, owner=told.owner, doubting=False
+        )
         if sight is Sight.GONE:
             return Fate.PURGE_FAILED, []
         if sight is not Sight.DELETE_MARKER:
             return None
-        marker = MarkerLaid(version=version, region=region, laid_at=told.tried_at, owner=owner)
+        marker = MarkerLaid(
+            version=version, region=told.region, laid_at=told.tried_at, owner=told.owner
+        )
         answer = await self._routebook.marker_destinations(marker)
         reached = () if isinstance(answer, Later) else answer
         return Fate.MARKER_FAILED, [Route(version.bucket, one.bucket) for one in reached]

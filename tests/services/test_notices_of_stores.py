@@ -1,6 +1,7 @@
 """What MinIO tells of how replication went: of every try, of deletions as of objects, and at the source only."""
 
 import asyncio
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -159,6 +160,31 @@ async def test_m4_what_a_look_saw_first_is_counted_once(world: Minio) -> None:
     assert await whole_backlog(rig) == 0
 
 
+async def test_m4_an_arrival_before_the_write_took_no_time(world: Minio) -> None:
+    """M4: the clocks of a store's servers may differ: no latency is below zero."""
+    here, there = pair(world)
+    async with watched(world, [account(here, "a-*"), account(there, "b-*")]) as rig:
+        heard = here.hear
+        here.hear = lambda body: heard(_earlier(body) if "OperationCompleted" in body else body)
+        here.put(A, "k")
+        await rig.until(lambda: rig.meters.count(catalogue.LATENCY_EXACT, A, B) == 1)
+
+    assert told(rig, catalogue.REPLICATIONS, A, B) == {"completed": 1}
+    (took,) = rig.meters.observed[catalogue.LATENCY.name, A, B]
+    assert 0 <= took[0] < 1.0
+
+
+def _earlier(body: str) -> str:
+    """
+    Date an event an hour back.
+    """
+    message = json.loads(body)
+    (record,) = message["Records"]
+    at = dt.datetime.fromisoformat(record["eventTime"]) - dt.timedelta(hours=1)
+    record["eventTime"] = at.isoformat().replace("+00:00", "Z")
+    return json.dumps(message)
+
+
 async def test_m4_of_several_destinations_it_is_a_reason_to_look(world: Minio) -> None:
     """M4: it names none of them. That all have it is seen at once, and when each had it is bounded by looks."""
     here, there, far = world.site(), world.site(), world.site()
@@ -220,6 +246,35 @@ async def test_m4_m5_markers_are_counted_as_laid_failed_and_arrived(
         assert told(rig, catalogue.REPLICATIONS, A, B) == {}
         assert rig.meters.count(catalogue.PURGES_FAILED, A, B) == 0
         assert await whole_backlog(rig) == 0
+
+
+async def test_m5_a_purge_of_a_marker_that_fails_is_no_failure_of_the_marker(
+    world: Minio,
+) -> None:
+    """M5: the marker failed and arrived; what fails after that is its own deletion, and a late notice is neither."""
+    here, there = pair(world)
+    async with watched(world, [account(here, "a-*"), account(there, "b-*")]) as rig:
+        there.up = False
+        marker = here.mark(A, "m")
+        await asyncio.sleep(30)
+        late = next(one for one in here.events if "OperationFailed" in one)
+        there.up = True
+        here.scan()
+        await asyncio.sleep(30)
+        counted = {"laid": 1, "failed": 1, "arrived": 1}
+        assert told(rig, catalogue.DELETE_MARKERS, A, B) == counted
+        rig.inbox.send(late)
+        await asyncio.sleep(30)
+        assert rig.meters.count(catalogue.PURGES_FAILED, A, B) == 0
+        there.up = False
+        here.purge(marker)
+        for _ in range(3):
+            await asyncio.sleep(30)
+            here.scan()
+
+    assert told(rig, catalogue.DELETE_MARKERS, A, B) == counted
+    assert rig.meters.count(catalogue.PURGES_FAILED, A, B) == 1
+    assert heads(here) == 0
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "of-long-ago"])

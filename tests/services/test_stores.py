@@ -295,6 +295,8 @@ async def test_m6_of_three_sites_nobody_knows_which_is_the_destination(world: Mi
     far = world.site()
     far.make("same")
     async with watched(world, at_home(here, there, far)) as rig:
+        heard = here.hear
+        here.hear = lambda body: "OperationCompleted" in body or heard(body)  # that would tell
         version = here.put("same", "short")
         world.work()
         here.purge(version)

@@ -39,7 +39,7 @@ _SCOPES = {
     Fate.PURGE_FAILED: Scope.PURGE_FAILED,
 }
 
-_FAILED = (Fate.MARKER_FAILED, Fate.PURGE_FAILED)
+_FAILED = frozenset({Fate.MARKER_FAILED, Fate.PURGE_FAILED})
 
 
 class Markers:
@@ -134,11 +134,15 @@ class Markers:
         version = told.version
         trail = await self._bookkeeper.find(version)
         marks = _marks(trail, version)
-        if any(one.fate in _FAILED for one in marks):
+        # What failed of a marker that had arrived was its own deletion.
+        there = any(
+            one.fate is Fate.MARKER_ARRIVED and one.written_at < told.tried_at for one in marks
+        )
+        if {one.fate for one in marks} & (_FAILED - {Fate.MARKER_FAILED} if there else _FAILED):
             return  # it is told with every try
         routes = _routes(marks, Fate.MARKER_LAID)
         if routes:
-            fate = Fate.MARKER_FAILED
+            fate = Fate.PURGE_FAILED if there else Fate.MARKER_FAILED
         elif any(one.version.bucket == version.bucket for one in trail.records) or marks:
             fate = Fate.PURGE_FAILED
             routes = _routes(marks, Fate.COMPLETED)

@@ -121,11 +121,13 @@ class Notices:
         Have a version looked at anew: it was deleted, or its replication restarted. That a version was restarted which
         nobody follows is kept, for the replica that comes of it.
         """
-        if isinstance(news, VersionDeleted):
+        deleted = isinstance(news, VersionDeleted)
+        if deleted:
             self._following.deleted(news.version)
             if await self._bookkeeper.note(news) is not Noted.UNKNOWN:
-                return  # only what is not in the ledger yet is hastened by it, in the hold of its event
-        async with self._following.alone(news.version, hurry=True):
+                return
+        # What is held and was never looked at is hastened by its deletion; that it is pending is no news of it.
+        async with self._following.alone(news.version, hurry=deleted):
             await self._bookkeeper.note(news)
 
     def _count_reason(self, notice: ReplicationFailed) -> None:

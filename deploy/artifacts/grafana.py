@@ -379,9 +379,10 @@ FAILURES = Row(
         Panel(
             number=305,
             title="Delete markers",
-            description="Delete markers that a rule replicates. They are not followed one by one: a lasting gap between `laid` and `arrived`, or any `failed`, is the only sign of trouble.",
+            description="Delete markers that a rule replicates. They are not followed one by one: a lasting gap between `laid` and `arrived`, or any `failed`, is the only sign of trouble. `purge failed`: deletions for good that a store replicates, as MinIO does, and could not.",
             queries=(
                 Query(expression=grown(catalogue.DELETE_MARKERS, "status"), legend="{{status}}"),
+                Query(expression=grown(catalogue.PURGES_FAILED), legend="purge failed"),
             ),
         ),
     ),

@@ -36,7 +36,7 @@ from fakes.aws_stub import (
     s3_error,
     sts_error,
 )
-from fakes.clock import LoopClock
+from fakes.clock import LoopClock, StandingClock
 from fakes.meters import FakeMeters
 from fakes.ministack import ministack
 from fakes.patience import HANGS_SECONDS
@@ -137,7 +137,7 @@ async def clock() -> LoopClock:
     """
     Make a clock that tests can set ahead.
     """
-    return LoopClock()
+    return StandingClock()
 
 
 @pytest.fixture

@@ -21,3 +21,12 @@ class LoopClock:
         Let wall time pass, and nothing else: no loop runs meanwhile.
         """
         self.ahead += seconds
+
+
+class StandingClock(LoopClock):
+    """
+    Wall time that passes by leaps alone, however long what goes on takes.
+    """
+
+    def now(self) -> float:
+        return EPOCH + self.ahead

@@ -56,6 +56,7 @@ _TEXTS: Fragment = {"type": "array", "items": {"type": "string"}}
 _TEXT_BY_NAME: Fragment = {"type": "object", "additionalProperties": {"type": "string"}}
 _COUNT: Fragment = {"type": "integer", "minimum": 0}
 _POSITIVE: Fragment = {"type": "integer", "minimum": 1}
+_REPLICAS: Fragment = {"type": ["integer", "string"], "minimum": 0}
 _THRESHOLD: Fragment = {"type": "number", "minimum": 0}
 # 1 would leave no budget, and everything would burn it infinitely fast.
 _OBJECTIVE: Fragment = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
@@ -74,8 +75,13 @@ KNOWN: Mapping[str, Fragment] = {
     "config": _OBJECT,
     "datadog.instance": _OBJECT,
     "dnsConfig": _OBJECT,
+    "dnsPolicy": {
+        "type": "string",
+        "enum": ["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+    },
     "env": _VARIABLES,
     "envFrom": _OBJECTS,
+    "extraArgs": _TEXTS,
     "extraContainers": _NAMED,
     "extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
     "extraVolumeMounts": _NAMED,
@@ -83,7 +89,6 @@ KNOWN: Mapping[str, Fragment] = {
     "hostAliases": _OBJECTS,
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
-    "image.repository": {"type": "string", "minLength": 1},
     "imagePullSecrets": _NAMED,
     "initContainers": _NAMED,
     "keda.behavior": _OBJECT,
@@ -102,11 +107,9 @@ KNOWN: Mapping[str, Fragment] = {
     "persistence.accessModes": _TEXTS | {"minItems": 1},
     "persistence.size": {"type": "string", "pattern": "^[0-9.]+([EPTGMk]|[EPTGMK]i)?$"},
     "podAnnotations": _TEXT_BY_NAME,
-    "podDisruptionBudget.maxUnavailable": {
-        "type": ["integer", "string"],
-        "minimum": 0,
-        "pattern": "^[0-9]+%$",
-    },
+    "podDisruptionBudget.maxUnavailable": _REPLICAS | {"pattern": "^[0-9]+%$"},
+    # Empty is off: 0 means something.
+    "podDisruptionBudget.minAvailable": _REPLICAS | {"pattern": "^([0-9]+%)?$"},
     "podLabels": _TEXT_BY_NAME,
     "podSecurityContext": _OBJECT,
     "prometheusRule.additionalRules": _OBJECTS,
@@ -118,11 +121,21 @@ KNOWN: Mapping[str, Fragment] = {
     "resources": _OBJECT,
     "revisionHistoryLimit": _COUNT,
     "securityContext": _OBJECT,
+    "service.ipFamilies": {
+        "type": "array",
+        "items": {"type": "string", "enum": ["IPv4", "IPv6"]},
+        "maxItems": 2,
+    },
+    "service.ipFamilyPolicy": {
+        "type": "string",
+        "enum": ["", "PreferDualStack", "RequireDualStack", "SingleStack"],
+    },
     "strategy": _OBJECT,
     "terminationGracePeriodSeconds": _COUNT,
     "tolerations": _OBJECTS,
     "topologySpreadConstraints": _OBJECTS,
     "*.annotations": _TEXT_BY_NAME,
+    "*.endpoint": _OBJECT,
     "*.interval": _DURATION,
     "*.labels": _TEXT_BY_NAME,
     "*.metricRelabelings": _OBJECTS,
@@ -297,7 +310,7 @@ Chart {version}, crrmon {app_version}. This page and `values.schema.json` are ma
 - For `serviceMonitor`, `podMonitor` and `prometheusRule` the Prometheus Operator; for `keda` KEDA; for `autoscaling` the
   metrics server. All are off by default.
 
-[install-eks.md](../../docs/install-eks.md) leads through an installation on EKS.
+The repository's docs/install-eks.md leads through an installation on EKS.
 
 ## Install
 
@@ -318,16 +331,18 @@ namespaces must not send monitors, alerts or dashboards into a third one: there 
 
 ## Upgrade
 
-[CHANGELOG.md](CHANGELOG.md) says what an upgrade of the chart asks for, [the daemon's](../../CHANGELOG.md) what one of
+[CHANGELOG.md](CHANGELOG.md) says what an upgrade of the chart asks for, the one at the repository's top what one of
 crrmon does.
 
 ## Examples
+
+In the repository's helm/crrmon/ci:
 
 {examples}
 
 ## Values
 
-`config` is the daemon's own configuration; [config.example.yaml](../../config.example.yaml) shows all its keys.
+`config` is the daemon's own configuration; the repository's config.example.yaml shows all its keys.
 
 {values}
 """
@@ -348,7 +363,7 @@ def page(about: Mapping[str, Any], found: tuple[Entry, ...], examples: Mapping[s
         version=about["version"],
         app_version=about["appVersion"],
         kubernetes=about["kubeVersion"].removeprefix(">=").removesuffix(".0-0"),
-        examples="\n".join(f"- [{name}](ci/{name}): {text}" for name, text in examples.items()),
+        examples="\n".join(f"- `{name}`: {text}" for name, text in examples.items()),
         values="\n".join(_table(found)),
     )
 

@@ -749,7 +749,7 @@ async def test_a_missing_extra_is_explained(
     """Without MiniStack the message says what to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
-    with pytest.raises(NotInstalledError, match=r"pip install 'crrmon\[sandbox\]'"):
+    with pytest.raises(NotInstalledError, match=r"pip install ministack\b"):
         async with emulator(tmp_path):
             pass
 

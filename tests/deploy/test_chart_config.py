@@ -59,7 +59,7 @@ CONFIGS = st.fixed_dictionaries(
 @given(asked=CONFIGS)
 def test_the_daemon_reads_what_was_asked_for(asked: dict[str, Any]) -> None:
     """Through Helm, YAML and the loader, whatever the words look like to YAML and however large the numbers are."""
-    manifests = chart.render_as_given(chart.with_queue({"config": asked}))
+    manifests = chart.render_as_given(chart.with_least({"config": asked}))
 
     read = chart.loaded(manifests).model_dump(mode="json")
 
@@ -103,7 +103,7 @@ def test_the_daemon_reads_every_example(values: dict[str, Any]) -> None:
 def test_the_chart_changes_of_the_daemons_defaults_only_what_a_container_needs() -> None:
     """Where the ledger is and where to listen; all else is documented once, by the daemon."""
     settings = chart.loaded(chart.render()).model_dump(mode="json")
-    defaults = config.Settings(**chart.QUEUE["config"]).model_dump(mode="json")
+    defaults = config.Settings(**chart.LEAST["config"]).model_dump(mode="json")
 
     assert settings == chart.merged(
         defaults,
@@ -125,7 +125,7 @@ def test_the_file_is_where_the_daemon_looks() -> None:
 
 def test_a_configmap_of_ones_own_takes_its_place() -> None:
     """Then no queue needs to be given here, and the chart makes none."""
-    manifests = chart.render_as_given({"existingConfigMap": "mine"})
+    manifests = chart.render_as_given(chart.IMAGE | {"existingConfigMap": "mine"})
 
     assert not manifests.of("ConfigMap")
     assert {"name": "config", "configMap": {"name": "mine"}} in manifests.pod["spec"]["volumes"]
@@ -136,13 +136,14 @@ def test_without_a_queue_nothing_is_installed() -> None:
     with pytest.raises(
         helm.HelmError, match=r"config\.queues is empty.* set config\.queues\[0\]\.url"
     ):
-        chart.render_as_given({})
+        chart.render_as_given(chart.IMAGE)
 
 
 def test_queues_may_come_by_the_environment() -> None:
     """As JSON, over an empty list in the file."""
     queues = '[{"url": "https://sqs.eu-west-1.amazonaws.com/210987654321/other"}]'
-    manifests = chart.render_as_given({"env": [{"name": "CRRMON_QUEUES", "value": queues}]})
+    environment = {"env": [{"name": "CRRMON_QUEUES", "value": queues}]}
+    manifests = chart.render_as_given(chart.IMAGE | environment)
 
     assert chart.loaded(manifests).queues[0].url.endswith("/other")
 

@@ -1,5 +1,8 @@
 import fnmatch
 import json
+import re
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -37,6 +40,8 @@ def _of(text: str) -> dict[str, chart.Entry]:
     found = chart.entries(text)
     return {entry.name: entry for entry in (*chart.sections(found), *chart.leaves(found))}
 
+
+PUBLISHED = ("https://keepachangelog.com/", "https://semver.org/")
 
 VALUES = _of((PATH / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA: dict[str, Any] = json.loads((PATH / "values.schema.json").read_text(encoding="utf-8"))
@@ -119,7 +124,30 @@ def test_the_page_names_every_example() -> None:
     names = [path.name for path in (PATH / "ci").glob("*-values.yaml")]
 
     assert names
-    assert all(f"- [{name}](ci/{name}): " in PAGE for name in names)
+    assert all(f"- `{name}`: " in PAGE for name in names)
+
+
+def test_the_page_s_links_lead_somewhere_in_the_package(tmp_path: Path) -> None:
+    """The chart is also had without the repository around it; no address is named that nobody registered."""
+    packed = helm.package(PATH, destination=tmp_path)
+    with tarfile.open(
+        packed if isinstance(packed, str) else next(tmp_path.glob("*.tgz"))
+    ) as package:
+        names = set(package.getnames())
+    changes = (PATH / "CHANGELOG.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", PAGE + changes)
+
+    assert links
+    for link in links:
+        assert f"crrmon/{link}" in names or link.startswith(PUBLISHED), link
+
+
+@pytest.mark.parametrize("path", ["Chart.yaml", "values.yaml", "templates/NOTES.txt"])
+def test_the_chart_names_no_home_that_nobody_registered(path: str) -> None:
+    """Whoever took the name could tell its users anything."""
+    text = (PATH / path).read_text(encoding="utf-8")
+
+    assert not re.findall(r"https?://(?!sqs\.|127\.0\.0\.1)[^\s'\"]+", text)
 
 
 def test_an_example_must_say_what_it_shows() -> None:

@@ -1,4 +1,6 @@
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -218,7 +220,40 @@ def test_the_tag_is_that_of_the_version_the_chart_is_for() -> None:
     project = (chart.TOP / "pyproject.toml").read_text(encoding="utf-8")
     (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
 
-    assert _image({}) == f"ghcr.io/crrmon/crrmon:{version}"
+    assert _image({}) == f"registry.example.com/crrmon:{version}"
+
+
+@pytest.mark.parametrize("values", [{}, {"image": {"repository": None}}])
+def test_no_image_is_pulled_from_a_place_that_nobody_named(values: dict[str, Any]) -> None:
+    """None is published, so a default would be a name that anybody could take; the message says how to make one."""
+    queue = {"config": chart.LEAST["config"]}
+    with pytest.raises(helm.HelmRenderError) as raised:
+        chart.render_as_given(queue | values)
+
+    told = str(raised.value)
+    assert "image.repository is empty" in told
+    assert "docker buildx build" in told
+    assert "--tag REGISTRY/crrmon:0.1.0 --push ." in told
+    assert "set image.repository to REGISTRY/crrmon" in told
+
+
+def test_nothing_of_the_project_is_fetched_by_a_name_that_nobody_registered() -> None:
+    """Neither an image nor a package: whoever takes the name would get code into clusters and on machines."""
+    fetched = re.compile(
+        r"ghcr\.io|docker\.io/crrmon|(pip|pipx|uv tool|uvx) (install |run )?['\"]?crrmon\b"
+    )
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=chart.TOP, check=True, capture_output=True, text=True
+    )
+    paths = [chart.TOP / name for name in listed.stdout.split("\0") if name]
+    found = {
+        str(path.relative_to(chart.TOP)): match.group()
+        for path in paths
+        if path.is_file() and path.suffix not in (".png", ".lock") and path != Path(__file__)
+        if (match := fetched.search(path.read_text(encoding="utf-8", errors="replace")))
+    }
+
+    assert found == {}
 
 
 @pytest.mark.parametrize(
@@ -417,6 +452,99 @@ def test_a_key_without_entries_is_nothing(entry: Entry) -> None:
 
     assert chart.render(empty) == chart.render(values)
     assert chart.install(empty)["notes"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "budget"),
+    [
+        ({}, {"maxUnavailable": 1}),
+        ({"maxUnavailable": "34%"}, {"maxUnavailable": "34%"}),
+        ({"minAvailable": 2}, {"minAvailable": 2}),
+        ({"minAvailable": 0}, {"minAvailable": 0}),
+        ({"minAvailable": "60%"}, {"minAvailable": "60%"}),
+        ({"minAvailable": None}, {"maxUnavailable": 1}),
+        ({"minAvailable": 2, "maxUnavailable": None}, {"minAvailable": 2}),
+    ],
+)
+def test_a_budget_says_how_many_may_be_away_or_must_be_there(
+    asked: dict[str, Any], budget: dict[str, Any]
+) -> None:
+    """Kubernetes takes one of the two, and the second is off until it is asked for."""
+    values = chart.merged(REDIS, {"replicaCount": 3, "podDisruptionBudget": asked})
+    spec = chart.render(values).one("PodDisruptionBudget")["spec"]
+
+    assert {key: spec[key] for key in spec if key.endswith("vailable")} == budget
+
+
+def test_arguments_of_ones_own_follow_the_command() -> None:
+    """What stands there replaces the image's own command, so that comes first."""
+    container = chart.render({"extraArgs": ["--config", "/mine/crrmon.yaml"]}).container
+
+    assert container["args"] == ["run", "--config", "/mine/crrmon.yaml"]
+    assert "args" not in chart.render().container
+
+
+ANNOTATED = (
+    "commonAnnotations",
+    "podAnnotations",
+    "service.annotations",
+    "serviceAccount.annotations",
+    "prometheusRule.annotations",
+    "dashboards.annotations",
+)
+
+
+@pytest.mark.parametrize("name", ANNOTATED)
+def test_templates_in_annotations_are_filled_in(name: str) -> None:
+    """A role or a folder that has the release's name in it needs no second file of values."""
+    *above, last = name.split(".")
+    given = {
+        "example.com/filled": '{{ .Release.Name }} in {{ include "crrmon.namespace" . }}',
+        "example.com/kept": '{{ "{{ with secret }}" }}',
+        "example.com/plain": "%%host%%",
+    }
+    on = (
+        {}
+        if not above or above[0].startswith("service") and above[0] != "serviceMonitor"
+        else {above[0]: {"enabled": True}}
+    )
+    manifests = chart.render(chart.merged(on, chart.nested((*above, last), given)))
+    found = [
+        told
+        for manifest in manifests.all
+        for told in (
+            manifest["metadata"].get("annotations", {}),
+            manifest.get("spec", {})
+            .get("template", {})
+            .get("metadata", {})
+            .get("annotations", {}),
+        )
+        if "example.com/filled" in told
+    ]
+
+    assert found
+    for told in found:
+        assert told["example.com/filled"] == "demo in watch"
+        assert told["example.com/kept"] == "{{ with secret }}"
+        assert told["example.com/plain"] == "%%host%%"
+
+
+def test_the_pods_get_the_names_and_the_scheduler_they_are_told_to() -> None:
+    """Where the cluster's own are not wanted."""
+    pod = chart.render({"dnsPolicy": "None", "schedulerName": "mine"}).pod["spec"]
+
+    assert pod["dnsPolicy"] == "None"
+    assert pod["schedulerName"] == "mine"
+    assert not chart.render().pod["spec"].keys() & {"dnsPolicy", "schedulerName"}
+
+
+def test_the_service_takes_families_of_addresses() -> None:
+    """A cluster with both gives the service one family unless it is told."""
+    asked = {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "PreferDualStack"}
+    spec = chart.render({"service": asked}).one("Service")["spec"]
+
+    assert {key: spec[key] for key in asked} == asked
+    assert not chart.render().one("Service")["spec"].keys() & asked.keys()
 
 
 @pytest.mark.parametrize(

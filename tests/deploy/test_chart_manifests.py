@@ -19,7 +19,7 @@ CUSTOM = {
     "TriggerAuthentication",
 }
 KUBERNETES = list(dict.fromkeys(all_versions()))[-3:]
-EXAMPLES = {"the least": chart.QUEUE} | chart.example_values()
+EXAMPLES = {"the least": chart.LEAST} | chart.example_values()
 SELECTOR = {"app.kubernetes.io/name": "crrmon", "app.kubernetes.io/instance": "demo"}
 
 

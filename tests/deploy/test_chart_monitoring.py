@@ -42,6 +42,20 @@ def test_a_monitor_has_what_its_controller_reads(kind: str, endpoints: str) -> N
 
 
 @pytest.mark.parametrize(("kind", "endpoints"), MONITORS.items())
+def test_what_an_endpoint_is_told_goes_over_the_chart_s(kind: str, endpoints: str) -> None:
+    """TLS of a proxy beside the daemon, and whatever else the operator knows."""
+    told = {
+        "scheme": "https",
+        "tlsConfig": {"serverName": "crrmon", "ca": {"secret": {"name": "ca", "key": "ca.crt"}}},
+        "honorLabels": True,
+        "port": "proxied",
+    }
+    (endpoint,) = _monitor(kind, {"endpoint": told})["spec"][endpoints]
+
+    assert endpoint == {"path": "/metrics", "interval": "30s"} | told
+
+
+@pytest.mark.parametrize(("kind", "endpoints"), MONITORS.items())
 def test_a_monitor_finds_the_pods_from_another_namespace(kind: str, endpoints: str) -> None:
     """Prometheus often selects monitors in its own only."""
     monitor = _monitor(kind, {"namespace": "prometheus", "labels": {"release": "prometheus"}})

@@ -17,7 +17,7 @@ def test_the_notes_say_what_was_installed_and_how_to_look_at_it() -> None:
     notes = _notes({})
 
     assert "installed as statefulset demo-crrmon in the namespace watch" in notes
-    assert chart.QUEUE["config"]["queues"][0]["url"] in notes
+    assert chart.LEAST["config"]["queues"][0]["url"] in notes
     assert "kubectl --namespace watch rollout status statefulset/demo-crrmon" in notes
     assert "http://127.0.0.1:9464/readyz" in notes
 

@@ -120,7 +120,7 @@ def test_every_rule_of_parameters_takes_what_the_stacks_here_are_given() -> None
         for part in parts:
             assert re.search(one["AllowedPattern"], part), f"{name}: {part}"
     for name, value in (
-        ("Image", "ghcr.io/crrmon/crrmon"),
+        ("Image", "registry.example.com/crrmon"),
         ("SourceBuckets", "arn:aws:s3:::acme"),
         ("QueueName", "https://sqs.eu-west-1.amazonaws.com/123456789012/crrmon"),
         ("QueueName", "crrmon.fifo"),

@@ -18,10 +18,12 @@ TOP = Path(__file__).resolve().parents[2]
 
 PATH = TOP / "helm" / "crrmon"
 
-QUEUE = {
+IMAGE = {"image": {"repository": "registry.example.com/crrmon"}}
+
+LEAST = IMAGE | {
     "config": {"queues": [{"url": "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"}]}
 }
-"""The least that must be set."""
+"""What must be set."""
 
 Values = Mapping[str, Any]
 Manifest = dict[str, Any]
@@ -96,11 +98,11 @@ def chart() -> helm.Chart:
     return helm.Chart.load(PATH)
 
 
-def with_queue(values: Values) -> dict[str, Any]:
+def with_least(values: Values) -> dict[str, Any]:
     """
     Return the values with what must be set, unless they set it.
     """
-    return merged(QUEUE, values)
+    return merged(LEAST, values)
 
 
 def merged(below: Values, above: Values) -> dict[str, Any]:
@@ -128,9 +130,9 @@ def render(
     values: Values | None = None, *, name: str = "demo", namespace: str = "watch"
 ) -> Manifests:
     """
-    Render the chart for values to which a queue is added.
+    Render the chart for values to which image and queue are added.
     """
-    return _render(json.dumps(with_queue(values or {})), name, namespace)
+    return _render(json.dumps(with_least(values or {})), name, namespace)
 
 
 def render_as_given(values: Values, *, name: str = "demo", namespace: str = "watch") -> Manifests:
@@ -177,7 +179,7 @@ def loaded(manifests: Manifests) -> config.Settings:
 
 def install(values: Values, *, name: str = "demo", namespace: str = "watch") -> dict[str, Any]:
     """
-    Let Helm do all of an installation but the talk with a cluster; with a queue added to the values.
+    Let Helm do all of an installation but the talk with a cluster; image and queue are added to the values.
     """
     with helm.Config(namespace=namespace) as helmed:
-        return helmed.install(chart(), name, with_queue(values), dry_run="client")
+        return helmed.install(chart(), name, with_least(values), dry_run="client")

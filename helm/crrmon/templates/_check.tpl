@@ -9,7 +9,12 @@ switched off.
 {{- if not (has $kind (list "sqlite" "redis" "dynamodb" "memory")) }}
 {{- fail (printf "config.ledger.kind is %q: set it to sqlite, redis, dynamodb or memory" $kind) }}
 {{- end }}
-{{- range $name, $value := dict "replicaCount" .Values.replicaCount "persistence.size" .Values.persistence.size "podDisruptionBudget.maxUnavailable" .Values.podDisruptionBudget.maxUnavailable }}
+{{- if not .Values.image.repository }}
+{{- fail (printf "image.repository is empty, and no image of crrmon is published: build it in the top of the repository (docker buildx build --platform linux/amd64 --tag REGISTRY/crrmon:%s --push .) and set image.repository to REGISTRY/crrmon" .Chart.AppVersion) }}
+{{- end }}
+{{- $budget := .Values.podDisruptionBudget }}
+{{- $away := has $budget.minAvailable (list nil "") | ternary $budget.maxUnavailable "unused" }}
+{{- range $name, $value := dict "replicaCount" .Values.replicaCount "persistence.size" .Values.persistence.size "podDisruptionBudget.maxUnavailable" $away }}
 {{- if kindIs "invalid" $value }}
 {{- fail (printf "%s is null: give it a value, or leave it out to get the default" $name) }}
 {{- end }}

@@ -12,17 +12,12 @@ spec:
   {{- with .settings.sampleLimit }}
   sampleLimit: {{ int . }}
   {{- end }}
+  {{- $endpoint := dict "port" "http" "path" "/metrics" }}
+  {{- range $key := list "interval" "scrapeTimeout" "relabelings" "metricRelabelings" }}
+  {{- with index $.settings $key }}
+  {{- $_ := set $endpoint $key . }}
+  {{- end }}
+  {{- end }}
   {{ .endpoints }}:
-    - port: http
-      path: /metrics
-      {{- range $key := list "interval" "scrapeTimeout" "relabelings" "metricRelabelings" }}
-      {{- with index $.settings $key }}
-      {{- if kindIs "string" . }}
-      {{ $key }}: {{ . | quote }}
-      {{- else }}
-      {{ $key }}:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- end }}
-      {{- end }}
+    - {{- mergeOverwrite $endpoint (.settings.endpoint | default dict) | toYaml | nindent 6 }}
 {{- end }}

@@ -49,6 +49,19 @@ take them for replicas. Takes the context and what to add to the name.
 {{- $own | toYaml }}
 {{- end }}
 
+{{- /* Annotations as YAML, with the templates in their values filled in. Takes the context and a list of mappings, later ones over earlier ones. */}}
+{{- define "crrmon.annotations" -}}
+{{- $filled := dict }}
+{{- range .given }}
+{{- range $name, $value := . }}
+{{- $_ := set $filled $name (tpl $value $.context) }}
+{{- end }}
+{{- end }}
+{{- if $filled }}
+{{- toYaml $filled }}
+{{- end }}
+{{- end }}
+
 {{- /* What every object has at its head. Takes the context, and maybe name or suffix, namespace, labels and annotations. */}}
 {{- define "crrmon.metadata" -}}
 {{- with .context -}}
@@ -56,9 +69,9 @@ name: {{ printf "%s%s" ($.name | default (include "crrmon.fullname" .)) ($.suffi
 namespace: {{ $.namespace | default (include "crrmon.namespace" .) | quote }}
 labels:
   {{- mergeOverwrite (include "crrmon.labels" . | fromYaml) ($.labels | default dict) | toYaml | nindent 2 }}
-{{- with mergeOverwrite (deepCopy (.Values.commonAnnotations | default dict)) ($.annotations | default dict) }}
+{{- with include "crrmon.annotations" (dict "context" . "given" (list .Values.commonAnnotations $.annotations)) }}
 annotations:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -95,8 +95,10 @@
 {{- /* Kubernetes would set CRRMON_... for services of that name, and the daemon refuses settings it does not know. */}}
 enableServiceLinks: false
 automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . | quote }}
+{{- range $key := list "priorityClassName" "schedulerName" "dnsPolicy" }}
+{{- with index $.Values $key }}
+{{ $key }}: {{ . | quote }}
+{{- end }}
 {{- end }}
 {{- with .Values.podSecurityContext }}
 securityContext:
@@ -137,7 +139,8 @@ securityContext:
 {{- $_ := set $own "ad.datadoghq.com/crrmon.checks" (toPrettyJson $check) }}
 {{- $_ := set $own "ad.datadoghq.com/crrmon.logs" (list (dict "source" "crrmon" "service" "crrmon") | toJson) }}
 {{- end }}
-{{- mergeOverwrite $own (deepCopy (.Values.commonAnnotations | default dict)) (.Values.podAnnotations | default dict) | toYaml }}
+{{- $theirs := include "crrmon.annotations" (dict "context" . "given" (list .Values.commonAnnotations .Values.podAnnotations)) }}
+{{- mergeOverwrite $own (fromYaml $theirs) | toYaml }}
 {{- end }}
 
 {{- /* What Datadog tells services, versions and environments apart by, in metrics, logs and events alike. */}}
@@ -181,6 +184,11 @@ spec:
     - name: crrmon
       image: {{ include "crrmon.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
+      {{- with .Values.extraArgs }}
+      {{- /* They take the place of the image's own command, too. */}}
+      args:
+        {{- prepend . "run" | toYaml | nindent 8 }}
+      {{- end }}
       env:
         {{- include "crrmon.env" . | trim | nindent 8 }}
       {{- with .Values.envFrom }}

@@ -36,7 +36,7 @@ async def emulator(folder: Path) -> AsyncIterator[str]:
     """
     if importlib.util.find_spec("ministack") is None:
         raise NotInstalledError(
-            "the sandbox needs MiniStack, an emulator of AWS: pip install 'crrmon[sandbox]'"
+            "the sandbox needs MiniStack, an emulator of AWS: pip install ministack"
         )
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"

@@ -302,8 +302,9 @@ Chart {version}, crrmon {app_version}. This page and `values.schema.json` are ma
 
 ## Requirements
 
-- Kubernetes {kubernetes} or later, and Helm. What the chart makes is tested with Helm 4 against the schemas of
-  Kubernetes, not on a cluster.
+- Kubernetes {kubernetes} or later, and Helm. The chart is tested with Helm 4 on an API server of Kubernetes 1.36 with real
+  controllers, but without nodes, and against the schemas of the newest three versions.
+- To upgrade, the right to list StatefulSets and Deployments in the namespace: the chart looks up what runs.
 - An SQS queue that gets the events of the source buckets, and a role for the pods: by annotation of the service account
   (IRSA), or by an EKS Pod Identity association for its name.
 - For several replicas a ledger that they share: Redis, Valkey or DynamoDB.
@@ -330,6 +331,13 @@ differ: the queue, `config.monitor`, and the table or the Redis prefix of the le
 namespaces must not send monitors, alerts or dashboards into a third one: there they would have the same names.
 
 ## Upgrade
+
+```console
+helm upgrade crrmon helm/crrmon --namespace crrmon --values VALUES --rollback-on-failure
+```
+
+With Helm 3 it is `--atomic`. Without, what a failed upgrade made stays behind. Another ledger, and another name for the
+one in a volume, is refused while a replica runs: the message says what to do.
 
 [CHANGELOG.md](CHANGELOG.md) says what an upgrade of the chart asks for, the one at the repository's top what one of
 crrmon does.

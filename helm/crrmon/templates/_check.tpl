@@ -89,4 +89,27 @@ switched off.
 {{- fail "aws.caBundle.existingConfigMap and aws.caBundle.existingSecret are both set: name one of them" }}
 {{- end }}
 {{- end }}
+{{- include "crrmon.checkLedger" . }}
+{{- end }}
+
+{{- /*
+Helm makes the new workload before it deletes the old one, and a rolling update runs both kinds of pods: with two ledgers
+on one queue, each counts what it is handed, and neither knows what is pending in the other. So the ledger of a release
+changes only while no replica runs. Without a cluster (`helm template`) there is nothing to look up.
+*/}}
+{{- define "crrmon.checkLedger" -}}
+{{- $ledger := include "crrmon.ledger" . }}
+{{- range $kind := list "StatefulSet" "Deployment" }}
+{{- range (lookup "apps/v1" $kind (include "crrmon.namespace" $) "").items }}
+{{- $annotations := .metadata.annotations | default dict }}
+{{- $running := get $annotations "crrmon/ledger" }}
+{{- $ours := eq (get $annotations "meta.helm.sh/release-name") $.Release.Name }}
+{{- /* Another alias of this chart in the same release is another installation. */}}
+{{- $same := regexMatch (printf "^%s-[0-9]+[.]" (regexQuoteMeta $.Chart.Name)) (get (.metadata.labels | default dict) "helm.sh/chart") }}
+{{- if and $running (ne $running $ledger) $ours $same (gt (int .spec.replicas) 0) }}
+{{- $keep := eq .metadata.name (include "crrmon.fullname" $) | ternary "leave its settings" "leave nameOverride and fullnameOverride" }}
+{{- fail (printf "the %s %s runs with the ledger %q, and these values ask for %q, which knows nothing of what is pending or was counted: to keep the ledger, %s as they were; to change it, upgrade with the values as they were and replicaCount 0 (autoscaling.enabled and keda.enabled false), copy what is pending as docs/install-eks.md in the repository says under Upgrades, and then upgrade with these" $kind .metadata.name $running $ledger $keep) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}

@@ -4,6 +4,28 @@
 {{- dig "ledger" "kind" "sqlite" .Values.config }}
 {{- end }}
 
+{{- /*
+Which ledger it is, in words: two that differ in them know nothing of each other. Not seen is what `env` says over the
+file. Of a URL only server and database count, not how to get in.
+*/}}
+{{- define "crrmon.ledger" -}}
+{{- $kind := include "crrmon.ledgerKind" . }}
+{{- if eq $kind "sqlite" }}
+{{- $claim := .Values.persistence.existingClaim | default (printf "ledger-%s-0" (include "crrmon.fullname" .)) }}
+{{- $place := .Values.persistence.enabled | ternary (printf "claim %s" $claim) (printf "pods of %s" (include "crrmon.fullname" .)) }}
+{{- printf "sqlite %s, %s" (dig "ledger" "path" "crrmon.db" .Values.config) $place }}
+{{- else if eq $kind "redis" }}
+{{- $url := dig "ledger" "redis" "url" "redis://127.0.0.1:6379/0" .Values.config }}
+{{- $database := (urlParse $url).path | trimAll "/" | default "0" }}
+{{- printf "redis %s:%s/%s, prefix %s" (urlParse $url).hostname (include "crrmon.urlPort" $url) $database (dig "ledger" "redis" "prefix" "crrmon" .Values.config) }}
+{{- else if eq $kind "dynamodb" }}
+{{- $region := dig "ledger" "dynamodb" "region" "" .Values.config }}
+{{- printf "dynamodb table %s%s" (dig "ledger" "dynamodb" "table" "crrmon" .Values.config) ($region | empty | ternary "" (printf " in %s" $region)) }}
+{{- else }}
+{{- printf "%s of %s" $kind (include "crrmon.fullname" .) }}
+{{- end }}
+{{- end }}
+
 {{- /* Whether there can be several replicas: not empty, if so. */}}
 {{- define "crrmon.shared" -}}
 {{- if has (include "crrmon.ledgerKind" .) (list "redis" "dynamodb") }}yes{{ end }}
@@ -11,6 +33,33 @@
 
 {{- define "crrmon.autoscaled" -}}
 {{- if or .Values.autoscaling.enabled .Values.keda.enabled }}yes{{ end }}
+{{- end }}
+
+{{- /*
+How many replicas the Deployment is to ask for; empty: as many as there are.
+
+Where a scaler is on the number is the scaler's. But what Helm has set before must not be left out while it still is
+Helm's: Kubernetes would take it for one. With server-side apply the object tells whose it is, and naming the scaler's
+would be a conflict. With Helm 3's way it does not, and what is left out is taken out, whoever set it.
+*/}}
+{{- define "crrmon.replicas" -}}
+{{- if not (include "crrmon.autoscaled" .) }}
+{{- .Values.replicaCount | int }}
+{{- else }}
+{{- with lookup "apps/v1" "Deployment" (include "crrmon.namespace" .) (include "crrmon.fullname" .) }}
+{{- $applied := dict }}
+{{- range .metadata.managedFields }}
+{{- if eq .operation "Apply" }}
+{{- $applied = merge $applied (dig "fieldsV1" "f:spec" dict .) }}
+{{- end }}
+{{- end }}
+{{- if or (not $applied) (hasKey $applied "f:replicas") }}
+{{- $scaler := $.Values.keda.enabled | ternary "keda" "autoscaling" }}
+{{- /* Where there are none, scalers do nothing. */}}
+{{- .spec.replicas | int | default (index $.Values $scaler "minReplicas" | int) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* Whether there is more than one replica, now or later: not empty, if so. */}}

@@ -26,9 +26,9 @@ $(READY): pyproject.toml uv.lock
 	@touch $@
 
 # What needs more than Python packages has targets of its own.
-PLAIN := not acceptance and not prometheus and not image and not ruler
+PLAIN := not acceptance and not prometheus and not image and not ruler and not kubernetes
 
-.PHONY: help install run test test-quick test-prometheus test-patterns test-image lint format docs bench bench-marks bench-pacing lock clean
+.PHONY: help install run test test-quick test-prometheus test-patterns test-image test-cluster lint format docs bench bench-marks bench-pacing lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,10 @@ test-patterns: $(READY) ## Ask Amazon's own engine which events the documented p
 
 test-image: $(READY) ## Build the image, and run it (root; Debian: buildah podman debootstrap)
 	$(BIN)/pytest -m image $(ARGS)
+
+test-cluster: $(READY) ## Run the chart on a real Kubernetes API server (built by Go, the first time)
+	tests/cluster/build >/dev/null
+	$(BIN)/pytest -m kubernetes tests/cluster $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -1,0 +1,8 @@
+module crrmon.invalid/crds
+
+go 1.26.0
+
+require (
+	github.com/kedacore/keda/v2 v2.20.2
+	github.com/prometheus-operator/prometheus-operator v0.85.0
+)

@@ -1,7 +1,7 @@
-"""A Kubernetes API server with its controllers and etcd, each a real process on loopback, and a stand-in for the kubelet.
+"""An API server of Kubernetes, controllers and etcd, each a real process on loopback, and a stand-in for the kubelet.
 
-What cannot be real without containers is the node: `Kubelet` binds pods and says of them what a node would say. An image
-whose tag is `broken` never gets ready there.
+What cannot be real without containers is the node: `Kubelet` binds pods and says of them what a node would say. An
+image whose tag is `broken` never gets ready there.
 """
 
 import contextlib

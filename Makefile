@@ -13,8 +13,6 @@ ARGS ?=
 SIDE_BY_SIDE := -n 2 --dist loadfile
 # Those that run real processes mostly wait.
 WAITING := -n 4 --dist loadfile
-# Code 5: ARGS left none of this kind.
-NONE_IS_FINE := || test $$? -eq 5
 
 .DEFAULT_GOAL := help
 
@@ -25,25 +23,35 @@ $(READY): pyproject.toml uv.lock
 	$(UV) sync --locked --inexact --extra sandbox --python $(BIN)/python
 	@touch $@
 
+# What everybody runs: all behaviour in simulated time, the ledgers that need no server, and the command line.
+TESTS ?= tests/unit tests/services tests/contract
 # What needs more than Python packages has targets of its own.
 PLAIN := not acceptance and not prometheus and not image and not ruler and not kubernetes
 
-.PHONY: help install run test test-quick test-prometheus test-patterns test-image test-cluster lint format docs bench bench-marks bench-pacing lock clean
+.PHONY: help install run test test-all test-plain test-acceptance test-prometheus test-patterns test-image test-cluster lint format docs bench bench-marks bench-pacing lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 install: $(READY) ## Make .venv with everything, from the lock file
 
 run: $(READY) ## Watch the real daemon follow objects through a replication on this machine (ARGS="--objects 300")
 	$(BIN)/crrmon sandbox $(ARGS)
 
-test: $(READY) ## Run all tests (ARGS="-k name")
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(PLAIN)" $(ARGS) $(NONE_IS_FINE)
-	$(BIN)/pytest $(WAITING) -m acceptance $(ARGS) $(NONE_IS_FINE)
+test: $(READY) ## Run the tests that need no server and no emulator (ARGS="-k name")
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not server" $(TESTS) $(ARGS)
 
-test-quick: $(READY) ## Run the tests that need no process of their own
+test-all: ## Run all tests, one kind after the other; each kind has a target of its own
+	$(MAKE) test-plain
+	$(MAKE) test-acceptance
+	$(MAKE) test-patterns
+	$(MAKE) --jobs 2 --output-sync=target test-prometheus test-image
+
+test-plain: $(READY) ## Run all tests that need nothing but Python packages, and no processes of crrmon
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(PLAIN)" $(ARGS)
+
+test-acceptance: $(READY) ## Run the daemon and the sandbox as real processes (minutes)
+	$(BIN)/pytest $(WAITING) -m acceptance $(ARGS)
 
 test-prometheus: $(READY) ## Run the tests of alerts and dashboards on a real Prometheus (Debian: prometheus)
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m prometheus $(ARGS)

@@ -59,6 +59,8 @@ from fakes.ledger_dynamodb import (
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, episode, failed, record, replica
 from fakes.ministack import shared_ministack
 
+pytestmark = pytest.mark.server
+
 ALL = range(4)
 HORIZON = 345_600.0
 WRITES = ("PutItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem")

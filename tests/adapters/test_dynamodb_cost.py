@@ -26,6 +26,8 @@ from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_tabl
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, record
 from fakes.ministack import shared_ministack
 
+pytestmark = pytest.mark.server
+
 READS = {"GetItem", "Query", "BatchGetItem"}
 ROUTES = 4
 

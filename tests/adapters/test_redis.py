@@ -51,6 +51,8 @@ from fakes.redis_server import (
     shared_server,
 )
 
+pytestmark = pytest.mark.server
+
 DAY = 86_400.0
 HORIZON = 4 * DAY
 ROUTE = Route("src", "dst")

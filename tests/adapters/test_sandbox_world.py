@@ -51,6 +51,8 @@ from crrmon.sandbox.world import WORLD, queue_url
 from fakes.patience import HANGS_SECONDS
 from fakes.sandbox_writing import writing
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:

@@ -18,6 +18,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events import Channel, Operation
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.observations import Sight
+from crrmon.services import routebook
 from fakes.estate import REASON, Estate, Told, Voices, told_of_replica
 from fakes.rig import DAY, Rig
 from fakes.s3 import NEVER, FakeS3, Stored, Trip
@@ -447,10 +448,13 @@ async def _play(todo: list[Case], give_up_after: float) -> dict[str, Counter[str
         at = now + 10.25 + number % 60
         for one in stage.write(case, at):
             loop.call_later(one.at - now, rig.inbox.send, one.body)
-    # The gauges of thousands of buckets every few seconds would take long, and nobody reads them before the end.
+    # The gauges of thousands of buckets every few seconds would take long, and nobody reads them before the end; so would
+    # their rules every minute, which do not change.
     rig.start(without=("fleet",))
     try:
-        await asyncio.sleep(PLAYED)
+        with pytest.MonkeyPatch.context() as slowed:
+            slowed.setattr(routebook, "REPORTING_SURVEY_SECONDS", float(WINDOW))
+            await asyncio.sleep(PLAYED)
         await rig.fleet._refresh()
     finally:
         await rig.kill()

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crrmon.domain.decode import decode
@@ -89,6 +89,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_mutation_is_decoded_or_malformed(name, data):
     """The same of every sound message of which fields were dropped or replaced."""

@@ -223,19 +223,21 @@ def test_m6_how_accounts_are_chosen() -> None:
 async def test_m7_what_a_store_refuses_is_told_in_its_own_terms(stub: AwsStub) -> None:
     """M7: nobody is told of the daemon's role, or of the address of AWS, for what a store says."""
     store = Account(id="s", endpoint_url=stub.url, buckets=("src",))
+    away = Account(id="a", endpoint_url="http://127.0.0.1:1", buckets=("away",))
     told = []
     async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
-        known = Accounts(aws, [store], clock=LoopClock(), meters=FakeMeters())
+        known = Accounts(aws, [store, away], clock=LoopClock(), meters=FakeMeters())
         probe = S3Probe(known, clock=LoopClock())
-        for answer in (s3_error(403, "AccessDenied"), s3_error(404, "NoSuchBucket")):
-            stub.answer(answer)
+        stub.answer(s3_error(403, "AccessDenied"), s3_error(404, "NoSuchBucket"))
+        for bucket in ("src", "src", "away"):
             with pytest.raises(UnreadableConfigurationError) as refused:
-                await probe.configuration("src", region="", owner=None)
+                await probe.configuration(bucket, region="", owner=None)
             told.append(str(refused.value))
 
     assert "the daemon's access key" in told[0]
     assert "accounts[].endpoint_url is right" in told[1]
-    assert "role" not in told[0] + told[1]
+    assert "check the network, the region and accounts[].endpoint_url" in told[2]
+    assert not any("role" in one or "aws.endpoint_url" in one for one in told)
 
 
 async def test_m6_a_check_looks_at_every_site(sites: Sites) -> None:

@@ -93,10 +93,12 @@ class FakeS3:
         self.unreadable = False
         self.unproved = False
         """Whether it is a store that does not prove to be itself: an end has to be told twice."""
-        self.dead: set[str] = set()
-        """Buckets whose looks time out."""
-        self.denied: set[str] = set()
-        """Buckets whose looks are denied."""
+        self.at: tuple[str | None, ...] = (None,)
+        """The sites at which there are buckets of every name."""
+        self.dead: set[str | None] = set()
+        """Buckets, or sites, whose looks time out."""
+        self.denied: set[str | None] = set()
+        """Buckets, or sites, whose looks are denied."""
         self.hidden: set[str] = set()
         """Buckets whose configuration the daemon may not read."""
         self.silent: set[str] = set()
@@ -205,13 +207,14 @@ class FakeS3:
         owner: str | None,
         source_owner: str | None,
     ) -> Observation:
-        del source_owner
         replica = ObjectVersion(bucket, version.key, version.version_id)
+        if bucket == version.bucket:
+            (owner,) = (site for site in self.at if site != source_owner)
         return await self.look(replica, region=region, owner=owner)
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         del bucket
-        return (None,)
+        return self.at
 
     def _tell_date(self) -> None:
         if self.dates is not None:
@@ -226,7 +229,7 @@ class FakeS3:
             raise RuntimeError(f"stumbled over {version.key}")
         if self.slow:
             await asyncio.sleep(self.slow)
-        if version.bucket in self.dead:
+        if self.dead & {version.bucket, owner}:
             await asyncio.sleep(10)
             return Observation(sight=Sight.UNREACHABLE, looked_at=self._clock.now(), detail="dead")
         now = self._clock.now()
@@ -234,7 +237,7 @@ class FakeS3:
             unproved = self.unproved and self.away.ended
             return Observation(sight=self.away, looked_at=now, detail="away", unproved=unproved)
         belongs_to = self.owners.get(version.bucket, owner)
-        if version.bucket in self.denied or (owner is not None and owner != belongs_to):
+        if self.denied & {version.bucket, owner} or owner not in (None, belongs_to):
             return Observation(sight=Sight.DENIED, looked_at=now, detail="403")
         if not version.identified:
             version = self.current.get((version.bucket, version.key), version)

@@ -205,7 +205,9 @@ async def test_a_destination_that_is_away_holds_nothing_up_for_long(desk: Desk) 
     assert asyncio.get_running_loop().time() - began < 11
     assert desk.asked("one") <= 16
     assert not desk.health.away
-    assert not desk.looker.failing("one")
+    assert not desk.looker.failing(
+        replace(desk.put(), version=ObjectVersion("one", "a/key", "v1"))
+    )
 
     await asyncio.sleep(UNREACHABLE_DESTINATION_SECONDS)
     desk.s3.dead.clear()
@@ -377,14 +379,60 @@ async def test_a_bucket_that_answers_again_is_looked_at_as_ever(desk: Desk) -> N
     for number in range(DENIED_IN_A_ROW):
         await desk.wait(desk.put(ONE, key=f"{number}"))
     assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
-    assert desk.looker.denied("src")
+    assert desk.looker.denied(desk.put(ONE))
 
     desk.s3.denied.clear()
     assert fates(await desk.settle(desk.put(ONE))) == [(Fate.COMPLETED, "one")]
     assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 0
-    assert not desk.looker.denied("src")
+    assert not desk.looker.denied(desk.put(ONE))
     for number in range(20):
         await desk.settle(desk.put(ONE, key=f"{number}"))
+
+
+@pytest.mark.parametrize("stranger", [False, True], ids=["known", "stranger"])
+async def test_m6_a_site_that_denies_looks_holds_no_other_one_back(
+    desk: Desk, *, stranger: bool
+) -> None:
+    """M6: nor do events of one that no account names; the bucket of its name elsewhere is looked at as ever."""
+    here, there = "site-of-the-east", "site-of-the-west"
+    desk.s3.at = (here, "site-of-the-south") if stranger else (here, there)
+    desk.s3.denied.add(there)
+    for number in range(2 * DENIED_IN_A_ROW):
+        await desk.wait(replace(desk.put(ONE, key=f"{number}"), owner=there))
+    assert desk.looker.denied(replace(desk.put(ONE), owner=there))
+    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
+
+    records = [replace(desk.put(ONE, key=f"here/{number}"), owner=here) for number in range(20)]
+    assert not desk.looker.denied(records[0])
+    for settled in await asyncio.gather(*map(desk.settle, records)):
+        assert fates(settled) == [(Fate.COMPLETED, "one")]
+    assert desk.looker.denied(replace(desk.put(ONE), owner=there))
+    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
+
+    desk.s3.denied.clear()
+    await asyncio.sleep(TRICKLE_SECONDS)
+    await desk.settle(replace(desk.put(ONE), owner=there))
+    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 0
+
+
+async def test_m6_a_site_that_is_away_slows_no_other_one_down(desk: Desk) -> None:
+    """M6: looks at a bucket of its name elsewhere wait for none of its own, which wait for their time-outs."""
+    here, there = "site-of-the-east", "site-of-the-west"
+    desk.s3.at = (here, there)
+    desk.s3.dead.add(there)
+    away = replace(desk.put(ONE), owner=there)
+    async with asyncio.TaskGroup() as looks:
+        for number in range(40):
+            version = ObjectVersion("src", f"{number}", "v1")
+            looks.create_task(desk.wait(replace(away, version=version)))
+        await asyncio.sleep(25)
+        began = asyncio.get_running_loop().time()
+        for number in range(20):
+            await desk.settle(replace(desk.put(ONE, key=f"here/{number}"), owner=here))
+        assert asyncio.get_running_loop().time() - began < 1
+        assert desk.looker.failing(away)
+        assert not desk.looker.failing(replace(away, owner=here))
+    assert not desk.health.away
 
 
 async def test_an_object_denied_among_others_is_its_own_matter(desk: Desk) -> None:
@@ -573,7 +621,7 @@ async def test_r2_a_bucket_that_nobody_looks_at_here_any_more_is_not_shown_as_de
     await asyncio.sleep(HOLD_LONGEST_SECONDS + 1)
     desk.looker.tidy()
     assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") is None
-    assert not desk.looker.denied("src")
+    assert not desk.looker.denied(desk.put(ONE))
 
 
 async def test_r10_names_of_buckets_do_not_fill_the_memory(desk: Desk) -> None:

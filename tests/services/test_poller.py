@@ -7,6 +7,7 @@ import structlog
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
 from fakes.events import written
+from fakes.ledger_values import record as parked
 from fakes.rig import DAY, Rig
 
 HOUR = 3600.0
@@ -288,7 +289,7 @@ async def test_t6_objects_whose_answers_cannot_be_read_harm_nobody_else() -> Non
         odd = [rig.put(f"odd{number}", then=Sight.UNREADABLE) for number in range(12)]
         await rig.until(lambda: rig.meters.count(catalogue.LOOKS, "src", "unreadable") >= 60)
         assert rig.board.ready().details["s3"] == "ok"
-        assert not rig.looker.failing("src")
+        assert not rig.looker.failing(parked(odd[0].key))
 
         for number in range(30):
             rig.put(f"{number}", takes=1.0)

@@ -582,6 +582,7 @@ def explain(
     permission: str,
     advice: Mapping[str, str] = MappingProxyType({}),
     whom: str = "the daemon's role",
+    address: str = "aws.endpoint_url",
 ) -> str:
     """
     Say what an AWS call met and what to do about it.
@@ -591,6 +592,7 @@ def explain(
         permission: the IAM action to grant, in case it was denied, and on what.
         advice: what to do about certain error codes.
         whom: to grant it to.
+        address: the setting that says where the service is.
 
     Returns:
         The code with AWS's own sentence, or the error's class, and the remedy. Never a URL: it may hold a key.
@@ -598,7 +600,7 @@ def explain(
     if isinstance(error, NoAnswerError):
         error = error.met
     if not isinstance(error, ClientError):
-        return f"{type(error).__name__}; {_remedy(error)}"
+        return f"{type(error).__name__}; {_remedy(error, address)}"
     code = code_of(error)
     sentence = str(error.response.get("Error", {}).get("Message", ""))[:300]
     said = f"{code} ({sentence})" if sentence else code
@@ -629,7 +631,7 @@ _REMEDIES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str]] =
     (
         SSLError,
         (
-            "the certificate of whoever answered is not trusted: check aws.endpoint_url; where a proxy looks into TLS, let "
+            "the certificate of whoever answered is not trusted: check {address}; where a proxy looks into TLS, let "
             "AWS_CA_BUNDLE name its certificates"
         ),
     ),
@@ -642,18 +644,18 @@ _REMEDIES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str]] =
     ),
     (
         UnsignedAnswerError,
-        "somebody else answered, such as a proxy: check the network and aws.endpoint_url",
+        "somebody else answered, such as a proxy: check the network and {address}",
     ),
-    (Exception, "check the network, the region and aws.endpoint_url"),
+    (Exception, "check the network, the region and {address}"),
 )
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: Exception, address: str) -> str:
     # What is wrong with the settings shows in many forms, as no credentials or a header that is none, but not in these.
     if not _of_the_network(error) and (found := faults(os.environ)):
         return "; ".join(found)
     return next(remedy for kind, remedy in _REMEDIES if isinstance(error, kind)).format(
-        error=error
+        error=error, address=address
     )
 
 

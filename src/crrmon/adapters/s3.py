@@ -383,6 +383,7 @@ def _reason(bucket: str, region: str, whom: str, error: Exception, *, of_store: 
             )
         },
         whom=whom,
+        address=address,
     )
 
 

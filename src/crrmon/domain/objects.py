@@ -31,6 +31,11 @@ _NAMED_BUCKET = re.compile(
 SITE = r"[A-Za-z0-9._-]{13,128}"
 """What the id of a store's site is: a UUID. It stands where AWS has the twelve digits of an account, and is longer."""
 
+_SITE = re.compile(SITE)
+
+Place = tuple[str, str | None]
+"""A bucket, and its site where its name alone does not tell which one is meant."""
+
 LARGEST_BYTES = 50 * 2**40
 """
 What no object is larger than: S3's own limit is 50 TB, and what other stores have is less. Ledgers count on it: their
@@ -155,6 +160,13 @@ def trail_id(key: str, version_id: str) -> bytes:
     """
     text = f"{key}\0{version_id}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def site_of(owner: str | None) -> str | None:
+    """
+    Return the site that owns a bucket; None where an account does, or nobody knows.
+    """
+    return owner if owner is not None and _SITE.fullmatch(owner) else None
 
 
 def shard_of(trail: bytes, shards: int) -> int:

@@ -6,7 +6,15 @@ import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.events import Channel, Operation
-from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.objects import (
+    UNKNOWN_DESTINATION,
+    MarkId,
+    ObjectVersion,
+    Place,
+    Route,
+    Scope,
+    site_of,
+)
 
 
 class State(enum.StrEnum):
@@ -197,6 +205,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Identify the mark of this version's arrival in a destination bucket.
         """
         return MarkId(Scope.REPLICA, destination, self.version.key, self.version.version_id)
+
+    @property
+    def place(self) -> Place:
+        """
+        Tell which bucket it is in.
+        """
+        return self.version.bucket, site_of(self.owner)
 
     @property
     def replicated_mark(self) -> MarkId:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from crrmon.domain import catalogue
+from crrmon.domain.objects import Place
 from crrmon.domain.observations import Sight
 from crrmon.domain.recent import MOST, Recent
 from crrmon.domain.stores import Store
@@ -70,6 +71,14 @@ def advice(store: Store) -> str:
     return _OF_S3 if store is Store.S3 else _OF_A_STORE
 
 
+def _named(place: Place) -> dict[str, str]:
+    """
+    Return what a line of the log says of where a bucket is.
+    """
+    bucket, site = place
+    return {"bucket": bucket} if site is None else {"bucket": bucket, "site": site}
+
+
 log = structlog.get_logger()
 
 
@@ -109,36 +118,36 @@ class Denials:
     def __init__(self, meters: Meters, stores: Stores) -> None:
         self._meters = meters
         self._stores = stores
-        self._denials: dict[str, _Denial] = {}
-        self._answered_at: Recent[str, float] = Recent()
+        self._denials: dict[Place, _Denial] = {}
+        self._answered_at: Recent[Place, float] = Recent()
         self._lines: deque[float] = deque(maxlen=LINES)
         """When the last ones were logged."""
 
-    def known(self, bucket: str) -> bool:
+    def known(self, place: Place) -> bool:
         """
         Tell whether every look at a bucket is denied, as far as is known.
         """
-        denial = self._denials.get(bucket)
+        denial = self._denials.get(place)
         if denial is None or denial.in_a_row < DENIED_IN_A_ROW:
             return False
-        since = asyncio.get_running_loop().time() - self._last_answer(bucket)
+        since = asyncio.get_running_loop().time() - self._last_answer(place)
         return since >= ANSWERED_LATELY_SECONDS
 
-    def hold(self, bucket: str, *, troubled: bool) -> float | None:
+    def hold(self, place: Place, *, troubled: bool) -> float | None:
         """
-        Ask whether to look at an object of a bucket.
+        Ask whether to look at an object.
 
         Args:
-            bucket: of the object.
+            place: where the object is.
             troubled: whether its own last look told nothing.
 
         Returns:
             None where a look is to be made now; else for how many seconds to put the object off, on average.
         """
-        denial = self._denials.get(bucket)
+        denial = self._denials.get(place)
         if denial is None or denial.looks < DENIED_IN_A_ROW:
             return None
-        every = self.known(bucket)
+        every = self.known(place)
         now = asyncio.get_running_loop().time()
         if troubled:
             if now >= denial.next_at:
@@ -149,14 +158,14 @@ class Denials:
         elif now >= denial.fresh_at:
             denial.fresh_at = now + 1 / LOOKS_PER_SECOND
             return None
-        since = self._begun_at(bucket, denial) if every else denial.since
+        since = self._begun_at(place, denial) if every else denial.since
         return max(HOLD_SHORTEST_SECONDS, min(HOLD_SHARE * (now - since), HOLD_LONGEST_SECONDS))
 
-    def _begun_at(self, bucket: str, denial: _Denial) -> float:
-        return max(denial.since, self._last_answer(bucket))
+    def _begun_at(self, place: Place, denial: _Denial) -> float:
+        return max(denial.since, self._last_answer(place))
 
-    def _last_answer(self, bucket: str) -> float:
-        at = self._answered_at.get(bucket)
+    def _last_answer(self, place: Place) -> float:
+        at = self._answered_at.get(place)
         return -math.inf if at is None else at
 
     def tidy(self) -> None:
@@ -164,51 +173,57 @@ class Denials:
         Forget buckets at which nobody looks any more, and show nothing of them.
         """
         lately = asyncio.get_running_loop().time() - FORGOTTEN_SECONDS
-        for bucket in [one for one, denial in self._denials.items() if denial.denied_at < lately]:
-            self._forget(bucket)
+        for place in [one for one, denial in self._denials.items() if denial.denied_at < lately]:
+            self._forget(place)
 
-    def _forget(self, bucket: str) -> None:
-        if self._denials.pop(bucket).shown:
-            self._meters.unset(catalogue.LOOKS_DENIED, bucket)
+    def _forget(self, place: Place) -> None:
+        if self._denials.pop(place).shown and not self._shown(place[0]):
+            self._meters.unset(catalogue.LOOKS_DENIED, place[0])
 
-    def put_off(self, bucket: str) -> None:
+    def _shown(self, bucket: str) -> bool:
+        """
+        Tell whether any bucket of a name is shown as one that denies every look.
+        """
+        return any(one.shown for (name, _), one in self._denials.items() if name == bucket)
+
+    def put_off(self, place: Place) -> None:
         """
         Count an object of a bucket that denies looks as put off.
         """
-        self._denials[bucket].put_off += 1
+        self._denials[place].put_off += 1
 
-    def told(self, bucket: str, sight: Sight, *, troubled: bool) -> None:
+    def told(self, place: Place, sight: Sight, *, troubled: bool) -> None:
         """
         Take in what a look at a bucket showed.
 
         Args:
-            bucket: that was looked at.
+            place: the bucket that was looked at.
             sight: what it showed.
             troubled: whether the object's look before had told nothing.
         """
         if sight is Sight.DENIED:
-            self._denied(bucket)
+            self._denied(place)
         elif sight.answered:
-            self._answered(bucket, troubled=troubled)
+            self._answered(place, troubled=troubled)
 
-    def _answered(self, bucket: str, *, troubled: bool) -> None:
-        self._answered_at.put(bucket, asyncio.get_running_loop().time())
-        denial = self._denials.get(bucket)
+    def _answered(self, place: Place, *, troubled: bool) -> None:
+        self._answered_at.put(place, asyncio.get_running_loop().time())
+        denial = self._denials.get(place)
         if denial is None:
             return
         denial.in_a_row = denial.denied = denial.put_off = 0
         if denial.shown:
             denial.shown, denial.told_at = False, -math.inf
-            self._meters.set(catalogue.LOOKS_DENIED, bucket, value=0)
-            log.info("bucket_looks_answered", bucket=bucket)
+            self._meters.set(catalogue.LOOKS_DENIED, place[0], value=self._shown(place[0]))
+            log.info("bucket_looks_answered", **_named(place))
         denial.answers += troubled
         if denial.looks < DENIED_IN_A_ROW or denial.answers >= ANSWERED_IN_A_ROW:
-            del self._denials[bucket]
+            del self._denials[place]
 
-    def _denied(self, bucket: str) -> None:
+    def _denied(self, place: Place) -> None:
         now = asyncio.get_running_loop().time()
-        denial = self._denials.pop(bucket, None) or _Denial(since=now)
-        self._denials[bucket] = denial  # the one longest not denied is first
+        denial = self._denials.pop(place, None) or _Denial(since=now)
+        self._denials[place] = denial  # the one longest not denied is first
         if len(self._denials) > MOST:
             self._forget(next(iter(self._denials)))
         denial.denied_at = now
@@ -216,19 +231,19 @@ class Denials:
         denial.in_a_row += 1
         denial.denied += 1
         denial.answers = 0
-        if not self.known(bucket):
+        if not self.known(place):
             return
-        self._meters.set(catalogue.LOOKS_DENIED, bucket, value=1)
+        self._meters.set(catalogue.LOOKS_DENIED, place[0], value=1)
         denial.shown = True
         if now - denial.told_at < REMINDER_SECONDS or not self._may_log(now):
             return
         log.warning(
             "bucket_looks_denied",
-            bucket=bucket,
+            **_named(place),
             looks_denied=denial.denied,
             objects_put_off=denial.put_off,
-            for_seconds=round(now - self._begun_at(bucket, denial)),
-            advice=advice(self._stores.of(bucket)),
+            for_seconds=round(now - self._begun_at(place, denial)),
+            advice=advice(self._stores.of(place[0])),
         )
         denial.told_at = now
         denial.denied = denial.put_off = 0

@@ -28,7 +28,7 @@ from crrmon.domain.decide import (
     decide,
     proved,
 )
-from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
+from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Place, Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import LATE_SECONDS, Fate, Latency, Outcome, Settlement
 from crrmon.domain.pacing import Pacer
@@ -71,9 +71,6 @@ _WORTH_TELLING = (
 _NO_ARRIVAL = (Fate.CLOSED, Fate.FAILED_THERE)
 """What an outcome may be that is none at a destination of its own."""
 
-_Door = tuple[str, str | None]
-"""A destination that is not looked at for a while: its bucket, and where it is looked at from if that matters."""
-
 log = structlog.get_logger()
 
 
@@ -114,19 +111,19 @@ class Looker:
         self._slots = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
         self._per_second = per_bucket_per_second
-        self._gates: Recent[str, _Gate] = Recent(spared=lambda gate: gate.busy)
+        self._gates: Recent[Place, _Gate] = Recent(spared=lambda gate: gate.busy)
         self._give_up_after = give_up_after
         self._stores = stores
         self._denials = Denials(meters, stores)
         self._doubts = Doubts(probe, meters)
-        self._shut_until: Recent[_Door, float] = Recent()
+        self._shut_until: Recent[Place, float] = Recent()
         self._told_nothing = ThrottledLog(log, "look_told_nothing")
 
-    def failing(self, bucket: str) -> bool:
+    def failing(self, record: Record) -> bool:
         """
-        Tell whether the last look at a bucket did not reach it.
+        Tell whether the last look at a version's bucket did not reach it.
         """
-        return self._reach.failing(bucket)
+        return self._reach.failing(self._place(record.version.bucket, record.owner))
 
     def tidy(self) -> None:
         """
@@ -136,11 +133,11 @@ class Looker:
         self._denials.tidy()
         self._doubts.tidy()
 
-    def denied(self, bucket: str) -> bool:
+    def denied(self, record: Record) -> bool:
         """
-        Tell whether every look at a bucket is denied, as far as is known.
+        Tell whether every look at a version's bucket is denied, as far as is known.
         """
-        return self._denials.known(bucket)
+        return self._denials.known(record.place)
 
     def deleted(self, version: ObjectVersion) -> None:
         """
@@ -206,8 +203,7 @@ class Looker:
         Returns:
             What it showed; trouble of any kind concerns nobody else.
         """
-        began_at = await self._gate(version.bucket).enter()
-        seen = await self._head(version, region, owner, began_at)
+        seen = await self._head(version, region, owner)
         self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
         unproved = seen.unproved or (seen.sight.ended and self._doubts.doubting(version.bucket))
         if doubting and unproved:
@@ -245,8 +241,8 @@ class Looker:
 
         For one that had no trouble itself, that is none either. And nothing ends without a look.
         """
-        bucket, troubled = record.version.bucket, record.troubles > 0
-        hold = self._denials.hold(bucket, troubled=troubled)
+        place, troubled = record.place, record.troubles > 0
+        hold = self._denials.hold(place, troubled=troubled)
         if hold is None:
             return None
         at = self._clock.now() + hold * (0.5 + self._chance.random())
@@ -256,7 +252,7 @@ class Looker:
                 return None
         else:
             later = Wait(msgspec.structs.replace(record, next_look_at=at))
-        self._denials.put_off(bucket)
+        self._denials.put_off(place)
         return later
 
     def _put_off(self, record: Record, sight: Sight, reason: str, at: float) -> Decision:
@@ -280,10 +276,9 @@ class Looker:
 
     async def _look(self, record: Record) -> Observation:
         version = record.version
-        began_at = await self._gate(version.bucket).enter()
-        seen = await self._head(version, record.region, record.owner, began_at)
+        seen = await self._head(version, record.region, record.owner)
         self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
-        self._denials.told(version.bucket, seen.sight, troubled=record.troubles > 0)
+        self._denials.told(record.place, seen.sight, troubled=record.troubles > 0)
         self._report(record, seen)
         return seen
 
@@ -303,13 +298,12 @@ class Looker:
         Look at a version in a destination; None where that told nothing.
         """
         bucket = destination.bucket
-        # One of the source's own name is another bucket for each site that it is looked at from.
-        door = (bucket, record.owner if bucket == record.version.bucket else None)
-        if self._shut(door):
+        place = self._place_beside(record, destination)
+        if self._shut(place):
             return None
-        began_at = await self._gate(bucket).enter()
-        if self._shut(door):
-            self._gate(bucket).leave(None, began_at=began_at)
+        began_at = await self._gate(place).enter()
+        if self._shut(place):
+            self._gate(place).leave(None, began_at=began_at)
             return None
         look = partial(
             self._probe.look_at_replica,
@@ -319,57 +313,73 @@ class Looker:
             owner=destination.owner,
             source_owner=record.owner,
         )
-        seen = await self._passed(bucket, look, began_at)
+        seen = await self._passed(place, look, began_at)
         self._meters.add(catalogue.DESTINATION_LOOKS, bucket, seen.sight.value)
         if not seen.asked:
-            self._shut_for(door, DENIED_DESTINATION_SECONDS, seen)
+            self._shut_for(place, DENIED_DESTINATION_SECONDS, seen)
         elif seen.sight is Sight.DENIED:
             told = advice(self._stores.of(bucket))
-            self._shut_for(door, DENIED_DESTINATION_SECONDS, seen, advice=told)
+            self._shut_for(place, DENIED_DESTINATION_SECONDS, seen, advice=told)
         elif seen.sight is Sight.UNREACHABLE:
-            self._shut_for(door, UNREACHABLE_DESTINATION_SECONDS, seen)
+            self._shut_for(place, UNREACHABLE_DESTINATION_SECONDS, seen)
         return seen.sight if seen.tells_of_arrival else None
 
-    def _shut(self, door: "_Door") -> bool:
-        until = self._shut_until.get(door)
+    def _place(self, bucket: str, owner: str | None) -> Place:
+        """
+        Tell which bucket is asked, by its owner where several have its name.
+        """
+        return bucket, owner if owner in self._probe.sites(bucket) else None
+
+    def _place_beside(self, record: Record, destination: Destination) -> Place:
+        """
+        Tell which bucket is asked for a destination: one of its source's name is at the other site.
+        """
+        bucket, owner = destination.bucket, destination.owner
+        if bucket == record.version.bucket:
+            others = [site for site in self._probe.sites(bucket) if site != record.owner]
+            owner = others[0] if len(others) == 1 else owner
+        return self._place(bucket, owner)
+
+    def _shut(self, place: Place) -> bool:
+        until = self._shut_until.get(place)
         return until is not None and asyncio.get_running_loop().time() < until
 
-    def _shut_for(self, door: "_Door", seconds: float, seen: Observation, **more: str) -> None:
+    def _shut_for(self, place: Place, seconds: float, seen: Observation, **more: str) -> None:
         """
         Look at a destination no more for a while, and say so once.
         """
-        if self._shut(door):
+        if self._shut(place):
             return
-        self._shut_until.put(door, asyncio.get_running_loop().time() + seconds)
+        self._shut_until.put(place, asyncio.get_running_loop().time() + seconds)
         # Nobody has to allow looks at destinations: it is no trouble when they are denied.
         tell = log.info if seen.sight is Sight.DENIED else log.warning
         tell(
             "destination_not_looked_at",
-            bucket=door[0],
+            bucket=place[0],
             sight=seen.sight.value,
             detail=seen.detail,
             for_seconds=seconds,
             **more,
         )
 
-    def _gate(self, bucket: str) -> "_Gate":
-        gate = self._gates.get(bucket)
+    def _gate(self, place: Place) -> "_Gate":
+        gate = self._gates.get(place)
         if gate is None:
             gate = _Gate(Congestion(most=self._concurrency, per_second=self._per_second))
-            self._gates.put(bucket, gate)
+            self._gates.put(place, gate)
         return gate
 
-    async def _head(
-        self, version: ObjectVersion, region: str, owner: str | None, began_at: float
-    ) -> Observation:
+    async def _head(self, version: ObjectVersion, region: str, owner: str | None) -> Observation:
         """
-        HEAD a version whose bucket's gate was entered, and leave it.
+        HEAD a version when its bucket's gate lets it through.
         """
+        place = self._place(version.bucket, owner)
+        began_at = await self._gate(place).enter()
         look = partial(self._probe.look, version, region=region, owner=owner)
-        return await self._passed(version.bucket, look, began_at)
+        return await self._passed(place, look, began_at)
 
     async def _passed(
-        self, bucket: str, look: Callable[[], Awaitable[Observation]], began_at: float
+        self, place: Place, look: Callable[[], Awaitable[Observation]], began_at: float
     ) -> Observation:
         """
         Make a look for which a bucket's gate was entered, and leave it.
@@ -382,14 +392,15 @@ class Looker:
                 seen = await look()
             sight = seen.sight
         finally:
-            self._gate(bucket).leave(sight, began_at=began_at)
+            self._gate(place).leave(sight, began_at=began_at)
         self._meters.observe(catalogue.LOOK_DURATION, value=loop.time() - sent_at)
         return seen
 
     def _report(self, record: Record, seen: Observation) -> None:
         if seen.asked:
-            self._reach.told(record.version.bucket, seen.sight, seen.detail)
-        if seen.sight is Sight.DENIED and self._denials.known(record.version.bucket):
+            place = self._place(record.version.bucket, record.owner)
+            self._reach.told(place, seen.sight, seen.detail)
+        if seen.sight is Sight.DENIED and self._denials.known(record.place):
             return  # reported for the whole bucket
         if seen.sight in _WORTH_TELLING:
             self._told_nothing.met(

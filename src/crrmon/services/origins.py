@@ -79,7 +79,7 @@ class Origins:
         # Where no known route leads to, nobody waits for the answer: it need not be asked again.
         if not role.destination or not isinstance(decision, Wait) or not decision.record.troubles:
             return None
-        if self._looker.denied(record.version.bucket) and (uncovered or not role.known):
+        if self._looker.denied(record) and (uncovered or not role.known):
             # Another account's bucket, most likely: asking for ever would not tell, and all that it has to tell us
             # is what arrives there.
             return _replica(record, now=self._clock.now())

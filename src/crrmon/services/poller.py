@@ -200,7 +200,7 @@ class Poller:
             if self._hindered():
                 self._tried[bucket] = asyncio.get_running_loop().time()
             under_way = sum(one.bucket == bucket for one in self._busy)
-            crowded = under_way >= FAILING_BUCKET_LOOKS and self._looker.failing(bucket)
+            crowded = under_way >= FAILING_BUCKET_LOOKS and self._looker.failing(record)
             work = self._put_off if crowded else self._revisit
             task = asyncio.create_task(self._visit(record, work), name="revisit")
             self._busy[record.version] = task

@@ -8,6 +8,7 @@ import asyncio
 
 import msgspec
 
+from crrmon.domain.objects import Place
 from crrmon.domain.observations import Sight
 from crrmon.domain.recent import Recent
 from crrmon.services.health import Dependency
@@ -36,38 +37,38 @@ class Reach:
 
     def __init__(self, health: Dependency) -> None:
         self._health = health
-        self._buckets: Recent[str, _Bucket] = Recent()
+        self._buckets: Recent[Place, _Bucket] = Recent()
         self._refused = 0
         """Looks that were throttled since any was answered."""
         self._refused_since = 0.0
 
-    def failing(self, bucket: str) -> bool:
+    def failing(self, place: Place) -> bool:
         """
         Tell whether the last look at a bucket did not reach it.
         """
-        known = self._buckets.get(bucket)
+        known = self._buckets.get(place)
         return known is not None and known.unreachable
 
-    def told(self, bucket: str, sight: Sight, detail: str) -> None:
+    def told(self, place: Place, sight: Sight, detail: str) -> None:
         """
         Take in what a look showed.
         """
         now = asyncio.get_running_loop().time()
-        before = self._buckets.get(bucket)
+        before = self._buckets.get(place)
         unreachable = before is not None and before.unreachable
         match sight:
             case Sight.UNREACHABLE:
-                self._put(bucket, now, unreachable=True)
+                self._put(place, now, unreachable=True)
                 if self._all_unreachable(now):
                     self._health.failed(detail)
             case Sight.THROTTLED:
-                self._put(bucket, now, unreachable=unreachable)
+                self._put(place, now, unreachable=unreachable)
                 self._throttled(now, detail)
             case Sight.REFUSED | Sight.UNREADABLE:
                 # It answered, and what it said is about the object or about us.
-                self._put(bucket, now, unreachable=unreachable)
+                self._put(place, now, unreachable=unreachable)
             case _:
-                self._put(bucket, now, unreachable=False)
+                self._put(place, now, unreachable=False)
                 self._refused = 0
                 self._health.succeeded()
 
@@ -82,8 +83,8 @@ class Reach:
             self._refused = 0
         self._health.retire(unasked_for=LATELY_SECONDS)
 
-    def _put(self, bucket: str, now: float, *, unreachable: bool) -> None:
-        self._buckets.put(bucket, _Bucket(now, unreachable))
+    def _put(self, place: Place, now: float, *, unreachable: bool) -> None:
+        self._buckets.put(place, _Bucket(now, unreachable))
 
     def _throttled(self, now: float, detail: str) -> None:
         if not self._refused:

@@ -21,7 +21,7 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.events import MarkerLaid, ObjectWritten
-from crrmon.domain.objects import Route
+from crrmon.domain.objects import Place, Route
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import (
     WRITE_SLACK_SECONDS,
@@ -128,10 +128,6 @@ class _Page:
         return self.configuration is not None and bool(self.configuration.rules)
 
 
-_Place = tuple[str, str | None]
-"""A bucket, and its site where several have one of that name."""
-
-
 class _Unread:
     """
     Tells of configurations that events asked for and nobody could read: in one line a minute, however many there are.
@@ -186,7 +182,7 @@ class Routebook:
         self._meters = meters
         self._buckets = frozenset(buckets)
         self._reporting = reporting
-        self._pages: dict[_Place, _Page] = {}
+        self._pages: dict[Place, _Page] = {}
         """The one longest not asked for first."""
         self._room = MAX_PAGES
         self._known: Mapping[str, frozenset[str]] = {}

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Iterable
 
 import msgspec
+from typing_extensions import override
 
 from crrmon.domain.objects import MarkId, ObjectVersion, Route
 from crrmon.domain.records import Record
@@ -48,6 +49,17 @@ class Fate(enum.StrEnum):
     MARKER_FAILED = "marker_failed"
     PURGE_FAILED = "purge_failed"
     """A store could not delete at a destination what was deleted for good at the source. Counted by itself only."""
+
+    @classmethod
+    @override
+    def _missing_(cls, value: object) -> "Fate":
+        """
+        Read a fate that only a later version knows, as ledgers shared with one hold them.
+
+        That there is a mark proves the counting, whatever its fate; of all fates this one claims least: that nobody
+        follows the version any more, not that it arrived or failed.
+        """
+        return cls.GIVEN_UP
 
 
 class Cause(enum.StrEnum):

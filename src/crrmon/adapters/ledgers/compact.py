@@ -41,11 +41,7 @@ _FATE_NUMBERS: Final = {
 }
 """Part of the format: numbers are added, never changed."""
 _FATES_BY_NUMBER: Final = {number: fate for fate, number in _FATE_NUMBERS.items()}
-_UNKNOWN: Final = Fate.GIVEN_UP
-"""
-Stands for the number of a fate that only a later version knows. That there is a mark proves the counting, whatever
-its fate; of all fates this one claims least: that nobody follows the version any more, not that it arrived or failed.
-"""
+_UNKNOWN: Final = Fate("of a later version")
 
 _REPAIRED: Final = 1
 _NOT_COUNTED: Final = 2

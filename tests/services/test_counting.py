@@ -80,7 +80,7 @@ async def test_m7_a_store_that_denies_looks_has_no_roles(store: Store) -> None:
 
     with structlog.testing.capture_logs() as logs:
         for _ in range(DENIED_IN_A_ROW):
-            denials.told("bucket", Sight.DENIED, troubled=False)
+            denials.told(("bucket", None), Sight.DENIED, troubled=False)
 
     (said,) = (one["advice"] for one in logs)
     assert "accounts[].profile" in said

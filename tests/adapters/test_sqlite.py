@@ -383,7 +383,7 @@ async def test_a_second_daemon_is_refused(path: Path) -> None:
     out, err = await run(OPEN, str(path))
 
     assert out == ""
-    assert f"UnusableLedgerError: ledger.path {path} is in use by another process" in err
+    assert f"OccupiedLedgerError: ledger.path {path} is in use by another process" in err
     assert await ledger.park([record("k")]) == [Parked.PARKED]
     await ledger.close()
     assert await run(OPEN, str(path)) == ("opened\n", "")

@@ -311,16 +311,17 @@ class _Daemon:
         Run until told to stop.
         """
         self._board.started()
-        log.info(
-            "started",
-            version=__version__,
-            queues=[intake.name for intake in self._intakes],
-            ledger=self._settings.ledger.kind,
-            http=self._front.url,
-        )
         try:
             for webhook in self._webhooks:
                 await webhook.start()
+            # Not before: a token or a port that cannot be used ends it here.
+            log.info(
+                "started",
+                version=__version__,
+                queues=[intake.name for intake in self._intakes],
+                ledger=self._settings.ledger.kind,
+                http=self._front.url,
+            )
             await supervise(
                 self._roots(),
                 stop=stop,

@@ -642,6 +642,7 @@ async def check(settings: Settings) -> Sequence[Check]:
         accounts = Accounts(aws, _accounts(settings), clock=clock, meters=meters)
         kind = settings.ledger.kind
         estate = Estate(
+            own_credentials=_own_credentials(settings),
             accounts=[account.id for account in settings.accounts],
             inboxes=_queue_inboxes(settings, aws),
             buckets=settings.buckets,
@@ -657,6 +658,15 @@ async def check(settings: Settings) -> Sequence[Check]:
             chance=random.SystemRandom(),
         )
         return await checkup.run()
+
+
+def _own_credentials(settings: Settings) -> bool:
+    """
+    Tell whether AWS is asked for anything with the daemon's own credentials: not where there are stores alone.
+    """
+    stores = [one.endpoint_url and one.profile for one in settings.accounts]
+    asked = settings.queues or settings.report.cloudwatch or settings.ledger.kind == "dynamodb"
+    return bool(asked) or not stores or not all(stores)
 
 
 @contextlib.asynccontextmanager

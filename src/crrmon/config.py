@@ -990,6 +990,8 @@ def _fault(error: yaml.YAMLError) -> str:
         getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     )
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    if r"'\t'" in problem:
+        return f"a tab where YAML wants blanks{where}"
     # What a parser expected and found are kinds of tokens, and nothing of what they say.
     of_kinds = isinstance(error, yaml.parser.ParserError) and problem.startswith("expected ")
     return (problem if of_kinds else _unquoted(problem)) + where

@@ -126,7 +126,8 @@ class Door:
             )
         except OSError as error:
             # asyncio's own sentence names the address again. A name without an address has a number of another kind.
-            reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror
             raise PortTakenError(
                 f"cannot listen on {authority(host, port)} ({reason}); "
                 f"set {setting}.host and {setting}.port"

@@ -311,16 +311,17 @@ class _Daemon:
         Run until told to stop.
         """
         self._board.started()
-        log.info(
-            "started",
-            version=__version__,
-            queues=[intake.name for intake in self._intakes],
-            ledger=self._settings.ledger.kind,
-            http=self._front.url,
-        )
         try:
             for webhook in self._webhooks:
                 await webhook.start()
+            # Not before: a token or a port that cannot be used ends it here.
+            log.info(
+                "started",
+                version=__version__,
+                queues=[intake.name for intake in self._intakes],
+                ledger=self._settings.ledger.kind,
+                http=self._front.url,
+            )
             await supervise(
                 self._roots(),
                 stop=stop,
@@ -641,6 +642,7 @@ async def check(settings: Settings) -> Sequence[Check]:
         accounts = Accounts(aws, _accounts(settings), clock=clock, meters=meters)
         kind = settings.ledger.kind
         estate = Estate(
+            own_credentials=_own_credentials(settings),
             accounts=[account.id for account in settings.accounts],
             inboxes=_queue_inboxes(settings, aws),
             buckets=settings.buckets,
@@ -656,6 +658,15 @@ async def check(settings: Settings) -> Sequence[Check]:
             chance=random.SystemRandom(),
         )
         return await checkup.run()
+
+
+def _own_credentials(settings: Settings) -> bool:
+    """
+    Tell whether AWS is asked for anything with the daemon's own credentials: not where there are stores alone.
+    """
+    stores = [one.endpoint_url and one.profile for one in settings.accounts]
+    asked = settings.queues or settings.report.cloudwatch or settings.ledger.kind == "dynamodb"
+    return bool(asked) or not stores or not all(stores)
 
 
 @contextlib.asynccontextmanager

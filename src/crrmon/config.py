@@ -990,7 +990,11 @@ def _fault(error: yaml.YAMLError) -> str:
         getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     )
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return _unquoted(problem) + where
+    if r"'\t'" in problem:
+        return f"a tab where YAML wants blanks{where}"
+    # What a parser expected and found are kinds of tokens, and nothing of what they say.
+    of_kinds = isinstance(error, yaml.parser.ParserError) and problem.startswith("expected ")
+    return (problem if of_kinds else _unquoted(problem)) + where
 
 
 def _unquoted(text: str) -> str:
@@ -1142,7 +1146,7 @@ def _explain(name: str, error: Any) -> str:
         prefix = f"{_dotted(tuple(around))}." if around else ""
         return _unknown(prefix + _name(last, value, section), list(_siblings(name)))
     said = harmless(error["msg"].removeprefix("Value error, "))
-    if kind == "value_error" and (not name or (_hides(name) and isinstance(value, Mapping))):
+    if kind == "value_error" and (not name or _sections(value)):
         # A contradiction between settings, which it names; the value would be all of them.
         return "\n".join(f"{name}: {line}" if name else line for line in said.splitlines())
     if kind == "model_type":
@@ -1150,11 +1154,53 @@ def _explain(name: str, error: Any) -> str:
         said = f"must be a mapping with {', '.join(inner)}"
     elif kind == "tuple_type":
         said = "must be a list"
-    told, said = (_UNSEEN, _unquoted(said)) if _hides(name) else (shown(value), said)
+    elif kind == "string_pattern_mismatch":
+        said = _FORMS[re.sub(r"\[\d+\]", "[]", name)]
+    elif kind != "literal_error" and _hides(name):  # that lists what is allowed, and nothing else
+        said = _unquoted(said)
+    told = _UNSEEN if _hides(name) else shown(value)
     return f"{name}: {told} is not allowed: {said[:1].lower()}{said[1:]}"
 
 
 _UNSEEN = "what it is set to"
+
+_REGION_FORM = "write it as AWS does, such as eu-west-1"
+_ADDRESS_FORM = (
+    "begin it with http:// or https:// and a host, and leave out what comes after a ? or a #"
+)
+_PATTERN_FORM = "write the name of a bucket, in which * stands for any characters and ? for one"
+_FORMS = {
+    "monitor": "at most 255 printable characters of ASCII, the first of them no blank and no colon",
+    "queues[].url": "give the URL of the queue, such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+    "queues[].region": _REGION_FORM,
+    "inboxes[].name": "at most 80 letters, digits and . _ -",
+    "buckets[]": "the name of a bucket has 3 to 255 letters, digits and . _ -",
+    "aws.region": _REGION_FORM,
+    "aws.endpoint_url": _ADDRESS_FORM,
+    "accounts[].id": 'give twelve digits, "*", or for a store a short name that begins with a letter',
+    "accounts[].role_arn": "give the ARN of a role, such as arn:aws:iam::{account}:role/NAME",
+    "accounts[].external_id": "letters, digits and _ + = , . @ : / - are all that AWS takes",
+    "accounts[].endpoint_url": _ADDRESS_FORM,
+    "accounts[].region": _REGION_FORM,
+    "accounts[].site": "give the deployment id, 13 to 128 letters, digits and . _ -",
+    "accounts[].buckets[]": _PATTERN_FORM,
+    "accounts[].request_payer[]": _PATTERN_FORM,
+    "ledger.redis.prefix": "at most 64 letters, digits and . _ : -",
+    "ledger.dynamodb.table": "the name of a table has 3 to 255 letters, digits and _ . -",
+    "ledger.dynamodb.region": _REGION_FORM,
+    "report.namespace": "at most 255 letters, digits and . _ / # : -, the first of them no colon",
+    "report.region": _REGION_FORM,
+}
+"""What a text has to look like, by the name of its setting."""
+
+
+def _sections(value: object) -> bool:
+    """
+    Tell whether a value is a section of settings, or several.
+    """
+    return isinstance(value, Mapping) or (
+        isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value)
+    )
 
 
 def _hides(name: str) -> bool:

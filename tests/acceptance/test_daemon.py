@@ -1177,6 +1177,7 @@ async def test_m8_a_webhook_that_cannot_listen_is_told_at_the_start(
 
     assert await daemon.ended() == 2
     assert "inboxes[0].token_file" in daemon.errors
+    assert not daemon.events("started")
     assert "No such file" in daemon.errors
     assert "Traceback" not in daemon.errors
     async with ledger_of(tmp_path):

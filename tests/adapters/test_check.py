@@ -309,6 +309,38 @@ async def test_nobody_who_answers_is_no_permission_that_is_missing(
     assert checks["bucket src", "HeadObject of a key"].verdict is Verdict.UNPROVED
 
 
+async def test_stores_alone_need_no_credentials_of_aws(
+    aws: Aws, settings: Settings, stub: AwsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stores post their events and have users of their own, AWS is never asked, and nothing fails for want of it."""
+    (tmp_path / "credentials").write_text(
+        "[east]\naws_access_key_id = crrmon\naws_secret_access_key = secret\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    east = {
+        "id": "east",
+        "endpoint_url": stub.url,
+        "profile": "east",
+        "region": REGION,
+        "buckets": ["src"],
+    }
+    own = settings.model_dump() | {
+        "queues": [],
+        "inboxes": [{"kind": "webhook", "token": "x" * 16}],
+        "accounts": [east],
+        "report": {"cloudwatch": False},
+    }
+
+    checks = await checked(Settings.model_validate(own))
+
+    assert "failed" not in verdicts(checks)
+    assert "account east: credentials" in verdicts(checks)["passed"]
+    assert "bucket src: HeadObject of a key" in verdicts(checks)["passed"]
+    assert "GetCallerIdentity" not in aws.calls
+
+
 async def test_no_credentials_at_all_is_told(
     aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,7 +404,13 @@ async def test_a_server_without_a_ledger_yet_is_unproved() -> None:
         yield
 
     estate = Estate(
-        accounts=(), inboxes=(), buckets=(), sink=None, namespace="", ledger_kind="redis"
+        own_credentials=True,
+        accounts=(),
+        inboxes=(),
+        buckets=(),
+        sink=None,
+        namespace="",
+        ledger_kind="redis",
     )
     checkup = Checkup(
         estate,
@@ -409,6 +447,27 @@ def test_what_an_answer_says_moves_no_cursor(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     assert "\x1b[2J" not in shown
     assert "\\x1b[2J[red]gone[/red]" in shown
+
+
+def test_no_word_is_broken_in_a_log_of_eighty_characters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no terminal is, as in `kubectl exec` without one, names can still be read, searched and copied."""
+    monkeypatch.setenv("COLUMNS", "80")
+    one = Check(
+        subject="queue acme-production-replication-events",
+        call="ChangeMessageVisibilityBatch",
+        needs="sqs:ChangeMessageVisibility",
+        verdict=Verdict.FAILED,
+        found="messages could not be kept hidden: EndpointConnectionError; check aws.endpoint_url",
+    )
+
+    check_command._print([one])
+
+    shown = capsys.readouterr().out.split()
+    assert shown[:4] == ["failed", "queue", "acme-production-replication-events:", one.call]
+    assert f"{one.needs})" in shown
+    assert " ".join(one.found.split()) in " ".join(shown)
 
 
 @pytest.fixture
@@ -451,7 +510,7 @@ def test_the_table_is_for_eyes(config: Callable[..., str]) -> None:
     result = crrmon("--config", config())
     assert result.exit_code == 0, result.output
     line = next(one for one in result.output.splitlines() if "GetQueueAttributes" in one)
-    assert line.split()[:4] == ["queue", "checked", "GetQueueAttributes", "passed"]
+    assert line.split() == ["passed", "queue", "checked:", "GetQueueAttributes"]
     assert "0 failed" in result.output.splitlines()[-1]
 
 

@@ -30,9 +30,9 @@ HELD, FREE, GONE = Route("src", "held"), Route("src", "free"), Route("src", "gon
 
 def crrmon(*arguments: str) -> Result:
     """
-    Run the command line in this process.
+    Run the command line in this process, where no terminal breaks lines: names are there to be copied.
     """
-    return CliRunner().invoke(app, ["routes", *arguments], env={"COLUMNS": "120"})
+    return CliRunner().invoke(app, ["routes", *arguments], env={"COLUMNS": "50"})
 
 
 @pytest.fixture

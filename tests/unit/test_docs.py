@@ -33,11 +33,25 @@ def test_every_test_that_guards_an_invariant_exists() -> None:
         assert re.search(rf"def {test}\(", (ROOT / path).read_text()), f"{path}::{test}"
 
 
+def anchors(page: Path) -> set[str]:
+    """
+    List what a link can point to within a page: its headings, as they are shown on the web.
+    """
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    """Relative links of the README and the documents point to files that exist."""
+    """Relative links of the README and the documents point to files that exist, and to headings in them."""
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\((?!https?:)([^)]+)", page.read_text()):
+            path, _, heading = target.partition("#")
+            led_to = page.parent / path if path else page
+            assert led_to.exists(), f"{page.name}: {target}"
+            assert not heading or heading in anchors(led_to), f"{page.name}: {target}"
 
 
 def test_the_readmes_configuration_can_be_used(tmp_path: Path) -> None:

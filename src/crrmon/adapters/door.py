@@ -7,6 +7,7 @@ makes room for a new one, so that whoever asks at once is answered at once.
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -124,8 +125,11 @@ class Door:
                 connection, host, port, ssl=tls, ssl_handshake_timeout=patience
             )
         except OSError as error:
+            # asyncio's own sentence names the address again. A name without an address has a number of another kind.
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror
             raise PortTakenError(
-                f"cannot listen on {authority(host, port)} ({error.strerror}); "
+                f"cannot listen on {authority(host, port)} ({reason}); "
                 f"set {setting}.host and {setting}.port"
             ) from error
 

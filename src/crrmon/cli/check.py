@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import msgspec
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -60,16 +59,18 @@ def check(
 
 def _print(checks: Sequence[Check]) -> None:
     console = Console()
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("of", "call", "verdict", "needs", "found"):
-        table.add_column(heading, no_wrap=heading == "verdict", overflow="fold")
+    # Two columns, and sentences below their call: where nobody looks at a terminal there are 80 characters.
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for one in checks:
-        verdict = Text(one.verdict.value, style=_STYLES[one.verdict])
-        subject, call, needs, found = map(
-            _on_one_line, (one.subject, one.call, one.needs, one.found)
-        )
-        table.add_row(subject, call, verdict, needs, found)
-    console.print(table)
+        call = f"{one.subject}: {one.call}"
+        if one.needs and one.verdict is not Verdict.PASSED:
+            call = f"{call} (needs {one.needs})"
+        grid.add_row(Text(one.verdict.value, style=_STYLES[one.verdict]), _on_one_line(call))
+        if one.found:
+            grid.add_row("", _on_one_line(one.found))
+    console.print(grid)
     counts = {verdict: sum(one.verdict is verdict for one in checks) for verdict in Verdict}
     console.print(", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()))
 

@@ -117,8 +117,14 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
         _refuse(f"what the ledger remembers of a route is damaged: {error}")
 
 
+_WHOLE = 240
+"""Characters that a line may have where no terminal breaks it: the longest names of two buckets, and all else."""
+
+
 def _print(states: Mapping[Route, RouteState]) -> None:
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WHOLE)
     if not states:
         console.print("The ledger knows no route yet.")
         return

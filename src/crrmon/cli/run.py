@@ -21,8 +21,8 @@ def run(config: ConfigFile = None) -> None:
     """
     Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once.
 
-    Exit codes: 0 after an orderly stop, 1 after a fault, 2 when the settings, those
-    of AWS's SDK or a sqlite ledger cannot be used.
+    Exit codes: 0 after an orderly stop, 1 after a fault, 2 when the
+    settings, those of AWS's SDK or a sqlite ledger cannot be used.
     """
     settings = settings_or_exit(config)
     sdk_or_exit(settings, daemon=True)

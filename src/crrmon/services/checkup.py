@@ -53,6 +53,8 @@ class Estate(msgspec.Struct, frozen=True, kw_only=True):
     What the settings name, for these calls to be tried on.
     """
 
+    own_credentials: bool
+    """Whether AWS is asked for anything with the daemon's own credentials."""
     accounts: Sequence[str]
     """Ids; "*" for all others."""
     inboxes: Sequence[Inbox]
@@ -96,7 +98,7 @@ class Checkup:
         """
         estate = self._estate
         tries = [
-            ("credentials", self._identity()),
+            *([("credentials", self._identity())] if estate.own_credentials else []),
             *((f"account {one}", self._account(one)) for one in estate.accounts),
             *((f"queue {one.name}", self._queue(one)) for one in estate.inboxes),
             *(
@@ -188,7 +190,7 @@ class Checkup:
             # A policy may grant a prefix alone: what is looked at begins as a rule has it.
             prefix = rules[0].prefix if rules else ""
             found = (
-                f"{len(rules)} enabled rules" if rules else "no enabled rule: nothing replicates"
+                f"enabled rules: {len(rules)}" if rules else "no enabled rule: nothing replicates"
             )
             read = _check(subject, call, needs, Verdict.PASSED, found)
         key = f"{prefix}crrmon-check-{self._chance.getrandbits(64):016x}"

@@ -306,7 +306,8 @@ Chart {version}, crrmon {app_version}. This page and `values.schema.json` are ma
 
 - Kubernetes {kubernetes} or later, and Helm. The chart is tested with Helm 4 on an API server of Kubernetes 1.36 with real
   controllers, but without nodes, and against the schemas of the newest three versions.
-- To upgrade, the right to list StatefulSets and Deployments in the namespace: the chart looks up what runs.
+- To upgrade, the right to list StatefulSets and Deployments in the namespace, and in that of the release if
+  `namespaceOverride` names another one: the chart looks up what runs.
 - An SQS queue that gets the events of the source buckets, and a role for the pods: by annotation of the service account
   (IRSA), or by an EKS Pod Identity association for its name. Stores of one's own need neither: they post their events to
   `config.inboxes`.

@@ -1,10 +1,12 @@
 """The port that stores post their events to: it leads to the daemon, and its secrets come by reference."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import helm_python as helm
 import pytest
+import yaml
 
 from fakes import chart
 
@@ -216,6 +218,24 @@ def test_a_token_in_the_values_is_refused(values: dict[str, Any]) -> None:
         chart.render_as_given(values)
 
     assert TOKEN not in str(raised.value)
+
+
+def test_the_guide_s_values_are_those_of_a_port_that_stores_reach() -> None:
+    """As they are printed."""
+    page = (chart.TOP / "docs" / "stores.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(image:\n.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    values = yaml.safe_load(text.replace("REGISTRY", "registry.example.com"))
+    manifests = chart.render_as_given(values)
+    (inbox,) = chart.loaded(manifests).inboxes
+
+    assert inbox.token_file is not None
+    assert inbox.certificate_file is not None
+    assert _mounted(manifests, inbox.token_file) == ("crrmon-webhook", "token")
+    assert _mounted(manifests, inbox.certificate_file) == ("crrmon-webhook-tls", "tls.crt")
+    assert _service(manifests)["spec"]["type"] == "LoadBalancer"
+    assert manifests.one("NetworkPolicy")["spec"]["ingress"][1]["from"] == [
+        {"ipBlock": {"cidr": "10.0.0.0/8"}}
+    ]
 
 
 def _notes(values: dict[str, Any]) -> str:

@@ -247,7 +247,9 @@ def test_the_notes_say_where_to_post() -> None:
     """With the name, the port and how."""
     tls = {"tls": {"existingSecret": "certificate"}}
 
-    assert "http://demo-crrmon-webhook.watch.svc:9465/" in _notes(_with({}))
+    assert "watch.\n\n  webhook   http://demo-crrmon-webhook.watch.svc:9465/\n  ledger" in _notes(
+        _with({})
+    )
     assert "https://demo-crrmon-webhook.watch.svc:9465/" in _notes(_with({}, webhook=tls))
 
 

@@ -37,8 +37,6 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="crrmon" \
       org.opencontainers.image.description="Follows every object through Amazon S3 replication" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.source="https://github.com/crrmon/crrmon" \
-      org.opencontainers.image.documentation="https://github.com/crrmon/crrmon/blob/main/README.md" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # A container's network is its own. Both stand over the configuration file, so that the health check knows the port.

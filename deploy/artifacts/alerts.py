@@ -12,8 +12,8 @@ import yaml
 TOP = Path(__file__).resolve().parents[2]
 """The repository's."""
 
-RUNBOOK = "https://github.com/crrmon/crrmon/blob/main/docs/runbook.md"
-"""What each alert links to; its heading there is its name."""
+RUNBOOK = "docs/runbook.md"
+"""Where each alert has a section, whose heading is its name. In the repository, which has no known address."""
 
 WRITTEN_FILE = "helm/crrmon/files/rules.yaml"
 """By hand."""
@@ -53,7 +53,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
 
     @property
-    def link(self) -> str:
+    def section(self) -> str:
         """
         Where the runbook tells what to do.
         """
@@ -97,7 +97,7 @@ def filled(text: str, values: Mapping[str, Any]) -> str:
 
 def _linked(text: str) -> Iterator[str]:
     """
-    Give every alert its link, as the chart does.
+    Tell every alert's section, as the chart does.
     """
     name = ""
     for line in text.splitlines():
@@ -105,7 +105,7 @@ def _linked(text: str) -> Iterator[str]:
         if found := _ALERT.match(line):
             name = found[1]
         elif found := _ANNOTATIONS.match(line):
-            yield f"{found[1]}  runbook_url: {RUNBOOK}#{name.lower()}"
+            yield f"{found[1]}  runbook: {RUNBOOK}#{name.lower()}"
 
 
 def files() -> dict[str, str]:

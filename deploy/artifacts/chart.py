@@ -103,6 +103,7 @@ KNOWN: Mapping[str, Fragment] = {
     "minReadySeconds": _COUNT,
     "networkPolicy.extraEgress": _OBJECTS,
     "networkPolicy.ingressFrom": _OBJECTS,
+    "networkPolicy.webhookFrom": _OBJECTS,
     "nodeSelector": _TEXT_BY_NAME,
     "persistence.accessModes": _TEXTS | {"minItems": 1},
     "persistence.size": {"type": "string", "pattern": "^[0-9.]+([EPTGMk]|[EPTGMK]i)?$"},
@@ -134,6 +135,7 @@ KNOWN: Mapping[str, Fragment] = {
     "terminationGracePeriodSeconds": _COUNT,
     "tolerations": _OBJECTS,
     "topologySpreadConstraints": _OBJECTS,
+    "webhook.service.type": {"type": "string", "enum": ["ClusterIP", "LoadBalancer", "NodePort"]},
     "*.annotations": _TEXT_BY_NAME,
     "*.endpoint": _OBJECT,
     "*.interval": _DURATION,
@@ -304,9 +306,11 @@ Chart {version}, crrmon {app_version}. This page and `values.schema.json` are ma
 
 - Kubernetes {kubernetes} or later, and Helm. The chart is tested with Helm 4 on an API server of Kubernetes 1.36 with real
   controllers, but without nodes, and against the schemas of the newest three versions.
-- To upgrade, the right to list StatefulSets and Deployments in the namespace: the chart looks up what runs.
+- To upgrade, the right to list StatefulSets and Deployments in the namespace, and in that of the release if
+  `namespaceOverride` names another one: the chart looks up what runs.
 - An SQS queue that gets the events of the source buckets, and a role for the pods: by annotation of the service account
-  (IRSA), or by an EKS Pod Identity association for its name.
+  (IRSA), or by an EKS Pod Identity association for its name. Stores of one's own need neither: they post their events to
+  `config.inboxes`.
 - For several replicas a ledger that they share: Redis, Valkey or DynamoDB.
 - For `serviceMonitor`, `podMonitor` and `prometheusRule` the Prometheus Operator; for `keda` KEDA; for `autoscaling` the
   metrics server. All are off by default.

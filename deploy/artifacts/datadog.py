@@ -27,8 +27,6 @@ FILES = {
     "openmetrics": "deploy/datadog/openmetrics.json",
 }
 
-RUNBOOK = "https://github.com/crrmon/crrmon/blob/main/docs/runbook.md"
-
 Json = dict[str, Any]
 
 # ---- the names of CloudWatch's metrics ----
@@ -248,7 +246,7 @@ _DELAY_NOTE = "From CloudWatch, about ten minutes late. docs/datadog.md tells wh
 CLOUDWATCH = (
     Group(
         title="Now",
-        note=f"{_DELAY_NOTE} Red: follow the [runbook]({RUNBOOK}).",
+        note=f"{_DELAY_NOTE} Red: follow docs/runbook.md in the repository.",
         widgets=(
             Widget(
                 title="Failed in the time shown",
@@ -371,7 +369,7 @@ CLOUDWATCH = (
 AGENT = (
     Group(
         title="Now",
-        note=f"From the Agent, as fresh as its last scrape. Red: follow the [runbook]({RUNBOOK}).",
+        note="From the Agent, as fresh as its last scrape. Red: follow docs/runbook.md in the repository.",
         widgets=(
             Widget(
                 title="Replicated well",

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from artifacts.alerts import RUNBOOK
 from artifacts.panels import (
     RANGE,
     RATE,
@@ -38,8 +39,6 @@ UID = "crrmon"
 TITLE = "S3 replication (crrmon)"
 SCHEMA = 39
 """The form of Grafana 11.0; later versions read it, too."""
-
-PAGES = "https://github.com/crrmon/crrmon/blob/main/docs/"
 
 CLIENT_METRICS = (
     "process_start_time_seconds",
@@ -476,7 +475,7 @@ INGEST = Row(
         Panel(
             number=502,
             title="Messages by queue",
-            description="Messages received a second, and those given back unprocessed. `malformed` ones end in the dead-letter queue: look at one of them there.",
+            description="Messages received a second, and those given back unprocessed. `malformed` ones end in the dead-letter queue: look at one of them there. Those of a webhook were accepted and let go: the log says what was wrong with them.",
             queries=(
                 Query(
                     expression=rate(catalogue.MESSAGES, "queue", "kind"),
@@ -488,7 +487,7 @@ INGEST = Row(
                 ),
             ),
             unit=Measure.PER_SECOND,
-            runbook=("CrrmonNoEvents",),
+            runbook=("CrrmonNoEvents", "CrrmonMalformedEvents"),
         ),
         Panel(
             number=503,
@@ -584,6 +583,19 @@ INGEST = Row(
             unit=Measure.SECONDS,
             width=12,
             runbook=("CrrmonBucketSilent", "CrrmonNoEvents"),
+        ),
+        Panel(
+            number=509,
+            title="Answers to senders",
+            description="Requests to webhooks a second by the status of their answer. Senders keep what is not answered with 200, and mostly send nothing else meanwhile. `401`: a store has another token. `503`: the ledger or the store is away, or there are more requests than the ledger takes.",
+            queries=(
+                Query(
+                    expression=rate(catalogue.WEBHOOK_REQUESTS, "queue", "status"),
+                    legend="{{queue}}: {{status}}",
+                ),
+            ),
+            unit=Measure.PER_SECOND,
+            width=24,
         ),
     ),
 )
@@ -1032,25 +1044,25 @@ def _grid(place: Place) -> Json:
     return {"x": place.x, "y": place.y, "w": place.width, "h": place.height}
 
 
+def _description(panel: Panel) -> str:
+    """
+    Say where to read on, too: by name, for nobody knows where the repository's pages are kept.
+    """
+    sections = f" More in {RUNBOOK}: {', '.join(panel.runbook)}." if panel.runbook else ""
+    return panel.description + sections
+
+
 def _panel(panel: Panel, place: Place) -> Json:
     told: Json = {
         "id": panel.number,
         "type": panel.shape.value,
         "title": panel.title,
-        "description": panel.description,
+        "description": _description(panel),
         "datasource": _SOURCE,
         "gridPos": _grid(place),
         "targets": [_target(panel, at, query) for at, query in enumerate(panel.queries)],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides(panel)},
         "options": _OPTIONS[panel.shape],
-        "links": [
-            {
-                "title": f"Runbook: {alert}",
-                "url": f"{PAGES}runbook.md#{alert.lower()}",
-                "targetBlank": True,
-            }
-            for alert in panel.runbook
-        ],
     }
     transformations = _transformations(panel)
     if transformations:
@@ -1096,7 +1108,7 @@ def dashboard() -> Json:
     return {
         "uid": UID,
         "title": TITLE,
-        "description": "What S3 replication does to every object: what is pending, what failed, how long it took, and whether crrmon sees it. Generated; see deploy/artifacts in the repository.",
+        "description": "What S3 replication does to every object: what is pending, what failed, how long it took, and whether crrmon sees it. Generated: see deploy/artifacts in the repository, and docs/runbook.md and docs/metrics.md there.",
         "tags": ["crrmon", "s3", "replication"],
         "schemaVersion": SCHEMA,
         "version": 1,
@@ -1105,21 +1117,6 @@ def dashboard() -> Json:
         "refresh": "1m",
         "time": {"from": "now-6h", "to": "now"},
         "timezone": "",
-        "links": [
-            {
-                "type": "link",
-                "title": title,
-                "url": f"{PAGES}{page}",
-                "targetBlank": True,
-                "icon": "doc",
-                "asDropdown": False,
-                "includeVars": False,
-                "keepTime": False,
-                "tags": [],
-                "tooltip": "",
-            }
-            for title, page in (("Runbook", "runbook.md"), ("Metrics", "metrics.md"))
-        ],
         "annotations": {"list": []},
         "templating": {
             "list": [

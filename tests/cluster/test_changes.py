@@ -160,6 +160,26 @@ def test_another_name_on_the_sqlite_ledger_is_refused(
     release.upgrade(chart.LEAST)
 
 
+def test_another_namespace_for_the_sqlite_ledger_is_refused(release: Release) -> None:
+    """A volume does not go along; a ledger that is shared is the same from wherever it is asked."""
+    elsewhere = {"namespaceOverride": release.neighbour()}
+    release.install(chart.LEAST)
+    before = release.there()
+    with pytest.raises(helm.HelmError, match="leave namespaceOverride as they were"):
+        release.upgrade(chart.merged(chart.LEAST, elsewhere))
+
+    assert release.there() == before
+
+
+def test_another_namespace_for_a_shared_ledger_is_not(release: Release) -> None:
+    """Helm makes the new replicas and deletes the old ones."""
+    elsewhere = {"namespaceOverride": release.neighbour()}
+    release.install(REDIS)
+    release.upgrade(chart.merged(REDIS, elsewhere))
+
+    wait_for("the old ones to go", lambda: not release.pods())
+
+
 def test_another_name_takes_the_sqlite_ledger_along_in_a_claim_that_is_named(
     release: Release,
 ) -> None:

@@ -238,9 +238,12 @@ def test_no_image_is_pulled_from_a_place_that_nobody_named(values: dict[str, Any
 
 
 def test_nothing_of_the_project_is_fetched_by_a_name_that_nobody_registered() -> None:
-    """Neither an image nor a package: whoever takes the name would get code into clusters and on machines."""
+    """
+    No image, package or page: whoever takes the name would get code into clusters and on machines, and lead people
+    where they like who are woken at night.
+    """
     fetched = re.compile(
-        r"ghcr\.io|docker\.io/crrmon|(pip|pipx|uv tool|uvx) (install |run )?['\"]?crrmon\b"
+        r"ghcr\.io|(docker\.io|github\.com)/crrmon|crrmon\.(io|dev|org|com)\b|(pip|pipx|uv tool|uvx) (install |run )?['\"]?crrmon\b"
     )
     command = ["git", "ls-files", "-z"]  # its own files, and not what lies among them
     listed = subprocess.run(command, cwd=chart.TOP, check=True, capture_output=True, text=True)  # noqa: S603

@@ -148,8 +148,14 @@ def test_the_ports_agree(manifests: chart.Manifests) -> None:
     assert manifests.environment["CRRMON_HTTP__HOST"] == "::", "both families"
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["port"] == "http"
-    for service in manifests.of("Service"):
-        assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+    targets = [
+        port["targetPort"]
+        for service in manifests.of("Service")
+        for port in service["spec"]["ports"]
+    ]
+    inboxes = [one.port for one in chart.loaded(manifests).inboxes]
+    assert sorted(targets) == sorted(ports), "each is led to, and by one service only"
+    assert [port for name, port in ports.items() if name != "http"] == inboxes
 
 
 def test_the_grace_is_longer_than_the_daemon_needs(manifests: chart.Manifests) -> None:

@@ -17,6 +17,10 @@ KEYS = [*NAMES, *(f"config.{key}" for key in keys())]
 
 REDIS = {"config": {"ledger": {"kind": "redis"}}}
 DYNAMODB = {"config": {"ledger": {"kind": "dynamodb"}}}
+INBOX = {
+    "config": {"inboxes": [{"kind": "webhook"}]},
+    "webhook": {"token": {"existingSecret": "mine"}},
+}
 
 COMPANIONS: dict[str, dict[str, Any]] = {
     "autoscaling.*": REDIS | {"autoscaling": {"enabled": True}},
@@ -27,7 +31,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "keda.*": REDIS
     | {"keda": {"enabled": True, "prometheus": {"serverAddress": "http://prometheus:9090"}}},
     "ledgerPassword.key": {"ledgerPassword": {"existingSecret": "mine"}},
-    "networkPolicy.*": {"networkPolicy": {"enabled": True}},
+    "networkPolicy.*": INBOX | {"networkPolicy": {"enabled": True}},
     "podDisruptionBudget.*": REDIS | {"replicaCount": 2},
     "podMonitor.*": {"podMonitor": {"enabled": True}},
     "prometheusRule.*": {"prometheusRule": {"enabled": True}},
@@ -36,6 +40,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "serviceMonitor.*": {"serviceMonitor": {"enabled": True}},
     "strategy": REDIS,
     "topologySpreadConstraints": REDIS,
+    "webhook.*": INBOX,
 }
 """What must be set beside a value for it to count."""
 
@@ -69,6 +74,7 @@ SAMPLES: dict[str, Any] = {
     "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
     "networkPolicy.extraEgress": [{"ports": [{"port": 3128}]}],
     "networkPolicy.ingressFrom": [{"podSelector": {}}],
+    "networkPolicy.webhookFrom": [{"podSelector": {}}],
     "nodeSelector": {"kubernetes.io/arch": "arm64"},
     "persistence.accessModes": ["ReadWriteOncePod"],
     "persistence.size": "20Gi",
@@ -88,6 +94,7 @@ SAMPLES: dict[str, Any] = {
     "service.ipFamilyPolicy": "SingleStack",
     "*.scrapeTimeout": "9s",
     "tolerations": [{"operator": "Exists"}],
+    "webhook.service.type": "LoadBalancer",
     "topologySpreadConstraints": [
         {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from artifacts import datadog, grafana, panels
-from artifacts.alerts import ALERTS, RULES, defaults
+from artifacts.alerts import ALERTS, RULES, RUNBOOK, defaults
 from artifacts.panels import (
     COLUMNS,
     ROUTE,
@@ -228,21 +228,20 @@ def test_numbers_and_titles_are_unique() -> None:
 
 @each_panel
 def test_every_panel_says_what_to_do(panel: Json) -> None:
-    """A description in sentences, a unit, a word for no number, and links that lead somewhere."""
+    """A description in sentences, a unit, and a word for no number."""
     assert len(panel["description"]) > 60
     assert panel["description"].endswith(".")
     assert "  " not in panel["description"]
     assert panel["fieldConfig"]["defaults"]["unit"] != ""
     assert panel["fieldConfig"]["defaults"]["noValue"]
-    anchors = {one.link for one in ALERTS}
-    for link in panel["links"]:
-        assert link["url"] in anchors
 
 
 def test_every_alert_has_a_panel() -> None:
     """Whoever is woken by an alert finds where to look."""
-    linked = {link["url"] for panel in PANELS for link in panel["links"]}
-    assert {one.link for one in ALERTS} == linked
+    told = [re.findall(r" More in (\S+): (.+)\.$", panel["description"]) for panel in PANELS]
+    named = {name for ((page, names),) in filter(None, told) for name in names.split(", ")}
+    assert {one.alert for one in ALERTS} == named
+    assert {page for ((page, _),) in filter(None, told)} == {RUNBOOK}
 
 
 def test_variables_are_defined_and_used() -> None:

@@ -706,7 +706,7 @@ def test_alarms_tell_the_topic_and_where_to_read_on() -> None:
     assert len(alarms()) == 6
     for name, alarm in alarms().items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == topic, name
-        assert "/docs/runbook.md#crrmon" in alarm["AlarmDescription"], name
+        assert " docs/runbook.md#crrmon" in alarm["AlarmDescription"], name
 
 
 def test_the_dashboard_shows_every_metric_of_every_bucket(aws: None) -> None:

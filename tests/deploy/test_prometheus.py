@@ -159,7 +159,7 @@ def test_an_alert_fires_with_bucket_and_runbook(seen: Seen) -> None:
         assert labels["source_bucket"] in annotations["summary"]
         assert labels["destination_bucket"] in annotations["summary"]
         assert labels["source_bucket"] in annotations["description"]
-        assert annotations["runbook_url"] == f"{RUNBOOK}#crrmonreplicationfailures"
+        assert annotations["runbook"] == f"{RUNBOOK}#crrmonreplicationfailures"
 
 
 def test_prometheus_evaluates_every_rule(seen: Seen) -> None:

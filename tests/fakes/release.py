@@ -112,6 +112,12 @@ class Release:
         """
         return Release(self._kubernetes, self.namespace, name, of)
 
+    def neighbour(self) -> str:
+        """
+        Make a second namespace, and tell its name.
+        """
+        return self._kubernetes.namespace(f"{self.namespace}-beside")
+
     def annotate(self, kind: str, annotations: dict[str, str]) -> None:
         """
         Lay annotations on an object.

@@ -64,14 +64,19 @@ switched off.
 {{- fail (printf "%s holds a password, for everybody to read: put it into a Secret and name that in ledgerPassword.existingSecret" $where) }}
 {{- end }}
 {{- end }}
-{{- if not (or $config.queues .Values.existingConfigMap .Values.envFrom (hasKey $named "CRRMON_QUEUES")) }}
-{{- fail "config.queues is empty, and there is nothing to read: set config.queues[0].url to the URL of an SQS queue" }}
+{{- $elsewhere := or .Values.existingConfigMap .Values.envFrom (hasKey $named "CRRMON_INBOXES") }}
+{{- if not (or $config.queues $config.inboxes $elsewhere (hasKey $named "CRRMON_QUEUES")) }}
+{{- fail "config.queues is empty, and there is nothing to read: set config.queues[0].url to the URL of an SQS queue, or config.inboxes for stores that post their events" }}
+{{- end }}
+{{- include "crrmon.checkInboxes" (dict "context" . "elsewhere" $elsewhere) }}
+{{- if regexMatch "\"token\"\\s*:" ((get $named "CRRMON_INBOXES" | default dict).value | default "") }}
+{{- fail "env gives CRRMON_INBOXES with a token as a value, for everybody to read: put it into a Secret and name that in valueFrom, or the token's in webhook.token.existingSecret" }}
 {{- end }}
 {{- if le (int (include "crrmon.port" .)) 0 }}
 {{- fail "config.http.port is 0, and probes and scrapers need a port they know: set it to one from 1 to 65535" }}
 {{- end }}
 {{- $host := dig "http" "host" "::" $config }}
-{{- if has $host (list "127.0.0.1" "::1" "localhost") }}
+{{- if include "crrmon.loopback" $host }}
 {{- fail (printf "config.http.host is %s, where neither probes nor scrapers reach the daemon: leave it out" $host) }}
 {{- end }}
 {{- $stop := dig "shutdown_seconds" 25 $config }}
@@ -92,6 +97,32 @@ switched off.
 {{- include "crrmon.checkLedger" . }}
 {{- end }}
 
+{{- /* Takes the context, and whether the inboxes' tokens may stand where the chart does not see them. */}}
+{{- define "crrmon.checkInboxes" -}}
+{{- $values := .context.Values }}
+{{- $taken := list (include "crrmon.port" .context) }}
+{{- range $place, $inbox := $values.config.inboxes }}
+{{- $name := printf "config.inboxes[%d]" $place }}
+{{- if .token }}
+{{- fail (printf "%s.token is set, and would stand in a ConfigMap: put it into a Secret and name that in webhook.token.existingSecret" $name) }}
+{{- end }}
+{{- if not (or .token_file $values.webhook.token.existingSecret $.elsewhere) }}
+{{- fail (printf "%s has no token, and whoever reaches its port could make events up: put one into a Secret and name that in webhook.token.existingSecret" $name) }}
+{{- end }}
+{{- if include "crrmon.loopback" (.host | default "::") }}
+{{- fail (printf "%s.host is %s, where no sender reaches the daemon: leave it out" $name .host) }}
+{{- end }}
+{{- if eq (dig "port" 9465 . | int) 0 }}
+{{- fail (printf "%s.port is 0, and senders need a port they know: set it to one from 1 to 65535" $name) }}
+{{- end }}
+{{- $port := include "crrmon.inboxPort" . }}
+{{- if has $port $taken }}
+{{- fail (printf "%s.port is %s, as another inbox or config.http has it: give it one of its own" $name $port) }}
+{{- end }}
+{{- $taken = append $taken $port }}
+{{- end }}
+{{- end }}
+
 {{- /*
 Helm makes the new workload before it deletes the old one, and a rolling update runs both kinds of pods: with two ledgers
 on one queue, each counts what it is handed, and neither knows what is pending in the other. So the ledger of a release
@@ -99,16 +130,24 @@ changes only while no replica runs. Without a cluster (`helm template`) there is
 */}}
 {{- define "crrmon.checkLedger" -}}
 {{- $ledger := include "crrmon.ledger" . }}
+{{- $here := include "crrmon.namespace" . }}
 {{- range $kind := list "StatefulSet" "Deployment" }}
-{{- range (lookup "apps/v1" $kind (include "crrmon.namespace" $) "").items }}
+{{- range $namespace := list $here $.Release.Namespace | uniq }}
+{{- range (lookup "apps/v1" $kind $namespace "").items }}
 {{- $annotations := .metadata.annotations | default dict }}
 {{- $running := get $annotations "crrmon/ledger" }}
 {{- $ours := eq (get $annotations "meta.helm.sh/release-name") $.Release.Name }}
 {{- /* Another alias of this chart in the same release is another installation. */}}
 {{- $same := regexMatch (printf "^%s-[0-9]+[.]" (regexQuoteMeta $.Chart.Name)) (get (.metadata.labels | default dict) "helm.sh/chart") }}
-{{- if and $running (ne $running $ledger) $ours $same (gt (int .spec.replicas) 0) }}
+{{- /* What is not shared is another one in another namespace, whatever it is called. */}}
+{{- $moved := and (ne $namespace $here) (not (include "crrmon.shared" $)) }}
+{{- if and $running (or $moved (ne $running $ledger)) $ours $same (gt (int .spec.replicas) 0) }}
 {{- $keep := eq .metadata.name (include "crrmon.fullname" $) | ternary "leave its settings" "leave nameOverride and fullnameOverride" }}
+{{- if $moved }}
+{{- $keep = "leave namespaceOverride" }}
+{{- end }}
 {{- fail (printf "the %s %s runs with the ledger %q, and these values ask for %q, which knows nothing of what is pending or was counted: to keep the ledger, %s as they were; to change it, upgrade with the values as they were and replicaCount 0 (autoscaling.enabled and keda.enabled false), copy what is pending as docs/install-eks.md in the repository says under Upgrades, and then upgrade with these" $kind .metadata.name $running $ledger $keep) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

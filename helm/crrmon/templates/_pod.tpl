@@ -90,6 +90,45 @@
 {{- end }}
 {{- end }}
 
+{{- /* What only replicas need, which listen. A Secret is mounted as a whole: part of it would not change with it. */}}
+{{- define "crrmon.webhookMounts" -}}
+{{- if and .Values.config.inboxes .Values.webhook.token.existingSecret }}
+- name: webhook-token
+  mountPath: /etc/crrmon-webhook
+  readOnly: true
+{{- end }}
+{{- if and .Values.config.inboxes .Values.webhook.tls.existingSecret }}
+- name: webhook-tls
+  mountPath: /etc/crrmon-webhook-tls
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "crrmon.webhookVolumes" -}}
+{{- with .Values.webhook }}
+{{- if and $.Values.config.inboxes .token.existingSecret }}
+- name: webhook-token
+  secret:
+    secretName: {{ .token.existingSecret | quote }}
+    defaultMode: 0440
+    items:
+      - key: {{ .token.key | quote }}
+        path: token
+{{- end }}
+{{- if and $.Values.config.inboxes .tls.existingSecret }}
+- name: webhook-tls
+  secret:
+    secretName: {{ .tls.existingSecret | quote }}
+    defaultMode: 0440
+    items:
+      - key: tls.crt
+        path: tls.crt
+      - key: tls.key
+        path: tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Where the pods run, and as whom: the same for replicas, Job and test. */}}
 {{- define "crrmon.placement" -}}
 {{- /* Kubernetes would set CRRMON_... for services of that name, and the daemon refuses settings it does not know. */}}
@@ -130,7 +169,7 @@ securityContext:
 {{- define "crrmon.podAnnotations" -}}
 {{- $own := dict }}
 {{- if not .Values.existingConfigMap }}
-{{- $_ := set $own "checksum/config" (toYaml .Values.config | sha256sum) }}
+{{- $_ := set $own "checksum/config" (include "crrmon.config" . | sha256sum) }}
 {{- end }}
 {{- if .Values.datadog.enabled }}
 {{- $check := .Files.Get "files/datadog.json" | replace ":9464/" (printf ":%s/" (include "crrmon.port" .)) | fromJson }}
@@ -199,6 +238,11 @@ spec:
         - name: http
           containerPort: {{ include "crrmon.port" . }}
           protocol: TCP
+        {{- range .Values.config.inboxes }}
+        - name: {{ include "crrmon.inboxPortName" . }}
+          containerPort: {{ include "crrmon.inboxPort" . }}
+          protocol: TCP
+        {{- end }}
       {{- range $probe, $path := dict "startupProbe" "/livez" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
       {{- with index $.Values $probe }}
       {{ $probe }}:
@@ -224,9 +268,11 @@ spec:
       {{- end }}
       volumeMounts:
         {{- include "crrmon.volumeMounts" . | nindent 8 }}
+        {{- include "crrmon.webhookMounts" . | nindent 8 }}
     {{- with .Values.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   volumes:
     {{- include "crrmon.volumes" . | nindent 4 }}
+    {{- include "crrmon.webhookVolumes" . | nindent 4 }}
 {{- end }}

@@ -67,6 +67,44 @@ would be a conflict. With Helm 3's way it does not, and what is left out is take
 {{- if or (include "crrmon.autoscaled" .) (gt (int .Values.replicaCount) 1) }}yes{{ end }}
 {{- end }}
 
+{{- /*
+The daemon's configuration. What an inbox does not say itself it gets from here: in a pod no sender reaches the daemon's
+own default, which is loopback, and secrets are files.
+*/}}
+{{- define "crrmon.config" -}}
+{{- $config := .Values.config }}
+{{- with $config.inboxes }}
+{{- $own := dict "host" "::" }}
+{{- if $.Values.webhook.token.existingSecret }}
+{{- $_ := set $own "token_file" "/etc/crrmon-webhook/token" }}
+{{- end }}
+{{- if $.Values.webhook.tls.existingSecret }}
+{{- $_ := set $own "certificate_file" "/etc/crrmon-webhook-tls/tls.crt" }}
+{{- $_ := set $own "key_file" "/etc/crrmon-webhook-tls/tls.key" }}
+{{- end }}
+{{- $inboxes := list }}
+{{- range . }}
+{{- $inboxes = append $inboxes (merge (deepCopy .) $own) }}
+{{- end }}
+{{- $config = set (deepCopy $config) "inboxes" $inboxes }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{- define "crrmon.inboxPort" -}}
+{{- .port | default 9465 | int }}
+{{- end }}
+
+{{- /* The name of an inbox's port; that of the inbox itself may be too long for one. */}}
+{{- define "crrmon.inboxPortName" -}}
+webhook-{{ include "crrmon.inboxPort" . }}
+{{- end }}
+
+{{- /* Whether nobody outside of the pod reaches an address: not empty, if so. */}}
+{{- define "crrmon.loopback" -}}
+{{- if regexMatch "^(127[.].*|\\[?::1\\]?|localhost)$" . }}yes{{ end }}
+{{- end }}
+
 {{- define "crrmon.port" -}}
 {{- dig "http" "port" 9464 .Values.config | int }}
 {{- end }}

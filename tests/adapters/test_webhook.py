@@ -205,6 +205,16 @@ async def test_m8_any_bytes_are_a_message(hook: Hook, body: bytes) -> None:
     assert message.body.encode(errors="surrogateescape") == body
 
 
+async def test_m8_what_is_compressed_is_not_accepted(
+    hook: Hook, session: aiohttp.ClientSession
+) -> None:
+    """M8: it would be read as nothing; refused, the sender keeps it."""
+    headers = {"Authorization": BEARER, "Content-Encoding": "gzip"}
+    url = f"http://{HOST}:{hook.port}/"
+    async with session.post(url, data=gzip.compress(b"{}"), headers=headers) as answer:
+        assert (answer.status, answer.headers["Accept-Encoding"]) == (415, "identity")
+
+
 async def test_m8_nobody_can_count_what_senders_keep(hook: Hook) -> None:
     """M8: neither depth nor dead letters are known, and none are made up."""
     assert hook.inbox.pushed

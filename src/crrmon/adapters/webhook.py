@@ -281,6 +281,10 @@ class WebhookInbox:
         if not known:
             self._oddity("a webhook's sender without the token", _connection(request).whom())
             return _refused(401, "show the token", {"WWW-Authenticate": "Bearer"})
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # Nothing is decompressed that strangers send, and read as it is it would be malformed, and lost.
+            self._oddity("a webhook's compressed body", _connection(request).whom())
+            return _refused(415, "not compressed, please", {"Accept-Encoding": "identity"})
         if self._under_way >= MOST_REQUESTS:
             return _later("too many requests at once")
         self._under_way += 1

@@ -250,7 +250,7 @@ UNSENT_WINDOWS = _gauge(
 
 MESSAGES = _counter(
     "messages_total",
-    "Messages received, by what they turned out to be: fact, irrelevant, malformed.",
+    "Messages received, by what they turned out to be: fact, irrelevant, malformed; and let_go, those of a webhook that made the daemon fail each time that they were sent.",
     "queue",
     "kind",
 )
@@ -294,7 +294,7 @@ RELEASED_MESSAGES = _counter(
 )
 WEBHOOK_REQUESTS = _counter(
     "webhook_requests_total",
-    "Requests to a webhook by the status of their answer: 200 (durable, of no interest or malformed), 400 (not whole), 401 (without the token), 413 (too large), 503 (to be sent again).",
+    "Requests to a webhook by the status of their answer: 200 (durable, of no interest or malformed), 400 (not whole), 401 (without the token), 413 (too large), 415 (compressed), 503 (to be sent again).",
     "queue",
     "status",
 )

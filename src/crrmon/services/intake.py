@@ -403,6 +403,7 @@ class Intake:
         times = self._faults.pop(message_id, 0) + 1
         if times >= MOST_FAULTS:
             log.error("message_let_go", queue=self.name, message_id=message_id, times=times)
+            self._meters.add(catalogue.MESSAGES, self.name, "let_go")
             await self._acknowledge.submit(receipt)
             return
         self._faults[message_id] = times

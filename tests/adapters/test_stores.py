@@ -243,7 +243,13 @@ async def test_m7_what_a_store_refuses_is_told_in_its_own_terms(stub: AwsStub) -
 async def test_m6_a_check_looks_at_every_site(sites: Sites) -> None:
     """M6: a bucket of one name at several sites is several buckets to check."""
     estate = Estate(
-        accounts=(), inboxes=(), buckets=("same",), sink=None, namespace="n", ledger_kind="memory"
+        own_credentials=False,
+        accounts=(),
+        inboxes=(),
+        buckets=("same",),
+        sink=None,
+        namespace="n",
+        ledger_kind="memory",
     )
     checkup = Checkup(
         estate,

@@ -35,17 +35,20 @@ async def watched(
         tasks = [asyncio.create_task(_replicate(world))]
         if reversed_within:
             tasks.append(asyncio.create_task(_reverse(gathered, rig, reversed_within)))
-        async with rig.running():
-            yield rig
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            async with rig.running():
+                yield rig
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _replicate(world: Minio) -> None:
     while True:
         await asyncio.sleep(1)
-        world.work()
+        if not world.paused:
+            world.work()
 
 
 async def _reverse(gathered: list[str], rig: Rig, seconds: float) -> None:

@@ -1,8 +1,6 @@
 """Replication between sites of MinIO, followed as users run it: what is counted is what was the case."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,8 +12,8 @@ from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from fakes import events
 from fakes.clock import LoopClock
-from fakes.meters import FakeMeters
-from fakes.minio import SOURCE_PROXY, Minio, Site, account, probing
+from fakes.minio import SOURCE_PROXY, Minio, Site, account
+from fakes.minio_watched import watched
 from fakes.rig import WINDOW, Rig
 from fakes.s3 import Fate
 
@@ -38,32 +36,6 @@ def world() -> Minio:
     Make a world without any site yet, in simulated time.
     """
     return Minio(LoopClock().now)
-
-
-@asynccontextmanager
-async def watched(world: Minio, accounts: Sequence[Account], **more: Any) -> AsyncIterator[Rig]:
-    """
-    Run a daemon that hears of all that happens at the sites, which replicate once a second; then kill it.
-    """
-    probe: Any
-    async with probing(world, accounts, clock=LoopClock(), meters=FakeMeters()) as probe:
-        rig = Rig(s3=probe, **more)
-        for site in world.sites:
-            site.hear = rig.inbox.send
-        replicating = asyncio.create_task(_replicate(world))
-        try:
-            async with rig.running():
-                yield rig
-        finally:
-            replicating.cancel()
-            await asyncio.gather(replicating, return_exceptions=True)
-
-
-async def _replicate(world: Minio) -> None:
-    while True:
-        await asyncio.sleep(1)
-        if not world.paused:
-            world.work()
 
 
 def pair(world: Minio, source: str, destination: str, **rule: Any) -> tuple[Site, Site]:

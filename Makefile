@@ -51,20 +51,21 @@ test-plain: $(READY) ## Run all tests that need nothing but Python packages, and
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(PLAIN)" $(ARGS)
 
 test-acceptance: $(READY) ## Run the daemon and the sandbox as real processes (minutes)
-	$(BIN)/pytest $(WAITING) -m acceptance $(ARGS)
+	$(BIN)/pytest $(WAITING) -m acceptance tests/acceptance tests/deploy $(ARGS)
 
 test-prometheus: $(READY) ## Run the tests of alerts and dashboards on a real Prometheus (Debian: prometheus)
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m prometheus $(ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m prometheus tests/deploy $(ARGS)
 
 test-patterns: $(READY) ## Ask Amazon's own engine which events the documented patterns let through (Debian: default-jdk-headless maven)
 	$(BIN)/pytest -m ruler tests/deploy/test_event_patterns.py $(ARGS)
 
 test-image: $(READY) ## Build the image, and run it (root; Debian: buildah podman debootstrap)
-	$(BIN)/pytest -m image $(ARGS)
+	$(BIN)/pytest -m image tests/deploy $(ARGS)
 
 test-cluster: $(READY) ## Run the chart on a real Kubernetes API server (built by Go, the first time)
 	tests/cluster/build >/dev/null
 	$(BIN)/pytest -m kubernetes tests/cluster $(ARGS)
+	$(if $(ARGS),,tests/cluster/state > tests/cluster/green)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

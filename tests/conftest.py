@@ -1,13 +1,18 @@
 """What all tests share."""
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
+
+HERE = Path(__file__).parent
 
 # NB: without this, test plugins make event loops for tests that have none, and never close them.
 asyncio.set_event_loop(None)
@@ -15,6 +20,26 @@ asyncio.set_event_loop(None)
 # How long an example takes tells of the machine, not of the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+PLACES = {
+    "acceptance": ("acceptance", "deploy"),
+    "prometheus": ("deploy",),
+    "image": ("deploy",),
+    "ruler": ("deploy",),
+    "kubernetes": ("cluster",),
+}
+"""Where the Makefile looks for the tests of a kind: reading all files takes longer than some kinds do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Refuse a test that no target of the Makefile would run.
+    """
+    for item in items:
+        for kind in PLACES.keys() & {mark.name for mark in item.iter_markers()}:
+            if item.path.relative_to(HERE).parts[0] not in PLACES[kind]:
+                raise pytest.UsageError(f"{item.nodeid}: {kind} tests stand in {PLACES[kind]}")
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +65,17 @@ def _quiet_log() -> None:
             structlog.processors.KeyValueRenderer(),
         ],
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _descriptions_are_read_once() -> Iterator[None]:
+    """
+    Have all sessions of the SDK share what it reads of AWS's services: parsing that costs more than most tests do.
+    """
+    read = functools.cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield
 
 
 @pytest.fixture

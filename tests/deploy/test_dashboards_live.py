@@ -41,10 +41,17 @@ WITHOUT_DATA = {
     "Burn rate: replicated": "it is made of counts of five minutes",
     "Burn rate: on time": "it is made of counts of five minutes",
     "Settling held": "nothing is gone",
+    "Answers to senders": "there is no webhook",
 }
 """Panels that have nothing to show when all is well, and why."""
 
-AT_TIMES = {"Messages by queue", "Events put aside", "Routes", "Failed and repaired"}
+AT_TIMES = {
+    "Messages by queue",
+    "Events put aside",
+    "Routes",
+    "Failed and repaired",
+    "Delete markers",
+}
 """Panels of which one query may have nothing to show; another one has."""
 
 

@@ -6,6 +6,16 @@ import pytest
 
 HERE = Path(__file__).parent
 
+ROUNDS = {
+    "crrmon.services.poller.IDLE_SECONDS": 2.0,
+    "crrmon.services.publisher.ROUND_SECONDS": 4.0,
+    "crrmon.services.fleet.ROUND_SECONDS": 4.0,
+}
+"""
+How often loops that have nothing to do see whether they have: four times as seldom as in the daemon, for such rounds
+are most of what a simulated day costs. What depends on their length is marked `own_rounds`.
+"""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
@@ -14,3 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.looptime(noop_cycles=1))
+
+
+@pytest.fixture(autouse=True)
+def _long_rounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("own_rounds") is None:
+        for name, seconds in ROUNDS.items():
+            monkeypatch.setattr(name, seconds)

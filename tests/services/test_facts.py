@@ -841,6 +841,7 @@ async def test_why_a_covered_key_has_no_status(
 # ---- destinations that nobody can be sure of ----
 
 
+@pytest.mark.own_rounds
 @pytest.mark.parametrize("late", [False, True], ids=["before-the-look", "after-it"])
 async def test_a_tag_filters_destination_that_denies_counts_by_its_replica_whenever_told(
     *, late: bool

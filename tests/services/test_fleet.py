@@ -238,6 +238,7 @@ async def pend(ledger: MemoryLedger, count: int) -> None:
 # ---- what is shown ----
 
 
+@pytest.mark.own_rounds
 async def test_every_gauge_of_the_fleet_is_shown(ledger: MemoryLedger) -> None:
     """What the catalogue calls the fleet's is on the page of the daemon that reports, within seconds."""
     daemon = Daemon(ledger, FakeSink())
@@ -328,6 +329,7 @@ def test_age_bands_and_the_threshold_of_timed_routes() -> None:
 # ---- up to when all is known ----
 
 
+@pytest.mark.own_rounds
 async def test_the_queue_is_counted_and_unknown_is_absent(ledger: MemoryLedger) -> None:
     """A dead-letter queue that holds something or cannot be read, or a queue that does not answer: no series at all."""
     daemon = Daemon(ledger, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 import structlog
 
 from crrmon.domain import catalogue
@@ -242,6 +243,7 @@ async def test_r4_records_that_no_ledger_takes_back_are_left_out() -> None:
     assert rig.board.live().ok
 
 
+@pytest.mark.own_rounds
 async def test_r4_whoever_holds_no_shards_forgets_what_was_put_off() -> None:
     """R4, R2: records and their troubles go over to others with the shards; so does what is overdue."""
     rig = Rig()

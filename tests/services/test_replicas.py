@@ -497,6 +497,7 @@ async def test_invariant_5_a_publisher_that_stood_still_repeats_one_call_at_most
     world.told(repeated=repeated)
 
 
+@pytest.mark.own_rounds
 async def test_invariant_5_a_publisher_that_stood_still_does_not_go_on_with_old_windows() -> None:
     """Invariant 5: windows that had piled up were sent by another daemon meanwhile; none of them is sent again."""
     world = World()

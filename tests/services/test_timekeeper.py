@@ -84,6 +84,7 @@ async def test_t7_a_latency_is_measured_by_awss_clock() -> None:
     assert rig.meters.count(catalogue.LATE, *ROUTE) == 0
 
 
+@pytest.mark.own_rounds
 @pytest.mark.parametrize("ahead", [DAY, -DAY, 6.0 * DAY])
 async def test_t7_a_daemon_that_starts_with_a_wrong_clock_has_the_time_at_once(
     ahead: float,

@@ -40,6 +40,8 @@ STAND_INS = ("docker", "kubectl", "helm", "curl")
 NO_EMULATOR_HAS = (
     "eks create-addon",
     "eks create-pod-identity-association",
+    "eks list-pod-identity-associations",
+    "eks delete-pod-identity-association",
 )
 """Of these calls the real CLI checks the arguments, and asks nobody."""
 
@@ -129,6 +131,8 @@ STAND_IN = """\
 case {name} in
   curl) echo 'crrmon_queue_messages{{queue="q",state="visible"}} 0' ;;
   docker) if [ "$1" = login ]; then cat > /dev/null; fi ;;
+  # It forwards until it is ended, or the shell is.
+  kubectl) case "$*" in *port-forward*) exec tail --pid=$PPID -f /dev/null > /dev/null 2>&1 ;; esac ;;
 esac
 """
 
@@ -247,6 +251,10 @@ def test_the_guide_to_eks_works_as_it_is_printed(
     checks = asyncio.run(composition.check(at_emulator(settings, url)))
     assert [one for one in checks if one.verdict is Verdict.FAILED] == []
     assert any(call[:3] == ["helm", "install", NAME] for call in shell.calls)
+    rollbacks = [call for call in shell.calls if call[:3] == ["helm", "rollback", NAME]]
+    assert rollbacks
+    for call in rollbacks:
+        assert call[3].isdigit(), "without a revision Helm may go to one that failed"
     assert worktree() == before, "files in passing do not go into the work tree"
 
     client("dynamodb", url).create_table(
@@ -256,7 +264,7 @@ def test_the_guide_to_eks_works_as_it_is_printed(
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
     )
     follow_events(shell, url)
-    for block in others[uninstall : uninstall + 2]:
+    for block in others[uninstall:]:
         shell.run(block)
     ecr = client("ecr", url, "eu-central-1")
     left = [

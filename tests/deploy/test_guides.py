@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
+from moto.ecs.models import ecs_backends
 
 from crrmon import app as composition
 from crrmon.config import Settings
@@ -42,6 +45,7 @@ NO_EMULATOR_HAS = (
     "eks create-pod-identity-association",
     "eks list-pod-identity-associations",
     "eks delete-pod-identity-association",
+    "sqs start-message-move-task",
 )
 """Of these calls the real CLI checks the arguments, and asks nobody."""
 
@@ -60,7 +64,7 @@ class Shell:
         self.folder = folder
         self._calls = folder / "calls"
         commands = folder / "bin"
-        commands.mkdir()
+        commands.mkdir(exist_ok=True)
         for name in STAND_INS:
             command = commands / name
             command.write_text(STAND_IN.format(name=name, calls=self._calls))
@@ -399,69 +403,248 @@ def check_values(shell: Shell, queue: Mapping[str, str], dead: Mapping[str, str]
 def test_the_guide_to_ecs_works_as_it_is_printed(
     open_shell: Callable[[str], Shell], url: str
 ) -> None:
-    """From the first command to the metrics, under another name: two buckets tell the stack's queue."""
-    shell = open_shell(url)
-    s3, sqs, ec2 = (client(one, url) for one in ("s3", "sqs", "ec2"))
-    for bucket in BUCKETS:
-        make_bucket(s3, bucket)
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    subnets = [
-        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{number}.0/24")["Subnet"]["SubnetId"]
-        for number in (1, 2)
-    ]
-    before = worktree()
+    """From the first command to the last, under another name: two buckets tell the stack's queue; then nothing is left."""
     first, *others = blocks("docs/install-ecs.md", "sh")
-    shell.run(as_ours(first, NAME="acme-tasks"))
-    shell.run(f"VPC={vpc} SUBNET_A={subnets[0]} SUBNET_B={subnets[1]}")
-    end = next(place for place, one in enumerate(others) if "authorize-security-group" in one)
-    shell.run(INSTEAD)
-    for block in others[:end]:
-        shell.run(block)
-        if "cloudformation deploy" in block:
-            deploy(shell, url)
+    first = as_ours(first, NAME=TASKS, **network(url))
+    guide = iter(others)
+    for bucket in BUCKETS:
+        make_bucket(client("s3", url), bucket)
+    before = worktree()
+    shell = open_shell(url)
+    shell.run(f"{first}\n{INSTEAD}")
+    run_until(shell, guide, "cloudformation deploy")
+    deploy(shell, url)
+    run_until(shell, guide, "put-bucket-notification-configuration")
+    check_trail(shell, url)
+    run_until(shell, guide, "services-stable")
+    run_until(shell, guide, "run-task")
+    check_task(shell, url)
+    run_until(shell, guide, "--metric-name ReplicationObjects")
+    assert "crrmon-test" in told_by_buckets(url)
 
-    (queue,) = {
-        one["QueueArn"]
-        for bucket in BUCKETS
-        for one in s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
-    }
-    url_of_queue = sqs.get_queue_url(QueueName=queue.rpartition(":")[2])["QueueUrl"]
-    got = sqs.receive_message(QueueUrl=url_of_queue, MaxNumberOfMessages=10)["Messages"]
-    assert "crrmon-test" in "".join(one["Body"] for one in got)
+    # Somebody comes back another day, and has run the first block alone.
+    shell = open_shell(url)
+    shell.run(f"{first}\n{INSTEAD}")
+    operate(shell, url, guide)
+    run_until(shell, guide, "sns delete-topic")
+    assert list(guide) == []
+    assert [one for one in left(url) if TASKS in one] == []
     assert worktree() == before, "files in passing do not go into the work tree"
 
+
+TASKS = "acme-tasks"
+"""Of the installation on ECS."""
 
 INSTEAD = """\
 aws() {
   if [ "$1 $2" = "cloudformation deploy" ]; then
     printf '%s\\n' "$@" > $HOME/deploy
-    command aws "$@" --no-execute-changeset
-    command aws cloudformation delete-stack --stack-name $NAME
-  elif [ "$1 $2" = "ecs wait" ]; then
-    command aws ecs describe-services "${@:4}"
+    if ! command aws cloudformation describe-stacks --stack-name $NAME > $HOME/told 2>&1; then
+      command aws "$@" --no-execute-changeset
+      command aws cloudformation delete-stack --stack-name $NAME
+    fi
   else
     command aws "$@"
   fi
 }
 """
 """
-The change set is made, and put away again: the emulator's stacks have no outputs where they come of one. And no task ever
-runs there.
+The first change set is made, and put away again: the emulator's stacks have no outputs where they come of one. Of a stack
+that is there it makes none, and an update by another call loses names: an upgrade is looked at, and not made.
 """
+
+
+def network(url: str) -> dict[str, str]:
+    """
+    Make the network that a reader has already.
+    """
+    ec2 = client("ec2", url)
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{number}.0/24")["Subnet"]["SubnetId"]
+        for number in (1, 2)
+    ]
+    return {"VPC": vpc, "SUBNETS": ",".join(subnets)}
+
+
+def run_until(shell: Shell, guide: Iterator[str], last: str) -> str:
+    """
+    Run the next blocks of a guide up to one with some text, and give what that one prints.
+    """
+    for block in guide:
+        told = shell.run(block)
+        if last in block:
+            return told
+    raise AssertionError(f"no block has {last}")
+
+
+def asked_to_deploy(shell: Shell) -> tuple[str, str, dict[str, str]]:
+    """
+    Tell which stack the guide deployed last, of which template and with which parameters.
+    """
+    asked = (shell.folder / "deploy").read_text().splitlines()
+    assert asked[asked.index("--capabilities") + 1] == "CAPABILITY_IAM"
+    parameters = asked[asked.index("--parameter-overrides") + 1 :]
+    return (
+        asked[asked.index("--stack-name") + 1],
+        (TOP / asked[asked.index("--template-file") + 1]).read_text(),
+        dict(one.split("=", 1) for one in parameters),
+    )
 
 
 def deploy(shell: Shell, url: str) -> None:
     """
     Make the stack that the guide deploys, with its parameters.
     """
-    asked = (shell.folder / "deploy").read_text().splitlines()
-    assert asked[asked.index("--capabilities") + 1] == "CAPABILITY_IAM"
-    parameters = [one.partition("=") for one in asked[asked.index("--parameter-overrides") + 1 :]]
+    name, template, parameters = asked_to_deploy(shell)
     client("cloudformation", url).create_stack(
-        StackName=asked[asked.index("--stack-name") + 1],
-        TemplateBody=(TOP / asked[asked.index("--template-file") + 1]).read_text(),
+        StackName=name,
+        # moto does not know the policy that keeps what was once made, and would take it for Delete.
+        TemplateBody=template.replace(
+            "DeletionPolicy: RetainExceptOnCreate", "DeletionPolicy: Retain"
+        ),
         Parameters=[
-            {"ParameterKey": name, "ParameterValue": value} for name, _, value in parameters
+            {"ParameterKey": one, "ParameterValue": value} for one, value in parameters.items()
         ],
         Capabilities=["CAPABILITY_IAM"],
     )
+    # moto adds up what the containers need, and on Fargate only the task says that.
+    for family in ecs_backends[ACCOUNT][REGION].task_definitions.values():
+        for definition in family.values():
+            for container in definition.container_definitions:
+                container["memory"] = int(definition.memory)
+
+
+def check_task(shell: Shell, url: str) -> None:
+    """
+    See that the guide's task runs the command `check`.
+    """
+    ecs = client("ecs", url)
+    cluster, task = shell.run("output ClusterName").strip(), shell.value("TASK")
+    (told,) = ecs.describe_tasks(cluster=cluster, tasks=[task])["tasks"]
+    assert told["overrides"]["containerOverrides"] == [{"name": "crrmon", "command": ["check"]}]
+    # moto has it end by itself, and wants it to run all the same.
+    ecs.stop_task(cluster=cluster, task=task, reason="it is done")
+
+
+def check_trail(shell: Shell, url: str) -> None:
+    """
+    Make the trail of docs/events.md in the same shell: it records the writes to all buckets.
+    """
+    (block,) = (one for one in blocks("docs/events.md", "sh") if "create-trail" in one)
+    shell.run(block)
+    trails = client("cloudtrail", url)
+    (selector,) = trails.get_event_selectors(TrailName=TASKS)["AdvancedEventSelectors"]
+    (begins,) = (
+        one["StartsWith"] for one in selector["FieldSelectors"] if one["Field"] == "resources.ARN"
+    )
+    assert begins == [f"arn:aws:s3:::{bucket}/" for bucket in BUCKETS]
+    for command in re.findall(
+        r"`(aws (?:cloudtrail delete-trail|s3 rb)[^`]*)`",
+        (TOP / "docs/install-ecs.md").read_text(encoding="utf-8"),
+    ):
+        shell.run(command)
+    assert trails.describe_trails()["trailList"] == []
+
+
+def told_by_buckets(url: str) -> str:
+    """
+    Read what came into the queue that all buckets tell.
+    """
+    s3, sqs = client("s3", url), client("sqs", url)
+    (queue,) = {
+        one["QueueArn"]
+        for bucket in BUCKETS
+        for one in s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
+    }
+    address = sqs.get_queue_url(QueueName=queue.rpartition(":")[2])["QueueUrl"]
+    got = sqs.receive_message(QueueUrl=address, MaxNumberOfMessages=10)["Messages"]
+    return "".join(one["Body"] for one in got)
+
+
+def operate(shell: Shell, url: str, guide: Iterator[str]) -> None:
+    """
+    Follow the guide through upgrades, what may be wrong, a stop and a start.
+    """
+    ecs, logs, sqs = (client(one, url) for one in ("ecs", "logs", "sqs"))
+    named = {
+        one: shell.run(f"output {one}").strip()
+        for one in ("ClusterName", "ServiceName", "LogGroupName", "SecurityGroupId")
+    }
+
+    def service() -> Any:
+        return ecs.describe_services(
+            cluster=named["ClusterName"], services=[named["ServiceName"]]
+        )["services"][0]
+
+    def suspended() -> set[bool]:
+        scaling = client("application-autoscaling", url)
+        (target,) = scaling.describe_scalable_targets(
+            ServiceNamespace="ecs",
+            ResourceIds=[f"service/{named['ClusterName']}/{named['ServiceName']}"],
+        )["ScalableTargets"]
+        return set(target["SuspendedState"].values())
+
+    ec2 = client("ec2", url)
+    prometheus = ec2.create_security_group(
+        GroupName="prometheus", Description="-", VpcId=shell.value("VPC")
+    )["GroupId"]
+    shell.run(f"PROMETHEUS_GROUP={prometheus}")
+    run_until(shell, guide, "authorize-security-group-ingress")
+    (group,) = ec2.describe_security_groups(GroupIds=[named["SecurityGroupId"]])["SecurityGroups"]
+    (entry,) = group["IpPermissions"]
+    assert entry["UserIdGroupPairs"][0]["GroupId"] == prometheus
+
+    stack, template, _ = asked_to_deploy(shell)
+    run_until(shell, guide, "cloudformation deploy")
+    image = f"{shell.value('REGISTRY')}/{TASKS}:0.2.0"
+    assert asked_to_deploy(shell) == (stack, template, {"Image": image})
+    assert f"docker buildx build --platform linux/arm64 --tag {image} --push ." in [
+        " ".join(one) for one in shell.calls
+    ]
+
+    stream = {"logGroupName": named["LogGroupName"], "logStreamName": "crrmon/crrmon/1"}
+    logs.create_log_stream(**stream)
+    now = int(time.time() * 1000)  # noqa: TID251 - the guide asks for the last hour by the shell's clock
+    logs.put_log_events(
+        **stream,
+        logEvents=[
+            {"timestamp": now - age, "message": message}
+            for age, message in ((7_200_000, "old"), (2_000, "first"), (1_000, "second"))
+        ],
+    )
+    told = run_until(shell, guide, "describe-stack-events")
+    assert told.splitlines()[-2:] == ["first", "second"]
+    assert "old" not in told
+    told = run_until(shell, guide, "--desired-status STOPPED")
+    assert "it is done" in told, "a task has stopped, that of the check"
+
+    dead = shell.run("output DeadLetterQueueUrl").strip()
+    sqs.send_message(QueueUrl=dead, MessageBody="not understood")
+    assert "not understood" in run_until(shell, guide, "start-message-move-task")
+
+    assert run_until(shell, guide, "--desired-count 0").splitlines()[-1] == "0"
+    assert (service()["desiredCount"], suspended()) == (0, {True})
+    run_until(shell, guide, "--desired-count 1")
+    assert (service()["desiredCount"], suspended()) == (1, {False})
+
+
+def left(url: str) -> list[str]:
+    """
+    Name what an installation on ECS may leave; without the cluster, which moto keeps when its stack goes.
+    """
+    s3, sqs, logs = (client(one, url) for one in ("s3", "sqs", "logs"))
+    configured = (s3.get_bucket_notification_configuration(Bucket=bucket) for bucket in BUCKETS)
+    return [
+        *(one["QueueArn"] for told in configured for one in told.get("QueueConfigurations", ())),
+        *sqs.list_queues().get("QueueUrls", ()),
+        *(one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]),
+        *(one["StackName"] for one in client("cloudformation", url).describe_stacks()["Stacks"]),
+        *client("dynamodb", url).list_tables()["TableNames"],
+        *(one["RoleName"] for one in client("iam", url).list_roles()["Roles"]),
+        *(one["TopicArn"] for one in client("sns", url).list_topics()["Topics"]),
+        *(
+            one["repositoryName"]
+            for one in client("ecr", url).describe_repositories()["repositories"]
+        ),
+    ]

@@ -20,8 +20,10 @@ import msgspec
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, trail_id
 from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
 from crrmon.domain.records import Destination, Record
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled
 from crrmon.ports.clock import SystemClock
-from crrmon.ports.ledger import FrozenWindow, Ledger, Parked, Rescheduled, Settled
+from crrmon.ports.ledger import FrozenWindow, Ledger
 from places import PLACES, Place, Units
 from stubs import ACCOUNT, REGION, destination, key, source, version_id
 

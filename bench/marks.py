@@ -28,8 +28,9 @@ from crrmon.adapters.ledgers.redis_trails import Shard, registry_of
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.ledgers.stored import MARK
 from crrmon.domain.outcomes import mark
+from crrmon.domain.settling import Settled
 from crrmon.ports.clock import SystemClock
-from crrmon.ports.ledger import Ledger, Settled
+from crrmon.ports.ledger import Ledger
 from places import redis_server
 from stubs import destination
 

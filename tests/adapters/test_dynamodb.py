@@ -21,17 +21,16 @@ from crrmon.adapters.ledgers.dynamodb_calls import TRIES, UNANSWERED, key_of
 from crrmon.adapters.ledgers.dynamodb_due import LOOKED_AHEAD_SECONDS, SETTLING_SECONDS
 from crrmon.adapters.ledgers.dynamodb_windows import _Taken
 from crrmon.adapters.ledgers.optimistic import TooMuchError
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, Tally, fold
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled
 from crrmon.ports.ledger import (
     FrozenWindow,
     Lease,
     LeaseLostError,
     LedgerError,
-    Noted,
-    Parked,
-    Rescheduled,
-    Settled,
     UnusableLedgerError,
 )
 from fakes.aws_stub import json_error
@@ -162,7 +161,7 @@ async def test_throttled_calls_are_slower_and_lose_nothing(
         proxy.fault = Until(TRIES - 1, THROTTLED, operation)
         await ledger.remember_routes([Route("src", operation)])
         assert await ledger.park([record(operation)]) == [Parked.PARKED]
-        (one,) = (await ledger.find(operation, "v1")).records
+        (one,) = (await ledger.find(operation, "v1")).records.values()
         moved = [replace(one, next_look_at=NOW + 1)]
         assert await ledger.reschedule(moved) == [Rescheduled.RESCHEDULED]
         assert await ledger.settle(operation, [done(one)], now=NOW) == [[Settled.COUNTED]]
@@ -311,7 +310,7 @@ async def test_parking_again_after_dropping_is_another_request(
         assert await ledger.park([one]) == [Parked.PARKED]
         assert len((await ledger.find("k", "v1")).records) == 1
         await ledger.settle("b", [Settlement(version=one.version, outcomes=())], now=NOW)
-        assert (await ledger.find("k", "v1")).records == ()
+        assert (await ledger.find("k", "v1")).records == {}
 
     tokens = [one.body.get("ClientRequestToken") for one in proxy.asked if one.written]
     assert len(set(tokens)) == len(tokens) == 4
@@ -539,7 +538,7 @@ async def test_invariant_9_a_daemon_reads_what_a_newer_one_wrote(ledger: Emulate
     newer = item | {"body": {"B": msgspec.msgpack.encode(written)}, "novel": {"S": "x"}}
     await ledger._calls.put(newer)
 
-    (found,) = (await ledger.find("k", "v1")).records
+    (found,) = (await ledger.find("k", "v1")).records.values()
 
     assert found == replace(record("k"), rev=1)
     assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
@@ -718,7 +717,7 @@ async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
 
     assert len(await items(ledger)) == 4
     assert await ledger.seen(ids) == [None] * 3
-    assert (await ledger.find("k.0", "v1")).marks == ()
+    assert (await ledger.find("k.0", "v1")).marks == {}
     assert await ledger.park([record("k.0")]) == [Parked.PARKED]
     again = [replace(done(record(key)), rev=0) for key in ("k.1", "k.2")]
     assert await ledger.settle("b2", again, now=NOW + HORIZON + 1) == [[Settled.COUNTED]] * 2
@@ -1634,7 +1633,7 @@ async def test_a_half_noted_although_the_answer_was_lost_is_a_half(
     proxy.fault = Until(UNANSWERED, Lost(), "PutItem")
     moved = replace(record("m"), rev=1, next_look_at=NOW + 60)
     assert await ledger.reschedule([moved]) == [Rescheduled.STALE]
-    assert (await ledger.find("m", "v1")).records == (replace(moved, rev=2),)
+    assert (await ledger.find("m", "v1")).records == {moved.version.bucket: replace(moved, rev=2)}
 
 
 async def test_a_presence_dismissed_although_the_answer_was_lost_is_gone(

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 
 from crrmon.adapters.ledgers.dynamodb import PACE
 from crrmon.domain.events import ReplicationFailed, ReplicaWritten
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Latency, Settlement
 from crrmon.domain.records import Record
-from crrmon.ports.ledger import FrozenWindow, Noted
+from crrmon.ports.ledger import FrozenWindow
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, record
 from fakes.ministack import shared_ministack

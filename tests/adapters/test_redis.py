@@ -25,18 +25,17 @@ from crrmon.adapters.ledgers import compact, redis_nodes, redis_scripts
 from crrmon.adapters.ledgers.redis import RedisLedger
 from crrmon.adapters.ledgers.redis_nodes import Servers
 from crrmon.adapters.ledgers.redis_server import RedisServer
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, fold
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import (
     FrozenWindow,
     Lease,
     LeaseLostError,
     LedgerError,
-    Noted,
-    Parked,
-    Rescheduled,
-    Settled,
     UnusableLedgerError,
 )
 from fakes import redis_stub

@@ -17,7 +17,9 @@ from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.domain.objects import LARGEST_BYTES, Route
 from crrmon.domain.outcomes import Tally, fold
 from crrmon.domain.records import Record
-from crrmon.ports.ledger import LedgerError, Parked, Settled, UnusableLedgerError
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked
+from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from fakes import ledger_settler
 from fakes.ledger_values import NOW, PRESENCE, done, episode, failed, record, replica, whole
 

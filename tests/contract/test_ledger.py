@@ -10,24 +10,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from crrmon.domain.backlog import BACKLOG_SLOT_SECONDS, BacklogSlot
 from crrmon.domain.events import Channel, Threshold
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import LARGEST_BYTES, MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
 from crrmon.domain.records import Destination, Failure, Record, State, with_failure
-from crrmon.ports.ledger import (
-    BACKLOG_SLOT_SECONDS,
-    BacklogSlot,
-    FrozenWindow,
-    Lease,
-    LeaseLostError,
-    Ledger,
-    Noted,
-    Parked,
-    Presence,
-    Rescheduled,
-    Settled,
-    Trail,
-)
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled, Trail
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, Presence
 from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend, each
 from fakes.ledger_values import (
     NOW,
@@ -85,7 +76,7 @@ async def stored(ledger: Ledger, one: Record) -> Record | None:
     Find a record as the ledger has it now.
     """
     trail = await ledger.find(one.version.key, one.version.version_id)
-    return next((found for found in trail.records if found.version == one.version), None)
+    return next((found for found in trail.records.values() if found.version == one.version), None)
 
 
 async def parked(ledger: Ledger, *records: Record) -> list[Record]:
@@ -211,7 +202,7 @@ async def test_a_mark_takes_the_place_of_a_half(ledger: Ledger) -> None:
     trail = await ledger.find("k", "v1")
 
     assert isinstance(found, Mark)
-    assert trail.halves == ()
+    assert trail.halves == {}
 
 
 # ---- park ----
@@ -388,7 +379,9 @@ async def test_what_closed_a_version_is_kept_and_counts_nothing(ledger: Ledger) 
     closed = replace(whole(one, Fate.CLOSED), size=7, repaired=True, counts=False)
     await ledger.settle("b1", [done(one, arrived(one), closed)], now=NOW)
 
-    (kept,) = [mark for slot, mark in (await ledger.find("k", "v1")).marks if slot == "s:src"]
+    (kept,) = [
+        mark for slot, mark in (await ledger.find("k", "v1")).marks.items() if slot == "s:src"
+    ]
     assert (kept.fate, kept.route) == (Fate.CLOSED, Route("src", ""))
     assert (kept.written_at, kept.size, kept.repaired) == (one.written_at, 7, True)
     assert not kept.counts
@@ -474,7 +467,7 @@ async def test_one_key_and_version_in_two_source_buckets_are_two_records(ledger:
 
     await ledger.settle("b1", [Settlement(version=one.version, outcomes=())], now=NOW)
 
-    assert (await ledger.find("k", "v1")).records == (other,)
+    assert (await ledger.find("k", "v1")).records == {other.version.bucket: other}
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
@@ -903,7 +896,7 @@ async def test_what_was_decided_without_a_record_gives_way_to_one(ledger: Ledger
 
     assert results == [[Settled.DUPLICATE, Settled.DUPLICATE], [Settled.COUNTED]]
     assert await stored(ledger, one) == one
-    assert (await ledger.find("k", "v1")).marks == ()
+    assert (await ledger.find("k", "v1")).marks == {}
     assert (await totals(ledger))[Route("src", "dst")].completed == 1
 
 
@@ -1166,7 +1159,7 @@ async def test_m4_where_there_is_one_destination_it_is_the_moment_of_arrival(
     arrived_at = {"destinations": there, "next_look_at": NOW}
     assert await stored(ledger, fresh) == replace(fresh, rev=2, size=0, **arrived_at)
     assert await stored(ledger, broken) == replace(broken, rev=2, **arrived_at)
-    assert (await ledger.find("fresh", "v1")).halves == ()
+    assert (await ledger.find("fresh", "v1")).halves == {}
 
 
 @pytest.mark.parametrize("destinations", [("dst", "two"), ()])
@@ -1488,7 +1481,7 @@ async def test_a_failure_of_which_no_record_is_there_is_settled_or_unknown(ledge
         Noted.UNKNOWN,
     ]
     assert await ledger.backlog() == []
-    assert (await ledger.find("nothing", "v1")).halves == ()
+    assert (await ledger.find("nothing", "v1")).halves == {}
 
 
 async def test_a_failure_of_what_goes_nobody_knows_where_is_kept(ledger: Ledger) -> None:
@@ -1639,7 +1632,7 @@ async def test_restarts_and_deletions_of_what_is_counted_are_settled(ledger: Led
     results = await ledger.note(news, now=NOW)
 
     assert results == [Noted.SETTLED] * 3 + [Noted.UNKNOWN] * 2 + [Noted.HALF]
-    assert (await ledger.find("nothing", "v1")).records == ()
+    assert (await ledger.find("nothing", "v1")).records == {}
 
 
 async def test_t11_sums_of_the_largest_objects_are_exact(ledger: Ledger) -> None:
@@ -1676,8 +1669,8 @@ async def test_t10_a_restart_of_an_unknown_version_is_kept(ledger: Ledger) -> No
 
     for key in ("first", "last"):
         trail = await ledger.find(key, "v1")
-        assert {slot: half.replicated_at for slot, half in trail.halves} == slots
-        assert (trail.records, trail.marks) == ((), ())
+        assert {slot: half.replicated_at for slot, half in trail.halves.items()} == slots
+        assert (trail.records, trail.marks) == ({}, {})
     new = record("first")
     assert await ledger.park([new]) == [Parked.PARKED]
     assert [one.replicated_at for one in (await stored(ledger, new)).destinations] == [NOW - 5]
@@ -1690,7 +1683,7 @@ async def test_t10_a_restart_of_what_was_counted_elsewhere_is_kept_too(ledger: L
     await ledger.settle("b1", [done(record("k"))], now=NOW)
 
     assert await ledger.note([restarted("k", at=NOW)], now=NOW) == [Noted.SETTLED]
-    assert [slot for slot, _ in (await ledger.find("k", "v1")).halves] == ["b:src"]
+    assert list((await ledger.find("k", "v1")).halves) == ["b:src"]
 
 
 async def test_news_of_one_version_take_effect_in_the_order_told(ledger: Ledger) -> None:
@@ -2228,9 +2221,11 @@ async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> Non
 
     trail = await ledger.find("k", "v1")
 
-    assert trail.records == (replace(one, rev=2), other)
-    assert [(slot, mark.fate) for slot, mark in trail.marks] == [("r:dst", Fate.COMPLETED)]
-    assert [(slot, half.replicated_at) for slot, half in trail.halves] == [("r:three", NOW)]
+    assert list(trail.records.values()) == [replace(one, rev=2), other]
+    assert [(slot, mark.fate) for slot, mark in trail.marks.items()] == [("r:dst", Fate.COMPLETED)]
+    assert [(slot, half.replicated_at) for slot, half in trail.halves.items()] == [
+        ("r:three", NOW)
+    ]
 
 
 async def test_find_knows_nothing_of_what_was_never_heard_of(ledger: Ledger) -> None:
@@ -2239,7 +2234,7 @@ async def test_find_knows_nothing_of_what_was_never_heard_of(ledger: Ledger) -> 
     """
     trail = await ledger.find("nobody", "v1")
 
-    assert (trail.records, trail.marks, trail.halves) == ((), (), ())
+    assert trail.empty
 
 
 # ---- leases ----
@@ -2414,8 +2409,8 @@ async def test_records_are_never_swept_and_leave_nothing_for_ever(ledger: Ledger
 
     await ledger.settle("b1", [done(pending), done(failure)], now=LATE)
     assert await swept(ledger, now=LATE + HORIZON + 2 * DAY) == 2
-    assert (await ledger.find("pending", "v1")).marks == ()
-    assert (await ledger.find("failure", "v1")).marks == ()
+    assert (await ledger.find("pending", "v1")).marks == {}
+    assert (await ledger.find("failure", "v1")).marks == {}
 
 
 async def test_a_half_that_became_a_mark_is_kept_as_long_as_the_mark(ledger: Ledger) -> None:
@@ -2762,11 +2757,11 @@ async def test_an_export_tells_each_trail_with_a_record_once(ledger: Ledger, lim
 
     trails = await exported(ledger, limit=limit)
 
-    by_key = {trail.records[0].version.key: trail for trail in trails}
+    by_key = {next(iter(trail.records.values())).version.key: trail for trail in trails}
     assert len(trails) == len(by_key) == len(MOVED)
     assert by_key == {key: await ledger.find(key, "v1") for key in MOVED}
-    assert [slot for slot, _ in by_key["two"].marks] == ["r:dst"]
-    assert [slot for slot, _ in by_key["two"].halves] == ["r:elsewhere"]
+    assert list(by_key["two"].marks) == ["r:dst"]
+    assert list(by_key["two"].halves) == ["r:elsewhere"]
     assert len(by_key["two"].records) == 2
 
 
@@ -2781,7 +2776,7 @@ async def test_an_export_comes_a_page_at_a_time(ledger: Ledger) -> None:
     while True:
         page, after = await ledger.export(after=after, limit=5)
         sizes.append(len(page))
-        found += [trail.records[0].version.key for trail in page]
+        found += [next(iter(trail.records.values())).version.key for trail in page]
         if after is None:
             break
 
@@ -2865,7 +2860,7 @@ async def test_restoring_again_changes_nothing(ledger: Ledger, tmp_path: Path) -
     await fill(reference)
     trails, contributions = await exported(reference, limit=99), await reference.contributions()
     await ledger.restore(trails, contributions, now=NOW)
-    (changed,) = (await ledger.find("changed", "v1")).records
+    (changed,) = (await ledger.find("changed", "v1")).records.values()
     await ledger.reschedule([replace(changed, looks=4)])
     before = await pending_of(ledger)
 
@@ -3078,12 +3073,12 @@ async def test_d16_parking_noting_and_settling_at_the_same_moment_never_miss_eac
     for key, outcome in zip(keys, settled, strict=True):
         trail = await one.find(key, "v1")
         if outcome == [Settled.COUNTED]:
-            assert (len(trail.marks), trail.halves, trail.records) == (1, (), ())
+            assert (len(trail.marks), trail.halves, trail.records) == (1, {}, {})
         else:
             assert aware == 0
-            (waiting,) = trail.records
+            (waiting,) = trail.records.values()
             assert waiting.destinations == (Destination("dst", replicated_at=NOW - 1),)
-            assert trail.marks == ()
+            assert trail.marks == {}
     counted = sum(tally.completed for tally in (await totals(one)).values())
     assert counted == list(settled).count([Settled.COUNTED])
     assert len(await one.due(ALL, now=NOW, limit=99)) == len(keys) - counted

@@ -20,7 +20,6 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from crrmon.adapters.ledgers.traces import REFUTABLE
 from crrmon.domain.events import (
     Channel,
     DeletionTried,
@@ -33,6 +32,7 @@ from crrmon.domain.events import (
     VersionDeleted,
     VersionReplicated,
 )
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
 from crrmon.domain.records import (
@@ -48,17 +48,9 @@ from crrmon.domain.records import (
     with_miss,
     with_reason,
 )
-from crrmon.ports.ledger import (
-    FrozenWindow,
-    Lease,
-    LeaseLostError,
-    Noted,
-    Parked,
-    Presence,
-    Rescheduled,
-    Settled,
-    Trail,
-)
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import REFUTABLE, Parked, Rescheduled, Trail
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Presence
 from fakes.ledger_backends import BACKENDS, EXAMPLES, HORIZON, SHARDS, each
 from fakes.ledger_values import NOW
 
@@ -880,11 +872,11 @@ class Machine(RuleBasedStateMachine):
             records = {
                 one.version: one for one in self.model.records.values() if one.version.key == key
             }
-            assert {one.version: one for one in trail.records} == records
+            assert {one.version: one for one in trail.records.values()} == records
             marks = {one.slot: batch for one, batch in self.model.marks.items() if one.key == key}
-            assert {slot: one.batch for slot, one in trail.marks} == marks
+            assert {slot: one.batch for slot, one in trail.marks.items()} == marks
             halves = {one.slot: at for one, at in self.model.halves.items() if one.key == key}
-            assert {slot: one.replicated_at for slot, one in trail.halves} == halves
+            assert {slot: one.replicated_at for slot, one in trail.halves.items()} == halves
         ids = [*self.model.marks, *self.model.halves, MarkId(Scope.REPLICA, "no", "a", "v1")]
         kinds = [Mark] * len(self.model.marks) + [Half] * len(self.model.halves) + [type(None)]
         assert [type(one) for one in self.run(self.ledger.seen(ids))] == kinds

@@ -13,6 +13,7 @@ from typing_extensions import override
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
+from crrmon.domain.backlog import BacklogSlot
 from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.domain.observations import Sight
@@ -25,7 +26,7 @@ from crrmon.domain.route_state import (
 )
 from crrmon.domain.waterline import SILENT_SECONDS
 from crrmon.domain.windows import Standing
-from crrmon.ports.ledger import BacklogSlot, Presence
+from crrmon.ports.ledger import Presence
 from crrmon.ports.sink import Sink
 from crrmon.services.delay_memory import DelayMemory
 from crrmon.services.fleet import FORGOTTEN_SECONDS, REFRESH_SECONDS, Fleet, standing

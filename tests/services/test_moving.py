@@ -12,7 +12,9 @@ from crrmon.domain.events import Channel
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Settlement
 from crrmon.domain.records import Destination, Record
-from crrmon.ports.ledger import FrozenWindow, Lease, Ledger, LedgerError, Settled, Trail
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Trail
+from crrmon.ports.ledger import FrozenWindow, Lease, Ledger, LedgerError
 from crrmon.services.moving import (
     PAGE,
     RETRY_SECONDS,

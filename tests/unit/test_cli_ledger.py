@@ -28,8 +28,9 @@ from crrmon.cli import app
 from crrmon.config import LedgerSettings
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Settlement
+from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import FrozenWindow, Ledger, LedgerError, Trail
+from crrmon.ports.ledger import FrozenWindow, Ledger, LedgerError
 from fakes.ledger_values import NOW, arrived, done, failed, record
 from fakes.ministack import shared_ministack
 from fakes.moto_server import moto_server

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crrmon.adapters.ledgers.traces import Trace
 from crrmon.domain.decide import (
     PLACED_WITHIN_SECONDS,
     REFUSALS_TO_UNPOLLABLE,
@@ -42,7 +41,7 @@ from crrmon.domain.records import (
     with_failure,
     with_miss,
 )
-from crrmon.ports.ledger import Parked
+from crrmon.domain.trails import Parked, Trail
 
 DAY = 86_400.0
 WRITTEN = 1_800_000_000.0
@@ -858,7 +857,7 @@ def test_whatever_happens_each_end_is_counted_once(
         record(destinations=destinations),
         msgspec.structs.replace(story.last, destinations=last, said=()),
     ):
-        assert Trace(marks=dict(marks)).park(duplicate) is Parked.SETTLED
+        assert Trail(marks=dict(marks)).park(duplicate) is Parked.SETTLED
     if not any(one.fate in VERSION_ENDS for one in outcomes):
         final = Counter(
             one.route.destination

@@ -7,7 +7,8 @@ from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Mark, Outcome, Settlement
 from crrmon.domain.records import Destination, Record, State
-from crrmon.ports.ledger import FrozenWindow, Trail
+from crrmon.domain.trails import Trail
+from crrmon.ports.ledger import FrozenWindow
 from crrmon.sandbox.told import read_ledger, status_of
 from crrmon.sandbox.truth import NOT_COVERED
 from crrmon.sandbox.verdict import NOTHING
@@ -178,7 +179,7 @@ def test_each_destination_is_told_by_itself() -> None:
     )
     marks = (mark(Fate.COMPLETED), mark(Fate.FAILED))
 
-    told = status_of(Trail(records=(waiting,), marks=marks, halves=()), "src-a")
+    told = status_of(Trail(records={"src-a": waiting}, marks=dict(marks)), "src-a")
 
     assert told == "dst-a COMPLETED, dst-c FAILED, failed 1 times"
 
@@ -188,7 +189,7 @@ def test_a_replica_in_a_bucket_that_is_a_source_too_is_not_the_version() -> None
     replica = Mark(
         fate=Fate.IS_REPLICA, route=Route("dst-a", ""), written_at=AT, found_at=AT, batch="b"
     )
-    both = Trail(records=(), marks=(mark(Fate.COMPLETED), ("s:dst-a", replica)), halves=())
+    both = Trail(marks=dict([mark(Fate.COMPLETED), ("s:dst-a", replica)]))
 
     assert status_of(both, "src-a") == "dst-a COMPLETED"
 
@@ -197,8 +198,8 @@ def trail(fates: list[Fate], states: list[State]) -> Trail:
     """
     Make a trail of marks and records.
     """
+    records = [record("v", state=state) for state in states]
     return Trail(
-        records=tuple(record("v", state=state) for state in states),
-        marks=tuple(mark(fate) for fate in fates),
-        halves=(),
+        records={one.version.bucket: one for one in records},
+        marks=dict(mark(fate) for fate in fates),
     )

@@ -14,16 +14,19 @@ conditions, marks and batch ids make a repetition recognise itself. `UnusableLed
 again is of no use: the stored data is damaged.
 """
 
-import enum
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
+from crrmon.domain.backlog import BacklogSlot
 from crrmon.domain.events import News
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled, Trail
 
 
 class LedgerError(Exception):
@@ -56,64 +59,6 @@ class LeaseLostError(Exception):
     """
 
 
-class Parked(enum.StrEnum):
-    """
-    What came of parking a record.
-    """
-
-    PARKED = "parked"
-    """It is in the ledger now, or was already."""
-    SETTLED = "settled"
-    """Every destination of it was counted before (or the version as a whole was): nothing was stored."""
-
-
-class Rescheduled(enum.StrEnum):
-    """
-    What came of changing a record.
-    """
-
-    RESCHEDULED = "rescheduled"
-    STALE = "stale"
-    """The ledger's record has another revision, or there is none: nothing was changed."""
-
-
-class Settled(enum.StrEnum):
-    """
-    What came of one outcome.
-    """
-
-    COUNTED = "counted"
-    DUPLICATE = "duplicate"
-    """Its mark was there already, from another batch."""
-
-
-class Noted(enum.StrEnum):
-    """
-    What came of news.
-    """
-
-    HALF = "half"
-    """
-    A replica's arrival, a restart, or that a version is everywhere, and nothing was known of its version; or what is
-    told of a deletion or a threshold, and no record learned from it: kept for the horizon.
-    """
-    JOINED = "joined"
-    """A parked record learned something from it."""
-    KNOWN = "known"
-    """It was known before, or is older than what is known: nothing was changed."""
-    EXPLAINED = "explained"
-    """A failure was known without a reason, and has this one's now: it is no other failure, and due when it was."""
-    SETTLED = "settled"
-    """No record waits for it, and what it is about was counted before."""
-    UNKNOWN = "unknown"
-    """No record waits for it, nothing was counted, and nothing was kept."""
-    LATE = "late"
-    """
-    A replica's arrival that was not proved when its version was closed (`outcomes.Fate.CLOSED`). Nothing was kept:
-    the caller counts it.
-    """
-
-
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """
     Who works on a shard.
@@ -143,21 +88,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How many calls of a kind may be under way at once."""
 
 
-class BacklogSlot(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What is not yet replicated of one route, by when it was written.
-    """
-
-    route: Route
-    written_from: float
-    """Start of the slot of `BACKLOG_SLOT_SECONDS`."""
-    pending_objects: int = 0
-    pending_bytes: int = 0
-    failed_objects: int = 0
-    failed_bytes: int = 0
-
-
-BACKLOG_SLOT_SECONDS = 60
+IN_PROCESS = Pace(size=500, linger=0.02, lanes=1)
+"""How to ask a ledger that is in this process: one call at a time, for one at a time is all it does."""
 
 
 class FrozenWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,17 +119,6 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     The largest time in seconds from a write to its message's arrival in the queue that it knows of; None when it never
     saw any.
     """
-
-
-class Trail(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    All that the ledger knows of one key and version id.
-    """
-
-    records: tuple[Record, ...]
-    marks: tuple[tuple[str, Mark], ...]
-    """With `MarkId.slot`."""
-    halves: tuple[tuple[str, Half], ...]
 
 
 class Ledger(Protocol):

@@ -13,7 +13,8 @@ from crrmon.domain.catalogue import CloudWatchMetric
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.outcomes import Fate, Mark
 from crrmon.domain.records import Record, State
-from crrmon.ports.ledger import Ledger, Trail
+from crrmon.domain.trails import Trail
+from crrmon.ports.ledger import Ledger
 from crrmon.sandbox.accounts import Account
 from crrmon.sandbox.truth import (
     COMPLETED,
@@ -206,13 +207,14 @@ async def read_ledger(
         trail = await ledger.find(version.key, version.version_id)
         statuses[version] = status_of(trail, version.bucket)
         not_covered[version.bucket] += statuses[version] in (NOTHING, NOT_COVERED)
-        for _, mark in trail.marks:
+        for mark in trail.marks.values():
             counts[mark.fate][mark.route] += 1
             repaired[mark.route] += mark.repaired
             if mark.fate is Fate.COMPLETED:
                 size[mark.route] += mark.size
     for marker in markers:
-        for _, mark in (await ledger.find(marker.key, marker.version_id)).marks:
+        trail = await ledger.find(marker.key, marker.version_id)
+        for mark in trail.marks.values():
             counts[mark.fate][mark.route] += 1
     pending: Counter[Route] = Counter()
     open_failures: Counter[Route] = Counter()
@@ -263,8 +265,8 @@ def status_of(trail: Trail, bucket: str) -> str:
     Returns:
         NOTHING, or the words of `truth.describe`; anything else is a description of what the ledger should not hold.
     """
-    marks = [mark for _, mark in trail.marks if mark.route.source == bucket]
-    records = [record for record in trail.records if record.version.bucket == bucket]
+    marks = [mark for mark in trail.marks.values() if mark.route.source == bucket]
+    records = [record for source, record in trail.records.items() if source == bucket]
     if not marks and not records:
         return NOTHING
     standing: dict[str, str] = {}

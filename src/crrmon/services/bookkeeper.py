@@ -23,6 +23,7 @@ from crrmon.domain.events import (
     VersionDeleted,
     VersionReplicated,
 )
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import (
     LATE_SECONDS,
@@ -37,17 +38,10 @@ from crrmon.domain.outcomes import (
     Tally,
 )
 from crrmon.domain.records import Record
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import (
-    Ledger,
-    LedgerError,
-    Noted,
-    Parked,
-    Rescheduled,
-    Settled,
-    Trail,
-    UnusableLedgerError,
-)
+from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.meters import Meters
 from crrmon.services.batching import Batcher
 from crrmon.services.counting import Counting
@@ -260,7 +254,7 @@ class Bookkeeper:
         """
         version = replica.version
         trail = await self.find(version)
-        for _, mark in trail.marks:
+        for mark in trail.marks.values():
             if mark.fate is Fate.CLOSED and mark.route.source != version.bucket:
                 source = ObjectVersion(mark.route.source, version.key, version.version_id)
                 outcome = _late(replica, mark, found_at=self._clock.now())

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from crrmon.domain import catalogue, event_delays, route_state
+from crrmon.domain.backlog import BACKLOG_SLOT_SECONDS, BacklogSlot
 from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import LATE_SECONDS
@@ -20,7 +21,7 @@ from crrmon.domain.waterline import Queue, Standpoint, Watch, waterlines
 from crrmon.domain.windows import AGES, Standing
 from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Depth, Inbox, InboxError
-from crrmon.ports.ledger import BACKLOG_SLOT_SECONDS, BacklogSlot, Lease, Ledger, LedgerError
+from crrmon.ports.ledger import Lease, Ledger, LedgerError
 from crrmon.ports.meters import Meters
 from crrmon.services.health import Dependency, HealthBoard
 

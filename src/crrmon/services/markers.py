@@ -15,8 +15,8 @@ from crrmon.domain.events import Channel, DeletionTried, MarkerLaid, Replication
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
+from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import Trail
 from crrmon.ports.meters import Meters
 from crrmon.services.bookkeeper import Bookkeeper
 from crrmon.services.following import Following
@@ -143,7 +143,7 @@ class Markers:
         routes = _routes(marks, Fate.MARKER_LAID)
         if routes:
             fate = Fate.PURGE_FAILED if there else Fate.MARKER_FAILED
-        elif any(one.version.bucket == version.bucket for one in trail.records) or marks:
+        elif version.bucket in trail.records or marks:
             fate = Fate.PURGE_FAILED
             routes = _routes(marks, Fate.COMPLETED)
         else:
@@ -200,7 +200,7 @@ def _marks(trail: Trail, version: ObjectVersion) -> list[Mark]:
     """
     Return what was counted of a source version.
     """
-    return [one for _, one in trail.marks if one.route.source == version.bucket]
+    return [one for one in trail.marks.values() if one.route.source == version.bucket]
 
 
 def _routes(marks: Iterable[Mark], fate: Fate) -> list[Route]:

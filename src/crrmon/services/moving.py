@@ -14,8 +14,9 @@ import msgspec
 
 from crrmon.domain.objects import Route
 from crrmon.domain.records import Record, State
+from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError, Trail
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
 from crrmon.services.tenure import LEASE_SECONDS, REPORTING_SHARD
 
 PAGE = 500
@@ -237,7 +238,7 @@ class Move:
         done = 0
         async for trails in self._trails():
             await self._try(partial(self._target.restore, trails, (), now=self._clock.now()))
-            records = [record for trail in trails for record in trail.records]
+            records = [record for trail in trails for record in trail.records.values()]
             objects.update(record.state for record in records)
             done += sum(map(_arrivals, records))
             self._teller.copying(done, total)

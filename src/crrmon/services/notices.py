@@ -18,11 +18,12 @@ from crrmon.domain.events import (
     VersionDeleted,
     VersionReplicated,
 )
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.records import Destination, Failure, Record, with_failure
 from crrmon.domain.routes import NotCovered
+from crrmon.domain.trails import Parked
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import Noted, Parked
 from crrmon.ports.meters import Meters
 from crrmon.services.bookkeeper import Bookkeeper
 from crrmon.services.following import Following

@@ -13,8 +13,9 @@ from crrmon.domain import catalogue
 from crrmon.domain.events import ReplicaWritten
 from crrmon.domain.objects import MarkId, ObjectVersion, Scope
 from crrmon.domain.outcomes import Fate
+from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import Ledger, LedgerError, Trail
+from crrmon.ports.ledger import Ledger, LedgerError
 from crrmon.ports.meters import Meters
 from crrmon.services.health import Dependency, HealthBoard
 
@@ -142,7 +143,7 @@ def _matched(trail: Trail, replica: ObjectVersion) -> bool:
     # A look that showed a replica tells where it arrived, not where it came from.
     counted = any(
         slot == arrival or (slot.startswith(whole) and mark.fate is not Fate.IS_REPLICA)
-        for slot, mark in trail.marks
+        for slot, mark in trail.marks.items()
     )
-    restarted = any(slot.startswith(restart) for slot, _ in trail.halves)
+    restarted = any(slot.startswith(restart) for slot in trail.halves)
     return bool(trail.records) or counted or restarted

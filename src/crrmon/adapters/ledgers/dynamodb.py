@@ -54,24 +54,21 @@ from crrmon.adapters.ledgers.dynamodb_table import (
 from crrmon.adapters.ledgers.dynamodb_windows import Windows
 from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Decider, Held, TooMuchError
 from crrmon.adapters.ledgers.stored import PRESENCE
-from crrmon.adapters.ledgers.traces import Trace, backlog_slot, bound_for, id_of
+from crrmon.domain.backlog import BacklogSlot, backlog_slot
 from crrmon.domain.events import News
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record, State
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled, Trail, failed_towards
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import (
-    BacklogSlot,
     FrozenWindow,
     Lease,
     LedgerError,
-    Noted,
     Pace,
-    Parked,
     Presence,
-    Rescheduled,
-    Settled,
-    Trail,
     UnusableLedgerError,
 )
 
@@ -407,7 +404,8 @@ class DynamoDBLedger:
             if one.state is State.FAILED
         }
         # One that was repaired since the list was read is left out.
-        return bound_for(destination, [failed[at] for at in page if at in failed]), token
+        open_ = [failed[at] for at in page if at in failed]
+        return [one for one in open_ if failed_towards(one, destination)], token
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
@@ -415,7 +413,7 @@ class DynamoDBLedger:
         """
         trail = trail_id(key, version_id)
         held = await self._trails.read([trail])
-        return held[trail].trace.told() if trail in held else Trace().told()
+        return held[trail].trace.copy() if trail in held else Trail()
 
     async def _records(self, trails: Sequence[bytes]) -> list[Record]:
         """
@@ -479,7 +477,7 @@ class DynamoDBLedger:
         partitions, token = await self._due.page(self._shards, after=after, limit=limit)
         trails = [trail_of_key(one) for one in partitions]
         held = await self._trails.read(trails) if trails else {}
-        told = [held[trail].trace.told() for trail in trails if trail in held]
+        told = [held[trail].trace.copy() for trail in trails if trail in held]
         return [trail for trail in told if trail.records], token
 
     async def restore(
@@ -488,7 +486,7 @@ class DynamoDBLedger:
         """
         Take over what another ledger exported.
         """
-        given = {id_of(trail): trail for trail in trails}
+        given = {trail.id: trail for trail in trails}
         for chunk in self._trails.chunks(list(given), alone=False):
             await self._restore({trail: given[trail] for trail in chunk}, now=now)
         await Journal(self._calls).restore(contributions)
@@ -498,9 +496,9 @@ class DynamoDBLedger:
             held = await self._trails.read(list(trails))
             changes = []
             for trail, told in trails.items():
-                before = held.get(trail, Held(Trace(), NOTHING))
+                before = held.get(trail, Held(Trail(), NOTHING))
                 after = before.trace.copy()
-                after.restore(told)
+                after.take_over(told)
                 if after != before.trace.copy():
                     changes.append(
                         Change(trail=trail, tag=before.tag, before=before.trace, after=after)

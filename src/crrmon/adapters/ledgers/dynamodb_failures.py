@@ -15,9 +15,9 @@ from crrmon.adapters.ledgers.dynamodb_calls import Calls, Key, at
 from crrmon.adapters.ledgers.dynamodb_table import SK
 from crrmon.adapters.ledgers.optimistic import Change
 from crrmon.adapters.ledgers.stored import Place, place_of, token_of
-from crrmon.adapters.ledgers.traces import failed_at
 from crrmon.domain.objects import shard_of
 from crrmon.domain.records import Record
+from crrmon.domain.trails import failed_at
 
 _PARTITIONS: Final = 8
 

@@ -47,10 +47,10 @@ from crrmon.adapters.ledgers.optimistic import (
     backlog_change,
 )
 from crrmon.adapters.ledgers.stored import pack
-from crrmon.adapters.ledgers.traces import Trace
 from crrmon.domain.objects import shard_of
 from crrmon.domain.outcomes import Contribution, Half, Mark
 from crrmon.domain.records import Record
+from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
 
 AT_ONCE = 32
@@ -68,7 +68,7 @@ Found = Held | DamagedError
 """What is held of a trail, or why that cannot be read."""
 
 
-class Kept(Trace):
+class Kept(Trail):
     """
     A trace with how long its marks and halves are kept.
     """

@@ -19,34 +19,15 @@ from crrmon.adapters.ledgers.stored import (
     token_of_trail,
     trail_of,
 )
-from crrmon.adapters.ledgers.traces import (
-    IN_PROCESS,
-    Trace,
-    backlog_slot,
-    bound_for,
-    failed_at,
-    id_of,
-    part_of,
-    settle,
-    share,
-)
+from crrmon.domain.backlog import BacklogSlot, backlog_slot, share
 from crrmon.domain.events import News
+from crrmon.domain.noting import Noted, note
 from crrmon.domain.objects import MarkId, Route, shard_of, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
 from crrmon.domain.records import Record
-from crrmon.ports.ledger import (
-    BacklogSlot,
-    FrozenWindow,
-    Lease,
-    LeaseLostError,
-    Noted,
-    Pace,
-    Parked,
-    Presence,
-    Rescheduled,
-    Settled,
-    Trail,
-)
+from crrmon.domain.settling import Settled, part_of, settle
+from crrmon.domain.trails import Parked, Rescheduled, Trail, failed_at, failed_towards
+from crrmon.ports.ledger import IN_PROCESS, FrozenWindow, Lease, LeaseLostError, Pace, Presence
 
 _SWEPT_AT_ONCE = 10_000
 
@@ -58,7 +39,7 @@ class MemoryLedger:
 
     def __init__(self, *, shards: int = 64, horizon_seconds: float = 345_600.0) -> None:
         self._horizon = horizon_seconds
-        self._traces: dict[bytes, Trace] = {}
+        self._traces: dict[bytes, Trail] = {}
         self._due: list[list[Place]] = [[] for _ in range(shards)]
         """Of each shard, sorted by the next look."""
         self._failures: dict[str | None, list[Place]] = {None: []}
@@ -148,7 +129,7 @@ class MemoryLedger:
         Add what others told of versions.
         """
         with self._changing(now) as trace_of:
-            return [trace_of(one.version.trail_id).note(one, now=now) for one in news]
+            return [note(trace_of(one.version.trail_id), one, now=now) for one in news]
 
     # ---- reporting ----
 
@@ -282,13 +263,14 @@ class MemoryLedger:
         page = places[start : start + limit]
         more = bool(page) and start + limit < len(places)
         records = [self._traces[trail].records[source] for _, trail, source in page]
-        return bound_for(destination, records), token_of(page[-1]) if more else None
+        found = [one for one in records if failed_towards(one, destination)]
+        return found, token_of(page[-1]) if more else None
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
         Tell all that is known of a key and version id.
         """
-        return self._trace(trail_id(key, version_id)).told()
+        return self._trace(trail_id(key, version_id)).copy()
 
     # ---- work sharing and upkeep ----
 
@@ -361,7 +343,7 @@ class MemoryLedger:
         start = 0 if after is None else bisect.bisect_right(held, trail_of(after))
         page = held[start : start + limit]
         more = bool(page) and start + limit < len(held)
-        told = [self._traces[trail].told() for trail in page]
+        told = [self._traces[trail].copy() for trail in page]
         return told, token_of_trail(page[-1]) if more else None
 
     async def restore(
@@ -372,7 +354,7 @@ class MemoryLedger:
         """
         with self._changing(now) as trace_of:
             for trail in trails:
-                trace_of(id_of(trail)).restore(trail)
+                trace_of(trail.id).take_over(trail)
         have = {one.id for one in self._contributions}
         self._contributions += [one for one in contributions if one.id not in have]
 
@@ -383,21 +365,21 @@ class MemoryLedger:
 
     # ---- keeping everything in step ----
 
-    def _trace(self, trail: bytes) -> Trace:
+    def _trace(self, trail: bytes) -> Trail:
         """
         Return what is held of a trail, to be read only.
         """
-        return self._traces.get(trail, Trace())
+        return self._traces.get(trail, Trail())
 
     @contextmanager
-    def _changing(self, now: float = 0.0) -> Iterator[Callable[[bytes], Trace]]:
+    def _changing(self, now: float = 0.0) -> Iterator[Callable[[bytes], Trail]]:
         """
         Hand out traces that may be changed, and bring all else in line with them afterwards.
         """
-        before: dict[bytes, Trace] = {}
+        before: dict[bytes, Trail] = {}
 
-        def trace_of(trail: bytes) -> Trace:
-            trace = self._traces.setdefault(trail, Trace())
+        def trace_of(trail: bytes) -> Trail:
+            trace = self._traces.setdefault(trail, Trail())
             before.setdefault(trail, trace.copy())
             return trace
 
@@ -461,5 +443,5 @@ class MemoryLedger:
         self._expiries.append(place)
 
     def _tidy(self, trail: bytes) -> None:
-        if self._traces[trail] == Trace():
+        if self._traces[trail] == Trail():
             del self._traces[trail]

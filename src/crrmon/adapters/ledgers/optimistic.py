@@ -15,12 +15,15 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from crrmon.adapters.ledgers.traces import BacklogChange, Trace, part_of, settle
+from crrmon.domain.backlog import BacklogChange
 from crrmon.domain.events import News
+from crrmon.domain.noting import Noted, note
 from crrmon.domain.objects import MarkId, ObjectVersion
 from crrmon.domain.outcomes import Contribution, Half, Mark, Outcome, Settlement, contribution
 from crrmon.domain.records import Record
-from crrmon.ports.ledger import LedgerError, Noted, Parked, Rescheduled, Settled
+from crrmon.domain.settling import Settled, part_of, settle
+from crrmon.domain.trails import Parked, Rescheduled, Trail
+from crrmon.ports.ledger import LedgerError
 
 NOTHING = ""
 """The tag of a trail of which nothing is held."""
@@ -45,7 +48,7 @@ class _Versioned(Protocol):
 Item = TypeVar("Item", bound=_Versioned)
 Result = TypeVar("Result")
 
-_Decide = Callable[[Sequence[Item], Callable[[bytes], Trace]], tuple[list[Result], list[Outcome]]]
+_Decide = Callable[[Sequence[Item], Callable[[bytes], Trail]], tuple[list[Result], list[Outcome]]]
 """Decides on items, changing their traces: a result for each, and the outcomes that are counted just now."""
 
 
@@ -54,7 +57,7 @@ class Held(msgspec.Struct, frozen=True):
     What a server holds of a trail.
     """
 
-    trace: Trace
+    trace: Trail
     tag: str
 
 
@@ -65,8 +68,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     trail: bytes
     tag: str
-    before: Trace
-    after: Trace
+    before: Trail
+    after: Trail
 
     @property
     def records(self) -> Iterator[tuple[Record | None, Record | None]]:
@@ -141,7 +144,7 @@ class Decider:
         held = await self._store.read(list(dict.fromkeys(one.trail_id for one in ids)))
         found = []
         for one in ids:
-            trace = held[one.trail_id].trace if one.trail_id in held else Trace()
+            trace = held[one.trail_id].trace if one.trail_id in held else Trail()
             found.append(trace.marks.get(one.slot) or trace.halves.get(one.slot))
         return found
 
@@ -149,13 +152,13 @@ class Decider:
         """
         Store new records.
         """
-        return await self._all(records, _each(Trace.park), now=now, known=_has_half)
+        return await self._all(records, _each(Trail.park), now=now, known=_has_half)
 
     async def reschedule(self, records: Sequence[Record], *, now: float) -> Sequence[Rescheduled]:
         """
         Replace records that nobody changed meanwhile.
         """
-        return await self._all(records, _each(Trace.reschedule), now=now, alone=True)
+        return await self._all(records, _each(Trail.reschedule), now=now, alone=True)
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
@@ -177,7 +180,7 @@ class Decider:
         """
         return await self._all(
             news,
-            _each(lambda trace, one: trace.note(one, now=now)),
+            _each(lambda trail, one: note(trail, one, now=now)),
             now=now,
             alone=True,
         )
@@ -240,7 +243,7 @@ class Decider:
         batch: str,
         now: float,
     ) -> list[Result]:
-        held = dict.fromkeys(trails, Held(Trace(), NOTHING))
+        held = dict.fromkeys(trails, Held(Trail(), NOTHING))
         if unsure:
             held.update(await self._store.read(unsure))
         for _ in range(TRIES):
@@ -259,7 +262,7 @@ class Decider:
             others = await self._store.write(changes, added=added, now=now)
             if not others:
                 return results
-            held.update(dict.fromkeys(others, Held(Trace(), NOTHING)))
+            held.update(dict.fromkeys(others, Held(Trail(), NOTHING)))
             held.update(await self._store.read(others))
         raise LedgerError("somebody else changed the same objects again and again")
 
@@ -278,7 +281,7 @@ def _is_exact(outcome: Outcome) -> bool:
     return outcome.latency is not None and outcome.latency.exact
 
 
-def _each(act: Callable[[Trace, Item], Result]) -> _Decide[Item, Result]:
+def _each(act: Callable[[Trail, Item], Result]) -> _Decide[Item, Result]:
     """
     Decide on every item by itself; nothing is counted.
     """
@@ -288,7 +291,7 @@ def _each(act: Callable[[Trace, Item], Result]) -> _Decide[Item, Result]:
     )
 
 
-def _differ(before: Trace, after: Trace) -> bool:
+def _differ(before: Trail, after: Trail) -> bool:
     """
     Tell whether a trace was changed; values that are the same object did not change.
     """

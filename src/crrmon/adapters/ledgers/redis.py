@@ -44,25 +44,22 @@ from crrmon.adapters.ledgers.stored import (
     trail_of,
     unpack,
 )
-from crrmon.adapters.ledgers.traces import Trace, backlog_slot, bound_for, failed_at, id_of
+from crrmon.domain.backlog import BacklogSlot, backlog_slot
 from crrmon.domain.events import News
+from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled, Trail, failed_at, failed_towards
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import (
     AbsentLedgerError,
-    BacklogSlot,
     FrozenWindow,
     Lease,
     LedgerError,
-    Noted,
     Pace,
-    Parked,
     Presence,
-    Rescheduled,
-    Settled,
-    Trail,
     UnusableLedgerError,
 )
 
@@ -436,7 +433,8 @@ class RedisLedger:
         if page and more:
             score, member = page[-1]
             token = token_of((score, member[:16], unpack(member[16:])))
-        return bound_for(destination, await self._failed(page)), token
+        failed = await self._failed(page)
+        return [one for one in failed if failed_towards(one, destination)], token
 
     async def _failed(self, page: Sequence[tuple[float, bytes]]) -> list[Record]:
         """
@@ -457,7 +455,7 @@ class RedisLedger:
         """
         trail = trail_id(key, version_id)
         held = await self._trails.read([trail])
-        return held[trail].trace.told() if trail in held else Trace().told()
+        return held[trail].trace.copy() if trail in held else Trail()
 
     # ---- work sharing and upkeep ----
 
@@ -527,7 +525,7 @@ class RedisLedger:
             number, rank = number + 1, 0
         page = found[:limit]
         held = await self._trails.read(page)
-        told = [held[trail].trace.told() for trail in page if trail in held]
+        told = [held[trail].trace.copy() for trail in page if trail in held]
         return told, token_of_trail(page[-1]) if len(found) > limit else None
 
     async def _after(self, token: str) -> tuple[int, int]:
@@ -550,7 +548,7 @@ class RedisLedger:
         """
         Take over what another ledger exported.
         """
-        left = {id_of(one): one for one in trails}
+        left = {one.id: one for one in trails}
         for _ in range(_TRIES):
             others: list[bytes] = []
             for chunk in self._trails.chunks(list(left), alone=True):
@@ -571,14 +569,14 @@ class RedisLedger:
         await self._redis.ask(calls, durable=True)
 
     async def _restore(self, trails: Sequence[Trail], now: float) -> Sequence[bytes]:
-        held = await self._trails.read([id_of(one) for one in trails])
+        held = await self._trails.read([one.id for one in trails])
         changes = []
         for one in trails:
-            trail = id_of(one)
-            if held.get(trail, Held(Trace(), NOTHING)).tag == NOTHING:
-                after = Trace()
-                after.restore(one)
-                changes.append(Change(trail=trail, tag=NOTHING, before=Trace(), after=after))
+            trail = one.id
+            if held.get(trail, Held(Trail(), NOTHING)).tag == NOTHING:
+                after = Trail()
+                after.take_over(one)
+                changes.append(Change(trail=trail, tag=NOTHING, before=Trail(), after=after))
         return await self._trails.write(changes, added=None, now=now) if changes else []
 
     async def close(self) -> None:

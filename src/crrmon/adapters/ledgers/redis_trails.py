@@ -34,10 +34,11 @@ from crrmon.adapters.ledgers.redis_nodes import Argument, Call, Reply, script
 from crrmon.adapters.ledgers.redis_scripts import READ, WRITE
 from crrmon.adapters.ledgers.redis_server import Redis
 from crrmon.adapters.ledgers.stored import CONTRIBUTION, RECORD, pack, unpack
-from crrmon.adapters.ledgers.traces import BacklogChange, Trace, failed_at
+from crrmon.domain.backlog import BacklogChange
 from crrmon.domain.objects import Route, shard_of
 from crrmon.domain.outcomes import Contribution
 from crrmon.domain.records import Record
+from crrmon.domain.trails import Trail, failed_at
 
 DAY_SECONDS: Final = 86_400
 COUNT: Final = b"n"
@@ -344,7 +345,7 @@ class _Writing:
             self.do("SET", shard.days, [registry_of(self.days[shard.number])])
 
 
-def _kept_differs(before: Trace, after: Trace) -> bool:
+def _kept_differs(before: Trail, after: Trail) -> bool:
     # NB: marks are only ever added.
     return (
         len(before.marks) != len(after.marks)
@@ -411,7 +412,7 @@ def _held(
             marks, halves = compact.decode(kept) if kept else ({}, {})
         except UNREADABLE as error:
             raise unreadable(key, error, what=f"trail {trails[place].hex()}") from error
-        trace = Trace({one.version.bucket: one for one in records}, marks, halves)
+        trace = Trail({one.version.bucket: one for one in records}, marks, halves)
         tag = f"{day.decode()} {_digest(live)} {_digest(kept)}"
         yield trails[place], Held(trace, tag)
 

@@ -27,31 +27,15 @@ from crrmon.adapters.ledgers.stored import (
     trail_of,
     unpack,
 )
-from crrmon.adapters.ledgers.traces import (
-    IN_PROCESS,
-    backlog_slot,
-    bound_for,
-    id_of,
-    part_of,
-    settle,
-)
+from crrmon.domain.backlog import BacklogSlot, backlog_slot
 from crrmon.domain.events import News
+from crrmon.domain.noting import Noted, note
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution
 from crrmon.domain.records import Record
-from crrmon.ports.ledger import (
-    BacklogSlot,
-    FrozenWindow,
-    Lease,
-    LeaseLostError,
-    Noted,
-    Pace,
-    Parked,
-    Presence,
-    Rescheduled,
-    Settled,
-    Trail,
-)
+from crrmon.domain.settling import Settled, part_of, settle
+from crrmon.domain.trails import Parked, Rescheduled, Trail, failed_towards
+from crrmon.ports.ledger import IN_PROCESS, FrozenWindow, Lease, LeaseLostError, Pace, Presence
 
 _SWEPT_AT_ONCE: Final = 20_000
 _DUE = """
@@ -263,7 +247,7 @@ class SqliteLedger:
 
         def work() -> list[Noted]:
             trails = self._trails()
-            results = [trails.trace(one.version.trail_id).note(one, now=now) for one in news]
+            results = [note(trails.trace(one.version.trail_id), one, now=now) for one in news]
             trails.write(now)
             return results
 
@@ -464,13 +448,14 @@ class SqliteLedger:
         if page and len(rows) > limit:
             newest, trail, last_packed, _ = page[-1]
             token = token_of((newest, trail, unpack(last_packed)))
-        return bound_for(destination, [RECORD.decode(body) for *_, body in page]), token
+        failed = [RECORD.decode(body) for *_, body in page]
+        return [one for one in failed if failed_towards(one, destination)], token
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
         Tell all that is known of a key and version id.
         """
-        return await self._run(lambda: self._trails().trace(trail_id(key, version_id)).told())
+        return await self._run(lambda: self._trails().trace(trail_id(key, version_id)))
 
     # ---- work sharing and upkeep ----
 
@@ -543,7 +528,7 @@ class SqliteLedger:
             values = (place(start), place(start), start, limit + 1)
             found = [trail for (trail,) in self._connection.execute(_HELD, values)]
             trails = self._trails()
-            told = [trails.trace(trail).told() for trail in found[:limit]]
+            told = [trails.trace(trail) for trail in found[:limit]]
             return told, token_of_trail(found[limit - 1]) if len(found) > limit else None
 
         return await self._run(work)
@@ -558,7 +543,7 @@ class SqliteLedger:
         def work() -> None:
             ours = self._trails()
             for trail in trails:
-                ours.trace(id_of(trail)).restore(trail)
+                ours.trace(trail.id).take_over(trail)
             ours.write(now)
             self._connection.executemany(
                 _ADD_CONTRIBUTION,

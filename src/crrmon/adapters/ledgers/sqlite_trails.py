@@ -19,9 +19,10 @@ from typing import Final
 import structlog
 
 from crrmon.adapters.ledgers.stored import HALF, MARK, RECORD, pack, unpack
-from crrmon.adapters.ledgers.traces import BacklogChange, Trace, failed_at
+from crrmon.domain.backlog import BacklogChange
 from crrmon.domain.objects import shard_of
 from crrmon.domain.records import Record
+from crrmon.domain.trails import Trail, failed_at
 
 DAY_SECONDS: Final = 86_400
 
@@ -64,8 +65,8 @@ class Trails:
     def __init__(self, connection: sqlite3.Connection, shards: int) -> None:
         self._connection = connection
         self._shards = shards
-        self._now: dict[bytes, Trace] = {}
-        self._before: dict[bytes, Trace] = {}
+        self._now: dict[bytes, Trail] = {}
+        self._before: dict[bytes, Trail] = {}
         self._numbers: dict[tuple[bytes, str], int] = {}
         """Of the records that the ledger has, by trail and bucket."""
         self._added: list[tuple[object, ...]] = []
@@ -79,7 +80,7 @@ class Trails:
         )
         self._lookup = " UNION ALL ".join((records, *kept))
 
-    def trace(self, trail: bytes) -> Trace:
+    def trace(self, trail: bytes) -> Trail:
         """
         Return what is known of a trail; it may be changed.
         """
@@ -88,8 +89,8 @@ class Trails:
             self._before[trail] = self._now[trail].copy()
         return self._now[trail]
 
-    def _read(self, trail: bytes) -> Trace:
-        trace = Trace()
+    def _read(self, trail: bytes) -> Trail:
+        trace = Trail()
         found = self._connection.execute(self._lookup, {"place": place(trail), "trail": trail})
         for kind, number, packed, body in found:
             name = unpack(packed)

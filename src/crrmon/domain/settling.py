@@ -1,0 +1,110 @@
+"""What settling does to trails: each outcome is counted at most once, by the mark that it leaves."""
+
+import enum
+import hashlib
+from collections.abc import Callable, Sequence
+
+from crrmon.domain.objects import MarkId
+from crrmon.domain.outcomes import Half, Outcome, Settlement, mark
+from crrmon.domain.trails import REFUTABLE, Trail, failures_of, unrefuted
+
+
+class Settled(enum.StrEnum):
+    """
+    What came of one outcome.
+    """
+
+    COUNTED = "counted"
+    DUPLICATE = "duplicate"
+    """Its mark was there already, from another batch."""
+
+
+def settle(
+    batch: str, settlements: Sequence[Settlement], trail_of: Callable[[bytes], Trail]
+) -> tuple[list[list[Settled]], list[Outcome]]:
+    """
+    Settle a batch: leave the marks of what is new, and drop or keep the records as each settlement says.
+
+    Args:
+        batch: its id; marks that bear it already were left by an earlier try of it, and read as counted.
+        settlements: what was decided.
+        trail_of: returns the trail of an id, to be changed.
+
+    Returns:
+        The result for each outcome of each settlement, and the outcomes that were counted just now.
+    """
+    met: set[MarkId] = set()
+    new: list[Outcome] = []
+
+    def count(outcome: Outcome, trail: Trail) -> Settled:
+        if outcome.mark in met:
+            return Settled.DUPLICATE
+        met.add(outcome.mark)
+        slot = outcome.mark.slot
+        if slot not in trail.marks:
+            trail.halves.pop(slot, None)
+            trail.marks[slot] = mark(outcome, batch)
+            new.append(outcome)
+        mine = trail.marks[slot].batch == batch
+        return Settled.COUNTED if mine else Settled.DUPLICATE
+
+    results = []
+    for settlement in settlements:
+        trail = trail_of(settlement.version.trail_id)
+        if _knows_better(trail, settlement, batch):
+            results.append([Settled.DUPLICATE] * len(settlement.outcomes))
+            continue
+        results.append([count(outcome, trail) for outcome in settlement.outcomes])
+        _let_go(trail, settlement)
+    return results, new
+
+
+def part_of(batch: str, counted: Sequence[Outcome]) -> str:
+    """
+    Name the contribution of a part of a batch: the same for the same outcomes, another one for others.
+
+    Only what is counted just now is in it, so that a batch of which a part was written before adds the rest.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for one in sorted(outcome.mark for outcome in counted):
+        digest.update(one.trail_id)
+        digest.update(one.slot.encode("utf-8", "surrogatepass"))
+    return f"{batch}.{digest.hexdigest()}"
+
+
+def _knows_better(trail: Trail, settlement: Settlement, batch: str) -> bool:
+    """
+    Return whether a record is there although the settlement was decided without any, and not by this very batch.
+    """
+    if settlement.rev != 0 or settlement.version.bucket not in trail.records:
+        return False
+    marks = (trail.marks.get(outcome.mark.slot) for outcome in settlement.outcomes)
+    return not any(one is not None and one.batch == batch for one in marks)
+
+
+def _let_go(trail: Trail, settlement: Settlement) -> None:
+    """
+    Drop or keep the record as a settlement says.
+    """
+    if settlement.keep is None:
+        # Decided without a record, it has none to drop: one that is there now came after a first try of its batch.
+        if settlement.rev != 0:
+            _drop(trail, settlement)
+    elif settlement.keep.rev == 0:
+        # NB: a repeated batch may find what has become of its own record since, which has nothing to learn from it.
+        if settlement.keep.version.bucket not in trail.records:
+            trail.park(settlement.keep)
+    else:
+        trail.reschedule(settlement.keep)
+
+
+def _drop(trail: Trail, settlement: Settlement) -> None:
+    """
+    Drop the record; that S3 said it failed is remembered where the outcome tells nothing of it.
+    """
+    version = settlement.version
+    dropped = trail.records.pop(version.bucket, None)
+    said = [] if dropped is None else failures_of(dropped)
+    if said and any(one.fate in REFUTABLE for one in settlement.outcomes):
+        at = max(one.noticed_at for one in said)
+        trail.halves.setdefault(unrefuted(version).slot, Half(replicated_at=at))

@@ -1,0 +1,191 @@
+"""All that is known of one key and version id, and what parking and rescheduling records does to it.
+
+A trail holds the versions of this name in every bucket: the records of those that are followed, the marks of what was
+counted, and the halves of what was told before anybody followed it. Settling (`settling`) and news (`noting`) change it
+as well. Ledgers read a trail, let it be changed here, and store what differs, on condition that nobody else changed it.
+"""
+
+import enum
+
+import msgspec
+from msgspec.structs import replace
+
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.outcomes import Fate, Half, Mark
+from crrmon.domain.records import Failure, Record, State, merged, with_all_arrived, with_arrival
+
+REFUTABLE = (Fate.NOT_COVERED, Fate.GIVEN_UP, Fate.UNPOLLABLE)
+"""What a version was counted as because nobody could see more; S3's word that it failed goes before that."""
+
+
+class Parked(enum.StrEnum):
+    """
+    What came of parking a record.
+    """
+
+    PARKED = "parked"
+    """It is in the ledger now, or was already."""
+    SETTLED = "settled"
+    """Every destination of it was counted before (or the version as a whole was): nothing was stored."""
+
+
+class Rescheduled(enum.StrEnum):
+    """
+    What came of changing a record.
+    """
+
+    RESCHEDULED = "rescheduled"
+    STALE = "stale"
+    """The ledger's record has another revision, or there is none: nothing was changed."""
+
+
+class Trail(msgspec.Struct):
+    """
+    What a ledger holds of one key and version id. Not frozen: it is a copy to be worked on.
+    """
+
+    records: dict[str, Record] = {}
+    """By source bucket."""
+    marks: dict[str, Mark] = {}
+    """By `MarkId.slot`."""
+    halves: dict[str, Half] = {}
+    """By `MarkId.slot`; none where there is a mark."""
+
+    def copy(self) -> "Trail":
+        """
+        Return what is held now, to compare with later.
+        """
+        return Trail(self.records.copy(), self.marks.copy(), self.halves.copy())
+
+    def take_over(self, other: "Trail") -> None:
+        """
+        Hold what another ledger held, unless something is held already.
+        """
+        if self.empty:
+            self.records = other.records.copy()
+            self.marks = other.marks.copy()
+            self.halves = other.halves.copy()
+
+    @property
+    def empty(self) -> bool:
+        """
+        Whether nothing is held.
+        """
+        return not (self.records or self.marks or self.halves)
+
+    @property
+    def id(self) -> bytes:
+        """
+        Its id; only one that holds a record knows it.
+        """
+        return next(iter(self.records.values())).version.trail_id
+
+    def park(self, record: Record) -> Parked:
+        """
+        Keep a new record, unless it is settled; one that is there learns from it.
+        """
+        bucket = record.version.bucket
+        if (known := self.records.get(bucket)) is not None:
+            self.change(known, self.joined(merged(known, record)))
+            return Parked.PARKED
+        if self.marks and self._settled(record):
+            return Parked.SETTLED
+        self.records[bucket] = replace(self.joined(record), rev=1)
+        return Parked.PARKED
+
+    def reschedule(self, record: Record) -> Rescheduled:
+        """
+        Replace a record that nobody changed meanwhile.
+        """
+        bucket = record.version.bucket
+        if bucket not in self.records or self.records[bucket].rev != record.rev:
+            return Rescheduled.STALE
+        self.records[bucket] = replace(record, rev=record.rev + 1)
+        return Rescheduled.RESCHEDULED
+
+    def change(self, before: Record, after: Record) -> bool:
+        """
+        Keep what became of a record, under its next revision.
+
+        Returns:
+            Whether that is anything new.
+        """
+        if after == before:
+            return False
+        self.records[before.version.bucket] = replace(after, rev=before.rev + 1)
+        return True
+
+    def joined(self, record: Record) -> Record:
+        """
+        Return a record with the arrivals that halves tell of.
+        """
+        if self.halves:
+            for destination in record.destinations:
+                half = self.halves.get(record.replica_mark(destination.bucket).slot)
+                if half is not None:
+                    record = with_arrival(
+                        record, destination.bucket, at=half.replicated_at, size=half.size
+                    )
+            said = self.halves.get(record.replicated_mark.slot)
+            if said is not None:
+                record = with_all_arrived(record, at=said.replicated_at, size=said.size)
+        return record
+
+    def ends(self, mark: MarkId, *, refuted: bool) -> bool:
+        """
+        Return whether a mark ends its version, as none does that S3's own word refutes.
+
+        Args:
+            mark: its id.
+            refuted: whether S3 said that the version failed, and that is not yet dealt with.
+        """
+        known = self.marks.get(mark.slot)
+        return known is not None and not (refuted and known.fate in REFUTABLE)
+
+    def _settled(self, record: Record) -> bool:
+        version = record.version
+        failed = bool(failures_of(record)) and unrefuted(version).slot not in self.halves
+        if self.ends(source_mark(version), refuted=failed):
+            return True
+        marks = [record.replica_mark(one.bucket) for one in record.destinations]
+        # NB: all() of no destinations would be true; where they are unknown, nothing of them is settled.
+        return bool(marks) and all(self.ends(one, refuted=failed) for one in marks)
+
+
+def failures_of(record: Record) -> list[Failure]:
+    """
+    Return what was said about failures of a record, whether it is known where or not.
+    """
+    said = (one.failure for one in (*record.destinations, *record.said))
+    return [one for one in said if one is not None]
+
+
+def source_mark(version: ObjectVersion) -> MarkId:
+    """
+    Identify that a source version was counted as a whole.
+    """
+    return MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
+
+
+def unrefuted(version: ObjectVersion) -> MarkId:
+    """
+    Identify that a version ended although its failure was known.
+    """
+    return MarkId(Scope.UNREFUTED, version.bucket, version.key, version.version_id)
+
+
+def failed_at(record: Record) -> float | None:
+    """
+    Return the time by which an open failure is listed; None for a record that is none.
+    """
+    if record.state is not State.FAILED:
+        return None
+    return record.written_at if record.failed_at is None else record.failed_at
+
+
+def failed_towards(record: Record, destination: str | None) -> bool:
+    """
+    Return whether an open failure stands as one on the way to a destination bucket; None stands for any.
+    """
+    wanted = (Route(record.version.bucket, destination or ""), State.FAILED)
+    return destination is None or wanted in record.standings()

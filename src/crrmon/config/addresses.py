@@ -1,0 +1,107 @@
+"""Addresses among the settings: what cannot be one is refused where it is set."""
+
+import re
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+)
+
+from crrmon.domain.queue_address import FIFO, queue_address
+
+
+def apart(url: str) -> SplitResult:
+    """
+    Take an address apart.
+
+    Raises:
+        ValueError: it is none; unlike the library's own words, these repeat nothing of it.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("the host is none; one in brackets must be an IPv6 address") from None
+
+
+def has_port(parts: SplitResult) -> None:
+    """
+    Refuse an address whose port is none.
+    """
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the port must be a number up to 65535") from None
+
+
+def _address(url: str) -> str:
+    """
+    Refuse an address that no call could be sent to.
+    """
+    if (
+        "@" in url
+    ):  # NB: of a password with a / in it, only a part is where users and passwords belong
+        raise ValueError(
+            "a user or password in front of the host is of no use, for AWS calls carry a signature in the same header: "
+            "leave it out; credentials come from the SDK's usual places"
+        )
+    has_port(apart(url))
+    return url
+
+
+def _has_scheme(url: object) -> object:
+    if isinstance(url, str) and not re.match(r"https?://[^\s/?#]", url):
+        raise ValueError("begin it with http:// or https://, and a host after that")
+    return url
+
+
+Address = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"),
+    BeforeValidator(_has_scheme),
+    AfterValidator(_address),
+]
+
+
+def queue_url(url: str) -> str:
+    """
+    Refuse a URL that is no queue's, and a FIFO queue's.
+    """
+    _address(url)
+    if queue_address(url).name.endswith(FIFO):
+        raise ValueError(
+            "a FIFO queue gives out nothing more of a message group while one of its messages is held, and crrmon "
+            "holds them until the objects had time to arrive: most would wait for minutes. Use a standard queue; "
+            "order does not matter here, and what comes twice is counted once"
+        )
+    return url
+
+
+def redis_url(url: str) -> str:
+    """
+    Refuse an address of Redis that is none, or that has a password in it.
+    """
+    parts = apart(url)
+    if parts.password is not None or parts.query or parts.fragment:
+        # A password with ?, # or / in it is not even where one looks for it.
+        raise ValueError(
+            "only redis://NAME@HOST:PORT/DATABASE belongs into it; a password is set by ledger.redis.password_file "
+            "or CRRMON_LEDGER__REDIS__PASSWORD"
+        )
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ValueError("must be redis://HOST:PORT/DATABASE, or rediss:// for TLS")
+    has_port(parts)
+    if parts.path not in ("", "/") and not parts.path[1:].isdecimal():
+        raise ValueError("the database must be a number")
+    return url
+
+
+def no_brackets(host: str) -> str:
+    """
+    Refuse an address to listen on that is written as in a URL.
+    """
+    if "[" in host:
+        raise ValueError("an address to listen on has no brackets: leave them out")
+    return host

@@ -1,0 +1,203 @@
+"""All settings, and which of them go together."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from typing_extensions import override
+
+from crrmon.config.accounts import Account, Aws, BucketName, no_contradiction
+from crrmon.config.intake import Intake, Queue, Watch, Webhook, each_once
+from crrmon.config.ledger import LedgerSettings
+from crrmon.config.report import Http, Log, Report
+from crrmon.config.section import NUMBER, Section, held, no_repetition
+from crrmon.domain.choice import Choice, pattern
+from crrmon.domain.queue_address import queue_name
+
+PREFIX = "CRRMON_"
+
+
+NESTING = "__"
+
+
+_DAY_SECONDS = 86_400.0
+
+
+_SHORTEST_HORIZON_SECONDS = 3600.0
+"""CloudTrail's events come up to a quarter of an hour after S3's own of the same object, and more in bad times."""
+
+
+class Looks(Section):
+    """
+    How replication status is looked at.
+    """
+
+    freshness: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.5
+    """
+    The one trade-off: 0 asks S3 as seldom as possible, 1 knows as soon as possible. docs/performance.md has the curve.
+    """
+    concurrency: Annotated[int, Field(ge=1, le=1000), NUMBER] = 64
+    """Most HEAD requests under way at once."""
+    per_bucket_per_second: Annotated[float, Field(gt=0, le=5500), NUMBER] = 500.0
+    """Most HEAD requests a second and bucket. S3 allows 5,500 a prefix, which your applications and replication share."""
+    stuck_after_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER] = 900.0
+    """Age at which a pending object counts as stuck: S3's own promise is 15 minutes."""
+    give_up_after_days: Annotated[float, Field(gt=0, le=365), NUMBER] = 14.0
+    """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
+
+
+class Settings(BaseSettings):
+    """
+    All settings.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTING,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    monitor: Annotated[str, Field(pattern=r"^[!-9;-~][ -~]{0,254}$")] = "crrmon"
+    """Name of this monitor (all replicas together): the dimension of Heartbeat and QueueAge."""
+    queues: Annotated[tuple[Queue, ...], AfterValidator(each_once)] = ()
+    """The SQS queues to read, in any regions."""
+    inboxes: tuple[Webhook, ...] = ()
+    """Where events come in otherwise, beside the queues or in their place: MinIO's and Ceph's, over HTTP."""
+    buckets: Annotated[tuple[BucketName, ...], AfterValidator(no_repetition)] = ()
+    """
+    Source buckets whose zeros are reported from the start. Others are met through their events and remembered.
+    """
+    aws: Aws = Aws()
+    accounts: Annotated[tuple[Account, ...], AfterValidator(no_contradiction)] = ()
+    """
+    Accounts and S3-compatible stores whose buckets are reached in a way of their own. docs/operations.md has examples.
+    """
+    watch: Watch = Watch()
+    intake: Intake = Intake()
+    looks: Looks = Looks()
+    ledger: LedgerSettings = LedgerSettings()
+    report: Report = Report()
+    http: Http = Http()
+    log: Log = Log()
+    shutdown_seconds: Annotated[float, Field(gt=0, le=3600), NUMBER] = 25.0
+    """
+    Longest time from SIGTERM to the end. Below the grace of whoever stops the daemon (Kubernetes and ECS: 30 s).
+    """
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        return held(self, [*_sources(self), *_times(self), *_choice(self)])
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """
+        Let the environment win over the file (which comes in as initial values).
+        """
+        return env_settings, init_settings
+
+
+def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
+    """
+    Tell whether each of those that events come from has a name and a port of its own.
+    """
+    names = [queue_name(one.url) for one in settings.queues]
+    ports = [settings.http.port]
+    for place, one in enumerate(settings.inboxes):
+        yield (
+            one.name not in names,
+            f"inboxes[{place}].name is {one.name}, as another inbox or a queue is called: give it one of its own",
+        )
+        yield (
+            one.port not in ports or not one.port,
+            f"inboxes[{place}].port is {one.port}, as another inbox or http has it: give it one of its own",
+        )
+        names.append(one.name)
+        ports.append(one.port)
+
+
+def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
+    """
+    Tell which times go together, and what to do where they do not.
+    """
+    hold, stuck = settings.intake.hold_seconds, settings.looks.stuck_after_seconds
+    give_up = settings.looks.give_up_after_days * _DAY_SECONDS
+    horizon = settings.ledger.horizon_days * _DAY_SECONDS
+    window = settings.report.window_seconds
+    for channel, delay in settings.intake.least_event_delay_seconds.items():
+        yield (
+            delay < horizon,
+            (
+                f"intake.least_event_delay_seconds of {channel} is {delay:g} and not shorter than ledger.horizon_days, "
+                f"{settings.ledger.horizon_days:g} ({horizon:g} s): events that late are not counted; lower the one or "
+                "raise the other"
+            ),
+        )
+    yield (
+        stuck < give_up,
+        (
+            f"looks.give_up_after_days is {settings.looks.give_up_after_days:g} ({give_up:g} s) and not longer than "
+            f"looks.stuck_after_seconds, {stuck:g}: objects would be given up before they count as stuck; raise the one "
+            "or lower the other"
+        ),
+    )
+    yield (
+        hold < stuck,
+        (
+            f"intake.hold_seconds is {hold:g} and not shorter than looks.stuck_after_seconds, {stuck:g}: what is held "
+            "was not looked at, and cannot count as stuck; lower the one or raise the other"
+        ),
+    )
+    least = _SHORTEST_HORIZON_SECONDS + hold + window
+    yield (
+        horizon >= least,
+        (
+            f"ledger.horizon_days is {settings.ledger.horizon_days:g} ({horizon:g} s): with intake.hold_seconds of "
+            f"{hold:g} and report.window_seconds of {window} it must be at least {least / _DAY_SECONDS:.3g}, for events "
+            "come late and come twice, and one that comes after the horizon is not counted; no shorter than the retention "
+            "of the queue is right"
+        ),
+    )
+
+
+def _choice(settings: Settings) -> Iterator[tuple[bool, str]]:
+    """
+    Tell whether something is followed of all that is named, and what to do where nothing is.
+    """
+    watch = settings.watch
+    choice = Choice(
+        [pattern(one) for one in watch.include], [pattern(one) for one in watch.exclude]
+    )
+    for bucket in choice.void():
+        named = f"watch.include names {bucket}" if watch.include else "watch.include names nothing"
+        yield (False, f"{named}, and watch.exclude leaves all of it out: correct one of them")
+    for bucket in settings.buckets:
+        reason = "watch.exclude leaves all of it out"
+        if watch.include and not any(pattern(one).fits(bucket) for one in watch.include):
+            reason = "watch.include does not name it"
+        yield (
+            choice.touches(bucket),
+            (
+                f"buckets names {bucket}, but {reason}: its zeros would be reported though nothing of it is followed; "
+                "take it out of buckets, or follow it"
+            ),
+        )

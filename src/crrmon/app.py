@@ -40,32 +40,32 @@ from crrmon.domain.checks import Check
 from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.domain.queue_address import queue_name, region_of
+from crrmon.domain.stores import BucketStores
 from crrmon.ports.clock import Clock, Dates, SystemClock
 from crrmon.ports.inbox import Inbox
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.ports.sink import Sink
-from crrmon.services.bookkeeper import Bookkeeper
 from crrmon.services.checkup import Checkup, Estate
-from crrmon.services.delay_memory import DelayMemory
-from crrmon.services.facts import Facts
-from crrmon.services.fleet import Fleet
-from crrmon.services.health import Dependency, HealthBoard
-from crrmon.services.intake import Intake
-from crrmon.services.looker import Looker
-from crrmon.services.origins import Origins
-from crrmon.services.patience import patiently
-from crrmon.services.poller import Poller
-from crrmon.services.presence import Attendance
-from crrmon.services.publisher import Publisher
-from crrmon.services.routebook import Routebook
-from crrmon.services.second_looks import SecondLooks
-from crrmon.services.stores import Stores
-from crrmon.services.supervisor import supervise
-from crrmon.services.tenure import Tenure
-from crrmon.services.throttled_log import ThrottledLog
-from crrmon.services.timekeeper import Question, Timekeeper
-from crrmon.services.unmatched import Unmatched
-from crrmon.services.upkeep import sweeper
+from crrmon.services.intake.consumer import Intake
+from crrmon.services.intake.dispatcher import Facts
+from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.supervisor import supervise
+from crrmon.services.lifecycle.throttled_log import ThrottledLog
+from crrmon.services.lifecycle.timekeeper import Question, Timekeeper
+from crrmon.services.membership.delay_memory import DelayMemory
+from crrmon.services.membership.heartbeat import Attendance
+from crrmon.services.membership.leases import Tenure
+from crrmon.services.membership.sweeper import sweeper
+from crrmon.services.reporting.fleet_gauges import Fleet
+from crrmon.services.reporting.orphans import Unmatched
+from crrmon.services.reporting.publisher import Publisher
+from crrmon.services.tracking.configurations import Routebook
+from crrmon.services.tracking.looker import Looker
+from crrmon.services.tracking.origins import Origins
+from crrmon.services.tracking.poller import Poller
+from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.second_looks import SecondLooks
 
 DAY_SECONDS = 86_400.0
 
@@ -184,7 +184,7 @@ class _Daemon:
         self._s3_health = self._board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
         known = Accounts(aws, _accounts(settings), clock=self._clock, meters=self._meters)
         self._probe = probe = S3Probe(known, clock=self._clock)
-        stores = Stores(known.elsewhere)
+        stores = BucketStores(known.elsewhere)
         self._unmatched = Unmatched(
             ledger,
             health=self._ledger_health,

@@ -16,7 +16,7 @@ from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.ports.clock import SystemClock
 from crrmon.sandbox.facade import served
-from crrmon.services.health import HealthBoard
+from crrmon.services.lifecycle.health import HealthBoard
 from fakes.aws_stub import (
     Answer,
     Asked,

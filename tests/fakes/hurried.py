@@ -22,9 +22,9 @@ STEADY = ("loopStalledSeconds",)
 
 WAITS: dict[str, tuple[str, ...]] = {
     "crrmon.domain.waterline": ("MARGIN_SECONDS",),
-    "crrmon.services.health": ("PROBE_CAP_SECONDS", "FAILING_SECONDS"),
-    "crrmon.services.reach": ("THROTTLED_SECONDS",),
-    "crrmon.services.routebook": (
+    "crrmon.services.lifecycle.health": ("PROBE_CAP_SECONDS", "FAILING_SECONDS"),
+    "crrmon.services.lifecycle.reach": ("THROTTLED_SECONDS",),
+    "crrmon.services.tracking.configurations": (
         "SPACING_SECONDS",
         "REPORTING_SURVEY_SECONDS",
         "EARLY_SECONDS",

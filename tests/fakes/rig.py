@@ -11,25 +11,25 @@ from crrmon.domain.choice import Choice
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.pacing import Pacer, Policy
-from crrmon.services.bookkeeper import Bookkeeper
-from crrmon.services.delay_memory import DelayMemory
-from crrmon.services.facts import Facts
-from crrmon.services.fleet import Fleet
-from crrmon.services.health import HealthBoard
-from crrmon.services.intake import Intake
-from crrmon.services.looker import Looker
-from crrmon.services.origins import Origins
-from crrmon.services.patience import patiently
-from crrmon.services.poller import Poller
-from crrmon.services.presence import Attendance
-from crrmon.services.publisher import Publisher
-from crrmon.services.routebook import Routebook
-from crrmon.services.second_looks import SecondLooks
-from crrmon.services.stores import Stores
-from crrmon.services.tenure import Tenure
-from crrmon.services.timekeeper import Timekeeper
-from crrmon.services.unmatched import Unmatched
-from crrmon.services.upkeep import sweeper
+from crrmon.domain.stores import BucketStores
+from crrmon.services.intake.consumer import Intake
+from crrmon.services.intake.dispatcher import Facts
+from crrmon.services.lifecycle.health import HealthBoard
+from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.timekeeper import Timekeeper
+from crrmon.services.membership.delay_memory import DelayMemory
+from crrmon.services.membership.heartbeat import Attendance
+from crrmon.services.membership.leases import Tenure
+from crrmon.services.membership.sweeper import sweeper
+from crrmon.services.reporting.fleet_gauges import Fleet
+from crrmon.services.reporting.orphans import Unmatched
+from crrmon.services.reporting.publisher import Publisher
+from crrmon.services.tracking.configurations import Routebook
+from crrmon.services.tracking.looker import Looker
+from crrmon.services.tracking.origins import Origins
+from crrmon.services.tracking.poller import Poller
+from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.second_looks import SecondLooks
 from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox
@@ -99,7 +99,7 @@ class Rig:
             clock=self.clock,
             meters=self.meters,
         )
-        stores = Stores()
+        stores = BucketStores()
         self.bookkeeper = Bookkeeper(
             self.ledger,
             health=ledger_health,

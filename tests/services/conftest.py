@@ -7,9 +7,9 @@ import pytest
 HERE = Path(__file__).parent
 
 ROUNDS = {
-    "crrmon.services.poller.IDLE_SECONDS": 2.0,
-    "crrmon.services.publisher.ROUND_SECONDS": 4.0,
-    "crrmon.services.fleet.ROUND_SECONDS": 4.0,
+    "crrmon.services.tracking.poller.IDLE_SECONDS": 2.0,
+    "crrmon.services.reporting.publisher.ROUND_SECONDS": 4.0,
+    "crrmon.services.reporting.fleet_gauges.ROUND_SECONDS": 4.0,
 }
 """
 How often loops that have nothing to do see whether they have: four times as seldom as in the daemon, for such rounds

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crrmon.services.batching import Batcher
+from crrmon.services.tracking.batching import Batcher
 
 DAY = 86_400.0
 

@@ -13,7 +13,7 @@ from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.route_state import KEPT
-from crrmon.services import route_release
+from crrmon.services.tracking import route_release
 from fakes import events
 from fakes.events import written
 from fakes.inbox import FakeInbox

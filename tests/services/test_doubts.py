@@ -8,7 +8,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.records import Record
-from crrmon.services.doubts import Doubts
+from crrmon.services.tracking.doubts import Doubts
 from fakes import events
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters

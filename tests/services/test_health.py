@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from crrmon.domain import catalogue
-from crrmon.services.health import (
+from crrmon.services.lifecycle.health import (
     FAILING_SECONDS,
     PROBE_CAP_SECONDS,
     PROBE_FIRST_SECONDS,

@@ -7,7 +7,7 @@ import pytest
 
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
-from crrmon.services.upkeep import sweeper
+from crrmon.services.membership.sweeper import sweeper
 from fakes.rig import DAY, Rig
 
 LOOPS = {

@@ -17,21 +17,21 @@ from crrmon.domain.outcomes import Fate, Latency
 from crrmon.domain.pacing import Pacer, Policy
 from crrmon.domain.recent import MOST
 from crrmon.domain.records import Destination, Record
-from crrmon.services.denials import (
+from crrmon.domain.stores import BucketStores
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.throttled_log import KINDS
+from crrmon.services.tracking.access_denials import (
     DENIED_IN_A_ROW,
     HOLD_LONGEST_SECONDS,
     LINES,
     LOOKS_PER_SECOND,
     TRICKLE_SECONDS,
 )
-from crrmon.services.health import Dependency
-from crrmon.services.looker import (
+from crrmon.services.tracking.looker import (
     DENIED_DESTINATION_SECONDS,
     UNREACHABLE_DESTINATION_SECONDS,
     Looker,
 )
-from crrmon.services.stores import Stores
-from crrmon.services.throttled_log import KINDS
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
 from fakes.s3 import FakeS3, Stored, Trip
@@ -55,7 +55,7 @@ class Desk:
         self.looker = Looker(
             self.s3,
             health=self.health,
-            stores=Stores(),
+            stores=BucketStores(),
             pacer=self.pacer,
             clock=self.clock,
             meters=self.meters,

@@ -18,12 +18,12 @@ from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.ports.ledger import FrozenWindow
 from crrmon.ports.sink import RefusedPartError, Sink
-from crrmon.services.fleet import Fleet
-from crrmon.services.health import HealthBoard
-from crrmon.services.publisher import Publisher
-from crrmon.services.sending import RETRY_CAP_SECONDS
-from crrmon.services.supervisor import supervise
-from crrmon.services.tenure import LEASE_SECONDS, Tenure
+from crrmon.services.lifecycle.health import HealthBoard
+from crrmon.services.lifecycle.supervisor import supervise
+from crrmon.services.membership.leases import LEASE_SECONDS, Tenure
+from crrmon.services.reporting.fleet_gauges import Fleet
+from crrmon.services.reporting.publisher import Publisher
+from crrmon.services.reporting.sending import RETRY_CAP_SECONDS
 from fakes.clock import EPOCH, LoopClock
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger

@@ -11,8 +11,8 @@ import structlog
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.events import Fact
-from crrmon.services.hold import Hold
-from crrmon.services.intake import MOST_FAULTS
+from crrmon.services.intake.consumer import MOST_FAULTS
+from crrmon.services.tracking.holds import Hold
 from fakes.clock import LoopClock
 from fakes.events import notification, written
 from fakes.inbox import FakeInbox

@@ -3,8 +3,13 @@
 import asyncio
 
 from crrmon.domain.observations import Sight
-from crrmon.services.health import Dependency
-from crrmon.services.reach import LATELY_SECONDS, THROTTLED_LOOKS, THROTTLED_SECONDS, Reach
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.reach import (
+    LATELY_SECONDS,
+    THROTTLED_LOOKS,
+    THROTTLED_SECONDS,
+    Reach,
+)
 from fakes.clock import LoopClock
 
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
-from crrmon.services.tenure import LEASE_SECONDS, ROUND_SECONDS
+from crrmon.services.membership.leases import LEASE_SECONDS, ROUND_SECONDS
 from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from crrmon.services.supervisor import UnexpectedEndError, supervise
+from crrmon.services.lifecycle.supervisor import UnexpectedEndError, supervise
 
 Root = Callable[[], Coroutine[Any, Any, None]]
 

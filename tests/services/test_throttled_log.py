@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from crrmon.services.throttled_log import EXAMPLES, KINDS, ThrottledLog
+from crrmon.services.lifecycle.throttled_log import EXAMPLES, KINDS, ThrottledLog
 
 log = structlog.get_logger()
 

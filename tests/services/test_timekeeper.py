@@ -11,7 +11,7 @@ from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Cause, Fate
 from crrmon.domain.reckoning import LONE_SECONDS
 from crrmon.domain.records import Destination, Record
-from crrmon.services.timekeeper import ANSWER_SECONDS, UNSURE_SECONDS, Timekeeper
+from crrmon.services.lifecycle.timekeeper import ANSWER_SECONDS, UNSURE_SECONDS, Timekeeper
 from fakes.clock import LoopClock
 from fakes.events import replica_cloudtrail, written
 from fakes.rig import DAY, WINDOW, Rig

@@ -18,7 +18,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events import Channel, Operation
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.observations import Sight
-from crrmon.services import routebook
+from crrmon.services.tracking import configurations as routebook
 from fakes.estate import REASON, Estate, Told, Voices, told_of_replica
 from fakes.rig import DAY, Rig
 from fakes.s3 import NEVER, FakeS3, Stored, Trip

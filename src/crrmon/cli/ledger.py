@@ -36,8 +36,8 @@ from crrmon.cli.settings import (
 from crrmon.config import PREFIX, Settings
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
-from crrmon.services.moving import DisturbedError, Move, Moved, OccupiedError, RefusedError
-from crrmon.services.tenure import LEASE_SECONDS
+from crrmon.services.membership.leases import LEASE_SECONDS
+from crrmon.services.migration import DisturbedError, Move, Moved, OccupiedError, RefusedError
 
 EXIT_INTERRUPTED = 130
 LINE_SECONDS = 5.0

@@ -20,8 +20,8 @@ from crrmon.domain.objects import Route
 from crrmon.domain.route_state import RouteState
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
-from crrmon.services import route_release
-from crrmon.services.route_release import DisturbedError, UnknownRouteError
+from crrmon.services.tracking import route_release
+from crrmon.services.tracking.route_release import DisturbedError, UnknownRouteError
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from crrmon.cli.settings import (
     settings_or_exit,
 )
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
-from crrmon.services.supervisor import UnexpectedEndError
+from crrmon.services.lifecycle.supervisor import UnexpectedEndError
 
 
 def run(config: ConfigFile = None) -> None:

@@ -4,6 +4,9 @@ They differ in what they do by themselves, and so in what people have to do.
 """
 
 import enum
+from collections.abc import Callable
+
+from crrmon.domain.recent import Recent
 
 
 class Store(enum.StrEnum):
@@ -29,3 +32,34 @@ def store_of(event_source: str) -> Store:
     Return the kind of store that sends events of an `eventSource`.
     """
     return _BY_SOURCE.get(event_source, Store.OTHER)
+
+
+class BucketStores:
+    """
+    Which kind of store each bucket is in: what its events say, else what is known of the address at which it is asked.
+
+    Nothing but advice goes by it. After a restart that is general, until the bucket's next event.
+
+    Args:
+        elsewhere: tells whether a bucket is in a store with an endpoint of its own.
+    """
+
+    def __init__(self, elsewhere: Callable[[str], bool] = lambda _: False) -> None:
+        self._elsewhere = elsewhere
+        self._told: Recent[str, Store] = Recent()
+
+    def heard(self, bucket: str, store: Store) -> None:
+        """
+        Take in who sent an event of a bucket. Some stores call themselves by the name of S3: that says nothing.
+        """
+        if store is not Store.S3:
+            self._told.put(bucket, store)
+
+    def of(self, bucket: str) -> Store:
+        """
+        Tell what kind of store a bucket is in.
+        """
+        told = self._told.get(bucket)
+        if told is not None:
+            return told
+        return Store.OTHER if self._elsewhere(bucket) else Store.S3

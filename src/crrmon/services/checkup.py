@@ -27,7 +27,7 @@ from crrmon.ports.ledger import (
 )
 from crrmon.ports.probe import Probe, UnreadableConfigurationError
 from crrmon.ports.sink import RefusedPartError, Sink, SinkError
-from crrmon.services.denials import advice
+from crrmon.services.tracking.access_denials import advice
 
 DEADLINE_SECONDS = 60.0
 """For all calls about one subject; each of them has a time of its own, too."""

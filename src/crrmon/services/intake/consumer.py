@@ -1,0 +1,603 @@
+"""From messages to durable facts: receive, decode, have each fact made durable, acknowledge.
+
+A message is acknowledged only when everything it said is durable in the ledger or concerns nobody. Until then it is
+*held*: kept hidden from other receivers, for as long as it takes. What is still waiting when the daemon stops is
+given back; what is malformed is left alone until the queue moves it to its dead-letter queue.
+
+Senders that push their messages wait for each one's end, and have no dead-letter queue: nothing of theirs is held for
+a first look, and what will never be dealt with is acknowledged after it was told of, or nothing else would ever come.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+import structlog
+
+from crrmon.domain import catalogue
+from crrmon.domain.decode import decode
+from crrmon.domain.event_times import believable
+from crrmon.domain.events import (
+    Channel,
+    Decoded,
+    DeletionTried,
+    Fact,
+    MalformedMessageError,
+    MarkerLaid,
+    ObjectWritten,
+    ReplicationFailed,
+    TargetOffline,
+    ThresholdPassed,
+    VersionReplicated,
+)
+from crrmon.ports.clock import Clock
+from crrmon.ports.inbox import Inbox, InboxError, Message
+from crrmon.ports.meters import Meters
+from crrmon.services.intake.admission import Admission
+from crrmon.services.intake.dispatcher import Facts
+from crrmon.services.intake.watermarks import LEFT_SECONDS, RELEASED_SECONDS, Floors
+from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.throttled_log import ThrottledLog
+from crrmon.services.membership.delay_memory import DelayMemory
+from crrmon.services.tracking.batching import Batcher
+from crrmon.services.tracking.holds import GivenBack, Hold
+
+WAIT_SECONDS = 20
+"""Long poll: the longest SQS has."""
+
+VISIBILITY_SECONDS = 120
+"""How long a message stays hidden from the last time we asked for it."""
+
+EXTEND_BELOW_SECONDS = 60.0
+"""Time left hidden at which a held message is extended."""
+
+KEEPER_SECONDS = 10.0
+"""How often held messages are checked for that."""
+
+EXTEND_BATCH = 10
+EXTEND_LANES = 16
+EXTEND_SECONDS = 1.0
+"""What one call may take: where many are held, extending begins sooner by the time that all of them need..."""
+EXTEND_BELOW_MOST_SECONDS = 100.0
+"""...but no sooner than at this much time left."""
+
+DELETES_IDLE_SECONDS = 600.0
+"""After so long without anything to delete, that it failed is over."""
+
+RECEIVE_BATCH = 10
+"""Most messages of one receive."""
+
+ACKNOWLEDGE_BATCH = 10
+ACKNOWLEDGE_LANES = 8
+ACKNOWLEDGE_LINGER_SECONDS = 0.2
+RETRY_SECONDS = 5.0
+REMEMBERED_MALFORMED = 1000
+
+MOST_FAULTS = 20
+"""How often a pushed message that makes the daemon fail is given back before it is let go."""
+
+UNKNOWN_DELAY_SECONDS = 86_400.0
+"""How late a message may be that is not read yet, as long as none was ever seen."""
+
+RECEIVER_PATIENCE_SECONDS = 180.0
+"""A receiver that did not begin a round for so long is not alive."""
+
+log = structlog.get_logger()
+
+
+class _Held:
+    """
+    A message that was received and is not yet dealt with.
+    """
+
+    __slots__ = ("floor", "hidden_until", "hold", "message_id", "weight")
+
+    def __init__(self, message_id: str, hidden_until: float, floor: float, hold: Hold) -> None:
+        self.message_id = message_id
+        self.hidden_until = hidden_until
+        self.floor: float | None = floor
+        self.hold = hold
+        self.weight = 0
+        """Facts that it was let in with and that are not dealt with yet, at least 1; 0 before it was let in."""
+
+
+class Intake:
+    """
+    Takes in the messages of one queue.
+
+    Args:
+        inbox: the queue.
+        queue: told how the queue is.
+        gates: what must be usable before more is received: ledger and S3.
+        facts: makes durable what messages say.
+        hold_seconds: longest time to hold a message until a first look.
+        max_in_flight: most facts held at once; a message that tells more is held alone.
+        delays: told how late events come.
+        horizon_seconds: the times of events older than this are not believed.
+    """
+
+    def __init__(  # noqa: PLR0913 - the services it works with, and three limits
+        self,
+        inbox: Inbox,
+        *,
+        queue: Dependency,
+        gates: Sequence[Dependency],
+        board: HealthBoard,
+        facts: Facts,
+        clock: Clock,
+        meters: Meters,
+        chance: random.Random,
+        hold_seconds: float,
+        max_in_flight: int,
+        delays: DelayMemory,
+        horizon_seconds: float,
+    ) -> None:
+        self._inbox = inbox
+        self._queue = queue
+        # Of its own: whoever may receive need not be allowed to delete, and must hear of that.
+        self._deletes = board.dependency(f"deleting from {inbox.name}", tolerated=2)
+        self._gates = gates
+        self._board = board
+        self._facts = facts
+        self._clock = clock
+        self._meters = meters
+        self._chance = chance
+        self._hold_seconds = 0.0 if inbox.pushed else hold_seconds
+        self._admission = Admission(max_in_flight)
+        self._delays = delays
+        self._floors = Floors()
+        self._horizon_seconds = horizon_seconds
+        self._held: dict[str, _Held] = {}
+        self._attending: set[asyncio.Task[None]] = set()
+        self._receivers: set[asyncio.Task[None]] = set()
+        self._malformed: OrderedDict[str, None] = OrderedDict()
+        self._faults: OrderedDict[str, int] = OrderedDict()
+        """How often pushed messages failed, by id."""
+        self._malformed_log = ThrottledLog(log, "message_malformed", level="error")
+        self._failed_log = ThrottledLog(log, "message_failed", level="error")
+        self._release_log = ThrottledLog(log, "release_failed")
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Event()
+        self._expected = 0
+        self._oldest_age: float | None = None
+        """By the last receive; None where it told none."""
+        self._received_at = clock.now()
+        self._acknowledge = Batcher(
+            self._do_acknowledge,
+            name=f"acknowledge {inbox.name}",
+            size=ACKNOWLEDGE_BATCH,
+            linger=0.0 if inbox.pushed else ACKNOWLEDGE_LINGER_SECONDS,
+            lanes=ACKNOWLEDGE_LANES,
+        )
+        self._release = Batcher(
+            self._do_release, name=f"release {inbox.name}", size=10, linger=0.05, lanes=4
+        )
+
+    @property
+    def name(self) -> str:
+        """
+        The queue's name.
+        """
+        return self._inbox.name
+
+    @property
+    def queue_age(self) -> float | None:
+        """
+        Age in seconds of the oldest message lately received; None before the first one, and while nobody can tell, as
+        of what is pushed.
+
+        While nothing is received, because intake waits for something, what lies there grows older.
+        """
+        if self._inbox.pushed or self._queue.away or self._oldest_age is None:
+            return None
+        idle = self._clock.now() - self._received_at
+        return self._oldest_age + (idle if idle > 2 * WAIT_SECONDS else 0.0)
+
+    @property
+    def held_since(self) -> float | None:
+        """
+        The oldest time of a write that may be known here only; None when there is none.
+
+        That of messages that are held, and of those lately left in the queue.
+        """
+        floors = [held.floor for held in self._held.values()]
+        floors.append(self._floors.lowest(now=self._clock.now()))
+        return min((floor for floor in floors if floor is not None), default=None)
+
+    # ---- loops ----
+
+    async def receiver(self) -> None:
+        """
+        Receive, until stopped; several of these may run.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        self._receivers.add(task)
+        try:
+            await self._receive()
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            self._receivers.discard(task)
+
+    async def _receive(self) -> None:
+        while not self._stopping.is_set():
+            self.alive()
+            for gate in self._gates:
+                await gate.usable(alive=self.alive)
+            await self._enough_room()
+            self._expected += RECEIVE_BATCH
+            try:
+                messages = await self._inbox.receive(
+                    wait_seconds=WAIT_SECONDS, visibility_seconds=VISIBILITY_SECONDS
+                )
+            except InboxError as error:
+                self._queue.failed(str(error))
+                await asyncio.sleep(RETRY_SECONDS * (0.5 + self._chance.random()))
+                continue
+            finally:
+                self._expected -= RECEIVE_BATCH
+            self._queue.succeeded()
+            if not any(gate.away for gate in self._gates):
+                # Else this was a probe.
+                self._board.ended(f"intake {self.name}")
+            self._take_up(messages)
+
+    def alive(self) -> None:
+        """
+        Say that receiving makes progress, or waits for what it needs.
+        """
+        self._board.began(f"intake {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
+
+    async def _enough_room(self) -> None:
+        """
+        Wait until what a receive may bring fits, together with what the others may bring.
+        """
+        while not self._admission.fits(self._expected + RECEIVE_BATCH):
+            self.alive()
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEPER_SECONDS):
+                    await self._room.wait()
+
+    async def keeper(self) -> None:
+        """
+        Keep held messages hidden, for ever.
+        """
+        name = f"keeper {self.name}"
+        while True:
+            if await patiently(self._extend_ending(), alive=self._keeper_alive):
+                self._board.ended(name)
+            self._show_age()
+            self._deletes.retire(unasked_for=DELETES_IDLE_SECONDS)
+            await asyncio.sleep(KEEPER_SECONDS)
+
+    def _keeper_alive(self) -> None:
+        self._board.began(f"keeper {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
+
+    def _show_age(self) -> None:
+        if (age := self.queue_age) is None:
+            self._meters.unset(catalogue.QUEUE_AGE, self.name)
+        else:
+            self._meters.set(catalogue.QUEUE_AGE, self.name, value=age)
+
+    def stop(self) -> None:
+        """
+        Take in nothing more and give back what only waits.
+
+        NB: a long poll under way must end first, or it would take again what is given back. A message that is on its
+        way to it at this very moment comes again when its visibility ends.
+        """
+        self._stopping.set()
+        for task in self._receivers:
+            task.cancel()
+        for held in self._held.values():
+            held.hold.stop()
+        self._admission.close()
+
+    async def drained(self) -> None:
+        """
+        Wait until nothing is held any more; call `stop` first.
+        """
+        while pending := self._receivers | self._attending:
+            await asyncio.wait(pending)
+        await self._acknowledge.drained()
+        await self._release.drained()
+        for one in (self._malformed_log, self._failed_log, self._release_log):
+            one.tell()
+
+    async def abandon(self) -> None:
+        """
+        End where it stands whatever is still under way: its messages come again.
+        """
+        for task in self._attending:
+            task.cancel()
+        await asyncio.gather(*self._attending, return_exceptions=True)
+
+    # ---- one message ----
+
+    def _take_up(self, messages: Sequence[Message]) -> None:
+        now = self._clock.now()
+        hidden_until = asyncio.get_running_loop().time() + VISIBILITY_SECONDS
+        # Ages by a clock that may be wrong would stay in the sums for good.
+        dated = [one.sent_at for one in messages if one.sent_at is not None]
+        ages = [max(now - sent_at, 0.0) for sent_at in dated] if self._clock.sure else []
+        for age in ages:
+            self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
+        self._oldest_age = max(ages, default=None if messages else 0.0)
+        self._received_at = now
+        delay = self._delays.largest
+        for message in messages:
+            # Nobody knows yet how old what it tells of is; without any delay known, it may be as old as it likes.
+            sent_at = now if message.sent_at is None else message.sent_at
+            floor = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
+            hold = Hold(self._clock, self._hold_for, pressing=self._inbox.pushed)
+            if self._stopping.is_set():
+                hold.stop()
+            self._held[message.receipt] = _Held(message.id, hidden_until, floor, hold)
+            self._floors.came(message.id)
+            self._admission.came()
+            task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
+            self._attending.add(task)
+            task.add_done_callback(self._attending.discard)
+        self._mind_the_room()
+
+    def _hold_for(self) -> float:
+        """
+        Tell for how long anything is held: the fuller it is here, the shorter.
+        """
+        return self._hold_seconds * min(2 * self._admission.free, 1.0)
+
+    async def _attend(self, message: Message) -> None:
+        """
+        See one message through to its acknowledgement.
+        """
+        receipt = message.receipt
+        held = self._held[receipt]
+        guessed = held.floor
+        left_for = LEFT_SECONDS
+        try:
+            facts = await self._let_in(message, held)
+            if facts is None:
+                if not self._inbox.pushed:
+                    return  # left for the dead-letter queue
+                facts = deque()
+            del message  # the body may be large, and is not needed any more
+            while facts:
+                await self._facts.take_in(facts.popleft(), held.hold)
+                self._dealt_with(held)
+            await self._acknowledge.submit(receipt)
+            left_for = 0.0
+        except GivenBack:
+            await self._release.submit(receipt)
+            self._meters.add(catalogue.RELEASED_MESSAGES, self.name)
+            left_for = RELEASED_SECONDS
+        except Exception as error:  # noqa: BLE001 - one bad message harms itself only
+            # It comes back when its visibility ends, and in the end goes to the dead-letter queue, if there is one.
+            self._failed_log.met(
+                type(error).__name__,
+                example=held.message_id,
+                queue=self.name,
+                message_id=held.message_id,
+                exc_info=error,
+            )
+            if self._inbox.pushed:
+                await self._send_back(receipt, held.message_id)
+        finally:
+            del self._held[receipt]
+            self._admission.left(held.weight)
+            if left_for:
+                floor = min(one for one in (guessed, held.floor) if one is not None)
+                until = self._clock.now() + left_for
+                self._floors.left(held.message_id, floor, until=until)
+            self._mind_the_room()
+
+    async def _send_back(self, receipt: str, message_id: str) -> None:
+        """
+        Have a pushed message that failed here sent again; not for ever, for all others wait behind it.
+        """
+        times = self._faults.pop(message_id, 0) + 1
+        if times >= MOST_FAULTS:
+            log.error("message_let_go", queue=self.name, message_id=message_id, times=times)
+            self._meters.add(catalogue.MESSAGES, self.name, "let_go")
+            await self._acknowledge.submit(receipt)
+            return
+        self._faults[message_id] = times
+        if len(self._faults) > REMEMBERED_MALFORMED:
+            self._faults.popitem(last=False)
+        await self._release.submit(receipt)
+
+    async def _let_in(self, message: Message, held: _Held) -> deque[Fact] | None:
+        """
+        Read a message, and wait until what it tells may be dealt with; None for one that cannot be read.
+        """
+        try:
+            await held.hold.certain()
+            decoded = self._read(message, held)
+        finally:
+            self._admission.weighed()
+        if decoded is None:
+            return None
+        weight = max(len(decoded.facts), 1)
+        if not self._admission.may_enter(weight):
+            decoded = None  # what it says takes more memory than its body: read again
+        await self._admission.enter(weight)
+        held.weight = weight
+        self._room.set()
+        return deque((decoded or decode(message.body)).facts)
+
+    def _read(self, message: Message, held: _Held) -> Decoded | None:
+        decoded = self._decode(message)
+        if decoded is not None:
+            self._tell_delays(decoded, message.sent_at)
+            held.floor = self._floor(decoded, held.floor)
+        return decoded
+
+    def _dealt_with(self, held: _Held) -> None:
+        """
+        Make room for a fact; the last one's is needed until the message is acknowledged.
+        """
+        if held.weight > 1:
+            held.weight -= 1
+            self._admission.left(1)
+            self._room.set()
+
+    def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
+        """
+        Note how long after what they tell of events came into the queue, or were pushed.
+        """
+        if self._inbox.pushed:
+            sent_at = self._clock.now()
+        for fact in decoded.facts:
+            if (told := _told(fact)) is None:
+                continue
+            channel, at = told
+            if not self._believed(at):
+                self._meters.add(catalogue.IMPLAUSIBLE_TIMES, channel)
+                continue
+            if sent_at is None:
+                continue
+            if sent_at >= at:
+                self._meters.observe(catalogue.EVENT_DELAY, channel, value=sent_at - at)
+            if isinstance(fact, ObjectWritten):
+                self._delays.note(channel, sent_at - at)
+
+    def _believed(self, at: float) -> bool:
+        return believable(at, now=self._clock.now(), horizon_seconds=self._horizon_seconds)
+
+    def _floor(self, decoded: Decoded, guessed: float | None) -> float | None:
+        """
+        Return the oldest time of a write that a message tells of; None when it tells of none.
+
+        Args:
+            decoded: what it says.
+            guessed: the floor of a write whose time is not believed.
+        """
+        times = [at if self._believed(at) else guessed for at in _writes(decoded)]
+        return min((one for one in times if one is not None), default=None)
+
+    def _decode(self, message: Message) -> Decoded | None:
+        try:
+            decoded = decode(message.body)
+        except MalformedMessageError as error:
+            self._meters.add(catalogue.MESSAGES, self.name, "malformed")
+            if message.id not in self._malformed:
+                self._malformed[message.id] = None
+                if len(self._malformed) > REMEMBERED_MALFORMED:
+                    self._malformed.popitem(last=False)
+                self._malformed_log.met(
+                    str(error),
+                    example=message.id,
+                    queue=self.name,
+                    message_id=message.id,
+                    reason=str(error),
+                    left_for="nobody" if self._inbox.pushed else "dead-letter queue",
+                )
+            return None
+        self._meters.add(catalogue.MESSAGES, self.name, "fact" if decoded.facts else "irrelevant")
+        for kind in decoded.irrelevant:
+            self._meters.add(catalogue.EVENTS, kind)
+        return decoded
+
+    # ---- the queue's side ----
+
+    def _mind_the_room(self) -> None:
+        self._meters.set(catalogue.HELD_MESSAGES, self.name, value=len(self._held))
+        self._room.set()
+
+    async def _extend_ending(self) -> bool:
+        """
+        Extend the messages that would soon be visible again; tell whether the queue did it.
+        """
+        loop = asyncio.get_running_loop()
+        needed = len(self._held) / EXTEND_BATCH / EXTEND_LANES * EXTEND_SECONDS
+        soon = loop.time() + min(EXTEND_BELOW_SECONDS + needed, EXTEND_BELOW_MOST_SECONDS)
+        ending = [receipt for receipt, held in self._held.items() if held.hidden_until < soon]
+        ending.sort(key=lambda receipt: self._held[receipt].hidden_until)
+        batches = deque(
+            tuple(ending[start : start + EXTEND_BATCH])
+            for start in range(0, len(ending), EXTEND_BATCH)
+        )
+        lanes = (self._extend_all(batches) for _ in range(min(EXTEND_LANES, len(batches))))
+        return all(await asyncio.gather(*lanes))
+
+    async def _extend_all(self, batches: deque[tuple[str, ...]]) -> bool:
+        """
+        Extend batches as long as there are any and the queue does it.
+        """
+        while batches:
+            batch = [receipt for receipt in batches.popleft() if receipt in self._held]
+            try:
+                await self._extend(batch)
+            except InboxError as error:
+                self._queue.failed(str(error))
+                batches.clear()
+                return False
+        return True
+
+    async def _extend(self, receipts: Sequence[str]) -> None:
+        asked_at = asyncio.get_running_loop().time()
+        lost = set(await self._inbox.extend(receipts, seconds=VISIBILITY_SECONDS))
+        for receipt in receipts:
+            # One that could not be extended comes again elsewhere: harmless, it is counted once.
+            if receipt in self._held and receipt not in lost:
+                self._held[receipt].hidden_until = asked_at + VISIBILITY_SECONDS
+
+    async def _do_acknowledge(self, receipts: Sequence[str]) -> Sequence[None]:
+        try:
+            failed = await self._inbox.acknowledge(receipts)
+            if failed:
+                failed = await self._inbox.acknowledge(failed)
+        except InboxError as error:
+            # They come again, are found in the ledger and acknowledged then.
+            self._deletes.failed(str(error))
+        else:
+            if failed:
+                self._deletes.failed(f"{len(failed)} messages were not deleted")
+            else:
+                self._deletes.succeeded()
+        return [None] * len(receipts)
+
+    async def _do_release(self, receipts: Sequence[str]) -> Sequence[None]:
+        try:
+            await self._inbox.extend(receipts, seconds=0)
+        except InboxError as error:
+            self._release_log.met(self.name, queue=self.name, reason=str(error))
+        return [None] * len(receipts)
+
+
+def _told(fact: Fact) -> tuple[str, float] | None:
+    """
+    Return who told of a fact, and when it was; None where its event does not say who it is from.
+    """
+    match fact:
+        case ObjectWritten():
+            return fact.channel.value, fact.written_at
+        case MarkerLaid():
+            return fact.channel.value, fact.laid_at
+        case ReplicationFailed() | ThresholdPassed() | TargetOffline():
+            return Channel.NOTICE.value, fact.noticed_at
+        case VersionReplicated(replicated_at=at) | DeletionTried(tried_at=at):
+            return Channel.NOTICE.value, at
+        case _:
+            return None
+
+
+def _writes(decoded: Decoded) -> list[float]:
+    """
+    Return when the writes were that a message tells of, by its own word.
+    """
+    times = []
+    for fact in decoded.facts:
+        match fact:
+            case ObjectWritten(written_at=at):
+                times.append(at)
+            case ReplicationFailed(written_at=at, noticed_at=noticed_at):
+                times.append(noticed_at if at is None else at)
+            case _:
+                pass
+    return times

@@ -1,0 +1,219 @@
+"""What happens to each fact: whom it concerns, and who makes it durable. Shared by all queues.
+
+The configuration's choice is about sources. A replica's event does not name its source, so it is left out only where
+every source known to replicate to its bucket is left out for its key. With others beside those, replicas of what is
+left out are kept as halves that find no match.
+"""
+
+from crrmon.domain import catalogue
+from crrmon.domain.choice import Choice
+from crrmon.domain.event_times import in_time
+from crrmon.domain.events import (
+    DeletionTried,
+    Fact,
+    MarkerLaid,
+    ObjectWritten,
+    ReplicationFailed,
+    ReplicationRestarted,
+    ReplicaWritten,
+    TargetOffline,
+    ThresholdPassed,
+    VersionDeleted,
+    VersionReplicated,
+)
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.stores import BucketStores
+from crrmon.ports.clock import Clock
+from crrmon.ports.meters import Meters
+from crrmon.services.intake.delete_markers import Markers
+from crrmon.services.intake.notices import Notices
+from crrmon.services.tracking.configurations import Routebook
+from crrmon.services.tracking.holds import Hold
+from crrmon.services.tracking.looker import Looker
+from crrmon.services.tracking.origins import Origins, replica_of
+from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.tracker import Following
+
+_KINDS: dict[type[Fact], str] = {
+    ObjectWritten: "object_written",
+    ReplicaWritten: "replica_written",
+    VersionDeleted: "version_deleted",
+    MarkerLaid: "marker_laid",
+    ReplicationFailed: "replication_failed",
+    ThresholdPassed: "threshold_passed",
+    ReplicationRestarted: "replication_restarted",
+    VersionReplicated: "version_replicated",
+    TargetOffline: "target_offline",
+    DeletionTried: "deletion_tried",
+}
+_EXCLUDED = "excluded"
+
+_AtSource = (
+    ReplicationFailed
+    | ThresholdPassed
+    | VersionDeleted
+    | ReplicationRestarted
+    | VersionReplicated
+    | TargetOffline
+    | DeletionTried
+)
+"""What is told of a source version that is followed, or should be."""
+
+
+class Facts:
+    """
+    Makes facts durable.
+
+    Args:
+        stores: told who sends events.
+        choice: what is followed.
+        horizon_seconds: events older than this are not counted as new.
+    """
+
+    def __init__(
+        self,
+        *,
+        bookkeeper: Bookkeeper,
+        routebook: Routebook,
+        looker: Looker,
+        origins: Origins,
+        stores: BucketStores,
+        choice: Choice,
+        clock: Clock,
+        meters: Meters,
+        horizon_seconds: float,
+    ) -> None:
+        self._bookkeeper = bookkeeper
+        self._routebook = routebook
+        self._origins = origins
+        self._stores = stores
+        self._choice = choice
+        self._clock = clock
+        self._meters = meters
+        self._following = Following(
+            bookkeeper=bookkeeper,
+            routebook=routebook,
+            looker=looker,
+            origins=origins,
+            clock=clock,
+            meters=meters,
+            horizon_seconds=horizon_seconds,
+        )
+        self._notices = Notices(
+            bookkeeper=bookkeeper,
+            routebook=routebook,
+            following=self._following,
+            clock=clock,
+            meters=meters,
+        )
+        self._markers = Markers(
+            bookkeeper=bookkeeper,
+            routebook=routebook,
+            looker=looker,
+            following=self._following,
+            clock=clock,
+            meters=meters,
+        )
+
+    async def take_in(self, fact: Fact, hold: Hold) -> None:
+        """
+        Make one fact durable, or find that it concerns nobody.
+
+        Raises:
+            GivenBack: the daemon stops.
+        """
+        fact = in_time(fact, now=self._clock.now())
+        if isinstance(fact, ObjectWritten | ReplicationFailed):
+            self._stores.heard(fact.version.bucket, fact.store)
+        match fact:
+            case ObjectWritten() | MarkerLaid() if await self._nobodys(fact):
+                self._meters.add(catalogue.EVENTS, _EXCLUDED)
+            case ObjectWritten() if await self._origins.only_replicas(fact):
+                await self._arrived(replica_of(fact))
+            case ObjectWritten():
+                await self._written(fact, hold)
+            case ReplicaWritten():
+                await self._arrived(fact)
+            case MarkerLaid():
+                await self._marker(fact, hold)
+            case _ if self._follows(fact):
+                await self._told(fact, hold)
+            case _:
+                pass  # left out
+
+    async def _told(
+        self,
+        fact: _AtSource,
+        hold: Hold,
+    ) -> None:
+        match fact:
+            case ReplicationFailed(of_delete_marker=True):
+                await self._markers.count_failed(fact)
+            case ReplicationFailed():
+                await self._notices.failed(fact, hold)
+            case ThresholdPassed():
+                await self._notices.passed(fact)
+            case VersionDeleted() | ReplicationRestarted():
+                await self._notices.happened(fact)
+            case VersionReplicated():
+                await self._notices.replicated(fact)
+            case TargetOffline():
+                await self._notices.offline(fact)
+            case DeletionTried(done=True):
+                await self._markers.count_replicated(fact)
+            case DeletionTried():
+                await self._markers.count_hindered(fact)
+
+    async def _nobodys(self, fact: ObjectWritten | MarkerLaid) -> bool:
+        """
+        Tell whether a fact is of a bucket that is left out and to which nothing leads: nothing of it need be known.
+        """
+        version = fact.version
+        if self._choice.includes(version.bucket, version.key):
+            return False
+        await self._routebook.surveyed()
+        return not self._routebook.sources(version.bucket)
+
+    def _follows(self, fact: Fact, *, arrived: bool = False) -> bool:
+        """
+        Tell whether a fact is to be followed, and count its kind.
+        """
+        version = fact.version
+        if arrived:
+            followed = self._arrival_matters(version)
+        else:
+            followed = self._choice.includes(version.bucket, version.key)
+        self._meters.add(catalogue.EVENTS, _KINDS[type(fact)] if followed else _EXCLUDED)
+        return followed
+
+    def _arrival_matters(self, version: ObjectVersion) -> bool:
+        sources = self._routebook.sources(version.bucket)
+        return not sources or any(self._choice.includes(one, version.key) for one in sources)
+
+    async def _arrived(self, replica: ReplicaWritten) -> None:
+        if self._follows(replica, arrived=True):
+            await self._bookkeeper.note(replica)
+
+    async def _written(self, written: ObjectWritten, hold: Hold) -> None:
+        version = written.version
+        if not self._choice.includes(version.bucket, version.key) and await self._hidden(written):
+            self._meters.add(catalogue.EVENTS, _KINDS[ReplicaWritten])
+        elif self._follows(written):
+            self._meters.set(catalogue.LAST_EVENT, version.bucket, value=self._clock.now())
+            await self._following.follow(written, hold)
+
+    async def _hidden(self, written: ObjectWritten) -> bool:
+        """
+        Tell whether a write to a bucket that is left out is the replica of something that is not; then note it.
+        """
+        version = written.version
+        return self._arrival_matters(version) and await self._following.found_replica(written)
+
+    async def _marker(self, marker: MarkerLaid, hold: Hold) -> None:
+        arrived = await self._markers.arrived(marker)
+        if arrived is None or not self._follows(marker, arrived=arrived):
+            return
+        if arrived:
+            await self._markers.count_arrived(marker)
+        else:
+            await self._markers.count_laid(marker, hold)

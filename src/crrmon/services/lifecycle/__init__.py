@@ -1,0 +1,1 @@
+"""Starting, staying healthy, keeping the time, and ending."""

@@ -1,0 +1,1 @@
+"""Sharing the work between daemons of one ledger."""

@@ -1,0 +1,1 @@
+"""What was counted, to CloudWatch and to Prometheus."""

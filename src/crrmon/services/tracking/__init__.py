@@ -1,0 +1,1 @@
+"""Following each version until its replication status is final."""

@@ -1,0 +1,129 @@
+"""What a daemon says about itself: often, first of all, and never after it left."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.ports.ledger import Presence
+from crrmon.services.lifecycle.health import HealthBoard
+from crrmon.services.membership.delay_memory import DelayMemory
+from crrmon.services.membership.heartbeat import ROUND_SECONDS, Attendance
+from fakes.clock import EPOCH, LoopClock
+from fakes.ledger_flaky import FlakyLedger
+from fakes.meters import FakeMeters
+
+
+class Hands(msgspec.Struct):
+    """
+    What an intake holds.
+    """
+
+    held_since: float | None = None
+
+
+class Desk:
+    """
+    A daemon that says how it is, and nothing else.
+    """
+
+    def __init__(self, *hands: Hands) -> None:
+        self.ledger = FlakyLedger(MemoryLedger(shards=1))
+        self.board = HealthBoard(clock=LoopClock(), meters=FakeMeters())
+        self.delays = DelayMemory(
+            self.ledger, clock=LoopClock(), least={}, horizon_seconds=86_400.0
+        )
+        self.attendance = Attendance(
+            self.ledger,
+            owner="me",
+            holders=hands,
+            delays=self.delays,
+            health=self.board.dependency("ledger"),
+            board=self.board,
+            clock=LoopClock(),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Desk"]:
+        task = asyncio.create_task(self.attendance.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def said(self) -> Presence | None:
+        """
+        Tell what the others see.
+        """
+        return next(iter(await self.ledger.presences()), None)
+
+
+async def test_it_says_the_oldest_and_the_latest_of_all_queues() -> None:
+    """What is held in any queue bounds, and the largest delay of any counts."""
+    one, two = Hands(EPOCH - 50), Hands(None)
+    async with Desk(one, two).running() as desk:
+        desk.delays.note("notification", 3.0)
+        desk.delays.note("cloudtrail", 8.0)
+        await asyncio.sleep(1)
+        assert await desk.said() == Presence(
+            owner="me", announced_at=EPOCH, held_since=EPOCH - 50, delay=8.0
+        )
+        two.held_since = EPOCH - 70
+        one.held_since = None
+        await asyncio.sleep(ROUND_SECONDS)
+        assert await desk.said() == Presence(
+            owner="me", announced_at=EPOCH + 10, held_since=EPOCH - 70, delay=8.0
+        )
+
+
+async def test_it_waits_until_others_can_know_of_it() -> None:
+    """Whoever waits to receive goes on only when the ledger has taken the first word, however long that takes."""
+    desk = Desk(Hands())
+    desk.ledger.away = True
+    async with desk.running():
+        waiting = asyncio.create_task(desk.attendance.announced())
+        await asyncio.sleep(600)
+        assert not waiting.done()
+        assert not desk.board.ready().ok
+        desk.ledger.away = False
+        await asyncio.sleep(2)
+        assert waiting.done()
+        assert desk.board.ready().ok
+        assert desk.board.live().ok
+
+
+async def test_it_leaves_no_word_behind() -> None:
+    """A daemon that holds nothing any more takes its word back, and says nothing after."""
+    async with Desk(Hands()).running() as desk:
+        await asyncio.sleep(25)
+        await desk.attendance.leave()
+        assert await desk.said() is None
+        await asyncio.sleep(100)
+        assert await desk.said() is None
+
+
+async def test_what_it_leaves_in_the_queue_stays_said() -> None:
+    """Messages that it left undeleted are still to come: its last word stands, with what it knows by then."""
+    hands = Hands()
+    async with Desk(hands).running() as desk:
+        await asyncio.sleep(25)
+        hands.held_since = EPOCH - 5
+        await desk.attendance.leave()
+        said = await desk.said()
+        assert said is not None
+        assert (said.held_since, said.announced_at) == (EPOCH - 5, EPOCH + 25)
+        await asyncio.sleep(100)
+        assert await desk.said() == said
+
+
+async def test_a_daemon_that_never_spoke_leaves_without_a_word() -> None:
+    """One that is stopped before its ledger answered took nothing, and asks for nothing."""
+    desk = Desk(Hands())
+    desk.ledger.away = True
+    async with desk.running():
+        await asyncio.sleep(5)
+        await desk.attendance.leave()
+    assert "dismiss" not in desk.ledger.calls

@@ -17,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.adapters.ledgers.dynamodb import PACE
-from crrmon.domain.events import ReplicationFailed, ReplicaWritten
+from crrmon.domain.events.facts import ReplicationFailed, ReplicaWritten
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Latency, Settlement

@@ -20,8 +20,8 @@ from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
 from crrmon.adapters.aws import Aws, NoAnswerError, border
-from crrmon.domain.decode import decode
-from crrmon.domain.events import (
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.facts import (
     Channel,
     Fact,
     MalformedMessageError,

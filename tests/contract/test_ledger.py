@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.domain.backlog import BACKLOG_SLOT_SECONDS, BacklogSlot
-from crrmon.domain.events import Channel, Threshold
+from crrmon.domain.events.facts import Channel, Threshold
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import LARGEST_BYTES, MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     Channel,
     DeletionTried,
     News,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from crrmon.domain.decode import decode
-from crrmon.domain.events import MalformedMessageError
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.facts import MalformedMessageError
 from fakes import event_ruler
 from fakes.pages import TOP, json_blocks
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from crrmon.domain.events import Channel, Operation
+from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from fakes import events

@@ -1,6 +1,6 @@
 """Short ways to make what goes into a ledger."""
 
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     DeletionTried,
     ReplicationFailed,
     ReplicationRestarted,

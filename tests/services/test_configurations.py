@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from crrmon.domain import catalogue
-from crrmon.domain.events import Channel, ObjectWritten, Operation
+from crrmon.domain.events.facts import Channel, ObjectWritten, Operation
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Cause
 from crrmon.domain.routes import Configuration, NotCovered

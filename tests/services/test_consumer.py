@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from crrmon.domain import catalogue
-from crrmon.domain.events import Fact
+from crrmon.domain.events.facts import Fact
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Latency

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from crrmon.domain import catalogue
 from crrmon.domain.decide import TROUBLES_TO_GIVE_UP, Settle, Wait
-from crrmon.domain.events import Channel
+from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Fate, Latency

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.domain.events import Channel
+from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Settlement
 from crrmon.domain.records import Destination, Record

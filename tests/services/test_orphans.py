@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import provisional
 from crrmon.domain.outcomes import Settlement
 from crrmon.services.lifecycle.health import HealthBoard

@@ -10,7 +10,7 @@ import structlog
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
-from crrmon.domain.events import Fact
+from crrmon.domain.events.facts import Fact
 from crrmon.services.intake.consumer import MOST_FAULTS
 from crrmon.services.tracking.holds import Hold
 from fakes.clock import LoopClock

@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
-from crrmon.domain.events import Channel
+from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Contribution, fold

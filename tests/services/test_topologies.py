@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from crrmon.domain import catalogue
-from crrmon.domain.events import Channel, Operation
+from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.services.tracking import configurations as routebook

@@ -20,7 +20,7 @@ from crrmon.domain.decide import (
     decide,
     proved,
 )
-from crrmon.domain.events import Channel, Operation
+from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import (
     UNKNOWN_DESTINATION,
     MarkId,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from crrmon.domain.decode import decode
-from crrmon.domain.events import (
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.facts import (
     Channel,
     Decoded,
     MalformedMessageError,

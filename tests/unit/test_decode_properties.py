@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crrmon.domain.decode import decode
-from crrmon.domain.envelopes import Irrelevant
-from crrmon.domain.events import Decoded, MalformedMessageError
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.envelopes import Irrelevant
+from crrmon.domain.events.facts import Decoded, MalformedMessageError
 
 DATA = Path(__file__).parent.parent / "data"
 MESSAGES = {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}

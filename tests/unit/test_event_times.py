@@ -4,8 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.domain.decide import Adopt, Settle, Wait, dated, decide, proved
-from crrmon.domain.event_times import AHEAD_SECONDS, S3_BEGAN_AT, believable, in_time, possible
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     Channel,
     Fact,
     ReplicationFailed,
@@ -14,6 +13,7 @@ from crrmon.domain.events import (
     Threshold,
     ThresholdPassed,
 )
+from crrmon.domain.events.times import AHEAD_SECONDS, S3_BEGAN_AT, believable, in_time, possible
 from crrmon.domain.objects import ObjectVersion, provisional
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.records import Destination, Record, merged

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from crrmon.domain.decode import decode
-from crrmon.domain.event_times import in_time
-from crrmon.domain.events import (
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.facts import (
     Channel,
     Decoded,
     DeletionTried,
@@ -20,6 +19,7 @@ from crrmon.domain.events import (
     TargetOffline,
     VersionReplicated,
 )
+from crrmon.domain.events.times import in_time
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, provisional
 from crrmon.domain.stores import Store
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from crrmon.domain.events import Channel
+from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
 from crrmon.domain.records import (
     Destination,

@@ -5,8 +5,8 @@ from itertools import islice
 import msgspec
 import pytest
 
-from crrmon.domain.decode import decode
-from crrmon.domain.events import (
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.facts import (
     MalformedMessageError,
     MarkerLaid,
     ObjectWritten,

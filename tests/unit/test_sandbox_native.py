@@ -4,8 +4,8 @@ from itertools import islice
 
 import pytest
 
-from crrmon.domain.decode import decode
-from crrmon.domain.events import (
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.facts import (
     Channel,
     Fact,
     MarkerLaid,

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.sandbox.plan import (
     HARMLESS,
     LONGEST_SECONDS,

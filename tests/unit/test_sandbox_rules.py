@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.plan import Chances, plan
 from crrmon.sandbox.rules import MISCHIEF, Rules

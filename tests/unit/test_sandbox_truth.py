@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.accounts import Account
 from crrmon.sandbox.truth import (

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from crrmon.domain.events import Channel, Operation, ReplicaWritten
+from crrmon.domain.events.facts import Channel, Operation, ReplicaWritten
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import (

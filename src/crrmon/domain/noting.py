@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     DeletionTried,
     News,
     ReplicationFailed,

@@ -5,7 +5,7 @@ import enum
 import msgspec
 from msgspec.structs import replace
 
-from crrmon.domain.events import Channel, Operation
+from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import (
     UNKNOWN_DESTINATION,
     MarkId,

@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from crrmon.domain.backlog import BacklogSlot
-from crrmon.domain.events import News
+from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement

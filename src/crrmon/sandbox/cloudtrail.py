@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.sandbox.plan import Stray
 from crrmon.sandbox.truth import Written
 from crrmon.sandbox.world import ACCOUNT

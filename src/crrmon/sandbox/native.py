@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion
 from crrmon.sandbox.truth import Written
 from crrmon.sandbox.world import ACCOUNT

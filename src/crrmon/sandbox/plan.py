@@ -11,7 +11,7 @@ from itertools import count
 
 import msgspec
 
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.sandbox.world import Rule, World
 
 LARGEST_BYTES = 65_536

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from crrmon.domain.events import Channel
+from crrmon.domain.events.facts import Channel
 from crrmon.sandbox import cloudtrail, native
 from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.plan import Deliveries, Passage

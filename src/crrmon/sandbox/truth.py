@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.accounts import Account
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crrmon.adapters.aws import Aws
-from crrmon.domain.events import Channel
+from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import Route
 
 if TYPE_CHECKING:  # the stubs are there for development only

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from crrmon.adapters.aws import Aws
-from crrmon.domain.events import Operation
+from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion
 from crrmon.ports.clock import Clock
 from crrmon.sandbox.cloudtrail import stray_body

@@ -55,7 +55,7 @@ from crrmon.adapters.ledgers.dynamodb_windows import Windows
 from crrmon.adapters.ledgers.optimistic import NOTHING, Change, Decider, Held, TooMuchError
 from crrmon.adapters.ledgers.stored import PRESENCE
 from crrmon.domain.backlog import BacklogSlot, backlog_slot
-from crrmon.domain.events import News
+from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement

@@ -20,7 +20,7 @@ from crrmon.adapters.ledgers.stored import (
     trail_of,
 )
 from crrmon.domain.backlog import BacklogSlot, backlog_slot, share
-from crrmon.domain.events import News
+from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted, note
 from crrmon.domain.objects import MarkId, Route, shard_of, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution

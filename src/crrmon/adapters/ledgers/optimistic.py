@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from crrmon.domain.backlog import BacklogChange
-from crrmon.domain.events import News
+from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted, note
 from crrmon.domain.objects import MarkId, ObjectVersion
 from crrmon.domain.outcomes import Contribution, Half, Mark, Outcome, Settlement, contribution

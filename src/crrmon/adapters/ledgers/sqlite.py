@@ -28,7 +28,7 @@ from crrmon.adapters.ledgers.stored import (
     unpack,
 )
 from crrmon.domain.backlog import BacklogSlot, backlog_slot
-from crrmon.domain.events import News
+from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted, note
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, contribution

@@ -17,9 +17,8 @@ from collections.abc import Sequence
 import structlog
 
 from crrmon.domain import catalogue
-from crrmon.domain.decode import decode
-from crrmon.domain.event_times import believable
-from crrmon.domain.events import (
+from crrmon.domain.events.decode import decode
+from crrmon.domain.events.facts import (
     Channel,
     Decoded,
     DeletionTried,
@@ -32,6 +31,7 @@ from crrmon.domain.events import (
     ThresholdPassed,
     VersionReplicated,
 )
+from crrmon.domain.events.times import believable
 from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Inbox, InboxError, Message
 from crrmon.ports.meters import Meters

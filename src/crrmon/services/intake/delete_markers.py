@@ -11,7 +11,7 @@ marker itself is told of, for what was deleted long ago is not worth a look.
 from collections.abc import Iterable
 
 from crrmon.domain import catalogue
-from crrmon.domain.events import Channel, DeletionTried, MarkerLaid, ReplicationFailed
+from crrmon.domain.events.facts import Channel, DeletionTried, MarkerLaid, ReplicationFailed
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement

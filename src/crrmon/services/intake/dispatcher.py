@@ -7,8 +7,7 @@ left out are kept as halves that find no match.
 
 from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice
-from crrmon.domain.event_times import in_time
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     DeletionTried,
     Fact,
     MarkerLaid,
@@ -21,6 +20,7 @@ from crrmon.domain.events import (
     VersionDeleted,
     VersionReplicated,
 )
+from crrmon.domain.events.times import in_time
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.stores import BucketStores
 from crrmon.ports.clock import Clock

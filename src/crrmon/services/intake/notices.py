@@ -7,7 +7,7 @@ the ledger, or it would find nothing to join.
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue, reasons
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     Channel,
     ReplicationFailed,
     ReplicationRestarted,

@@ -10,7 +10,7 @@ import asyncio
 import msgspec
 
 from crrmon.domain import catalogue
-from crrmon.domain.events import ReplicaWritten
+from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import MarkId, ObjectVersion, Scope
 from crrmon.domain.outcomes import Fate
 from crrmon.domain.trails import Trail

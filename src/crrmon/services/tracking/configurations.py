@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from crrmon.domain import catalogue
-from crrmon.domain.events import MarkerLaid, ObjectWritten
+from crrmon.domain.events.facts import MarkerLaid, ObjectWritten
 from crrmon.domain.objects import Place, Route
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import (

@@ -7,7 +7,7 @@ was replication, and elsewhere one HEAD decides: a replica has a status of its o
 from typing import TypeGuard
 
 from crrmon.domain.decide import Decision, Settle, Wait
-from crrmon.domain.events import Channel, ObjectWritten, ReplicaWritten
+from crrmon.domain.events.facts import Channel, ObjectWritten, ReplicaWritten
 from crrmon.domain.objects import MarkId, Route, Scope
 from crrmon.domain.outcomes import Fate, Outcome, Settlement
 from crrmon.domain.records import Record

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from crrmon.domain import catalogue
 from crrmon.domain import latency as latencies
 from crrmon.domain.decide import Adopt, Decision, Settle, Wait, joined
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     Channel,
     News,
     ReplicaWritten,

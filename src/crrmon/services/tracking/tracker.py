@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from crrmon.domain import catalogue
 from crrmon.domain.decide import Settle
-from crrmon.domain.event_times import believable
-from crrmon.domain.events import ObjectWritten
+from crrmon.domain.events.facts import ObjectWritten
+from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Cause
 from crrmon.domain.records import Record, merged

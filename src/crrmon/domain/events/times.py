@@ -14,7 +14,7 @@ that never was makes nothing look old.
 
 from msgspec.structs import replace
 
-from crrmon.domain.events import (
+from crrmon.domain.events.facts import (
     DeletionTried,
     Fact,
     ReplicationFailed,

@@ -4,9 +4,9 @@ This is where bytes of strangers come in: whatever they hold, the answer is fact
 or `MalformedMessageError`, and nothing else.
 """
 
-from crrmon.domain import cloudtrail, s3_event, s3_notification
-from crrmon.domain.envelopes import Irrelevant, Part, Shape, unwrap
-from crrmon.domain.events import Decoded, Fact
+from crrmon.domain.events import cloudtrail, s3_event, s3_notification
+from crrmon.domain.events.envelopes import Irrelevant, Part, Shape, unwrap
+from crrmon.domain.events.facts import Decoded, Fact
 
 
 def decode(body: str | bytes) -> Decoded:

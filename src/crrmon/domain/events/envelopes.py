@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from crrmon.domain.events import MalformedMessageError
+from crrmon.domain.events.facts import MalformedMessageError
 
 _MOST_LAYERS = 8
 """SQS in Lambda, SNS, a template and EventBridge make 4. Beyond these it is nonsense or malice."""

@@ -21,9 +21,9 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from crrmon.domain import fields
-from crrmon.domain.envelopes import Irrelevant, Part, parse
-from crrmon.domain.events import (
+from crrmon.domain.events import fields
+from crrmon.domain.events.envelopes import Irrelevant, Part, parse
+from crrmon.domain.events.facts import (
     Channel,
     DeletionTried,
     Fact,

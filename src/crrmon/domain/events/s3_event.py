@@ -8,9 +8,9 @@ A bucket sends all kinds of events or none, so most of those of a busy bucket ma
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from crrmon.domain import fields
-from crrmon.domain.envelopes import Irrelevant, Part, parse
-from crrmon.domain.events import (
+from crrmon.domain.events import fields
+from crrmon.domain.events.envelopes import Irrelevant, Part, parse
+from crrmon.domain.events.facts import (
     Channel,
     Fact,
     MalformedMessageError,

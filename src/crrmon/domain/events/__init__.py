@@ -1,0 +1,1 @@
+"""What events tell: facts, and how each shape of message is read into them."""

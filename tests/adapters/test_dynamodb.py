@@ -723,8 +723,8 @@ async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
     assert await ledger.settle("b2", again, now=NOW + HORIZON + 1) == [[Settled.COUNTED]] * 2
     late = [replica("half", at=NOW + 9)]
     assert await ledger.note(late, now=NOW + HORIZON + 1) == [Noted.HALF]
-    (half,) = (await ledger.find("half", "v1")).halves
-    assert half[1].replicated_at == NOW + 9
+    (half,) = (await ledger.find("half", "v1")).halves.values()
+    assert half.replicated_at == NOW + 9
 
 
 async def test_d27_nothing_is_left_of_a_record_without_outcome(ledger: EmulatedLedger) -> None:

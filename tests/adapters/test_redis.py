@@ -718,7 +718,7 @@ async def _life(ledger: RedisLedger) -> None:
     """
     assert await ledger.park([record("k"), failed("l")]) == [Parked.PARKED] * 2
     assert len(await ledger.due(range(4), now=NOW, limit=9)) == 2
-    (found,) = (await ledger.find("k", "v1")).records
+    (found,) = (await ledger.find("k", "v1")).records.values()
     assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
     assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
     assert await ledger.note([replica("m", at=NOW)], now=NOW) == [Noted.HALF]
@@ -1225,7 +1225,7 @@ async def test_a_trail_lies_in_one_day_only_the_newest(own: RedisProcess) -> Non
         assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 0
         assert len((await ledger.find("k", "v1")).marks) == 2
         assert await ledger.sweep(now=NOW + HORIZON + 4 * DAY) == 2
-        assert (await ledger.find("k", "v1")).marks == ()
+        assert (await ledger.find("k", "v1")).marks == {}
 
 
 @pytest.mark.parametrize("rev", [None, 0])

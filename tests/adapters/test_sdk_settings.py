@@ -9,8 +9,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from crrmon import app as composition
-from crrmon import config
+from crrmon import config, connections
 from crrmon.adapters.accounts import Account, Accounts
 from crrmon.adapters.aws import Aws, NoAnswerError, border, explain
 from crrmon.adapters.s3 import S3Probe
@@ -337,8 +336,8 @@ async def test_e3_the_sdk_works_with_variables_left_blank(
         queues=[{"url": f"{stub.url}/1/q"}], aws={"endpoint_url": "", "region": REGION}
     )
 
-    composition.check_sdk(settings)
-    async with composition.aws_of(settings) as aws:
+    connections.check_sdk(settings)
+    async with connections.aws_of(settings) as aws:
         inbox = SqsInbox(aws, settings.queues[0].url)
         with pytest.raises(InboxError, match="KeyError"):
             await inbox.depth()
@@ -405,7 +404,7 @@ def test_e3_a_region_from_anywhere_will_do(
     set_up(Broken({**KEYS, **variables}, (), files), tmp_path, monkeypatch)
     monkeypatch.setenv("CRRMON_QUEUES", json.dumps([{"url": URL}]))
 
-    composition.check_sdk(config.load(None))
+    connections.check_sdk(config.load(None))
 
 
 @pytest.mark.parametrize(

@@ -7,29 +7,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.domain.choice import Choice
+from crrmon.config.intake import Intake as IntakeSettings
+from crrmon.config.intake import Watch
+from crrmon.config.report import Report
+from crrmon.config.settings import Looks, Settings
+from crrmon.daemon import Daemon, Ports, Runtime
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
-from crrmon.domain.pacing import Pacer, Policy
 from crrmon.domain.stores import BucketStores
-from crrmon.services.intake.consumer import Intake
-from crrmon.services.intake.dispatcher import Facts
 from crrmon.services.lifecycle.health import HealthBoard
-from crrmon.services.lifecycle.patience import patiently
 from crrmon.services.lifecycle.timekeeper import Timekeeper
-from crrmon.services.membership.delay_memory import DelayMemory
-from crrmon.services.membership.heartbeat import Attendance
-from crrmon.services.membership.leases import Tenure
-from crrmon.services.membership.sweeper import sweeper
-from crrmon.services.reporting.fleet_gauges import Fleet
-from crrmon.services.reporting.orphans import Unmatched
-from crrmon.services.reporting.publisher import Publisher
-from crrmon.services.tracking.configurations import Routebook
-from crrmon.services.tracking.looker import Looker
-from crrmon.services.tracking.origins import Origins
-from crrmon.services.tracking.poller import Poller
-from crrmon.services.tracking.recorder import Bookkeeper
-from crrmon.services.tracking.second_looks import SecondLooks
 from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox
@@ -68,7 +55,7 @@ class Rig:
         dated: bool = True,
         window: int = WINDOW,
         give_up_after: float = 14 * DAY,
-        choice: Choice | None = None,
+        watch: Watch | None = None,
         least_delay: Mapping[str, float] | None = None,
     ) -> None:
         self._local = local
@@ -87,147 +74,55 @@ class Rig:
             self.s3.daemon = self.clock
         self.sink = sink or FakeSink()
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
-        chance = random.Random(seed)
-        ledger_health = self.board.dependency("ledger")
-        s3_health = self.board.dependency("s3", tolerated=3)
         self.clock_health = self.board.dependency("clock")
-        gates = (ledger_health, s3_health)
-        self.unmatched = Unmatched(
-            self.ledger,
-            health=ledger_health,
-            board=self.board,
-            clock=self.clock,
-            meters=self.meters,
-        )
-        stores = BucketStores()
-        self.bookkeeper = Bookkeeper(
-            self.ledger,
-            health=ledger_health,
-            clock=self.clock,
-            meters=self.meters,
-            chance=chance,
-            stores=stores,
-            halves=self.unmatched.noted,
-            hurried=self.inbox.pushed,
-        )
-        self.routebook = Routebook(
-            self.s3,
-            bookkeeper=self.bookkeeper,
-            clock=self.clock,
-            meters=self.meters,
-            buckets=buckets,
-            reporting=lambda: self.tenure.reporting() is not None,
-        )
-        self.looker = Looker(
-            self.s3,
-            health=s3_health,
-            stores=stores,
-            pacer=Pacer(Policy()),
-            clock=self.clock,
-            meters=self.meters,
-            chance=chance,
-            concurrency=32,
-            per_bucket_per_second=1000.0,
-            give_up_after=give_up_after,
-        )
-        self.tenure = Tenure(
-            self.ledger,
-            owner=owner,
-            health=ledger_health,
-            board=self.board,
-            chance=random.Random(f"{owner} {seed}"),
-        )
-        origins = Origins(self.routebook, self.looker, clock=self.clock)
-        choice = choice or Choice()
-        self.facts = Facts(
-            bookkeeper=self.bookkeeper,
-            routebook=self.routebook,
-            looker=self.looker,
-            origins=origins,
-            stores=stores,
-            choice=choice,
-            clock=self.clock,
-            meters=self.meters,
-            horizon_seconds=4 * DAY,
-        )
-        self.delays = DelayMemory(
-            self.ledger, clock=self.clock, least=least_delay or {}, horizon_seconds=4 * DAY
-        )
-        self.intake = Intake(
-            self.inbox,
-            queue=self.board.dependency("queue"),
-            gates=gates,
-            board=self.board,
-            facts=self.facts,
-            clock=self.clock,
-            meters=self.meters,
-            chance=chance,
-            hold_seconds=hold_seconds,
-            max_in_flight=max_in_flight,
-            delays=self.delays,
-            horizon_seconds=4 * DAY,
-        )
-        self.poller = Poller(
-            gates=gates,
-            board=self.board,
-            bookkeeper=self.bookkeeper,
-            routebook=self.routebook,
-            looker=self.looker,
-            origins=origins,
-            clock=self.clock,
-            meters=self.meters,
-            shards=self.tenure.shards,
-            chance=chance,
-            concurrency=32,
-        )
-        self.publisher = Publisher(
-            self.ledger,
-            self.sink,
-            tenure=self.tenure,
-            ledger_health=ledger_health,
-            sink_health=self.board.dependency("cloudwatch"),
-            board=self.board,
-            clock=self.clock,
-            meters=self.meters,
+        settings = Settings.model_construct(
             monitor="test",
-            buckets=buckets,
-            window_seconds=window,
-            timed=self.routebook.timed,
-            stuck_after=900.0,
-            queue_age=lambda: self.intake.queue_age,
+            buckets=tuple(buckets),
+            watch=watch or Watch(),
+            intake=IntakeSettings.model_construct(
+                receivers=1,
+                max_in_flight=max_in_flight,
+                hold_seconds=hold_seconds,
+                least_event_delay_seconds=dict(least_delay or {}),
+            ),
+            looks=Looks.model_construct(
+                concurrency=32,
+                per_bucket_per_second=1000.0,
+                give_up_after_days=give_up_after / DAY,
+            ),
+            report=Report.model_construct(window_seconds=window),
         )
-        self.fleet = Fleet(
-            self.ledger,
-            [self.inbox],
+        self.daemon = Daemon(
+            Ports(
+                ledger=self.ledger,
+                inboxes=[self.inbox],
+                probe=self.s3,
+                sink=self.sink,
+                stores=BucketStores(),
+            ),
+            settings,
+            Runtime(
+                clock=self.clock,
+                meters=self.meters,
+                board=self.board,
+                chance=random.Random(f"{owner} {seed}"),
+            ),
             owner=owner,
-            reporting=self.tenure.reporting,
-            unsent=self.publisher.unsent,
-            timed=self.routebook.timed,
-            seen_at=self.routebook.seen_at,
-            choice=choice,
-            vouched=bool(least_delay),
-            health=ledger_health,
-            board=self.board,
-            clock=self.clock,
-            meters=self.meters,
-            stuck_after=900.0,
+            ledger_health=self.board.dependency("ledger"),
         )
-        self.attendance = Attendance(
-            self.ledger,
-            owner=owner,
-            holders=[self.intake],
-            delays=self.delays,
-            health=ledger_health,
-            board=self.board,
-            clock=self.clock,
-        )
-        self.second_looks = SecondLooks(
-            register=self.bookkeeper.register,
-            routebook=self.routebook,
-            looker=self.looker,
-            reporting=lambda: self.tenure.reporting() is not None,
-            board=self.board,
-        )
+        self.unmatched = self.daemon.unmatched
+        self.bookkeeper = self.daemon.bookkeeper
+        self.routebook = self.daemon.routebook
+        self.looker = self.daemon.looker
+        self.tenure = self.daemon.tenure
+        self.facts = self.daemon.facts
+        self.delays = self.daemon.delays
+        (self.intake,) = self.daemon.intakes
+        self.poller = self.daemon.poller
+        self.publisher = self.daemon.publisher
+        self.fleet = self.daemon.fleet
+        self.attendance = self.daemon.attendance
+        self.second_looks = self.daemon.second_looks
         self._tasks: list[asyncio.Task[None]] = []
 
     def put(
@@ -269,41 +164,22 @@ class Rig:
         """
         Begin with all loops, but for some by name.
         """
-        loops = {
-            "receiver": self._receive,
-            "keeper": self.intake.keeper,
-            "tenure": self.tenure.run,
-            "poller": self.poller.run,
-            "survey": self.routebook.survey,
-            "publisher": self.publisher.run,
-            "fleet": self.fleet.run,
-            "presence": self.attendance.run,
-            "unmatched": self.unmatched.run,
-            "second looks": self.second_looks.run,
-        }
-        if self._local is not None:
-            loops["sweeper"] = self._sweep
+        loops = self.daemon.roots()
+        if self._local is None:
+            del loops["sweeper"]  # what is past its time is what these tests want to see
         if self.timekeeper is not None:
             loops["clock"] = self._keep_time
         self._tasks = [
             asyncio.create_task(run(), name=name)
             for name, run in loops.items()
-            if name not in without
+            if name.split()[0] not in without
         ]
-
-    async def _sweep(self) -> None:
-        health = self.board.dependency("sweeping")
-        await sweeper(self.ledger, clock=self.clock, health=health, board=self.board)
 
     async def _keep_time(self) -> None:
         assert self.timekeeper is not None
         await self.timekeeper.run(
-            [self.inbox.depth], health=self.clock_health, board=self.board, meters=self.meters
+            self.daemon.questions(), health=self.clock_health, board=self.board, meters=self.meters
         )
-
-    async def _receive(self) -> None:
-        await patiently(self.attendance.announced(), alive=self.intake.alive)
-        await self.intake.receiver()
 
     async def kill(self) -> None:
         """

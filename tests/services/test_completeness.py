@@ -8,8 +8,8 @@ import pytest
 import structlog
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.config import Watch
 from crrmon.domain import catalogue
-from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.route_state import KEPT
@@ -224,7 +224,7 @@ async def test_t2_what_is_let_go_without_having_arrived_holds_its_route_back(end
             assert complete(rig) <= at  # type: ignore[operator]
         await rig.until(lambda: rig.meters.gauge(catalogue.COMPLETE_FLOOR, *ROUTE) is not None)
         trail = await rig.ledger.find(version.key, version.version_id)
-        assert trail.records == ()
+        assert trail.records == {}
         await asyncio.sleep(HOUR)
         assert complete(rig) == int(at)
 
@@ -298,8 +298,7 @@ async def test_t2_many_that_are_let_go_cost_the_ledger_little() -> None:
 
 async def test_t2_what_is_left_out_has_no_moment() -> None:
     """Excluded sources and prefixes are not followed: whether anything of them arrived is not known."""
-    choice = Choice(exclude=[pattern("src/tmp/"), pattern("old")])
-    rig = Rig(choice=choice, buckets=("src", "old", "new"))
+    rig = Rig(watch=Watch(exclude=("src/tmp/", "old")), buckets=("src", "old", "new"))
     for bucket in ("src", "old", "new"):
         rig.s3.rule(bucket, "dst")
     async with rig.running():
@@ -312,7 +311,7 @@ async def test_t2_what_is_left_out_has_no_moment() -> None:
 
 async def test_t2_a_part_of_a_bucket_that_is_followed_as_a_whole_has_its_moment() -> None:
     """Where the rules select nothing that is left out, the route is complete as any other."""
-    rig = Rig(choice=Choice(include=[pattern("src/in/")]))
+    rig = Rig(watch=Watch(include=("src/in/",)))
     rig.s3.rule("src", "dst", prefix="in/")
     async with rig.running():
         rig.put("in/a")

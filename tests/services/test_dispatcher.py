@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.config import Watch
 from crrmon.domain import catalogue
-from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Latency
@@ -65,7 +65,7 @@ async def record(rig: Rig, key: str = "a", version: str = "v1") -> Record:
     """
     Find the one record of a version.
     """
-    (found,) = (await rig.ledger.find(key, version)).records
+    (found,) = (await rig.ledger.find(key, version)).records.values()
     return found
 
 
@@ -93,7 +93,7 @@ async def test_d5_all_three_channels_count_one_object_with_the_best_of_each() ->
     assert rig.meters.count(catalogue.REPLICATED_BYTES, "src", "dst") == 5_000_000
     assert rig.s3.looks == []
     assert rig.meters.count(catalogue.DUPLICATES, "src") == 2
-    (mark,) = [one for _, one in (await rig.ledger.find("a", "v1")).marks]
+    (mark,) = (await rig.ledger.find("a", "v1")).marks.values()
     assert mark.lower == pytest.approx(3.0, abs=0.002)
     assert mark.lower == mark.upper
     for channel in ("cloudtrail", "eventbridge", "notification"):
@@ -494,7 +494,7 @@ async def test_t13_a_threshold_notice_without_version_id_counts_and_is_no_replic
 
     for kind in ("missed", "replicated_after"):
         assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == 1
-    assert (await rig.ledger.find("a", "v1")).halves == ()
+    assert (await rig.ledger.find("a", "v1")).halves == {}
 
 
 async def test_m3_a_notice_of_a_threshold_counts_once_however_often_it_comes() -> None:
@@ -757,7 +757,7 @@ async def test_a_marker_in_a_two_way_bucket_that_nobody_signed_is_only_told_of()
 
 async def test_what_is_excluded_is_acknowledged_and_counted_as_such() -> None:
     """Facts of excluded sources end at once; replicas too, where all that leads to their bucket is excluded."""
-    rig = Rig(choice=Choice((), [pattern("src/tmp/"), pattern("dst")]))
+    rig = Rig(watch=Watch(exclude=("src/tmp/", "dst")))
     rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(1)
@@ -781,7 +781,7 @@ async def test_what_is_excluded_is_acknowledged_and_counted_as_such() -> None:
 
 async def test_an_excluded_two_way_bucket_still_tells_of_arrivals() -> None:
     """Its own writes are left out, its replicas of a followed source are not: one HEAD tells them apart."""
-    rig = Rig(buckets=("one", "two"), choice=Choice([pattern("one")]))
+    rig = Rig(buckets=("one", "two"), watch=Watch(include=("one",)))
     rig.s3.rule("one", "two")
     rig.s3.rule("two", "one")
     async with rig.running():
@@ -1039,5 +1039,5 @@ async def test_a_version_that_was_parked_without_routes_is_not_parked_again_once
         await rig.until(lambda: count(rig) == 1)
         rig.inbox.send(events.written("a", at=at))
         await settled(rig)
-        assert (await rig.ledger.find("a", "v1")).records == ()
+        assert (await rig.ledger.find("a", "v1")).records == {}
     assert count(rig) == 1

@@ -363,7 +363,7 @@ async def test_m5_a_target_that_is_offline_is_why_and_not_s3s_tracking(
         reasons = told(rig, catalogue.FAILURE_REASONS, A, "unknown")
         assert reasons == ({"none": 1} if gathered else {"TargetOffline": 1})
         assert rig.meters.count(catalogue.EVENTS, "target_offline") >= 2
-        (record,) = (await rig.ledger.find("k", version.version_id)).records
+        (record,) = (await rig.ledger.find("k", version.version_id)).records.values()
         (failure,) = [one.failure for one in record.destinations]
         assert failure is not None
         assert failure.reason == "TargetOffline"

@@ -196,7 +196,7 @@ async def test_an_hour_without_the_queue() -> None:
         rig.inbox.away = True
 
     def end() -> None:
-        assert "away" in rig.board.ready().details["queue"]
+        assert "away" in rig.board.ready().details["queue queue"]
         rig.inbox.away = False
 
     count = await _through(rig, begin=begin, end=end)

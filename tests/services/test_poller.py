@@ -301,5 +301,5 @@ async def test_t6_objects_whose_answers_cannot_be_read_harm_nobody_else() -> Non
         )
     assert await rig.backlog() == 12
     for version in odd:
-        (record,) = (await rig.ledger.find(version.key, version.version_id)).records
+        (record,) = (await rig.ledger.find(version.key, version.version_id)).records.values()
         assert record.troubles >= 1

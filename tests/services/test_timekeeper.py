@@ -366,7 +366,7 @@ async def test_t7_nothing_is_swept_on_an_unsure_clock() -> None:
         local.sure = True
         await asyncio.sleep(600)
         trail = await rig.ledger.find("a", "v1")
-        assert trail.marks == ()
+        assert trail.marks == {}
 
 
 async def test_t7_nothing_is_given_up_on_an_unsure_clock() -> None:

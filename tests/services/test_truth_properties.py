@@ -366,7 +366,7 @@ class World:
             if one.known_at > self.clock.now() - STRETCH:
                 continue  # it may be on its way
             trail = await self.ledger.find(one.version.key, one.version.version_id)
-            pending = any(record.state is State.PENDING for record in trail.records)
+            pending = any(record.state is State.PENDING for record in trail.records.values())
             for bucket in RULES[one.plan.source]:
                 line = lines.get((one.plan.source, bucket))
                 if line is not None and line > written_at + 1:
@@ -419,7 +419,7 @@ def test_counts_equal_the_truth(plans: list[Plan], kills: dict[int, int], hasty:
         _check_cloudwatch(world.sink, found)
         for one in world.objects:
             trail = await world.ledger.find(one.version.key, one.version.version_id)
-            states = {record.state for record in trail.records}
+            states = {record.state for record in trail.records.values()}
             assert states == ({State.FAILED} if one.version in truth.open_failures else set())
         assert not world.inbox.waiting
         assert not world.inbox.dead

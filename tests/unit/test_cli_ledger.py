@@ -20,7 +20,7 @@ import yaml
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
-from crrmon import app as composition
+from crrmon import connections
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
@@ -352,7 +352,7 @@ def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:
     """
     Have this ledger opened in place of `new.db`.
     """
-    real = composition.open_ledger
+    real = connections.open_ledger
 
     async def open_ledger(
         settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool
@@ -361,7 +361,7 @@ def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:
             return target
         return await real(settings, aws, clock=clock)
 
-    monkeypatch.setattr(composition, "open_ledger", open_ledger)
+    monkeypatch.setattr(connections, "open_ledger", open_ledger)
 
 
 @pytest.fixture
@@ -442,7 +442,7 @@ def test_a_ledger_that_fails_before_anything_was_copied_needs_no_emptying(
     async def open_ledger(_: LedgerSettings, __: Aws, *, clock: Clock, create: bool) -> Ledger:
         raise LedgerError("redis://h: nobody there; check ledger.redis.url")
 
-    monkeypatch.setattr(composition, "open_ledger", open_ledger)
+    monkeypatch.setattr(connections, "open_ledger", open_ledger)
 
     result = crrmon("copy", "--from", pair[0], "--to", pair[1])
 

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
 from crrmon import __version__, config
-from crrmon.app import queue_names
 from crrmon.cli import app
 from crrmon.config import ConfigurationError, Queue, Settings
+from crrmon.connections import queue_names
 from fakes.patience import HANGS_SECONDS
 
 ROOT = Path(__file__).parents[2]

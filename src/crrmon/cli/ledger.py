@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from crrmon import app as composition
+from crrmon import connections
 from crrmon.adapters.ledgers import dynamodb_table
 from crrmon.cli.settings import (
     EXIT_CONFIGURATION,
@@ -116,7 +116,7 @@ async def _create(settings: Settings, console: Console) -> Sequence[str]:
     of = settings.ledger.dynamodb
     waiting = asyncio.create_task(_wait_aloud(console, f"still making table {of.table}"))
     try:
-        async with composition.aws_of(settings) as aws:
+        async with connections.aws_of(settings) as aws:
             return await dynamodb_table.create(aws, table=of.table, region=of.region, tags=of.tags)
     finally:
         waiting.cancel()
@@ -295,8 +295,8 @@ async def _copy(source: Place, target: Place, screen: "_Screen") -> Moved:
     async with AsyncExitStack() as stack:
 
         async def opened(place: Place, *, create: bool) -> Ledger:
-            aws = await stack.enter_async_context(composition.aws_of(place.settings))
-            ledger = await composition.open_ledger(
+            aws = await stack.enter_async_context(connections.aws_of(place.settings))
+            ledger = await connections.open_ledger(
                 place.settings.ledger, aws, clock=clock, create=create
             )
             stack.push_async_callback(ledger.close)

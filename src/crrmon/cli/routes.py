@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crrmon import app as composition
+from crrmon import connections
 from crrmon.cli.settings import ConfigFile, complain, sdk_or_exit, settings_or_exit
 from crrmon.config import Settings
 from crrmon.domain.objects import Route
@@ -104,8 +104,8 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
 
     async def work() -> T:
         async with AsyncExitStack() as stack:
-            aws = await stack.enter_async_context(composition.aws_of(settings))
-            opened = await composition.open_ledger(ledger, aws, clock=SystemClock(), create=False)
+            aws = await stack.enter_async_context(connections.aws_of(settings))
+            opened = await connections.open_ledger(ledger, aws, clock=SystemClock(), create=False)
             stack.push_async_callback(opened.close)
             return await ask(opened)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from crrmon import app as composition
+from crrmon import connections
 from crrmon.adapters.sdk_settings import SdkSettingsError
 from crrmon.config import ConfigurationError, Settings, load
 
@@ -49,7 +49,7 @@ def sdk_or_exit(settings: Settings, *, daemon: bool = False) -> None:
     if not (daemon or settings.ledger.kind == "dynamodb"):
         return
     try:
-        composition.check_sdk(settings, daemon=daemon)
+        connections.check_sdk(settings, daemon=daemon)
     except SdkSettingsError as error:
         complain(str(error))
         raise typer.Exit(EXIT_CONFIGURATION) from error

@@ -15,7 +15,7 @@ from pydantic import (
 from crrmon.config.addresses import no_brackets, queue_url
 from crrmon.config.section import NUMBER, Region, Section, held, in_quotes
 from crrmon.domain.authorization import TOKEN
-from crrmon.domain.choice import pattern
+from crrmon.domain.choice import Choice, pattern
 from crrmon.domain.queue_address import is_of_aws, queue_address
 
 
@@ -159,3 +159,12 @@ class Watch(Section):
     """What to follow; everything, if nothing stands here."""
     exclude: tuple[Pattern, ...] = ()
     """What not to follow, even if it is included."""
+
+    @property
+    def choice(self) -> Choice:
+        """
+        The same, to be asked.
+        """
+        return Choice(
+            [pattern(one) for one in self.include], [pattern(one) for one in self.exclude]
+        )

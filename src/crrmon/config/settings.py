@@ -20,7 +20,7 @@ from crrmon.config.intake import Intake, Queue, Watch, Webhook, each_once
 from crrmon.config.ledger import LedgerSettings
 from crrmon.config.report import Http, Log, Report
 from crrmon.config.section import NUMBER, Section, held, no_repetition
-from crrmon.domain.choice import Choice, pattern
+from crrmon.domain.choice import pattern
 from crrmon.domain.queue_address import queue_name
 
 PREFIX = "CRRMON_"
@@ -184,9 +184,7 @@ def _choice(settings: Settings) -> Iterator[tuple[bool, str]]:
     Tell whether something is followed of all that is named, and what to do where nothing is.
     """
     watch = settings.watch
-    choice = Choice(
-        [pattern(one) for one in watch.include], [pattern(one) for one in watch.exclude]
-    )
+    choice = watch.choice
     for bucket in choice.void():
         named = f"watch.include names {bucket}" if watch.include else "watch.include names nothing"
         yield (False, f"{named}, and watch.exclude leaves all of it out: correct one of them")

@@ -1,0 +1,235 @@
+"""What the settings name outside, made into what reaches it: AWS, accounts, queues, webhooks, CloudWatch, the ledger."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+from crrmon.adapters.accounts import Account
+from crrmon.adapters.aws import SET_REGION, Aws
+from crrmon.adapters.cloudwatch import CloudWatchSink
+from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
+from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.adapters.ledgers.redis import RedisLedger
+from crrmon.adapters.ledgers.redis_server import RedisServer
+from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
+from crrmon.adapters.sqs import SqsInbox
+from crrmon.adapters.webhook import WebhookInbox
+from crrmon.config import LedgerSettings, Queue, Settings
+from crrmon.domain.queue_address import queue_name, region_of
+from crrmon.ports.clock import Clock, Dates
+from crrmon.ports.ledger import Ledger
+from crrmon.ports.meters import Meters
+
+DAY_SECONDS = 86_400.0
+
+SPARE_CONNECTIONS = 24
+"""For deletes and extensions, beside the long polls."""
+
+
+def accounts_of(settings: Settings) -> list[Account]:
+    """
+    Hand the settings of accounts over to what uses them.
+    """
+    return [Account(**account.model_dump()) for account in settings.accounts]
+
+
+def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
+    """
+    Make the queues that the settings name.
+    """
+    return [
+        SqsInbox(aws, queue.url, region=queue.region, name=name)
+        for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True)
+    ]
+
+
+def sink_of(settings: Settings, aws: Aws) -> CloudWatchSink | None:
+    """
+    Make what windows are sent to; None where nothing is.
+    """
+    report = settings.report
+    if not report.cloudwatch:
+        return None
+    return CloudWatchSink(aws, namespace=report.namespace, region=report.region)
+
+
+def webhooks_of(
+    settings: Settings, *, meters: Meters, oddity: Callable[[str, str], None]
+) -> list[WebhookInbox]:
+    """
+    Return the ports that the settings open for stores.
+
+    Args:
+        settings: all of them.
+        meters: count the requests.
+        oddity: told the reason and the address of what strangers do there.
+    """
+    return [
+        WebhookInbox(
+            name=one.name,
+            setting=f"inboxes[{place}]",
+            host=one.host,
+            port=one.port,
+            token=one.token.get_secret_value() if one.token else None,
+            token_file=one.token_file,
+            certificate_file=one.certificate_file,
+            key_file=one.key_file,
+            meters=meters,
+            oddity=oddity,
+        )
+        for place, one in enumerate(settings.inboxes)
+    ]
+
+
+def _connections(settings: Settings) -> int:
+    """
+    Tell how many connections one client may need: long polls must not take the place of what is urgent.
+    """
+    polls = settings.intake.receivers * len(settings.queues)
+    return max(settings.looks.concurrency, polls + SPARE_CONNECTIONS)
+
+
+def queue_names(queues: Sequence[Queue]) -> list[str]:
+    """
+    Name each queue for logs, labels and loops: by its own name, with the region where several share it.
+
+    One name in all regions is usual. No two may come out the same: they would take each other's place.
+    """
+    short = [queue_name(queue.url) for queue in queues]
+    regional = [
+        f"{name}@{one.region or region_of(one.url) or ''}"
+        for name, one in zip(short, queues, strict=True)
+    ]
+    candidates = zip(short, regional, (one.url for one in queues), strict=True)
+    return [
+        name if short.count(name) == 1 else place if regional.count(place) == 1 else url
+        for name, place, url in candidates
+    ]
+
+
+def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
+    """
+    Make the way to AWS; an asynchronous context.
+
+    Args:
+        settings: of the daemon.
+        dates: told what AWS's answers say about the time.
+    """
+    return Aws(
+        endpoint_url=settings.aws.endpoint_url,
+        default_region=settings.aws.region,
+        max_connections=_connections(settings),
+        dates=dates,
+        # Without a queue, nothing of AWS is asked before an event comes; and what stores write, they date.
+        stores_tell_time=not settings.queues,
+    )
+
+
+def check_sdk(settings: Settings, *, daemon: bool = True) -> None:
+    """
+    Make sure that AWS's SDK can be used as it is set up, as far as that can be known without asking anybody.
+
+    Its variables without a value are taken out of the environment: they count as not set.
+
+    Args:
+        settings: say what the SDK is needed for.
+        daemon: whether for all of it; else for the table of the ledger alone.
+
+    Raises:
+        SdkSettingsError: it cannot.
+    """
+    forget_blanks(os.environ)
+    found = faults(os.environ)
+    needing = ", ".join(_without_region(settings, daemon=daemon))
+    if not found and needing and aws_of(settings).default_region() is None:
+        found = [f"no region is known for {needing}: {SET_REGION}"]
+    if found:
+        raise SdkSettingsError("\n".join(found))
+
+
+def _without_region(settings: Settings, *, daemon: bool) -> Iterator[str]:
+    """
+    List what is reached in the default region.
+    """
+    for number, queue in enumerate(settings.queues if daemon else ()):
+        if not (queue.region or region_of(queue.url)):
+            yield f"queues[{number}]"
+    if daemon and settings.report.cloudwatch and not settings.report.region:
+        yield "report"
+    if settings.ledger.kind == "dynamodb" and not settings.ledger.dynamodb.region:
+        yield "ledger.dynamodb"
+
+
+async def open_ledger(
+    settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool = True
+) -> Ledger:
+    """
+    Open the ledger that the settings name.
+
+    Args:
+        settings: of the ledger.
+        aws: the way to a table.
+        clock: tells a ledger on a server the time.
+        create: whether a new one may be made on a Redis server that has none of this name.
+
+    Raises:
+        UnusableLedgerError: somebody must act; the text says how.
+        LedgerError: trying again may help.
+    """
+    horizon = settings.horizon_days * DAY_SECONDS
+    match settings.kind:
+        case "memory":
+            return MemoryLedger(shards=settings.shards, horizon_seconds=horizon)
+        case "sqlite":
+            return await SqliteLedger.open(
+                settings.path, shards=settings.shards, horizon_seconds=horizon
+            )
+        case "redis":
+            redis = settings.redis
+            server = RedisServer(
+                url=redis.url,
+                password=redis.password.get_secret_value() if redis.password else None,
+                password_file=redis.password_file,
+                ca_file=redis.ca_file,
+                cluster=redis.cluster,
+                prefix=redis.prefix,
+            )
+            return await RedisLedger.open(
+                server,
+                shards=settings.shards,
+                horizon_seconds=horizon,
+                clock=clock,
+                create=create,
+            )
+        case "dynamodb":
+            return await DynamoDBLedger.open(
+                aws,
+                table=settings.dynamodb.table,
+                region=settings.dynamodb.region,
+                shards=settings.shards,
+                horizon_seconds=horizon,
+                clock=clock,
+            )
+
+
+@contextlib.asynccontextmanager
+async def tried_ledger(settings: LedgerSettings, aws: Aws, clock: Clock) -> AsyncIterator[Ledger]:
+    """
+    Open the ledger and make none: one of its kind beside it stands for a file that is not there yet.
+    """
+    path, new = settings.path, settings.kind == "sqlite" and not settings.path.exists()
+    if new:
+        beside = path.with_name(f".{path.name}.check-{uuid.uuid4().hex[:12]}")
+        settings = settings.model_copy(update={"path": beside})
+    try:
+        ledger = await open_ledger(settings, aws, clock=clock, create=False)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
+    finally:
+        if new:
+            for left in settings.path.parent.glob(f"{settings.path.name}*"):
+                left.unlink(missing_ok=True)

@@ -1,0 +1,375 @@
+"""The daemon: its parts, put together over the ports that it is given, and the order in which they start and end.
+
+Knows services, no adapter: `app` hands over what talks to AWS and stores; tests hand over fakes of the same ports.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+
+from crrmon.config import Settings
+from crrmon.domain.pacing import Pacer, Policy
+from crrmon.domain.stores import BucketStores
+from crrmon.ports.clock import Clock
+from crrmon.ports.inbox import Inbox
+from crrmon.ports.ledger import Ledger, LedgerError
+from crrmon.ports.meters import Meters
+from crrmon.ports.probe import Probe
+from crrmon.ports.sink import Sink
+from crrmon.services.intake.consumer import Intake
+from crrmon.services.intake.dispatcher import Facts
+from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.timekeeper import Question
+from crrmon.services.membership.delay_memory import DelayMemory
+from crrmon.services.membership.heartbeat import Attendance
+from crrmon.services.membership.leases import Tenure
+from crrmon.services.membership.sweeper import sweeper
+from crrmon.services.reporting.fleet_gauges import Fleet
+from crrmon.services.reporting.orphans import Unmatched
+from crrmon.services.reporting.publisher import Publisher
+from crrmon.services.tracking.configurations import Routebook
+from crrmon.services.tracking.looker import Looker
+from crrmon.services.tracking.origins import Origins
+from crrmon.services.tracking.poller import Poller
+from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.second_looks import SecondLooks
+
+DAY_SECONDS = 86_400.0
+
+S3_TOLERATED_FAILURES = 10
+"""Unreachable looks in a row, over all buckets, before S3 counts as away."""
+
+log = structlog.get_logger()
+
+Root = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a daemon reaches others by.
+    """
+
+    ledger: Ledger
+    inboxes: Sequence[Inbox]
+    probe: Probe
+    sink: Sink | None
+    """None where nothing is sent to CloudWatch."""
+    stores: BucketStores
+    """Which kind of store each bucket is in."""
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What all parts of a daemon share.
+    """
+
+    clock: Clock
+    meters: Meters
+    board: HealthBoard
+    chance: random.Random
+
+
+class Daemon:
+    """
+    All parts of one daemon.
+
+    Args:
+        ports: what it reaches others by.
+        settings: all of them; what they name outside was made into the ports before.
+        runtime: clock, meters, health and chance.
+        owner: its name in leases and heartbeats; no two daemons of a ledger share one.
+        ledger_health: of the ledger, which was watched before there was one.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        settings: Settings,
+        runtime: Runtime,
+        *,
+        owner: str,
+        ledger_health: Dependency,
+    ) -> None:
+        self.ports = ports
+        self.settings = settings
+        self.runtime = runtime
+        self.owner = owner
+        board = runtime.board
+        self.ledger_health = ledger_health
+        self.s3_health = board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
+        self.horizon = settings.ledger.horizon_days * DAY_SECONDS
+        self.choice = settings.watch.choice
+        self.tenure = Tenure(
+            ports.ledger,
+            owner=owner,
+            health=self.ledger_health,
+            board=board,
+            chance=runtime.chance,
+        )
+        self._track()
+        self._take_in()
+        self._report()
+
+    @property
+    def gates(self) -> tuple[Dependency, ...]:
+        """
+        What must be there before anything is taken in or looked at.
+        """
+        return (self.ledger_health, self.s3_health)
+
+    def reporting(self) -> bool:
+        """
+        Return whether this daemon reports for all.
+        """
+        return self.tenure.reporting() is not None
+
+    # ---- its parts ----
+
+    def _track(self) -> None:
+        """
+        Put together what follows each version until it is final.
+        """
+        ports, settings, runtime = self.ports, self.settings, self.runtime
+        clock, meters, board = runtime.clock, runtime.meters, runtime.board
+        self.unmatched = Unmatched(
+            ports.ledger, health=self.ledger_health, board=board, clock=clock, meters=meters
+        )
+        self.bookkeeper = Bookkeeper(
+            ports.ledger,
+            health=self.ledger_health,
+            clock=clock,
+            meters=meters,
+            chance=runtime.chance,
+            stores=ports.stores,
+            halves=self.unmatched.noted,
+            hurried=any(inbox.pushed for inbox in ports.inboxes),
+        )
+        self.routebook = Routebook(
+            ports.probe,
+            bookkeeper=self.bookkeeper,
+            clock=clock,
+            meters=meters,
+            buckets=settings.buckets,
+            reporting=self.reporting,
+        )
+        self.looker = Looker(
+            ports.probe,
+            health=self.s3_health,
+            stores=ports.stores,
+            pacer=Pacer(Policy(freshness=settings.looks.freshness)),
+            clock=clock,
+            meters=meters,
+            chance=runtime.chance,
+            concurrency=settings.looks.concurrency,
+            per_bucket_per_second=settings.looks.per_bucket_per_second,
+            give_up_after=settings.looks.give_up_after_days * DAY_SECONDS,
+        )
+        self.origins = Origins(self.routebook, self.looker, clock=clock)
+        self.second_looks = SecondLooks(
+            register=self.bookkeeper.register,
+            routebook=self.routebook,
+            looker=self.looker,
+            reporting=self.reporting,
+            board=board,
+        )
+        self.poller = Poller(
+            gates=self.gates,
+            board=board,
+            bookkeeper=self.bookkeeper,
+            routebook=self.routebook,
+            looker=self.looker,
+            origins=self.origins,
+            clock=clock,
+            meters=meters,
+            shards=self.tenure.shards,
+            chance=runtime.chance,
+            concurrency=settings.looks.concurrency,
+        )
+
+    def _take_in(self) -> None:
+        """
+        Put together what events come in by.
+        """
+        ports, settings, runtime = self.ports, self.settings, self.runtime
+        clock, meters, board = runtime.clock, runtime.meters, runtime.board
+        least = settings.intake.least_event_delay_seconds
+        self.delays = DelayMemory(
+            ports.ledger,
+            clock=clock,
+            least={str(channel): seconds for channel, seconds in least.items()},
+            horizon_seconds=self.horizon,
+        )
+        self.facts = Facts(
+            bookkeeper=self.bookkeeper,
+            routebook=self.routebook,
+            looker=self.looker,
+            origins=self.origins,
+            stores=ports.stores,
+            choice=self.choice,
+            clock=clock,
+            meters=meters,
+            horizon_seconds=self.horizon,
+        )
+        self.intakes = [
+            Intake(
+                inbox,
+                queue=board.dependency(f"queue {inbox.name}"),
+                gates=self.gates,
+                board=board,
+                facts=self.facts,
+                clock=clock,
+                meters=meters,
+                chance=runtime.chance,
+                hold_seconds=settings.intake.hold_seconds,
+                max_in_flight=settings.intake.max_in_flight,
+                delays=self.delays,
+                horizon_seconds=self.horizon,
+            )
+            for inbox in ports.inboxes
+        ]
+        self.attendance = Attendance(
+            ports.ledger,
+            owner=self.owner,
+            holders=self.intakes,
+            delays=self.delays,
+            health=self.ledger_health,
+            board=board,
+            clock=clock,
+        )
+
+    def _report(self) -> None:
+        """
+        Put together what tells others.
+        """
+        ports, settings, runtime = self.ports, self.settings, self.runtime
+        clock, meters, board = runtime.clock, runtime.meters, runtime.board
+        self.publisher = Publisher(
+            ports.ledger,
+            ports.sink,
+            tenure=self.tenure,
+            ledger_health=self.ledger_health,
+            sink_health=board.dependency("cloudwatch"),
+            board=board,
+            clock=clock,
+            meters=meters,
+            monitor=settings.monitor,
+            buckets=settings.buckets,
+            window_seconds=settings.report.window_seconds,
+            timed=self.routebook.timed,
+            stuck_after=settings.looks.stuck_after_seconds,
+            queue_age=self._queue_age,
+        )
+        self.fleet = Fleet(
+            ports.ledger,
+            ports.inboxes,
+            owner=self.owner,
+            reporting=self.tenure.reporting,
+            unsent=self.publisher.unsent,
+            timed=self.routebook.timed,
+            seen_at=self.routebook.seen_at,
+            choice=self.choice,
+            vouched=bool(settings.intake.least_event_delay_seconds),
+            health=self.ledger_health,
+            board=board,
+            clock=clock,
+            meters=meters,
+            stuck_after=settings.looks.stuck_after_seconds,
+        )
+
+    def _queue_age(self) -> float | None:
+        queues = zip(self.ports.inboxes, self.intakes, strict=True)
+        ages = [intake.queue_age for inbox, intake in queues if not inbox.pushed]
+        return (
+            None if None in ages else max((age for age in ages if age is not None), default=None)
+        )
+
+    # ---- its life ----
+
+    def roots(self) -> dict[str, Root]:
+        """
+        Return the loops that make up its life, by name.
+        """
+        roots: dict[str, Root] = {
+            "ledger": self.bookkeeper.intact,
+            "tenure": self.tenure.run,
+            "poller": self.poller.run,
+            "survey": self.routebook.survey,
+            "publisher": self.publisher.run,
+            "fleet": self.fleet.run,
+            "presence": self.attendance.run,
+            "unmatched": self.unmatched.run,
+            "second looks": self.second_looks.run,
+            "sweeper": self._sweep,
+        }
+        for intake in self.intakes:
+            roots[f"keeper {intake.name}"] = intake.keeper
+            for number in range(1, self.settings.intake.receivers + 1):
+                roots[f"receiver {intake.name} {number}"] = partial(self._receive, intake)
+        return roots
+
+    def questions(self) -> list[Question]:
+        """
+        Return who can be asked for the time: the queues; where there are none, those who have the buckets.
+        """
+        queues: list[Question] = [one.depth for one in self.ports.inboxes if not one.pushed]
+        return queues or [
+            partial(self.ports.probe.configuration, bucket, region="", owner=None)
+            for bucket in self.settings.buckets
+        ]
+
+    async def _sweep(self) -> None:
+        await sweeper(
+            self.ports.ledger,
+            clock=self.runtime.clock,
+            health=self.ledger_health,
+            board=self.runtime.board,
+        )
+
+    async def _receive(self, intake: Intake) -> None:
+        # What nobody knows to be held here, others would pass over.
+        await patiently(self.attendance.announced(), alive=intake.alive)
+        await intake.receiver()
+
+    async def drain(self) -> None:
+        """
+        Take in nothing more, and wait until what is under way is done.
+        """
+        for intake in self.intakes:
+            intake.stop()
+        self.poller.stop()
+        self.publisher.stop()
+        await asyncio.gather(
+            self.publisher.drained(), *(intake.drained() for intake in self.intakes)
+        )
+        await self.poller.drained()
+        await self.bookkeeper.drained()
+
+    async def abandon(self) -> None:
+        """
+        End what outlived the grace where it stands: it must not meet a ledger that is closed.
+        """
+        await asyncio.gather(*(intake.abandon() for intake in self.intakes))
+        await self.poller.abandon()
+
+    async def leave(self, *, within: float) -> None:
+        """
+        Give up the leases and take leave of the others, so that they need not wait until these lapse.
+
+        Args:
+            within: seconds for each of both.
+        """
+        for event, farewell in (
+            ("shards_kept", self.tenure.give_up),
+            ("presence_kept", self.attendance.leave),
+        ):
+            try:
+                async with asyncio.timeout(within):
+                    await farewell()
+            except (LedgerError, TimeoutError) as error:
+                log.warning(event, reason=repr(error))

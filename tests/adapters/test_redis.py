@@ -1692,7 +1692,7 @@ async def test_an_export_from_which_somebody_takes_tells_so(prefix: str) -> None
     async with opened(shared_server(), prefix=prefix) as ledger:
         await ledger.park([record(f"k{at}") for at in range(9)])
         (last,), after = await ledger.export(limit=1)
-        await ledger.settle("b1", [done(last.records[0])], now=NOW)
+        await ledger.settle("b1", [done(next(iter(last.records.values())))], now=NOW)
 
         with pytest.raises(LedgerError, match="somebody works on the ledger"):
             await ledger.export(after=after)

@@ -1,6 +1,6 @@
 """Ledgers on a server: decide here on what was read, and write only if it still is so.
 
-What parking, rescheduling, settling and noting mean is decided in one place for all ledgers (`traces`). A server holds
+What parking, rescheduling, settling and noting mean is decided in one place for all ledgers (`domain.trails`). A server holds
 trails with a *tag* each, which changes whenever the trail does. Every write names the tags that its decisions rest on;
 if any of them is another by now, the server writes nothing, and the decisions are made again. So a try whose answer
 got lost is repeated without harm: it finds its own marks.
@@ -49,7 +49,7 @@ Item = TypeVar("Item", bound=_Versioned)
 Result = TypeVar("Result")
 
 _Decide = Callable[[Sequence[Item], Callable[[bytes], Trail]], tuple[list[Result], list[Outcome]]]
-"""Decides on items, changing their traces: a result for each, and the outcomes that are counted just now."""
+"""Decides on items, changing their trails: a result for each, and the outcomes that are counted just now."""
 
 
 class Held(msgspec.Struct, frozen=True):

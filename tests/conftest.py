@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -40,6 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for kind in PLACES.keys() & {mark.name for mark in item.iter_markers()}:
             if item.path.relative_to(HERE).parts[0] not in PLACES[kind]:
                 raise pytest.UsageError(f"{item.nodeid}: {kind} tests stand in {PLACES[kind]}")
+
+
+def pytest_collection_finish() -> None:
+    """
+    Take what was collected, which stays to the end, out of the garbage collector's way.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

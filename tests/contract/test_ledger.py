@@ -2221,7 +2221,7 @@ async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> Non
 
     trail = await ledger.find("k", "v1")
 
-    assert list(trail.records.values()) == [replace(one, rev=2), other]
+    assert trail.records == {"src": replace(one, rev=2), "src2": other}
     assert [(slot, mark.fate) for slot, mark in trail.marks.items()] == [("r:dst", Fate.COMPLETED)]
     assert [(slot, half.replicated_at) for slot, half in trail.halves.items()] == [
         ("r:three", NOW)

@@ -943,7 +943,7 @@ def _sums(contributions: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
     return +sums
 
 
-@pytest.mark.parametrize("name", each(name for name in BACKENDS if name != "dynamodb_moto"))
+@pytest.mark.parametrize("name", each())
 def test_a_ledger_does_what_the_model_does(name: str) -> None:
     """
     Invariants 2 and 5: over random histories nothing is counted twice or lost, whatever is repeated or restarted.

@@ -15,7 +15,6 @@ from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, forget_old_tables, new_table
 from fakes.ministack import shared_ministack
-from fakes.moto_server import shared_moto
 from fakes.redis_server import shared_cluster, shared_server
 
 HORIZON = 345_600.0
@@ -102,13 +101,12 @@ class RedisClusterBackend(RedisBackend):
         self._server = RedisServer(url=shared_cluster(), cluster=True, prefix=prefix)
 
 
-class MotoDynamoDBBackend:
+class DynamoDBBackend:
     """
-    A table of moto, in this process.
+    A table of MiniStack.
     """
 
     durable = True
-    _emulator = staticmethod(shared_moto)
 
     def __init__(self, directory: Path) -> None:  # noqa: ARG002 - nothing lies in a file
         self._table = new_table()
@@ -118,17 +116,9 @@ class MotoDynamoDBBackend:
         """
         Open it; made the first time.
         """
-        url = self._emulator()
+        url = shared_ministack()
         forget_old_tables()
         return await EmulatedLedger.on(url, self._table, self._clock, horizon_seconds=HORIZON)
-
-
-class MinistackDynamoDBBackend(MotoDynamoDBBackend):
-    """
-    A table of MiniStack.
-    """
-
-    _emulator = staticmethod(shared_ministack)
 
 
 BACKENDS: dict[str, type[Backend]] = {
@@ -136,8 +126,7 @@ BACKENDS: dict[str, type[Backend]] = {
     "sqlite": SqliteBackend,
     "redis": RedisBackend,
     "redis_cluster": RedisClusterBackend,
-    "dynamodb_moto": MotoDynamoDBBackend,
-    "dynamodb_ministack": MinistackDynamoDBBackend,
+    "dynamodb": DynamoDBBackend,
 }
 
 SERVERLESS = ("memory", "sqlite")
@@ -154,8 +143,5 @@ def each(names: Iterable[str] = BACKENDS) -> list[Any]:
     ]
 
 
-EXAMPLES = {"dynamodb_ministack": 12}
-"""
-Histories of the stateful suite, where an emulator answers a hundred times more slowly than a file. The other emulator
-has none: what it does differently, each test of the contract meets.
-"""
+EXAMPLES = {"dynamodb": 12}
+"""Histories of the stateful suite, where an emulator answers a hundred times more slowly than a file."""

@@ -1,10 +1,8 @@
 """moto as a server in this process, so that tests can reach into it."""
 
-import atexit
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
@@ -59,15 +57,3 @@ def _with_request_ids(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iter
         return app(environ, began)
 
     return answer
-
-
-_shared = ExitStack()
-atexit.register(_shared.close)
-
-
-@cache
-def shared_moto() -> str:
-    """
-    Tell the address of one for all tests of this process; each takes a table of its own.
-    """
-    return _shared.enter_context(serial_moto_server())

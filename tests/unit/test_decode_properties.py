@@ -89,7 +89,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_any_mutation_is_decoded_or_malformed(name, data):
     """The same of every sound message of which fields were dropped or replaced."""

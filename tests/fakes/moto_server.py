@@ -19,24 +19,9 @@ def moto_server() -> Iterator[str]:
     """
     Serve on a free port of loopback; give the address.
     """
-    with _served(threaded=True) as url:
-        yield url
-
-
-@contextmanager
-def serial_moto_server() -> Iterator[str]:
-    """
-    Serve one request after the other: moto's DynamoDB copies its tables while other threads change them.
-    """
-    with _served(threaded=False) as url:
-        yield url
-
-
-@contextmanager
-def _served(*, threaded: bool) -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
     app = _with_request_ids(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded, request_handler=MotoRequestHandler)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

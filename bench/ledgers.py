@@ -28,7 +28,7 @@ from places import PLACES, Place, Units
 from stubs import ACCOUNT, REGION, destination, key, source, version_id
 
 BATCH = 500
-"""The daemon's own; see `crrmon.services.tracking.recorder`."""
+"""The daemon's own; see `crrmon.ports.ledger.IN_PROCESS`."""
 FILL_BATCH = 5000
 DAY = 86_400.0
 FAR = 30 * DAY

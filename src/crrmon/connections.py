@@ -1,4 +1,4 @@
-"""What the settings name outside, made into what reaches it: AWS, accounts, queues, webhooks, CloudWatch, the ledger."""
+"""What the settings name outside, made into what reaches it: AWS, accounts, queues, webhooks, CloudWatch, ledger."""
 
 import contextlib
 import os

@@ -13,7 +13,7 @@ from crrmon.adapters.ledgers.redis_server import RedisServer
 from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
-from fakes.ledger_dynamodb import EmulatedLedger, SetClock, forget_old_tables, new_table
+from fakes.ledger_dynamodb import EmulatedLedger, SetClock, new_table
 from fakes.ministack import shared_ministack
 from fakes.redis_server import shared_cluster, shared_server
 
@@ -117,7 +117,6 @@ class DynamoDBBackend:
         Open it; made the first time.
         """
         url = shared_ministack()
-        forget_old_tables()
         return await EmulatedLedger.on(url, self._table, self._clock, horizon_seconds=HORIZON)
 
 

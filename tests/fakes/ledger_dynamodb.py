@@ -1,4 +1,4 @@
-"""DynamoDB ledgers on emulators, which drop nothing by themselves: here sweeping does it, by the tests' clock."""
+"""DynamoDB ledgers on an emulator, which drops nothing by itself: here sweeping does it, by the tests' clock."""
 
 import random
 import uuid
@@ -6,8 +6,6 @@ from functools import cache
 from typing import Any, Self
 
 from botocore.loaders import create_loader
-from moto.core import DEFAULT_ACCOUNT_ID
-from moto.dynamodb.models import dynamodb_backends
 
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
@@ -17,8 +15,6 @@ from crrmon.adapters.ledgers.dynamodb_table import BODY, EXPIRES_AT, PK, SK, cre
 from fakes.ledger_values import NOW
 
 REGION = "eu-west-1"
-TABLES_OF_A_TEST = 3
-"""At the most: one, one to move to, and one that is just closed."""
 
 
 class SetClock:
@@ -60,15 +56,6 @@ def new_table() -> str:
     Name a table that nobody has.
     """
     return f"t-{uuid.uuid4().hex}"
-
-
-def forget_old_tables() -> None:
-    """
-    Leave moto only the newest few tables: with every transaction it copies them all.
-    """
-    tables = dynamodb_backends[DEFAULT_ACCOUNT_ID][REGION].tables
-    for name in list(tables)[:-TABLES_OF_A_TEST]:
-        del tables[name]
 
 
 class EmulatedLedger(DynamoDBLedger):

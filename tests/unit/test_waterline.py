@@ -24,7 +24,7 @@ NOTHING = Queue(waiting=0, dead=0)
 SOME = Queue(waiting=1, dead=0)
 START = 10_000.0
 VISIBILITY = 120
-"""As in `services.intake`."""
+"""As in `services.intake.consumer`."""
 LATE = 60
 """Seconds by which SQS's counts may be late."""
 

@@ -119,7 +119,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether any episode failed: then an arrival is a repair."""
     claimed_at: float | None = None
     """
-    What its event says of `written_at`, where that is not believed (`event_times`): then `written_at` is when it was
+    What its event says of `written_at`, where that is not believed (`events.times`): then `written_at` is when it was
     heard of, until a look tells.
     """
     counts: bool = True

@@ -1,4 +1,4 @@
-"""What kinds of stores there are, as their own events tell.
+"""What kinds of stores there are, as their own events tell, and which of them each bucket is in.
 
 They differ in what they do by themselves, and so in what people have to do.
 """

@@ -70,7 +70,7 @@ Found = Held | DamagedError
 
 class Kept(Trail):
     """
-    A trace with how long its marks and halves are kept.
+    A trail with how long its marks and halves are kept.
     """
 
     until: dict[str, int] = {}  # noqa: RUF012 - msgspec copies it

@@ -374,7 +374,7 @@ class MemoryLedger:
     @contextmanager
     def _changing(self, now: float = 0.0) -> Iterator[Callable[[bytes], Trail]]:
         """
-        Hand out traces that may be changed, and bring all else in line with them afterwards.
+        Hand out trails that may be changed, and bring all else in line with them afterwards.
         """
         before: dict[bytes, Trail] = {}
 

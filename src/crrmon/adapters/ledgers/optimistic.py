@@ -1,9 +1,9 @@
 """Ledgers on a server: decide here on what was read, and write only if it still is so.
 
-What parking, rescheduling, settling and noting mean is decided in one place for all ledgers (`domain.trails`). A server holds
-trails with a *tag* each, which changes whenever the trail does. Every write names the tags that its decisions rest on;
-if any of them is another by now, the server writes nothing, and the decisions are made again. So a try whose answer
-got lost is repeated without harm: it finds its own marks.
+What parking, rescheduling, settling and noting mean is decided in one place for all ledgers: `trails`, `settling` and
+`noting` of the domain. A server holds trails with a *tag* each, which changes whenever the trail does. Every write
+names the tags that its decisions rest on; if any of them is another by now, the server writes nothing, and the
+decisions are made again. So a try whose answer got lost is repeated without harm: it finds its own marks.
 
 New versions are the most, and of them nothing is known: they are decided without reading first, unless what is decided
 shows that something is held.
@@ -293,7 +293,7 @@ def _each(act: Callable[[Trail, Item], Result]) -> _Decide[Item, Result]:
 
 def _differ(before: Trail, after: Trail) -> bool:
     """
-    Tell whether a trace was changed; values that are the same object did not change.
+    Tell whether a trail was changed; values that are the same object did not change.
     """
     pairs = (
         (before.records, after.records),

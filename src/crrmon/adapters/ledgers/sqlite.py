@@ -1,7 +1,7 @@
 """The ledger in one SQLite file: the default. One daemon, one thread, one transaction and one sync for each call.
 
-What happens to records, marks and halves is decided on plain values (`domain.trails`), which `sqlite_trails` reads and writes
-within the transaction of a call.
+What happens to records, marks and halves is decided on plain values (`trails`, `settling` and `noting` of the domain), which
+`sqlite_trails` reads and writes within the transaction of a call.
 """
 
 import asyncio

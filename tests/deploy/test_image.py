@@ -85,7 +85,7 @@ def test_nothing_is_left_of_the_building(image: Image) -> None:
     names = {one.name for one in environment.rglob("*")}
     compiled = {
         one.name.partition(".")[0]
-        for one in environment.rglob("crrmon/services/__pycache__/*.pyc")
+        for one in environment.rglob("crrmon/services/*/__pycache__/*.pyc")
     }
     library = next(
         (image.root / "usr").glob("l*/**/python3.*/http/__pycache__/client.*.pyc"), None
@@ -93,7 +93,7 @@ def test_nothing_is_left_of_the_building(image: Image) -> None:
     caches = [image.root / path for path in ("root/.cache", "data/.cache", "uv", "build")]
 
     assert not names & {"pip", "uv", "gcc", "ministack"}
-    assert {"intake", "poller", "publisher"} <= compiled
+    assert {"consumer", "poller", "publisher"} <= compiled
     assert library is not None
     assert not [one for one in caches if one.exists()]
     assert not [one for one in (image.root / "usr/bin").iterdir() if one.name.startswith("gcc")]

@@ -41,9 +41,11 @@ run: $(READY) ## Watch the real daemon follow objects through a replication on t
 test: $(READY) ## Run the tests that need no server and no emulator (ARGS="-k name")
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not server" $(TESTS) $(ARGS)
 
-test-all: ## Run all tests, a kind at a time but for those that mostly wait; each kind has a target of its own
+test-all: ## Run all tests, one kind after the other; each kind has a target of its own
 	$(MAKE) test-plain
-	$(MAKE) --jobs 2 --output-sync=target test-acceptance test-patterns test-prometheus test-image
+	$(MAKE) test-acceptance
+	$(MAKE) test-patterns
+	$(MAKE) --jobs 2 --output-sync=target test-prometheus test-image
 
 test-plain: $(READY) ## Run all tests that need nothing but Python packages, and no processes of crrmon
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "$(PLAIN)" $(ARGS)

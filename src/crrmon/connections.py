@@ -22,8 +22,6 @@ from crrmon.ports.clock import Clock, Dates
 from crrmon.ports.ledger import Ledger
 from crrmon.ports.meters import Meters
 
-DAY_SECONDS = 86_400.0
-
 SPARE_CONNECTIONS = 24
 """For deletes and extensions, beside the long polls."""
 
@@ -178,7 +176,7 @@ async def open_ledger(
         UnusableLedgerError: somebody must act; the text says how.
         LedgerError: trying again may help.
     """
-    horizon = settings.horizon_days * DAY_SECONDS
+    horizon = settings.horizon_seconds
     match settings.kind:
         case "memory":
             return MemoryLedger(shards=settings.shards, horizon_seconds=horizon)

@@ -40,8 +40,6 @@ from crrmon.services.tracking.poller import Poller
 from crrmon.services.tracking.recorder import Bookkeeper
 from crrmon.services.tracking.second_looks import SecondLooks
 
-DAY_SECONDS = 86_400.0
-
 S3_TOLERATED_FAILURES = 10
 """Unreachable looks in a row, over all buckets, before S3 counts as away."""
 
@@ -103,7 +101,7 @@ class Daemon:
         board = runtime.board
         self.ledger_health = ledger_health
         self.s3_health = board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
-        self.horizon = settings.ledger.horizon_days * DAY_SECONDS
+        self.horizon = settings.ledger.horizon_seconds
         self.choice = settings.watch.choice
         self.tenure = Tenure(
             ports.ledger,
@@ -168,7 +166,7 @@ class Daemon:
             chance=runtime.chance,
             concurrency=settings.looks.concurrency,
             per_bucket_per_second=settings.looks.per_bucket_per_second,
-            give_up_after=settings.looks.give_up_after_days * DAY_SECONDS,
+            give_up_after=settings.looks.give_up_after_seconds,
         )
         self.origins = Origins(self.routebook, self.looker, clock=clock)
         self.second_looks = SecondLooks(

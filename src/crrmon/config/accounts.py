@@ -3,11 +3,7 @@
 import itertools
 from typing import Annotated
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
 from crrmon.config.addresses import Address
 from crrmon.config.section import Region, Section, held, no_repetition

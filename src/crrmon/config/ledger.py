@@ -4,16 +4,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from crrmon.config.addresses import redis_url
-from crrmon.config.section import NUMBER, Region, Section, held, in_quotes
+from crrmon.config.section import DAY_SECONDS, NUMBER, Region, Section, held, in_quotes
 
 
 class RedisSettings(Section):
@@ -106,3 +100,10 @@ class LedgerSettings(Section):
     How long it is remembered that an object was counted. An event that comes later than this is followed, but not
     counted as new. No shorter than the retention of the queue and its dead-letter queue, if those are redriven.
     """
+
+    @property
+    def horizon_seconds(self) -> float:
+        """
+        `horizon_days` in seconds.
+        """
+        return self.horizon_days * DAY_SECONDS

@@ -4,12 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    ValidationError,
-)
-from pydantic_settings import (
-    SettingsError,
-)
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from crrmon.config.file import read
 from crrmon.config.mistakes import (

@@ -4,10 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-    SecretStr,
-)
+from pydantic import BaseModel, SecretStr
 
 from crrmon.config.settings import NESTING, PREFIX, Settings
 

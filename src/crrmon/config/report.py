@@ -2,10 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-)
+from pydantic import AfterValidator, Field
 
 from crrmon.config.addresses import no_brackets
 from crrmon.config.section import NUMBER, Region, Section

@@ -16,6 +16,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from typing_extensions import override
 
+DAY_SECONDS = 86_400.0
+
 
 class ConfigurationError(Exception):
     """

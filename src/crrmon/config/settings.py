@@ -3,23 +3,15 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
 from crrmon.config.accounts import Account, Aws, BucketName, no_contradiction
 from crrmon.config.intake import Intake, Queue, Watch, Webhook, each_once
 from crrmon.config.ledger import LedgerSettings
 from crrmon.config.report import Http, Log, Report
-from crrmon.config.section import NUMBER, Section, held, no_repetition
+from crrmon.config.section import DAY_SECONDS, NUMBER, Section, held, no_repetition
 from crrmon.domain.choice import pattern
 from crrmon.domain.queue_address import queue_name
 
@@ -27,9 +19,6 @@ PREFIX = "CRRMON_"
 
 
 NESTING = "__"
-
-
-_DAY_SECONDS = 86_400.0
 
 
 _SHORTEST_HORIZON_SECONDS = 3600.0
@@ -53,6 +42,13 @@ class Looks(Section):
     """Age at which a pending object counts as stuck: S3's own promise is 15 minutes."""
     give_up_after_days: Annotated[float, Field(gt=0, le=365), NUMBER] = 14.0
     """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
+
+    @property
+    def give_up_after_seconds(self) -> float:
+        """
+        `give_up_after_days` in seconds.
+        """
+        return self.give_up_after_days * DAY_SECONDS
 
 
 class Settings(BaseSettings):
@@ -140,8 +136,8 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
     Tell which times go together, and what to do where they do not.
     """
     hold, stuck = settings.intake.hold_seconds, settings.looks.stuck_after_seconds
-    give_up = settings.looks.give_up_after_days * _DAY_SECONDS
-    horizon = settings.ledger.horizon_days * _DAY_SECONDS
+    give_up = settings.looks.give_up_after_seconds
+    horizon = settings.ledger.horizon_seconds
     window = settings.report.window_seconds
     for channel, delay in settings.intake.least_event_delay_seconds.items():
         yield (
@@ -172,7 +168,7 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
         horizon >= least,
         (
             f"ledger.horizon_days is {settings.ledger.horizon_days:g} ({horizon:g} s): with intake.hold_seconds of "
-            f"{hold:g} and report.window_seconds of {window} it must be at least {least / _DAY_SECONDS:.3g}, for events "
+            f"{hold:g} and report.window_seconds of {window} it must be at least {least / DAY_SECONDS:.3g}, for events "
             "come late and come twice, and one that comes after the horizon is not counted; no shorter than the retention "
             "of the queue is right"
         ),

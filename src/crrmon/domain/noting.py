@@ -178,11 +178,9 @@ def _replicated(trail: Trail, news: VersionReplicated, now: float) -> Noted:
         joined = with_all_arrived(record, at=news.replicated_at, size=news.size)
         after = record if joined is record else _sooner(joined, now)
         return Noted.JOINED if trail.change(record, after) else Noted.KNOWN
-    slot = _slot(Scope.REPLICATED, version)
-    known = trail.halves.get(slot)
-    if known is not None and known.replicated_at <= news.replicated_at:
+    said = Half(replicated_at=news.replicated_at, size=news.size)
+    if _earliest(trail, Scope.REPLICATED, version, said) is Noted.KNOWN:
         return Noted.KNOWN
-    trail.halves[slot] = Half(replicated_at=news.replicated_at, size=news.size)
     hastened = record is not None and trail.change(record, _sooner(record, now))
     return Noted.JOINED if hastened else Noted.HALF
 
@@ -195,12 +193,20 @@ def _restarted(trail: Trail, news: ReplicationRestarted, now: float) -> Noted:
     told = _told(trail, version, None, now, lambda one: reopened(one, at=at))
     if trail.records.get(version.bucket):
         return told
-    slot = _slot(Scope.RESTART, version)
+    kept = _earliest(trail, Scope.RESTART, version, Half(replicated_at=at))
+    return kept if told is Noted.UNKNOWN else told
+
+
+def _earliest(trail: Trail, scope: Scope, version: ObjectVersion, half: Half) -> Noted:
+    """
+    Keep what was told, unless the same was told of the same moment or an earlier one.
+    """
+    slot = _slot(scope, version)
     known = trail.halves.get(slot)
-    if known is None or at < known.replicated_at:
-        trail.halves[slot] = Half(replicated_at=at)
-        return Noted.HALF if told is Noted.UNKNOWN else told
-    return Noted.KNOWN if told is Noted.UNKNOWN else told
+    if known is not None and known.replicated_at <= half.replicated_at:
+        return Noted.KNOWN
+    trail.halves[slot] = half
+    return Noted.HALF
 
 
 def _once(trail: Trail, scope: Scope, version: ObjectVersion, at: float) -> Noted:

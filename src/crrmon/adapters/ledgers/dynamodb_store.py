@@ -254,7 +254,7 @@ class Trails:
         condition = NEW if change.tag == NOTHING else unchanged(TAG, {"S": change.tag})
         key = key_of_trail(change.trail)
         after = change.after
-        if not (after.records or after.marks or after.halves):
+        if after.empty:
             return {"Delete": {"Key": at(key), **condition}}
         return {"Put": {"Item": self._item(key, change, now), **condition}}
 

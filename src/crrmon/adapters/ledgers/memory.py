@@ -443,5 +443,5 @@ class MemoryLedger:
         self._expiries.append(place)
 
     def _tidy(self, trail: bytes) -> None:
-        if self._traces[trail] == Trail():
+        if self._traces[trail].empty:
             del self._traces[trail]

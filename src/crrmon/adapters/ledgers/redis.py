@@ -455,7 +455,7 @@ class RedisLedger:
         """
         trail = trail_id(key, version_id)
         held = await self._trails.read([trail])
-        return held[trail].trace.copy() if trail in held else Trail()
+        return held[trail].trace if trail in held else Trail()
 
     # ---- work sharing and upkeep ----
 
@@ -525,7 +525,7 @@ class RedisLedger:
             number, rank = number + 1, 0
         page = found[:limit]
         held = await self._trails.read(page)
-        told = [held[trail].trace.copy() for trail in page if trail in held]
+        told = [held[trail].trace for trail in page if trail in held]
         return told, token_of_trail(page[-1]) if len(found) > limit else None
 
     async def _after(self, token: str) -> tuple[int, int]:

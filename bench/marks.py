@@ -21,18 +21,18 @@ import msgspec
 from redis.asyncio import Redis
 
 import ledgers
-from crrmon.adapters.ledgers import compact
-from crrmon.adapters.ledgers.redis import RedisLedger
-from crrmon.adapters.ledgers.redis_server import RedisServer
-from crrmon.adapters.ledgers.redis_trails import Shard, registry_of
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
-from crrmon.adapters.ledgers.stored import MARK
+from crrmon.adapters.stores.redis.commands import Group, Names, registry_of
+from crrmon.adapters.stores.redis.server import RedisServer
+from crrmon.adapters.stores.redis.store import RedisStore
+from crrmon.adapters.stores.sqlite.store import SqliteStore
 from crrmon.domain.outcomes import mark
 from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Trail
+from crrmon.ledger import compact
+from crrmon.ledger.layout import TRAILS
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
-from places import redis_server
-from stubs import destination
+from places import in_store, redis_server
 
 DAYS = 4
 SETTLED = 200_000
@@ -72,10 +72,10 @@ class Measured(msgspec.Struct, kw_only=True):
 
 def _body(number: int, now: float) -> bytes:
     """
-    Return a mark as settling writes it.
+    Return the mark of an object as settling writes it.
     """
-    settlement = ledgers.settlement(ledgers.fresh(number, now), now)
-    return MARK.encode(mark(settlement.outcomes[0], uuid.uuid4().hex))
+    outcome = ledgers.settlement(ledgers.fresh(number, now), now).outcomes[0]
+    return compact.encode(Trail({}, {outcome.mark.slot: mark(outcome, uuid.uuid4().hex)}))
 
 
 class Kept(Protocol):
@@ -117,7 +117,7 @@ class Sqlite:
         """
         Open it as the daemon does.
         """
-        return await SqliteLedger.open(self._file)
+        return await in_store(await SqliteStore.open(self._file))
 
     async def fill(self, marks: int, now: float) -> None:
         """
@@ -140,22 +140,20 @@ def _fill_sqlite(file: Path, marks: int, now: float) -> None:
     connection.create_function("place", 1, lambda trail: int.from_bytes(trail[:6], "big"))
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA cache_size = -1048576")
-    slot = b"r:" + destination(0).encode()
     for day in range(DAYS):
-        table = f"kept {int(now // ledgers.DAY) - day}"
+        table = f"trail kept {int(now // ledgers.DAY) + DAYS - day}"
         began = time.perf_counter()
         connection.execute("BEGIN")
         connection.execute(
             f'CREATE TABLE IF NOT EXISTS "{table}" (number INTEGER PRIMARY KEY, place INTEGER NOT NULL,'
-            " trail BLOB NOT NULL, slot BLOB NOT NULL, half INTEGER NOT NULL, body BLOB NOT NULL)"
+            " sort BLOB NOT NULL, body BLOB NOT NULL)"
         )
         connection.execute(f'DROP INDEX IF EXISTS "{table} by place"')
         connection.execute(
             "WITH RECURSIVE one(number, place) AS (SELECT 1, random() & 0xffffffffffff UNION ALL"  # noqa: S608
             f" SELECT number + 1, random() & 0xffffffffffff FROM one LIMIT {marks // DAYS})"
-            f' INSERT INTO "{table}" (place, trail, slot, half, body)'
-            " SELECT place, randomblob(16), ?, 0, ? FROM one",
-            (slot, _body(day, now)),
+            f' INSERT INTO "{table}" (place, sort, body) SELECT place, randomblob(16), ? FROM one',
+            (_body(day, now),),
         )
         connection.execute(f'CREATE INDEX "{table} by place" ON "{table}" (place)')
         connection.execute("COMMIT")
@@ -174,7 +172,6 @@ for at = 1, count do
     local trail = struct.pack('>I4I4I4I4', math.random(0, 2147483647), math.random(0, 2147483647), at, seed)
     redis.call('HSET', KEYS[1], trail, body)
 end
-redis.call('HINCRBY', KEYS[1], 'n', count)
 """
 _FILLED_AT_ONCE = 20_000
 
@@ -192,24 +189,23 @@ class RedisKept:
         """
         Open it as the daemon does.
         """
-        return await RedisLedger.open(RedisServer(url=self._url), clock=_CLOCK)
+        return await in_store(await RedisStore.open(RedisServer(url=self._url)))
 
     async def fill(self, marks: int, now: float) -> None:
         """
         Add marks to the hashes of the last days; the append-only file is off meanwhile, for it would be as large.
         """
         await self._own.config_set("appendonly", "no")
-        settlement = ledgers.settlement(ledgers.fresh(0, now), now)
-        one = settlement.outcomes[0]
-        body = compact.encode({one.mark.slot: mark(one, uuid.uuid4().hex)}, {})
+        body = _body(0, now)
         print(f"a mark is {len(body)} bytes as it is written", flush=True)
-        shards = [Shard("crrmon", number) for number in range(64)]
-        today = int(now // ledgers.DAY)
-        days = registry_of(tuple(range(today - DAYS + 1, today + 1)))
+        names = Names("crrmon")
+        shards = [names.of(Group(TRAILS, number)) for number in range(64)]
+        last = int(now // ledgers.DAY) + DAYS
+        days = registry_of(tuple(range(last - DAYS + 1, last + 1)))
         began, filled = time.perf_counter(), 0
         while filled < marks:
             shard = shards[filled // _FILLED_AT_ONCE % len(shards)]
-            day = today - filled // _FILLED_AT_ONCE // len(shards) % DAYS
+            day = last - filled // _FILLED_AT_ONCE // len(shards) % DAYS
             keys = (shard.kept(day), shard.days)
             count = min(_FILLED_AT_ONCE, marks - filled)
             await self._own.eval(_FILL, 2, *keys, days, body, str(count), str(filled))

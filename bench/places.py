@@ -18,14 +18,16 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotThereError
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.ledgers import dynamodb_table
-from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
-from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.adapters.ledgers.redis import RedisLedger
-from crrmon.adapters.ledgers.redis_server import RedisServer
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.adapters.stores.dynamodb import table
+from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+from crrmon.adapters.stores.memory import MemoryStore
+from crrmon.adapters.stores.redis.server import RedisServer
+from crrmon.adapters.stores.redis.store import RedisStore
+from crrmon.adapters.stores.sqlite.store import SqliteStore
+from crrmon.ledger.stored_ledger import StoredLedger
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
+from crrmon.ports.store import Store
 from crrmon.sandbox.children import LOOPBACK, free_port
 from crrmon.sandbox.emulator import emulator
 from crrmon.sandbox.redis import find
@@ -33,7 +35,7 @@ from stubs import REGION
 
 HORIZON_SECONDS = 4 * 86_400.0
 TABLE = "bench"
-READS = {"GetItem", "BatchGetItem", "Query"}
+READS = {"BatchGetItem", "Query"}
 _CLOCK = SystemClock()
 
 
@@ -69,14 +71,21 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Of DynamoDB; they go on being added to."""
 
 
+async def in_store(store: Store) -> Ledger:
+    """
+    Open the ledger in a store, as the daemon does.
+    """
+    return await StoredLedger.open(store, horizon_seconds=HORIZON_SECONDS, clock=_CLOCK)
+
+
 @asynccontextmanager
 async def _memory(_: Path) -> AsyncIterator[Place]:
-    yield Place(ledger=MemoryLedger(horizon_seconds=HORIZON_SECONDS))
+    yield Place(ledger=await in_store(MemoryStore()))
 
 
 @asynccontextmanager
 async def _sqlite(file: Path) -> AsyncIterator[Place]:
-    ledger = await SqliteLedger.open(file, horizon_seconds=HORIZON_SECONDS)
+    ledger = await in_store(await SqliteStore.open(file))
     yield Place(ledger=ledger)
     await ledger.close()
 
@@ -121,9 +130,7 @@ async def _answering(server: "Redis[bytes]") -> None:
 @asynccontextmanager
 async def _redis(_: Path) -> AsyncIterator[Place]:
     async with redis_server() as (url, _own):
-        ledger = await RedisLedger.open(
-            RedisServer(url=url), horizon_seconds=HORIZON_SECONDS, clock=_CLOCK
-        )
+        ledger = await in_store(await RedisStore.open(RedisServer(url=url)))
         yield Place(ledger=ledger)
         await ledger.close()
 
@@ -137,14 +144,11 @@ async def _dynamodb(_: Path) -> AsyncIterator[Place]:
             emulator(Path(folder)) as url,
             Aws(endpoint_url=url, default_region=REGION, max_connections=64) as aws,
         ):
-            await dynamodb_table.create(aws, table=TABLE, region=REGION, tags={})
-            ledger = await DynamoDBLedger.open(
-                aws,
-                table=TABLE,
-                region=REGION,
-                horizon_seconds=HORIZON_SECONDS,
-                clock=_CLOCK,
-                consumed=units.add,
+            await table.create(aws, table=TABLE, region=REGION, tags={})
+            ledger = await in_store(
+                await DynamoDBStore.open(
+                    aws, table=TABLE, region=REGION, clock=_CLOCK, consumed=units.add
+                )
             )
             yield Place(ledger=ledger, units=units)
             await ledger.close()

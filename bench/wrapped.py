@@ -20,7 +20,6 @@ import uvloop
 import ledgers
 from crrmon import app, config, logs
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.config import LedgerSettings
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger
@@ -37,7 +36,7 @@ def prefill(parked: int) -> None:
 
     async def open_filled(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
         ledger = await open_ledger(settings, aws, clock=clock)
-        if not isinstance(ledger, MemoryLedger):
+        if settings.kind != "memory":
             raise TypeError("--parked is for ledger.kind memory; others are filled from outside")
         await ledgers.fill(ledger, parked)
         return ledger

@@ -8,19 +8,21 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from crrmon.adapters.accounts import Account
 from crrmon.adapters.aws import SET_REGION, Aws
 from crrmon.adapters.cloudwatch import CloudWatchSink
-from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
-from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.adapters.ledgers.redis import RedisLedger
-from crrmon.adapters.ledgers.redis_server import RedisServer
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
+from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+from crrmon.adapters.stores.memory import MemoryStore
+from crrmon.adapters.stores.redis.server import RedisServer
+from crrmon.adapters.stores.redis.store import RedisStore
+from crrmon.adapters.stores.sqlite.store import SqliteStore
 from crrmon.adapters.webhook import WebhookInbox
 from crrmon.config import LedgerSettings, Queue, Settings
 from crrmon.domain.queue_address import queue_name, region_of
+from crrmon.ledger.stored_ledger import StoredLedger
 from crrmon.ports.clock import Clock, Dates
 from crrmon.ports.ledger import Ledger
 from crrmon.ports.meters import Meters
+from crrmon.ports.store import Store
 
 SPARE_CONNECTIONS = 24
 """For deletes and extensions, beside the long polls."""
@@ -169,21 +171,43 @@ async def open_ledger(
     Args:
         settings: of the ledger.
         aws: the way to a table.
-        clock: tells a ledger on a server the time.
-        create: whether a new one may be made on a Redis server that has none of this name.
+        clock: tells what is past the horizon.
+        create: whether a new one may be begun on a Redis server that has none of this name.
 
     Raises:
         UnusableLedgerError: somebody must act; the text says how.
         LedgerError: trying again may help.
     """
-    horizon = settings.horizon_seconds
+    return await StoredLedger.open(
+        await open_store(settings, aws, clock=clock, rehearse=create),
+        shards=settings.shards,
+        horizon_seconds=settings.horizon_seconds,
+        clock=clock,
+        create=create or settings.kind != "redis",
+    )
+
+
+async def open_store(
+    settings: LedgerSettings, aws: Aws, *, clock: Clock, rehearse: bool = True
+) -> Store:
+    """
+    Open what the ledger lies in.
+
+    Args:
+        settings: of the ledger.
+        aws: the way to a table.
+        clock: tells what has expired.
+        rehearse: whether a Redis server is asked for all that the user needs, which writes.
+
+    Raises:
+        UnusableLedgerError: somebody must act; the text says how.
+        LedgerError: trying again may help.
+    """
     match settings.kind:
         case "memory":
-            return MemoryLedger(shards=settings.shards, horizon_seconds=horizon)
+            return MemoryStore()
         case "sqlite":
-            return await SqliteLedger.open(
-                settings.path, shards=settings.shards, horizon_seconds=horizon
-            )
+            return await SqliteStore.open(settings.path)
         case "redis":
             redis = settings.redis
             server = RedisServer(
@@ -194,20 +218,12 @@ async def open_ledger(
                 cluster=redis.cluster,
                 prefix=redis.prefix,
             )
-            return await RedisLedger.open(
-                server,
-                shards=settings.shards,
-                horizon_seconds=horizon,
-                clock=clock,
-                create=create,
-            )
+            return await RedisStore.open(server, rehearse=rehearse)
         case "dynamodb":
-            return await DynamoDBLedger.open(
+            return await DynamoDBStore.open(
                 aws,
                 table=settings.dynamodb.table,
                 region=settings.dynamodb.region,
-                shards=settings.shards,
-                horizon_seconds=horizon,
                 clock=clock,
             )
 

@@ -31,9 +31,9 @@ from moto.sqs.models import sqs_backends
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.ports.clock import SystemClock
 from fakes.events import written
+from fakes.ledgers import SqliteLedger
 from fakes.patience import HANGS_SECONDS, until
 
 pytestmark = pytest.mark.acceptance
@@ -545,7 +545,7 @@ async def ledger_of(folder: Path) -> AsyncIterator[SqliteLedger]:
     """
     Open the ledger of a daemon that has ended.
     """
-    ledger = await SqliteLedger.open(folder / "ledger.db")
+    ledger = await SqliteLedger.at(folder / "ledger.db")
     try:
         yield ledger
     finally:
@@ -1019,7 +1019,7 @@ async def test_files_that_are_no_ledger_stay_as_they_are(world: World, tmp_path:
     with contextlib.closing(sqlite3.connect(tmp_path / "foreign")) as foreign:
         foreign.execute("CREATE TABLE t (x)")
         foreign.commit()
-    ledger = await SqliteLedger.open(tmp_path / "newer")
+    ledger = await SqliteLedger.at(tmp_path / "newer")
     await ledger.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "newer")) as newer:
         newer.execute("PRAGMA user_version = 999")

@@ -8,9 +8,13 @@ import msgspec
 import pytest
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.ledgers import dynamodb_table
-from crrmon.adapters.ledgers.dynamodb_bodies import PackedBody
-from crrmon.adapters.ledgers.dynamodb_journal import Entry
+from crrmon.adapters.stores.dynamodb import table as dynamodb_table
+from crrmon.adapters.stores.dynamodb.items import found_of
+from crrmon.ledger.encoding import Body
+from crrmon.ledger.journal import Entry
+from crrmon.ledger.layout import JOURNAL
+from crrmon.ledger.meta import Meta
+from crrmon.ports.store import Key
 from crrmon.sandbox.children import free_port
 from crrmon.sandbox.play import Stage, staged
 from crrmon.sandbox.world import WORLD
@@ -25,7 +29,7 @@ pytestmark = [
 ]
 
 REGION = WORLD.queue_region
-_ENTRY = PackedBody(Entry)
+_ENTRY = Body(Entry)
 
 
 async def test_killing_daemons_on_a_throttled_table_loses_and_doubles_nothing() -> None:
@@ -75,10 +79,18 @@ def counts(body: bytes) -> bool:
         one.get("Put", {}).get("Item", {}) for one in msgspec.json.decode(body)["TransactItems"]
     )
     return any(
-        _ENTRY.decode(base64.b64decode(item["body"]["B"])).added is not None
+        _ENTRY.decode(_body(item)).added is not None
         for item in puts
         if item.get("pk", {}).get("S", "").startswith("journal#")
     )
+
+
+def _body(item: dict[str, Any]) -> bytes:
+    raw = {
+        name: {"B": base64.b64decode(value["B"])} if "B" in value else value
+        for name, value in item.items()
+    }
+    return found_of(Key(JOURNAL, 0, b""), raw, now=0.0).body
 
 
 async def test_a_table_that_will_not_do_is_said_and_waited_for(tmp_path: Path) -> None:
@@ -92,11 +104,10 @@ async def test_a_table_that_will_not_do_is_said_and_waited_for(tmp_path: Path) -
             KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         )
         await create(stage.emulator, "newer")
-        numbers = {"format": "99", "readable_by": "99", "shards": "64"}
+        newer = Body(Meta).encode(Meta(format=99, readable_by=99, shards=64))
         meta = {"pk": {"S": "meta"}, "sk": {"S": "meta"}}
         await client.put_item(
-            TableName="newer",
-            Item={**meta, **{name: {"N": one} for name, one in numbers.items()}},
+            TableName="newer", Item={**meta, "body": {"B": newer}, "tag": {"S": "any"}}
         )
 
         async def make_missing() -> None:

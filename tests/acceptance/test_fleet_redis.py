@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from crrmon.adapters.ledgers.redis_scripts import WRITE
+from crrmon.adapters.stores.redis.scripts import WRITE
+from crrmon.ledger.encoding import Body
+from crrmon.ledger.meta import Meta
 from crrmon.sandbox.children import free_port
 from crrmon.sandbox.daemon import Daemon
 from crrmon.sandbox.play import Stage, staged
@@ -55,8 +57,12 @@ async def proxies(freezer: Freezer) -> AsyncIterator[Callable[[Stage], Awaitable
 
             def listener(daemon: Daemon) -> Callable[[bytes], None]:
                 def said(piece: bytes) -> None:
-                    # A write that carries a contribution: something is counted.
-                    if WRITE.encode() in piece and b":contributions\r\n" in piece:
+                    # A write that carries an entry of the journal with tallies: something is counted.
+                    if (
+                        WRITE.encode() in piece
+                        and b":journal\r\n" in piece
+                        and b"tallies" in piece
+                    ):
                         freezer.settles(daemon)
 
                 return said
@@ -99,7 +105,9 @@ async def test_a_server_that_will_not_do_is_said_and_waited_for(tmp_path: Path) 
     ):
         meta = "{crrmon}:meta"
         with ahead.client() as client:
-            client.set(meta, '{"format":99,"readable_by":99,"shards":64}')
+            client.hset(
+                meta, "meta", Body(Meta).encode(Meta(format=99, readable_by=99, shards=64))
+            )
 
         async def set_password() -> None:
             with locked.client(password="another") as client:  # noqa: S106 - of this test
@@ -131,7 +139,7 @@ async def test_a_server_that_will_not_do_is_said_and_waited_for(tmp_path: Path) 
                     ),
                     Case(
                         section=section(ahead.url),
-                        words=("a newer version", "ledger.redis.prefix"),
+                        words=("a newer crrmon", "ledger.redis.prefix"),
                         mend=make_older,
                     ),
                 ],

@@ -14,11 +14,11 @@ from botocore.exceptions import ClientError
 from crrmon.adapters.accounts import Account, AccountError, Accounts
 from crrmon.adapters.aws import Aws, NoAnswerError, TooManyClientsError, border
 from crrmon.adapters.cloudwatch import CloudWatchSink
-from crrmon.adapters.ledgers.dynamodb_calls import Calls, at
-from crrmon.adapters.ledgers.dynamodb_table import create
-from crrmon.adapters.ledgers.redis_server import Redis, RedisServer
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sqs import SqsInbox
+from crrmon.adapters.stores.dynamodb.calls import Calls, at
+from crrmon.adapters.stores.dynamodb.table import create
+from crrmon.adapters.stores.redis.server import Redis, RedisServer
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.ports.inbox import InboxError

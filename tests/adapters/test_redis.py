@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import math
 import random
+import re
 import ssl
 import threading
 import uuid
@@ -15,19 +15,16 @@ import msgspec
 import pytest
 import redis
 import structlog
-from hypothesis import example, given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 from redis.crc import key_slot
 from typing_extensions import override
 
-from crrmon.adapters.ledgers import compact, redis_nodes, redis_scripts
-from crrmon.adapters.ledgers.redis import RedisLedger
-from crrmon.adapters.ledgers.redis_nodes import Servers
-from crrmon.adapters.ledgers.redis_server import RedisServer
+from crrmon.adapters.stores.redis import nodes, scripts
+from crrmon.adapters.stores.redis.nodes import Servers
+from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.domain.noting import Noted
-from crrmon.domain.objects import MarkId, Route, Scope, shard_of
-from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, fold
+from crrmon.domain.objects import Route, shard_of
+from crrmon.domain.outcomes import Settlement, fold
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled
 from crrmon.ports.clock import SystemClock
@@ -39,7 +36,8 @@ from crrmon.ports.ledger import (
     UnusableLedgerError,
 )
 from fakes import redis_stub
-from fakes.ledger_values import NOW, PRESENCE, arrived, done, failed, record, replica, whole
+from fakes.ledger_values import NOW, PRESENCE, arrived, done, failed, record, replica
+from fakes.ledgers import RedisLedger
 from fakes.patience import HANGS_SECONDS
 from fakes.redis_server import (
     RedisProcess,
@@ -64,7 +62,7 @@ async def opened(url: str, *, shards: int = 4, **fields: object) -> AsyncIterato
     Open a ledger.
     """
     server = RedisServer(url=url, **fields)  # type: ignore[arg-type]
-    ledger = await RedisLedger.open(
+    ledger = await RedisLedger.at(
         server, shards=shards, horizon_seconds=HORIZON, clock=SystemClock()
     )
     try:
@@ -367,7 +365,7 @@ async def test_a_connection_that_breaks_in_a_batch_loses_and_doubles_nothing(
     ):
         await ledger.park(records[:10])
 
-        proxy.cut_at(redis_scripts.WRITE, forward=forward)
+        proxy.cut_at(scripts.WRITE, forward=forward)
         with pytest.raises(LedgerError, match="cannot be reached"):
             await ledger.settle("b1", batch, now=NOW)
         assert proxy.cuts == 1
@@ -385,7 +383,7 @@ async def test_a_server_that_does_not_answer_is_given_up_for_now(
     """
     A call ends although the connection stands, and the next one takes another connection.
     """
-    monkeypatch.setattr("crrmon.adapters.ledgers.redis_server.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("crrmon.adapters.stores.redis.server.ANSWER_SECONDS", 0.3)
     async with opened(own.url) as ledger:
         own.freeze()
         with pytest.raises(LedgerError, match="did not answer"):
@@ -401,13 +399,13 @@ async def test_connections_to_a_machine_that_is_gone_cost_one_try_together(
     """
     When one of them does not answer, the others are not tried one after the other.
     """
-    monkeypatch.setattr("crrmon.adapters.ledgers.redis_server.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("crrmon.adapters.stores.redis.server.ANSWER_SECONDS", 0.3)
     port = int(shared_server().rpartition(":")[2])
     async with (
         Proxy(port).run() as proxy,
         opened(f"redis://127.0.0.1:{proxy.port}", prefix=prefix) as ledger,
     ):
-        pool = ledger._redis._servers._node._pool  # type: ignore[attr-defined]
+        pool = ledger._store._redis._servers._node._pool  # type: ignore[attr-defined]
 
         async def later(turns: int) -> None:
             for _ in range(turns):
@@ -448,14 +446,14 @@ async def test_what_is_told_as_done_is_on_a_replica(
     """
     Invariant 1: while no replica answers nothing is told as done, not even what a repetition finds written already.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(nodes, "WAIT_SECONDS", 1.0)
     primary, other = pair
     await _in_step(primary)
     batch = [done(record("k"))]
     async with opened(primary.url) as ledger:
         assert await ledger.park([record("parked")]) == [Parked.PARKED]
         with other.client() as client:
-            assert sum(client.hlen(key) for key in client.keys("*:live")) == 1
+            assert sum(client.hlen(key) for key in client.keys("*:trail")) == 1
 
         other.freeze()
         for _ in range(3):
@@ -479,7 +477,7 @@ async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_w
     """
     Invariant 1: nobody has what was written last. Then the server is all there is: one warning, and work goes on.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(nodes, "WAIT_SECONDS", 1.0)
     primary, other = pair
     await _in_step(primary)
     async with opened(primary.url) as ledger:
@@ -491,7 +489,7 @@ async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_w
         for _ in range(3):
             with pytest.raises(LedgerError, match="no replica has what was written last"):
                 await ledger.park([record("l")])
-        monkeypatch.setattr(redis_nodes, "ALONE_SECONDS", 0.0)
+        monkeypatch.setattr(nodes, "ALONE_SECONDS", 0.0)
         with structlog.testing.capture_logs() as logs:
             assert await ledger.park([record("l")]) == [Parked.PARKED]
             assert await ledger.park([record("m")]) == [Parked.PARKED]
@@ -506,7 +504,7 @@ async def test_a_replica_that_comes_back_ends_the_doubt(
     """
     With no other keys and commands than the documentation lists, for the small write that is needed then.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 1.0)  # it answers, however busy the machine
+    monkeypatch.setattr(nodes, "WAIT_SECONDS", 1.0)  # it answers, however busy the machine
     primary, other = pair
     with primary.client() as client:
         client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *GRANTS)
@@ -521,7 +519,7 @@ async def test_a_replica_that_comes_back_ends_the_doubt(
 
         assert await ledger.park([record("l")]) == [Parked.PARKED]
     with other.client() as client:
-        assert sum(client.hlen(key) for key in client.keys("*:live")) == 2
+        assert sum(client.hlen(key) for key in client.keys("*:trail")) == 2
 
 
 async def test_what_fetches_a_dump_is_no_replica(
@@ -530,7 +528,7 @@ async def test_what_fetches_a_dump_is_no_replica(
     """
     A backup connects like a replica and never acknowledges anything: it must not stop the fleet.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(nodes, "WAIT_SECONDS", 0.1)
     _, writer = await asyncio.open_connection("127.0.0.1", own.port)
     writer.write(b"SYNC\r\n")
     with own.client() as client:
@@ -557,7 +555,7 @@ def test_only_a_replica_that_keeps_up_is_waited_for(line: str, *, needed: bool) 
     """
     Neither a tool, nor one in its first copy, nor one that fell silent.
     """
-    replicas = redis_nodes.Replicas()
+    replicas = nodes.Replicas()
     replicas.learn({"role": "master", "connected_slaves": "1", "slave0": line}, 0.0)
 
     assert replicas.needed(durable=True) is needed
@@ -568,7 +566,7 @@ def test_a_doubt_ends_by_what_came_after_it_or_a_minute_after_the_last_replica()
     """
     Not by an acknowledgement of what began before it. A replica that is back begins the minute anew.
     """
-    replicas = redis_nodes.Replicas()
+    replicas = nodes.Replicas()
     some, none = {"role": "master", "slave0": GOOD}, {"role": "master"}
     replicas.learn(some, 0.0)
     replicas.doubt()
@@ -595,13 +593,13 @@ async def test_a_small_write_that_fails_makes_nothing_safe(
     """
     Invariant 1: WAIT after it would tell of nothing; what was asked gets its error.
     """
-    monkeypatch.setattr(redis_nodes, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(nodes, "WAIT_SECONDS", 0.1)
     with own.client() as client:
-        grants = ("~{crrmon:0}:live", "+@all")
+        grants = ("~{crrmon:0}:trail", "+@all")
         client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *grants)
     server = RedisServer(url=f"redis://crrmon@127.0.0.1:{own.port}", password=SECRET)
-    node = redis_nodes.Node(server.connections(server.seed))
-    call = redis_nodes.Call(b"{crrmon:0}", ("HLEN", "{crrmon:0}:live"))
+    node = nodes.Node(server.connections(server.seed))
+    call = nodes.Call(b"{crrmon:0}", ("HLEN", "{crrmon:0}:trail"))
     assert await node.ask([call]) == [0]
     node._replicas.doubt()
 
@@ -622,7 +620,7 @@ async def test_a_primary_that_was_made_a_replica_is_said_to_be_one(
     await _in_step(primary)
     async with opened(primary.url) as ledger:
         await ledger.park([record("k")])
-        pool = ledger._redis._servers._node._pool  # type: ignore[attr-defined]
+        pool = ledger._store._redis._servers._node._pool  # type: ignore[attr-defined]
         with primary.client() as here, other.client() as there:
             there.replicaof("NO", "ONE")
             here.replicaof("127.0.0.1", other.port)
@@ -644,9 +642,9 @@ def test_a_replica_is_recognised_inside_of_a_script() -> None:
     """
     text = "Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica."
 
-    assert redis_nodes._takes_no_writes(redis.ResponseError(text))
-    assert redis_nodes._takes_no_writes(redis.exceptions.ReadOnlyError("You can't write"))
-    assert not redis_nodes._takes_no_writes(redis.ResponseError("WRONGTYPE"))
+    assert nodes._takes_no_writes(redis.ResponseError(text))
+    assert nodes._takes_no_writes(redis.exceptions.ReadOnlyError("You can't write"))
+    assert not nodes._takes_no_writes(redis.ResponseError("WRONGTYPE"))
 
 
 # ---- who may come in ----
@@ -685,6 +683,11 @@ async def test_the_file_with_the_password_is_read_for_every_connection(
             client.config_set("requirepass", SECRET * 2)
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         file.unlink()
+        pool = ledger._store._redis._servers._node._pool
+        (connection,) = pool._available_connections
+        async with asyncio.timeout(HANGS_SECONDS):
+            while not await connection.can_read():
+                await asyncio.sleep(0)  # until its end is noticed
         with pytest.raises(LedgerError, match="password_file") as caught:
             await ledger.park([record("k")])
         assert str(file) in _clean(caught.value)
@@ -745,7 +748,9 @@ async def _life(ledger: RedisLedger) -> None:
     assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 2
 
 
-@pytest.mark.parametrize("grant", ["-hincrby", "-zadd", "-unlink", "-wait", "-evalsha"])
+@pytest.mark.parametrize(
+    "grant", ["-hset", "-hdel", "-zadd", "-zrevrangebylex", "-unlink", "-wait", "-evalsha"]
+)
 async def test_a_user_without_what_is_needed_learns_it_at_once(
     own: RedisProcess, grant: str
 ) -> None:
@@ -762,7 +767,23 @@ async def test_a_user_without_what_is_needed_learns_it_at_once(
                 await _life(ledger)
         else:
             assert "docs/operations.md" in await refusal(url, password=SECRET)
-            assert client.keys("*:live") == []
+            assert client.keys() == []
+
+
+async def test_every_command_that_is_used_was_rehearsed(own: RedisProcess) -> None:
+    """
+    And no other: what is tried when the ledger is opened is what the user must be allowed.
+    """
+    async with opened(own.url) as ledger:
+        with own.client() as client:
+            client.config_resetstat()
+            await _life(ledger)
+            told = client.info("commandstats")
+
+    used = {name.removeprefix("cmdstat_") for name in told}
+    asked = {"evalsha", "eval", "info", "config", "config|resetstat"}
+    rehearsed = re.findall(r"\{'([A-Z]+)'", scripts.TEXTS[scripts.REHEARSE].decode())
+    assert used - asked == {name.lower() for name in rehearsed}
 
 
 async def test_keys_that_the_user_may_not_touch_are_named(own: RedisProcess) -> None:
@@ -823,7 +844,7 @@ async def test_a_server_of_another_kind_is_said_plainly(
     TLS to one without and the reverse, a database that is not there, something that is no Redis server: each names the
     setting.
     """
-    monkeypatch.setattr("crrmon.adapters.ledgers.redis_server.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("crrmon.adapters.stores.redis.server.ANSWER_SECONDS", 0.3)
     plain = shared_server()
     assert "begin with redis://" in await refusal(plain.replace("redis:", "rediss:"))
     for number in (99, 10**20):
@@ -872,17 +893,38 @@ async def test_a_ledger_of_a_newer_version_is_left_alone(prefix: str) -> None:
     """
     with _client(shared_server()) as client:
         key = f"{{{prefix}}}:meta"
-        client.set(key, msgspec.json.encode({"format": 9, "readable_by": 2, "shards": 3}))
+        newer = {"format": 9, "readable_by": 2, "shards": 3}
+        client.hset(key, "meta", msgspec.msgpack.encode(newer))
         text = await final_refusal(shared_server(), prefix=prefix)
-        assert "newer version" in text
-        assert "ledger.redis.prefix" in text
+        assert "newer crrmon" in text
+        assert f"ledger.redis.prefix '{prefix}' on {shared_server()}, database 0" in text
 
-        client.set(key, msgspec.json.encode({"format": 9, "readable_by": 1, "shards": 3, "x": 1}))
+        readable = {"format": 9, "readable_by": 1, "shards": 3, "x": 1}
+        client.hset(key, "meta", msgspec.msgpack.encode(readable))
         async with opened(shared_server(), prefix=prefix) as ledger:
             assert ledger.shards == 3
 
+
+async def test_what_is_no_ledger_is_left_alone(prefix: str) -> None:
+    """
+    Somebody else's keys under the same prefix: another one is to be chosen, and nothing is changed.
+    """
+    key = f"{{{prefix}}}:meta"
+    with _client(shared_server()) as client:
+        client.hset(key, "meta", b"something else")
+        text = await final_refusal(shared_server(), prefix=prefix)
+        assert f"ledger.redis.prefix '{prefix}' on {shared_server()}, database 0" in text
+        assert "is no ledger" in text
+        assert "name another ledger" in text
+        assert client.hgetall(key) == {b"meta": b"something else"}
+
+        client.delete(key)
         client.set(key, "something else")
-        assert "ledger.redis.prefix" in await final_refusal(shared_server(), prefix=prefix)
+        text = await refusal(shared_server(), prefix=prefix)
+        assert "choose another ledger.redis.prefix" in text
+        assert "WRONGTYPE" not in text
+        assert client.get(key) == b"something else"
+        assert client.keys(f"*{prefix}*") == [key.encode()]
 
 
 def _client(url: str) -> redis.Redis:
@@ -995,45 +1037,56 @@ async def test_d16_two_that_work_on_the_same_trails_count_each_once(
 
 class Gate:
     """
-    Stands before a ledger's server: whatever contains some word waits there until it is opened.
+    Stands before a ledger's server: the first command of some name on a key waits there until it is opened.
     """
 
-    def __init__(self, ledger: RedisLedger, word: str) -> None:
-        self._ask = ledger._redis.ask
-        self._word = word
+    def __init__(self, ledger: RedisLedger, command: str, key: str) -> None:
+        self._ask = ledger._store._redis.ask
+        self._command = command
+        self._key = key.encode()
         self.reached = asyncio.Event()
         self.opened = asyncio.Event()
-        ledger._redis.ask = self.ask  # type: ignore[method-assign]
+        ledger._store._redis.ask = self.ask
 
     async def ask(
-        self, calls: Sequence[redis_nodes.Call], *, durable: bool = False
-    ) -> list[redis_nodes.Reply]:
+        self, calls: Sequence[nodes.Call], *, durable: bool = False
+    ) -> list[nodes.Reply]:
         """
         Pass on, sooner or later.
         """
-        if any(self._word in call.arguments for call in calls):
+        if any(self._concerns(call) for call in calls):
             self.reached.set()
             await self.opened.wait()
         return await self._ask(calls, durable=durable)
 
+    def _concerns(self, call: nodes.Call) -> bool:
+        words = call.arguments
+        return self._command in words and any(
+            isinstance(one, bytes) and one.endswith(self._key) for one in words
+        )
 
-@pytest.mark.parametrize("word", ["HDEL", redis_scripts.CLEAR])
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("HSET", ":backlog"), ("HDEL", ":journal"), ("HDEL", ":pieces")]
+)
 async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
-    prefix: str, word: str
+    prefix: str, command: str, key: str
 ) -> None:
     """
-    Invariant 2: its window is stored, its contributions not yet dropped, or not yet forgotten. Another takes over and
-    freezes; then the first one goes on. Each contribution is in one window.
+    Invariant 2: its window is committed, its changes not yet folded into the backlog, or its contributions not yet
+    dropped, or the list of them. Another takes over and freezes; then the first one goes on. Each contribution is in
+    one window, and each change in the backlog once.
     """
     async with (
         opened(shared_server(), prefix=prefix) as first,
         opened(shared_server(), prefix=prefix) as second,
     ):
         lease = await _claimed(first)
+        await first.park([record("pending")])
         await first.settle("b1", [done(record("k"))], now=NOW)
         taken = tuple(one.id for one in await first.contributions())
         window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
-        gate = Gate(first, word)
+        gate = Gate(first, command, key)
         freezing = asyncio.create_task(first.freeze(window, lease=lease))
         await gate.reached.wait()
 
@@ -1043,6 +1096,7 @@ async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
         rest = await second.contributions()
         assert not {one.id for one in rest} & set(taken)
         assert fold(list(rest))[ROUTE].completed == 1
+        assert [one.pending_objects for one in await second.backlog()] == [1]
         late = FrozenWindow(
             starts_at=600.0, parts=(b"two",), contributions=tuple(one.id for one in rest)
         )
@@ -1053,10 +1107,14 @@ async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
 
         assert await completed(second) == 1
         assert [one.parts for one in await second.frozen()] == [(b"one",), (b"two",)]
+        assert [one.pending_objects for one in await second.backlog()] == [1]
         with pytest.raises(LeaseLostError):
             await first.freeze(window, lease=lease)
         with _client(shared_server()) as client:
-            assert client.exists(f"{{{prefix}}}:taken") == 0
+            pieces = client.hkeys(f"{{{prefix}}}:pieces")
+            assert [one.split(b"#")[1] for one in pieces] == [b"part"] * 2
+            (left,) = (client.hlen(one) for one in client.keys(f"{{{prefix}:*}}:journal"))
+            assert left == 1
 
 
 async def _claimed(ledger: RedisLedger) -> Lease:
@@ -1065,12 +1123,14 @@ async def _claimed(ledger: RedisLedger) -> Lease:
     return lease
 
 
+@pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("parts", [(), (b"one",)])
 async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
-    prefix: str, parts: tuple[bytes, ...]
+    prefix: str, parts: tuple[bytes, ...], step: int
 ) -> None:
     """
-    The reader learns which were taken before it reads them, so whoever drops them in between cannot hide it.
+    The reader learns which were taken before it reads them, so whoever drops them in between cannot hide it: after it
+    read the windows, or after it read what they took along.
     """
     async with (
         opened(shared_server(), prefix=prefix) as first,
@@ -1080,33 +1140,34 @@ async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
         await first.settle("b1", [done(record("k"))], now=NOW)
         taken = tuple(one.id for one in await first.contributions())
         window = FrozenWindow(starts_at=300.0, parts=parts, contributions=taken)
-        gate = Gate(first, "HDEL")
+        gate = Gate(first, "HDEL", ":journal")
         freezing = asyncio.create_task(first.freeze(window, lease=lease))
         await gate.reached.wait()
-        ask = reader._redis.ask
+        ask = reader._store._redis.ask
         steps = 0
 
         async def stepwise(
-            calls: Sequence[redis_nodes.Call], *, durable: bool = False
-        ) -> list[redis_nodes.Reply]:
+            calls: Sequence[nodes.Call], *, durable: bool = False
+        ) -> list[nodes.Reply]:
             nonlocal steps
             steps += 1
             told = await ask(calls, durable=durable)
-            if steps == 1:
+            if steps == step:
                 gate.opened.set()
                 await freezing
             return told
 
-        reader._redis.ask = stepwise  # type: ignore[method-assign]
+        reader._store._redis.ask = stepwise
 
         assert await reader.contributions() == []
-        assert steps > 1
+        assert steps > step
         assert len(await reader.frozen()) == len(parts)
 
 
-async def test_an_answer_lost_while_freezing_is_harmless(prefix: str) -> None:
+@pytest.mark.parametrize("forward", [True, False])
+async def test_an_answer_lost_while_freezing_is_harmless(prefix: str, *, forward: bool) -> None:
     """
-    Invariant 5: frozen, but not told so: asked again, the window stands and what it holds is told no more.
+    Invariant 5: frozen or not, but not told so: asked again, the window stands and what it holds is told no more.
     """
     port = int(shared_server().rpartition(":")[2])
     async with (
@@ -1118,9 +1179,12 @@ async def test_an_answer_lost_while_freezing_is_harmless(prefix: str) -> None:
         taken = tuple(one.id for one in await ledger.contributions())
         window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
 
-        proxy.cut_at(redis_scripts.FREEZE, forward=True)
+        # Only what commits a window tells which one is the last.
+        proxy.cut_at("$4\r\nlast", forward=forward)
         with pytest.raises(LedgerError):
             await ledger.freeze(window, lease=lease)
+        assert proxy.cuts == 1
+        assert len(await ledger.frozen()) == int(forward)
         await ledger.freeze(window, lease=lease)
 
         assert await ledger.contributions() == []
@@ -1138,9 +1202,8 @@ async def test_d29_steady_work_lists_nothing_and_does_not_grow_with_what_is_park
 
     assert many == few
     assert not {"keys", "scan", "hscan", "zscan", "hvals", "hkeys", "sort"} & few.keys()
-    assert (
-        few["hgetall"] == 4 + 4 + 1
-    )  # of each shard the sums of the backlog and the contributions; what was taken
+    # The windows and, of each shard, the journal: once for the backlog, once for the contributions.
+    assert few["hgetall"] == (1 + 4) * 2
 
 
 async def _commands_of_work(number: int) -> dict[str, int]:
@@ -1198,7 +1261,7 @@ async def test_marks_lie_by_day_and_go_by_dropping_a_days_hash(own: RedisProcess
             await ledger.settle(f"b{day}", batch, now=NOW + day * DAY)
         with own.client() as client:
             kept = sorted(client.keys("*:kept:*"))
-            assert [client.hlen(key) for key in kept] == [101] * 3
+            assert [client.hlen(key) for key in kept] == [100] * 3
             client.config_resetstat()
 
             assert await ledger.sweep(now=NOW + HORIZON + DAY) == 100
@@ -1220,11 +1283,11 @@ async def test_a_trail_lies_in_one_day_only_the_newest(own: RedisProcess) -> Non
         await ledger.settle("b2", [done(one, arrived(one, "two"))], now=NOW + DAY)
         with own.client() as client:
             kept = client.keys("*:kept:*")
-            assert [client.hget(key, "n") for key in kept] == [b"2"]
+            assert [client.hkeys(key) for key in kept] == [[one.version.trail_id]]
 
         assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 0
         assert len((await ledger.find("k", "v1")).marks) == 2
-        assert await ledger.sweep(now=NOW + HORIZON + 4 * DAY) == 2
+        assert await ledger.sweep(now=NOW + HORIZON + 4 * DAY) == 1
         assert (await ledger.find("k", "v1")).marks == {}
 
 
@@ -1268,7 +1331,7 @@ async def test_a_cluster_holds_its_shards_on_all_nodes() -> None:
             await ledger.settle("a", [done(first)], now=NOW)
             assert all(client.dbsize() > 5 for client in clients)
 
-            slot = key_slot(b"{crrmon:3}:live")
+            slot = key_slot(b"{crrmon:3}:trail")
             source = next(
                 one for one in clients if one.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot)
             )
@@ -1351,7 +1414,7 @@ async def test_e5_a_node_whose_endpoint_is_not_told_is_found_by_its_metadata_or_
     answer = cluster_of(first, second)
     seed, other = redis_stub.RedisStub(SEED, answer), redis_stub.RedisStub(OTHER, answer)
     async with stubbed_cluster(seed, other) as cluster:
-        calls = [redis_nodes.Call(home, ("GET", home)) for home in (LOW, HIGH)]
+        calls = [nodes.Call(home, ("GET", home)) for home in (LOW, HIGH)]
         told = await cluster.ask(calls)
 
     assert told == [LOW, HIGH]
@@ -1376,7 +1439,7 @@ async def test_e5_moved_to_a_host_that_is_not_told_is_looked_up(host: str) -> No
 
     seed, other = redis_stub.RedisStub(SEED, answer), redis_stub.RedisStub(OTHER, answer)
     async with stubbed_cluster(seed, other) as cluster:
-        told = await cluster.ask([redis_nodes.Call(LOW, ("GET", LOW))])
+        told = await cluster.ask([nodes.Call(LOW, ("GET", LOW))])
 
     assert told == [LOW]
     assert (b"GET", LOW) in other.asked
@@ -1423,7 +1486,7 @@ async def test_e5_keys_that_go_to_a_node_without_a_name_are_asked_for_there(
 
     seed, other = redis_stub.RedisStub(SEED, asks), redis_stub.RedisStub(OTHER, answer)
     async with stubbed_cluster(seed, other) as cluster:
-        told = await cluster.ask([redis_nodes.Call(LOW, ("GET", LOW))])
+        told = await cluster.ask([nodes.Call(LOW, ("GET", LOW))])
 
     assert told == [LOW]
     there = seed if asked_at == SEED else other
@@ -1445,7 +1508,7 @@ async def test_e5_keys_that_go_to_nobody_known_are_asked_for_again_later() -> No
     seed = redis_stub.RedisStub(SEED, answer)
     async with stubbed_cluster(seed) as cluster:
         with pytest.raises(redis.ResponseError, match="TRYAGAIN"):
-            await cluster.ask([redis_nodes.Call(LOW, ("GET", LOW))])
+            await cluster.ask([nodes.Call(LOW, ("GET", LOW))])
 
 
 async def test_a_cluster_that_lost_a_node_is_asked_again_later() -> None:
@@ -1478,14 +1541,14 @@ async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None
     with redis_cluster("--cluster-node-timeout", "60000") as servers:
         names = [one.client().execute_command("CLUSTER", "MYID") for one in servers]
         cluster = RedisServer(url=servers[0].url, cluster=True).servers()
-        assert isinstance(cluster, redis_nodes.Cluster)
+        assert isinstance(cluster, nodes.Cluster)
         homes = [f"{{crrmon:{at}}}".encode() for at in range(64)]
         mine, its = (
             [one for one in homes if key_slot(one + b":") * 3 // 16384 == at] for at in (0, 1)
         )
 
-        def look(home: bytes) -> redis_nodes.Call:
-            return redis_nodes.Call(home, ("GET", home + b":x"))
+        def look(home: bytes) -> nodes.Call:
+            return nodes.Call(home, ("GET", home + b":x"))
 
         await cluster.ask([look(mine[0])])
         servers[1].freeze()
@@ -1505,7 +1568,7 @@ async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None
                 pipe.execute()
             # An error makes it learn anew who has what.
             with pytest.raises(redis.ResponseError):
-                await cluster.ask([redis_nodes.Call(mine[0], ("CLUSTER", "NONSENSE"))])
+                await cluster.ask([nodes.Call(mine[0], ("CLUSTER", "NONSENSE"))])
             await cluster.ask([look(mine[0])])
             told = await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -1524,17 +1587,15 @@ async def test_lanes_that_end_at_once_leave_nobody_waiting() -> None:
     """
     gate = asyncio.Event()
 
-    class Gated(redis_nodes.Node):
+    class Gated(nodes.Node):
         @override
-        async def _exchange(
-            self, requests: Sequence[redis_nodes._Request]
-        ) -> list[list[redis_nodes.Reply]]:
+        async def _exchange(self, requests: Sequence[nodes._Request]) -> list[list[nodes.Reply]]:
             await gate.wait()
             return [[None]] * len(requests)
 
     server = RedisServer(url="redis://127.0.0.1:1")
     node = Gated(server.connections(server.seed))
-    call = redis_nodes.Call(b"", ("PING",))
+    call = nodes.Call(b"", ("PING",))
 
     async def some(times: int) -> None:
         for _ in range(times):
@@ -1563,27 +1624,37 @@ async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: s
     async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
         await ledger.park([record("k", next_look_at=NOW)])
         with _client(shared_server()) as client:
-            client.hset(f"{{{prefix}:0}}:live", trail, b"\x81\xa1a")
-            client.zadd(f"{{{prefix}:0}}:due", {trail: 1.0})
+            client.hset(f"{{{prefix}:0}}:trail", trail, b"\x81\xa1a")
+            client.zadd(f"{{{prefix}:0}}:trail:due", {trail: 1.0})
 
         with structlog.testing.capture_logs() as logs:
             await ledger.due([0], now=NOW, limit=1)
             (found,) = await ledger.due([0], now=NOW, limit=1)
         assert found.version.key == "k"
         (line,) = logs
-        assert (line["shard"], line["trail"]) == (0, trail.hex())
-        with pytest.raises(LedgerError, match=rf"{prefix}:0}}:live \(shard 0\).*newer version"):
+        assert line["event"] == "ledger_item_unreadable"
+        where = f"field {trail.hex()} of the Redis key {{{prefix}:0}}:trail at {shared_server()}"
+        assert line["item"] == where
+        with pytest.raises(LedgerError) as caught:
             await ledger.export()
+
+    text = _clean(caught.value)
+    assert where in text
+    assert "newer version" in text
 
 
 @pytest.mark.parametrize(
     ("key", "field", "ask"),
     [
-        (":0}:contributions", "q", "contributions"),
-        (":0}:backlog", "q", "backlog"),
-        ("}:taken", "q", "contributions"),
-        ("}:leases", "0", "leases"),
-        ("}:presences", "me", "presences"),
+        (":0}:journal", "q", "contributions"),
+        (":0}:journal", "q", "backlog"),
+        ("}:backlog", "q", "backlog"),
+        ("}:windows", "last", "last_frozen"),
+        ("}:windows", "q", "contributions"),
+        ("}:windows", "q", "frozen"),
+        ("}:leases", "0000", "leases"),
+        ("}:members", "me", "presences"),
+        ("}:routes", "q", "known_routes"),
     ],
 )
 async def test_a_value_that_cannot_be_read_is_named(
@@ -1592,17 +1663,51 @@ async def test_a_value_that_cannot_be_read_is_named(
     """
     The daemon goes on, and tells what it cannot read: it may be of a later version.
     """
+    key = "{" + prefix + key
     async with opened(shared_server(), prefix=prefix) as ledger:
         with _client(shared_server()) as client:
-            client.hset("{" + prefix + key, field, b"\xff")
+            client.hset(key, field, b"\xff")
+            client.zadd(f"{key}:order", {field: 0})
 
         with pytest.raises(LedgerError) as caught:
             await getattr(ledger, ask)()
 
     text = _clean(caught.value)
-    assert prefix + key in text
+    assert f"field {field.encode()!r} of the Redis key {key} at {shared_server()}" in text
     assert "newer version" in text
-    assert ("shard 0" in text) is key.startswith(":")
+
+
+async def test_which_days_there_are_is_named_when_it_cannot_be_read(prefix: str) -> None:
+    """
+    Then nobody knows where anything of a shard is.
+    """
+    async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
+        with _client(shared_server()) as client:
+            client.set(f"{{{prefix}:0}}:trail:days", "q")
+
+        for asked in (ledger.park([record("k")]), ledger.find("k", "v1"), ledger.sweep(now=NOW)):
+            with pytest.raises(LedgerError) as caught:
+                await asked
+            text = _clean(caught.value)
+            assert f"{{{prefix}:0}}:trail:days at {shared_server()}" in text
+            assert "newer version" in text
+
+
+async def test_keys_of_another_kind_are_said_plainly(prefix: str) -> None:
+    """
+    Somebody else uses the prefix too.
+    """
+    async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
+        with _client(shared_server()) as client:
+            client.set(f"{{{prefix}:0}}:trail", "something else")
+            client.set(f"{{{prefix}}}:leases", "something else")
+
+        for asked in (ledger.park([record("k")]), ledger.find("k", "v1"), ledger.leases()):
+            with pytest.raises(
+                LedgerError, match=r"choose another ledger\.redis\.prefix"
+            ) as caught:
+                await asked
+            assert f"'{prefix}'" in _clean(caught.value)
 
 
 async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> None:
@@ -1615,24 +1720,28 @@ async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> N
         window = FrozenWindow(starts_at=300.0, parts=(b"x",), contributions=())
         await ledger.freeze(window, lease=lease)
         with _client(shared_server()) as client:
-            (kept,) = client.keys(f"{{{prefix}:0}}:kept:*")
+            (kept,) = client.keys(f"{{{prefix}:0}}:trail:kept:*")
             trail = record("k").version.trail_id
             client.hset(kept, trail, b"\x00")
-            client.hdel(f"{{{prefix}}}:window:300.0", "n")
+            windows = f"{{{prefix}}}:windows"
+            (header,) = (one for one in client.hkeys(windows) if one != b"last")
+            client.hset(windows, header, b"\x80")
 
-        with pytest.raises(LedgerError, match=f"{trail.hex()}.*:kept:.*shard 0"):
+        with pytest.raises(LedgerError, match=f"{trail.hex()}.*{{{prefix}:0}}:trail"):
             await ledger.settle("b2", [done(record("k"))], now=NOW)
-        with pytest.raises(LedgerError, match=r"window:300\.0"):
-            await ledger.frozen()
+        for asked in (ledger.frozen(), ledger.freeze(window, lease=lease)):
+            with pytest.raises(LedgerError, match=f"{header.decode()}.*{{{prefix}}}:windows"):
+                await asked
 
 
+@pytest.mark.parametrize("folded", [False, True])
 async def test_others_get_their_turn_while_a_large_backlog_is_read(
-    own: RedisProcess, monkeypatch: pytest.MonkeyPatch
+    own: RedisProcess, monkeypatch: pytest.MonkeyPatch, *, folded: bool
 ) -> None:
     """
     A million pending over two weeks make as many sums: reading them must not stop everything else.
     """
-    monkeypatch.setattr("crrmon.adapters.ledgers.redis._READ_AT_ONCE", 10)
+    monkeypatch.setattr("crrmon.ledger.stored_ledger._PAUSED_AT", 10)
     turns = 0
 
     async def turn() -> None:
@@ -1644,25 +1753,30 @@ async def test_others_get_their_turn_while_a_large_backlog_is_read(
     async with opened(own.url, shards=2) as ledger:
         records = [record(f"k{at}", written_at=NOW - 60.0 * at) for at in range(1000)]
         await ledger.park(records)
+        if folded:
+            lease = await _claimed(ledger)
+            window = FrozenWindow(starts_at=300.0, parts=(), contributions=())
+            await ledger.freeze(window, lease=lease)
         answered: list[int] = []
-        ask = ledger._redis.ask
+        ask = ledger._store._redis.ask
 
         async def counted(
-            calls: Sequence[redis_nodes.Call], *, durable: bool = False
-        ) -> list[redis_nodes.Reply]:
+            calls: Sequence[nodes.Call], *, durable: bool = False
+        ) -> list[nodes.Reply]:
             told = await ask(calls, durable=durable)
             answered.append(turns)
             return told
 
-        monkeypatch.setattr(ledger._redis, "ask", counted)
+        monkeypatch.setattr(ledger._store._redis, "ask", counted)
         turning = asyncio.create_task(turn())
         slots = await ledger.backlog()
         turning.cancel()
 
     assert len(slots) == 1000
     assert sum(one.pending_objects for one in slots) == 1000
-    assert len(answered) == 2
-    assert turns - answered[-1] > 100
+    # The windows, the sums as of the last one, the journal, and whether a window came meanwhile.
+    assert len(answered) == 4
+    assert turns - answered[-1] > 90
 
 
 # ---- copies ----
@@ -1673,14 +1787,16 @@ async def test_a_ledger_that_is_only_read_is_not_made(own: RedisProcess) -> None
     The source of a copy, under a prefix that was mistyped.
     """
     server = RedisServer(url=f"{own.url}/3", prefix="typo")
-    with pytest.raises(LedgerError, match=f"no ledger under .*'typo' on {own.url}, database 3"):
-        await RedisLedger.open(server, clock=SystemClock(), create=False)
+    with pytest.raises(
+        LedgerError, match=f"no ledger at ledger.redis.prefix 'typo' on {own.url}, database 3"
+    ):
+        await RedisLedger.at(server, clock=SystemClock(), create=False)
     with own.client(db=3) as client:
         assert client.keys() == []
 
     async with opened(server.url, prefix="typo") as ledger:
         await ledger.park([record("k")])
-    reader = await RedisLedger.open(server, clock=SystemClock(), create=False)
+    reader = await RedisLedger.at(server, clock=SystemClock(), create=False)
     assert len((await reader.export())[0]) == 1
     await reader.close()
 
@@ -1696,124 +1812,3 @@ async def test_an_export_from_which_somebody_takes_tells_so(prefix: str) -> None
 
         with pytest.raises(LedgerError, match="somebody works on the ledger"):
             await ledger.export(after=after)
-
-
-# ---- marks written down ----
-
-TIMES = st.one_of(
-    st.floats(allow_nan=False),
-    st.integers(0, 2**33).map(float),
-    st.integers(1_700_000_000_000_000, 1_900_000_000_000_000).map(lambda at: at / 1e6),
-)
-TEXTS = st.text(st.characters(), max_size=40)
-SPANS = st.none() | TIMES | st.integers(0, 2**34).map(lambda ticks: ticks / 2**22)
-BATCHES = TEXTS | st.uuids().map(lambda one: one.hex) | st.uuids().map(lambda one: one.hex.upper())
-
-
-@st.composite
-def marks(draw: st.DrawFn) -> tuple[str, Mark]:
-    """
-    Draw a mark and its slot, fitting or not.
-    """
-    bucket, source = draw(TEXTS), draw(TEXTS)
-    scope = draw(st.sampled_from(Scope))
-    slot = MarkId(scope, bucket, "k", "v", draw(st.integers(0, 3))).slot
-    written_at, found_at = draw(TIMES), draw(TIMES)
-    upper = draw(SPANS | st.just(found_at - written_at))
-    if upper is not None and math.isnan(upper):
-        upper = None
-    mark = Mark(
-        fate=draw(st.sampled_from(Fate)),
-        route=Route(
-            draw(st.sampled_from([bucket, source])), draw(st.sampled_from(["", bucket, source]))
-        ),
-        written_at=written_at,
-        found_at=found_at,
-        batch=draw(BATCHES),
-        size=draw(st.integers(0, 2**50)),
-        lower=draw(SPANS | st.just(upper)),
-        upper=upper,
-        looks=draw(st.integers(0, 1000)),
-        repaired=draw(st.booleans()),
-        counts=draw(st.booleans()),
-    )
-    return slot, mark
-
-
-HALVES = st.builds(Half, replicated_at=TIMES, region=TEXTS, size=st.none() | st.integers(0, 2**50))
-
-
-@example(
-    {
-        "r:": Mark(
-            fate=Fate.GONE, route=Route("", ""), written_at=0.0, found_at=1.0, batch="", upper=0.0
-        )
-    },
-    {},
-)
-@given(st.lists(marks(), max_size=3).map(dict), st.dictionaries(TEXTS, HALVES, max_size=2))
-def test_marks_and_halves_come_back_as_they_were(
-    kept: dict[str, Mark], halves: dict[str, Half]
-) -> None:
-    """
-    Every field, exactly, whatever the texts hold: lone surrogates too.
-    """
-    assert compact.decode(compact.encode(kept, halves)) == (kept, halves)
-
-
-def test_every_fate_can_be_written_down() -> None:
-    """
-    A new one needs a number.
-    """
-    assert compact._FATE_NUMBERS.keys() == set(Fate)
-
-
-def test_a_mark_of_a_later_version_can_be_read_and_of_an_earlier_one_too() -> None:
-    """
-    Invariant 9: fields that are not known are passed over, those that are not there have their defaults.
-    """
-    later = [
-        [[b"r:dst", 0, 100, 4, b"\0" * 16, b"src", True, 1, 5, 0, 0, None, "new", 1]],
-        [[b"r:x", 5, b"", 1, 2]],
-        9,
-    ]
-    read = compact.decode(msgspec.msgpack.encode(later))
-    assert read[0]["r:dst"].written_at == 100.0
-    assert read[1]["r:x"].size == 1
-
-    earlier = compact.decode(msgspec.msgpack.encode([[[b"s:src", 2, 100, 4, b"\0" * 16]]]))
-    assert earlier[0]["s:src"].route == Route("src", "")
-
-
-def test_a_mark_of_a_fate_that_came_later_still_proves_the_counting() -> None:
-    """
-    Invariant 9: what a newer daemon beside this one counted is not counted again, and is not told as an arrival.
-    """
-    later = [[[b"r:dst", 99, 100, 4, b"\0" * 16, b"src"]]]
-
-    mark = compact.decode(msgspec.msgpack.encode(later))[0]["r:dst"]
-
-    assert mark.fate is Fate.GIVEN_UP
-    assert mark.counts
-
-
-def test_a_usual_mark_is_small() -> None:
-    """
-    Most of the memory is marks.
-    """
-    one = record("k", bucket="data-lake-eu-central-1", to=("data-lake-us-east-1",), written_at=NOW)
-    outcome = arrived(one, "data-lake-us-east-1", found_at=NOW + 41.2343750)
-    mark = Mark(
-        fate=outcome.fate,
-        route=outcome.route,
-        written_at=outcome.written_at,
-        found_at=outcome.found_at,
-        batch=uuid.uuid4().hex,
-        size=12_345_678,
-        lower=30.1718750,
-        upper=outcome.found_at - outcome.written_at,
-        looks=2,
-    )
-
-    assert len(compact.encode({outcome.mark.slot: mark}, {})) <= 100
-    assert len(compact.encode({whole(one).mark.slot: replace(mark, upper=None)}, {})) <= 100

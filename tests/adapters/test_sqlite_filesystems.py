@@ -2,7 +2,7 @@
 
 import pytest
 
-from crrmon.adapters.ledgers.filesystems import filesystem_of, is_remote
+from crrmon.adapters.stores.sqlite.filesystems import filesystem_of, is_remote
 
 MOUNTS = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -2348,8 +2348,9 @@ async def test_releasing_what_somebody_else_holds_changes_nothing(ledger: Ledger
 
 async def swept(ledger: Ledger, *, now: float) -> int:
     """
-    Sweep until nothing is left to drop.
+    Let time pass, and sweep until nothing is left to drop.
     """
+    ledger._clock.time = now  # type: ignore[attr-defined]
     total = 0
     while dropped := await ledger.sweep(now=now):
         total += dropped

@@ -50,6 +50,7 @@ from crrmon.domain.records import (
 )
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import REFUTABLE, Parked, Rescheduled, Trail
+from crrmon.ledger.window_items import KEPT_SECONDS
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Presence
 from fakes.ledger_backends import BACKENDS, EXAMPLES, HORIZON, SHARDS, each
 from fakes.ledger_values import NOW
@@ -498,6 +499,11 @@ def settlements(draw: st.DrawFn) -> Settlement:
     return Settlement(version=version, outcomes=tuple(found), keep=keep, rev=rev)
 
 
+NAMES = st.sampled_from(["a", "a/b", "b"])
+STATES = st.sampled_from([None, b"", b"x", b"y"])
+ROUTES = st.builds(
+    Route, st.sampled_from(["src", "a#b", "a"]), st.sampled_from(["dst", "c", "b#c", ""])
+)
 REVISIONS = st.sampled_from(["now", "now", "now", "before", "none"])
 
 
@@ -521,8 +527,11 @@ class Machine(RuleBasedStateMachine):
         self.batch_number = 0
         self.published: Counter[tuple[Route, Fate]] = Counter()
         self.windows: dict[float, list[bytes]] = {}
+        self.frozen_at: dict[float, float] = {}
         self.leases = _new_leases()
         self.presences: dict[str, Presence] = {}
+        self.states: dict[str, bytes] = {}
+        self.routes: set[Route] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """
@@ -684,6 +693,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(2):
             self.run(self.ledger.freeze(window, lease=self.leases[0]))
         self.windows[starts_at] = parts
+        self.frozen_at[starts_at] = self.now
         self.published += _sums(taken)
 
     @precondition(lambda self: self.windows and self.leases[0].owner)
@@ -697,6 +707,21 @@ class Machine(RuleBasedStateMachine):
         self.windows[starts_at][part : part + 1] = [b""] * len(
             self.windows[starts_at][part : part + 1]
         )
+
+    @precondition(lambda self: self.leases[0].owner)
+    @rule(parts=st.lists(st.sampled_from([b"", b"x"]), max_size=2), forget=st.booleans())
+    def publish_under_a_lost_lease(self, parts: list[bytes], *, forget: bool) -> None:
+        """
+        Freeze or forget as whoever held shard 0 before: nothing comes of it.
+        """
+        stale = replace(self.leases[0], epoch=self.leases[0].epoch - 1)
+        if forget and self.windows:
+            work = self.ledger.forget(min(self.windows), 0, lease=stale)
+        else:
+            window = FrozenWindow(starts_at=1.0, parts=tuple(parts), contributions=())
+            work = self.ledger.freeze(window, lease=stale)
+        with pytest.raises(LeaseLostError):
+            self.run(work)
 
     # ---- leases ----
 
@@ -760,6 +785,30 @@ class Machine(RuleBasedStateMachine):
             now = self.presences.pop(owner, now)
         self.run(self.ledger.dismiss(now))
 
+    # ---- small state, routes ----
+
+    @rule(name=NAMES, before=STATES, after=STATES, current=st.booleans())
+    def swap(self, name: str, before: bytes | None, after: bytes | None, *, current: bool) -> None:
+        """
+        Replace a small state, as it is or as somebody else may have seen it.
+        """
+        now = self.states.get(name)
+        before = now if current else before
+        swapped = self.run(self.ledger.swap(name, before, after))
+        assert swapped == (now in (before, after))
+        if now == before and after is not None:
+            self.states[name] = after
+        elif now == before:
+            self.states.pop(name, None)
+
+    @rule(routes=st.lists(ROUTES, max_size=3))
+    def remember(self, routes: list[Route]) -> None:
+        """
+        Remember a few routes, some of them again.
+        """
+        self.run(self.ledger.remember_routes(routes))
+        self.routes.update(routes)
+
     # ---- time ----
 
     @rule(hours=st.integers(0, 30))
@@ -768,6 +817,7 @@ class Machine(RuleBasedStateMachine):
         Go on some hours or days; as long as nothing is past the horizon, sweeping finds nothing.
         """
         self.now = min(self.now + hours * 3600, self.kept_until - 1)
+        self.backend.clock.time = self.now
         assert self.run(self.ledger.sweep(now=self.now)) == 0
 
     @rule()
@@ -776,11 +826,17 @@ class Machine(RuleBasedStateMachine):
         Go on until nothing that is kept need be kept, and sweep.
         """
         self.now += HORIZON + 2 * DAY
+        for starts_at, frozen_at in self.frozen_at.items():
+            if self.now >= frozen_at + KEPT_SECONDS:
+                self.windows[starts_at] = [b"" for _ in self.windows[starts_at]]
         self.kept_until = self.now + HORIZON
+        self.backend.clock.time = self.now
         dropped = 0
         while some := self.run(self.ledger.sweep(now=self.now)):
             dropped += some
-        assert dropped >= len(self.model.marks) + len(self.model.halves)
+        kept = {(one.key, one.version_id) for one in (*self.model.marks, *self.model.halves)}
+        followed = {(one.key, one.version_id) for one in self.model.records}
+        assert dropped >= len(kept - followed)
         self.model.marks.clear()
         self.model.halves.clear()
         # Marks are what makes a repetition recognise itself.
@@ -809,6 +865,7 @@ class Machine(RuleBasedStateMachine):
         directory = Path(self.directory.name) / f"moved{self.moves}"
         directory.mkdir()
         target_backend = self.kind(directory)
+        target_backend.clock.time = self.now
         target = self.run(target_backend.open())
         contributions = self.run(self.ledger.contributions())
         for trail in self._exported(limit):
@@ -819,7 +876,10 @@ class Machine(RuleBasedStateMachine):
         self.ledger, self.backend = target, target_backend
         self.model.leave_behind()
         self.windows.clear()
+        self.frozen_at.clear()
         self.presences.clear()
+        self.states.clear()
+        self.routes.clear()
         self.leases = _new_leases()
         # The marks that are left behind are what makes a repetition recognise itself.
         self.batches.clear()
@@ -886,9 +946,17 @@ class Machine(RuleBasedStateMachine):
         assert list(self.run(self.ledger.leases())) == list(self.leases.values())
         announced = [one for _, one in sorted(self.presences.items())]
         assert list(self.run(self.ledger.presences())) == announced
+        assert list(self.run(self.ledger.known_routes())) == sorted(self.routes)
+        for prefix in ("", "a", "a/"):
+            mine = {
+                name: one
+                for name, one in sorted(self.states.items())
+                if name[: len(prefix)] == prefix
+            }
+            assert dict(self.run(self.ledger.states(prefix))) == mine
         unsent = [(at, tuple(one)) for at, one in sorted(self.windows.items()) if any(one)]
         frozen = self.run(self.ledger.frozen(limit=1000))
-        assert [(one.starts_at, one.parts) for one in frozen] == unsent
+        assert [(one.starts_at, one.parts) for one in frozen if any(one.parts)] == unsent
         assert self.run(self.ledger.last_frozen()) == max(self.windows, default=None)
 
     def _compare_failures(self, bucket: str | None, destination: str | None) -> None:

@@ -6,8 +6,9 @@ from typing import Any, Self
 
 import pytest
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
+from crrmon.ports.ledger import FrozenWindow
 from fakes.ledger_values import NOW, done, failed, record, replica
+from fakes.ledgers import MemoryLedger
 
 
 class Steps:
@@ -44,6 +45,10 @@ async def steps_of_work(number: int) -> int:
     ledger = MemoryLedger()
     records = [record(f"k{at}", next_look_at=NOW - at) for at in range(number)]
     await ledger.park([*records, *(failed(f"f{at}", next_look_at=NOW) for at in range(number))])
+    # What was written since the last window is added up when the backlog is told.
+    lease = await ledger.claim((await ledger.leases())[0], owner="me")
+    assert lease is not None
+    await ledger.freeze(FrozenWindow(starts_at=NOW, parts=(), contributions=()), lease=lease)
     with Steps() as steps:
         due = await ledger.due(range(64), now=NOW, limit=3)
         assert await ledger.due(range(64), now=NOW - 1e6, limit=3) == []

@@ -7,13 +7,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.adapters.ledgers.redis import RedisLedger
-from crrmon.adapters.ledgers.redis_server import RedisServer
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
-from crrmon.ports.clock import SystemClock
+from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.ports.ledger import Ledger
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, new_table
+from fakes.ledgers import MemoryLedger, RedisLedger, SqliteLedger
 from fakes.ministack import shared_ministack
 from fakes.redis_server import shared_cluster, shared_server
 
@@ -28,6 +25,8 @@ class Backend(Protocol):
 
     durable: bool
     """Whether what was closed can be opened again."""
+    clock: SetClock
+    """Of its ledgers."""
 
     def __init__(self, directory: Path) -> None: ...
 
@@ -45,14 +44,14 @@ class MemoryBackend:
 
     durable = False
 
-    def __init__(self, directory: Path) -> None:
-        pass
+    def __init__(self, directory: Path) -> None:  # noqa: ARG002 - nothing lies in a file
+        self.clock = SetClock()
 
     async def open(self) -> Ledger:
         """
         Make one.
         """
-        return MemoryLedger(shards=SHARDS, horizon_seconds=HORIZON)
+        return MemoryLedger(shards=SHARDS, horizon_seconds=HORIZON, clock=self.clock)
 
 
 class SqliteBackend:
@@ -64,12 +63,15 @@ class SqliteBackend:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "ledger.db"
+        self.clock = SetClock()
 
     async def open(self) -> Ledger:
         """
         Open the file.
         """
-        return await SqliteLedger.open(self._path, shards=SHARDS, horizon_seconds=HORIZON)
+        return await SqliteLedger.at(
+            self._path, shards=SHARDS, horizon_seconds=HORIZON, clock=self.clock
+        )
 
 
 class RedisBackend:
@@ -81,13 +83,14 @@ class RedisBackend:
 
     def __init__(self, _: Path) -> None:
         self._server = RedisServer(url=shared_server(), prefix=f"t{uuid.uuid4().hex}")
+        self.clock = SetClock()
 
     async def open(self) -> Ledger:
         """
         Connect.
         """
-        return await RedisLedger.open(
-            self._server, shards=SHARDS, horizon_seconds=HORIZON, clock=SystemClock()
+        return await RedisLedger.at(
+            self._server, shards=SHARDS, horizon_seconds=HORIZON, clock=self.clock
         )
 
 
@@ -99,6 +102,7 @@ class RedisClusterBackend(RedisBackend):
     def __init__(self, _: Path) -> None:
         prefix = f"t{uuid.uuid4().hex}"
         self._server = RedisServer(url=shared_cluster(), cluster=True, prefix=prefix)
+        self.clock = SetClock()
 
 
 class DynamoDBBackend:
@@ -110,14 +114,14 @@ class DynamoDBBackend:
 
     def __init__(self, directory: Path) -> None:  # noqa: ARG002 - nothing lies in a file
         self._table = new_table()
-        self._clock = SetClock()
+        self.clock = SetClock()
 
     async def open(self) -> Ledger:
         """
         Open it; made the first time.
         """
         url = shared_ministack()
-        return await EmulatedLedger.on(url, self._table, self._clock, horizon_seconds=HORIZON)
+        return await EmulatedLedger.on(url, self._table, self.clock, horizon_seconds=HORIZON)
 
 
 BACKENDS: dict[str, type[Backend]] = {

@@ -8,11 +8,11 @@ from typing import Any, Self
 from botocore.loaders import create_loader
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
-from crrmon.adapters.ledgers.dynamodb_calls import Calls
-from crrmon.adapters.ledgers.dynamodb_store import _BODY as TRAIL_BODY
-from crrmon.adapters.ledgers.dynamodb_table import BODY, EXPIRES_AT, PK, SK, create
+from crrmon.adapters.stores.dynamodb.calls import Calls, at
+from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+from crrmon.adapters.stores.dynamodb.table import EXPIRES_AT, PK, SK, create
 from fakes.ledger_values import NOW
+from fakes.ledgers import DynamoDBLedger
 
 REGION = "eu-west-1"
 
@@ -66,6 +66,15 @@ class EmulatedLedger(DynamoDBLedger):
     aws: EmulatorAws
     clock: SetClock
 
+    @property
+    def calls(self) -> Calls:
+        """
+        The way to the table.
+        """
+        store = self._store
+        assert isinstance(store, DynamoDBStore)
+        return store._calls
+
     @classmethod
     async def on(
         cls, url: str, table: str, clock: SetClock, *, make: bool = True, **options: Any
@@ -78,7 +87,7 @@ class EmulatedLedger(DynamoDBLedger):
             if make:
                 await create(aws, table=table, region=REGION, tags={})
             options = {"shards": 4, "chance": random.Random(uuid.uuid4().int), **options}
-            ledger = await cls.open(aws, table=table, clock=clock, **options)
+            ledger = await cls.at(aws, table=table, clock=clock, **options)
         except BaseException:
             await aws.__aexit__(None, None, None)
             raise
@@ -87,21 +96,11 @@ class EmulatedLedger(DynamoDBLedger):
 
     async def sweep(self, *, now: float) -> int:
         """
-        Let time pass, and tell how many marks and halves expired; drop items as DynamoDB does.
+        Let time pass, and drop what has expired, as DynamoDB does; tell how many items that was.
         """
-        before, self.clock.time = self.clock.time, max(now, self.clock.time)
+        self.clock.time = max(now, self.clock.time)
         assert await super().sweep(now=now) == 0
-        expired = 0
-        for item in await everything(self._calls):
-            if item[PK]["S"].startswith("window#"):
-                continue  # of use for two weeks at most, which the histories of the contract do not know
-            if item[PK]["S"].startswith("trail#"):
-                packed = TRAIL_BODY.decode(item[BODY]["B"])
-                kept = [*packed.marks.values(), *packed.halves.values()]
-                expired += sum(before < until <= now for until, *_ in kept)
-            if EXPIRES_AT in item and int(item[EXPIRES_AT]["N"]) <= now:
-                await self._calls.delete_all([(item[PK]["S"], item[SK]["S"])])
-        return expired
+        return len(await expire(self))
 
     async def close(self) -> None:
         """
@@ -118,10 +117,10 @@ async def expire(ledger: EmulatedLedger) -> list[tuple[str, str]]:
     now = ledger.clock.time
     found = [
         (item[PK]["S"], item[SK]["S"])
-        for item in await everything(ledger._calls)
+        for item in await everything(ledger.calls)
         if EXPIRES_AT in item and int(item[EXPIRES_AT]["N"]) <= now
     ]
-    await ledger._calls.delete_all(found)
+    await ledger.calls.write_each([{"DeleteRequest": {"Key": at(place)}} for place in found])
     return found
 
 

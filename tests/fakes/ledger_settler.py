@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.domain.outcomes import Settlement
 from crrmon.domain.records import Record
 from fakes.ledger_values import NOW, done, record
+from fakes.ledgers import SqliteLedger
 
 SIZE = 20
 
@@ -29,12 +29,12 @@ async def main(path: str, first: int) -> None:
     """
     Settle for ever.
     """
-    ledger = await SqliteLedger.open(path)
+    ledger = await SqliteLedger.at(path)
     number = first
     while True:
         await ledger.park(records(number))
         print("parked", number, flush=True)  # noqa: T201 - how it tells
-        await ledger.settle(f"b{number}", batch(number), now=NOW)
+        await ledger.settle(f"b{number}", batch(number), now=NOW + number)
         print("settled", number, flush=True)  # noqa: T201 - how it tells
         number += 1
 

@@ -27,11 +27,9 @@ _grow("crrmon.domain.outcomes", "Mark", frozen=True, kw_only=True, omit_defaults
 _grow("crrmon.domain.outcomes", "Contribution", frozen=True, kw_only=True)
 _grow("crrmon.ports.ledger", "Presence", frozen=True, kw_only=True)
 
-for _ledger in ("redis", "dynamodb"):
-    _module = importlib.import_module(f"crrmon.adapters.ledgers.{_ledger}")
-    _module.FORMAT += 1
+importlib.import_module("crrmon.ledger.meta").FORMAT += 1
 
-compact = importlib.import_module("crrmon.adapters.ledgers.compact")
+compact = importlib.import_module("crrmon.ledger.compact")
 _fields_of_today = compact._mark_fields
 _LEFT_OUT = (*[()] * 5, None, None, 0, 0, None, 0, None)
 """What stands where today's version left out fields from the end; the first five are always there."""

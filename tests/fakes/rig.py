@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from typing import Any
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.config.intake import Intake as IntakeSettings
 from crrmon.config.intake import Watch
 from crrmon.config.report import Report
@@ -21,6 +20,7 @@ from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
 from fakes.s3 import FakeS3, Fate
 from fakes.sink import FakeSink
@@ -66,7 +66,7 @@ class Rig:
         if self.timekeeper is not None:
             self.clock = self.timekeeper
         self.meters = FakeMeters()
-        self.ledger = ledger or FlakyLedger(MemoryLedger(shards=4))
+        self.ledger = ledger or FlakyLedger(MemoryLedger(shards=4, clock=self.clock))
         self.inbox = inbox or FakeInbox(self.truth)
         self.s3 = s3 or FakeS3(self.truth)
         self.inbox.dates = self.s3.dates = self.timekeeper

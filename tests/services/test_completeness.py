@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import structlog
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.config import Watch
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion, Route
@@ -18,6 +17,7 @@ from fakes import events
 from fakes.events import written
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.rig import DAY, Rig
 from fakes.s3 import FakeS3, Fate
 from fakes.sink import FakeSink

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain.observations import Sight
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.rig import WINDOW, Rig
 
 
@@ -16,11 +16,8 @@ class LossyLedger(FlakyLedger):
     Lets go of leases, as one that is opened exclusively after a crash does.
     """
 
-    def reopen(self) -> None:
-        self._ledger._leases = [
-            type(one)(shard=one.shard, owner="", epoch=one.epoch, beat=one.beat)
-            for one in self._ledger._leases
-        ]
+    async def reopen(self) -> None:
+        await self._ledger.release(await self._ledger.leases())
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -51,7 +48,7 @@ async def test_invariant_5_kill_minus_9_loses_and_doubles_nothing(seed: int) -> 
             await asyncio.sleep(chance.uniform(0, 3))
         await asyncio.sleep(chance.uniform(0, 100))
         await rig.kill()
-        ledger.reopen()
+        await ledger.reopen()
         rig = Rig(**shared, owner=f"run {run + 1}", seed=seed)
     async with rig.running():
         await rig.until(lambda: rig.inbox.waiting == 0)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.config import Watch
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion, Route
@@ -15,6 +14,7 @@ from crrmon.domain.outcomes import Latency
 from crrmon.domain.records import Record, State
 from fakes import events
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.rig import DAY, Rig
 from fakes.s3 import NEVER, Stored, Trip
 

@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 from typing_extensions import override
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.domain.backlog import BacklogSlot
@@ -44,6 +43,7 @@ from fakes.clock import EPOCH, LoopClock
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import record
+from fakes.ledgers import MemoryLedger
 from fakes.rig import Rig
 from fakes.s3 import FakeS3, Fate
 from fakes.sink import FakeSink
@@ -258,7 +258,7 @@ async def test_every_gauge_of_the_fleet_is_shown(ledger: MemoryLedger) -> None:
             "crrmon_failed_objects": 0,
             "crrmon_pending_objects_by_age": 0,
             "crrmon_complete_up_to_timestamp_seconds": EPOCH - 900,
-            "crrmon_settled_up_to_timestamp_seconds": EPOCH - 55,
+            "crrmon_settled_up_to_timestamp_seconds": EPOCH - 54,
             "crrmon_queue_messages": 0,
             "crrmon_unsent_windows": 0,
             "crrmon_route_configured": 1,

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.ports.ledger import Presence
 from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.membership.heartbeat import ROUND_SECONDS, Attendance
 from fakes.clock import EPOCH, LoopClock
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
 
 

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 from typing_extensions import override
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.ports.ledger import Lease, LedgerError
 from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.membership.leases import (
@@ -26,6 +25,7 @@ from crrmon.services.membership.leases import (
 )
 from fakes.clock import LoopClock
 from fakes.ledger_flaky import ASYNC, FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
 
 SHARDS = 4

@@ -7,10 +7,9 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution, Settlement
+from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Trail
@@ -38,6 +37,7 @@ from fakes.ledger_values import (
     restarted,
     threshold,
 )
+from fakes.ledgers import MemoryLedger
 
 SHARDS = 4
 ALL = range(SHARDS)
@@ -371,13 +371,17 @@ async def test_marks_and_halves_are_kept_for_the_horizon_from_the_move() -> None
     """
     Invariant 2: what was counted long ago is not forgotten the moment it arrives.
     """
-    source, target = await used(), Shared(shards=SHARDS, horizon_seconds=100)
+    clock = LoopClock()
+    source, target = await used(), Shared(shards=SHARDS, horizon_seconds=100, clock=clock)
+    counted = record("two").replica_mark("dst")
+    noted = record("late").replica_mark("elsewhere")
 
     await move(source, target)
 
-    moved_at = LoopClock().now()
-    assert await target.sweep(now=moved_at + 99) == 0
-    assert await target.sweep(now=moved_at + 101) == 2
+    clock.leap(99)
+    assert [type(one) for one in await target.seen([counted, noted])] == [Mark, Half]
+    clock.leap(2)
+    assert await target.seen([counted, noted]) == [None, None]
 
 
 # ---- refusals ----

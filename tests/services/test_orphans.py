@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 import pytest
 from msgspec.structs import replace
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import provisional
@@ -17,6 +16,7 @@ from crrmon.services.reporting.orphans import REMEMBERED, WAIT_SECONDS, Unmatche
 from fakes.clock import EPOCH, LoopClock
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import arrived, done, record, replica, restarted, whole
+from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
 
 

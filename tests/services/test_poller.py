@@ -123,9 +123,9 @@ async def test_parked_records_of_shards_that_others_hold_are_left_alone() -> Non
         await rig.ledger.claim(lease, owner="somebody else")
     async with rig.running():
         rig.put("a", takes=15)
-        await asyncio.sleep(25)
+        await asyncio.sleep(18)
         looks = len(rig.s3.looks)
-        await asyncio.sleep(4)
+        await asyncio.sleep(5)
         assert len(rig.s3.looks) == looks
         await rig.until(  # the other one never renews, so its leases lapse
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1,

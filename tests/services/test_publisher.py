@@ -12,7 +12,6 @@ import pytest
 from structlog.testing import capture_logs
 from typing_extensions import override
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
@@ -28,6 +27,7 @@ from fakes.clock import EPOCH, LoopClock
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import done, episode, failed, record
+from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
 from fakes.sink import FakeSink
 
@@ -801,7 +801,7 @@ async def test_r5_a_refused_part_is_dropped_once_others_were_accepted(
     sink = Picky()
     desk = Desk(ledger, sink, buckets=["src"])
     async with desk.running():
-        await asyncio.sleep(3 * WINDOW)
+        await asyncio.sleep(3 * WINDOW + 1)  # the last window is frozen
         now = desk.clock.now()
         lease = desk.tenure.reporting()
         assert lease is not None

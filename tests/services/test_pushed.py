@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import structlog
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Fact
 from crrmon.services.intake.consumer import MOST_FAULTS
@@ -17,6 +16,7 @@ from fakes.clock import LoopClock
 from fakes.events import notification, written
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.rig import Rig
 
 POISON = json.dumps({"Records": "none"})

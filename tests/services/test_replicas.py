@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.observations import Sight
 from crrmon.services.membership.leases import LEASE_SECONDS, ROUND_SECONDS
@@ -19,6 +18,7 @@ from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import ASYNC, FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.rig import DAY, WINDOW, Rig
 from fakes.s3 import FakeS3
 from fakes.sink import FakeSink
@@ -512,7 +512,7 @@ async def test_invariant_5_a_publisher_that_stood_still_does_not_go_on_with_old_
     ice.when("forget", "after")
     one, two = world.rig(ice=ice), world.rig()
     async with running(one):
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         assert ice.stood_still
         async with running(two):
             # As long as the lease and a little more: its time to send what has piled up is not over yet.

@@ -23,7 +23,6 @@ import msgspec
 import pytest
 from typing_extensions import override
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import ObjectVersion
@@ -36,6 +35,7 @@ from fakes.clock import LoopClock
 from fakes.estate import Estate, Voices
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import ASYNC, FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.rig import Rig
 from fakes.s3 import NEVER, FakeS3, Stored, Trip
 from fakes.sink import FakeSink

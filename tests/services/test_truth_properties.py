@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import ObjectVersion
@@ -28,6 +27,7 @@ from fakes.clock import LoopClock
 from fakes.estate import Estate, Told, Voices
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledgers import MemoryLedger
 from fakes.rig import Rig
 from fakes.s3 import NEVER, FakeS3, Stored, Trip
 from fakes.simulated import simulate

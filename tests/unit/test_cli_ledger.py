@@ -22,8 +22,6 @@ from typer.testing import CliRunner, Result
 
 from crrmon import connections
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.ledgers.memory import MemoryLedger
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.cli import app
 from crrmon.config import LedgerSettings
 from crrmon.domain.objects import Route
@@ -32,6 +30,7 @@ from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Ledger, LedgerError
 from fakes.ledger_values import NOW, arrived, done, failed, record
+from fakes.ledgers import MemoryLedger, SqliteLedger
 from fakes.ministack import shared_ministack
 from fakes.moto_server import moto_server
 from fakes.patience import HANGS_SECONDS
@@ -89,13 +88,13 @@ def used(path: Path) -> None:
     """
 
     async def work() -> None:
-        await _use(await SqliteLedger.open(path))
+        await _use(await SqliteLedger.at(path))
 
     asyncio.run(work())
 
 
 async def _told(path: Path) -> list[object]:
-    ledger = await SqliteLedger.open(path)
+    ledger = await SqliteLedger.at(path)
     try:
         return [
             await ledger.find("two", "v1"),
@@ -315,7 +314,7 @@ def test_a_file_that_a_daemon_has_open_is_refused(
     """It says which, and to stop that process."""
 
     async def copy_meanwhile() -> Result:
-        ledger = await SqliteLedger.open(tmp_path / f"{which}.db")
+        ledger = await SqliteLedger.at(tmp_path / f"{which}.db")
         try:
             return await asyncio.to_thread(crrmon, "copy", "--from", pair[0], "--to", pair[1])
         finally:
@@ -615,6 +614,6 @@ def test_a_prefix_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     result = crrmon("copy", "--from", source, "--to", sqlite(tmp_path, "new"))
 
     assert result.exit_code == 1
-    assert f"there is no ledger under ledger.redis.prefix '{prefix}'" in result.stderr
+    assert f"there is no ledger at ledger.redis.prefix '{prefix}' on redis://" in result.stderr
     with redis.Redis.from_url(url) as server:
         assert server.keys(f"*{prefix}*") == []

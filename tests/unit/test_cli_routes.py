@@ -8,7 +8,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
 from crrmon.cli import app
 from crrmon.domain.objects import Route
 from crrmon.domain.route_state import (
@@ -21,6 +20,7 @@ from crrmon.domain.route_state import (
     observed,
     with_let_go,
 )
+from fakes.ledgers import SqliteLedger
 
 AT = 1_764_460_800.0
 """2025-11-30T00:00:00Z."""
@@ -49,7 +49,7 @@ def config(tmp_path: Path) -> str:
     assert gone is not None
 
     async def fill() -> None:
-        opened = await SqliteLedger.open(ledger, shards=1, horizon_seconds=86_400.0)
+        opened = await SqliteLedger.at(ledger, shards=1, horizon_seconds=86_400.0)
         for route, state in ((HELD, held), (FREE, free), (GONE, gone)):
             assert await opened.swap(name_of(route), None, encode(state))
         await opened.close()
@@ -65,7 +65,7 @@ def kept(config: str) -> dict[str, RouteState]:
     path = yaml.safe_load(Path(config).read_text())["ledger"]["path"]
 
     async def read() -> dict[str, RouteState]:
-        opened = await SqliteLedger.open(Path(path), shards=1, horizon_seconds=86_400.0)
+        opened = await SqliteLedger.at(Path(path), shards=1, horizon_seconds=86_400.0)
         states = await opened.states("")
         await opened.close()
         return {name: decode(body) for name, body in states.items()}

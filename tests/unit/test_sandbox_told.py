@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from crrmon.adapters.ledgers.memory import MemoryLedger
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Mark, Outcome, Settlement
 from crrmon.domain.records import Destination, Record, State
@@ -12,6 +11,8 @@ from crrmon.ports.ledger import FrozenWindow
 from crrmon.sandbox.told import read_ledger, status_of
 from crrmon.sandbox.truth import NOT_COVERED
 from crrmon.sandbox.verdict import NOTHING
+from fakes.ledger_dynamodb import SetClock
+from fakes.ledgers import MemoryLedger
 
 ROUTE = Route("src-a", "dst-a")
 AT = 1_790_000_000.0
@@ -64,7 +65,7 @@ def mark(fate: Fate) -> tuple[str, Mark]:
 
 async def test_a_ledger_is_summed_up_from_its_trails() -> None:
     """Completed, failed, pending and untraced versions are told apart, and so is what was never reported."""
-    ledger = MemoryLedger(shards=4, horizon_seconds=86_400)
+    ledger = MemoryLedger(shards=4, horizon_seconds=86_400, clock=SetClock(AT))
     names = ("done", "repaired", "failed", "waiting", "gone")
     done, repaired, failed, waiting, gone = (record(one) for one in names)
     kept = msgspec.structs.replace(failed, state=State.FAILED, failed_at=AT + 9, episode=1)
@@ -124,7 +125,7 @@ async def test_a_ledger_is_summed_up_from_its_trails() -> None:
 
 async def test_a_forgotten_window_is_told_from_one_that_came_too_late() -> None:
     """What was frozen as the daemons were asked to end waits for the next one; what lay there before is a fault."""
-    ledger = MemoryLedger(shards=4, horizon_seconds=86_400)
+    ledger = MemoryLedger(shards=4, horizon_seconds=86_400, clock=SetClock(AT))
     (seen, *_) = await ledger.leases()
     lease = await ledger.claim(seen, owner="daemon")
     assert lease is not None

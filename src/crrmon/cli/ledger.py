@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from crrmon import connections
-from crrmon.adapters.ledgers import dynamodb_table
+from crrmon.adapters.stores.dynamodb import table as dynamodb_table
 from crrmon.cli.settings import (
     EXIT_CONFIGURATION,
     ConfigFile,

@@ -1,10 +1,10 @@
 """The ledger: what is pending, what was counted, what is to be reported. It survives everything.
 
-How it is laid out, whatever the backend:
+How it is laid out, whatever it lies in (`crrmon.ledger` does it, over `crrmon.ports.store`):
 
 - A *trail* (`objects.trail_id`: key and version id) holds records, marks and halves. It belongs to one shard, and
-  whatever is said to be atomic below is atomic within one trail. A batch may span shards; a backend that cannot
-  write all of it at once splits it, each part atomic, each with a contribution of its own whose id starts with the
+  whatever is said to be atomic below is atomic within one trail. A batch may span shards; where a store cannot
+  write all of it at once it is split, each part atomic, each with a contribution of its own whose id starts with the
   batch's.
 - Contributions are appended, never updated, and wait until a window is frozen from them.
 - Everything stored carries a schema number; readers ignore fields they do not know.
@@ -194,7 +194,7 @@ class Ledger(Protocol):
         """
         Count outcomes, each at most once, and let their records go.
 
-        Atomically per batch (per shard of it where the backend must): write the mark of every outcome that has
+        Atomically per batch (per part of it where the store must): write the mark of every outcome that has
         none, drop or keep the records as each settlement says, and append ONE contribution of what was newly
         counted, unless that is nothing. A settlement of `rev` 0 whose version has a record is a duplicate as a whole
         and changes nothing. Outcomes with the same mark within the batch: the first one counts.
@@ -399,7 +399,7 @@ class Ledger(Protocol):
 
     async def sweep(self, *, now: float) -> int:
         """
-        Drop a bounded number of marks and halves past the horizon; called now and then.
+        Drop a bounded number of items past the horizon, such as trails without records; called now and then.
 
         Returns:
             How many were dropped; 0 when none is left to drop.

@@ -256,11 +256,18 @@ def is_free(port: int) -> bool:
     return True
 
 
+_ports: set[int] = set()
+"""Those that were given away: whoever has one may not listen on it yet."""
+
+
 def free_port() -> int:
     """
-    Return a port that nobody listens on at the moment.
+    Return a port that nobody listens on at the moment, and that this process did not give away before.
     """
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        if port not in _ports:
+            _ports.add(port)
+            return port

@@ -8,13 +8,15 @@ from typing import Any, Literal
 import msgspec
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.ledgers import dynamodb_table
-from crrmon.adapters.ledgers.dynamodb import DynamoDBLedger
-from crrmon.adapters.ledgers.redis import RedisLedger
-from crrmon.adapters.ledgers.redis_server import RedisServer
-from crrmon.adapters.ledgers.sqlite import SqliteLedger
+from crrmon.adapters.stores.dynamodb import table
+from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+from crrmon.adapters.stores.redis.server import RedisServer
+from crrmon.adapters.stores.redis.store import RedisStore
+from crrmon.adapters.stores.sqlite.store import SqliteStore
+from crrmon.ledger.stored_ledger import StoredLedger
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
+from crrmon.ports.store import Store
 from crrmon.sandbox.children import LOOPBACK, Restartable, free_port
 from crrmon.sandbox.redis import redis
 from crrmon.sandbox.world import World
@@ -70,7 +72,7 @@ def _in_a_file(path: Path) -> Keeping:
         kind="sqlite",
         where=str(path),
         settings={"kind": "sqlite", "path": str(path)},
-        open=lambda: SqliteLedger.open(path),
+        open=lambda: _ledger(SqliteStore.open(path)),
     )
 
 
@@ -80,17 +82,23 @@ def _in_redis(server: Restartable, port: int) -> Keeping:
         kind="redis",
         where=url,
         settings={"kind": "redis", "redis": {"url": url}},
-        open=lambda: RedisLedger.open(RedisServer(url=url), clock=SystemClock()),
+        open=lambda: _ledger(RedisStore.open(RedisServer(url=url))),
         server=server,
     )
 
 
 async def _in_a_table(aws: Aws, world: World) -> Keeping:
     region = world.queue_region
-    await dynamodb_table.create(aws, table=TABLE, region=region, tags={})
+    await table.create(aws, table=TABLE, region=region, tags={})
     return Keeping(
         kind="dynamodb",
         where=f"table {TABLE} of the emulator's DynamoDB in {region}",
         settings={"kind": "dynamodb", "dynamodb": {"table": TABLE, "region": region}},
-        open=lambda: DynamoDBLedger.open(aws, table=TABLE, region=region, clock=SystemClock()),
+        open=lambda: _ledger(
+            DynamoDBStore.open(aws, table=TABLE, region=region, clock=SystemClock())
+        ),
     )
+
+
+async def _ledger(store: Awaitable[Store]) -> Ledger:
+    return await StoredLedger.open(await store, clock=SystemClock())

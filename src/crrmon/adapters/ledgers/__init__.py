@@ -1,1 +1,0 @@
-"""Where what is pending is remembered: one module per kind of ledger."""

@@ -1,0 +1,1 @@
+"""One DynamoDB table, for several replicas, with nothing to run."""

@@ -1,0 +1,231 @@
+"""Implements the store in this process's memory: for tests and trials. It survives nothing.
+
+Every method runs from start to end without awaiting anything, so each is atomic as it stands.
+"""
+
+import bisect
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import islice
+
+from crrmon.ports.ledger import IN_PROCESS, Pace
+from crrmon.ports.store import (
+    ABSENT,
+    ANY,
+    Action,
+    Check,
+    ConflictError,
+    Delete,
+    Due,
+    Found,
+    Key,
+    Kind,
+    Limits,
+    Put,
+    Tag,
+)
+
+_LIMITS = Limits(items=500)
+_EXPIRED_AT_ONCE = 10_000
+
+
+class MemoryStore:
+    """
+    Implements the `Store` port.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[Key, Put] = {}
+        self._sorted: dict[Kind, list[tuple[bytes, Key]]] = defaultdict(list)
+        """The keys of ordered kinds, by sort key."""
+        self._due: dict[tuple[Kind, int], list[tuple[float, bytes]]] = defaultdict(list)
+        """When items of a kind and group are due, and their sort keys; sorted."""
+        self._expiries: dict[Kind, list[tuple[float, bytes, Key]]] = defaultdict(list)
+        """A heap of each kind; what is not an item's expiry any more is left in it."""
+
+    @property
+    def name(self) -> str:
+        """
+        What it is called for people.
+        """
+        return "ledger.kind memory"
+
+    @property
+    def exclusive(self) -> bool:
+        """
+        Whether only one process can have it open: nobody else sees this process's memory.
+        """
+        return True
+
+    @property
+    def limits(self) -> Limits:
+        """
+        What it can write at once.
+        """
+        return _LIMITS
+
+    @property
+    def pace(self) -> Pace:
+        """
+        How a ledger in it is best asked.
+        """
+        return IN_PROCESS
+
+    def where(self, key: Key) -> str:
+        """
+        Name an item for people.
+        """
+        return f"{key.kind.name} {key.sort!r} in memory"
+
+    def tag_of(self, body: bytes) -> Tag:
+        """
+        Return the tag of a body: itself.
+        """
+        return Tag(body)
+
+    # ---- reading ----
+
+    async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
+        """
+        Read items.
+        """
+        return [self._found(key) for key in keys if key in self._items]
+
+    def _found(self, key: Key) -> Found:
+        body = self._items[key].body
+        return Found(key, body, Tag(body))
+
+    async def scan(
+        self,
+        kind: Kind,
+        groups: Sequence[int],
+        *,
+        low: bytes = b"",
+        high: bytes | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[Found]:
+        """
+        Read items of an ordered kind, in the order of their sort keys.
+        """
+        keys = self._sorted[kind]
+        start = bisect.bisect_left(keys, low, key=_sort)
+        stop = len(keys) if high is None else bisect.bisect_left(keys, high, key=_sort)
+        places = range(stop - 1, start - 1, -1) if reverse else range(start, stop)
+        mine = set(groups)
+        found = (keys[place][1] for place in places)
+        return [self._found(key) for key in islice((k for k in found if k.group in mine), limit)]
+
+    # ---- writing ----
+
+    async def write(self, actions: Sequence[Action]) -> None:
+        """
+        Do all of it or nothing.
+        """
+        conflicts = [place for place, one in enumerate(actions) if not self._holds(one)]
+        if conflicts:
+            raise ConflictError(conflicts)
+        for action in actions:
+            self._do(action)
+
+    async def write_each(self, actions: Sequence[Put | Delete]) -> None:
+        """
+        Do unconditional actions.
+        """
+        for action in actions:
+            self._do(action)
+
+    def _holds(self, action: Action) -> bool:
+        if action.tag is ANY:
+            return True
+        there = self._items.get(action.key)
+        if there is None or action.tag is ABSENT:
+            return there is None and action.tag is ABSENT
+        return action.tag.value == there.body
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Put():
+                self._leave(action.key)
+                self._enter(action)
+            case Delete():
+                self._leave(action.key)
+            case Check():
+                pass
+
+    def _leave(self, key: Key) -> None:
+        there = self._items.pop(key, None)
+        if there is None:
+            return
+        if key.kind.ordered:
+            keys = self._sorted[key.kind]
+            del keys[bisect.bisect_left(keys, key.sort, key=_sort)]
+        if there.due is not None:
+            dues = self._due[key.kind, key.group]
+            del dues[bisect.bisect_left(dues, (there.due, key.sort))]
+
+    def _enter(self, put: Put) -> None:
+        key = put.key
+        self._items[key] = put
+        if key.kind.ordered:
+            bisect.insort(self._sorted[key.kind], (key.sort, key), key=_sort)
+        if put.due is not None:
+            bisect.insort(self._due[key.kind, key.group], (put.due, key.sort))
+        if put.expires_at is not None:
+            heapq.heappush(self._expiries[key.kind], (put.expires_at, key.sort, key))
+
+    # ---- time ----
+
+    async def due(
+        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+    ) -> Sequence[Due]:
+        """
+        Find unordered items that are due, the longest due first.
+        """
+        some = [
+            [(at, sort, group) for at, sort in islice(self._due[kind, group], limit)]
+            for group in set(groups)
+        ]
+        first = islice(heapq.merge(*some), limit)
+        keys = ((at, Key(kind, group, sort)) for at, sort, group in first if at <= until)
+        return [Due(at, key, self._items[key].body) for at, key in keys]
+
+    async def walk(
+        self, kind: Kind, group: int, *, after: Due | None, limit: int
+    ) -> Sequence[Due]:
+        """
+        Go through all items of a group that are due at whatever time.
+        """
+        dues = self._due[kind, group]
+        start = 0 if after is None else bisect.bisect_right(dues, (after.at, after.key.sort))
+        return [Due(at, Key(kind, group, sort)) for at, sort in dues[start : start + limit]]
+
+    async def expire(
+        self,
+        kind: Kind,
+        groups: Sequence[int],  # noqa: ARG002 - all are in one heap
+        *,
+        now: float,
+    ) -> int:
+        """
+        Drop a bounded number of items of a kind that have expired.
+        """
+        dropped = 0
+        expiries = self._expiries[kind]
+        while dropped < _EXPIRED_AT_ONCE and expiries and expiries[0][0] <= now:
+            at, _, key = heapq.heappop(expiries)
+            there = self._items.get(key)
+            if there is not None and there.expires_at == at:
+                self._leave(key)
+                dropped += 1
+        return dropped
+
+    async def close(self) -> None:
+        """
+        Do nothing: there is nothing to let go of.
+        """
+
+
+def _sort(place: tuple[bytes, Key]) -> bytes:
+    return place[0]

@@ -1,0 +1,280 @@
+"""Where items lie in Redis, and what is said to the server to write them.
+
+All keys of a group share a hash tag, so that a script can change them together on any server. Of an ordered kind, say
+`journal`:
+
+- `journal`: a hash, sort key to body;
+- `journal:order`: a sorted set of the sort keys, all of one score, so that they are ordered byte by byte;
+- `journal:expiry`: a sorted set of those that expire, by when, if the kind has such.
+
+Of an unordered kind, say `trail`:
+
+- `trail`: a hash, sort key to body, of what is due; `trail:due`: a sorted set of the same, by when;
+- `trail:kept:DAY`: a hash of what expires on a day, so that it goes by dropping a whole hash;
+- `trail:days`: which of those there are. Whoever reads or writes names the days that it knows; if there are others by
+  now, it learns them and begins anew. So daemons whose clocks differ by whatever still find each other's items.
+
+Nothing has a time to live: what evicts only volatile keys never touches a ledger.
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeVar
+
+from crrmon.adapters.stores.redis.nodes import Argument
+from crrmon.ports.store import ABSENT, ANY, Action, Check, Kind, Put, Tag
+
+DAY_SECONDS: Final = 86_400
+_ARGUMENTS: Final = 4000
+"""Most arguments of one command inside a script; Lua's stack takes about twice as many."""
+
+Item = TypeVar("Item")
+Days = tuple[int, ...]
+
+
+class Group(NamedTuple):
+    """
+    The items of a kind in a group, which lie together.
+    """
+
+    kind: Kind
+    number: int
+
+
+class Names:
+    """
+    Names the keys of a ledger.
+
+    Args:
+        prefix: of all keys.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._of: dict[Group, GroupNames] = {}
+
+    def of(self, group: Group) -> "GroupNames":
+        """
+        Return the names of a group's keys.
+        """
+        names = self._of.get(group)
+        if names is None:
+            tag = self._prefix if group.number < 0 else f"{self._prefix}:{group.number}"
+            names = self._of[group] = GroupNames(f"{{{tag}}}", group.kind.name)
+        return names
+
+
+class GroupNames:
+    """
+    The names of a group's keys.
+    """
+
+    def __init__(self, home: str, kind: str) -> None:
+        self.home = home.encode()
+        """The hash tag."""
+        self.items = f"{home}:{kind}".encode()
+        self.order = self.items + b":order"
+        self.expiry = self.items + b":expiry"
+        self.due = self.items + b":due"
+        self.days = self.items + b":days"
+
+    def kept(self, day: int) -> bytes:
+        """
+        Name the hash of what expires on a day.
+        """
+        return b"%b:kept:%d" % (self.items, day)
+
+
+class Writing:
+    """
+    The keys and arguments of one write, as they are put together.
+
+    Args:
+        names: of all keys.
+        days: of each group of an unordered kind, as they are known.
+    """
+
+    def __init__(self, names: Names, days: dict[Group, Days]) -> None:
+        self._names = names
+        self._days = days
+        self.keys: list[bytes] = []
+        self._places: dict[bytes, int] = {}
+        self._looked_up: dict[Group, list[int]] = defaultdict(list)
+        self._compared: list[int] = []
+        self._commands: dict[tuple[str, bytes], list[Argument]] = defaultdict(list)
+        self.turned: dict[Group, Days] = {}
+        """Groups in which a new day begins."""
+
+    def arguments(self, actions: Sequence[Action]) -> list[Argument]:
+        """
+        Return the arguments of a write.
+        """
+        for place, action in enumerate(actions):
+            group = Group(action.key.kind, action.key.group)
+            if not group.kind.ordered:
+                self._looked_up[group].append(place)
+                self._unordered(group, action)
+            else:
+                if action.tag is not ANY:
+                    self._compared.append(place)
+                self._ordered(self._names.of(group), action)
+        for group, days in self.turned.items():
+            self._do("SET", self._names.of(group).days, registry_of(days))
+        # NB: the script expects the keys of the groups first.
+        arguments: list[Argument] = [len(self._looked_up)]
+        for group, places in self._looked_up.items():
+            self.keys += lookup_keys(self._names.of(group), self._days.get(group, ()))
+            arguments += (len(places), registry_of(self._days.get(group, ())))
+            arguments += [actions[place].key.sort for place in places]
+            arguments += [text_of(actions[place].tag) for place in places]
+        arguments.append(len(self._compared))
+        for place in self._compared:
+            key = actions[place].key
+            items = self._names.of(Group(key.kind, key.group)).items
+            arguments += (self._place(items), key.sort, text_of(actions[place].tag))
+        for (command, name), some in self._commands.items():
+            place = self._place(name)
+            for part in parts(some, _ARGUMENTS):
+                arguments += (command, place, len(part))
+                arguments += part
+        return arguments
+
+    @property
+    def groups(self) -> list[Group]:
+        """
+        The groups of which unordered items are looked up, in the order in which the script tells of them.
+        """
+        return list(self._looked_up)
+
+    def conflicts(self, others: Sequence[int], changed: Sequence[int]) -> list[int]:
+        """
+        Return the places of actions whose items are not what they were, as the script tells them.
+        """
+        looked_up = [place for places in self._looked_up.values() for place in places]
+        return [looked_up[at] for at in others] + [self._compared[at] for at in changed]
+
+    def _do(self, command: str, key: bytes, *arguments: Argument) -> None:
+        self._commands[command, key] += arguments
+
+    def _place(self, key: bytes) -> int:
+        place = self._places.get(key)
+        if place is None:
+            self.keys.append(key)
+            place = self._places[key] = len(self.keys)
+        return place
+
+    def _ordered(self, names: GroupNames, action: Action) -> None:
+        sort = action.key.sort
+        if isinstance(action, Check):
+            return
+        if not isinstance(action, Put):
+            self._do("HDEL", names.items, sort)
+            self._do("ZREM", names.order, sort)
+            if action.key.kind.expires:
+                self._do("ZREM", names.expiry, sort)
+            return
+        self._do("HSET", names.items, sort, action.body)
+        self._do("ZADD", names.order, 0, sort)
+        # NB: a key that is never there must not be named: while a slot of a cluster moves, its script would be refused.
+        if not action.key.kind.expires:
+            return
+        if action.expires_at is None:
+            self._do("ZREM", names.expiry, sort)
+        else:
+            self._do("ZADD", names.expiry, repr(action.expires_at), sort)
+
+    def _unordered(self, group: Group, action: Action) -> None:
+        names, sort = self._names.of(group), action.key.sort
+        if isinstance(action, Check):
+            return
+        where = _where(action.tag)
+        to = _target(action, where) if isinstance(action, Put) else None
+        if where is not None and where != to:
+            if where == _DUE:
+                self._do("HDEL", names.items, sort)
+                self._do("ZREM", names.due, sort)
+            else:
+                self._do("HDEL", names.kept(int(where)), sort)
+        if not isinstance(action, Put):
+            return
+        if action.due is not None:
+            self._do("HSET", names.items, sort, action.body)
+            self._do("ZADD", names.due, repr(action.due), sort)
+            return
+        day = int(to or 0)
+        self._do("HSET", names.kept(day), sort, action.body)
+        known = self.turned.get(group, self._days.get(group, ()))
+        if day not in known:
+            self.turned[group] = tuple(sorted({*known, day}))
+
+
+_DUE: Final = "due"
+
+
+def lookup_keys(names: GroupNames, days: Days) -> list[bytes]:
+    """
+    Return the keys by which unordered items of a group are looked up.
+    """
+    return [names.items, names.days, *(names.kept(day) for day in days)]
+
+
+def _target(put: Put, where: str | None) -> str:
+    """
+    Return where an unordered item belongs: with what is due, or to a day. A clock that is behind takes none back to an
+    earlier day.
+    """
+    if put.due is not None:
+        return _DUE
+    assert put.expires_at is not None  # noqa: S101 - an unordered item is due or expires
+    day = math.floor(put.expires_at / DAY_SECONDS)
+    return str(day if where in (None, _DUE) else max(day, int(where)))
+
+
+def _where(tag: Tag) -> str | None:
+    """
+    Return where an unordered item was when it was read.
+    """
+    text = text_of(tag)
+    return text.partition(" ")[0] if text else None
+
+
+def text_of(tag: Tag) -> str:
+    """
+    Return a tag as scripts compare it.
+    """
+    return "" if tag is ABSENT else str(tag.value)
+
+
+def digest(body: bytes) -> str:
+    """
+    Return a body's digest, as Redis makes it.
+    """
+    return hashlib.sha1(body, usedforsecurity=False).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def registry_of(days: Days) -> bytes:
+    """
+    Write down which days there are.
+    """
+    return " ".join(map(str, days)).encode()
+
+
+def days_of(registry: bytes) -> Days:
+    """
+    Read which days there are.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    return tuple(map(int, registry.split()))
+
+
+def parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """
+    Split a sequence.
+    """
+    return [items[start : start + size] for start in range(0, len(items), size)]

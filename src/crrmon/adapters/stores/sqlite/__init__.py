@@ -1,0 +1,1 @@
+"""One SQLite file: the default. One daemon, one thread, one transaction and one sync for each write."""

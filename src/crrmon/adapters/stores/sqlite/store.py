@@ -1,0 +1,252 @@
+"""Implements the store in one SQLite file: one process, one thread, one transaction and one sync for each write."""
+
+import asyncio
+import heapq
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from crrmon.adapters.stores.sqlite.file import LedgerFile, translated
+from crrmon.adapters.stores.sqlite.ordered import OrderedItems
+from crrmon.adapters.stores.sqlite.unordered import UnorderedItems
+from crrmon.ports.ledger import IN_PROCESS, Pace
+from crrmon.ports.store import (
+    Action,
+    ConflictError,
+    Delete,
+    Due,
+    Found,
+    Key,
+    Kind,
+    Limits,
+    Put,
+    Tag,
+)
+
+_LIMITS: Final = Limits(items=500)
+_EXPIRED_AT_ONCE: Final = 20_000
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """
+    Implements the `Store` port.
+    """
+
+    def __init__(self, file: LedgerFile, thread: ThreadPoolExecutor) -> None:
+        self._file = file
+        self._connection = file.connection
+        self._thread = thread
+        self._ordered = OrderedItems(file.connection)
+        self._unordered = UnorderedItems(file.connection)
+
+    @classmethod
+    async def open(cls, path: Path | str) -> Self:
+        """
+        Open a ledger's file, or make one, and hold it until `close` or the end of the process.
+
+        Args:
+            path: the file, on a local filesystem.
+
+        Raises:
+            UnusableLedgerError: somebody must act; the text says how.
+            LedgerError: trying again may help.
+        """
+        loop = asyncio.get_running_loop()
+        # NB: a connection belongs to the thread that opened it.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        try:
+            file = await loop.run_in_executor(thread, lambda: LedgerFile.open(Path(path)))
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        return cls(file, thread)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """
+        Do something in the store's thread and in one transaction, committed when this returns.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._guarded, work)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return self._transaction(work)
+        except sqlite3.Error as error:
+            known = translated(self._file.path, error)
+            if known is None:
+                raise
+            raise known from error
+
+    def _transaction(self, work: Callable[[], T]) -> T:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work()
+            self._connection.execute("COMMIT")
+        finally:
+            # SQLite itself rolls back on some errors; the connection can be used again in any case.
+            if self._connection.in_transaction:
+                self._connection.rollback()
+                self._unordered.forget()
+        return result
+
+    @property
+    def name(self) -> str:
+        """
+        What it is called for people.
+        """
+        return f"ledger.path {self._file.path}"
+
+    @property
+    def exclusive(self) -> bool:
+        """
+        Whether only one process can have it open: the file is locked.
+        """
+        return True
+
+    @property
+    def limits(self) -> Limits:
+        """
+        What it can write at once.
+        """
+        return _LIMITS
+
+    @property
+    def pace(self) -> Pace:
+        """
+        How a ledger in it is best asked.
+        """
+        return IN_PROCESS
+
+    def where(self, key: Key) -> str:
+        """
+        Name an item for people.
+        """
+        return f"{key.kind.name} x'{key.sort.hex()}' of {self.name}"
+
+    def tag_of(self, body: bytes) -> Tag:
+        """
+        Return the tag of a body: itself.
+        """
+        return Tag(body)
+
+    # ---- reading ----
+
+    async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
+        """
+        Read items.
+        """
+        by_kind: dict[Kind, list[Key]] = defaultdict(list)
+        for key in keys:
+            by_kind[key.kind].append(key)
+
+        def work() -> list[Found]:
+            found: list[Found] = []
+            for kind, some in by_kind.items():
+                found += (
+                    self._ordered.get(some) if kind.ordered else self._unordered.get(kind, some)
+                )
+            return found
+
+        return await self._run(work)
+
+    async def scan(
+        self,
+        kind: Kind,
+        groups: Sequence[int],  # noqa: ARG002 - all are in one table
+        *,
+        low: bytes = b"",
+        high: bytes | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[Found]:
+        """
+        Read items of an ordered kind, in the order of their sort keys.
+        """
+        return await self._run(
+            lambda: self._ordered.scan(kind, low, high, reverse=reverse, limit=limit)
+        )
+
+    # ---- writing ----
+
+    async def write(self, actions: Sequence[Action]) -> None:
+        """
+        Do all of it or nothing.
+        """
+        await self._run(lambda: self._write(actions))
+
+    async def write_each(self, actions: Sequence[Put | Delete]) -> None:
+        """
+        Do unconditional actions, all at once.
+        """
+        await self._run(lambda: self._write(actions))
+
+    def _write(self, actions: Sequence[Action]) -> None:
+        ordered: list[tuple[int, Action]] = []
+        others: dict[Kind, list[tuple[int, Action]]] = defaultdict(list)
+        for place, action in enumerate(actions):
+            kind = action.key.kind
+            (ordered if kind.ordered else others[kind]).append((place, action))
+        conflicts = self._ordered.write(ordered)
+        for kind, some in others.items():
+            conflicts += self._unordered.write(kind, some)
+        if conflicts:
+            raise ConflictError(conflicts)
+
+    # ---- time ----
+
+    async def due(
+        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+    ) -> Sequence[Due]:
+        """
+        Find unordered items that are due, the longest due first.
+        """
+        return await self._run(lambda: self._due(kind, groups, until, limit))
+
+    def _due(self, kind: Kind, groups: Sequence[int], until: float, limit: int) -> list[Due]:
+        # Each group's share comes sorted from the index; merging takes no more of each than it needs.
+        cursors = self._unordered.due(kind, groups, until)
+        try:
+            rows = list(islice(heapq.merge(*cursors), limit))
+        finally:
+            # NB: no cursor may leave this thread: where it is dropped, it touches a statement that is in use here.
+            for cursor in cursors:
+                cursor.close()
+        return [
+            Due(at, Key(kind, group, sort), self._unordered.body(kind, number))
+            for at, sort, group, number in rows
+        ]
+
+    async def walk(
+        self, kind: Kind, group: int, *, after: Due | None, limit: int
+    ) -> Sequence[Due]:
+        """
+        Go through all items of a group that are due at whatever time.
+        """
+        return await self._run(lambda: self._unordered.walk(kind, group, after, limit))
+
+    async def expire(
+        self,
+        kind: Kind,
+        groups: Sequence[int],  # noqa: ARG002 - all are in one table
+        *,
+        now: float,
+    ) -> int:
+        """
+        Drop a bounded number of items of a kind that have expired.
+        """
+        items = self._ordered if kind.ordered else self._unordered
+        return await self._run(lambda: items.expire(kind, now=now, most=_EXPIRED_AT_ONCE))
+
+    async def close(self) -> None:
+        """
+        Let go of the file.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._file.close)
+        self._thread.shutdown()

@@ -1,0 +1,155 @@
+"""The backlog up to the last window: one item for each route and day, written by the publisher alone.
+
+Each remembers the number of the window whose changes it got last. Windows are numbered without gaps and folded in one
+after the other, so folding one in twice, or late, by a publisher that was replaced, changes nothing.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from crrmon.domain.objects import Route
+from crrmon.ledger.damage import reading
+from crrmon.ledger.encoding import Body
+from crrmon.ledger.journal import Moved, Sums, Unfolded, add
+from crrmon.ledger.layout import BACKLOG, OF_FLEET, fleet_key, joined
+from crrmon.ports.clock import Clock
+from crrmon.ports.ledger import LedgerError
+from crrmon.ports.store import ABSENT, ConflictError, Found, Key, Put, Store, Tag
+
+_DAY: Final = 86_400
+_TRIES = 5
+EMPTY_KEPT_SECONDS = 20 * 86_400.0
+"""An empty item is kept for its number, longer than anybody can have stopped between reading and writing."""
+
+
+class _Slots(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One item.
+    """
+
+    route: Route
+    number: int
+    """Of the last window folded in."""
+    slots: dict[int, tuple[int, int, int, int]]
+    """By start."""
+
+
+_SLOTS = Body(_Slots)
+
+
+class Standing:
+    """
+    The backlog as of the last window, as it was read: some of its items may be a window ahead of others.
+    """
+
+    def __init__(self, slots: Mapping[Key, _Slots]) -> None:
+        self._slots = slots
+
+    async def sums(self, windows: Sequence[Unfolded]) -> Sums:
+        """
+        Add up, with the changes of windows that may not be folded in yet, each with its number.
+        """
+        sums: Sums = {}
+        for item in self._slots.values():
+            for start, amounts in item.slots.items():
+                add(sums, item.route, float(start), amounts)
+            await asyncio.sleep(0)  # there may be a million slots, and others want their turn
+        for number, moved in windows:
+            for source, destination, slot, amounts in moved:
+                route = Route(source, destination)
+                item_now = self._slots.get(_key(route, slot))
+                if item_now is None or item_now.number < number:
+                    add(sums, route, slot, amounts)
+        return sums
+
+
+class Backlog:
+    """
+    Keeps the items.
+    """
+
+    def __init__(self, store: Store, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def read(self) -> Standing:
+        """
+        Read all items.
+        """
+        slots: dict[Key, _Slots] = {}
+        for found in await self._store.scan(BACKLOG, OF_FLEET):
+            slots[found.key] = self._read(found)
+            await asyncio.sleep(0)
+        return Standing(slots)
+
+    def _read(self, found: Found) -> _Slots:
+        with reading(self._store, found.key):
+            return _SLOTS.decode(found.body)
+
+    async def fold(self, number: int, moved: Sequence[Moved]) -> None:
+        """
+        Fold the changes of a window into the items, each unless it has them.
+        """
+        parts: dict[Key, list[Moved]] = {}
+        for one in moved:
+            parts.setdefault(_key(Route(one[0], one[1]), one[2]), []).append(one)
+        for _ in range(_TRIES):
+            if await self._fold(number, parts):
+                return
+        raise LedgerError("somebody else changed the same sums again and again")
+
+    async def _fold(self, number: int, parts: Mapping[Key, Sequence[Moved]]) -> bool:
+        """
+        Fold changes in; return whether all are in.
+        """
+        found = {one.key: one for one in await self._store.get(list(parts))} if parts else {}
+        puts = []
+        for key, moved in parts.items():
+            there = found.get(key)
+            if there is None or not there.body:
+                old = _Slots(route=Route(moved[0][0], moved[0][1]), number=0, slots={})
+            else:
+                old = self._read(there)
+            if old.number < number:
+                tag = ABSENT if there is None else there.tag
+                puts.append(self._put(key, _folded(old, number, moved), tag))
+        limits = self._store.limits
+        size = 1 if limits.alone else limits.items
+        done = await asyncio.gather(
+            *(self._write(puts[start : start + size]) for start in range(0, len(puts), size))
+        )
+        return all(done)
+
+    async def _write(self, puts: Sequence[Put]) -> bool:
+        try:
+            await self._store.write(puts)
+        except ConflictError:
+            return False
+        return True
+
+    def _put(self, key: Key, slots: _Slots, tag: Tag) -> Put:
+        expires_at = None if slots.slots else self._clock.now() + EMPTY_KEPT_SECONDS
+        return Put(key, _SLOTS.encode(slots), tag=tag, expires_at=expires_at)
+
+
+def _folded(old: _Slots, number: int, moved: Sequence[Moved]) -> _Slots:
+    slots = dict(old.slots)
+    for _, _, slot, amounts in moved:
+        have = slots.pop(int(slot), (0, 0, 0, 0))
+        new = (
+            have[0] + amounts[0],
+            have[1] + amounts[1],
+            have[2] + amounts[2],
+            have[3] + amounts[3],
+        )
+        if any(new):
+            slots[int(slot)] = new
+    return replace(old, number=number, slots=slots)
+
+
+def _key(route: Route, slot: float) -> Key:
+    return fleet_key(BACKLOG, joined(route.source, route.destination, str(int(slot) // _DAY)))

@@ -1,0 +1,135 @@
+"""The journal: what writes add to the sums, one item each, until a window takes it along.
+
+An item is written once and never changed, so that no two writes meet in it, however much is settled at once. It holds
+what was counted, for the statistics, and by how much the backlog changed.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import msgspec
+
+from crrmon.domain.objects import Route
+from crrmon.domain.outcomes import Contribution
+from crrmon.ledger.damage import reading
+from crrmon.ledger.encoding import Body, pack, unpack
+from crrmon.ledger.layout import JOURNAL
+from crrmon.ports.store import Delete, Key, Put, Store
+
+Moved = tuple[str, str, float, tuple[int, int, int, int]]
+"""Source, destination, slot, and by how much pending objects and bytes, failed objects and bytes change there."""
+
+Unfolded = tuple[int, Sequence[Moved]]
+"""The number of a window, and its changes of the backlog."""
+
+Sums = dict[tuple[Route, float], list[int]]
+"""The same, added up, by route and slot."""
+
+Place = tuple[str, int]
+"""Name and group of an entry."""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    What one write adds.
+    """
+
+    added: Contribution | None = None
+    moved: tuple[Moved, ...] = ()
+
+
+_ENTRY = Body(Entry)
+
+
+def entry_put(place: Place, entry: Entry) -> Put:
+    """
+    Return how an entry is written.
+    """
+    return Put(_key(place), _ENTRY.encode(entry))
+
+
+def _key(place: Place) -> Key:
+    name, group = place
+    return Key(JOURNAL, group, pack(name))
+
+
+class Journal:
+    """
+    Reads the journal and drops what was taken along.
+    """
+
+    def __init__(self, store: Store, *, shards: int) -> None:
+        self._store = store
+        self._groups = range(shards)
+
+    async def entries(self) -> dict[Place, Entry]:
+        """
+        Read all entries.
+        """
+        entries: dict[Place, Entry] = {}
+        for key, body, _ in await self._store.scan(JOURNAL, self._groups):
+            with reading(self._store, key):
+                entries[unpack(key.sort), key.group] = _ENTRY.decode(body)
+            await asyncio.sleep(0)  # there may be thousands, and others want their turn
+        return entries
+
+    async def drop(self, places: Collection[Place]) -> None:
+        """
+        Delete entries, there or not.
+        """
+        await self._store.write_each([Delete(_key(place)) for place in places])
+
+    async def drop_rest(self, places: Collection[Place]) -> None:
+        """
+        Delete those of some entries that are still there, so that what was begun before is gone on with: where deleting
+        is charged for, it is so whether anything is there or not.
+        """
+        wanted = set(places)
+        found = await self._store.scan(JOURNAL, self._groups)
+        there = {(unpack(one.key.sort), one.key.group) for one in found}
+        await self.drop(sorted(wanted & there))
+
+    async def restore(self, contributions: Sequence[Contribution]) -> None:
+        """
+        Take over contributions; one that is there already is the same.
+        """
+        known = {name for name, _ in await self.entries()} if contributions else set()
+        await self._store.write_each(
+            [
+                entry_put((one.id, 0), Entry(added=one))
+                for one in contributions
+                if one.id not in known
+            ]
+        )
+
+
+def summed(moves: Iterable[Iterable[Moved]]) -> Sums:
+    """
+    Add up how the backlog changes.
+    """
+    sums: Sums = defaultdict(lambda: [0, 0, 0, 0])
+    for moved in moves:
+        for source, destination, slot, amounts in moved:
+            add(sums, Route(source, destination), slot, amounts)
+    return sums
+
+
+def add(sums: Sums, route: Route, slot: float, amounts: Iterable[int]) -> None:
+    """
+    Add to the sums of a slot.
+    """
+    have = sums.setdefault((route, slot), [0, 0, 0, 0])
+    for place, amount in enumerate(amounts):
+        have[place] += amount
+
+
+def moves(sums: Mapping[tuple[Route, float], Sequence[int]]) -> tuple[Moved, ...]:
+    """
+    Write sums down; those that come to nothing are left out.
+    """
+    return tuple(
+        (route.source, route.destination, slot, (sum_[0], sum_[1], sum_[2], sum_[3]))
+        for (route, slot), sum_ in sorted(sums.items())
+        if any(sum_)
+    )

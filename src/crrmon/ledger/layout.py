@@ -1,0 +1,72 @@
+"""What lies in a ledger's store, kind by kind, and under which keys.
+
+| kind | group | sort key | what |
+| --- | --- | --- | --- |
+| `trail` | shard | the trail's id | records, marks and halves of a version (`trails`): due where it has a record, else expiring |
+| `failures` | shard | time, trail, bucket | open failures, a key without a body (`failures`) |
+| `bucketfailures` | shard | bucket, time, trail | the same, by source bucket |
+| `journal` | shard | name | what one write adds to the sums (`journal`) |
+| `windows` | fleet | start | frozen windows that are not wholly sent, and the newest (`windows`) |
+| `pieces` | fleet | name of a window, what, number | what belongs to a window and is large |
+| `backlog` | fleet | route and day | the backlog as of the last window (`backlog`) |
+| `leases` | fleet | number | 256 shards each: who works on what (`leases`); and who publishes |
+| `members` | fleet | owner | what each daemon says about itself |
+| `routes` | fleet | source and destination | routes ever met |
+| `states` | fleet | name | small state by name |
+| `meta` | fleet | `meta` | format and number of shards |
+"""
+
+import struct
+from typing import Final
+
+from crrmon.ledger.encoding import pack
+from crrmon.ports.store import FLEET, Key, Kind
+
+TRAILS: Final = Kind(name="trail", ordered=False)
+FAILURES: Final = Kind(name="failures", spread=8)
+BUCKET_FAILURES: Final = Kind(name="bucketfailures", spread=8)
+JOURNAL: Final = Kind(name="journal", spread=4)
+"""
+A partition of DynamoDB takes 1,000 write units a second and an entry three, so four are enough for 40,000 objects a
+second. Each one more would have to be read whenever the backlog is told.
+"""
+WINDOWS: Final = Kind(name="windows")
+PIECES: Final = Kind(name="pieces", expires=True)
+BACKLOG: Final = Kind(name="backlog", expires=True)
+LEASES: Final = Kind(name="leases")
+MEMBERS: Final = Kind(name="members")
+ROUTES: Final = Kind(name="routes")
+STATES: Final = Kind(name="states")
+META: Final = Kind(name="meta")
+
+OF_FLEET: Final = (FLEET,)
+"""The groups of a kind that belongs to no shard."""
+
+
+def fleet_key(kind: Kind, sort: str) -> Key:
+    """
+    Return the key of what belongs to no shard.
+    """
+    return Key(kind, FLEET, pack(sort))
+
+
+def joined(*parts: str) -> str:
+    """
+    Return parts of a sort key as one: different parts never make the same.
+    """
+    return "#".join(part.replace("%", "%25").replace("#", "%23") for part in parts)
+
+
+def sortable(time: float) -> str:
+    """
+    Return a time (not before the epoch) as text that sorts as times do.
+    """
+    return struct.pack(">d", time + 0.0).hex()
+
+
+def time_of(text: str) -> float:
+    """
+    Return the time that `sortable` was given.
+    """
+    (time,) = struct.unpack(">d", bytes.fromhex(text))
+    return float(time)

@@ -1,0 +1,484 @@
+"""The ledger in a store: everything the port asks for, decided here, kept there.
+
+What happens to trails is decided on what was read (`decider`) and written on condition that it still is so (`trails`).
+Nothing is ever read in full: everything lies under keys that are known, in kinds that `layout` lists.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Mapping, Sequence
+from operator import attrgetter
+from typing import Final, Self, TypeVar
+
+import structlog
+
+from crrmon.domain.backlog import BacklogSlot, backlog_slot
+from crrmon.domain.events.facts import News
+from crrmon.domain.noting import Noted
+from crrmon.domain.objects import MarkId, Route, trail_id
+from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
+from crrmon.domain.records import Record, State
+from crrmon.domain.settling import Settled
+from crrmon.domain.trails import Parked, Rescheduled, Trail, failed_towards
+from crrmon.ledger.damage import DamagedError, reading
+from crrmon.ledger.decider import BadItemError, Decider
+from crrmon.ledger.encoding import PRESENCE, Body, pack, unpack
+from crrmon.ledger.failures import failures_page
+from crrmon.ledger.layout import (
+    BACKLOG,
+    MEMBERS,
+    OF_FLEET,
+    PIECES,
+    ROUTES,
+    STATES,
+    TRAILS,
+    fleet_key,
+    joined,
+)
+from crrmon.ledger.leases import Leases
+from crrmon.ledger.meta import begun
+from crrmon.ledger.moving import export_page, restore_trails
+from crrmon.ledger.trails import Held, Reading, Trails
+from crrmon.ledger.windows import Windows
+from crrmon.ports.clock import Clock
+from crrmon.ports.ledger import FrozenWindow, Lease, Pace, Presence
+from crrmon.ports.store import (
+    ABSENT,
+    ConflictError,
+    Delete,
+    Found,
+    Put,
+    RefusedError,
+    Store,
+    prefixed,
+)
+
+T = TypeVar("T")
+_PAUSED_AT: Final = 2_000
+"""Slots of the backlog that are told before others get their turn: some milliseconds."""
+
+_ROUTE = Body(Route)
+
+log = structlog.get_logger()
+
+
+class StoredLedger:
+    """
+    Implements the `Ledger` port.
+
+    Args:
+        store: where everything lies.
+        shards: how many the ledger was made with.
+        horizon_seconds: how long marks and halves are kept at least.
+        clock: tells what is past the horizon.
+        chance: names what needs a name of its own.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        shards: int,
+        horizon_seconds: float,
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self._store = store
+        self._shards = shards
+        self._clock = clock
+        self._trails = Trails(
+            store, shards=shards, horizon=horizon_seconds, clock=clock, chance=chance
+        )
+        self._decider = Decider(self._trails, exclusive=store.exclusive)
+        self._leases = Leases(store, shards=shards, chance=chance)
+        self._windows = Windows(
+            store, shards=shards, leases=self._leases, clock=clock, chance=chance
+        )
+        self._routes: set[Route] = set()
+        """Those that this process has remembered."""
+        self._unreadable: set[bytes] = set()
+        """Trails of which it was said that they cannot be read."""
+
+    @classmethod
+    async def open(
+        cls,
+        store: Store,
+        *,
+        shards: int = 64,
+        horizon_seconds: float = 345_600.0,
+        clock: Clock,
+        chance: random.Random | None = None,
+        create: bool = True,
+    ) -> Self:
+        """
+        Open the ledger in a store, or begin one; the store is closed if that fails.
+
+        Args:
+            store: where it lies.
+            shards: how many a new ledger gets; one that exists keeps its own.
+            horizon_seconds: how long marks and halves are kept at least.
+            clock: tells what is past the horizon.
+            chance: names what needs a name of its own.
+            create: whether to begin one where there is none; if not, opening writes nothing.
+
+        Raises:
+            UnusableLedgerError: somebody must act; the text says how.
+            LedgerError: trying again may help; or there is none, and none is to be made.
+        """
+        try:
+            meta = await begun(store, shards=shards, create=create)
+            ledger = cls(
+                store,
+                shards=meta.shards,
+                horizon_seconds=horizon_seconds,
+                clock=clock,
+                chance=chance or random.Random(),  # noqa: S311 - no secret
+            )
+            if store.exclusive and create:
+                # Only one daemon can have it open: whoever held leases is gone. Their epochs stay.
+                await ledger.release(await ledger.leases())
+        except BaseException:
+            await store.close()
+            raise
+        return ledger
+
+    @property
+    def shards(self) -> int:
+        """
+        How many shards it was made with.
+        """
+        return self._shards
+
+    @property
+    def exclusive(self) -> bool:
+        """
+        Whether only one daemon can have it open.
+        """
+        return self._store.exclusive
+
+    @property
+    def pace(self) -> Pace:
+        """
+        How to ask it.
+        """
+        return self._store.pace
+
+    # ---- intake and looking ----
+
+    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
+        """
+        Return what is kept under each id, as it is now: a half that came a moment ago and is not told would be lost, for
+        whoever asks here settles next, and a mark takes the place of a half.
+        """
+        return await _isolated(self._decider.seen(ids), trails=len({one.trail_id for one in ids}))
+
+    async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
+        """
+        Store new records.
+        """
+        return await _isolated(
+            self._decider.park(records, now=self._clock.now()), trails=_number_of(records)
+        )
+
+    async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
+        """
+        Find the records to be looked at, the longest due first.
+        """
+        # Those that cannot be read stay the longest due, and must not be in the way of the others.
+        most = limit + len(self._unreadable)
+        hints = await self._store.due(TRAILS, sorted(set(shards)), until=now, limit=most)
+        read = await self._trails.read_each([one.key.sort for one in hints if one.body is None])
+        read |= self._trails.told([(one.key, one.body) for one in hints if one.body])
+        found = self._records(read)
+        due = [record for record in found if record.next_look_at <= now]
+        return sorted(due, key=_next_look)[:limit]
+
+    async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
+        """
+        Replace records that nobody changed meanwhile.
+        """
+        return await _isolated(
+            self._decider.reschedule(records, now=self._clock.now()), trails=_number_of(records)
+        )
+
+    async def settle(
+        self, batch: str, settlements: Sequence[Settlement], *, now: float
+    ) -> Sequence[Sequence[Settled]]:
+        """
+        Count outcomes, each at most once, and let their records go.
+        """
+        return await _isolated(
+            self._decider.settle(batch, settlements, now=now), trails=_number_of(settlements)
+        )
+
+    async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
+        """
+        Add what others told of versions.
+        """
+        return await _isolated(self._decider.note(news, now=now), trails=_number_of(news))
+
+    # ---- reporting ----
+
+    async def remember_routes(self, routes: Sequence[Route]) -> None:
+        """
+        Remember routes for ever; each is written once by a process.
+        """
+        new = [route for route in dict.fromkeys(routes) if route not in self._routes]
+        if new:
+            await self._store.write_each(
+                [
+                    Put(
+                        fleet_key(ROUTES, joined(route.source, route.destination)),
+                        _ROUTE.encode(route),
+                    )
+                    for route in new
+                ]
+            )
+            self._routes.update(new)
+
+    async def known_routes(self) -> Sequence[Route]:
+        """
+        Return all routes remembered so far, sorted.
+        """
+        return sorted(
+            self._read(found, _ROUTE) for found in await self._store.scan(ROUTES, OF_FLEET)
+        )
+
+    async def contributions(self) -> Sequence[Contribution]:
+        """
+        Return all contributions that no window was frozen from, oldest first.
+        """
+        return await self._windows.contributions()
+
+    async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
+        """
+        Store a window under the lease of shard 0 and drop its contributions.
+        """
+        await self._windows.freeze(window, lease=lease)
+
+    async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
+        """
+        Return the windows that are not wholly sent, oldest first.
+        """
+        return await self._windows.frozen(limit=limit)
+
+    async def last_frozen(self) -> float | None:
+        """
+        Return the `starts_at` of the newest window ever frozen.
+        """
+        return await self._windows.last_frozen()
+
+    async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
+        """
+        Drop one sent part of a window, and the window with its last one.
+        """
+        await self._windows.forget(starts_at, part, lease=lease)
+
+    async def backlog(self) -> Sequence[BacklogSlot]:
+        """
+        Return what is pending and failed.
+        """
+        slots: list[BacklogSlot] = []
+        for (route, written_from), amounts in sorted((await self._windows.sums()).items()):
+            if any(amounts):
+                slots.append(backlog_slot(route, written_from, amounts))
+                if len(slots) % _PAUSED_AT == 0:
+                    await asyncio.sleep(0)
+        return slots
+
+    # ---- the daemons among themselves ----
+
+    async def announce(self, presence: Presence) -> None:
+        """
+        Keep a daemon's presence, instead of its last one.
+        """
+        key = fleet_key(MEMBERS, presence.owner)
+        await self._store.write([Put(key, PRESENCE.encode(presence))])
+
+    async def presences(self) -> Sequence[Presence]:
+        """
+        Return the presence of every daemon, by owner.
+        """
+        return [self._read(found, PRESENCE) for found in await self._store.scan(MEMBERS, OF_FLEET)]
+
+    async def dismiss(self, presence: Presence) -> None:
+        """
+        Drop a presence, if it still is this one.
+        """
+        for found in await self._store.get([fleet_key(MEMBERS, presence.owner)]):
+            if self._read(found, PRESENCE) == presence:
+                with contextlib.suppress(ConflictError):  # then it is another one by now
+                    await self._store.write([Delete(found.key, found.tag)])
+
+    def _read(self, found: Found, body: Body[T]) -> T:
+        with reading(self._store, found.key):
+            return body.decode(found.body)
+
+    # ---- small state by name ----
+
+    async def states(self, prefix: str) -> Mapping[str, bytes]:
+        """
+        Return the small named states whose names begin with a prefix.
+        """
+        low, high = prefixed(pack(prefix))
+        found = await self._store.scan(STATES, OF_FLEET, low=low, high=high)
+        return {unpack(one.key.sort): one.body for one in found}
+
+    async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
+        """
+        Replace a small named state if it is still as it was seen.
+        """
+        key = fleet_key(STATES, name)
+        if before != after:
+            tag = ABSENT if before is None else self._store.tag_of(before)
+            try:
+                await self._store.write(
+                    [Delete(key, tag) if after is None else Put(key, after, tag)]
+                )
+            except ConflictError:
+                pass  # by somebody else, or by this very call, the answer of which got lost
+            else:
+                return True
+        now = [found.body for found in await self._store.get([key])]
+        return now == ([] if after is None else [after])
+
+    # ---- answers to people ----
+
+    async def failures(
+        self,
+        *,
+        bucket: str | None = None,
+        destination: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> tuple[Sequence[Record], str | None]:
+        """
+        List open failures, newest first, a page at a time.
+        """
+        page, token = await failures_page(
+            self._store, self._shards, bucket=bucket, after=after, limit=limit
+        )
+        trails = list(dict.fromkeys(trail for trail, _ in page))
+        found = self._records(await self._trails.read_each(trails))
+        failed = {
+            (one.version.trail_id, one.version.bucket): one
+            for one in found
+            if one.state is State.FAILED
+        }
+        # One that was repaired since the list was read is left out.
+        open_ = [failed[at] for at in page if at in failed]
+        return [one for one in open_ if failed_towards(one, destination)], token
+
+    async def find(self, key: str, version_id: str) -> Trail:
+        """
+        Return all that is known of a key and version id.
+        """
+        trail = trail_id(key, version_id)
+        held = await self._trails.read([trail])
+        return held[trail].trail if trail in held else Trail()
+
+    def _records(self, read: Mapping[bytes, Reading]) -> list[Record]:
+        """
+        Return the records of trails; without those that cannot be read, each of which is said once.
+        """
+        found: list[Record] = []
+        for trail, one in read.items():
+            if isinstance(one, Held):
+                self._unreadable.discard(trail)
+                found += one.trail.records.values()
+            elif trail not in self._unreadable:
+                self._unreadable.add(trail)
+                log.error(
+                    "ledger_item_unreadable",
+                    item=self._store.where(self._trails.address(trail)),
+                    reason=str(one),
+                    advice="nobody follows this object until then",
+                )
+        return found
+
+    # ---- work sharing and upkeep ----
+
+    async def leases(self) -> Sequence[Lease]:
+        """
+        Return the lease of every shard, by shard.
+        """
+        return await self._leases.all()
+
+    async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
+        """
+        Take a shard, if its lease still is the one seen.
+        """
+        return await self._leases.claim(seen, owner=owner)
+
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+        """
+        Change the beat of the leases that are still held.
+        """
+        return await self._leases.renew(leases)
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        """
+        Give up leases that are still held.
+        """
+        await self._leases.release(leases)
+
+    async def sweep(self, *, now: float) -> int:
+        """
+        Drop a bounded number of items past the horizon.
+        """
+        kinds = ((TRAILS, range(self._shards)), (PIECES, OF_FLEET), (BACKLOG, OF_FLEET))
+        return sum([await self._store.expire(kind, groups, now=now) for kind, groups in kinds])
+
+    # ---- moving ----
+
+    async def export(
+        self, *, after: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[Trail], str | None]:
+        """
+        Return all trails that hold a record, a page at a time.
+        """
+        return await export_page(self._store, self._trails, self._shards, after=after, limit=limit)
+
+    async def restore(
+        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
+    ) -> None:
+        """
+        Take over what another ledger exported.
+        """
+        await restore_trails(self._trails, trails, now=now)
+        await self._windows.restore(contributions)
+
+    async def close(self) -> None:
+        """
+        Let go of the store.
+        """
+        await self._store.close()
+
+
+async def _isolated(asked: Awaitable[T], *, trails: int) -> T:
+    """
+    Do what is asked of some trails, so that one that is no good harms itself only.
+
+    Raises:
+        BadItemError: the store does not take one of them, however often it is asked; or one of several is damaged.
+        LedgerError: the only one is damaged; somebody has to mend it, or to upgrade.
+    """
+    try:
+        return await asked
+    except RefusedError as error:
+        raise BadItemError(str(error)) from error
+    except DamagedError as error:
+        if trails == 1:
+            raise
+        raise BadItemError(str(error)) from error
+
+
+_next_look = attrgetter("next_look_at")
+
+
+def _number_of(items: Sequence[Record] | Sequence[Settlement] | Sequence[News]) -> int:
+    """
+    Return how many trails they are of.
+    """
+    return len({one.version.trail_id for one in items})

@@ -1,0 +1,248 @@
+"""Trails in a store: one item each, so that one conditional write covers all that is held of a version.
+
+What changes nothing but its own trail is one plain write. What also changes the sums (the backlog, the statistics) or
+a list is one write of many trails and ONE entry of the journal. No sum is kept in an item that several write.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import msgspec
+
+from crrmon.domain.backlog import BacklogChange
+from crrmon.domain.objects import shard_of
+from crrmon.domain.outcomes import Contribution
+from crrmon.domain.records import Record
+from crrmon.domain.trails import Trail
+from crrmon.ledger import compact
+from crrmon.ledger.damage import UNREADABLE, DamagedError, damaged
+from crrmon.ledger.failures import failure_actions
+from crrmon.ledger.journal import Entry, entry_put, moves
+from crrmon.ledger.layout import TRAILS
+from crrmon.ports.clock import Clock
+from crrmon.ports.store import (
+    ABSENT,
+    Action,
+    ConflictError,
+    Delete,
+    Key,
+    Put,
+    Store,
+    Tag,
+)
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """
+    What a store holds of a trail.
+    """
+
+    trail: Trail
+    tag: Tag
+    until: int | None = None
+    """Until when its marks and halves are kept, in seconds since the epoch, where a record keeps it from expiring."""
+
+
+NOTHING = Held(Trail(), ABSENT)
+"""Of a trail of which there is no item."""
+
+Reading = Held | DamagedError
+"""What is held of a trail, or why that cannot be read."""
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """
+    What is to be written of one trail, if it still is as it was read.
+    """
+
+    trail: bytes
+    held: Held
+    after: Trail
+
+    @property
+    def records(self) -> Iterator[tuple[Record | None, Record | None]]:
+        """
+        The records that differ: before and after.
+        """
+        before, after = self.held.trail.records, self.after.records
+        for bucket in before.keys() | after.keys():
+            old, new = before.get(bucket), after.get(bucket)
+            if old is not new:
+                yield old, new
+
+    @property
+    def adds(self) -> bool:
+        """
+        Whether there is a new mark or half.
+        """
+        before, after = self.held.trail, self.after
+        # NB: a mark is never replaced, a half is.
+        return len(before.marks) != len(after.marks) or any(
+            half is not before.halves.get(slot) for slot, half in after.halves.items()
+        )
+
+
+class Trails:
+    """
+    Reads trails, and writes what became of them.
+
+    Args:
+        store: where they are.
+        shards: of the ledger.
+        horizon: seconds that marks and halves are kept.
+        clock: tells which of them are past it.
+        chance: names entries of the journal.
+    """
+
+    def __init__(
+        self, store: Store, *, shards: int, horizon: float, clock: Clock, chance: random.Random
+    ) -> None:
+        self._store = store
+        self._shards = shards
+        self._horizon = horizon
+        self._clock = clock
+        self._chance = chance
+
+    def chunks(self, trails: Sequence[bytes], *, alone: bool) -> Sequence[Sequence[bytes]]:
+        """
+        Split trails into what is written at once.
+
+        Args:
+            trails: each once.
+            alone: whether nothing binds them together, so that each may as well be written by itself.
+        """
+        limits = self._store.limits
+        size = 1 if alone and limits.alone else limits.items
+        if limits.spans_groups:
+            return [trails[start : start + size] for start in range(0, len(trails), size)]
+        by_group = groupby(sorted(trails, key=self._group), key=self._group)
+        return [
+            some[start : start + size]
+            for some in (list(mine) for _, mine in by_group)
+            for start in range(0, len(some), size)
+        ]
+
+    def _group(self, trail: bytes) -> int:
+        return shard_of(trail, self._shards)
+
+    def address(self, trail: bytes) -> Key:
+        """
+        Return where a trail lies.
+        """
+        return Key(TRAILS, shard_of(trail, self._shards), trail)
+
+    # ---- reading ----
+
+    async def read(self, trails: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """
+        Read trails; those of which there is no item are left out.
+
+        Raises:
+            DamagedError: one of these trails cannot be read.
+        """
+        held: dict[bytes, Held] = {}
+        for trail, one in (await self.read_each(trails)).items():
+            if isinstance(one, DamagedError):
+                raise one
+            held[trail] = one
+        return held
+
+    async def read_each(self, trails: Sequence[bytes]) -> dict[bytes, Reading]:
+        """
+        Do as `read` does, and tell of each trail that cannot be read why that is so.
+        """
+        if not trails:
+            return {}
+        now = self._clock.now()
+        found = await self._store.get([self.address(trail) for trail in trails])
+        return {key.sort: self._reading(key, body, tag, now) for key, body, tag in found}
+
+    def told(self, found: Iterable[tuple[Key, bytes]]) -> dict[bytes, Reading]:
+        """
+        Return what is held of trails by their bodies; not to be written by.
+        """
+        now = self._clock.now()
+        return {key.sort: self._reading(key, body, ABSENT, now) for key, body in found}
+
+    def _reading(self, key: Key, body: bytes, tag: Tag, now: float) -> Reading:
+        if not body:
+            return Held(Trail(), tag)  # it has expired, but is still there
+        try:
+            trail, until = compact.decode(body)
+        except UNREADABLE as error:
+            return damaged(self._store, key, error)
+        if until is not None and until <= now:
+            trail.marks, trail.halves, until = {}, {}, None
+        return Held(trail, tag, until)
+
+    # ---- writing ----
+
+    async def write(
+        self, changes: Sequence[Change], *, added: Contribution | None, now: float
+    ) -> Sequence[bytes]:
+        """
+        Write the changes of one chunk, the change of the backlog that they make, and a contribution: all or nothing.
+
+        Args:
+            changes: at least one.
+            added: what is appended to the statistics.
+            now: when; marks and halves that are new are kept for the horizon from then.
+
+        Returns:
+            The trails that are others by now: then nothing was written.
+
+        Raises:
+            TooMuchError: it must be split.
+        """
+        backlog = BacklogChange()
+        actions: list[Action] = []
+        lists: list[Action] = []
+        for change in changes:
+            key = self.address(change.trail)
+            actions.append(self._action(key, change, now))
+            if change.held.trail.records or change.after.records:
+                pairs = list(change.records)
+                for old, new in pairs:
+                    if old is None or new is None or _weighs_otherwise(old, new):
+                        backlog.replace(old, new)
+                lists += failure_actions(key.group, change.trail, pairs)
+        moved = moves(dict(backlog.sums()))
+        if added is not None or moved:
+            # NB: with nothing to count, a record may be parked, dropped and parked again within minutes. By a random
+            # name a store knows the third from the first; a settled batch is to be known again by its own.
+            name = added.id if added is not None else f"{self._chance.getrandbits(96):024x}"
+            group = actions[0].key.group
+            lists.append(entry_put((name, group), Entry(added=added, moved=moved)))
+        try:
+            await self._store.write(actions + lists)
+        except ConflictError as error:
+            return [changes[place].trail for place in error.places]
+        return ()
+
+    def _action(self, key: Key, change: Change, now: float) -> Action:
+        held, after = change.held, change.after
+        if after.empty:
+            return Delete(key, held.tag)
+        until = held.until
+        if until is None or change.adds:
+            # Whoever comes later may have a clock that is behind.
+            until = max(until or 0, math.ceil(now + self._horizon))
+        if not after.records:
+            return Put(key, compact.encode(after), held.tag, expires_at=until)
+        kept = until if after.marks or after.halves else None
+        due = min([record.next_look_at for record in after.records.values()])
+        return Put(key, compact.encode(after, kept), held.tag, due=due)
+
+
+def _weighs_otherwise(old: Record, new: Record) -> bool:
+    """
+    Return whether the backlog may change; most changes only set another date.
+    """
+    return (
+        old.destinations != new.destinations
+        or old.state is not new.state
+        or old.size != new.size
+        or old.written_at != new.written_at
+    )

@@ -1,0 +1,269 @@
+"""Frozen windows, and how a window takes entries of the journal along, whatever stops on the way.
+
+1. Its parts, the names of the entries and the change of the backlog that they make up are written under a name of
+   their own, which nobody else uses (`window_items`).
+2. One write commits it: its header, under the lease of shard 0, with the next number. From now on its entries are in it
+   and nowhere else; nobody needs to have deleted them.
+3. The change is folded into the backlog, the entries are deleted, and the header tells so.
+
+Whoever stopped during 3 and goes on later, after somebody else finished it, finds all of it done: sums know the
+number of the window, deleted entries never come again, and the header is another one by now.
+"""
+
+import asyncio
+import random
+from collections.abc import Collection, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from crrmon.domain.objects import Route
+from crrmon.domain.outcomes import Contribution
+from crrmon.ledger.backlog import Backlog, Standing
+from crrmon.ledger.journal import Entry, Journal, Place, Sums, Unfolded, add, moves, summed
+from crrmon.ledger.leases import Leases
+from crrmon.ledger.window_items import Committed, Header, Taken, WindowItems
+from crrmon.ports.clock import Clock
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, LedgerError
+from crrmon.ports.store import Check, ConflictError, Store
+
+_TRIES = 5
+
+
+class Windows:
+    """
+    Freezes windows, tells them, and lets go of them.
+    """
+
+    def __init__(
+        self, store: Store, *, shards: int, leases: Leases, clock: Clock, chance: random.Random
+    ) -> None:
+        self._store = store
+        self._items = WindowItems(store, clock=clock)
+        self._leases = leases
+        self._journal = Journal(store, shards=shards)
+        self._backlog = Backlog(store, clock=clock)
+        self._chance = chance
+        self._standing: tuple[int, Standing] | None = None
+        """The backlog as of the window of this number, when all was folded in."""
+        self._drafts: list[Header] = []
+        """Windows of which it is not known whether they were committed."""
+
+    # ---- telling ----
+
+    async def contributions(self) -> list[Contribution]:
+        """
+        Return what no window holds, oldest first.
+        """
+        # NB: windows first. One that is committed in between can only be this process's own.
+        _, taken, _ = await self._consistent()
+        entries = await self._journal.entries()
+        waiting = [
+            entry.added
+            for place, entry in entries.items()
+            if entry.added is not None and place not in taken
+        ]
+        return sorted(waiting, key=lambda one: (one.settled_at, one.id))
+
+    async def sums(self) -> Sums:
+        """
+        Add up the backlog.
+        """
+        for _ in range(_TRIES):
+            committed, taken, windows = await self._consistent()
+            number = committed.last.number
+            standing = await self._standing_at(number, folded=not windows)
+            entries = await self._journal.entries()
+            # Entries may have gone from the journal into a window, and from there into the sums, while all was read.
+            if (await self._items.last()).number != number:
+                continue
+            sums = await standing.sums(windows)
+            for place, entry in entries.items():
+                if place not in taken:
+                    for source, destination, slot, amounts in entry.moved:
+                        add(sums, Route(source, destination), slot, amounts)
+                    await asyncio.sleep(0)  # each may hold hundreds
+            return sums
+        raise LedgerError("windows are frozen faster than the backlog is read")
+
+    async def _standing_at(self, number: int, *, folded: bool) -> Standing:
+        """
+        Read the backlog as of the last window; once only, when everything is folded in.
+        """
+        if folded and self._standing is not None and self._standing[0] == number:
+            return self._standing[1]
+        standing = await self._backlog.read()
+        if folded:
+            self._standing = (number, standing)
+        return standing
+
+    async def _consistent(self) -> tuple[Committed, Collection[Place], Sequence[Unfolded]]:
+        """
+        Read what is committed, which entries are in windows, and the changes of windows that may not be folded in.
+        """
+        for _ in range(_TRIES):
+            committed = await self._items.committed()
+            left = [header for header in committed.headers if header.pieces]
+            read = [(header, await self._items.taken(header)) for header in left]
+            whole = [(header.number, one) for header, one in read if one is not None]
+            missed = [
+                header
+                for header, one in read
+                if one is None and not await self._items.is_lost(header)
+            ]
+            if not missed:  # else one was finished meanwhile
+                places = {place for _, one in whole for place in one.entries}
+                return committed, places, [(number, one.moved) for number, one in whole]
+        raise LedgerError("windows are finished faster than they are read")
+
+    async def frozen(self, *, limit: int) -> list[FrozenWindow]:
+        """
+        Return the windows that are not wholly sent, oldest first.
+        """
+        committed = await self._items.committed()
+        unsent = [header for header in committed.headers if header.unsent]
+        return [await self._items.frozen(header) for header in unsent[:limit]]
+
+    async def last_frozen(self) -> float | None:
+        """
+        Return the start of the newest window.
+        """
+        return (await self._items.last()).newest
+
+    # ---- freezing ----
+
+    async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
+        """
+        Commit a window; see the port.
+        """
+        held = await self._leases.check(lease)
+        committed = await self._finished()
+        await self._drop_drafts(committed)
+        await self._items.drop_leftovers(committed.last)
+        if window.starts_at == committed.last.newest or any(
+            one.starts_at == window.starts_at for one in committed.headers
+        ):
+            return
+        taken = _take(window, await self._journal.entries())
+        header, puts = self._items.draft(
+            window,
+            taken,
+            number=committed.last.number + 1,
+            name=f"{self._chance.getrandbits(96):024x}",
+        )
+        self._drafts.append(header)
+        await self._items.write(puts)
+        await self._commit(header, committed, held=held)
+        await self._finish(header, begun=False)
+
+    async def _drop_drafts(self, committed: Committed) -> None:
+        """
+        Delete what was written for windows that were not committed, and cannot be any more.
+        """
+        names = {header.name for header in committed.headers}
+        # One of a number that nobody has yet may still be on its way.
+        decided = [one for one in self._drafts if one.number <= committed.last.number]
+        for header in decided:
+            if header.name not in names:
+                await self._items.drop(header, parts=True)
+            self._drafts.remove(header)
+
+    async def _commit(self, header: Header, committed: Committed, *, held: Check) -> None:
+        """
+        Commit a window: from now on it is there, and its entries are in it.
+        """
+        try:
+            await self._store.write([held, *self._items.commit(header, committed)])
+        except ConflictError as error:
+            # What does not hold now never will again, so this one cannot be committed any more; unless it was, and the
+            # answer got lost.
+            if await self._items.now(header) is None:
+                await self._items.drop(header, parts=True)
+                self._drafts.remove(header)
+            if 0 in error.places:
+                raise LeaseLostError("shard 0 has another holder") from error
+            # This process's own, the answer of which got lost.
+            raise LedgerError("another window was frozen at the same moment") from error
+        self._drafts.remove(header)
+
+    async def _finished(self) -> Committed:
+        """
+        Finish what a publisher left that was stopped after a commit.
+        """
+        for _ in range(_TRIES):
+            committed = await self._items.committed()
+            left = [header for header in committed.headers if header.pieces]
+            if not left:
+                return committed
+            for header in left:
+                await self._finish(header, begun=True)
+        raise LedgerError("the windows are changed by somebody else again and again")
+
+    async def _finish(self, header: Header, *, begun: bool) -> None:
+        """
+        Do what remains to be done after a commit, all of which may have been done before.
+
+        Args:
+            header: of the window.
+            begun: whether some of it may be done already.
+        """
+        if not header.pieces:
+            return
+        taken = await self._items.taken(header)
+        if taken is None and not await self._items.is_lost(header):
+            return  # somebody else finished it meanwhile
+        if taken is not None:
+            await self._backlog.fold(header.number, taken.moved)
+            drop = self._journal.drop_rest if begun else self._journal.drop
+            await drop(taken.entries)
+        try:
+            await self._store.write([self._items.change(header, replace(header, pieces=0))])
+        except ConflictError:
+            now = await self._items.now(header)
+            if now is not None and now.pieces:
+                return  # a part of it was forgotten meanwhile: once more
+            # Else somebody else finished it, or this process did and the answer got lost.
+        await self._items.drop(header, parts=False)
+
+    # ---- forgetting ----
+
+    async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
+        """
+        Drop a sent part; see the port.
+        """
+        held = await self._leases.check(lease)
+        old = await self._items.at(starts_at)
+        if old is None or part not in old.unsent:
+            return
+        new = replace(old, unsent=tuple(one for one in old.unsent if one != part))
+        try:
+            await self._store.write([held, self._items.change(old, new)])
+        except ConflictError as error:
+            if 0 in error.places:
+                raise LeaseLostError("shard 0 has another holder") from error
+            raise LedgerError("the window was changed at the same moment") from error
+        await self._items.drop_part(old, part)
+
+    # ---- moving ----
+
+    async def restore(self, contributions: Sequence[Contribution]) -> None:
+        """
+        Take over contributions of another ledger.
+        """
+        await self._journal.restore(contributions)
+
+
+def _take(window: FrozenWindow, entries: Mapping[Place, Entry]) -> Taken:
+    """
+    Find what a window takes along: its contributions, and all that concerns the backlog only.
+    """
+    wanted = set(window.contributions)
+    mine = tuple(
+        place for place, entry in entries.items() if entry.added is not None and place[0] in wanted
+    )
+    gone = wanted - {name for name, _ in mine}
+    if gone:
+        # Told to the publisher before a window took them whose commit was slow to arrive.
+        raise LedgerError(f"{len(gone)} contributions are in another window by now")
+    others = tuple(place for place, entry in entries.items() if entry.added is None)
+    moved = moves(summed(entries[place].moved for place in (*mine, *others)))
+    return Taken(contributions=mine, others=others, moved=moved)

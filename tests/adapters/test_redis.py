@@ -1741,7 +1741,7 @@ async def test_others_get_their_turn_while_a_large_backlog_is_read(
     """
     A million pending over two weeks make as many sums: reading them must not stop everything else.
     """
-    monkeypatch.setattr("crrmon.ledger.stored_ledger._PAUSED_AT", 10)
+    monkeypatch.setattr("crrmon.ledger.turns.PAUSED_AT", 10)
     turns = 0
 
     async def turn() -> None:

@@ -16,6 +16,7 @@ from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.journal import Moved, Sums, Unfolded, add
 from crrmon.ledger.layout import BACKLOG, OF_FLEET, fleet_key, joined
+from crrmon.ledger.turns import Turns
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError
 from crrmon.ports.store import ABSENT, ConflictError, Found, Key, Put, Store, Tag
@@ -54,10 +55,11 @@ class Standing:
         Add up, with the changes of windows that may not be folded in yet, each with its number.
         """
         sums: Sums = {}
+        turns = Turns()
         for item in self._slots.values():
             for start, amounts in item.slots.items():
                 add(sums, item.route, float(start), amounts)
-            await asyncio.sleep(0)  # there may be a million slots, and others want their turn
+            await turns.after(len(item.slots))
         for number, moved in windows:
             for source, destination, slot, amounts in moved:
                 route = Route(source, destination)
@@ -81,9 +83,10 @@ class Backlog:
         Read all items.
         """
         slots: dict[Key, _Slots] = {}
+        turns = Turns()
         for found in await self._store.scan(BACKLOG, OF_FLEET):
-            slots[found.key] = self._read(found)
-            await asyncio.sleep(0)
+            slots[found.key] = item = self._read(found)
+            await turns.after(len(item.slots))
         return Standing(slots)
 
     def _read(self, found: Found) -> _Slots:

@@ -4,7 +4,6 @@ An item is written once and never changed, so that no two writes meet in it, how
 what was counted, for the statistics, and by how much the backlog changed.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -15,6 +14,7 @@ from crrmon.domain.outcomes import Contribution
 from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Body, pack, unpack
 from crrmon.ledger.layout import JOURNAL
+from crrmon.ledger.turns import Turns
 from crrmon.ports.store import Delete, Key, Put, Store
 
 Moved = tuple[str, str, float, tuple[int, int, int, int]]
@@ -62,16 +62,24 @@ class Journal:
     def __init__(self, store: Store, *, shards: int) -> None:
         self._store = store
         self._groups = range(shards)
+        self._read: dict[Place, Entry] = {}
+        """Those that were there the last time: whoever shows gauges reads them again and again, and none changes."""
 
     async def entries(self) -> dict[Place, Entry]:
         """
         Read all entries.
         """
         entries: dict[Place, Entry] = {}
+        turns = Turns()
         for key, body, _ in await self._store.scan(JOURNAL, self._groups):
-            with reading(self._store, key):
-                entries[unpack(key.sort), key.group] = _ENTRY.decode(body)
-            await asyncio.sleep(0)  # there may be thousands, and others want their turn
+            place = unpack(key.sort), key.group
+            entry = self._read.get(place)
+            if entry is None:
+                with reading(self._store, key):
+                    entry = _ENTRY.decode(body)
+            entries[place] = entry
+            await turns.after(1 + len(entry.moved))
+        self._read = entries
         return entries
 
     async def drop(self, places: Collection[Place]) -> None:

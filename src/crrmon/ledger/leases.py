@@ -17,7 +17,7 @@ from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.layout import LEASES, fleet_key
 from crrmon.ports.ledger import Lease, LeaseLostError, LedgerError
-from crrmon.ports.store import ABSENT, Action, Check, ConflictError, Key, Put, Store, Tag
+from crrmon.ports.store import ABSENT, Action, Check, ConflictError, Found, Key, Put, Store, Tag
 
 _IN_ONE: Final = 256
 _TRIES = 20
@@ -65,8 +65,7 @@ class Leases:
         """
         Return the lease of every shard, by shard.
         """
-        numbers = range(-(-self._shards // _IN_ONE))
-        items = await asyncio.gather(*(self._read(number) for number in numbers))
+        items = await self._read(range(-(-self._shards // _IN_ONE)))
         return [lease for leases, _ in items for lease in leases]
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
@@ -140,7 +139,7 @@ class Leases:
         self, number: int, shards: set[int], change: Callable[[Lease], Lease]
     ) -> dict[int, Lease]:
         for tries in range(_TRIES):
-            before, tag = await self._read(number)
+            ((before, tag),) = await self._read([number])
             after = [change(one) if one.shard in shards else one for one in before]
             if after != before:
                 try:
@@ -154,18 +153,29 @@ class Leases:
             return {one.shard: one for one in after if one.shard in shards}
         raise LedgerError("other daemons changed the leases again and again")
 
-    async def _read(self, number: int) -> tuple[list[Lease], Tag]:
+    async def _read(self, numbers: Sequence[int]) -> list[tuple[list[Lease], Tag]]:
+        """
+        Read items of leases, each with its tag.
+        """
+        keys = [_key(number) for number in numbers]
+        found = {one.key: one for one in await self._store.get(keys)}
+        return [
+            self._leases_in(number, found.get(key))
+            for number, key in zip(numbers, keys, strict=True)
+        ]
+
+    def _leases_in(self, number: int, found: Found | None) -> tuple[list[Lease], Tag]:
         first = number * _IN_ONE
         shards = range(first, min(first + _IN_ONE, self._shards))
-        for key, body, tag in await self._store.get([_key(number)]):
-            with reading(self._store, key):
-                packed = _BODY.decode(body)
-                leases = [
-                    Lease(shard=shard, owner=packed.owners[owner], epoch=epoch, beat=beat)
-                    for shard, (owner, epoch, beat) in zip(shards, packed.leases, strict=True)
-                ]
-            return leases, tag
-        return [Lease(shard=shard, owner="", epoch=0, beat=0) for shard in shards], ABSENT
+        if found is None:
+            return [Lease(shard=shard, owner="", epoch=0, beat=0) for shard in shards], ABSENT
+        with reading(self._store, found.key):
+            packed = _BODY.decode(found.body)
+            leases = [
+                Lease(shard=shard, owner=packed.owners[owner], epoch=epoch, beat=beat)
+                for shard, (owner, epoch, beat) in zip(shards, packed.leases, strict=True)
+            ]
+        return leases, found.tag
 
 
 def _actions(

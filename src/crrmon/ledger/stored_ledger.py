@@ -4,12 +4,11 @@ What happens to trails is decided on what was read (`decider`) and written on co
 Nothing is ever read in full: everything lies under keys that are known, in kinds that `layout` lists.
 """
 
-import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Mapping, Sequence
 from operator import attrgetter
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 import structlog
 
@@ -40,6 +39,7 @@ from crrmon.ledger.leases import Leases
 from crrmon.ledger.meta import begun
 from crrmon.ledger.moving import export_page, restore_trails
 from crrmon.ledger.trails import Held, Reading, Trails
+from crrmon.ledger.turns import Turns
 from crrmon.ledger.windows import Windows
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, Pace, Presence
@@ -55,9 +55,6 @@ from crrmon.ports.store import (
 )
 
 T = TypeVar("T")
-_PAUSED_AT: Final = 2_000
-"""Slots of the backlog that are told before others get their turn: some milliseconds."""
-
 _ROUTE = Body(Route)
 
 log = structlog.get_logger()
@@ -280,11 +277,11 @@ class StoredLedger:
         Return what is pending and failed.
         """
         slots: list[BacklogSlot] = []
+        turns = Turns()
         for (route, written_from), amounts in sorted((await self._windows.sums()).items()):
             if any(amounts):
                 slots.append(backlog_slot(route, written_from, amounts))
-                if len(slots) % _PAUSED_AT == 0:
-                    await asyncio.sleep(0)
+                await turns.after(1)
         return slots
 
     # ---- the daemons among themselves ----

@@ -10,7 +10,6 @@ Whoever stopped during 3 and goes on later, after somebody else finished it, fin
 number of the window, deleted entries never come again, and the header is another one by now.
 """
 
-import asyncio
 import random
 from collections.abc import Collection, Mapping, Sequence
 
@@ -21,6 +20,7 @@ from crrmon.domain.outcomes import Contribution
 from crrmon.ledger.backlog import Backlog, Standing
 from crrmon.ledger.journal import Entry, Journal, Place, Sums, Unfolded, add, moves, summed
 from crrmon.ledger.leases import Leases
+from crrmon.ledger.turns import Turns
 from crrmon.ledger.window_items import Committed, Header, Taken, WindowItems
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, LedgerError
@@ -77,11 +77,12 @@ class Windows:
             if (await self._items.last()).number != number:
                 continue
             sums = await standing.sums(windows)
+            turns = Turns()
             for place, entry in entries.items():
                 if place not in taken:
                     for source, destination, slot, amounts in entry.moved:
                         add(sums, Route(source, destination), slot, amounts)
-                    await asyncio.sleep(0)  # each may hold hundreds
+                    await turns.after(len(entry.moved))
             return sums
         raise LedgerError("windows are frozen faster than the backlog is read")
 

@@ -184,8 +184,9 @@ class MemoryStore:
         Find unordered items that are due, the longest due first.
         """
         some = [
-            [(at, sort, group) for at, sort in islice(self._due[kind, group], limit)]
+            [(at, sort, group) for at, sort in islice(dues, limit)]
             for group in set(groups)
+            if (dues := self._due[kind, group]) and dues[0][0] <= until
         ]
         first = islice(heapq.merge(*some), limit)
         keys = ((at, Key(kind, group, sort)) for at, sort, group in first if at <= until)

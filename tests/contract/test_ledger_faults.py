@@ -332,6 +332,67 @@ async def _stop_publishing(at: int, fault: Fault) -> None:
     assert not any(b"#taken#" in sort for sort in kept)
 
 
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
+async def test_a_publisher_whose_shard_was_only_taken_commits_nothing_any_more(
+    fault: Fault,
+) -> None:
+    """
+    The new holder of shard 0 has frozen nothing yet; all the same the old one is too late from then on.
+    """
+    too_late = 0
+    for at in range(await steps_of_publishing()):
+        inner = MemoryStore()
+        other = ledger_on(FaultyStore(inner))
+        await prepared(other)
+        old = await holding(other)
+        store = FaultyStore(inner, at=at, fault=fault)
+        first = asyncio.create_task(publish(ledger_on(store, seed=2), old, NOW))
+        await store.stood_still.wait()
+        committed = await other.last_frozen() == NOW
+        await holding(other, "you")
+
+        store.go_on.set()
+        (outcome,) = await asyncio.gather(first, return_exceptions=True)
+
+        assert isinstance(outcome, list if committed else LeaseLostError), (at, outcome)
+        assert (await other.last_frozen() == NOW) is committed
+        too_late += not committed
+    assert too_late > 3
+
+
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
+async def test_two_windows_frozen_at_once_under_one_lease_are_one_after_the_other(
+    fault: Fault,
+) -> None:
+    """
+    A publisher gave up waiting for an answer and freezes the next window, while the first is on its way still.
+    """
+    for at in range(await steps_of_publishing()):
+        inner = MemoryStore()
+        ledger = ledger_on(FaultyStore(inner))
+        await prepared(ledger)
+        lease = await holding(ledger)
+        store = FaultyStore(inner, at=at, fault=fault)
+        first = asyncio.create_task(publish(ledger_on(store, seed=2), lease, NOW))
+        await store.stood_still.wait()
+        reported = await publish(ledger, lease, NOW + 300)
+
+        store.go_on.set()
+        (outcome,) = await asyncio.gather(first, return_exceptions=True)
+
+        # If the first one did not get through, what it would have taken is in the other.
+        if isinstance(outcome, list):
+            reported += [one for one in outcome if one not in reported]
+        else:
+            assert isinstance(outcome, LedgerError), outcome
+        assert fold(reported)[Route("src", "dst")].completed == 5
+        assert await ledger.contributions() == []
+        assert await pending(ledger) == 5
+        assert {b"first" * 3, b"second"} == {
+            part for one in await ledger.frozen() for part in one.parts
+        }
+
+
 # ---- several at once ----
 
 

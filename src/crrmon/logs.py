@@ -41,6 +41,7 @@ LEFT_OUT = "text left out, for it may hold keys of objects (log.keys)"
 """Stands for what a library says."""
 
 
+# A test reads every call that logs, so that a field with keys has such a name; no event has to think of `log.keys`.
 def holds_keys(field: str) -> bool:
     """
     Return whether a field of this name holds keys of objects; all that do are named so, and nothing else is.

@@ -170,6 +170,8 @@ class PrometheusMeters(Collector):
         """
         Render the catalogue's metrics; called by the client library.
         """
+        # Asked when the page is made, not only by a loop that notices that the role is gone: a process that was stopped
+        # for a minute and goes on may be scraped before any of its loops has run.
         shows_fleet = self._shows_fleet()
         for metric, series in self._values.items():
             if metric.fleet and not shows_fleet:

@@ -2,7 +2,10 @@
 
 The queue is the sender's own. A request is a message, and its answer what deleting the message is elsewhere: 200 says
 that all of it is in the ledger, or concerns nobody. Whatever cannot be said of in time is answered with 503, and the
-sender keeps it. Senders wait for each answer before they send what comes next, so no message is held here.
+sender keeps it. Senders wait for each answer before they send what comes next, so no message is held or looked at
+before its answer, however soon that would be due, and what intake writes is not gathered; the poller looks. A body that
+cannot be read is accepted, counted and logged: there is no dead-letter queue, and it would be all that its sender ever
+sends again.
 
 What is waited for is bounded: requests at once, bytes of each, and the time until an answer.
 """

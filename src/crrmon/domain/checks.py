@@ -1,4 +1,9 @@
-"""What was found when the daemon's calls were tried: one value for each call, for a table or for a machine."""
+"""What was found when the daemon's calls were tried: one value for each call, for a table or for a machine.
+
+A check proves what it says, or says that it proves nothing. A call that would take a message or store a datapoint is not
+made, and an answer that AWS might have given for another reason is `unproved`; so "all passed" is never said of what
+nobody tried.
+"""
 
 import enum
 from collections.abc import Iterable

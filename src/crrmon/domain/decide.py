@@ -51,8 +51,9 @@ ENDINGS_TO_BELIEVE = 2
 
 REFUSALS_TO_UNPOLLABLE = 3
 """
-400 means a customer-provided key, but an expired token looks the same to a HEAD: only several in a row are believed,
-and only if S3 takes the daemon's other requests (the looker makes sure of that).
+400 means a customer-provided key, but an expired token looks the same to a HEAD, which has no body, and must not end
+tracking: only several in a row are believed, and only if S3 takes the daemon's other requests. To make sure of that,
+the looker reads the bucket's configuration with the same credentials and looks once more.
 """
 
 TROUBLES_TO_GIVE_UP = 10

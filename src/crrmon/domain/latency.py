@@ -4,7 +4,9 @@ Four buckets to a doubling: a value is known to within 9 % of its bucket's middl
 CloudWatch datum of 150 values. The numbers of the buckets are part of the ledger's format.
 
 A latency found by looking is an interval: longer than at the last look that saw it pending, at most as at the first
-that saw it done. `fit` turns a heap of them into the distribution that explains them best.
+that saw it done. `fit` turns a heap of them into the distribution that explains them best. With several destinations S3
+shows one status, which is that of the slowest: a PENDING bounds a single destination only where all others are known to
+have arrived, and the slowest's latency is shared out by what was learned of each route.
 """
 
 import math

@@ -6,6 +6,12 @@ one that cannot be read, and one that no rule replicated although rules had sele
 until it arrives after all, or until a person releases the route.
 
 While no enabled rule leads there, the route has no such moment at all.
+
+A mark proves that something was counted; whether it ever arrived is another question, and outlives the horizon. So this
+state is written *before* what it is about is settled or acknowledged, and read *after* the backlog: whatever happens in
+between, an object that has not arrived is in one of the two. Nothing is known of a gap between two readings of a
+configuration except by its objects, which show no status although a rule selects them; that is why those hold their
+route back.
 """
 
 import math

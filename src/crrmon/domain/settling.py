@@ -45,6 +45,8 @@ def settle(
             trail.halves.pop(slot, None)
             trail.marks[slot] = mark(outcome, batch)
             new.append(outcome)
+        # Only a batch's own id tells a repetition from a duplicate. One whose answer got lost is repeated under its id,
+        # finds its own marks, and has them as counted, so that the process's counters are right as well.
         mine = trail.marks[slot].batch == batch
         return Settled.COUNTED if mine else Settled.DUPLICATE
 
@@ -75,6 +77,9 @@ def part_of(batch: str, counted: Sequence[Outcome]) -> str:
 def _knows_better(trail: Trail, settlement: Settlement, batch: str) -> bool:
     """
     Return whether a record is there although the settlement was decided without any, and not by this very batch.
+
+    An event that comes again is looked at afresh, without what the record knows: that it failed before, that it was in
+    time. Such a settlement counts nothing, and the record's own next look decides.
     """
     if settlement.rev != 0 or settlement.version.bucket not in trail.records:
         return False

@@ -384,7 +384,8 @@ def _bucket(name: str | None, places: list[_Place]) -> str | None:
 
 
 def _owner(bucket: str, places: list[_Place]) -> str | None:
-    # NB: not the recipient's account: a caller from elsewhere gets a copy of the event, too.
+    # NB: not the recipient's account: a caller from elsewhere gets a copy of the event, too. As `ExpectedBucketOwner`
+    # it would turn every HEAD into a 403.
     accounts = (fields.account(place.account_id) for place in places if place.bucket == bucket)
     return next((one for one in accounts if one), None)
 

@@ -1,5 +1,9 @@
 """The daemon's clock: it goes by AWS's time, whatever this machine's wall clock shows.
 
+It is AWS's time, or that of the stores where no queue of AWS is read: the machine's clock, corrected by the Date of
+their answers. While it leaps against the monotonic clock, or is not confirmed after it did, it is not sure. An event's
+own time tells which version it was; the time that is believed tells how old it is.
+
 Everybody asks it, ledgers and accounts included, so a machine whose clock is wrong harms no age, no latency, no
 window and no mark. While it is not sure, whoever would do something that cannot be undone waits for `certain`.
 """

@@ -2,6 +2,9 @@
 
 One daemon of the fleet does this, the one that holds the reporting shard. A window's datapoints are decided once and
 stored before anything is sent; a retry sends the same bytes. Whatever fails, the window waits in the ledger.
+
+A window that is open when the daemon stops stays in the ledger, and the next daemon publishes it. A window in which no
+daemon ran has no datapoint: missing, not zero.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 A bucket denies every look when none is answered for a while. Otherwise it denies some objects, as a policy on a prefix
 has it; those wait for each other, and nobody else does. In either, objects whose own last look was no trouble may be
-those that are answered: they are looked at soon.
+those that are answered: they are looked at soon, at a trickle. What is put off is never settled without a look.
 """
 
 import asyncio

@@ -19,8 +19,10 @@ from msgspec.structs import replace
 from redis.crc import key_slot
 from typing_extensions import override
 
-from crrmon.adapters.stores.redis import nodes, scripts
+from crrmon.adapters.stores.redis import cluster as clusters
+from crrmon.adapters.stores.redis import nodes, replicas, scripts
 from crrmon.adapters.stores.redis.nodes import Servers
+from crrmon.adapters.stores.redis.replicas import Replicas
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import Route, shard_of
@@ -489,7 +491,7 @@ async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_w
         for _ in range(3):
             with pytest.raises(LedgerError, match="no replica has what was written last"):
                 await ledger.park([record("l")])
-        monkeypatch.setattr(nodes, "ALONE_SECONDS", 0.0)
+        monkeypatch.setattr(replicas, "ALONE_SECONDS", 0.0)
         with structlog.testing.capture_logs() as logs:
             assert await ledger.park([record("l")]) == [Parked.PARKED]
             assert await ledger.park([record("m")]) == [Parked.PARKED]
@@ -555,7 +557,7 @@ def test_only_a_replica_that_keeps_up_is_waited_for(line: str, *, needed: bool) 
     """
     Neither a tool, nor one in its first copy, nor one that fell silent.
     """
-    replicas = nodes.Replicas()
+    replicas = Replicas()
     replicas.learn({"role": "master", "connected_slaves": "1", "slave0": line}, 0.0)
 
     assert replicas.needed(durable=True) is needed
@@ -566,7 +568,7 @@ def test_a_doubt_ends_by_what_came_after_it_or_a_minute_after_the_last_replica()
     """
     Not by an acknowledgement of what began before it. A replica that is back begins the minute anew.
     """
-    replicas = nodes.Replicas()
+    replicas = Replicas()
     some, none = {"role": "master", "slave0": GOOD}, {"role": "master"}
     replicas.learn(some, 0.0)
     replicas.doubt()
@@ -1541,7 +1543,7 @@ async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None
     with redis_cluster("--cluster-node-timeout", "60000") as servers:
         names = [one.client().execute_command("CLUSTER", "MYID") for one in servers]
         cluster = RedisServer(url=servers[0].url, cluster=True).servers()
-        assert isinstance(cluster, nodes.Cluster)
+        assert isinstance(cluster, clusters.Cluster)
         homes = [f"{{crrmon:{at}}}".encode() for at in range(64)]
         mine, its = (
             [one for one in homes if key_slot(one + b":") * 3 // 16384 == at] for at in (0, 1)

@@ -10,15 +10,10 @@ have what was written (too few answered, or the connection broke), whatever is a
 and followed by WAIT, reads too: a repeated batch finds its marks and writes nothing, and must not be told as done
 before those marks are safe. As a replica takes over in the order of writing, one acknowledgement covers all before it.
 
-Only what keeps up counts as a replica: not one that still copies everything, nor a tool that only listens. When none
-is left and nothing is in doubt, the server is alone and work goes on, with a warning. When none is left and something
-is in doubt, everything is refused until a replica acknowledges it, but no longer than `ALONE_SECONDS`: a replica that
-comes back then knows what was told as done, and one that never does must not stop the fleet. `Replicas` decides.
+What replicas are, and what is done when none is left, `replicas` decides.
 """
 
 import asyncio
-import math
-import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
@@ -27,10 +22,8 @@ import hiredis
 import msgspec
 import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
-    MovedError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -43,28 +36,19 @@ from redis.exceptions import (
     TimeoutError as SlowError,
 )
 
+from crrmon.adapters.stores.redis.replicas import Replicas
 from crrmon.adapters.stores.redis.scripts import TEXTS
 
 ANSWER_SECONDS: Final = 5.0
 """How long connecting, and each answer, may take."""
 WAIT_SECONDS: Final = 2.0
 """How long replicas have to acknowledge; less than `ANSWER_SECONDS`."""
-REPLICAS_ASKED_SECONDS: Final = 10.0
-"""How often a server is asked whether it has replicas."""
-ALONE_SECONDS: Final = 60.0
-"""How long what is in doubt is refused after the last replica was lost; then the server is alone."""
-LAGGING_SECONDS: Final = 10
-"""A replica that said nothing for longer is none. They speak once a second."""
 
 _LANES: Final = 4
 """Connections to one server that are at work at once."""
 _TOGETHER: Final = 64
 """Most requests in one pipeline."""
-_REDIRECTIONS: Final = 3
-_SLOTS: Final = 16384
 _ASKING: Final = ("ASKING",)
-_NO_NAME: Final = "?"
-"""What stands for the name of a node that has none, in a cluster whose nodes are known by their names."""
 
 log = structlog.get_logger()
 
@@ -130,107 +114,6 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
     durable: bool
     asking: bool
     answer: "asyncio.Future[list[Reply]]"
-
-
-class Replicas:
-    """
-    What is known of a server's replicas, and whether they have what was written.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._lost_at: float | None = None
-        """When it was found that there are none any more."""
-        self._asked_at = -math.inf
-        self._doubts = 0
-        """Grows with every write that replicas may not have."""
-        self._allayed = 0
-        """Up to this one, they have it."""
-
-    @property
-    def doubts(self) -> int:
-        """
-        A number that grows with every doubt.
-        """
-        return self._doubts
-
-    @property
-    def in_doubt(self) -> bool:
-        """
-        Whether something may have been written that replicas do not have.
-        """
-        return self._doubts > self._allayed
-
-    def needed(self, *, durable: bool) -> bool:
-        """
-        Tell whether replicas must acknowledge.
-
-        Args:
-            durable: whether something is written.
-        """
-        return self.in_doubt or (durable and self._count > 0)
-
-    def doubt(self) -> None:
-        """
-        Note that replicas may not have what was written.
-        """
-        self._doubts += 1
-        self._asked_at = -math.inf
-
-    def allay(self, doubts: int) -> None:
-        """
-        Note that replicas have what was written up to some doubt: one that came later stands.
-        """
-        self._allayed = max(self._allayed, doubts)
-
-    def outdated(self, now: float) -> bool:
-        """
-        Tell whether the server is to be asked.
-        """
-        return now - self._asked_at >= REPLICAS_ASKED_SECONDS
-
-    def learn(self, told: dict[str, str], now: float) -> None:
-        """
-        Take note of what INFO replication tells.
-        """
-        self._asked_at = now
-        if told.get("role") != "master":
-            return  # a replica takes no writes anyway, and who may not ask cannot know
-        had = self._count > 0
-        self._count = sum(_keeps_up(name, value) for name, value in told.items())
-        if self._count:
-            self._lost_at = None
-            return
-        if had or (self.in_doubt and self._lost_at is None):
-            self._lost_at = now
-        if self._lost_at is None:
-            return
-        if not self.in_doubt or now - self._lost_at >= ALONE_SECONDS:
-            log.warning(
-                "redis_alone",
-                in_doubt=self.in_doubt,
-                advice="no replica is left, what is written now is on one server only: see to the replicas; with"
-                " min-replicas-to-write 1 the server itself would refuse writes instead",
-            )
-            self.allay(self._doubts)
-            self._lost_at = None
-
-
-def _keeps_up(name: str, value: str) -> bool:
-    """
-    Tell whether a line of INFO replication is of a replica that has nearly everything.
-    """
-    if re.fullmatch(r"slave\d+", name) is None:
-        return False
-    told = dict(one.partition("=")[::2] for one in value.split(","))
-    lag = told.get("lag", "")
-    return (
-        told.get("state") == "online"
-        # A tool that fetches a dump listens on none.
-        and told.get("port") != "0"
-        and lag.isdigit()
-        and int(lag) <= LAGGING_SECONDS
-    )
 
 
 class Node:
@@ -470,7 +353,13 @@ def facts(info: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in lines if colon}
 
 
-def _first_error(replies: Sequence[Reply]) -> list[Reply]:
+def first_error(replies: Sequence[Reply]) -> list[Reply]:
+    """
+    Return answers.
+
+    Raises:
+        RedisError: the first of them that is one.
+    """
     for one in replies:
         if isinstance(one, Exception):
             raise one
@@ -491,178 +380,10 @@ class Standalone:
         """
         if not calls:
             return []
-        return _first_error(await self._node.ask(calls, durable=durable))
+        return first_error(await self._node.ask(calls, durable=durable))
 
     async def close(self) -> None:
         """
         Close all connections.
         """
         await self._node.close()
-
-
-class Connector(Protocol):
-    """
-    Makes the pool of connections to one server.
-    """
-
-    def __call__(self, address: tuple[str, int]) -> ConnectionPool: ...
-
-
-class Cluster:
-    """
-    Servers that share the keys; who has which is asked for at first, and again when it turns out to be wrong.
-    """
-
-    def __init__(self, seed: tuple[str, int], connect: Connector) -> None:
-        self._seed = seed
-        self._connect = connect
-        self._nodes: dict[tuple[str, int], Node] = {}
-        self._slots: list[tuple[str, int]] = []
-        self._learning = asyncio.Lock()
-
-    async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
-        """
-        Carry out commands, each where its keys are.
-        """
-        replies: list[Reply] = [None] * len(calls)
-        places: Sequence[int] = range(len(calls))
-        for _ in range(_REDIRECTIONS):
-            by_node: dict[tuple[str, int], list[int]] = {}
-            slots = await self._known()
-            for place in places:
-                by_node.setdefault(slots[key_slot(calls[place].home + b":")], []).append(place)
-            asked = (
-                self._some(address, some, calls, replies, durable=durable)
-                for address, some in by_node.items()
-            )
-            for failure in await asyncio.gather(*asked, return_exceptions=True):
-                if failure is not None:
-                    self._slots = []  # perhaps another node took over
-                    raise failure
-            places = [at for at in places if isinstance(replies[at], MovedError)]
-            if any(isinstance(one, RedisError) for one in replies):
-                self._slots = []
-            if not places:
-                break
-        return _first_error(replies)
-
-    async def _some(
-        self,
-        address: tuple[str, int],
-        places: Sequence[int],
-        calls: Sequence[Call],
-        replies: list[Reply],
-        *,
-        durable: bool,
-    ) -> None:
-        answers = await self._node(address).ask([calls[at] for at in places], durable=durable)
-        for place, answer in zip(places, answers, strict=True):
-            replies[place] = answer
-            # NB: MovedError is an AskError.
-            if isinstance(answer, AskError) and not isinstance(answer, MovedError):
-                taker = await self._taker(address, answer)
-                if taker is None:
-                    replies[place] = ResponseError("TRYAGAIN the keys are being moved")
-                    continue
-                there = self._node(taker)
-                (replies[place],) = await there.ask([calls[place]], durable=durable, asking=True)
-
-    async def _taker(self, asked: tuple[str, int], told: AskError) -> tuple[str, int] | None:
-        """
-        Find the node to which an ASK leads; None if it has no name and nothing else is told of it.
-
-        Args:
-            asked: the node that says so. Nodes behind one address leave the host out.
-            told: what it says.
-        """
-        if told.host != _NO_NAME:
-            return told.host or asked[0], told.port
-        (nodes,) = _first_error(await self._node(asked).ask([Call(b"", ("CLUSTER", "NODES"))]))
-        return _taker_of(told.slot_id, nodes.decode(errors="replace"))
-
-    def _node(self, address: tuple[str, int]) -> Node:
-        if address not in self._nodes:
-            self._nodes[address] = Node(self._connect(address))
-        return self._nodes[address]
-
-    async def _known(self) -> list[tuple[str, int]]:
-        """
-        Tell the node of each slot.
-        """
-        async with self._learning:
-            if not self._slots:
-                self._slots = await self._learn()
-            return self._slots
-
-    async def _learn(self) -> list[tuple[str, int]]:
-        failure: RedisError | None = None
-        for address in dict.fromkeys((*self._nodes, self._seed)):
-            node = self._node(address)
-            try:
-                (told,) = _first_error(await node.ask([Call(b"", ("CLUSTER", "SLOTS"))]))
-                slots = _owners(told, address)
-            except RedisError as error:
-                failure = error
-                continue
-            for gone in self._nodes.keys() - set(slots) - {self._seed}:
-                await self._nodes.pop(gone).close()
-            return slots
-        raise failure or LostError("no node is known")
-
-    async def close(self) -> None:
-        """
-        Close all connections.
-        """
-        for node in self._nodes.values():
-            await node.close()
-
-
-def _owners(ranges: Sequence[Any], asked: tuple[str, int]) -> list[tuple[str, int]]:
-    owners: list[tuple[str, int] | None] = [None] * _SLOTS
-    for first, last, (endpoint, port, *more), *_ in ranges:
-        owner = (_host(endpoint, more) or asked[0], port)
-        owners[first : last + 1] = [owner] * (last + 1 - first)
-    known = [one for one in owners if one is not None]
-    if len(known) < _SLOTS:
-        raise ResponseError("CLUSTERDOWN no node has some of the slots")
-    return known
-
-
-def _host(endpoint: bytes | None, more: Sequence[Any]) -> str:
-    """
-    Read where a node is; the empty string for one that is where it was asked of.
-
-    Args:
-        endpoint: null or empty where nodes are behind one address, or do not know their own; a ? where they should be
-            known by names and this one has none.
-        more: the node's id and, from Redis 7 on, other addresses of it: names and values in turn.
-    """
-    if not endpoint:
-        return ""
-    if endpoint.decode() != _NO_NAME:
-        return endpoint.decode()
-    pairs = more[1] if len(more) > 1 else ()
-    others = {
-        name: value.decode() for name, value in zip(pairs[::2], pairs[1::2], strict=False) if value
-    }
-    known = (others.get(name, "") for name in (b"ip", b"hostname"))
-    return next((one for one in known if one not in ("", _NO_NAME)), "")
-
-
-def _taker_of(slot: int, nodes: str) -> tuple[str, int] | None:
-    """
-    Read off the CLUSTER NODES of a node to which one it gives a slot; None if it tells of none.
-    """
-    lines = [words for line in nodes.splitlines() if len(words := line.split()) > 1]
-    giving = f"[{slot}->-"
-    takers = {
-        word.removeprefix(giving).rstrip("]")
-        for line in lines
-        for word in line
-        if word.startswith(giving)
-    }
-    for name, place, *_ in lines:
-        host, _, port = place.partition("@")[0].rpartition(":")
-        if name in takers and host and port.isdigit():
-            return host, int(port)
-    return None

@@ -31,11 +31,11 @@ from redis.exceptions import (
 )
 from typing_extensions import override
 
+from crrmon.adapters.stores.redis.cluster import Cluster
 from crrmon.adapters.stores.redis.nodes import (
     ANSWER_SECONDS,
     WAIT_SECONDS,
     Call,
-    Cluster,
     Node,
     Reply,
     Servers,

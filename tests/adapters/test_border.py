@@ -172,11 +172,11 @@ async def test_r6_cloudwatch_took_nothing_that_it_did_not_say_it_took(
 
 
 OF_THE_TABLE: dict[str, Callable[[Calls], Awaitable[Any]]] = {
-    "get": lambda calls: calls.get(("p", "s")),
-    "put": lambda calls: calls.put(at(("p", "s"))),
+    "put": lambda calls: calls.single("Put", {"Item": at(("p", "s"))}),
+    "delete": lambda calls: calls.single("Delete", {"Key": at(("p", "s"))}),
     "query": lambda calls: calls.query("p"),
     "get_all": lambda calls: calls.get_all([("p", "s")]),
-    "write_all": lambda calls: calls.write_all([at(("p", "s"))]),
+    "write_each": lambda calls: calls.write_each([{"PutRequest": {"Item": at(("p", "s"))}}]),
     "transact": lambda calls: calls.transact([{"Put": {"Item": at(("p", "s"))}}], token="t"),  # noqa: S106 - it names a request
     "describe": lambda calls: calls.describe(),
 }

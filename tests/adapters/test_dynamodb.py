@@ -25,7 +25,7 @@ from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, Tally, fold
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled
-from crrmon.ledger.decider import BadItemError
+from crrmon.ledger.isolation import BadItemError
 from crrmon.ledger.layout import TRAILS
 from crrmon.ports.ledger import (
     FrozenWindow,

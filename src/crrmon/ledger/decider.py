@@ -21,6 +21,7 @@ from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement, contribution
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled, part_of, settle
 from crrmon.domain.trails import Parked, Rescheduled, Trail
+from crrmon.ledger.isolation import BadItemError
 from crrmon.ledger.trails import NOTHING, Change, Trails
 from crrmon.ports.ledger import LedgerError
 from crrmon.ports.store import TooMuchError
@@ -47,12 +48,6 @@ Result = TypeVar("Result")
 
 _Decide = Callable[[Sequence[Item], Callable[[bytes], Trail]], tuple[list[Result], list[Outcome]]]
 """Decides on items, changing their trails: a result for each, and the outcomes that are counted just now."""
-
-
-class BadItemError(ValueError):
-    """
-    One of several objects cannot be worked on; whoever asks for each by itself is told which, and the others go on.
-    """
 
 
 class Decider:

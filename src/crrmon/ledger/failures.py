@@ -6,8 +6,8 @@ shards, so that a bucket whose objects all fail does not write into one partitio
 
 from collections.abc import Iterable, Sequence
 
-from crrmon.domain.records import Record
-from crrmon.domain.trails import failed_at
+from crrmon.domain.records import Record, State
+from crrmon.domain.trails import failed_at, failed_towards
 from crrmon.ledger.encoding import Place, pack, place_of, token_of, unpack
 from crrmon.ledger.layout import BUCKET_FAILURES, FAILURES, joined, sortable, time_of
 from crrmon.ports.store import Action, Delete, Key, Put, Store, prefixed
@@ -85,8 +85,20 @@ def _place(sort: bytes) -> Place:
     return time_of(time), bytes.fromhex(trail), bucket
 
 
-def places_of(page: Sequence[tuple[bytes, str]]) -> list[bytes]:
+def open_failures(
+    page: Sequence[tuple[bytes, str]], records: Iterable[Record], destination: str | None
+) -> list[Record]:
     """
-    Return the trails of a page, each once.
+    Return the records of a page in its order; one that was repaired since the list was read is left out.
+
+    Args:
+        page: trail and source bucket of each.
+        records: of those trails.
+        destination: bucket on the way to which they stand as failed; None for any.
     """
-    return list(dict.fromkeys(trail for trail, _ in page))
+    failed = {
+        (one.version.trail_id, one.version.bucket): one
+        for one in records
+        if one.state is State.FAILED and failed_towards(one, destination)
+    }
+    return [failed[at] for at in page if at in failed]

@@ -6,7 +6,7 @@ Nothing is ever read in full: everything lies under keys that are known, in kind
 
 import contextlib
 import random
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Self, TypeVar
 
@@ -17,13 +17,14 @@ from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
-from crrmon.domain.records import Record, State
+from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
-from crrmon.domain.trails import Parked, Rescheduled, Trail, failed_towards
-from crrmon.ledger.damage import DamagedError, reading
-from crrmon.ledger.decider import BadItemError, Decider
+from crrmon.domain.trails import Parked, Rescheduled, Trail
+from crrmon.ledger.damage import reading
+from crrmon.ledger.decider import Decider
 from crrmon.ledger.encoding import PRESENCE, Body, pack, unpack
-from crrmon.ledger.failures import failures_page
+from crrmon.ledger.failures import failures_page, open_failures
+from crrmon.ledger.isolation import isolated, trails_of
 from crrmon.ledger.layout import (
     BACKLOG,
     MEMBERS,
@@ -49,7 +50,6 @@ from crrmon.ports.store import (
     Delete,
     Found,
     Put,
-    RefusedError,
     Store,
     prefixed,
 )
@@ -168,14 +168,14 @@ class StoredLedger:
         Return what is kept under each id, as it is now: a half that came a moment ago and is not told would be lost, for
         whoever asks here settles next, and a mark takes the place of a half.
         """
-        return await _isolated(self._decider.seen(ids), trails=len({one.trail_id for one in ids}))
+        return await isolated(self._decider.seen(ids), trails=(one.trail_id for one in ids))
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
         """
         Store new records.
         """
-        return await _isolated(
-            self._decider.park(records, now=self._clock.now()), trails=_number_of(records)
+        return await isolated(
+            self._decider.park(records, now=self._clock.now()), trails=trails_of(records)
         )
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
@@ -195,8 +195,8 @@ class StoredLedger:
         """
         Replace records that nobody changed meanwhile.
         """
-        return await _isolated(
-            self._decider.reschedule(records, now=self._clock.now()), trails=_number_of(records)
+        return await isolated(
+            self._decider.reschedule(records, now=self._clock.now()), trails=trails_of(records)
         )
 
     async def settle(
@@ -205,15 +205,15 @@ class StoredLedger:
         """
         Count outcomes, each at most once, and let their records go.
         """
-        return await _isolated(
-            self._decider.settle(batch, settlements, now=now), trails=_number_of(settlements)
+        return await isolated(
+            self._decider.settle(batch, settlements, now=now), trails=trails_of(settlements)
         )
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
         Add what others told of versions.
         """
-        return await _isolated(self._decider.note(news, now=now), trails=_number_of(news))
+        return await isolated(self._decider.note(news, now=now), trails=trails_of(news))
 
     # ---- reporting ----
 
@@ -358,14 +358,7 @@ class StoredLedger:
         )
         trails = list(dict.fromkeys(trail for trail, _ in page))
         found = self._records(await self._trails.read_each(trails))
-        failed = {
-            (one.version.trail_id, one.version.bucket): one
-            for one in found
-            if one.state is State.FAILED
-        }
-        # One that was repaired since the list was read is left out.
-        open_ = [failed[at] for at in page if at in failed]
-        return [one for one in open_ if failed_towards(one, destination)], token
+        return open_failures(page, found, destination), token
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
@@ -453,29 +446,4 @@ class StoredLedger:
         await self._store.close()
 
 
-async def _isolated(asked: Awaitable[T], *, trails: int) -> T:
-    """
-    Do what is asked of some trails, so that one that is no good harms itself only.
-
-    Raises:
-        BadItemError: the store does not take one of them, however often it is asked; or one of several is damaged.
-        LedgerError: the only one is damaged; somebody has to mend it, or to upgrade.
-    """
-    try:
-        return await asked
-    except RefusedError as error:
-        raise BadItemError(str(error)) from error
-    except DamagedError as error:
-        if trails == 1:
-            raise
-        raise BadItemError(str(error)) from error
-
-
 _next_look = attrgetter("next_look_at")
-
-
-def _number_of(items: Sequence[Record] | Sequence[Settlement] | Sequence[News]) -> int:
-    """
-    Return how many trails they are of.
-    """
-    return len({one.version.trail_id for one in items})

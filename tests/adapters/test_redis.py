@@ -1182,7 +1182,7 @@ async def test_an_answer_lost_while_freezing_is_harmless(prefix: str, *, forward
         window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
 
         # Only what commits a window tells which one is the last.
-        proxy.cut_at("$4\r\nlast", forward=forward)
+        proxy.cut_at("$5\r\n#last", forward=forward)
         with pytest.raises(LedgerError):
             await ledger.freeze(window, lease=lease)
         assert proxy.cuts == 1
@@ -1651,7 +1651,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: s
         (":0}:journal", "q", "contributions"),
         (":0}:journal", "q", "backlog"),
         ("}:backlog", "q", "backlog"),
-        ("}:windows", "last", "last_frozen"),
+        ("}:windows", "#last", "last_frozen"),
         ("}:windows", "q", "contributions"),
         ("}:windows", "q", "frozen"),
         ("}:leases", "0000", "leases"),
@@ -1726,7 +1726,7 @@ async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> N
             trail = record("k").version.trail_id
             client.hset(kept, trail, b"\x00")
             windows = f"{{{prefix}}}:windows"
-            (header,) = (one for one in client.hkeys(windows) if one != b"last")
+            (header,) = (one for one in client.hkeys(windows) if one != b"#last")
             client.hset(windows, header, b"\x80")
 
         with pytest.raises(LedgerError, match=f"{trail.hex()}.*{{{prefix}:0}}:trail"):

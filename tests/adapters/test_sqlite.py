@@ -17,6 +17,7 @@ from crrmon.adapters.stores.sqlite import file as sqlite_file
 from crrmon.adapters.stores.sqlite import store as sqlite_store
 from crrmon.adapters.stores.sqlite import unordered
 from crrmon.adapters.stores.sqlite.store import SqliteStore
+from crrmon.adapters.stores.sqlite.unordered import Table
 from crrmon.domain.objects import LARGEST_BYTES, Route
 from crrmon.domain.outcomes import Tally, fold
 from crrmon.domain.records import Record
@@ -550,6 +551,31 @@ async def test_a_file_that_cannot_grow_fails_the_call_and_nothing_else(path: Pat
     Invariant 5: the operating system itself refuses the write, in the middle of a transaction.
     """
     assert await run(LIMITED, str(path)) == ("failed True 0\nsettled 500\n", "")
+
+
+async def test_a_commit_that_fails_leaves_nothing_in_memory_of_what_it_undid(
+    ledger: SqliteLedger,
+) -> None:
+    """
+    Invariant 5: SQLite rolls back by itself when the disk is full; a day's table that was made by then is not there.
+    """
+    store = ledger._store
+    assert isinstance(store, SqliteStore)
+    await ledger.park([record("parked")])
+
+    def undone() -> None:
+        # As COMMIT does on a full disk: what was begun is over before anybody is told.
+        store._unordered._make(Table("trail", 99_999))
+        assert Table("trail", 99_999) in store._unordered._all()
+        store._connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(sqlite3.OperationalError):
+        await store._run(undone)
+
+    await ledger.settle("b1", [done(record("new"))], now=NOW)
+    assert await ledger.sweep(now=NOW) == 0
+    assert len(await ledger.due(range(64), now=NOW, limit=9)) == 1
 
 
 async def test_a_damaged_file_is_for_people_to_mend(path: Path) -> None:

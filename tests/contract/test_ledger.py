@@ -106,7 +106,7 @@ async def backlog(ledger: Ledger) -> dict[tuple[str, float], tuple[int, int, int
             one.failed_objects,
             one.failed_bytes,
         )
-        for one in await ledger.backlog()
+        for one in sorted(await ledger.backlog(), key=lambda one: (one.route, one.written_from))
     }
 
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -12,9 +13,10 @@ from crrmon.adapters.stores.memory import MemoryStore
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Settlement, Tally, fold
 from crrmon.domain.trails import Trail
-from crrmon.ledger.layout import JOURNAL, PIECES
+from crrmon.ledger.layout import JOURNAL, PIECES, WINDOWS
 from crrmon.ledger.stored_ledger import StoredLedger
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
+from crrmon.ports.store import Check, Found, Kind, Put
 from fakes.clock import LoopClock
 from fakes.faulty_store import Fault, FaultyStore
 from fakes.ledger_backends import HORIZON, SHARDS
@@ -423,3 +425,161 @@ async def test_d16_daemons_that_settle_the_same_at_once_count_each_once(seed: in
     ledger = ledger_on(FaultyStore(inner))
     assert fold(list(await ledger.contributions()))[Route("src", "dst")].completed == 3
     assert await ledger.backlog() == []
+
+
+# ---- what is left behind ----
+
+
+class NoCommits(FaultyStore):
+    """
+    A store that takes whatever stands alone, and no commit of a window.
+    """
+
+    refuses = True
+
+    def __getattr__(self, name: str) -> Any:
+        inner = super().__getattr__(name)
+        if name != "write":
+            return inner
+
+        async def write(actions: Sequence[Any]) -> None:
+            if self.refuses and any(isinstance(action, Check) for action in actions):
+                raise LedgerError("not allowed")
+            await inner(actions)
+
+        return write
+
+
+async def pieces(store: MemoryStore) -> set[str]:
+    """
+    Tell of which windows something is there besides their headers.
+    """
+    return {one.key.sort.decode().split("#")[0] for one in await store.scan(PIECES, (-1,))}
+
+
+async def test_a_window_that_cannot_be_committed_again_and_again_is_written_once() -> None:
+    """
+    A publisher tries every second for as long as it takes; what it wrote the first time is written over.
+    """
+    inner = MemoryStore()
+    ledger = ledger_on(store := NoCommits(inner))
+    lease = await holding(ledger)
+    await ledger.settle("b", batch("k"), now=NOW)
+    for _ in range(5):
+        with pytest.raises(LedgerError, match="not allowed"):
+            await publish(ledger, lease, NOW)
+    assert len(await pieces(inner)) == 1
+
+    store.refuses = False
+    taken = await publish(ledger, lease, NOW)
+
+    assert len(taken) == 1
+    assert [one.starts_at for one in await ledger.frozen()] == [NOW]
+    assert len(await pieces(inner)) == 1
+
+
+async def test_what_a_publisher_wrote_that_was_killed_before_its_commit_is_deleted_by_the_next() -> (
+    None
+):
+    """
+    Nobody else knows the name under which it lies; its number does.
+    """
+    inner = MemoryStore()
+    first = ledger_on(NoCommits(inner))
+    lease = await holding(first)
+    await first.settle("b", batch("k"), now=NOW)
+    with pytest.raises(LedgerError):
+        await publish(first, lease, NOW)
+    (left,) = await pieces(inner)
+
+    second = ledger_on(FaultyStore(inner), seed=2)
+    await publish(second, lease, NOW)
+    third = ledger_on(FaultyStore(inner), seed=3)
+    await publish(third, lease, NOW + 300)
+
+    assert left not in await pieces(inner)
+    assert [one.parts for one in await third.frozen()] == [(b"first" * 3, b"second")] * 2
+
+
+async def test_counting_by_itself_reads_nothing_of_the_journal() -> None:
+    """
+    Invariant 6: what no rule covers is counted so, once a second, however much waits to be published.
+    """
+    store = FaultyStore(MemoryStore())
+    ledger = ledger_on(store)
+    (counted,) = await _contributions_of_another()
+    before = store.steps
+
+    for _ in range(2):
+        await ledger.restore([], [counted], now=NOW)
+
+    assert store.steps - before == 2
+    assert await ledger.contributions() == [counted]
+
+
+async def _contributions_of_another() -> Sequence[Contribution]:
+    other = ledger_on(FaultyStore(MemoryStore()))
+    await other.settle("b", batch("k"), now=NOW)
+    return await other.contributions()
+
+
+async def test_invariant_9_a_window_of_a_newer_version_is_sent_and_forgotten() -> None:
+    """
+    Invariant 9: what its header says besides is not known here, and not in the way.
+    """
+    inner = MemoryStore()
+    ledger = ledger_on(FaultyStore(inner))
+    lease = await holding(ledger)
+    await publish(ledger, lease, NOW)
+    (found,) = (one for one in await inner.scan(WINDOWS, (-1,)) if b"at#" in one.key.sort)
+    newer = msgspec.msgpack.encode(msgspec.msgpack.decode(found.body) | {"news": 1})
+    await inner.write([Put(found.key, newer)])
+
+    for part in range(2):
+        (window_,) = await ledger.frozen()
+        assert window_.parts[part] in {b"first" * 3, b"second"}
+        await ledger.forget(NOW, part, lease=lease)
+
+    assert await ledger.frozen() == []
+
+
+class Torn(FaultyStore):
+    """
+    Tells of the windows as they were, with one that is committed meanwhile.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.old: list[Found] = []
+
+    def __getattr__(self, name: str) -> Any:
+        inner = super().__getattr__(name)
+        if name != "scan":
+            return inner
+
+        async def scan(kind: Kind, *args: Any, **kwargs: Any) -> Sequence[Found]:
+            found = list(await inner(kind, *args, **kwargs))
+            if kind is WINDOWS and self.old:
+                old, self.old = self.old, []
+                return [*old, *(one for one in found if one.key not in {o.key for o in old})]
+            return found
+
+        return scan
+
+
+async def test_windows_that_are_committed_while_they_are_read_are_read_again() -> None:
+    """
+    Invariant 11: a query of DynamoDB may see a part of a transaction; the backlog is right all the same.
+    """
+    inner = MemoryStore()
+    ledger = ledger_on(torn := Torn(inner))
+    await prepared(ledger)
+    lease = await holding(ledger)
+    torn.old = []
+    before = list(await inner.scan(WINDOWS, (-1,)))
+    await publish(ledger, lease, NOW)
+
+    torn.old = before
+    assert await pending(ledger) == 5
+    assert torn.old == []
+    assert [one.starts_at for one in await ledger.frozen()] == [NOW - 300, NOW]

@@ -759,6 +759,32 @@ async def test_what_has_expired_can_be_written_again(
         assert (await one(store, key)).body == b"again"
 
 
+async def test_what_was_dropped_since_it_was_read_is_something_else(
+    backend: StoreBackend, store: Store
+) -> None:
+    """
+    Whoever writes by what it read learns of it, alone and among others, and nothing is written.
+    """
+    if not backend.drops:
+        return
+    gone, there = named("gone", MANY), named("there", MANY)
+    await store.write([Put(gone, b"before", ABSENT, expires_at=NOW), due_at("there", NOW)])
+    tags = {key: (await one(store, key)).tag for key in (gone, there)}
+    backend.clock.time = NOW + 9 * DAY
+    assert await drop_all(store, MANY, NOW + 9 * DAY) == 1
+
+    for put in (
+        Put(gone, b"a", tags[gone], due=NOW),
+        Put(gone, b"a", tags[gone], expires_at=LATE),
+    ):
+        with pytest.raises(ConflictError) as caught:
+            await store.write([Put(there, b"b", tags[there], due=NOW), put])
+        assert list(caught.value.places) == [1]
+    with pytest.raises(ConflictError):
+        await store.write([Delete(gone, tags[gone])])
+    assert (await one(store, there)).body != b"b"
+
+
 async def test_much_is_dropped_in_portions(
     backend: StoreBackend, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

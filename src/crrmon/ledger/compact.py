@@ -115,7 +115,7 @@ def encode(trail: Trail, until: int | None = None) -> bytes:
             fields.append(until)
     try:
         return _encoder.encode(fields)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, OverflowError):
         fields[2] = [RECORD.encode(one) for one in trail.records.values()]
         return _encoder.encode(fields)
 

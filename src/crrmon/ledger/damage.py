@@ -3,16 +3,30 @@
 They do not end the daemon: it stays, is not ready where it needs them, and says which item it is.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 
+from crrmon.ledger.layout import BUCKET_FAILURES, FAILURES, MEMBERS, ROUTES, TRAILS
 from crrmon.ports.ledger import LedgerError
 from crrmon.ports.store import Key, Store
 
-UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, IndexError, TypeError)
+UNREADABLE = (struct.error, msgspec.MsgspecError, ValueError, KeyError, IndexError, TypeError)
 """What reading such an item raises."""
+
+
+_RESTORE: Final = "restore a backup, for without it counts or the backlog are wrong"
+_REMEDIES: Final = {
+    TRAILS: "delete it: nobody follows that object then",
+    FAILURES: "delete it",
+    BUCKET_FAILURES: "delete it",
+    MEMBERS: "delete it: that daemon announces itself again",
+    ROUTES: "delete it: it is remembered again when something goes there",
+}
+"""What else can be done about an item that cannot be read, by what it is of."""
 
 
 class DamagedError(LedgerError):
@@ -44,6 +58,6 @@ def damaged(store: Store, key: Key, error: Exception) -> DamagedError:
     Return the error that names an item.
     """
     return DamagedError(
-        f"{store.where(key)} cannot be read: it is damaged, or written by a newer version; upgrade crrmon, or delete it"
-        f" ({' '.join(str(error).split())})"
+        f"{store.where(key)} cannot be read: it is damaged, or written by a newer version; upgrade crrmon, or"
+        f" {_REMEDIES.get(key.kind, _RESTORE)} ({' '.join(str(error).split())})"
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from crrmon.domain.records import Record, State
 from crrmon.domain.trails import failed_at, failed_towards
+from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Place, pack, place_of, token_of, unpack
 from crrmon.ledger.layout import BUCKET_FAILURES, FAILURES, joined, sortable, time_of
 from crrmon.ports.store import Action, Delete, Key, Put, Store, prefixed
@@ -74,7 +75,10 @@ async def failures_page(
     found = await store.scan(
         kind, range(shards), low=low, high=high, reverse=True, limit=limit + 1
     )
-    places = [_place(one.key.sort[len(start) :]) for one in found]
+    places = []
+    for one in found:
+        with reading(store, one.key):
+            places.append(_place(one.key.sort[len(start) :]))
     page = [(trail, source) for _, trail, source in places[:limit]]
     more = bool(page) and len(places) > limit
     return page, token_of(places[limit - 1]) if more else None

@@ -4,7 +4,7 @@ An item is written once and never changed, so that no two writes meet in it, how
 what was counted, for the statistics, and by how much the backlog changed.
 """
 
-from collections import defaultdict
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -100,26 +100,27 @@ class Journal:
 
     async def restore(self, contributions: Sequence[Contribution]) -> None:
         """
-        Take over contributions; one that is there already is the same.
+        Take over contributions; one that was taken over before is the same, and lies where it would.
         """
-        known = {name for name, _ in await self.entries()} if contributions else set()
+        groups = len(self._groups)
         await self._store.write_each(
             [
-                entry_put((one.id, 0), Entry(added=one))
+                entry_put((one.id, zlib.crc32(pack(one.id)) % groups), Entry(added=one))
                 for one in contributions
-                if one.id not in known
             ]
         )
 
 
-def summed(moves: Iterable[Iterable[Moved]]) -> Sums:
+async def summed(moves: Iterable[Sequence[Moved]]) -> Sums:
     """
     Add up how the backlog changes.
     """
-    sums: Sums = defaultdict(lambda: [0, 0, 0, 0])
+    sums: Sums = {}
+    turns = Turns()
     for moved in moves:
         for source, destination, slot, amounts in moved:
             add(sums, Route(source, destination), slot, amounts)
+        await turns.after(len(moved))
     return sums
 
 
@@ -138,6 +139,6 @@ def moves(sums: Mapping[tuple[Route, float], Sequence[int]]) -> tuple[Moved, ...
     """
     return tuple(
         (route.source, route.destination, slot, (sum_[0], sum_[1], sum_[2], sum_[3]))
-        for (route, slot), sum_ in sorted(sums.items())
+        for (route, slot), sum_ in sums.items()
         if any(sum_)
     )

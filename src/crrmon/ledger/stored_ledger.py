@@ -94,6 +94,8 @@ class StoredLedger:
         )
         self._routes: set[Route] = set()
         """Those that this process has remembered."""
+        self._in_the_way = 0
+        """How many of those that were due the last time could not be read."""
         self._unreadable: set[bytes] = set()
         """Trails of which it was said that they cannot be read."""
 
@@ -183,11 +185,12 @@ class StoredLedger:
         Find the records to be looked at, the longest due first.
         """
         # Those that cannot be read stay the longest due, and must not be in the way of the others.
-        most = limit + len(self._unreadable)
+        most = limit + self._in_the_way
         hints = await self._store.due(TRAILS, sorted(set(shards)), until=now, limit=most)
         read = await self._trails.read_each([one.key.sort for one in hints if one.body is None])
         read |= self._trails.told([(one.key, one.body) for one in hints if one.body])
         found = self._records(read)
+        self._in_the_way = sum(not isinstance(one, Held) for one in read.values())
         due = [record for record in found if record.next_look_at <= now]
         return sorted(due, key=_next_look)[:limit]
 
@@ -278,7 +281,7 @@ class StoredLedger:
         """
         slots: list[BacklogSlot] = []
         turns = Turns()
-        for (route, written_from), amounts in sorted((await self._windows.sums()).items()):
+        for (route, written_from), amounts in (await self._windows.sums()).items():
             if any(amounts):
                 slots.append(backlog_slot(route, written_from, amounts))
                 await turns.after(1)

@@ -4,6 +4,7 @@ Parts and what is taken along may be large, so they lie in pieces under a name t
 nobody would take them any more; what is taken along must be there for as long as the window needs it.
 """
 
+import random
 import zlib
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from crrmon.ledger.encoding import Body, pack, unpack
 from crrmon.ledger.journal import Moved, Place
 from crrmon.ledger.layout import OF_FLEET, PIECES, WINDOWS, fleet_key, sortable
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import FrozenWindow
+from crrmon.ports.ledger import FrozenWindow, LedgerError
 from crrmon.ports.store import ABSENT, Action, Delete, Found, Key, Put, Store, Tag, prefixed
 
 KEPT_SECONDS = 20 * 86_400.0
@@ -23,8 +24,12 @@ KEPT_SECONDS = 20 * 86_400.0
 When the parts of a window expire: nobody may have committed it. CloudWatch takes nothing older than two weeks, so what
 was committed and could not be sent until then is of no use any more either; it reads as sent.
 """
-_LAST = fleet_key(WINDOWS, "last")
-"""Comes after all headers."""
+_LAST = fleet_key(WINDOWS, "#last")
+"""
+Comes before all headers: whoever reads in this order while a window is committed may see its header without its number
+here, and then knows; the other way round, nothing would show that a header was missed.
+"""
+_TRIES = 5
 _TAKEN_PIECES = "taken"
 _PART_PIECES = "part"
 
@@ -109,6 +114,8 @@ class WindowItems:
         self._clock = clock
         self._lost: set[str] = set()
         """Of what it was said that it is lost."""
+        self._tags: dict[Header, Tag] = {}
+        """Of headers as they were read: a newer version may have written more into them than is known here."""
 
     # ---- what is committed ----
 
@@ -116,14 +123,18 @@ class WindowItems:
         """
         Read all headers, and which window was the last.
         """
-        last, tag = Last(), ABSENT
-        headers = []
-        for found in await self._store.scan(WINDOWS, OF_FLEET):
-            if found.key == _LAST:
-                last, tag = self._last(found), found.tag
-            else:
-                headers.append(self._header(found))
-        return Committed(last=last, tag=tag, headers=tuple(headers))
+        for _ in range(_TRIES):
+            last, tag = Last(), ABSENT
+            headers = []
+            self._tags.clear()
+            for found in await self._store.scan(WINDOWS, OF_FLEET):
+                if found.key == _LAST:
+                    last, tag = self._last(found), found.tag
+                else:
+                    headers.append(self._header(found))
+            if all(header.number <= last.number for header in headers):
+                return Committed(last=last, tag=tag, headers=tuple(headers))
+        raise LedgerError("windows are committed faster than they are read")
 
     async def last(self) -> Last:
         """
@@ -139,7 +150,9 @@ class WindowItems:
 
     def _header(self, found: Found) -> Header:
         with reading(self._store, found.key):
-            return _HEADER.decode(found.body)
+            header = _HEADER.decode(found.body)
+        self._tags[header] = found.tag
+        return header
 
     async def at(self, starts_at: float) -> Header | None:
         """
@@ -171,7 +184,8 @@ class WindowItems:
         """
         Return what replaces a header, if it still is as it was; one that is done goes.
         """
-        key, tag = _key(old.starts_at), self._store.tag_of(_HEADER.encode(old))
+        key = _key(old.starts_at)
+        tag = self._tags.get(old) or self._store.tag_of(_HEADER.encode(old))
         return Delete(key, tag) if new.done else Put(key, _HEADER.encode(new), tag)
 
     # ---- what belongs to one ----
@@ -218,34 +232,31 @@ class WindowItems:
                 part = int(unpack(found.key.sort).split("#")[2])
             bodies[part] = bodies.get(part, b"") + found.body
         taken = await self.taken(header)
+        whole = {part: _whole(bodies.get(part, b"")) for part in header.unsent}
+        if None in whole.values():
+            await self._tell_lost_parts(
+                header, [part for part, one in whole.items() if one is None]
+            )
         return FrozenWindow(
             starts_at=header.starts_at,
-            parts=tuple(
-                self._part(header, part, bodies.get(part, b"")) if part in header.unsent else b""
-                for part in range(header.parts)
-            ),
+            parts=tuple(whole.get(part) or b"" for part in range(header.parts)),
             contributions=() if taken is None else tuple(name for name, _ in taken.contributions),
         )
 
-    def _part(self, header: Header, part: int, body: bytes) -> bytes:
+    async def _tell_lost_parts(self, header: Header, parts: Sequence[int]) -> None:
         """
-        Read a part; empty when some of it has expired or is damaged: there is nothing left to be sent.
+        Say which parts have expired or are damaged, so that nothing is left to be sent; unless they were sent meanwhile.
         """
-        whole = zlib.decompressobj()
-        try:
-            told = whole.decompress(body)
-        except zlib.error:
-            told = b""
-        if whole.eof:
-            return told
-        self.tell_lost(
-            f"{header.name} {part}",
-            "ledger_window_part_lost",
-            starts_at=header.starts_at,
-            part=part,
-            reason="its datapoints have expired, or are damaged; they are not sent",
-        )
-        return b""
+        now = await self.now(header)
+        for part in parts:
+            if now is not None and part in now.unsent:
+                self.tell_lost(
+                    f"{header.name} {part}",
+                    "ledger_window_part_lost",
+                    starts_at=header.starts_at,
+                    part=part,
+                    reason="its datapoints have expired, or are damaged; they are not sent",
+                )
 
     def tell_lost(self, name: str, event: str, **fields: object) -> None:
         """
@@ -313,12 +324,45 @@ class WindowItems:
             some = await self._pieces_of(last.name, f"{_TAKEN_PIECES}#")
             await self._delete([one.key for one in some])
 
+    async def drop_abandoned(self, committed: Committed) -> None:
+        """
+        Delete what was written for windows that no process will commit any more: their numbers are others' by now.
+        """
+        kept = {header.name for header in committed.headers} | {committed.last.name}
+        _, high = prefixed(pack(_numbered(committed.last.number)))
+        found = await self._store.scan(PIECES, OF_FLEET, high=high)
+        named = ((unpack(one.key.sort).partition("#")[0], one.key) for one in found)
+        await self._delete([key for name, key in named if name not in kept])
+
     async def _delete(self, keys: Sequence[Key]) -> None:
         await self._store.write_each([Delete(key) for key in keys])
 
     async def _pieces_of(self, name: str, what: str) -> Sequence[Found]:
         low, high = prefixed(pack(f"{name}#{what}"))
         return await self._store.scan(PIECES, OF_FLEET, low=low, high=high)
+
+
+def name_of(number: int, rng: random.Random) -> str:
+    """
+    Return a name for what belongs to a window, which nobody else uses: those of lower numbers come first.
+    """
+    return f"{_numbered(number)}-{rng.getrandbits(96):024x}"
+
+
+def _numbered(number: int) -> str:
+    return f"{number:012d}"
+
+
+def _whole(body: bytes) -> bytes | None:
+    """
+    Return what a part was made of; None when some of it is missing or damaged.
+    """
+    decompressor = zlib.decompressobj()
+    try:
+        told = decompressor.decompress(body)
+    except zlib.error:
+        return None
+    return told if decompressor.eof else None
 
 
 def _pieces(body: bytes, largest: int) -> list[bytes]:

@@ -13,6 +13,7 @@ number of the window, deleted entries never come again, and the header is anothe
 import random
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.objects import Route
@@ -21,12 +22,22 @@ from crrmon.ledger.backlog import Backlog, Standing
 from crrmon.ledger.journal import Entry, Journal, Place, Sums, Unfolded, add, moves, summed
 from crrmon.ledger.leases import Leases
 from crrmon.ledger.turns import Turns
-from crrmon.ledger.window_items import Committed, Header, Taken, WindowItems
+from crrmon.ledger.window_items import Committed, Header, Taken, WindowItems, name_of
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, LedgerError
 from crrmon.ports.store import Check, ConflictError, Store
 
 _TRIES = 5
+
+
+class _Draft(msgspec.Struct, frozen=True):
+    """
+    A window that was written where nobody sees it.
+    """
+
+    header: Header
+    window: FrozenWindow
+    taken: Taken
 
 
 class Windows:
@@ -45,8 +56,10 @@ class Windows:
         self._chance = chance
         self._standing: tuple[int, Standing] | None = None
         """The backlog as of the window of this number, when all was folded in."""
-        self._drafts: list[Header] = []
+        self._drafts: list[_Draft] = []
         """Windows of which it is not known whether they were committed."""
+        self._tidied = False
+        """Whether what others abandoned was deleted since this process began."""
 
     # ---- telling ----
 
@@ -140,21 +153,32 @@ class Windows:
         committed = await self._finished()
         await self._drop_drafts(committed)
         await self._items.drop_leftovers(committed.last)
+        if not self._tidied:
+            await self._items.drop_abandoned(committed)
+            self._tidied = True
         if window.starts_at == committed.last.newest or any(
             one.starts_at == window.starts_at for one in committed.headers
         ):
             return
-        taken = _take(window, await self._journal.entries())
-        header, puts = self._items.draft(
-            window,
-            taken,
-            number=committed.last.number + 1,
-            name=f"{self._chance.getrandbits(96):024x}",
-        )
-        self._drafts.append(header)
-        await self._items.write(puts)
+        taken = await _take(window, await self._journal.entries())
+        header = await self._drafted(window, taken, number=committed.last.number + 1)
         await self._commit(header, committed, held=held)
         await self._finish(header, begun=False)
+
+    async def _drafted(self, window: FrozenWindow, taken: Taken, *, number: int) -> Header:
+        """
+        Write what belongs to a window; what is tried again and again is written over what was written before.
+        """
+        wanted = (number, window, taken)
+        before = [
+            one for one in self._drafts if (one.header.number, one.window, one.taken) == wanted
+        ]
+        name = before[0].header.name if before else name_of(number, self._chance)
+        header, puts = self._items.draft(window, taken, number=number, name=name)
+        if not before:
+            self._drafts.append(_Draft(header, window, taken))
+        await self._items.write(puts)
+        return header
 
     async def _drop_drafts(self, committed: Committed) -> None:
         """
@@ -162,11 +186,14 @@ class Windows:
         """
         names = {header.name for header in committed.headers}
         # One of a number that nobody has yet may still be on its way.
-        decided = [one for one in self._drafts if one.number <= committed.last.number]
-        for header in decided:
-            if header.name not in names:
-                await self._items.drop(header, parts=True)
-            self._drafts.remove(header)
+        decided = [one for one in self._drafts if one.header.number <= committed.last.number]
+        for draft in decided:
+            if draft.header.name not in names:
+                await self._items.drop(draft.header, parts=True)
+            self._drafts.remove(draft)
+
+    def _forget_draft(self, header: Header) -> None:
+        self._drafts = [one for one in self._drafts if one.header.name != header.name]
 
     async def _commit(self, header: Header, committed: Committed, *, held: Check) -> None:
         """
@@ -179,12 +206,12 @@ class Windows:
             # answer got lost.
             if await self._items.now(header) is None:
                 await self._items.drop(header, parts=True)
-                self._drafts.remove(header)
+                self._forget_draft(header)
             if 0 in error.places:
                 raise LeaseLostError("shard 0 has another holder") from error
             # This process's own, the answer of which got lost.
             raise LedgerError("another window was frozen at the same moment") from error
-        self._drafts.remove(header)
+        self._forget_draft(header)
 
     async def _finished(self) -> Committed:
         """
@@ -253,7 +280,7 @@ class Windows:
         await self._journal.restore(contributions)
 
 
-def _take(window: FrozenWindow, entries: Mapping[Place, Entry]) -> Taken:
+async def _take(window: FrozenWindow, entries: Mapping[Place, Entry]) -> Taken:
     """
     Find what a window takes along: its contributions, and all that concerns the backlog only.
     """
@@ -266,5 +293,5 @@ def _take(window: FrozenWindow, entries: Mapping[Place, Entry]) -> Taken:
         # Told to the publisher before a window took them whose commit was slow to arrive.
         raise LedgerError(f"{len(gone)} contributions are in another window by now")
     others = tuple(place for place, entry in entries.items() if entry.added is None)
-    moved = moves(summed(entries[place].moved for place in (*mine, *others)))
+    moved = moves(await summed(entries[place].moved for place in (*mine, *others)))
     return Taken(contributions=mine, others=others, moved=moved)

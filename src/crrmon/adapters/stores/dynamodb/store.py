@@ -203,8 +203,8 @@ class DynamoDBStore:
     async def _answer(
         self, asking: Sequence[tuple[Sequence[Key], asyncio.Future[list[Found]]]]
     ) -> None:
-        wanted = {position(key): key for keys, _ in asking for key in keys}
         try:
+            wanted = {position(key): key for keys, _ in asking for key in keys}
             items = await self._calls.get_all(list(wanted))
             now = self._clock.now()
             found = {}

@@ -270,7 +270,10 @@ def days_of(registry: bytes) -> Days:
     Raises:
         ValueError: it is damaged.
     """
-    return tuple(map(int, registry.split()))
+    days = tuple(map(int, registry.split()))
+    if registry_of(days) != registry:
+        raise ValueError(f"{registry!r} is no list of days")
+    return days
 
 
 def parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -53,6 +53,7 @@ an outcome takes 40 microseconds, not 200. It also keeps the entries of the jour
 """
 _EXPIRED_AT_ONCE: Final = 1_000_000
 """After so many a call of `expire` ends. The server frees dropped hashes beside its work."""
+_TRIES: Final = 50
 _ORDERED_AT_ONCE: Final = 1_000
 
 
@@ -274,7 +275,7 @@ class RedisStore:
         """
         Do all of it or nothing.
         """
-        while True:
+        for _ in range(_TRIES):
             writing = Writing(self._names, self._days)
             arguments = writing.arguments(actions)
             key = actions[0].key
@@ -290,6 +291,7 @@ class RedisStore:
                 self._learn_days(writing.groups[at], registry)
             if others or changed:
                 raise ConflictError(sorted(writing.conflicts(others, changed)))
+        raise LedgerError("the days of which something is kept change faster than they are read")
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
         """

@@ -151,6 +151,12 @@ def _make(connection: sqlite3.Connection) -> None:
 
 def _check_place(path: Path) -> None:
     directory = path.absolute().parent
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _unwritable(path, error.strerror) from error
     if path.exists() and not path.is_file():
         what = "a directory" if path.is_dir() else "no regular file"
         raise UnusableLedgerError(f"ledger.path {path} is {what}: name a file, such as ledger.db")

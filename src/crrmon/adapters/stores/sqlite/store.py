@@ -88,11 +88,12 @@ class SqliteStore:
         try:
             result = work()
             self._connection.execute("COMMIT")
-        finally:
-            # SQLite itself rolls back on some errors; the connection can be used again in any case.
+        except BaseException:
+            # SQLite itself rolls back on some errors, such as a full disk; the connection can be used again in any case.
+            self._unordered.forget()
             if self._connection.in_transaction:
                 self._connection.rollback()
-                self._unordered.forget()
+            raise
         return result
 
     @property

@@ -187,7 +187,11 @@ class UnorderedItems:
         """
         new = [one.key.sort for _, one in actions if one.tag is ABSENT]
         there = {sort for sort, _ in self._rows(kind, new)} if new else set()
-        wrong = any(isinstance(one, Check) and self._is_other(one) for _, one in actions)
+        wrong = any(
+            self._is_other(one)
+            for _, one in actions
+            if isinstance(one, Check) or self._is_gone(one)
+        )
         if there or wrong or not self._carried_out([one for _, one in actions]):
             # NB: what was carried out by then would look as if others had done it.
             self._connection.rollback()
@@ -195,6 +199,13 @@ class UnorderedItems:
             self._connection.execute("BEGIN IMMEDIATE")
             return [at for at, one in actions if one.key.sort in there or self._is_other(one)]
         return []
+
+    def _is_gone(self, action: Action) -> bool:
+        """
+        Return whether the table of an item was dropped since it was read, for its day is over.
+        """
+        row = action.tag.value
+        return isinstance(row, _Row) and row.table not in self._all()
 
     def _carried_out(self, actions: Sequence[Action]) -> bool:
         """

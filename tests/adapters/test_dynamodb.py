@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -1164,35 +1164,6 @@ async def test_what_begins_with_any_text_is_found(ledger: EmulatedLedger, prefix
 # ---- windows, whatever stops on the way ----
 
 
-class Stopped:
-    """
-    A client whose calls stop from a certain one on, until they are let go.
-    """
-
-    def __init__(self, client: Any, *, at: int, after: bool) -> None:
-        self._client = client
-        self._at = at
-        self._after = after
-        self.calls = 0
-        self.stopped = asyncio.Event()
-        self.go = asyncio.Event()
-
-    def __getattr__(self, method: str) -> Any:
-        async def call(**request: Any) -> Any:
-            number = self.calls
-            self.calls += 1
-            if number < self._at:
-                return await getattr(self._client, method)(**request)
-            done_before = None
-            if self._after and number == self._at:
-                done_before = await getattr(self._client, method)(**request)
-            self.stopped.set()
-            await self.go.wait()
-            return done_before or await getattr(self._client, method)(**request)
-
-        return call
-
-
 async def publish(ledger: EmulatedLedger, lease: Lease, starts_at: float) -> list[Contribution]:
     """
     Freeze all that waits; return it.
@@ -1204,30 +1175,6 @@ async def publish(ledger: EmulatedLedger, lease: Lease, starts_at: float) -> lis
         lease=lease,
     )
     return taken
-
-
-async def prepared(ledger: EmulatedLedger) -> None:
-    """
-    Have something of every kind to fold: earlier sums, changes of them, contributions.
-    """
-    lease = await holding(ledger)
-    await ledger.park([record(f"old{at}", written_at=NOW - 200_000) for at in range(3)])
-    await publish(ledger, lease, NOW - 300)
-    await ledger.settle("b0", [done(record("old0"))], now=NOW)
-    await ledger.park([record(f"new{at}") for at in range(4)])
-    await ledger.settle("b1", [done(record("new0")), *batch("k")], now=NOW)
-
-
-async def check_windows(ledger: EmulatedLedger, expected: Sequence[float]) -> None:
-    """
-    Make sure that these windows are there whole, and nothing of what they took along.
-    """
-    windows = await ledger.frozen()
-    assert [one.starts_at for one in windows] == expected
-    assert {one.parts for one in windows} == {(b"first" * 3, b"second")}
-    assert {one.contributions for one in windows} == {()}
-    assert await ledger.contributions() == []
-    assert await items(ledger, "journal#") == []
 
 
 async def test_d31_what_is_settled_while_a_window_is_frozen_is_told_again(

@@ -33,8 +33,9 @@ from crrmon.ports.store import (
     TooMuchError,
     prefixed,
 )
+from fakes.ledger_backends import each as each_store
 from fakes.ledger_values import NOW
-from fakes.store_backends import STORES, StoreBackend, each_store
+from fakes.store_backends import STORES, StoreBackend
 
 DAY = 86_400.0
 LATE = NOW + 30 * DAY
@@ -49,7 +50,7 @@ GROUPS = range(6)
 KINDS = [pytest.param(kind, id=kind.name) for kind in (LISTED, MANY)]
 
 
-@pytest.fixture(params=each_store())
+@pytest.fixture(params=each_store(STORES))
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> StoreBackend:
     """
     Each backend in turn.
@@ -1004,7 +1005,7 @@ class History:
         assert await drop_all(self._store, MANY, EVER) == 0
 
 
-@pytest.mark.parametrize("name", each_store())
+@pytest.mark.parametrize("name", each_store(STORES))
 def test_a_store_does_what_a_mapping_does(name: str, tmp_path: Path) -> None:
     """
     Whatever is written under whatever tags: it is done or not as a mapping would, and all ways of reading agree.

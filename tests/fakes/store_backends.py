@@ -4,10 +4,9 @@ import atexit
 import contextlib
 import random
 import uuid
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import pytest
 
@@ -228,16 +227,3 @@ STORES: dict[str, type[StoreBackend]] = {
     "dynamodb": DynamoDBBackend,
     "dynamodb_moto": MotoBackend,
 }
-
-SERVERLESS = ("memory", "sqlite")
-"""Those that need no server."""
-
-
-def each_store(names: Iterable[str] = STORES) -> list[Any]:
-    """
-    Name stores as parameters of a test; those that need a server are marked so.
-    """
-    return [
-        pytest.param(name, marks=() if name in SERVERLESS else pytest.mark.server)
-        for name in sorted(names)
-    ]

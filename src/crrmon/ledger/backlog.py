@@ -12,14 +12,14 @@ import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.objects import Route
-from crrmon.ledger.damage import reading
+from crrmon.ledger.damage import decoded
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.journal import Moved, Sums, Unfolded, add
 from crrmon.ledger.layout import BACKLOG, OF_FLEET, fleet_key, joined
 from crrmon.ledger.turns import Turns
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError
-from crrmon.ports.store import ABSENT, ConflictError, Found, Key, Put, Store, Tag
+from crrmon.ports.store import ABSENT, ConflictError, Key, Put, Store, Tag
 
 _DAY: Final = 86_400
 _TRIES = 5
@@ -85,13 +85,9 @@ class Backlog:
         slots: dict[Key, _Slots] = {}
         turns = Turns()
         for found in await self._store.scan(BACKLOG, OF_FLEET):
-            slots[found.key] = item = self._read(found)
+            slots[found.key] = item = decoded(self._store, found, _SLOTS)
             await turns.after(len(item.slots))
         return Standing(slots)
-
-    def _read(self, found: Found) -> _Slots:
-        with reading(self._store, found.key):
-            return _SLOTS.decode(found.body)
 
     async def fold(self, number: int, moved: Sequence[Moved]) -> None:
         """
@@ -116,7 +112,7 @@ class Backlog:
             if there is None or not there.body:
                 old = _Slots(route=Route(moved[0][0], moved[0][1]), number=0, slots={})
             else:
-                old = self._read(there)
+                old = decoded(self._store, there, _SLOTS)
             if old.number < number:
                 tag = ABSENT if there is None else there.tag
                 puts.append(self._put(key, _folded(old, number, moved), tag))

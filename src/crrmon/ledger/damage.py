@@ -6,13 +6,16 @@ They do not end the daemon: it stays, is not ready where it needs them, and says
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
+from crrmon.ledger.encoding import Body
 from crrmon.ledger.layout import BUCKET_FAILURES, FAILURES, MEMBERS, ROUTES, TRAILS
 from crrmon.ports.ledger import LedgerError
-from crrmon.ports.store import Key, Store
+from crrmon.ports.store import Found, Key, Store
+
+T = TypeVar("T")
 
 UNREADABLE = (struct.error, msgspec.MsgspecError, ValueError, KeyError, IndexError, TypeError)
 """What reading such an item raises."""
@@ -51,6 +54,17 @@ def reading(store: Store, key: Key) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         raise damaged(store, key, error) from error
+
+
+def decoded(store: Store, found: Found, body: Body[T]) -> T:
+    """
+    Read the body of an item that was found.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    with reading(store, found.key):
+        return body.decode(found.body)
 
 
 def damaged(store: Store, key: Key, error: Exception) -> DamagedError:

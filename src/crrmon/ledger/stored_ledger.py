@@ -8,7 +8,7 @@ import contextlib
 import random
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Self, TypeVar
+from typing import Self
 
 import structlog
 
@@ -20,7 +20,7 @@ from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
-from crrmon.ledger.damage import reading
+from crrmon.ledger.damage import decoded
 from crrmon.ledger.decider import Decider
 from crrmon.ledger.encoding import PRESENCE, Body, pack, unpack
 from crrmon.ledger.failures import failures_page, open_failures
@@ -48,13 +48,11 @@ from crrmon.ports.store import (
     ABSENT,
     ConflictError,
     Delete,
-    Found,
     Put,
     Store,
     prefixed,
 )
 
-T = TypeVar("T")
 _ROUTE = Body(Route)
 
 log = structlog.get_logger()
@@ -242,7 +240,8 @@ class StoredLedger:
         Return all routes remembered so far, sorted.
         """
         return sorted(
-            self._read(found, _ROUTE) for found in await self._store.scan(ROUTES, OF_FLEET)
+            decoded(self._store, found, _ROUTE)
+            for found in await self._store.scan(ROUTES, OF_FLEET)
         )
 
     async def contributions(self) -> Sequence[Contribution]:
@@ -300,20 +299,19 @@ class StoredLedger:
         """
         Return the presence of every daemon, by owner.
         """
-        return [self._read(found, PRESENCE) for found in await self._store.scan(MEMBERS, OF_FLEET)]
+        return [
+            decoded(self._store, found, PRESENCE)
+            for found in await self._store.scan(MEMBERS, OF_FLEET)
+        ]
 
     async def dismiss(self, presence: Presence) -> None:
         """
         Drop a presence, if it still is this one.
         """
         for found in await self._store.get([fleet_key(MEMBERS, presence.owner)]):
-            if self._read(found, PRESENCE) == presence:
+            if decoded(self._store, found, PRESENCE) == presence:
                 with contextlib.suppress(ConflictError):  # then it is another one by now
                     await self._store.write([Delete(found.key, found.tag)])
-
-    def _read(self, found: Found, body: Body[T]) -> T:
-        with reading(self._store, found.key):
-            return body.decode(found.body)
 
     # ---- small state by name ----
 

@@ -131,7 +131,7 @@ class Trails:
         """
         Return where a trail lies.
         """
-        return Key(TRAILS, shard_of(trail, self._shards), trail)
+        return Key(TRAILS, self._group(trail), trail)
 
     # ---- reading ----
 

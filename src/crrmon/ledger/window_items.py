@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from crrmon.ledger.damage import reading
+from crrmon.ledger.damage import decoded, reading
 from crrmon.ledger.encoding import Body, pack, unpack
 from crrmon.ledger.journal import Moved, Place
 from crrmon.ledger.layout import OF_FLEET, PIECES, WINDOWS, fleet_key, sortable
@@ -129,7 +129,7 @@ class WindowItems:
             self._tags.clear()
             for found in await self._store.scan(WINDOWS, OF_FLEET):
                 if found.key == _LAST:
-                    last, tag = self._last(found), found.tag
+                    last, tag = decoded(self._store, found, _LAST_BODY), found.tag
                 else:
                     headers.append(self._header(found))
             if all(header.number <= last.number for header in headers):
@@ -141,16 +141,11 @@ class WindowItems:
         Read which window was the last.
         """
         for found in await self._store.get([_LAST]):
-            return self._last(found)
+            return decoded(self._store, found, _LAST_BODY)
         return Last()
 
-    def _last(self, found: Found) -> Last:
-        with reading(self._store, found.key):
-            return _LAST_BODY.decode(found.body)
-
     def _header(self, found: Found) -> Header:
-        with reading(self._store, found.key):
-            header = _HEADER.decode(found.body)
+        header = decoded(self._store, found, _HEADER)
         self._tags[header] = found.tag
         return header
 
@@ -215,12 +210,6 @@ class WindowItems:
                 key = fleet_key(PIECES, f"{name}#{_PART_PIECES}#{part:05d}#{place:05d}")
                 puts.append(Put(key, piece, expires_at=expires_at))
         return header, puts
-
-    async def write(self, puts: Sequence[Put]) -> None:
-        """
-        Write what belongs to a window.
-        """
-        await self._store.write_each(puts)
 
     async def frozen(self, header: Header) -> FrozenWindow:
         """

@@ -177,7 +177,7 @@ class Windows:
         header, puts = self._items.draft(window, taken, number=number, name=name)
         if not before:
             self._drafts.append(_Draft(header, window, taken))
-        await self._items.write(puts)
+        await self._store.write_each(puts)
         return header
 
     async def _drop_drafts(self, committed: Committed) -> None:

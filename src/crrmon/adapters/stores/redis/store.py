@@ -362,13 +362,13 @@ class RedisStore:
         Go through all items of a group that are due at whatever time.
         """
         low = "-inf" if after is None else repr(after.at)
-        passed = (-math.inf, b"") if after is None else (after.at, after.key.sort)
+        passed = (-math.inf, b"") if after is None else _order(after)
         count = limit
         while True:
             call = self._due_call(Group(kind, group), low, "+inf", count)
             (told,) = await self._redis.ask([call])
             dues = _dues(kind, group, told)
-            found = [due for due in dues if (due.at, due.key.sort) > passed]
+            found = [due for due in dues if _order(due) > passed]
             if len(found) >= limit or len(dues) < count:
                 return found[:limit]
             count = 2 * count + limit  # many of the same time as the last one

@@ -185,7 +185,8 @@ class SqliteStore:
         """
         Do unconditional actions, all at once.
         """
-        await self._run(lambda: self._write(actions))
+        if actions:
+            await self.write(actions)
 
     def _write(self, actions: Sequence[Action]) -> None:
         ordered: list[tuple[int, Action]] = []

@@ -77,7 +77,7 @@ format: $(READY) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(READY) ## Write what is generated: reference pages, config.example.yaml, alerts, dashboards, the chart's page and schema
+docs: $(READY) ## Write what is generated: reference pages, config.example.yaml, dashboards, the chart's page and schema, the alerts without placeholders
 	$(BIN)/python -c 'from crrmon.domain.catalogue import reference; print(reference(), end="")' > docs/metrics.md
 	$(BIN)/python -c 'from crrmon.domain.reasons import reference; print(reference(), end="")' > docs/failure-reasons.md
 	$(BIN)/crrmon config example > config.example.yaml

@@ -1,1 +1,1 @@
-"""Makes what is delivered beside the program and must agree with it: alerts, dashboards, the chart's schema and page."""
+"""Makes what is delivered beside the program and must agree with it: dashboards, the chart's schema and page."""

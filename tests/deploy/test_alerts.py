@@ -13,9 +13,6 @@ from artifacts import chart
 from artifacts.__main__ import TOP
 from artifacts.alerts import (
     ALERTS,
-    CLIENT_METRICS,
-    INSTALLATION,
-    PLACEHOLDER,
     PLAIN_FILE,
     RULES,
     RUNBOOK,
@@ -52,8 +49,15 @@ every_rule = pytest.mark.parametrize(
     "rule", RULES, ids=[f"{at} {rule.alert or rule.record}" for at, rule in enumerate(RULES)]
 )
 
+CLIENT_METRICS = ("process_start_time_seconds",)
+"""Not in the catalogue: the client library adds them to every page."""
+
+INSTALLATION = ("cluster", "namespace", "job")
+"""Labels of the scraper that tell installations apart, as far as they are there."""
+
 # ---- reading expressions ----
 
+PLACEHOLDER = re.compile(r"@([A-Za-z.]+)@")
 TOKEN = re.compile(
     r'\s*(?:(?P<text>"[^"]*")|(?P<duration>\d+[smhdw]\b)|(?P<number>\d+(?:\.\d+)?)|(?P<limit>@[\w.]+@)'
     r"|(?P<word>[a-zA-Z_:][\w:]*)|(?P<sign>=~|!~|!=|==|>=|<=|[-+*/<>=(){}\[\],:]))"
@@ -64,9 +68,12 @@ FUNCTIONS = {
     *("sum_over_time", "time", "vector"),
 }
 AGGREGATIONS = {"count", "group", "max", "min", "sum"}
-OPERATORS = {"and", "or", "unless", "offset"}
-GROUPINGS = {"by", "on", "group_left"}
-OPENING, CLOSING, END = "{", "}", ")"
+OPERATORS = (
+    *({"or"}, {"and", "unless"}, {"==", "!=", "<", ">", "<=", ">="}),
+    *({"+", "-"}, {"*", "/"}),
+)
+"""What binds more tightly comes later."""
+END = ""
 SERIES_SUFFIXES = ("_bucket", "_count", "_sum")
 FIRING = "ALERTS"
 """What Prometheus itself records of alerts."""
@@ -87,48 +94,143 @@ def tokens(expression: str) -> list[str]:
 
 class Read:
     """
-    What an expression names.
+    What an expression names; the labels that it asks for are held against those of what it asks.
 
     Args:
         expression: of a rule.
+
+    Raises:
+        AssertionError: it is not understood, names a series that does not exist, or labels that are not there.
     """
 
     def __init__(self, expression: str) -> None:
         self.series: set[str] = set()
         self.matchers: set[tuple[str, str, str]] = set()
         """Series, label, value; a regular expression is taken apart at its bars."""
-        self.grouped: set[str] = set()
         self.limits: set[str] = set(PLACEHOLDER.findall(expression))
-        self._left = iter(tokens(expression))
-        last = ""
-        for token in self._left:
-            if token == OPENING:
-                self._take_matchers(last)
-            elif token in GROUPINGS:
-                self._take_labels()
-            elif re.match(r"[a-zA-Z_]", token) and token not in (
-                FUNCTIONS | AGGREGATIONS | OPERATORS
-            ):
-                self.series.add(token)
-            last = token
+        self._left = [*tokens(expression), END][::-1]
+        self.labels = self._operation(0)
+        """Those that the result may have."""
+        assert self._left == [END], f"not understood: {self._left[::-1]}"
 
-    def _take_matchers(self, series: str) -> None:
-        label = ""
-        for token in self._left:
-            if token == CLOSING:
-                return
-            if token.startswith('"'):
-                for value in token.strip('"').split("|"):
-                    self.matchers.add((series, label, value))
-            elif re.match(r"\w", token):
-                label = token
+    def _next_is(self, token: str) -> bool:
+        if self._left[-1] != token:
+            return False
+        self._left.pop()
+        return True
 
-    def _take_labels(self) -> None:
-        for token in self._left:
-            if token == END:
-                return
-            if re.match(r"\w", token):
-                self.grouped.add(token)
+    def _until(self, closing: str) -> list[str]:
+        """
+        Take the names and texts before a bracket that closes.
+        """
+        found = []
+        while not self._next_is(closing):
+            found.append(self._left.pop())
+        return [token for token in found if re.match(r'[\w"]', token)]
+
+    def _operation(self, level: int) -> frozenset[str]:
+        """
+        Read what operators of this level or a stronger one join.
+        """
+        if level == len(OPERATORS):
+            return self._operand()
+        labels = self._operation(level + 1)
+        while self._left[-1] in OPERATORS[level]:
+            operator = self._left.pop()
+            on = self._named("on")
+            keeps_left = self._named("group_left") is not None
+            right = self._operation(level + 1)
+            if on is not None:
+                assert on <= labels & right, f"{sorted(on - labels & right)} are not on both sides"
+            if operator == "or" or not labels:
+                labels |= right
+            elif on is not None and operator not in ("and", "unless") and not keeps_left:
+                labels = on
+        return labels
+
+    def _named(self, word: str) -> frozenset[str] | None:
+        """
+        Read the labels that follow a word, if it comes next.
+        """
+        if not self._next_is(word):
+            return None
+        assert self._next_is("(")
+        return frozenset(self._until(")"))
+
+    def _operand(self) -> frozenset[str]:
+        word = self._left.pop()
+        if word == "(":
+            labels = self._operation(0)
+            assert self._next_is(")")
+        elif word in AGGREGATIONS:
+            labels = self._named("by") or frozenset()
+            within = self._call()
+            assert labels <= within, f"{sorted(labels - within)} are not there to group by"
+        elif word in FUNCTIONS:
+            labels = self._call()
+            if word == "absent_over_time":
+                labels = frozenset()
+        elif re.match(r"[a-zA-Z_]", word):
+            labels = self._selector(word)
+        else:
+            assert re.match(r"[\d@]", word), f"not understood: {word}"
+            labels = frozenset()
+        while self._left[-1] in ("[", "offset"):
+            if self._next_is("["):
+                self._until("]")
+            else:
+                del self._left[-2:]
+        return labels
+
+    def _call(self) -> frozenset[str]:
+        """
+        Read arguments; a text that is a label is one that is made.
+        """
+        labels: frozenset[str] = frozenset()
+        assert self._next_is("(")
+        while not self._next_is(")"):
+            if re.fullmatch(r'"\w+"', self._left[-1]):
+                labels |= {self._left.pop().strip('"')}
+            elif self._left[-1].startswith('"') or self._left[-1] == ",":
+                self._left.pop()
+            else:
+                labels |= self._operation(0)
+        return labels
+
+    def _selector(self, series: str) -> frozenset[str]:
+        self.series.add(series)
+        if self._next_is("{"):
+            label = ""
+            for token in self._until("}"):
+                if token.startswith('"'):
+                    self.matchers |= {(series, label, one) for one in token.strip('"').split("|")}
+                else:
+                    label = token
+        return labels_of_series(series)
+
+
+_LABELS: dict[str, frozenset[str]] = {}
+"""Of what is recorded."""
+
+
+def labels_of_series(series: str) -> frozenset[str]:
+    """
+    Return the labels that a series may have, those of its scraper included.
+    """
+    scraped = frozenset({*INSTALLATION, "instance"})
+    if series in RECORDED:
+        if series not in _LABELS:
+            _LABELS[series] = frozenset()  # NB: a rule that goes on with its own past adds nothing
+            _LABELS[series] = frozenset().union(
+                *(Read(rule.expr).labels | rule.labels.keys() for rule in RECORDED[series])
+            )
+        return _LABELS[series]
+    if series == FIRING:
+        own = {"alertname", "alertstate", "severity"}
+        return scraped.union(own, *(metric.labels for metric in METRICS))
+    if series in CLIENT_METRICS:
+        return scraped
+    return scraped.union(metric_of(series).labels, {"le"} if series.endswith("_bucket") else ())
 
 
 def metric_of(series: str) -> Metric:
@@ -157,21 +259,6 @@ def metrics_of(expression: str) -> set[Metric]:
                 left += [rule.expr for rule in RECORDED[series]]
             else:
                 found.add(metric_of(series))
-    return found
-
-
-def labels_of(expression: str) -> set[str]:
-    """
-    Tell the labels that an expression groups by, or that what it reads was recorded with.
-    """
-    left, found, seen = [expression], set(), set()
-    while left:
-        read = Read(left.pop())
-        found |= read.grouped
-        for rule in (rule for name in read.series - seen for rule in RECORDED.get(name, ())):
-            left.append(rule.expr)
-            found |= rule.labels.keys()
-        seen |= read.series
     return found
 
 
@@ -208,9 +295,7 @@ def check_matcher(series: str, label: str, value: str) -> None:
         assert label in metric.labels, f"{series} has no label {label}"
         known = known_values(metric, label)
     else:
-        assert any(
-            label in labels_of(rule.expr) or label in rule.labels for rule in RECORDED[series]
-        )
+        assert label in labels_of_series(series), f"{series} has no label {label}"
         if any(FIRING in rule.expr for rule in RECORDED[series]):
             known = {"critical", "warning"} | known_values(catalogue.DEPENDENCY_UP, "dependency")
         else:
@@ -231,14 +316,10 @@ def check_matcher(series: str, label: str, value: str) -> None:
 def test_a_rule_names_only_what_exists(rule: Rule) -> None:
     """Series of the catalogue, of the client library, or recorded by another rule; and labels and values that they have."""
     read = Read(rule.expr)
-    metrics = metrics_of(rule.expr)
     for series, label, value in read.matchers:
         check_matcher(series, label, value)
-    labels = {label for metric in metrics for label in metric.labels}
-    static = {label for one in RULES for label in one.labels}
 
     assert bool(rule.alert) != bool(rule.record)
-    assert read.grouped <= labels | static | {*INSTALLATION, "instance", "dependency"}
     assert rule.record.startswith("crrmon:") or not rule.record
 
 
@@ -256,7 +337,7 @@ def test_an_alert_names_the_bucket(alert: Rule) -> None:
     """What is kept is told to who is woken, and nothing else."""
     texts = alert.annotations["summary"] + alert.annotations["description"]
     told = set(re.findall(r"\$labels\.(\w+)", texts))
-    kept = labels_of(alert.expr)
+    kept = Read(alert.expr).labels
     about = {
         "source_bucket",
         "destination_bucket",
@@ -268,7 +349,8 @@ def test_an_alert_names_the_bucket(alert: Rule) -> None:
     }
 
     assert told <= kept
-    assert alert.annotations.keys() == {"summary", "description"}
+    assert alert.annotations.keys() == {"summary", "description", "runbook"}
+    assert all(alert.annotations.values())
     assert alert.labels["severity"] in {"critical", "warning"}
     last = re.findall(r"^(?:\w+) by \(([^)]*)\)", alert.expr)
     for labels in last:
@@ -283,6 +365,11 @@ def test_an_alert_names_the_bucket(alert: Rule) -> None:
         ("crrmon_pending_objects_count", "no series"),
         ("crrmon:nothing > 1", "no series crrmon:nothing"),
         ("crrmon_pending_objects ~ 1", "not understood"),
+        ("crrmon_pending_objects 1", "not understood"),
+        ("sum by (queue) (crrmon_pending_objects)", "'queue'.* are not there to group by"),
+        ("max by (job) (sum by (cluster) (crrmon_pending_objects))", "'job'.* to group by"),
+        ("sum by (le) (crrmon_replication_latency_seconds_sum)", "'le'.* to group by"),
+        ("crrmon_pending_objects and on (queue) crrmon_queue_messages", "'queue'.* both sides"),
     ],
 )
 def test_the_check_sees_what_does_not_exist(expression: str, complaint: str) -> None:
@@ -667,8 +754,8 @@ def sections() -> dict[str, str]:
 def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
     """In the order of the rules; the anchor is the heading in lower case."""
     assert list(sections()) == NAMES
-    told = [alert.section for alert in ALERTS]
-    assert list(dict.fromkeys(told)) == [f"{RUNBOOK}#{name.lower()}" for name in NAMES]
+    for alert in ALERTS:
+        assert alert.annotations["runbook"] == f"{RUNBOOK}#{alert.alert.lower()}"
     assert RUNBOOK_FILE == TOP / RUNBOOK
 
 
@@ -704,8 +791,6 @@ def test_the_runbook_names_only_metrics_that_exist() -> None:
         read = Read(query)
         for series, label, value in read.matchers:
             check_matcher(series, label, value)
-        labels = {label for metric in metrics_of(query) for label in metric.labels}
-        assert read.grouped <= {*labels, *INSTALLATION, "instance", "le", "slo"}
 
 
 def test_the_runbook_names_only_log_events_that_exist() -> None:

@@ -1,6 +1,7 @@
 """The daemon: its parts, put together over the ports that it is given, and the order in which they start and end.
 
-Knows services, no adapter: `app` hands over what talks to AWS and stores; tests hand over fakes of the same ports.
+Knows services, no adapter: `app` hands over what talks to AWS and stores; tests hand over fakes of the same ports, and
+put nothing together themselves.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from crrmon.services.intake.consumer import Intake
 from crrmon.services.intake.dispatcher import Facts
 from crrmon.services.lifecycle.health import Dependency, HealthBoard
 from crrmon.services.lifecycle.patience import patiently
-from crrmon.services.lifecycle.timekeeper import Question
+from crrmon.services.lifecycle.timekeeper import Question, Timekeeper
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.membership.heartbeat import Attendance
 from crrmon.services.membership.leases import Tenure
@@ -75,7 +76,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 class Daemon:
     """
-    All parts of one daemon.
+    All parts of one daemon; making it is the one place where they are put together.
 
     Args:
         ports: what it reaches others by.
@@ -83,6 +84,7 @@ class Daemon:
         runtime: clock, meters, health and chance.
         owner: its name in leases and heartbeats; no two daemons of a ledger share one.
         ledger_health: of the ledger, which was watched before there was one.
+        clock_health: of this machine's clock.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Daemon:
         *,
         owner: str,
         ledger_health: Dependency,
+        clock_health: Dependency,
     ) -> None:
         self.ports = ports
         self.settings = settings
@@ -100,6 +103,7 @@ class Daemon:
         self.owner = owner
         board = runtime.board
         self.ledger_health = ledger_health
+        self.clock_health = clock_health
         self.s3_health = board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
         self.horizon = settings.ledger.horizon_seconds
         self.choice = settings.watch.choice
@@ -305,17 +309,27 @@ class Daemon:
             "second looks": self.second_looks.run,
             "sweeper": self._sweep,
         }
+        if isinstance(self.runtime.clock, Timekeeper):
+            roots["clock"] = partial(self._keep_time, self.runtime.clock)
         for intake in self.intakes:
             roots[f"keeper {intake.name}"] = intake.keeper
             for number in range(1, self.settings.intake.receivers + 1):
                 roots[f"receiver {intake.name} {number}"] = partial(self._receive, intake)
         return roots
 
-    def questions(self) -> list[Question]:
+    async def _keep_time(self, clock: Timekeeper) -> None:
+        await clock.run(
+            self._questions(),
+            health=self.clock_health,
+            board=self.runtime.board,
+            meters=self.runtime.meters,
+        )
+
+    def _questions(self) -> list[Question]:
         """
         Return who can be asked for the time: the queues; where there are none, those who have the buckets.
         """
-        queues: list[Question] = [one.depth for one in self.ports.inboxes if not one.pushed]
+        queues: list[Question] = [inbox.depth for inbox in self.ports.inboxes if not inbox.pushed]
         return queues or [
             partial(self.ports.probe.configuration, bucket, region="", owner=None)
             for bucket in self.settings.buckets

@@ -29,15 +29,47 @@ WINDOW = 60
 DAY = 86_400.0
 
 
+def settings_for_tests(
+    *,
+    buckets: Sequence[str] = ("src",),
+    watch: Watch | None = None,
+    max_in_flight: int = 200,
+    hold_seconds: float = 60.0,
+    least_delay: Mapping[str, float] | None = None,
+    give_up_after: float = 14 * DAY,
+    window: int = WINDOW,
+) -> Settings:
+    """
+    Return a daemon's settings, unchecked: tests want what nobody may set.
+    """
+    return Settings.model_construct(
+        monitor="test",
+        buckets=tuple(buckets),
+        watch=watch or Watch(),
+        intake=IntakeSettings.model_construct(
+            receivers=1,
+            max_in_flight=max_in_flight,
+            hold_seconds=hold_seconds,
+            least_event_delay_seconds=dict(least_delay or {}),
+        ),
+        looks=Looks.model_construct(
+            concurrency=32,
+            per_bucket_per_second=1000.0,
+            give_up_after_days=give_up_after / DAY,
+        ),
+        report=Report.model_construct(window_seconds=window),
+    )
+
+
 class Rig:
     """
-    One daemon; `ledger`, `inbox`, `s3` and `sink` may be shared with another one.
+    One daemon; `ledger`, `inbox`, `s3` and `sink` may be shared with another one. The rest are `settings_for_tests`.
 
     With `local`, a machine's own clock that may be wrong, all others have the `truth`, and the daemon goes by what they
     tell of it; unless they are not `dated`: then it goes by that clock alone.
     """
 
-    def __init__(  # noqa: PLR0913 - what tests want otherwise
+    def __init__(
         self,
         *,
         ledger: FlakyLedger | None = None,
@@ -45,53 +77,28 @@ class Rig:
         s3: FakeS3 | None = None,
         sink: FakeSink | None = None,
         owner: str = "one",
-        max_in_flight: int = 200,
-        hold_seconds: float = 60.0,
-        buckets: Sequence[str] = ("src",),
         seed: int = 1,
-        ahead: float = 0.0,
         clock: LoopClock | None = None,
         local: LoopClock | None = None,
         dated: bool = True,
-        window: int = WINDOW,
-        give_up_after: float = 14 * DAY,
-        watch: Watch | None = None,
-        least_delay: Mapping[str, float] | None = None,
+        **settings: Any,
     ) -> None:
         self._local = local
-        self.truth = clock or LoopClock(ahead=ahead)
+        self.truth = clock or LoopClock()
         # Any: a daemon that has no clock of its own has the truth, and tests make that leap.
-        self.clock: Any = self.truth if local is None else local
-        self.timekeeper = Timekeeper(local) if local is not None and dated else None
-        if self.timekeeper is not None:
-            self.clock = self.timekeeper
+        self.clock: Any = self.truth if local is None else Timekeeper(local) if dated else local
         self.meters = FakeMeters()
         self.ledger = ledger or FlakyLedger(MemoryLedger(shards=4, clock=self.clock))
         self.inbox = inbox or FakeInbox(self.truth)
         self.s3 = s3 or FakeS3(self.truth)
-        self.inbox.dates = self.s3.dates = self.timekeeper
+        self.inbox.dates = self.s3.dates = (
+            self.clock if isinstance(self.clock, Timekeeper) else None
+        )
         if local is not None:
             self.s3.daemon = self.clock
         self.sink = sink or FakeSink()
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
-        self.clock_health = self.board.dependency("clock")
-        settings = Settings.model_construct(
-            monitor="test",
-            buckets=tuple(buckets),
-            watch=watch or Watch(),
-            intake=IntakeSettings.model_construct(
-                receivers=1,
-                max_in_flight=max_in_flight,
-                hold_seconds=hold_seconds,
-                least_event_delay_seconds=dict(least_delay or {}),
-            ),
-            looks=Looks.model_construct(
-                concurrency=32,
-                per_bucket_per_second=1000.0,
-                give_up_after_days=give_up_after / DAY,
-            ),
-            report=Report.model_construct(window_seconds=window),
-        )
+        chance = random.Random(f"{owner} {seed}")
         self.daemon = Daemon(
             Ports(
                 ledger=self.ledger,
@@ -100,15 +107,11 @@ class Rig:
                 sink=self.sink,
                 stores=BucketStores(),
             ),
-            settings,
-            Runtime(
-                clock=self.clock,
-                meters=self.meters,
-                board=self.board,
-                chance=random.Random(f"{owner} {seed}"),
-            ),
+            settings_for_tests(**settings),
+            Runtime(clock=self.clock, meters=self.meters, board=self.board, chance=chance),
             owner=owner,
             ledger_health=self.board.dependency("ledger"),
+            clock_health=self.board.dependency("clock"),
         )
         self.unmatched = self.daemon.unmatched
         self.bookkeeper = self.daemon.bookkeeper
@@ -167,19 +170,11 @@ class Rig:
         loops = self.daemon.roots()
         if self._local is None:
             del loops["sweeper"]  # what is past its time is what these tests want to see
-        if self.timekeeper is not None:
-            loops["clock"] = self._keep_time
         self._tasks = [
             asyncio.create_task(run(), name=name)
             for name, run in loops.items()
             if name.split()[0] not in without
         ]
-
-    async def _keep_time(self) -> None:
-        assert self.timekeeper is not None
-        await self.timekeeper.run(
-            self.daemon.questions(), health=self.clock_health, board=self.board, meters=self.meters
-        )
 
     async def kill(self) -> None:
         """

@@ -420,7 +420,7 @@ async def test_invariant_2_what_is_redriven_days_later_is_not_newly_counted(days
 async def test_invariant_9_clocks_a_minute_apart_lose_and_double_nothing() -> None:
     """Invariant 9: whoever publishes, a minute ahead or behind: counts are the truth, one datapoint per window."""
     world = World()
-    alive = [world.rig(ahead=ahead) for ahead in (0.0, 60.0, -60.0)]
+    alive = [world.rig(clock=LoopClock(ahead=ahead)) for ahead in (0.0, 60.0, -60.0)]
     for rig in alive:
         rig.start()
         await asyncio.sleep(1)
@@ -433,7 +433,7 @@ async def test_invariant_9_clocks_a_minute_apart_lose_and_double_nothing() -> No
         await publisher.tenure.give_up()
         alive.remove(publisher)
         await asyncio.sleep(2 * ROUND_SECONDS)
-        alive.append(world.rig(ahead=publisher.clock.ahead))
+        alive.append(world.rig(clock=LoopClock(ahead=publisher.clock.ahead)))
         alive[-1].start()
         await asyncio.sleep(2 * ROUND_SECONDS)
         assert all(rig.board.ready().ok for rig in alive)

@@ -35,7 +35,7 @@ from crrmon.ports.ledger import (
     UnusableLedgerError,
 )
 from crrmon.ports.store import Due
-from fakes.aws_stub import json_error
+from fakes.aws_stub import json_answer, json_error
 from fakes.dynamodb_proxy import (
     DENIED,
     THROTTLED,
@@ -46,7 +46,6 @@ from fakes.dynamodb_proxy import (
     Part,
     Until,
     cancelled,
-    told,
 )
 from fakes.ledger_dynamodb import (
     REGION,
@@ -999,7 +998,7 @@ async def test_what_this_process_parks_is_found_although_the_index_is_late(
     What the index does not tell just after a write of this process is not taken for not there.
     """
     await ledger.park([record("k")])
-    nothing = told({"Items": [], "Count": 0, "ScannedCount": 0})
+    nothing = json_answer({"Items": [], "Count": 0, "ScannedCount": 0})
     proxy.fault = Until(4, nothing, "Query")
     soon = NOW + SETTLING_SECONDS / 2
 

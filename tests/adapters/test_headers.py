@@ -22,6 +22,7 @@ from fakes.aws_stub import (
     Asked,
     AwsStub,
     Hang,
+    Raw,
     Reset,
     head,
     json_answer,
@@ -29,7 +30,6 @@ from fakes.aws_stub import (
     s3_error,
 )
 from fakes.meters import FakeMeters
-from fakes.raw_http import RawServer
 
 REGION = "eu-west-1"
 TOKEN = "FwoGZXIvYXdzE" + 10_227 * "x"
@@ -144,22 +144,21 @@ SERVICES: dict[str, Callable[[Aws], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("service", ["s3", *SERVICES])
 async def test_e6_answers_of_every_service_may_have_many_and_long_headers(
-    service: str,
+    service: str, stub: AwsStub
 ) -> None:
     """What S3 keeps of users' metadata, in whatever encoding, and what proxies add to the answers of others."""
     body, kind = (b"", b"") if service == "s3" else (b"{}", b"application/x-amz-json-1.0")
-    async with RawServer() as server:
-        server.answer = (
-            b"HTTP/1.1 200 OK\r\nx-amz-request-id: TX1\r\nx-amzn-requestid: TX1\r\nx-amz-version-id: Zx81\r\n"
-            b"Content-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b"
-            % (kind, len(body), HEADERS, body)
-        )
-        async with Aws(endpoint_url=server.url, default_region=REGION, max_connections=8) as aws:
-            if service == "s3":
-                seen = await probe_of(aws).look(VERSION, region=REGION, owner=None)
-                assert seen.sight is Sight.NO_STATUS
-            else:
-                assert await SERVICES[service](aws)
+    text = (
+        b"HTTP/1.1 200 OK\r\nx-amz-request-id: TX1\r\nx-amzn-requestid: TX1\r\nx-amz-version-id: Zx81\r\n"
+        b"Content-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (kind, len(body), HEADERS, body)
+    )
+    stub.answer(Raw(text))
+    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+        if service == "s3":
+            seen = await probe_of(aws).look(VERSION, region=REGION, owner=None)
+            assert seen.sight is Sight.NO_STATUS
+        else:
+            assert await SERVICES[service](aws)
 
 
 async def test_e6_the_sandbox_passes_long_and_many_headers_on(stub: AwsStub) -> None:

@@ -15,11 +15,10 @@ from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.records import Destination
 from crrmon.domain.routes import parse
 from crrmon.ports.probe import UnreadableConfigurationError
-from fakes.aws_stub import Answer, AwsStub, Hang, Reset, head, s3_error
+from fakes.aws_stub import Answer, AwsStub, Hang, Raw, Reset, head, s3_error
 from fakes.clock import EPOCH, LoopClock
 from fakes.meters import FakeMeters
 from fakes.patience import HANGS_SECONDS
-from fakes.raw_http import RawServer
 
 REGION = "eu-west-1"
 VERSION = ObjectVersion("src", "2026/11/a b+c%.parquet", "Zx81")
@@ -246,24 +245,6 @@ SIGNED = b"HTTP/1.1 200 OK\r\nx-amz-request-id: TX0123456789ABCD\r\nx-amz-versio
 PENDING = SIGNED + b"x-amz-replication-status: PENDING\r\nContent-Length: 5\r\n"
 
 
-@pytest.fixture
-async def raw() -> AsyncIterator[RawServer]:
-    """
-    Run a server that writes bytes.
-    """
-    async with RawServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def raw_probe(raw: RawServer) -> AsyncIterator[S3Probe]:
-    """
-    Make a probe that looks at it.
-    """
-    async with Aws(endpoint_url=raw.url, default_region=REGION, max_connections=8) as aws:
-        yield S3Probe(reach(aws), clock=LoopClock())
-
-
 @pytest.mark.parametrize(
     "headers",
     [
@@ -277,12 +258,12 @@ async def raw_probe(raw: RawServer) -> AsyncIterator[S3Probe]:
     ],
 )
 async def test_t6_what_users_give_an_object_does_not_keep_it_from_being_read(
-    raw: RawServer, raw_probe: S3Probe, headers: bytes
+    stub: AwsStub, probe: S3Probe, headers: bytes
 ) -> None:
     """Hundreds of headers, bytes of any encoding, long values: the status is read, and the size."""
-    raw.answer = PENDING + headers + b"\r\n"
+    stub.answer(Raw(PENDING + headers + b"\r\n"))
 
-    seen = await look(raw_probe)
+    seen = await look(probe)
 
     assert (seen.sight, seen.version_id, seen.size) == (Sight.PENDING, "Zx81", 5)
 
@@ -299,14 +280,14 @@ async def test_t6_what_users_give_an_object_does_not_keep_it_from_being_read(
     ],
 )
 async def test_t6_what_cannot_be_read_is_not_called_unreachable(
-    raw: RawServer, raw_probe: S3Probe, headers: bytes
+    stub: AwsStub, probe: S3Probe, headers: bytes
 ) -> None:
     """S3 did answer: that is a matter of this object, and the next one is read."""
-    raw.answer = PENDING + headers + b"\r\n"
-    assert (await look(raw_probe)).sight is Sight.UNREADABLE
+    stub.answer(Raw(PENDING + headers + b"\r\n"))
+    assert (await look(probe)).sight is Sight.UNREADABLE
 
-    raw.answer = PENDING + b"\r\n"
-    assert (await look(raw_probe)).sight is Sight.PENDING
+    stub.answer(Raw(PENDING + b"\r\n"))
+    assert (await look(probe)).sight is Sight.PENDING
 
 
 @pytest.mark.parametrize(
@@ -318,12 +299,12 @@ async def test_t6_what_cannot_be_read_is_not_called_unreachable(
     ],
 )
 async def test_t6_what_is_no_http_is_unreachable(
-    raw: RawServer, raw_probe: S3Probe, answer: bytes
+    stub: AwsStub, probe: S3Probe, answer: bytes
 ) -> None:
     """A port at which something else listens, or nobody answers, is an S3 that cannot be reached."""
-    raw.answer = answer
+    stub.answer(Raw(answer))
 
-    assert (await look(raw_probe)).sight is Sight.UNREACHABLE
+    assert (await look(probe)).sight is Sight.UNREACHABLE
 
 
 @pytest.mark.parametrize("body", [b"", b"<ReplicationConfiguration/>", b"\xff<html>"])

@@ -4,13 +4,14 @@ import asyncio
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 from multidict import CIMultiDictProxy, MultiDictProxy
 
 REQUEST_ID = "x-amz-request-id"
+
+JSON = {"Content-Type": "application/x-amz-json-1.0"}
 
 LONGEST_HEADER = 65_536
 """That is read; session tokens are headers, and AWS says nothing of how long they may be."""
@@ -46,6 +47,18 @@ class Reset:
     """
 
 
+class Raw:
+    """
+    Bytes as they are, and the end of the connection: for answers that no library would let one give.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
+Reply = Answer | Hang | Reset | Raw
+
+
 class Asked:
     """
     One request that came.
@@ -66,14 +79,21 @@ class AwsStub:
     The answers are given in turn, the last one for ever.
     """
 
-    def __init__(self) -> None:
-        self.answers: list[Answer | Hang | Reset] = [Answer()]
+    def __init__(self, *, cancels: bool = True) -> None:
+        """
+        Args:
+            cancels: whether what a client no longer waits for is ended.
+        """
+        self.answers: list[Reply] = [Answer()]
         self.asked: list[Asked] = []
         self.url = ""
-        self._choose: Callable[[Asked], Answer | Hang | Reset] | None = None
+        self._choose: Callable[[Asked], Reply] | None = None
         self._over = asyncio.Event()
         server = web.Server(
-            self._answer, access_log=None, handler_cancellation=True, max_field_size=LONGEST_HEADER
+            self._answer,
+            access_log=None,
+            handler_cancellation=cancels,
+            max_field_size=LONGEST_HEADER,
         )
         self._runner = web.ServerRunner(server)
 
@@ -85,16 +105,11 @@ class AwsStub:
         self.url = f"http://{host}:{port}"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._over.set()
         await self._runner.cleanup()
 
-    def answer(self, *answers: Answer | Hang | Reset) -> None:
+    def answer(self, *answers: Reply) -> None:
         """
         Say what is answered from now on, and forget what was asked.
         """
@@ -102,7 +117,7 @@ class AwsStub:
         self.asked = []
         self._choose = None
 
-    def answer_by(self, choose: "Callable[[Asked], Answer | Hang | Reset]") -> None:
+    def answer_by(self, choose: Callable[[Asked], Reply]) -> None:
         """
         Have each answer chosen by what is asked from now on, and forget what was asked.
         """
@@ -110,19 +125,24 @@ class AwsStub:
         self._choose = choose
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        asked = Asked(request, await request.read())
-        self.asked.append(asked)
-        if self._choose is not None:
-            now = self._choose(asked)
-        else:
-            now = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        now = await self._reply(Asked(request, await request.read()))
+        if isinstance(now, Answer):
+            return web.Response(status=now.status, headers=now.headers, body=now.body)
         if isinstance(now, Hang):
             await self._over.wait()
-        if not isinstance(now, Answer):
-            assert request.transport is not None
+        assert request.transport is not None
+        if isinstance(now, Raw):
+            request.transport.write(now.text)
+            request.transport.close()
+        else:
             request.transport.abort()
-            return web.Response()
-        return web.Response(status=now.status, headers=now.headers, body=now.body)
+        return web.Response()
+
+    async def _reply(self, asked: Asked) -> Reply:
+        self.asked.append(asked)
+        if self._choose is not None:
+            return self._choose(asked)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 def head(version_id: str | None = None, status: str | None = None, **more: str) -> Answer:
@@ -195,11 +215,11 @@ def json_error(status: int, code: str, message: str = "") -> Answer:
     Make an error of a service that speaks JSON (SQS, CloudWatch).
     """
     body = json.dumps({"__type": f"com.amazonaws#{code}", "message": message})
-    return Answer(status, {"Content-Type": "application/x-amz-json-1.0"}, body.encode())
+    return Answer(status, JSON, body.encode())
 
 
 def json_answer(body: Mapping[str, Any]) -> Answer:
     """
     Make an answer of a service that speaks JSON.
     """
-    return Answer(200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
+    return Answer(200, JSON, json.dumps(body).encode())

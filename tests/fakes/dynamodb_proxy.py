@@ -3,23 +3,23 @@
 import json
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from aiohttp import web
+import msgspec
+from typing_extensions import override
 
-from fakes.aws_stub import Answer, json_error
+from fakes import aws_stub
+from fakes.aws_stub import JSON, Answer, AwsStub, Reply, Reset, json_answer, json_error
 
 
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """
     One request.
     """
 
-    def __init__(self, operation: str, body: dict[str, Any]) -> None:
-        self.operation = operation
-        self.body = body
+    operation: str
+    body: dict[str, Any]
 
     @property
     def written(self) -> list[tuple[str, str]]:
@@ -27,9 +27,9 @@ class Asked:
         Keys of the items that it writes or deletes.
         """
         return [
-            (one["pk"]["S"], one["sk"]["S"])
+            (item["pk"]["S"], item["sk"]["S"])
             for fields in _writes(self.operation, self.body)
-            for one in [fields.get("Item") or fields["Key"]]
+            for item in [fields.get("Item") or fields["Key"]]
         ]
 
 
@@ -71,77 +71,62 @@ class Part:
 Fault = Answer | Lost | Part | None
 
 
-class DynamoDBProxy:
+class DynamoDBProxy(AwsStub):
     """
     An asynchronous context; passes everything on, unless `fault` says otherwise.
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__(cancels=False)
         self._to = url
-        self.url = ""
         self.asked: list[Asked] = []
         self.fault: Callable[[Asked], Fault] = lambda _: None
-        server = web.Server(self._answer, access_log=None)
-        self._runner = web.ServerRunner(server)
         self._http: aiohttp.ClientSession | None = None
 
+    @override
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession()
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        return self
+        return await super().__aenter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._runner.cleanup()
+    @override
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
         assert self._http is not None
         await self._http.close()
 
     def count(self) -> Counter[str]:
         """
-        Tell how often each operation was asked, and forget it.
+        Count how often each operation was called, and forget it.
         """
-        counted = Counter(one.operation for one in self.asked)
+        counted = Counter(request.operation for request in self.asked)
         self.asked = []
         return counted
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        raw = await request.read()
-        operation = request.headers["X-Amz-Target"].partition(".")[2]
-        asked = Asked(operation, json.loads(raw))
-        self.asked.append(asked)
-        fault = self.fault(asked)
+    @override
+    async def _reply(self, asked: aws_stub.Asked) -> Reply:
+        operation = asked.headers["X-Amz-Target"].partition(".")[2]
+        request = Asked(operation, json.loads(asked.body))
+        self.asked.append(request)
+        fault = self.fault(request)
         if isinstance(fault, Answer):
-            return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
-        left: dict[str, Any] = {}
-        if isinstance(fault, Part):
-            left = _cut(asked.body, fault.done)
-            raw = json.dumps(asked.body).encode()
-        status, body = 200, b"{}"
+            return fault
+        left = _cut(request.body, fault.done) if isinstance(fault, Part) else {}
+        answer = json_answer({})
         if not isinstance(fault, Part) or fault.done:
-            status, body = await self._pass_on(request, raw)
+            answer = await self._pass_on(asked, json.dumps(request.body).encode())
         if isinstance(fault, Lost):
-            assert request.transport is not None
-            request.transport.abort()
+            return Reset()
         if left:
             name = "UnprocessedItems" if operation == "BatchWriteItem" else "UnprocessedKeys"
-            body = json.dumps(json.loads(body) | {name: left}).encode()
-        return web.Response(
-            status=status, headers={"Content-Type": "application/x-amz-json-1.0"}, body=body
-        )
+            return json_answer(json.loads(answer.body) | {name: left})
+        return answer
 
-    async def _pass_on(self, request: web.BaseRequest, body: bytes) -> tuple[int, bytes]:
-        assert self._http is not None
+    async def _pass_on(self, asked: aws_stub.Asked, body: bytes) -> Answer:
         passed = ("X-Amz-Target", "Content-Type", "Authorization", "X-Amz-Date")
-        headers = {name: request.headers[name] for name in passed if name in request.headers}
+        headers = {name: asked.headers[name] for name in passed if name in asked.headers}
+        assert self._http is not None
         async with self._http.post(self._to, data=body, headers=headers) as answer:
-            return answer.status, await answer.read()
+            return Answer(answer.status, JSON, await answer.read())
 
 
 def _cut(body: dict[str, Any], done: int) -> dict[str, Any]:
@@ -179,14 +164,7 @@ def cancelled(*codes: str) -> Answer:
         "Message": f"Transaction cancelled, please refer cancellation reasons for specific reasons [{', '.join(codes)}]",
         "CancellationReasons": [{"Code": code} for code in codes],
     }
-    return Answer(400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
-
-
-def told(body: dict[str, Any]) -> Answer:
-    """
-    Make an answer of our own.
-    """
-    return Answer(200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
+    return Answer(400, JSON, json.dumps(body).encode())
 
 
 class Until:

@@ -24,14 +24,13 @@ import json
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, quote_plus, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import msgspec
 from aiobotocore.awsrequest import AioAWSResponse
-from aiohttp import web
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 
 from crrmon.adapters.accounts import Account, Accounts
@@ -40,6 +39,7 @@ from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.objects import ObjectVersion
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
+from fakes.aws_stub import Answer, Asked, AwsStub
 
 SOURCE_PROXY = "x-minio-source-proxy-request"
 MARKER_STATUS = "x-minio-replication-deletemarker-status"
@@ -432,20 +432,14 @@ async def served(site: Site) -> AsyncIterator[str]:
     Run a site on a free port of this machine; gives its address.
     """
 
-    async def reply(request: web.BaseRequest) -> web.StreamResponse:
-        told = site.answer(request.method, request.raw_path, request.headers)
-        headers = {name: value for name, value in told.headers.items() if name != "content-type"}
-        response = web.Response(status=told.status, headers=headers, body=told.body)
-        response.content_type = told.headers.get("content-type", "application/xml")
-        return response
+    def reply(asked: Asked) -> Answer:
+        told = site.answer(asked.method, asked.target, asked.headers)
+        headers = {"content-type": "application/xml"} | told.headers
+        return Answer(told.status, headers, told.body, signed=False)
 
-    runner = web.ServerRunner(web.Server(reply, access_log=None))
-    async with AsyncExitStack() as stack:
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+    async with AwsStub() as stub:
+        stub.answer_by(reply)
+        yield stub.url
 
 
 @asynccontextmanager

@@ -56,6 +56,7 @@ from fakes.ledger_dynamodb import (
     expire,
     new_table,
 )
+from fakes.ledger_use import batch, completed, holding, pending, publish
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, episode, failed, record, replica
 from fakes.ministack import shared_ministack
 
@@ -133,41 +134,11 @@ def with_body(item: dict[str, Any], body: Any) -> dict[str, Any]:
     return item | {"body": {"B": msgspec.msgpack.encode(body)}}
 
 
-async def holding(ledger: EmulatedLedger, owner: str = "me") -> Lease:
-    """
-    Take shard 0, whoever has it.
-    """
-    lease = await ledger.claim((await ledger.leases())[0], owner=owner)
-    assert lease is not None
-    return lease
-
-
-async def completed(ledger: EmulatedLedger) -> int:
-    """
-    Tell how many arrivals wait to be reported.
-    """
-    return sum(tally.completed for tally in fold(list(await ledger.contributions())).values())
-
-
-async def pending(ledger: EmulatedLedger) -> int:
-    """
-    Tell how many objects the backlog knows as pending.
-    """
-    return sum(slot.pending_objects for slot in await ledger.backlog())
-
-
 async def reopened(url: str, table: str) -> EmulatedLedger:
     """
     Open a ledger that is there.
     """
     return await EmulatedLedger.on(url, table, SetClock(), make=False)
-
-
-def batch(name: str, size: int = 3) -> list[Settlement]:
-    """
-    Settle a few new versions.
-    """
-    return [replace(done(record(f"{name}.{at}")), rev=0) for at in range(size)]
 
 
 # ---- throttling, leftovers, lost answers ----
@@ -1163,19 +1134,6 @@ async def test_what_begins_with_any_text_is_found(ledger: EmulatedLedger, prefix
 # ---- windows, whatever stops on the way ----
 
 
-async def publish(ledger: EmulatedLedger, lease: Lease, starts_at: float) -> list[Contribution]:
-    """
-    Freeze all that waits; return it.
-    """
-    taken = list(await ledger.contributions())
-    ids = tuple(one.id for one in taken)
-    await ledger.freeze(
-        FrozenWindow(starts_at=starts_at, parts=(b"first" * 3, b"second"), contributions=ids),
-        lease=lease,
-    )
-    return taken
-
-
 async def test_d31_what_is_settled_while_a_window_is_frozen_is_told_again(
     ledger: EmulatedLedger, other: EmulatedLedger
 ) -> None:
@@ -1327,7 +1285,7 @@ async def test_nothing_is_left_of_what_no_window_came_of(
     await ledger.settle("b0", batch("k"), now=NOW)
     client = ledger.calls._client
     ledger.calls._client = Interrupted(
-        client, by=functools.partial(holding, other, "you"), method="transact_write_items"
+        client, by=functools.partial(holding, other, owner="you"), method="transact_write_items"
     )
     with pytest.raises(LeaseLostError):
         await publish(ledger, lease, NOW)
@@ -1534,8 +1492,7 @@ async def test_a_lease_changed_although_the_answer_was_lost_is_recognised(
     publishes.
     """
     proxy.fault = Until(1, Lost(), operation)
-    lease = await ledger.claim((await ledger.leases())[shard], owner="me")
-    assert lease is not None
+    lease = await holding(ledger, shard)
     assert (lease.owner, lease.epoch, proxy.fault.left) == ("me", 1, 0)
 
     proxy.fault = Until(1, Lost(), "PutItem")

@@ -24,6 +24,7 @@ from crrmon.domain.outcomes import Latency, Settlement
 from crrmon.domain.records import Record
 from crrmon.ports.ledger import FrozenWindow
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
+from fakes.ledger_use import holding, publish
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, record
 from fakes.ministack import shared_ministack
 
@@ -174,17 +175,6 @@ def batch_reads(ledger: EmulatedLedger) -> Callable[[], int]:
     return lambda: asked
 
 
-async def publish(ledger: EmulatedLedger) -> None:
-    """
-    Freeze what waits.
-    """
-    lease = await ledger.claim((await ledger.leases())[0], owner="me")
-    assert lease is not None
-    taken = tuple(one.id for one in await ledger.contributions())
-    window = FrozenWindow(starts_at=NOW, parts=(), contributions=taken)
-    await ledger.freeze(window, lease=lease)
-
-
 async def sizes(ledger: EmulatedLedger, kind: str) -> list[int]:
     """
     Tell the sizes of the items of a kind.
@@ -212,7 +202,7 @@ async def test_an_object_settled_at_its_first_look_costs_2_1_write_units(
     mark, entry = max(await sizes(ledger, "trail#")), max(await sizes(ledger, "journal#"))
     entries = len(await sizes(ledger, "journal#"))
     with meter.per(len(records)) as publishing:
-        await publish(ledger)
+        await publish(ledger, await holding(ledger), NOW, parts=())
     with meter.per(1) as idle_publishing:
         await ledger.freeze(
             FrozenWindow(starts_at=NOW + 300, parts=(), contributions=()),

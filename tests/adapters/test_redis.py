@@ -32,12 +32,12 @@ from crrmon.domain.trails import Parked, Rescheduled
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import (
     FrozenWindow,
-    Lease,
     LeaseLostError,
     LedgerError,
     UnusableLedgerError,
 )
 from fakes import redis_stub
+from fakes.ledger_use import completed, holding, pending, publish
 from fakes.ledger_values import NOW, PRESENCE, arrived, done, failed, record, replica
 from fakes.ledgers import RedisLedger
 from fakes.patience import HANGS_SECONDS
@@ -98,14 +98,6 @@ def _clean(error: Exception) -> str:
     assert SECRET not in text
     assert "\n" not in text
     return text
-
-
-async def completed(ledger: RedisLedger) -> int:
-    """
-    Tell how many were counted and not reported.
-    """
-    totals = fold(list(await ledger.contributions()))
-    return totals[ROUTE].completed if ROUTE in totals else 0
 
 
 @pytest.fixture
@@ -208,7 +200,7 @@ async def test_nothing_is_lost_when_the_server_is_killed(own: RedisProcess) -> N
         await ledger.park([record("parked"), failed("failed")])
         await ledger.settle("b1", [done(record("settled"))], now=NOW)
         await ledger.note([replica("half", at=NOW)], now=NOW)
-        lease = await ledger.claim((await ledger.leases())[0], owner="me")
+        lease = await holding(ledger)
 
         own.kill()
         with pytest.raises(LedgerError, match="cannot be reached") as caught:
@@ -729,12 +721,8 @@ async def _life(ledger: RedisLedger) -> None:
     assert await ledger.note([replica("m", at=NOW)], now=NOW) == [Noted.HALF]
     await ledger.remember_routes([ROUTE])
     assert await ledger.known_routes() == [ROUTE]
-    lease = await ledger.claim((await ledger.leases())[0], owner="me")
-    assert lease is not None
-    (lease,) = await ledger.renew([lease])
-    taken = tuple(one.id for one in await ledger.contributions())
-    window = FrozenWindow(starts_at=300.0, parts=(b"x",), contributions=taken)
-    await ledger.freeze(window, lease=lease)
+    (lease,) = await ledger.renew([await holding(ledger)])
+    await publish(ledger, lease, 300.0, parts=[b"x"])
     assert len(await ledger.frozen()) == 1
     await ledger.forget(300.0, 0, lease=lease)
     assert await ledger.last_frozen() == 300.0
@@ -1028,13 +1016,13 @@ async def test_d16_two_that_work_on_the_same_trails_count_each_once(
         )
         told = sum(result.count(Settled.COUNTED) for result in results)
         trails = [await one.find(each.version.key, "v1") for each in records]
-        totals = fold(list(await other.contributions()))
-        pending = sum(slot.pending_objects for slot in await one.backlog())
+        counted = await completed(other)
+        left = await pending(one)
 
     marks = sum(len(trail.marks) for trail in trails)
-    assert marks == told == sum(tally.completed for tally in totals.values())
+    assert marks == told == counted
     assert marks > 20
-    assert pending == sum(2 * len(trail.records) for trail in trails)
+    assert left == sum(2 * len(trail.records) for trail in trails)
 
 
 class Gate:
@@ -1083,7 +1071,7 @@ async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
         opened(shared_server(), prefix=prefix) as first,
         opened(shared_server(), prefix=prefix) as second,
     ):
-        lease = await _claimed(first)
+        lease = await holding(first)
         await first.park([record("pending")])
         await first.settle("b1", [done(record("k"))], now=NOW)
         taken = tuple(one.id for one in await first.contributions())
@@ -1119,12 +1107,6 @@ async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
             assert left == 1
 
 
-async def _claimed(ledger: RedisLedger) -> Lease:
-    lease = await ledger.claim((await ledger.leases())[0], owner="me")
-    assert lease is not None
-    return lease
-
-
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("parts", [(), (b"one",)])
 async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
@@ -1138,7 +1120,7 @@ async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
         opened(shared_server(), prefix=prefix) as first,
         opened(shared_server(), prefix=prefix) as reader,
     ):
-        lease = await _claimed(first)
+        lease = await holding(first)
         await first.settle("b1", [done(record("k"))], now=NOW)
         taken = tuple(one.id for one in await first.contributions())
         window = FrozenWindow(starts_at=300.0, parts=parts, contributions=taken)
@@ -1176,7 +1158,7 @@ async def test_an_answer_lost_while_freezing_is_harmless(prefix: str, *, forward
         Proxy(port).run() as proxy,
         opened(f"redis://127.0.0.1:{proxy.port}", prefix=prefix) as ledger,
     ):
-        lease = await _claimed(ledger)
+        lease = await holding(ledger)
         await ledger.settle("b1", [done(record("k"))], now=NOW)
         taken = tuple(one.id for one in await ledger.contributions())
         window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
@@ -1718,7 +1700,7 @@ async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> N
     """
     async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
         await ledger.settle("b1", [done(record("k"))], now=NOW)
-        lease = await _claimed(ledger)
+        lease = await holding(ledger)
         window = FrozenWindow(starts_at=300.0, parts=(b"x",), contributions=())
         await ledger.freeze(window, lease=lease)
         with _client(shared_server()) as client:
@@ -1756,7 +1738,7 @@ async def test_others_get_their_turn_while_a_large_backlog_is_read(
         records = [record(f"k{at}", written_at=NOW - 60.0 * at) for at in range(1000)]
         await ledger.park(records)
         if folded:
-            lease = await _claimed(ledger)
+            lease = await holding(ledger)
             window = FrozenWindow(starts_at=300.0, parts=(), contributions=())
             await ledger.freeze(window, lease=lease)
         answered: list[int] = []

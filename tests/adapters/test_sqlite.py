@@ -24,8 +24,9 @@ from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked
 from crrmon.ledger.journal import Entry, entry_put
-from crrmon.ports.ledger import FrozenWindow, LedgerError, UnusableLedgerError
+from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from fakes import ledger_settler
+from fakes.ledger_use import holding, pending, publish
 from fakes.ledger_values import NOW, PRESENCE, done, episode, failed, record, replica, whole
 from fakes.ledgers import SqliteLedger
 
@@ -424,7 +425,7 @@ async def test_kill_9_loses_nothing_and_leaves_nothing_half_done(path: Path) -> 
         wanted = [one.replica_mark("dst") for one in ledger_settler.records(under_way)]
         marks = {mark is not None for mark in await ledger.seen(wanted)}
         assert marks == {f"b{under_way}" in ids}
-        parked = sum(one.pending_objects for one in await ledger.backlog())
+        parked = await pending(ledger)
         assert parked == len(await ledger.due(range(64), now=NOW, limit=1000))
         assert parked in (0, ledger_settler.SIZE)
 
@@ -517,7 +518,7 @@ async def test_a_call_is_done_wholly_or_not_at_all(ledger: SqliteLedger, table: 
 
     assert await ledger.seen([one.replica_mark("dst")]) == [None]
     assert len(await ledger.due(range(64), now=NOW, limit=9)) == 2
-    assert sum(slot.pending_objects for slot in await ledger.backlog()) == 2
+    assert await pending(ledger) == 2
     assert [found.id.partition(".")[0] for found in await ledger.contributions()] == ["b0"]
     assert await ledger.settle("b1", [done(one)], now=NOW) == [[Settled.COUNTED]]
     assert (await counted(ledger)).completed == 2
@@ -676,11 +677,8 @@ async def freeze_all(ledger: SqliteLedger) -> None:
     """
     Freeze a window of all that was counted, send it, and read what is left.
     """
-    lease = await ledger.claim((await ledger.leases())[0], owner="me")
-    assert lease is not None
-    names = tuple(one.id for one in await ledger.contributions())
-    window = FrozenWindow(starts_at=NOW, parts=(b"part", b"other"), contributions=names)
-    await ledger.freeze(window, lease=lease)
+    lease = await holding(ledger)
+    await publish(ledger, lease, NOW)
     await ledger.frozen()
     await ledger.forget(NOW, 0, lease=lease)
     await ledger.last_frozen()

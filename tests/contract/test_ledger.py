@@ -20,6 +20,7 @@ from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, Presence
 from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend, each
+from fakes.ledger_use import completed, holding, pending
 from fakes.ledger_values import (
     NOW,
     arrived,
@@ -108,15 +109,6 @@ async def backlog(ledger: Ledger) -> dict[tuple[str, float], tuple[int, int, int
         )
         for one in sorted(await ledger.backlog(), key=lambda one: (one.route, one.written_from))
     }
-
-
-async def holding(ledger: Ledger, shard: int = 0) -> Lease:
-    """
-    Claim a shard.
-    """
-    lease = await ledger.claim((await ledger.leases())[shard], owner="me")
-    assert lease is not None
-    return lease
 
 
 def window(starts_at: float, *parts: bytes, contributions: Sequence[str] = ()) -> FrozenWindow:
@@ -3080,7 +3072,7 @@ async def test_d16_parking_noting_and_settling_at_the_same_moment_never_miss_eac
             (waiting,) = trail.records.values()
             assert waiting.destinations == (Destination("dst", replicated_at=NOW - 1),)
             assert trail.marks == {}
-    counted = sum(tally.completed for tally in (await totals(one)).values())
+    counted = await completed(one)
     assert counted == list(settled).count([Settled.COUNTED])
     assert len(await one.due(ALL, now=NOW, limit=99)) == len(keys) - counted
 
@@ -3096,7 +3088,7 @@ async def test_d24_what_was_never_looked_at_is_pending_and_due(ledger: Ledger) -
 
     assert {one.version.key for one in due} == {"k", "sizeless", "anywhere"}
     assert {(one.looks, one.pending_seen_at) for one in due} == {(0, None)}
-    assert sum(slot.pending_objects for slot in await ledger.backlog()) == 3
+    assert await pending(ledger) == 3
 
 
 async def test_d27_what_is_settled_or_closed_does_not_stay_for_ever(ledger: Ledger) -> None:

@@ -15,11 +15,12 @@ from crrmon.domain.outcomes import Contribution, Settlement, Tally, fold
 from crrmon.domain.trails import Trail
 from crrmon.ledger.layout import JOURNAL, PIECES, WINDOWS
 from crrmon.ledger.stored_ledger import StoredLedger
-from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
+from crrmon.ports.ledger import Lease, LeaseLostError, Ledger, LedgerError
 from crrmon.ports.store import Check, Found, Kind, Put
 from fakes.clock import LoopClock
 from fakes.faulty_store import Fault, FaultyStore
 from fakes.ledger_backends import HORIZON, SHARDS
+from fakes.ledger_use import batch, holding, pending, publish, window
 from fakes.ledger_values import (
     NOW,
     PRESENCE,
@@ -47,32 +48,6 @@ def ledger_on(store: FaultyStore, seed: int = 1) -> StoredLedger:
         clock=LoopClock(),
         chance=random.Random(seed),
     )
-
-
-async def holding(ledger: Ledger, owner: str = "me") -> Lease:
-    """
-    Take shard 0, whoever has it.
-    """
-    lease = await ledger.claim((await ledger.leases())[0], owner=owner)
-    assert lease is not None
-    return lease
-
-
-def window(starts_at: float, contributions: Sequence[Contribution] = ()) -> FrozenWindow:
-    """
-    Make a window with two parts.
-    """
-    ids = tuple(one.id for one in contributions)
-    return FrozenWindow(starts_at=starts_at, parts=(b"first" * 3, b"second"), contributions=ids)
-
-
-async def publish(ledger: Ledger, lease: Lease, starts_at: float) -> list[Contribution]:
-    """
-    Freeze all that waits; return it.
-    """
-    taken = list(await ledger.contributions())
-    await ledger.freeze(window(starts_at, taken), lease=lease)
-    return taken
 
 
 # ---- operations that are repeated ----
@@ -232,13 +207,6 @@ async def test_invariant_5_a_claim_of_which_nothing_was_heard_is_made_once(fault
 # ---- a publisher that stands still ----
 
 
-def batch(name: str, size: int = 3) -> list[Settlement]:
-    """
-    Settle a few new versions.
-    """
-    return [replace(done(record(f"{name}.{at}")), rev=0) for at in range(size)]
-
-
 async def prepared(ledger: Ledger) -> None:
     """
     Have something of every kind to fold: earlier sums, changes of them, contributions.
@@ -249,13 +217,6 @@ async def prepared(ledger: Ledger) -> None:
     await ledger.settle("b0", [done(record("old0"))], now=NOW)
     await ledger.park([record(f"new{at}") for at in range(4)])
     await ledger.settle("b1", [done(record("new0")), *batch("k")], now=NOW)
-
-
-async def pending(ledger: Ledger) -> int:
-    """
-    Tell how many objects the backlog knows as pending.
-    """
-    return sum(slot.pending_objects for slot in await ledger.backlog())
 
 
 async def steps_of_publishing() -> int:
@@ -297,7 +258,7 @@ async def _stop_publishing(at: int, fault: Fault) -> None:
     await store.stood_still.wait()
 
     assert await pending(other) == 5
-    lease = await holding(other, "you")
+    lease = await holding(other, owner="you")
     more = [done(record("new1")), done(record("old1", written_at=NOW - 200_000)), *batch("l")]
     await other.settle("b2", more, now=NOW + 1)
     assert await pending(other) == 3
@@ -351,7 +312,7 @@ async def test_a_publisher_whose_shard_was_only_taken_commits_nothing_any_more(
         first = asyncio.create_task(publish(ledger_on(store, seed=2), old, NOW))
         await store.stood_still.wait()
         committed = await other.last_frozen() == NOW
-        await holding(other, "you")
+        await holding(other, owner="you")
 
         store.go_on.set()
         (outcome,) = await asyncio.gather(first, return_exceptions=True)

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pytest
 
-from crrmon.ports.ledger import FrozenWindow
+from fakes.ledger_use import holding, publish
 from fakes.ledger_values import NOW, done, failed, record, replica
 from fakes.ledgers import MemoryLedger
 
@@ -46,9 +46,7 @@ async def steps_of_work(number: int) -> int:
     records = [record(f"k{at}", next_look_at=NOW - at) for at in range(number)]
     await ledger.park([*records, *(failed(f"f{at}", next_look_at=NOW) for at in range(number))])
     # What was written since the last window is added up when the backlog is told.
-    lease = await ledger.claim((await ledger.leases())[0], owner="me")
-    assert lease is not None
-    await ledger.freeze(FrozenWindow(starts_at=NOW, parts=(), contributions=()), lease=lease)
+    await publish(ledger, await holding(ledger), NOW, parts=())
     with Steps() as steps:
         due = await ledger.due(range(64), now=NOW, limit=3)
         assert await ledger.due(range(64), now=NOW - 1e6, limit=3) == []

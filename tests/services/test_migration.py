@@ -25,6 +25,7 @@ from crrmon.services.migration import (
     RefusedError,
 )
 from fakes.clock import LoopClock
+from fakes.ledger_use import holding
 from fakes.ledger_values import (
     NOW,
     PRESENCE,
@@ -160,20 +161,11 @@ async def move(source: Ledger, target: Ledger, told: Told | None = None) -> Move
     return await Move(source, target, clock=clock, owner="mover", teller=told or Told()).run()
 
 
-async def claimed(ledger: Ledger, shard: int = 0, owner: str = "daemon") -> Lease:
-    """
-    Hold a shard.
-    """
-    lease = await ledger.claim((await ledger.leases())[shard], owner=owner)
-    assert lease is not None
-    return lease
-
-
 async def freeze(ledger: Ledger, starts_at: float, *parts: bytes) -> None:
     """
     Freeze a window as a daemon does, and let go.
     """
-    lease = await claimed(ledger)
+    lease = await holding(ledger, owner="daemon")
     await ledger.freeze(
         FrozenWindow(starts_at=starts_at, parts=parts, contributions=()), lease=lease
     )
@@ -205,7 +197,7 @@ async def used(ledger: Ledger | None = None) -> Ledger:
     await freeze(ledger, 300.0, b"one", b"two")
     await freeze(ledger, 600.0, b"three")
     await freeze(ledger, 900.0)
-    lease = await claimed(ledger)
+    lease = await holding(ledger, owner="daemon")
     await ledger.forget(300.0, 0, lease=lease)
     await ledger.release([lease])
     await ledger.settle("b2", [done(record("settled too"))], now=NOW + 1)
@@ -434,7 +426,7 @@ async def test_a_daemon_that_works_on_either_is_noticed(where: str) -> None:
     Its lease changes while it is watched: nothing is copied.
     """
     ledgers = {"source": await used(), "target": Shared(shards=SHARDS)}
-    lease = await claimed(ledgers[where], shard=2, owner="the old daemon")
+    lease = await holding(ledgers[where], shard=2, owner="the old daemon")
 
     async def work() -> None:
         while True:
@@ -455,8 +447,8 @@ async def test_a_lease_left_behind_is_watched_for_its_duration_and_then_believed
     A daemon that was killed let go of nothing; how long it takes is told.
     """
     source, target, told = await used(), Shared(shards=SHARDS), Told()
-    await claimed(source, shard=1, owner="killed")
-    await claimed(target, shard=0, owner="killed, too")
+    await holding(source, shard=1, owner="killed")
+    await holding(target, shard=0, owner="killed, too")
     loop = asyncio.get_running_loop()
     began = loop.time()
 
@@ -474,7 +466,7 @@ async def test_a_daemon_that_lets_go_while_it_is_watched_is_waited_for_no_longer
     It was just about to stop.
     """
     source, target = await used(), Shared(shards=SHARDS)
-    lease = await claimed(source, shard=1)
+    lease = await holding(source, 1, owner="daemon")
     loop = asyncio.get_running_loop()
     began = loop.time()
     loop.call_later(4.5, lambda: asyncio.ensure_future(source.release([lease])))
@@ -490,7 +482,10 @@ async def test_a_daemon_that_works_is_noticed_beside_one_that_lets_go() -> None:
     One replica stops, another one does not.
     """
     source = await used()
-    stops, works = await claimed(source, 0), await claimed(source, 1, owner="still there")
+    stops, works = (
+        await holding(source, owner="daemon"),
+        await holding(source, 1, owner="still there"),
+    )
 
     async def happen() -> None:
         await source.release([stops])
@@ -508,7 +503,7 @@ async def test_leases_found_where_only_one_can_open_are_not_watched() -> None:
     """
     source, told = MemoryLedger(shards=SHARDS), Told()
     await used(source)
-    await claimed(source, shard=1)
+    await holding(source, 1, owner="daemon")
 
     await move(source, Shared(shards=SHARDS), told)
 
@@ -520,7 +515,7 @@ async def test_a_daemon_that_starts_meanwhile_is_noticed(at: str) -> None:
     """
     What it did in between is in no comparison: the target is of no use.
     """
-    target = Intruded(lambda ledger: claimed(ledger, owner="the new daemon"), at=at)
+    target = Intruded(lambda ledger: holding(ledger, owner="the new daemon"), at=at)
 
     with pytest.raises(DisturbedError, match="the new daemon"):
         await move(await used(), target)
@@ -531,7 +526,7 @@ async def test_a_daemon_that_starts_on_the_source_is_noticed() -> None:
     Nothing was frozen since, nothing settled; but soon it will be.
     """
     source = await used()
-    target = Intruded(lambda _: claimed(source, shard=3, owner="the old daemon"), at="restore")
+    target = Intruded(lambda _: holding(source, shard=3, owner="the old daemon"), at="restore")
 
     with pytest.raises(DisturbedError, match=r"on the source meanwhile \(the old daemon\)"):
         await move(source, target)

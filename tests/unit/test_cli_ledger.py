@@ -28,7 +28,8 @@ from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Settlement
 from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import FrozenWindow, Ledger, LedgerError
+from crrmon.ports.ledger import Ledger, LedgerError
+from fakes.ledger_use import holding, window
 from fakes.ledger_values import NOW, arrived, done, failed, record
 from fakes.ledgers import MemoryLedger, SqliteLedger
 from fakes.ministack import shared_ministack
@@ -74,11 +75,7 @@ async def _use(ledger: Ledger) -> None:
     await ledger.settle("b2", [done(record("settled"))], now=NOW)
     await ledger.remember_routes([Route("src", "dst"), Route("src", "two")])
     await ledger.swap("delays", None, b"{}")
-    lease = await ledger.claim((await ledger.leases())[0], owner="daemon")
-    assert lease is not None
-    await ledger.freeze(
-        FrozenWindow(starts_at=300.0, parts=(b"x",), contributions=()), lease=lease
-    )
+    await ledger.freeze(window(300.0), lease=await holding(ledger, owner="daemon"))
     await ledger.close()
 
 

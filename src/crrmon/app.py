@@ -35,7 +35,7 @@ from crrmon.connections import (
     tried_ledger,
     webhooks_of,
 )
-from crrmon.daemon import Daemon, Ports, Root, Runtime
+from crrmon.daemon import Daemon, Ports, Root
 from crrmon.domain import catalogue
 from crrmon.domain.checks import Check
 from crrmon.domain.stores import BucketStores
@@ -43,6 +43,7 @@ from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.services.checkup import Checkup, Estate
 from crrmon.services.lifecycle.health import HealthBoard
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.supervisor import supervise
 from crrmon.services.lifecycle.throttled_log import ThrottledLog
 from crrmon.services.lifecycle.timekeeper import Timekeeper
@@ -131,7 +132,7 @@ def _daemon(
         clock=front.clock,
         meters=front.meters,
         board=front.board,
-        chance=random.Random(),  # noqa: S311 - jitter, not secrets
+        rng=random.Random(),  # noqa: S311 - jitter, not secrets
     )
     owner = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
     daemon = Daemon(ports, settings, runtime, owner=owner, ledger_health=front.ledger_health)
@@ -264,7 +265,7 @@ async def check(settings: Settings) -> Sequence[Check]:
             ledger=None
             if kind == "memory"
             else partial(tried_ledger, settings.ledger, aws, clock),
-            chance=random.SystemRandom(),
+            rng=random.SystemRandom(),
         )
         return await checkup.run()
 

@@ -10,11 +10,12 @@ from crrmon.config.intake import Intake as IntakeSettings
 from crrmon.config.intake import Watch
 from crrmon.config.report import Report
 from crrmon.config.settings import Looks, Settings
-from crrmon.daemon import Daemon, Ports, Runtime
+from crrmon.daemon import Daemon, Ports
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.stores import BucketStores
 from crrmon.services.lifecycle.health import HealthBoard
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import Timekeeper
 from fakes.clock import LoopClock
 from fakes.events import written
@@ -105,7 +106,7 @@ class Rig:
                 clock=self.clock,
                 meters=self.meters,
                 board=self.board,
-                chance=random.Random(f"{owner} {seed}"),
+                rng=random.Random(f"{owner} {seed}"),
             ),
             owner=owner,
             ledger_health=self.board.dependency("ledger"),

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger, LedgerError, Presence
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.membership.delay_memory import DelayMemory
 
 ROUND_SECONDS = 10.0
@@ -47,21 +47,20 @@ class Attendance:
     def __init__(
         self,
         ledger: Ledger,
+        runtime: Runtime,
         *,
         owner: str,
         holders: Sequence[Holder],
         delays: DelayMemory,
         health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._holders = holders
         self._delays = delays
         self._health = health
-        self._board = board
-        self._clock = clock
+        self._board = runtime.board
+        self._clock = runtime.clock
         self._announced = asyncio.Event()
         self._saying = asyncio.Lock()
         """An announcement under way would undo a dismissal."""

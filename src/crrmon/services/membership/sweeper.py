@@ -2,9 +2,9 @@
 
 import asyncio
 
-from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger, LedgerError
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.runtime import Runtime
 
 ROUND_SECONDS = 60.0
 BUSY_SECONDS = 0.2
@@ -13,10 +13,11 @@ RETRY_SECONDS = 5.0
 PATIENCE_SECONDS = 300.0
 
 
-async def sweeper(ledger: Ledger, *, clock: Clock, health: Dependency, board: HealthBoard) -> None:
+async def sweeper(ledger: Ledger, runtime: Runtime, *, health: Dependency) -> None:
     """
     Sweep, for ever.
     """
+    clock, board = runtime.clock, runtime.board
     while True:
         board.began("sweeper", patience=PATIENCE_SECONDS)
         if not clock.sure:

@@ -19,11 +19,10 @@ from crrmon.domain.outcomes import LATE_SECONDS
 from crrmon.domain.route_state import RouteState
 from crrmon.domain.waterline import Queue, Standpoint, Watch, waterlines
 from crrmon.domain.windows import AGES, Standing
-from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Depth, Inbox, InboxError
 from crrmon.ports.ledger import Lease, Ledger, LedgerError
-from crrmon.ports.meters import Meters
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.runtime import Runtime
 
 ROUND_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
@@ -59,6 +58,7 @@ class Fleet:
         self,
         ledger: Ledger,
         inboxes: Sequence[Inbox],
+        runtime: Runtime,
         *,
         owner: str,
         reporting: Callable[[], Lease | None],
@@ -68,9 +68,6 @@ class Fleet:
         choice: Choice,
         vouched: bool,
         health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
-        meters: Meters,
         stuck_after: float,
     ) -> None:
         self._ledger = ledger
@@ -83,9 +80,9 @@ class Fleet:
         self._choice = choice
         self._vouched = vouched
         self._health = health
-        self._board = board
-        self._clock = clock
-        self._meters = meters
+        self._board = runtime.board
+        self._clock = runtime.clock
+        self._meters = runtime.meters
         self._stuck_after = stuck_after
         self._refresh_at = float("-inf")
         self._watch = Watch()

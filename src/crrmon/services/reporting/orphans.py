@@ -14,10 +14,9 @@ from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import MarkId, ObjectVersion, Scope
 from crrmon.domain.outcomes import Fate
 from crrmon.domain.trails import Trail
-from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger, LedgerError
-from crrmon.ports.meters import Meters
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.runtime import Runtime
 
 WAIT_SECONDS = 3600.0
 """Time that a source's event has."""
@@ -48,17 +47,15 @@ class Unmatched:
     def __init__(
         self,
         ledger: Ledger,
+        runtime: Runtime,
         *,
         health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
-        meters: Meters,
     ) -> None:
         self._ledger = ledger
         self._health = health
-        self._board = board
-        self._clock = clock
-        self._meters = meters
+        self._board = runtime.board
+        self._clock = runtime.clock
+        self._meters = runtime.meters
         self._remembered: dict[ObjectVersion, _Remembered] = {}
         """The first due comes first."""
         self._halvings = 0
@@ -137,7 +134,7 @@ def _matched(trail: Trail, replica: ObjectVersion) -> bool:
     """
     Tell whether the source of a replica is known: it is followed, was counted, or Batch Replication restarted it.
     """
-    arrival = MarkId(Scope.REPLICA, replica.bucket, replica.key, replica.version_id).slot
+    arrival = MarkId.of(Scope.REPLICA, replica).slot
     whole = f"{Scope.SOURCE.value}:"
     restart = f"{Scope.RESTART.value}:"
     # A look that showed a replica tells where it arrived, not where it came from.

@@ -19,11 +19,10 @@ from crrmon.domain import windows
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, fold
 from crrmon.domain.windows import Pulse
-from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
-from crrmon.ports.meters import Meters
 from crrmon.ports.sink import Sink
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.membership.leases import Tenure
 from crrmon.services.reporting.fleet_gauges import standing
 from crrmon.services.reporting.sending import Sender
@@ -66,13 +65,11 @@ class Publisher:
         self,
         ledger: Ledger,
         sink: Sink | None,
+        runtime: Runtime,
         *,
         tenure: Tenure,
         ledger_health: Dependency,
         sink_health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
-        meters: Meters,
         monitor: str,
         buckets: Sequence[str],
         window_seconds: int,
@@ -88,11 +85,9 @@ class Publisher:
         if sink is None:
             sink_health.retire()
         else:
-            self._sender = Sender(
-                ledger, sink, health=sink_health, holds=self._holds, clock=clock, meters=meters
-            )
-        self._board = board
-        self._clock = clock
+            self._sender = Sender(ledger, sink, runtime, health=sink_health, holds=self._holds)
+        self._board = runtime.board
+        self._clock = runtime.clock
         self._monitor = monitor
         self._buckets = buckets
         self._window_seconds = window_seconds

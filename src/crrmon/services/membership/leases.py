@@ -16,8 +16,9 @@ from collections.abc import Collection, Sequence
 import msgspec
 import structlog
 
-from crrmon.ports.ledger import Lease, Ledger, LedgerError
+from crrmon.ports.ledger import Lease, Ledger
 from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.rounds import Pause, rounds
 from crrmon.services.lifecycle.runtime import Runtime
 
 LEASE_SECONDS = 24.0
@@ -144,13 +145,13 @@ class Tenure:
 
     def shards(self) -> Sequence[int]:
         """
-        Tell the shards that are held now.
+        Return the shards that are held now.
         """
         return list(self._held) if self._valid() else []
 
     def reporting(self) -> Lease | None:
         """
-        Tell the lease to publish under, if it is held.
+        Return the lease to publish under, if it is held.
         """
         return self._held.get(REPORTING_SHARD) if self._valid() else None
 
@@ -168,19 +169,15 @@ class Tenure:
         """
         Renew and claim, for ever.
         """
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            self._board.began("tenure", patience=PATIENCE_SECONDS)
-            try:
-                await self._round(began)
-            except LedgerError as error:
-                self._health.failed(str(error), "leases")
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._health.succeeded("leases")
-            self._board.ended("tenure")
-            await asyncio.sleep(max(began + ROUND_SECONDS - loop.time(), 0.0))
+        await rounds(
+            self._once,
+            name="tenure",
+            board=self._board,
+            patience=PATIENCE_SECONDS,
+            health=self._health,
+            operation="leases",
+            retry_seconds=RETRY_SECONDS,
+        )
 
     async def give_up(self) -> None:
         """
@@ -195,6 +192,12 @@ class Tenure:
 
     def _valid(self) -> bool:
         return asyncio.get_running_loop().time() < self._held_until
+
+    async def _once(self) -> Pause:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._round(began)
+        return Pause(max(began + ROUND_SECONDS - loop.time(), 0.0))
 
     async def _round(self, began: float) -> None:
         if self._held:

@@ -26,7 +26,8 @@ from rich.table import Table
 from crrmon.domain import latency as latencies
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Latency
-from crrmon.domain.pacing import Pacer, Policy
+from crrmon.domain.pacing import Pacer
+from crrmon.domain.policy import Policy
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -169,7 +170,7 @@ def follow(scenario: Scenario, policy: Policy, *, seed: int = SEED) -> Run:
         if first:
             followed.steady = pacer.samples(PATH, now=now) >= policy.early_samples
             at = pacer.first_look_at(
-                PATH, written_at=followed.written_at, now=now, chance=chance.random()
+                PATH, written_at=followed.written_at, now=now, draw=chance.random()
             )
             heapq.heappush(agenda, (at, number, False))
             continue
@@ -180,7 +181,7 @@ def follow(scenario: Scenario, policy: Policy, *, seed: int = SEED) -> Run:
                 written_at=followed.written_at,
                 now=now,
                 troubles=0,
-                chance=chance.random(),
+                draw=chance.random(),
             )
             heapq.heappush(agenda, (at, number, False))
     return Run(scenario, objects, looks)
@@ -286,7 +287,7 @@ def costs(run: Run, policy: Policy) -> list[Cost]:
         spread(each, latency)
 
     def first(each: Followed, _: Latency) -> None:
-        pacer.first_look_at(PATH, written_at=each.written_at, now=each.known_at, chance=0.5)
+        pacer.first_look_at(PATH, written_at=each.written_at, now=each.known_at, draw=0.5)
 
     def following(each: Followed, latency: Latency) -> None:
         pacer.next_look_at(
@@ -294,7 +295,7 @@ def costs(run: Run, policy: Policy) -> list[Cost]:
             written_at=each.written_at,
             now=each.written_at + latency.upper,
             troubles=0,
-            chance=0.5,
+            draw=0.5,
         )
 
     def note(each: Followed, _: Latency) -> None:

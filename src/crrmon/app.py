@@ -28,7 +28,7 @@ from crrmon.connections import (
     tried_ledger,
     webhooks_of,
 )
-from crrmon.daemon import Daemon, Ports, Runtime
+from crrmon.daemon import Daemon, Ports
 from crrmon.domain.checks import Check
 from crrmon.domain.stores import BucketStores
 from crrmon.front import Front
@@ -36,6 +36,7 @@ from crrmon.opening import opened_ledger
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
 from crrmon.services.checkup import Checkup, Estate
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.supervisor import supervise
 
 CLOSING_SECONDS = 3.0
@@ -121,7 +122,7 @@ def _daemon(
         clock=front.clock,
         meters=front.meters,
         board=front.board,
-        chance=random.Random(),  # noqa: S311 - jitter, not secrets
+        rng=random.Random(),  # noqa: S311 - jitter, not secrets
     )
     owner = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
     return Daemon(
@@ -170,7 +171,7 @@ async def check(settings: Settings) -> Sequence[Check]:
             ledger=None
             if kind == "memory"
             else partial(tried_ledger, settings.ledger, aws, clock),
-            chance=random.SystemRandom(),
+            rng=random.SystemRandom(),
         )
         return await checkup.run()
 

@@ -5,7 +5,6 @@ put nothing together themselves.
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -14,18 +13,18 @@ import msgspec
 import structlog
 
 from crrmon.config import Settings
-from crrmon.domain.pacing import Pacer, Policy
+from crrmon.domain.pacing import Pacer
+from crrmon.domain.policy import Policy
 from crrmon.domain.stores import BucketStores
-from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Inbox
 from crrmon.ports.ledger import Ledger, LedgerError
-from crrmon.ports.meters import Meters
 from crrmon.ports.probe import Probe
 from crrmon.ports.sink import Sink
 from crrmon.services.intake.consumer import Intake
 from crrmon.services.intake.dispatcher import Facts
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import Question, Timekeeper
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.membership.heartbeat import Attendance
@@ -40,6 +39,7 @@ from crrmon.services.tracking.origins import Origins
 from crrmon.services.tracking.poller import Poller
 from crrmon.services.tracking.recorder import Bookkeeper
 from crrmon.services.tracking.second_looks import SecondLooks
+from crrmon.services.tracking.tracker import Tracker
 
 S3_TOLERATED_FAILURES = 10
 """Unreachable looks in a row, over all buckets, before S3 counts as away."""
@@ -61,17 +61,6 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """None where nothing is sent to CloudWatch."""
     stores: BucketStores
     """Which kind of store each bucket is in."""
-
-
-class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What all parts of a daemon share.
-    """
-
-    clock: Clock
-    meters: Meters
-    board: HealthBoard
-    chance: random.Random
 
 
 class Daemon:
@@ -101,19 +90,12 @@ class Daemon:
         self.settings = settings
         self.runtime = runtime
         self.owner = owner
-        board = runtime.board
         self.ledger_health = ledger_health
         self.clock_health = clock_health
-        self.s3_health = board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
+        self.s3_health = runtime.board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
         self.horizon = settings.ledger.horizon_seconds
         self.choice = settings.watch.choice
-        self.tenure = Tenure(
-            ports.ledger,
-            owner=owner,
-            health=self.ledger_health,
-            board=board,
-            chance=runtime.chance,
-        )
+        self.tenure = Tenure(ports.ledger, runtime, owner=owner, health=self.ledger_health)
         self._track()
         self._take_in()
         self._report()
@@ -138,59 +120,55 @@ class Daemon:
         Put together what follows each version until it is final.
         """
         ports, settings, runtime = self.ports, self.settings, self.runtime
-        clock, meters, board = runtime.clock, runtime.meters, runtime.board
-        self.unmatched = Unmatched(
-            ports.ledger, health=self.ledger_health, board=board, clock=clock, meters=meters
-        )
+        self.unmatched = Unmatched(ports.ledger, runtime, health=self.ledger_health)
         self.bookkeeper = Bookkeeper(
             ports.ledger,
+            runtime,
             health=self.ledger_health,
-            clock=clock,
-            meters=meters,
-            chance=runtime.chance,
             stores=ports.stores,
             halves=self.unmatched.noted,
             hurried=any(inbox.pushed for inbox in ports.inboxes),
         )
         self.routebook = Routebook(
             ports.probe,
+            runtime,
             bookkeeper=self.bookkeeper,
-            clock=clock,
-            meters=meters,
             buckets=settings.buckets,
             reporting=self.reporting,
         )
         self.looker = Looker(
             ports.probe,
+            runtime,
             health=self.s3_health,
             stores=ports.stores,
             pacer=Pacer(Policy(freshness=settings.looks.freshness)),
-            clock=clock,
-            meters=meters,
-            chance=runtime.chance,
             concurrency=settings.looks.concurrency,
             per_bucket_per_second=settings.looks.per_bucket_per_second,
             give_up_after=settings.looks.give_up_after_seconds,
         )
-        self.origins = Origins(self.routebook, self.looker, clock=clock)
-        self.second_looks = SecondLooks(
-            register=self.bookkeeper.register,
-            routebook=self.routebook,
-            looker=self.looker,
-            reporting=self.reporting,
-            board=board,
-        )
-        self.poller = Poller(
-            gates=self.gates,
-            board=board,
+        self.origins = Origins(runtime, routebook=self.routebook, looker=self.looker)
+        self.tracker = Tracker(
+            runtime,
             bookkeeper=self.bookkeeper,
             routebook=self.routebook,
             looker=self.looker,
             origins=self.origins,
-            clock=clock,
-            meters=meters,
+            horizon_seconds=self.horizon,
+        )
+        self.second_looks = SecondLooks(
+            runtime,
+            register=self.bookkeeper.register,
+            routebook=self.routebook,
+            looker=self.looker,
+            reporting=self.reporting,
+        )
+        self.poller = Poller(
+            runtime,
+            gates=self.gates,
+            bookkeeper=self.bookkeeper,
+            looker=self.looker,
+            tracker=self.tracker,
             shards=self.tenure.shards,
-            chance=runtime.chance,
             concurrency=settings.looks.concurrency,
         )
 
@@ -199,35 +177,30 @@ class Daemon:
         Put together what events come in by.
         """
         ports, settings, runtime = self.ports, self.settings, self.runtime
-        clock, meters, board = runtime.clock, runtime.meters, runtime.board
         least = settings.intake.least_event_delay_seconds
         self.delays = DelayMemory(
             ports.ledger,
-            clock=clock,
+            clock=runtime.clock,
             least={str(channel): seconds for channel, seconds in least.items()},
             horizon_seconds=self.horizon,
         )
         self.facts = Facts(
+            runtime,
             bookkeeper=self.bookkeeper,
             routebook=self.routebook,
             looker=self.looker,
             origins=self.origins,
+            tracker=self.tracker,
             stores=ports.stores,
             choice=self.choice,
-            clock=clock,
-            meters=meters,
-            horizon_seconds=self.horizon,
         )
         self.intakes = [
             Intake(
                 inbox,
-                queue=board.dependency(f"queue {inbox.name}"),
+                runtime,
+                queue=runtime.board.dependency(f"queue {inbox.name}"),
                 gates=self.gates,
-                board=board,
                 facts=self.facts,
-                clock=clock,
-                meters=meters,
-                chance=runtime.chance,
                 hold_seconds=settings.intake.hold_seconds,
                 max_in_flight=settings.intake.max_in_flight,
                 delays=self.delays,
@@ -237,12 +210,11 @@ class Daemon:
         ]
         self.attendance = Attendance(
             ports.ledger,
+            runtime,
             owner=self.owner,
             holders=self.intakes,
             delays=self.delays,
             health=self.ledger_health,
-            board=board,
-            clock=clock,
         )
 
     def _report(self) -> None:
@@ -250,16 +222,13 @@ class Daemon:
         Put together what tells others.
         """
         ports, settings, runtime = self.ports, self.settings, self.runtime
-        clock, meters, board = runtime.clock, runtime.meters, runtime.board
         self.publisher = Publisher(
             ports.ledger,
             ports.sink,
+            runtime,
             tenure=self.tenure,
             ledger_health=self.ledger_health,
-            sink_health=board.dependency("cloudwatch"),
-            board=board,
-            clock=clock,
-            meters=meters,
+            sink_health=runtime.board.dependency("cloudwatch"),
             monitor=settings.monitor,
             buckets=settings.buckets,
             window_seconds=settings.report.window_seconds,
@@ -270,6 +239,7 @@ class Daemon:
         self.fleet = Fleet(
             ports.ledger,
             ports.inboxes,
+            runtime,
             owner=self.owner,
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
@@ -278,9 +248,6 @@ class Daemon:
             choice=self.choice,
             vouched=bool(settings.intake.least_event_delay_seconds),
             health=self.ledger_health,
-            board=board,
-            clock=clock,
-            meters=meters,
             stuck_after=settings.looks.stuck_after_seconds,
         )
 
@@ -336,12 +303,7 @@ class Daemon:
         ]
 
     async def _sweep(self) -> None:
-        await sweeper(
-            self.ports.ledger,
-            clock=self.runtime.clock,
-            health=self.ledger_health,
-            board=self.runtime.board,
-        )
+        await sweeper(self.ports.ledger, self.runtime, health=self.ledger_health)
 
     async def _receive(self, intake: Intake) -> None:
         # What nobody knows to be held here, others would pass over.

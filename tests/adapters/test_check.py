@@ -417,7 +417,7 @@ async def test_a_server_without_a_ledger_yet_is_unproved() -> None:
         access=Nobody(),
         probe=FakeS3(SystemClock()),
         ledger=opened,
-        chance=random.Random(1),
+        rng=random.Random(1),
     )
     told = {one.subject: one for one in await checkup.run()}
     assert told["ledger"].verdict is Verdict.UNPROVED

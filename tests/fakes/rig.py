@@ -10,11 +10,12 @@ from crrmon.config.intake import Intake as IntakeSettings
 from crrmon.config.intake import Watch
 from crrmon.config.report import Report
 from crrmon.config.settings import Looks, Settings
-from crrmon.daemon import Daemon, Ports, Runtime
+from crrmon.daemon import Daemon, Ports
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.domain.stores import BucketStores
 from crrmon.services.lifecycle.health import HealthBoard
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import Timekeeper
 from fakes.clock import LoopClock
 from fakes.events import written
@@ -98,7 +99,6 @@ class Rig:
             self.s3.daemon = self.clock
         self.sink = sink or FakeSink()
         self.board = HealthBoard(clock=self.clock, meters=self.meters)
-        chance = random.Random(f"{owner} {seed}")
         self.daemon = Daemon(
             Ports(
                 ledger=self.ledger,
@@ -108,7 +108,12 @@ class Rig:
                 stores=BucketStores(),
             ),
             settings_for_tests(**settings),
-            Runtime(clock=self.clock, meters=self.meters, board=self.board, chance=chance),
+            Runtime(
+                clock=self.clock,
+                meters=self.meters,
+                board=self.board,
+                rng=random.Random(f"{owner} {seed}"),
+            ),
             owner=owner,
             ledger_health=self.board.dependency("ledger"),
             clock_health=self.board.dependency("clock"),

@@ -23,7 +23,7 @@ class LossyLedger(FlakyLedger):
 @pytest.mark.parametrize("seed", range(6))
 async def test_invariant_5_kill_minus_9_loses_and_doubles_nothing(seed: int) -> None:
     """Invariants 1, 2, 5; D44: twelve crashes at random moments, with duplicates; every object is counted once."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     ledger = LossyLedger(MemoryLedger(shards=4))
     rig = Rig(ledger=ledger, owner="run 0")
     shared = {"inbox": rig.inbox, "s3": rig.s3, "sink": rig.sink, "ledger": ledger}
@@ -33,20 +33,20 @@ async def test_invariant_5_kill_minus_9_loses_and_doubles_nothing(seed: int) -> 
     for run in range(12):
         rig.start()
         for number in range(10):
-            fails = chance.random() < 0.2
-            size = chance.randrange(1000)
+            fails = rng.random() < 0.2
+            size = rng.randrange(1000)
             rig.put(
                 f"a{run}-{number}",
                 version=f"v{run}-{number}",
-                takes=chance.expovariate(1 / 60),
+                takes=rng.expovariate(1 / 60),
                 then=Sight.FAILED if fails else Sight.COMPLETED,
                 size=size,
-                copies=chance.choice([1, 1, 1, 2, 3]),
+                copies=rng.choice([1, 1, 1, 2, 3]),
             )
             truth["failed" if fails else "completed"] += 1
             truth["bytes"] += 0 if fails else size
-            await asyncio.sleep(chance.uniform(0, 3))
-        await asyncio.sleep(chance.uniform(0, 100))
+            await asyncio.sleep(rng.uniform(0, 3))
+        await asyncio.sleep(rng.uniform(0, 100))
         await rig.kill()
         await ledger.reopen()
         rig = Rig(**shared, owner=f"run {run + 1}", seed=seed)

@@ -1,7 +1,6 @@
 """The fleet's gauges: shown by the daemon that reports, kept fresh whatever else it does, and by nobody else."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,7 +26,6 @@ from crrmon.domain.waterline import SILENT_SECONDS
 from crrmon.domain.windows import Standing
 from crrmon.ports.ledger import Presence
 from crrmon.ports.sink import Sink
-from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.membership.heartbeat import Attendance
 from crrmon.services.membership.leases import LEASE_SECONDS, Tenure
@@ -45,6 +43,7 @@ from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import record
 from fakes.ledgers import MemoryLedger
 from fakes.rig import Rig
+from fakes.runtime import runtime
 from fakes.s3 import FakeS3, Fate
 from fakes.sink import FakeSink
 
@@ -101,20 +100,17 @@ class Daemon:
             self.ledger, clock=self.clock, least={"notification": 5.0}, horizon_seconds=HOUR
         )
         self.meters = PrometheusMeters(shows_fleet=lambda: self.tenure.reporting() is not None)
-        self.board = HealthBoard(clock=self.clock, meters=self.meters)
+        daemon = runtime(self.clock, meters=self.meters, seed=owner)
+        self.board = daemon.board
         health = self.board.dependency("ledger")
-        self.tenure = Tenure(
-            self.ledger, owner=owner, health=health, board=self.board, chance=random.Random(owner)
-        )
+        self.tenure = Tenure(self.ledger, daemon, owner=owner, health=health)
         self.publisher = Publisher(
             self.ledger,
             sink,
+            daemon,
             tenure=self.tenure,
             ledger_health=health,
             sink_health=self.board.dependency("cloudwatch"),
-            board=self.board,
-            clock=self.clock,
-            meters=self.meters,
             monitor="test",
             buckets=["src"],
             window_seconds=WINDOW,
@@ -125,6 +121,7 @@ class Daemon:
         self.fleet = Fleet(
             self.ledger,
             [self.inbox],
+            daemon,
             owner=owner,
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
@@ -133,19 +130,15 @@ class Daemon:
             choice=Choice(),
             vouched=False,
             health=health,
-            board=self.board,
-            clock=self.clock,
-            meters=self.meters,
             stuck_after=900.0,
         )
         self.attendance = Attendance(
             self.ledger,
+            daemon,
             owner=owner,
             holders=[self],
             delays=self.delays,
             health=health,
-            board=self.board,
-            clock=self.clock,
         )
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -7,13 +7,12 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from crrmon.ports.ledger import Presence
-from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.membership.heartbeat import ROUND_SECONDS, Attendance
 from fakes.clock import EPOCH, LoopClock
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledgers import MemoryLedger
-from fakes.meters import FakeMeters
+from fakes.runtime import runtime
 
 
 class Hands(msgspec.Struct):
@@ -31,18 +30,18 @@ class Desk:
 
     def __init__(self, *hands: Hands) -> None:
         self.ledger = FlakyLedger(MemoryLedger(shards=1))
-        self.board = HealthBoard(clock=LoopClock(), meters=FakeMeters())
+        daemon = runtime(LoopClock())
+        self.board = daemon.board
         self.delays = DelayMemory(
             self.ledger, clock=LoopClock(), least={}, horizon_seconds=86_400.0
         )
         self.attendance = Attendance(
             self.ledger,
+            daemon,
             owner="me",
             holders=hands,
             delays=self.delays,
             health=self.board.dependency("ledger"),
-            board=self.board,
-            clock=LoopClock(),
         )
 
     @asynccontextmanager

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from typing_extensions import override
 
 from crrmon.ports.ledger import Lease, LedgerError
-from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.membership.leases import (
     LEASE_SECONDS,
     REPORTING_SHARD,
@@ -26,7 +25,7 @@ from crrmon.services.membership.leases import (
 from fakes.clock import LoopClock
 from fakes.ledger_flaky import ASYNC, FlakyLedger
 from fakes.ledgers import MemoryLedger
-from fakes.meters import FakeMeters
+from fakes.runtime import runtime
 
 SHARDS = 4
 ALL = list(range(SHARDS))
@@ -40,14 +39,14 @@ class FarLedger(FlakyLedger):
     """
 
     def __init__(
-        self, ledger: MemoryLedger, *, seconds: float = 0.0, chance: random.Random | None = None
+        self, ledger: MemoryLedger, *, seconds: float = 0.0, rng: random.Random | None = None
     ) -> None:
         super().__init__(ledger)
         self.seconds = seconds
         self.slow = ASYNC
         self.mute = 0
         self.renewed_at: list[float] = []
-        self._chance = chance or random.Random(1)
+        self._rng = rng or random.Random(1)
 
     @override
     def __getattr__(self, name: str) -> Any:
@@ -57,11 +56,11 @@ class FarLedger(FlakyLedger):
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             seconds = self.seconds if name in self.slow else 0.0
-            await asyncio.sleep(seconds * self._chance.random())
+            await asyncio.sleep(seconds * self._rng.random())
             if name == "renew":
                 self.renewed_at.append(asyncio.get_running_loop().time())
             result = await inner(*args, **kwargs)
-            await asyncio.sleep(seconds * self._chance.random())
+            await asyncio.sleep(seconds * self._rng.random())
             if name == "claim" and self.mute:
                 self.mute -= 1
                 raise LedgerError("no answer")
@@ -78,13 +77,10 @@ class Holder:
     def __init__(
         self, shared: MemoryLedger, owner: str, *, ahead: float = 0.0, seconds: float = 0.0
     ) -> None:
-        chance = random.Random(owner)
-        self.ledger = FarLedger(shared, seconds=seconds, chance=chance)
-        board = HealthBoard(clock=LoopClock(ahead=ahead), meters=FakeMeters())
-        self.health = board.dependency("ledger")
-        self.tenure = Tenure(
-            self.ledger, owner=owner, health=self.health, board=board, chance=chance
-        )
+        daemon = runtime(LoopClock(ahead=ahead), seed=owner)
+        self.ledger = FarLedger(shared, seconds=seconds, rng=daemon.rng)
+        self.health = daemon.board.dependency("ledger")
+        self.tenure = Tenure(self.ledger, daemon, owner=owner, health=self.health)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -165,7 +161,7 @@ owners = st.lists(st.sampled_from(["", "me", "a", "b", "c", "d", "e"]), min_size
 
 @given(owners, st.sets(st.integers(0, 63)), st.sets(st.integers(0, 63)), st.randoms())
 def test_a_share_is_fair(
-    who: list[str], lapsed: set[int], held: set[int], chance: random.Random
+    who: list[str], lapsed: set[int], held: set[int], rng: random.Random
 ) -> None:
     """Whatever is seen: never more than the largest even share is claimed, nothing is taken from the poor."""
     seen = leases(who)
@@ -176,7 +172,7 @@ def test_a_share_is_fair(
     )
     floor, most = len(who) // (len(living) + 1), -(-len(who) // (len(living) + 1))
 
-    todo = share(seen, lapsed=lapsed, held=held, me="me", chance=chance)
+    todo = share(seen, lapsed=lapsed, held=held, me="me", rng=rng)
 
     assert todo.replicas == len(living) + 1
     assert len({one.shard for one in todo.claim}) == len(todo.claim)
@@ -196,17 +192,17 @@ def test_a_share_is_fair(
 
 
 @given(owners, st.randoms())
-def test_decisions_in_any_order_come_to_an_end(who: list[str], chance: random.Random) -> None:
+def test_decisions_in_any_order_come_to_an_end(who: list[str], rng: random.Random) -> None:
     """Daemons that decide one after another, in any order, come to even shares in few rounds, and then rest."""
     seen = leases(who)
     names = sorted({"me", *who} - {""})
     rounds = 0
     while True:
         claimed = 0
-        chance.shuffle(names)
+        rng.shuffle(names)
         for name in names:
             held = {one.shard for one in seen if one.owner == name}
-            for one in share(seen, lapsed=(), held=held, me=name, chance=chance).claim:
+            for one in share(seen, lapsed=(), held=held, me=name, rng=rng).claim:
                 seen[one.shard] = replace(one, owner=name)
                 claimed += 1
         if not claimed:
@@ -223,7 +219,7 @@ def test_two_newcomers_seldom_want_the_same() -> None:
     """Which shards are taken is left to chance, so that those who come together do not all want the same ones."""
     seen = leases(["a"] * 64)
     wanted = {
-        share(seen, lapsed=(), held=(), me="me", chance=random.Random(seed)).claim
+        share(seen, lapsed=(), held=(), me="me", rng=random.Random(seed)).claim
         for seed in range(20)
     }
     assert len(wanted) == 20
@@ -251,7 +247,7 @@ async def test_one_daemon_gets_everything_at_once(shared: MemoryLedger) -> None:
     leaving=st.integers(0, 5),
     killed=st.integers(0, 5),
     seconds=st.sampled_from([0.0, 0.01, 0.1]),
-    chance=st.randoms(use_true_random=False),
+    rng=st.randoms(use_true_random=False),
 )
 async def test_shares_are_even_within_a_minute(
     shards: int,
@@ -260,7 +256,7 @@ async def test_shares_are_even_within_a_minute(
     leaving: int,
     killed: int,
     seconds: float,
-    chance: random.Random,
+    rng: random.Random,
 ) -> None:
     """From any start, after any number came, left and were killed: even within a minute, and then nobody claims."""
     shared = MemoryLedger(shards=shards)
@@ -269,32 +265,32 @@ async def test_shares_are_even_within_a_minute(
 
     async def join() -> None:
         nonlocal number
-        fleet.append(Holder(shared, f"d{number}", seconds=seconds, ahead=chance.uniform(-60, 60)))
+        fleet.append(Holder(shared, f"d{number}", seconds=seconds, ahead=rng.uniform(-60, 60)))
         number += 1
         fleet[-1].start()
 
     async def leave() -> None:
-        await fleet.pop(chance.randrange(len(fleet))).leave()
+        await fleet.pop(rng.randrange(len(fleet))).leave()
 
     async def kill() -> None:
-        await fleet.pop(chance.randrange(len(fleet))).kill()
+        await fleet.pop(rng.randrange(len(fleet))).kill()
 
     try:
         for _ in range(first):
             await join()
-            await asyncio.sleep(chance.choice([0.0, chance.uniform(0, 10)]))
+            await asyncio.sleep(rng.choice([0.0, rng.uniform(0, 10)]))
         events = [join] * joining + [leave] * leaving + [kill] * killed
-        chance.shuffle(events)
+        rng.shuffle(events)
         for event in events:
             if len(fleet) > 1 or event is join:
-                await asyncio.sleep(chance.choice([0.0, chance.uniform(0, 40)]))
+                await asyncio.sleep(rng.choice([0.0, rng.uniform(0, 40)]))
                 await event()
 
         await asyncio.sleep(MINUTE)
         assert even(fleet, shards)
         so_far = claims(fleet)
         for _ in range(20):
-            await asyncio.sleep(chance.uniform(0, 20))
+            await asyncio.sleep(rng.uniform(0, 20))
             assert even(fleet, shards)
         assert claims(fleet) == so_far, "once even, nobody claims any more"
     finally:

@@ -88,12 +88,7 @@ async def test_r1_every_loop_is_alive_through_every_outage(begin: Callable[[Rig]
     rig.s3.rule("src", "dst")
     async with rig.running():
         upkeep = asyncio.create_task(
-            sweeper(
-                rig.ledger,
-                clock=rig.clock,
-                health=rig.board.dependency("upkeep"),
-                board=rig.board,
-            )
+            sweeper(rig.ledger, rig.daemon.runtime, health=rig.board.dependency("upkeep"))
         )
         for number in range(60):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)

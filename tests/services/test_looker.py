@@ -1,7 +1,6 @@
 """Looks at sources and destinations: what is asked where, what is remembered of a refusal, and what it is told as."""
 
 import asyncio
-import random
 from collections.abc import Sequence, Sized
 
 import pytest
@@ -9,12 +8,14 @@ import structlog
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue
-from crrmon.domain.decide import TROUBLES_TO_GIVE_UP, Settle, Wait
+from crrmon.domain.decide import TROUBLES_TO_GIVE_UP
+from crrmon.domain.decisions import Settle, Wait
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Fate, Latency
-from crrmon.domain.pacing import Pacer, Policy
+from crrmon.domain.pacing import Pacer
+from crrmon.domain.policy import Policy
 from crrmon.domain.recent import MOST
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.stores import BucketStores
@@ -27,13 +28,14 @@ from crrmon.services.tracking.access_denials import (
     LOOKS_PER_SECOND,
     TRICKLE_SECONDS,
 )
-from crrmon.services.tracking.looker import (
+from crrmon.services.tracking.destination_looks import (
     DENIED_DESTINATION_SECONDS,
     UNREACHABLE_DESTINATION_SECONDS,
-    Looker,
 )
+from crrmon.services.tracking.looker import Looker
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
+from fakes.runtime import runtime
 from fakes.s3 import FakeS3, Stored, Trip
 
 DAY = 86_400.0
@@ -51,15 +53,14 @@ class Desk:
         self.meters = FakeMeters()
         self.s3 = FakeS3(self.clock)
         self.health = Dependency("s3", clock=self.clock)
+        daemon = runtime(self.clock, meters=self.meters)
         self.pacer = Pacer(Policy())
         self.looker = Looker(
             self.s3,
+            daemon,
             health=self.health,
             stores=BucketStores(),
             pacer=self.pacer,
-            clock=self.clock,
-            meters=self.meters,
-            chance=random.Random(1),
             concurrency=32,
             per_bucket_per_second=500.0,
             give_up_after=14 * DAY,

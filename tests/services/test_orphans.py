@@ -11,13 +11,13 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import provisional
 from crrmon.domain.outcomes import Settlement
-from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.reporting.orphans import REMEMBERED, WAIT_SECONDS, Unmatched
 from fakes.clock import EPOCH, LoopClock
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import arrived, done, record, replica, restarted, whole
 from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
+from fakes.runtime import runtime
 
 
 class Desk:
@@ -28,15 +28,10 @@ class Desk:
     def __init__(self) -> None:
         clock = LoopClock()
         self.meters = FakeMeters()
-        self.board = HealthBoard(clock=clock, meters=self.meters)
+        shared = runtime(clock, meters=self.meters)
+        self.board = shared.board
         self.ledger = FlakyLedger(MemoryLedger(shards=1))
-        self.unmatched = Unmatched(
-            self.ledger,
-            health=self.board.dependency("ledger"),
-            board=self.board,
-            clock=clock,
-            meters=self.meters,
-        )
+        self.unmatched = Unmatched(self.ledger, shared, health=self.board.dependency("ledger"))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Desk"]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +16,6 @@ from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.ports.ledger import FrozenWindow
 from crrmon.ports.sink import RefusedPartError, Sink
-from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.lifecycle.supervisor import supervise
 from crrmon.services.membership.leases import LEASE_SECONDS, Tenure
 from crrmon.services.reporting.fleet_gauges import Fleet
@@ -29,6 +27,7 @@ from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import done, episode, failed, record
 from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
+from fakes.runtime import runtime
 from fakes.sink import FakeSink
 
 WINDOW = 60
@@ -56,26 +55,24 @@ class Desk:
         self.clock = LoopClock(ahead=ahead)
         self.meters = FakeMeters()
         self.ledger = FlakyLedger(ledger)
-        self.board = HealthBoard(clock=self.clock, meters=self.meters)
+        daemon = runtime(self.clock, meters=self.meters, seed=owner)
+        self.board = daemon.board
         self.queue_age: float | None = 7.0
         self.inbox = FakeInbox(self.clock)
         health = self.board.dependency("ledger")
         self.tenure = Tenure(
             self.ledger,
+            daemon,
             owner=owner,
             health=health,
-            board=self.board,
-            chance=random.Random(owner),
         )
         self.publisher = Publisher(
             self.ledger,
             sink,
+            daemon,
             tenure=self.tenure,
             ledger_health=health,
             sink_health=self.board.dependency("cloudwatch"),
-            board=self.board,
-            clock=self.clock,
-            meters=self.meters,
             monitor="test",
             buckets=buckets,
             window_seconds=window,
@@ -86,6 +83,7 @@ class Desk:
         self.fleet = Fleet(
             self.ledger,
             [self.inbox],
+            daemon,
             owner=owner,
             reporting=self.tenure.reporting,
             unsent=self.publisher.unsent,
@@ -94,9 +92,6 @@ class Desk:
             choice=Choice(),
             vouched=False,
             health=health,
-            board=self.board,
-            clock=self.clock,
-            meters=self.meters,
             stuck_after=900.0,
         )
         self._tasks: list[asyncio.Task[None]] = []

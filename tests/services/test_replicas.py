@@ -104,10 +104,10 @@ class IcyInbox:
     The way of a daemon to the queue. It takes a while, never the same, so that nobody is always the first.
     """
 
-    def __init__(self, inbox: FakeInbox, ice: Ice, chance: random.Random) -> None:
+    def __init__(self, inbox: FakeInbox, ice: Ice, rng: random.Random) -> None:
         self._inbox = inbox
         self._ice = ice
-        self._chance = chance
+        self._rng = rng
 
     def __getattr__(self, name: str) -> Any:
         inner = getattr(self._inbox, name)
@@ -115,7 +115,7 @@ class IcyInbox:
             return inner
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            await asyncio.sleep(self._chance.uniform(0, 0.02))
+            await asyncio.sleep(self._rng.uniform(0, 0.02))
             await self._ice.at(name, "before")
             result = await inner(*args, **kwargs)
             await self._ice.at(name, "after")
@@ -129,8 +129,8 @@ class World:
     What all daemons share, and the truth to compare with.
     """
 
-    def __init__(self, *, chance: random.Random | None = None, max_receives: int = 50) -> None:
-        self.chance = chance or random.Random(1)
+    def __init__(self, *, rng: random.Random | None = None, max_receives: int = 50) -> None:
+        self.rng = rng or random.Random(1)
         self.clock = LoopClock()
         self.ledger = MemoryLedger(shards=SHARDS)
         self.inbox = FakeInbox(self.clock, max_receives=max_receives)
@@ -168,8 +168,8 @@ class World:
         Write an object to one of the buckets, and count what must come of it.
         """
         number = next(self._numbers)
-        bucket = self.chance.choice(list(self.routes))
-        size = self.chance.randrange(1000)
+        bucket = self.rng.choice(list(self.routes))
+        size = self.rng.randrange(1000)
         self.rigs[0].put(
             f"k{number}",
             bucket=bucket,
@@ -191,11 +191,11 @@ class World:
         """
         for _ in range(count):
             self.write(
-                takes=self.chance.expovariate(1 / takes),
-                copies=self.chance.choice([1, 1, 1, 2, 3]),
-                fails=self.chance.random() < 0.2,
+                takes=self.rng.expovariate(1 / takes),
+                copies=self.rng.choice([1, 1, 1, 2, 3]),
+                fails=self.rng.random() < 0.2,
             )
-            await asyncio.sleep(self.chance.uniform(0, 2 * every))
+            await asyncio.sleep(self.rng.uniform(0, 2 * every))
 
     async def finished(self, *, within: float = 4 * HOUR) -> None:
         """
@@ -275,7 +275,7 @@ async def test_three_replicas_share_the_work() -> None:
 @pytest.mark.parametrize("seed", range(3))
 async def test_invariant_2_duplicates_at_several_replicas_count_once(seed: int) -> None:
     """Invariant 2: events that come up to three times, at whichever replica, also while answers get lost."""
-    world = World(chance=random.Random(seed))
+    world = World(rng=random.Random(seed))
     rigs = [world.rig() for _ in range(3)]
     async with running(*rigs):
         for _ in range(6):
@@ -298,17 +298,17 @@ async def test_invariant_2_duplicates_at_several_replicas_count_once(seed: int) 
 @pytest.mark.parametrize("seed", range(3))
 async def test_invariant_5_replicas_killed_at_random_lose_and_double_nothing(seed: int) -> None:
     """Invariant 5: while three replicas are killed and replaced again and again, every object is counted once."""
-    world = World(chance=random.Random(seed))
-    chance = random.Random(seed + 100)
+    world = World(rng=random.Random(seed))
+    rng = random.Random(seed + 100)
     alive = [world.rig() for _ in range(3)]
     for rig in alive:
         rig.start()
 
     async def strike() -> None:
         for _ in range(10):
-            await asyncio.sleep(chance.uniform(0, 60))
-            await alive.pop(chance.randrange(len(alive))).kill()
-            await asyncio.sleep(chance.choice([0.0, chance.uniform(0, 60)]))
+            await asyncio.sleep(rng.uniform(0, 60))
+            await alive.pop(rng.randrange(len(alive))).kill()
+            await asyncio.sleep(rng.choice([0.0, rng.uniform(0, 60)]))
             alive.append(world.rig())
             alive[-1].start()
 
@@ -464,7 +464,7 @@ async def standing_still(
             ice.when(call, moment)
             async with asyncio.timeout(10 * WINDOW):
                 while not ice.stood_still:
-                    world.write(takes=world.chance.choice([20, 300]), copies=2)
+                    world.write(takes=world.rng.choice([20, 300]), copies=2)
                     await asyncio.sleep(1)
             await asyncio.sleep(seconds)
             assert two.tenure.reporting() is not None

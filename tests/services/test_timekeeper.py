@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from crrmon.domain import catalogue
-from crrmon.domain.decide import Settle, Wait
+from crrmon.domain.decisions import Settle, Wait
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Cause, Fate
 from crrmon.domain.reckoning import LONE_SECONDS

@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from crrmon.domain.decide import Adopt, Settle, Wait, dated, decide, proved
+from crrmon.domain.decide import dated, proved
+from crrmon.domain.decisions import Adopt, Settle, Wait
 from crrmon.domain.events.facts import (
     Channel,
     Fact,
@@ -17,6 +18,7 @@ from crrmon.domain.events.times import AHEAD_SECONDS, S3_BEGAN_AT, believable, i
 from crrmon.domain.objects import ObjectVersion, provisional
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.records import Destination, Record, merged
+from fakes.schedules import decided, schedule
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -70,7 +72,7 @@ def test_t8_what_is_believed(at: float, *, can_be: bool, believed: bool) -> None
 
 def test_t8_s3_says_when_it_was_written() -> None:
     """Its LastModified takes the place of a time that was not believed, and stays when the next look tells none."""
-    first = decide(record(), seen(Sight.PENDING, modified=NOW - 8 * DAY), give_up_after=14 * DAY)
+    first = decided(record(), seen(Sight.PENDING, modified=NOW - 8 * DAY), give_up_after=14 * DAY)
     assert isinstance(first, Wait)
     assert (first.record.written_at, first.record.claimed_at) == (NOW - 8 * DAY, None)
     assert dated(record(), seen(Sight.DENIED, modified=None)) == record()
@@ -81,12 +83,12 @@ def test_t8_s3_says_when_it_was_written() -> None:
 def test_t8_an_age_that_counts_from_hearsay_is_no_latency() -> None:
     """Proved by its replica's event without any look, it counts as replicated; how long it took nobody knows."""
     arrived = record(destinations=(Destination("dst", replicated_at=NOW + 5),))
-    settle = proved(arrived, now=NOW + 6)
+    settle = proved(arrived, schedule(NOW + 6))
     assert isinstance(settle, Settle)
     (outcome,) = settle.settlement.outcomes
     assert outcome.latency is None
     assert not outcome.late
-    told = proved(replace(arrived, claimed_at=None), now=NOW + 6)
+    told = proved(replace(arrived, claimed_at=None), schedule(NOW + 6))
     assert isinstance(told, Settle)
     (outcome,) = told.settlement.outcomes
     assert outcome.latency is not None
@@ -97,7 +99,7 @@ def test_t7_a_version_is_adopted_by_its_events_own_time() -> None:
     """Also where that is not believed for an age: what S3 says is compared with what the event said."""
     at = NOW + 70.5
     stand_in = record(version=provisional("src", "k", at), claimed_at=at)
-    decision = decide(stand_in, seen(Sight.PENDING, modified=NOW + 70.0), give_up_after=14 * DAY)
+    decision = decided(stand_in, seen(Sight.PENDING, modified=NOW + 70.0), give_up_after=14 * DAY)
     assert isinstance(decision, Adopt)
     assert isinstance(decision.then, Wait)
     assert decision.then.record.version == VERSION

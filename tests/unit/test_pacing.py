@@ -10,7 +10,9 @@ import pytest
 from crrmon.domain.latency import BUCKETS, bucket_of, edge_near, middle, quantile, upper_edge
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Latency
-from crrmon.domain.pacing import DAY, EDGES, HOUR, Pacer, Policy, make_plan
+from crrmon.domain.pacing import Pacer
+from crrmon.domain.plans import EDGES, make_plan
+from crrmon.domain.policy import DAY, HOUR, Policy
 
 PATH = (Route("src", "dst"),)
 OTHER = (Route("src", "dst"), Route("src", "dst-two"))
@@ -19,11 +21,11 @@ MIDDLE = 0.5
 """Chance that neither jitters nor makes an object one of the few that are looked at early."""
 
 
-def slow(chance: random.Random) -> float:
+def slow(rng: random.Random) -> float:
     """
     Draw a latency with a median of two minutes.
     """
-    return chance.lognormvariate(math.log(120), 1)
+    return rng.lognormvariate(math.log(120), 1)
 
 
 def looked_at(latency: float, *, early: float = 10.0, step: float = 1.4) -> Latency:
@@ -46,27 +48,27 @@ def taught(
     """
     Make a pacer that learned of one object each second, and say when it learned of the last.
     """
-    pacer, chance, now = Pacer(policy or Policy()), random.Random(7), T0
+    pacer, rng, now = Pacer(policy or Policy()), random.Random(7), T0
     for _ in range(samples):
         now += 1.0
-        pacer.learn(PATH, looked_at(latency(chance), early=early), now=now)
+        pacer.learn(PATH, looked_at(latency(rng), early=early), now=now)
     return pacer, now
 
 
-def first_wait(pacer: Pacer, now: float, *, age: float = 5.0, chance: float = MIDDLE) -> float:
+def first_wait(pacer: Pacer, now: float, *, age: float = 5.0, draw: float = MIDDLE) -> float:
     """
     Return how long an object waits for its first look.
     """
-    return pacer.first_look_at(PATH, written_at=now - age, now=now, chance=chance) - now
+    return pacer.first_look_at(PATH, written_at=now - age, now=now, draw=draw) - now
 
 
 def next_wait(
-    pacer: Pacer, now: float, *, age: float, troubles: int = 0, chance: float = MIDDLE
+    pacer: Pacer, now: float, *, age: float, troubles: int = 0, draw: float = MIDDLE
 ) -> float:
     """
     Return how long an object waits for its next look.
     """
-    at = pacer.next_look_at(PATH, written_at=now - age, now=now, troubles=troubles, chance=chance)
+    at = pacer.next_look_at(PATH, written_at=now - age, now=now, troubles=troubles, draw=draw)
     return at - now
 
 
@@ -128,7 +130,7 @@ def test_early_looks_fade_out():
     shares = []
     for samples in (300, 350, 400, 450, 500):
         pacer, now = taught(lambda _: 1000.0, samples=samples)
-        waits = [first_wait(pacer, now, chance=number / 1000) for number in range(1000)]
+        waits = [first_wait(pacer, now, draw=number / 1000) for number in range(1000)]
         shares.append(sum(wait == 0 for wait in waits) / 1000)
 
     assert shares[0] == 1
@@ -151,7 +153,7 @@ def test_a_few_objects_are_looked_at_at_once_for_ever():
     A share of all objects is looked at early whatever is known, and by chance alone.
     """
     pacer, now = taught()
-    waits = [first_wait(pacer, now, chance=number / 1000) for number in range(1000)]
+    waits = [first_wait(pacer, now, draw=number / 1000) for number in range(1000)]
 
     assert sum(wait == 0 for wait in waits) == 30
 
@@ -190,7 +192,7 @@ def test_waits_grow_to_a_cap(age, cap):
     However old an object is, it is looked at again within what its age allows, and not much sooner.
     """
     for pacer in (Pacer(Policy()), taught()[0]):
-        waits = [next_wait(pacer, T0, age=age, chance=chance / 100) for chance in range(100)]
+        waits = [next_wait(pacer, T0, age=age, draw=draw / 100) for draw in range(100)]
 
         assert max(waits) == pytest.approx(cap)
         assert min(waits) == pytest.approx(cap * 0.85, rel=0.01)
@@ -205,10 +207,8 @@ def test_looks_that_told_nothing_are_repeated_soon_then_rarely(troubles, wait):
     """
     pacer = Pacer(Policy())
 
-    assert next_wait(pacer, T0, age=50.0, troubles=troubles, chance=0.0) == max(wait / 2, 1)
-    assert next_wait(pacer, T0, age=50.0, troubles=troubles, chance=1 - 1e-9) == pytest.approx(
-        wait
-    )
+    assert next_wait(pacer, T0, age=50.0, troubles=troubles, draw=0.0) == max(wait / 2, 1)
+    assert next_wait(pacer, T0, age=50.0, troubles=troubles, draw=1 - 1e-9) == pytest.approx(wait)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_open_failures_are_looked_at_hourly_then_daily(age, wait):
     A failure may be repaired soon after it happened; later, once a day will do.
     """
     pacer = Pacer(Policy())
-    at = pacer.failed_look_at(failed_at=T0 - age, now=T0, chance=MIDDLE)
+    at = pacer.failed_look_at(failed_at=T0 - age, now=T0, draw=MIDDLE)
 
     assert at - T0 == pytest.approx(wait)
 
@@ -279,10 +279,10 @@ def test_the_distribution_is_learned():
     From intervals alone the median comes out, and what is reported adds up to the truth.
     """
     pacer, now = taught()
-    chance = random.Random(1)
+    rng = random.Random(1)
     reported: dict[int, float] = {}
     for _ in range(2000):
-        spread = pacer.spread(PATH, looked_at(slow(chance), early=200.0), now=now)
+        spread = pacer.spread(PATH, looked_at(slow(rng), early=200.0), now=now)
         for bucket, weight in spread:
             reported[bucket] = reported.get(bucket, 0.0) + weight
 
@@ -295,10 +295,10 @@ def test_late_looks_do_not_deceive():
     """
     When nearly all objects are looked at late and a few early, the estimate is that of the few.
     """
-    pacer, now, chance = Pacer(Policy()), T0, random.Random(5)
+    pacer, now, rng = Pacer(Policy()), T0, random.Random(5)
     for number in range(6000):
         now += 1.0
-        latency = chance.lognormvariate(math.log(20), 0.8)
+        latency = rng.lognormvariate(math.log(20), 0.8)
         early = 2.0 if number < 300 or number % 25 == 0 else 200.0
         pacer.learn(PATH, looked_at(latency, early=early), now=now)
 
@@ -309,14 +309,14 @@ def test_a_route_that_became_slower_is_learned_again():
     """
     Some thousand samples later, the old distribution is forgotten.
     """
-    pacer, now = taught(lambda chance: chance.lognormvariate(math.log(10), 0.5), samples=8000)
-    chance = random.Random(3)
+    pacer, now = taught(lambda rng: rng.lognormvariate(math.log(10), 0.5), samples=8000)
+    rng = random.Random(3)
 
     assert pacer.median(PATH) == pytest.approx(10, rel=0.15)
 
     for _ in range(8000):
         now += 1.0
-        pacer.learn(PATH, looked_at(slow(chance)), now=now)
+        pacer.learn(PATH, looked_at(slow(rng)), now=now)
 
     assert pacer.median(PATH) == pytest.approx(100, rel=0.25)
 
@@ -337,10 +337,10 @@ def test_a_rush_of_samples_does_not_wipe_out_the_rest():
     """
     However many objects complete in one second, what was learned before them fades with time, not with them.
     """
-    pacer, now, chance = Pacer(Policy()), T0, random.Random(2)
+    pacer, now, rng = Pacer(Policy()), T0, random.Random(2)
     for _ in range(20_000):
         now += 0.1
-        pacer.learn(PATH, looked_at(slow(chance)), now=now)
+        pacer.learn(PATH, looked_at(slow(rng)), now=now)
     for _ in range(4000):
         pacer.learn(PATH, Latency(5000.0, 5000.0), now=now + 1)
 
@@ -377,7 +377,7 @@ def test_what_is_done_before_looks_begin_is_called_hidden():
     """
     Where events come later than objects replicate, the share of those is told; else there is next to none.
     """
-    fast, _ = taught(lambda chance: chance.lognormvariate(math.log(5), 1), early=10.0)
+    fast, _ = taught(lambda rng: rng.lognormvariate(math.log(5), 1), early=10.0)
     seen, _ = taught(early=10.0)
 
     assert fast.hidden(PATH) == pytest.approx(0.75, abs=0.06)
@@ -441,7 +441,7 @@ def test_the_spread_follows_what_was_learned():
     """
     An interval is weighed by the learned distribution, an exact latency stands for itself.
     """
-    pacer, now = taught(lambda chance: chance.choice((20.0, 200.0)))
+    pacer, now = taught(lambda rng: rng.choice((20.0, 200.0)))
     spread = dict(pacer.spread(PATH, Latency(0.0, 1000.0), now=now))
     near_20 = sum(spread.get(bucket_of(20.0) + step, 0) for step in (-2, -1, 0, 1, 2))
 
@@ -474,7 +474,7 @@ def holds(pacer: Pacer, now: float) -> list[float]:
     """
     Return how long objects wait that should be looked at at once, but for one that probes.
     """
-    return sorted(first_wait(pacer, now, age=400.0, chance=chance / 50) for chance in range(50))
+    return sorted(first_wait(pacer, now, age=400.0, draw=draw / 50) for draw in range(50))
 
 
 def test_an_outage_holds_objects():
@@ -625,7 +625,7 @@ def test_latencies_through_an_outage_reach_beyond_it():
     """
     An object that an outage held up took at least until its end, however quick the path is otherwise.
     """
-    pacer, now = taught(lambda chance: chance.lognormvariate(math.log(5), 1))
+    pacer, now = taught(lambda rng: rng.lognormvariate(math.log(5), 1))
     written_at = now + 600
     resumed_at = struck(pacer, now, seconds=3600)
     pacer.note(PATH, done=True, written_at=resumed_at - 300, now=resumed_at)
@@ -658,22 +658,22 @@ class World:
         self.looks: list[float] = []
         self.delays: list[float] = []
         self._pacer = Pacer(policy)
-        self._chance = random.Random(11)
+        self._rng = random.Random(11)
         agenda: list[tuple[float, float, float, float | None]] = []
         for written_at in range(objects):
-            done_at = written_at + self._chance.lognormvariate(math.log(20), 0.7)
+            done_at = written_at + self._rng.lognormvariate(math.log(20), 0.7)
             if outage[0] <= done_at < outage[1]:
-                done_at = outage[1] + self._chance.uniform(0, 60)
-            at = written_at + self._chance.uniform(1, 5)
+                done_at = outage[1] + self._rng.uniform(0, 60)
+            at = written_at + self._rng.uniform(1, 5)
             heapq.heappush(agenda, (at, written_at, done_at, math.nan))
         while agenda:
             for again in self._step(*heapq.heappop(agenda)):
                 heapq.heappush(agenda, again)
 
     def _step(self, now, written_at, done_at, seen_at):
-        pacer, draw = self._pacer, self._chance.random
+        pacer, draw = self._pacer, self._rng.random
         if seen_at is not None and math.isnan(seen_at):
-            at = pacer.first_look_at(PATH, written_at=written_at, now=now, chance=draw())
+            at = pacer.first_look_at(PATH, written_at=written_at, now=now, draw=draw())
             return [(at, written_at, done_at, None)]
         self.looks.append(now)
         done = now >= done_at
@@ -683,7 +683,7 @@ class World:
             pacer.learn(PATH, Latency(lower, now - written_at), now=now)
             self.delays.append(now - done_at)
             return []
-        at = pacer.next_look_at(PATH, written_at=written_at, now=now, troubles=0, chance=draw())
+        at = pacer.next_look_at(PATH, written_at=written_at, now=now, troubles=0, draw=draw())
         return [(at, written_at, done_at, now)]
 
     def rate(self, start: float, end: float) -> float:

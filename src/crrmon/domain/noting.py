@@ -132,7 +132,7 @@ def _ended(trail: Trail, replica: ObjectVersion) -> Noted | None:
     elsewhere = [
         (slot, one) for slot, one in trail.marks.items() if one.route.source != replica.bucket
     ]
-    somewhere = MarkId(Scope.REPLICA, UNKNOWN_DESTINATION, replica.key, replica.version_id).slot
+    somewhere = MarkId.of(Scope.REPLICA, replica, at=UNKNOWN_DESTINATION).slot
     if any(slot == somewhere for slot, _ in elsewhere):
         return Noted.SETTLED  # it was counted there, for nobody knew where
     return Noted.LATE if any(one.fate is Fate.CLOSED for _, one in elsewhere) else None
@@ -260,12 +260,12 @@ def _counted(
     if destination is None:
         return any(one.route.source == version.bucket for one in trail.marks.values())
     refuted = refuted and unrefuted(version).slot not in trail.halves
-    there = MarkId(Scope.REPLICA, destination, version.key, version.version_id)
+    there = MarkId.of(Scope.REPLICA, version, at=destination)
     return any(trail.ends(one, refuted=refuted) for one in (there, source_mark(version)))
 
 
 def _slot(scope: Scope, version: ObjectVersion) -> str:
-    return MarkId(scope, version.bucket, version.key, version.version_id).slot
+    return MarkId.of(scope, version).slot
 
 
 def _deleted(record: Record) -> Record:

@@ -132,6 +132,16 @@ class MarkId(msgspec.Struct, frozen=True, order=True):
     version_id: str
     episode: int = 0
 
+    @classmethod
+    def of(
+        cls, scope: Scope, version: ObjectVersion, *, at: str | None = None, episode: int = 0
+    ) -> "MarkId":
+        """
+        Identify what is counted of a version: in its own bucket, or `at` another one.
+        """
+        bucket = version.bucket if at is None else at
+        return cls(scope, bucket, version.key, version.version_id, episode)
+
     @property
     def trail_id(self) -> bytes:
         """

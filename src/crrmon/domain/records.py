@@ -204,7 +204,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         Identify the mark of this version's arrival in a destination bucket.
         """
-        return MarkId(Scope.REPLICA, destination, self.version.key, self.version.version_id)
+        return MarkId.of(Scope.REPLICA, self.version, at=destination)
 
     @property
     def place(self) -> Place:
@@ -218,8 +218,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         Identify a store's word that this version is everywhere.
         """
-        version = self.version
-        return MarkId(Scope.REPLICATED, version.bucket, version.key, version.version_id)
+        return MarkId.of(Scope.REPLICATED, self.version)
 
     def standings(self) -> tuple[tuple[Route, State], ...]:
         """

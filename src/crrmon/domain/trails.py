@@ -164,14 +164,14 @@ def source_mark(version: ObjectVersion) -> MarkId:
     """
     Identify that a source version was counted as a whole.
     """
-    return MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
+    return MarkId.of(Scope.SOURCE, version)
 
 
 def unrefuted(version: ObjectVersion) -> MarkId:
     """
     Identify that a version ended although its failure was known.
     """
-    return MarkId(Scope.UNREFUTED, version.bucket, version.key, version.version_id)
+    return MarkId.of(Scope.UNREFUTED, version)
 
 
 def failed_at(record: Record) -> float | None:

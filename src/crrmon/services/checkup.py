@@ -74,7 +74,7 @@ class Checkup:
         access: tells whose credentials are used.
         probe: looks at buckets.
         ledger: opens the ledger; None where there is nothing to open.
-        chance: names what must not exist.
+        rng: names what must not exist.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class Checkup:
         access: Access,
         probe: Probe,
         ledger: Reached | None,
-        chance: random.Random,
+        rng: random.Random,
     ) -> None:
         self._estate = estate
         self._access = access
         self._probe = probe
         self._ledger = ledger
-        self._chance = chance
+        self._rng = rng
 
     async def run(self) -> Sequence[Check]:
         """
@@ -193,7 +193,7 @@ class Checkup:
                 f"enabled rules: {len(rules)}" if rules else "no enabled rule: nothing replicates"
             )
             read = _check(subject, call, needs, Verdict.PASSED, found)
-        key = f"{prefix}crrmon-check-{self._chance.getrandbits(64):016x}"
+        key = f"{prefix}crrmon-check-{self._rng.getrandbits(64):016x}"
         return [read, *await self._looks(subject, bucket, site, key)]
 
     async def _looks(
@@ -299,7 +299,7 @@ class Checkup:
         await ledger.swap(name, b"0", None)
 
     def _name(self) -> str:
-        return f"{STATE}{self._chance.getrandbits(64):016x}"
+        return f"{STATE}{self._rng.getrandbits(64):016x}"
 
 
 def _subject(bucket: str, site: str | None) -> str:

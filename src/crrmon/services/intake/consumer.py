@@ -10,7 +10,6 @@ a first look, and what will never be dealt with is acknowledged after it was tol
 
 import asyncio
 import contextlib
-import random
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
@@ -32,14 +31,13 @@ from crrmon.domain.events.facts import (
     VersionReplicated,
 )
 from crrmon.domain.events.times import believable
-from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Inbox, InboxError, Message
-from crrmon.ports.meters import Meters
 from crrmon.services.intake.admission import Admission
 from crrmon.services.intake.dispatcher import Facts
 from crrmon.services.intake.watermarks import LEFT_SECONDS, RELEASED_SECONDS, Floors
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.throttled_log import ThrottledLog
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.tracking.batching import Batcher
@@ -119,17 +117,14 @@ class Intake:
         horizon_seconds: the times of events older than this are not believed.
     """
 
-    def __init__(  # noqa: PLR0913 - the services it works with, and three limits
+    def __init__(
         self,
         inbox: Inbox,
+        runtime: Runtime,
         *,
         queue: Dependency,
         gates: Sequence[Dependency],
-        board: HealthBoard,
         facts: Facts,
-        clock: Clock,
-        meters: Meters,
-        chance: random.Random,
         hold_seconds: float,
         max_in_flight: int,
         delays: DelayMemory,
@@ -138,13 +133,13 @@ class Intake:
         self._inbox = inbox
         self._queue = queue
         # Of its own: whoever may receive need not be allowed to delete, and must hear of that.
-        self._deletes = board.dependency(f"deleting from {inbox.name}", tolerated=2)
+        self._deletes = runtime.board.dependency(f"deleting from {inbox.name}", tolerated=2)
         self._gates = gates
-        self._board = board
+        self._board = runtime.board
         self._facts = facts
-        self._clock = clock
-        self._meters = meters
-        self._chance = chance
+        self._clock = runtime.clock
+        self._meters = runtime.meters
+        self._rng = runtime.rng
         self._hold_seconds = 0.0 if inbox.pushed else hold_seconds
         self._admission = Admission(max_in_flight)
         self._delays = delays
@@ -164,7 +159,7 @@ class Intake:
         self._expected = 0
         self._oldest_age: float | None = None
         """By the last receive; None where it told none."""
-        self._received_at = clock.now()
+        self._received_at = runtime.clock.now()
         self._acknowledge = Batcher(
             self._do_acknowledge,
             name=f"acknowledge {inbox.name}",
@@ -237,7 +232,7 @@ class Intake:
                 )
             except InboxError as error:
                 self._queue.failed(str(error))
-                await asyncio.sleep(RETRY_SECONDS * (0.5 + self._chance.random()))
+                await asyncio.sleep(RETRY_SECONDS * (0.5 + self._rng.random()))
                 continue
             finally:
                 self._expected -= RECEIVE_BATCH

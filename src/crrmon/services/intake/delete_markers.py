@@ -9,20 +9,20 @@ marker itself is told of, for what was deleted long ago is not worth a look.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Channel, DeletionTried, MarkerLaid, ReplicationFailed
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.observations import Sight
-from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
+from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, for_deletion
 from crrmon.domain.trails import Trail
-from crrmon.ports.clock import Clock
-from crrmon.ports.meters import Meters
-from crrmon.services.tracking.configurations import Later, Routebook
+from crrmon.services.lifecycle.runtime import Runtime
+from crrmon.services.tracking.configurations import Later, Routebook, until_known
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.recorder import Bookkeeper
-from crrmon.services.tracking.tracker import Following
+from crrmon.services.tracking.tracker import Tracker
 
 AMBIGUOUS = "marker_ambiguous"
 """An event does not say who laid it, and its bucket is both source and destination."""
@@ -31,13 +31,6 @@ UNROUTED = "marker_unrouted"
 
 UNIDENTIFIED = "deletion_unidentified"
 """A deletion failed, and nobody can tell what it deleted. Its store will try and tell again."""
-
-_SCOPES = {
-    Fate.MARKER_LAID: Scope.MARKER,
-    Fate.MARKER_ARRIVED: Scope.MARKER_ARRIVED,
-    Fate.MARKER_FAILED: Scope.MARKER_FAILED,
-    Fate.PURGE_FAILED: Scope.PURGE_FAILED,
-}
 
 _FAILED = frozenset({Fate.MARKER_FAILED, Fate.PURGE_FAILED})
 
@@ -49,24 +42,23 @@ class Markers:
 
     def __init__(
         self,
+        runtime: Runtime,
         *,
         bookkeeper: Bookkeeper,
         routebook: Routebook,
         looker: Looker,
-        following: Following,
-        clock: Clock,
-        meters: Meters,
+        tracker: Tracker,
     ) -> None:
         self._bookkeeper = bookkeeper
         self._routebook = routebook
         self._looker = looker
-        self._following = following
-        self._clock = clock
-        self._meters = meters
+        self._tracker = tracker
+        self._clock = runtime.clock
+        self._meters = runtime.meters
 
     async def arrived(self, marker: MarkerLaid) -> bool | None:
         """
-        Tell whether replication laid a marker; None when nobody can tell.
+        Return whether replication laid a marker; None when nobody can tell.
         """
         if marker.by_replication or marker.channel is not Channel.EVENTBRIDGE:
             return marker.by_replication
@@ -92,17 +84,16 @@ class Markers:
         """
         Count a marker that somebody laid at each destination that it should reach.
         """
-        until = hold.until()
-        while isinstance(answer := await self._routebook.marker_destinations(marker), Later):
-            if answer.ask_again_at > until:
-                self._meters.add(catalogue.EVENTS, UNROUTED)
-                return
-            await hold.wait(answer.ask_again_at)
+        ask = partial(self._routebook.marker_destinations, marker)
+        answer = await until_known(ask, hold, hold.until())
+        if isinstance(answer, Later):
+            self._meters.add(catalogue.EVENTS, UNROUTED)
+            return
         version = marker.version
         routes = [Route(version.bucket, one.bucket) for one in answer]
         await self._count(Fate.MARKER_LAID, version, routes, at=marker.laid_at)
         if len(routes) == 1 and marker.channel is Channel.NOTIFICATION:
-            told = MarkId(Scope.DELETION, version.bucket, version.key, version.version_id)
+            told = MarkId.of(Scope.DELETION, version)
             (kept,) = await self._bookkeeper.seen((told,))
             if isinstance(kept, Half):
                 await self._count(Fate.MARKER_ARRIVED, version, routes, at=kept.replicated_at)
@@ -181,15 +172,10 @@ class Markers:
     ) -> None:
         now = self._clock.now()
         outcomes = tuple(
-            Outcome(
-                mark=MarkId(_SCOPES[fate], one.destination, version.key, version.version_id),
-                fate=fate,
-                route=one,
-                written_at=at,
-                found_at=now,
-                counts=self._following.counts(at),
+            for_deletion(
+                version, route, fate, at=at, found_at=now, counts=self._tracker.counts(at)
             )
-            for one in routes
+            for route in routes
         )
         if outcomes:
             # NB: rev 0, or the record of an object that shares a stand-in's name would be dropped.

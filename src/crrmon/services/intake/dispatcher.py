@@ -23,16 +23,15 @@ from crrmon.domain.events.facts import (
 from crrmon.domain.events.times import in_time
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.stores import BucketStores
-from crrmon.ports.clock import Clock
-from crrmon.ports.meters import Meters
 from crrmon.services.intake.delete_markers import Markers
 from crrmon.services.intake.notices import Notices
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.tracking.configurations import Routebook
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.origins import Origins, replica_of
 from crrmon.services.tracking.recorder import Bookkeeper
-from crrmon.services.tracking.tracker import Following
+from crrmon.services.tracking.tracker import Tracker
 
 _KINDS: dict[type[Fact], str] = {
     ObjectWritten: "object_written",
@@ -67,52 +66,37 @@ class Facts:
     Args:
         stores: told who sends events.
         choice: what is followed.
-        horizon_seconds: events older than this are not counted as new.
     """
 
     def __init__(
         self,
+        runtime: Runtime,
         *,
         bookkeeper: Bookkeeper,
         routebook: Routebook,
         looker: Looker,
         origins: Origins,
+        tracker: Tracker,
         stores: BucketStores,
         choice: Choice,
-        clock: Clock,
-        meters: Meters,
-        horizon_seconds: float,
     ) -> None:
         self._bookkeeper = bookkeeper
         self._routebook = routebook
         self._origins = origins
         self._stores = stores
         self._choice = choice
-        self._clock = clock
-        self._meters = meters
-        self._following = Following(
-            bookkeeper=bookkeeper,
-            routebook=routebook,
-            looker=looker,
-            origins=origins,
-            clock=clock,
-            meters=meters,
-            horizon_seconds=horizon_seconds,
-        )
+        self._clock = runtime.clock
+        self._meters = runtime.meters
+        self._tracker = tracker
         self._notices = Notices(
-            bookkeeper=bookkeeper,
-            routebook=routebook,
-            following=self._following,
-            clock=clock,
-            meters=meters,
+            runtime, bookkeeper=bookkeeper, routebook=routebook, tracker=tracker
         )
         self._markers = Markers(
+            runtime,
             bookkeeper=bookkeeper,
             routebook=routebook,
             looker=looker,
-            following=self._following,
-            clock=clock,
-            meters=meters,
+            tracker=tracker,
         )
 
     async def take_in(self, fact: Fact, hold: Hold) -> None:
@@ -125,11 +109,12 @@ class Facts:
         fact = in_time(fact, now=self._clock.now())
         if isinstance(fact, ObjectWritten | ReplicationFailed):
             self._stores.heard(fact.version.bucket, fact.store)
+        if isinstance(fact, ObjectWritten | MarkerLaid) and await self._nobodys(fact):
+            self._meters.add(catalogue.EVENTS, _EXCLUDED)
+            return
+        if isinstance(fact, ObjectWritten) and await self._origins.only_replicas(fact):
+            fact = replica_of(fact)
         match fact:
-            case ObjectWritten() | MarkerLaid() if await self._nobodys(fact):
-                self._meters.add(catalogue.EVENTS, _EXCLUDED)
-            case ObjectWritten() if await self._origins.only_replicas(fact):
-                await self._arrived(replica_of(fact))
             case ObjectWritten():
                 await self._written(fact, hold)
             case ReplicaWritten():
@@ -141,11 +126,7 @@ class Facts:
             case _:
                 pass  # left out
 
-    async def _told(
-        self,
-        fact: _AtSource,
-        hold: Hold,
-    ) -> None:
+    async def _told(self, fact: _AtSource, hold: Hold) -> None:
         match fact:
             case ReplicationFailed(of_delete_marker=True):
                 await self._markers.count_failed(fact)
@@ -166,7 +147,7 @@ class Facts:
 
     async def _nobodys(self, fact: ObjectWritten | MarkerLaid) -> bool:
         """
-        Tell whether a fact is of a bucket that is left out and to which nothing leads: nothing of it need be known.
+        Return whether a fact is of a bucket that is left out and to which nothing leads: nothing of it need be known.
         """
         version = fact.version
         if self._choice.includes(version.bucket, version.key):
@@ -176,7 +157,7 @@ class Facts:
 
     def _follows(self, fact: Fact, *, arrived: bool = False) -> bool:
         """
-        Tell whether a fact is to be followed, and count its kind.
+        Return whether a fact is to be followed, and count its kind.
         """
         version = fact.version
         if arrived:
@@ -200,14 +181,14 @@ class Facts:
             self._meters.add(catalogue.EVENTS, _KINDS[ReplicaWritten])
         elif self._follows(written):
             self._meters.set(catalogue.LAST_EVENT, version.bucket, value=self._clock.now())
-            await self._following.follow(written, hold)
+            await self._tracker.follow(written, hold)
 
     async def _hidden(self, written: ObjectWritten) -> bool:
         """
-        Tell whether a write to a bucket that is left out is the replica of something that is not; then note it.
+        Return whether a write to a bucket that is left out is the replica of something that is not; then note it.
         """
         version = written.version
-        return self._arrival_matters(version) and await self._following.found_replica(written)
+        return self._arrival_matters(version) and await self._tracker.found_replica(written)
 
     async def _marker(self, marker: MarkerLaid, hold: Hold) -> None:
         arrived = await self._markers.arrived(marker)

@@ -4,6 +4,8 @@ All of it is about a source version. While its write is still being dealt with, 
 the ledger, or it would find nothing to join.
 """
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue, reasons
@@ -23,12 +25,11 @@ from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.records import Destination, Failure, Record, with_failure
 from crrmon.domain.routes import NotCovered
 from crrmon.domain.trails import Parked
-from crrmon.ports.clock import Clock
-from crrmon.ports.meters import Meters
-from crrmon.services.tracking.configurations import Later, Routebook
+from crrmon.services.lifecycle.runtime import Runtime
+from crrmon.services.tracking.configurations import Answer, Later, Routebook, until_known
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.recorder import Bookkeeper
-from crrmon.services.tracking.tracker import Following
+from crrmon.services.tracking.tracker import Tracker
 
 
 class Notices:
@@ -38,18 +39,17 @@ class Notices:
 
     def __init__(
         self,
+        runtime: Runtime,
         *,
         bookkeeper: Bookkeeper,
         routebook: Routebook,
-        following: Following,
-        clock: Clock,
-        meters: Meters,
+        tracker: Tracker,
     ) -> None:
         self._bookkeeper = bookkeeper
         self._routebook = routebook
-        self._following = following
-        self._clock = clock
-        self._meters = meters
+        self._tracker = tracker
+        self._clock = runtime.clock
+        self._meters = runtime.meters
 
     async def failed(self, notice: ReplicationFailed, hold: Hold) -> None:
         """
@@ -59,7 +59,7 @@ class Notices:
         """
         noted = await self._bookkeeper.note(notice)
         if noted is Noted.UNKNOWN:
-            async with self._following.alone(notice.version, hurry=True):
+            async with self._tracker.alone(notice.version, hurry=True):
                 noted = await self._bookkeeper.note(notice)
                 if noted is Noted.UNKNOWN:
                     noted = await self._followed(notice, hold)
@@ -87,7 +87,7 @@ class Notices:
         )
         noted = await self._bookkeeper.note(failure)
         if noted is Noted.UNKNOWN:
-            async with self._following.alone(version):
+            async with self._tracker.alone(version):
                 noted = await self._bookkeeper.note(failure)
         if noted is Noted.JOINED:
             self._count_reason(failure)
@@ -110,7 +110,7 @@ class Notices:
             await self._bookkeeper.note(
                 ReplicaWritten(version=replica, region="", written_at=notice.noticed_at)
             )
-        async with self._following.alone(version):
+        async with self._tracker.alone(version):
             noted = await self._bookkeeper.note(notice)
         if noted is not Noted.KNOWN:
             self._meters.add(
@@ -124,11 +124,11 @@ class Notices:
         """
         deleted = isinstance(news, VersionDeleted)
         if deleted:
-            self._following.deleted(news.version)
+            self._tracker.deleted(news.version)
             if await self._bookkeeper.note(news) is not Noted.UNKNOWN:
                 return
         # What is held and was never looked at is hastened by its deletion; that it is pending is no news of it.
-        async with self._following.alone(news.version, hurry=deleted):
+        async with self._tracker.alone(news.version, hurry=deleted):
             await self._bookkeeper.note(news)
 
     def _count_reason(self, notice: ReplicationFailed) -> None:
@@ -137,7 +137,7 @@ class Notices:
 
     async def _followed(self, notice: ReplicationFailed, hold: Hold) -> Noted:
         """
-        Follow a version that only its failure was told of; tell whether that is new.
+        Follow a version that only its failure was told of; return whether that is new.
         """
         record = await self._record(notice, hold)
         parked = await self._bookkeeper.park(record)
@@ -145,11 +145,11 @@ class Notices:
 
     async def _record(self, notice: ReplicationFailed, hold: Hold) -> Record:
         """
-        Make the record of a version that only its failure was told of.
+        Return the record of a version that only its failure was told of.
         """
         now = self._clock.now()
         told_at = notice.noticed_at if notice.written_at is None else notice.written_at
-        written_at, claimed_at = self._following.believed(told_at)
+        written_at, claimed_at = self._tracker.believed(told_at)
         record = Record(
             version=notice.version,
             region=notice.region,
@@ -159,7 +159,7 @@ class Notices:
             claimed_at=claimed_at,
             channel=Channel.NOTICE,
             next_look_at=now,
-            counts=self._following.counts(told_at),
+            counts=self._tracker.counts(told_at),
         )
         destinations = await self._destinations(notice, record, hold)
         failure = Failure(noticed_at=notice.noticed_at, reason=notice.reason)
@@ -171,18 +171,16 @@ class Notices:
         self, notice: ReplicationFailed, record: Record, hold: Hold
     ) -> tuple[Destination, ...]:
         """
-        Tell where the version should arrive; nowhere known, while that cannot be told in time.
+        Return where the version should arrive; nowhere known, while that cannot be told in time.
         """
-        until = hold.until()
-        while True:
-            match await self._routebook.destinations(record):
-                case Later(ask_again_at=at) if at > until:
-                    # NB: not the notice's destination alone: the version would never be followed to the others.
-                    return ()
-                case Later(ask_again_at=at):
-                    await hold.wait(at)
-                case NotCovered():
-                    # A rule did cover it when it was written, whatever there is now.
-                    return (Destination(notice.destination, rule=notice.rule),)
-                case tuple() as destinations:
-                    return destinations
+        ask = partial(self._routebook.destinations, record)
+        answer: Answer = await until_known(ask, hold, hold.until())
+        match answer:
+            case tuple() as destinations:
+                return destinations
+            case NotCovered():
+                # A rule did cover it when it was written, whatever there is now.
+                return (Destination(notice.destination, rule=notice.rule),)
+            case Later():
+                # NB: not the notice's destination alone: the version would never be followed to the others.
+                return ()

@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import Ledger, LedgerError, Presence
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.ports.ledger import Ledger, Presence
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.rounds import Pause, rounds
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.membership.delay_memory import DelayMemory
 
 ROUND_SECONDS = 10.0
@@ -47,41 +48,39 @@ class Attendance:
     def __init__(
         self,
         ledger: Ledger,
+        runtime: Runtime,
         *,
         owner: str,
         holders: Sequence[Holder],
         delays: DelayMemory,
         health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._holders = holders
         self._delays = delays
         self._health = health
-        self._board = board
-        self._clock = clock
+        self._board = runtime.board
+        self._clock = runtime.clock
         self._announced = asyncio.Event()
         self._saying = asyncio.Lock()
         """An announcement under way would undo a dismissal."""
-        self._leaving = False
+        self._leaving = asyncio.Event()
 
     async def run(self) -> None:
         """
         Announce, until it leaves.
         """
-        while not self._leaving:
-            self._board.began("presence", patience=PATIENCE_SECONDS)
-            try:
-                await self._announce()
-            except LedgerError as error:
-                self._health.failed(str(error), "announce")
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._health.succeeded("announce")
-            self._board.ended("presence")
-            await asyncio.sleep(ROUND_SECONDS)
+        await rounds(
+            self._announce,
+            name="presence",
+            board=self._board,
+            patience=PATIENCE_SECONDS,
+            health=self._health,
+            operation="announce",
+            retry_seconds=RETRY_SECONDS,
+            stopping=self._leaving,
+        )
 
     async def announced(self) -> None:
         """
@@ -98,7 +97,7 @@ class Attendance:
         Raises:
             LedgerError: others take it for dead, which does no more harm than that.
         """
-        self._leaving = True
+        self._leaving.set()
         if not self._announced.is_set():
             return
         async with self._saying:
@@ -107,12 +106,13 @@ class Attendance:
             if presence.held_since is None:
                 await self._ledger.dismiss(presence)
 
-    async def _announce(self) -> None:
+    async def _announce(self) -> Pause:
         async with self._saying:
-            if not self._leaving:
+            if not self._leaving.is_set():
                 await self._delays.share()
                 await self._ledger.announce(self._presence())
                 self._announced.set()
+        return Pause(ROUND_SECONDS)
 
     def _presence(self) -> Presence:
         held = [one.held_since for one in self._holders]

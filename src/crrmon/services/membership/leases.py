@@ -16,8 +16,10 @@ from collections.abc import Collection, Sequence
 import msgspec
 import structlog
 
-from crrmon.ports.ledger import Lease, Ledger, LedgerError
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.ports.ledger import Lease, Ledger
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.rounds import Pause, rounds
+from crrmon.services.lifecycle.runtime import Runtime
 
 LEASE_SECONDS = 24.0
 """
@@ -62,7 +64,7 @@ def share(
     lapsed: Collection[int],
     held: Collection[int],
     me: str,
-    chance: random.Random,
+    rng: random.Random,
 ) -> Share:
     """
     Decide which shards to claim now.
@@ -75,7 +77,7 @@ def share(
         lapsed: shards whose lease has lapsed.
         held: shards that this daemon holds.
         me: name of this daemon.
-        chance: makes daemons that decide at the same time seldom want the same.
+        rng: makes daemons that decide at the same time seldom want the same.
     """
     # An answer that got lost: the ledger says that it is mine, so nobody else will want it.
     claims = [one for one in leases if one.owner == me and one.shard not in held]
@@ -92,18 +94,18 @@ def share(
     most = -(-len(leases) // replicas)
     mine = len(held) + len(claims)
 
-    chance.shuffle(free)
+    rng.shuffle(free)
     free.sort(key=lambda one: one.shard != REPORTING_SHARD)
     free = free[: max(most - mine, 0)]
     claims += free
     mine += len(free)
 
     for of in others.values():
-        chance.shuffle(of)
+        rng.shuffle(of)
         # Last of all, and never reached: whoever gives keeps at least one.
         of.sort(key=lambda one: one.shard == REPORTING_SHARD, reverse=True)
     while mine < most and others:
-        richest = max(others.values(), key=lambda of: (len(of), chance.random()))
+        richest = max(others.values(), key=lambda of: (len(of), rng.random()))
         if len(richest) - mine < 2:  # noqa: PLR2004 - what one more and one less makes even
             break
         claims.append(richest.pop())
@@ -117,26 +119,24 @@ class Tenure:
 
     Args:
         ledger: keeps the leases.
+        runtime: chance, which picks among shards that are as good as each other, and the board.
         owner: names this daemon; unique among those that ever ran.
         health: of the ledger.
-        board: told of the loop's progress.
-        chance: picks among shards that are as good as each other.
     """
 
     def __init__(
         self,
         ledger: Ledger,
+        runtime: Runtime,
         *,
         owner: str,
         health: Dependency,
-        board: HealthBoard,
-        chance: random.Random,
     ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._health = health
-        self._board = board
-        self._chance = chance
+        self._board = runtime.board
+        self._rng = runtime.rng
         self._held: dict[int, Lease] = {}
         self._held_until = 0.0
         self._watched: dict[int, tuple[Lease, float]] = {}
@@ -145,13 +145,13 @@ class Tenure:
 
     def shards(self) -> Sequence[int]:
         """
-        Tell the shards that are held now.
+        Return the shards that are held now.
         """
         return list(self._held) if self._valid() else []
 
     def reporting(self) -> Lease | None:
         """
-        Tell the lease to publish under, if it is held.
+        Return the lease to publish under, if it is held.
         """
         return self._held.get(REPORTING_SHARD) if self._valid() else None
 
@@ -169,19 +169,15 @@ class Tenure:
         """
         Renew and claim, for ever.
         """
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            self._board.began("tenure", patience=PATIENCE_SECONDS)
-            try:
-                await self._round(began)
-            except LedgerError as error:
-                self._health.failed(str(error), "leases")
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._health.succeeded("leases")
-            self._board.ended("tenure")
-            await asyncio.sleep(max(began + ROUND_SECONDS - loop.time(), 0.0))
+        await rounds(
+            self._once,
+            name="tenure",
+            board=self._board,
+            patience=PATIENCE_SECONDS,
+            health=self._health,
+            operation="leases",
+            retry_seconds=RETRY_SECONDS,
+        )
 
     async def give_up(self) -> None:
         """
@@ -196,6 +192,12 @@ class Tenure:
 
     def _valid(self) -> bool:
         return asyncio.get_running_loop().time() < self._held_until
+
+    async def _once(self) -> Pause:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._round(began)
+        return Pause(max(began + ROUND_SECONDS - loop.time(), 0.0))
 
     async def _round(self, began: float) -> None:
         if self._held:
@@ -219,7 +221,7 @@ class Tenure:
                 lapsed=self._lapsed(leases),
                 held=self._held,
                 me=self._owner,
-                chance=self._chance,
+                rng=self._rng,
             )
             self._replicas = todo.replicas
             if not todo.claim:

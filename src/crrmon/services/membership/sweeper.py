@@ -1,10 +1,9 @@
 """Housekeeping of the ledger: what is past the horizon is dropped, a little at a time."""
 
-import asyncio
-
-from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import Ledger, LedgerError
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.ports.ledger import Ledger
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.rounds import Pause, rounds
+from crrmon.services.lifecycle.runtime import Runtime
 
 ROUND_SECONDS = 60.0
 BUSY_SECONDS = 0.2
@@ -13,21 +12,25 @@ RETRY_SECONDS = 5.0
 PATIENCE_SECONDS = 300.0
 
 
-async def sweeper(ledger: Ledger, *, clock: Clock, health: Dependency, board: HealthBoard) -> None:
+async def sweeper(ledger: Ledger, runtime: Runtime, *, health: Dependency) -> None:
     """
     Sweep, for ever.
     """
-    while True:
-        board.began("sweeper", patience=PATIENCE_SECONDS)
+    clock = runtime.clock
+
+    async def sweep() -> Pause:
         if not clock.sure:
-            await asyncio.sleep(RETRY_SECONDS)  # what is dropped by a wrong time counts again
-            continue
-        try:
-            dropped = await ledger.sweep(now=clock.now())
-        except LedgerError as error:
-            health.failed(str(error), "sweep")
-            await asyncio.sleep(RETRY_SECONDS)
-            continue
-        health.succeeded("sweep")
-        board.ended("sweeper")
-        await asyncio.sleep(BUSY_SECONDS if dropped else ROUND_SECONDS)
+            # What is dropped by a wrong time counts again.
+            return Pause(RETRY_SECONDS, answered=False, done=False)
+        dropped = await ledger.sweep(now=clock.now())
+        return Pause(BUSY_SECONDS if dropped else ROUND_SECONDS)
+
+    await rounds(
+        sweep,
+        name="sweeper",
+        board=runtime.board,
+        patience=PATIENCE_SECONDS,
+        health=health,
+        operation="sweep",
+        retry_seconds=RETRY_SECONDS,
+    )

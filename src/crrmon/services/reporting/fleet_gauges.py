@@ -19,11 +19,11 @@ from crrmon.domain.outcomes import LATE_SECONDS
 from crrmon.domain.route_state import RouteState
 from crrmon.domain.waterline import Queue, Standpoint, Watch, waterlines
 from crrmon.domain.windows import AGES, Standing
-from crrmon.ports.clock import Clock
 from crrmon.ports.inbox import Depth, Inbox, InboxError
-from crrmon.ports.ledger import Lease, Ledger, LedgerError
-from crrmon.ports.meters import Meters
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.ports.ledger import Lease, Ledger
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.rounds import Pause, rounds
+from crrmon.services.lifecycle.runtime import Runtime
 
 ROUND_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
@@ -59,6 +59,7 @@ class Fleet:
         self,
         ledger: Ledger,
         inboxes: Sequence[Inbox],
+        runtime: Runtime,
         *,
         owner: str,
         reporting: Callable[[], Lease | None],
@@ -68,9 +69,6 @@ class Fleet:
         choice: Choice,
         vouched: bool,
         health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
-        meters: Meters,
         stuck_after: float,
     ) -> None:
         self._ledger = ledger
@@ -83,9 +81,9 @@ class Fleet:
         self._choice = choice
         self._vouched = vouched
         self._health = health
-        self._board = board
-        self._clock = clock
-        self._meters = meters
+        self._board = runtime.board
+        self._clock = runtime.clock
+        self._meters = runtime.meters
         self._stuck_after = stuck_after
         self._refresh_at = float("-inf")
         self._watch = Watch()
@@ -95,27 +93,28 @@ class Fleet:
         """
         Show and withdraw, for ever.
         """
-        while True:
-            self._board.began("fleet", patience=PATIENCE_SECONDS)
-            if self._reporting() is None:
-                self._withdraw()
-            else:
-                self._show_unsent()
-                await self._refresh_in_time()
-            await asyncio.sleep(ROUND_SECONDS)
+        await rounds(
+            self._once,
+            name="fleet",
+            board=self._board,
+            patience=PATIENCE_SECONDS,
+            health=self._health,
+            operation="gauges",
+            retry_seconds=ROUND_SECONDS,
+        )
 
-    async def _refresh_in_time(self) -> None:
+    async def _once(self) -> Pause:
         loop = asyncio.get_running_loop()
+        if self._reporting() is None:
+            self._withdraw()
+            return Pause(ROUND_SECONDS, answered=False, done=False)
+        self._show_unsent()
         if loop.time() < self._refresh_at or not self._clock.sure:
-            return  # what was shown last was true then
-        try:
-            await self._refresh()
-        except LedgerError as error:
-            self._health.failed(str(error), "gauges")
-            return
-        self._health.succeeded("gauges")
-        self._board.ended("fleet")
+            # What was shown last was true then.
+            return Pause(ROUND_SECONDS, answered=False, done=False)
+        await self._refresh()
         self._refresh_at = loop.time() + REFRESH_SECONDS
+        return Pause(ROUND_SECONDS)
 
     async def _refresh(self) -> None:
         # NB: in this order. What moves on meanwhile, from a queue to a daemon to the ledger, must meet us once.

@@ -5,8 +5,6 @@ does not tell of writes. Batch Replication copies what was written long ago; tha
 digest, each counted as many times as there are others like it.
 """
 
-import asyncio
-
 import msgspec
 
 from crrmon.domain import catalogue
@@ -14,10 +12,10 @@ from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import MarkId, ObjectVersion, Scope
 from crrmon.domain.outcomes import Fate
 from crrmon.domain.trails import Trail
-from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import Ledger, LedgerError
-from crrmon.ports.meters import Meters
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.ports.ledger import Ledger
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.rounds import Pause, rounds
+from crrmon.services.lifecycle.runtime import Runtime
 
 WAIT_SECONDS = 3600.0
 """Time that a source's event has."""
@@ -48,17 +46,15 @@ class Unmatched:
     def __init__(
         self,
         ledger: Ledger,
+        runtime: Runtime,
         *,
         health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
-        meters: Meters,
     ) -> None:
         self._ledger = ledger
         self._health = health
-        self._board = board
-        self._clock = clock
-        self._meters = meters
+        self._board = runtime.board
+        self._clock = runtime.clock
+        self._meters = runtime.meters
         self._remembered: dict[ObjectVersion, _Remembered] = {}
         """The first due comes first."""
         self._halvings = 0
@@ -80,22 +76,25 @@ class Unmatched:
         """
         Judge what is due, for ever.
         """
-        while True:
-            self._board.began("unmatched", patience=PATIENCE_SECONDS)
-            try:
-                judged = await self._judge_first()
-            except LedgerError as error:
-                self._health.failed(str(error), "find")
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._board.ended("unmatched")
-            if not judged:
-                self._health.forgo("find")
-                await asyncio.sleep(ROUND_SECONDS)
+        await rounds(
+            self._once,
+            name="unmatched",
+            board=self._board,
+            patience=PATIENCE_SECONDS,
+            health=self._health,
+            operation="find",
+            retry_seconds=RETRY_SECONDS,
+        )
+
+    async def _once(self) -> Pause:
+        if await self._judge_first():
+            return Pause(0.0)
+        self._health.forgo("find")
+        return Pause(ROUND_SECONDS, answered=False)
 
     async def _judge_first(self) -> bool:
         """
-        Judge the replica that is due first; tell whether any was.
+        Judge the replica that is due first; return whether any was.
         """
         version = next(iter(self._remembered), None)
         if version is None or not self._clock.sure:
@@ -103,7 +102,6 @@ class Unmatched:
         if self._remembered[version].due_at > self._clock.now():
             return False
         trail = await self._ledger.find(version.key, version.version_id)
-        self._health.succeeded("find")
         # It may have been let go while the ledger was asked.
         one = self._remembered.pop(version, None)
         if one is not None and not _matched(trail, version):
@@ -127,7 +125,7 @@ class Unmatched:
 
 def _sampled(version: ObjectVersion, halvings: int) -> bool:
     """
-    Tell whether a version's trail is in the sample; what is in one is in all larger ones.
+    Return whether a version's trail is in the sample; what is in one is in all larger ones.
     """
     # Not of the bytes that make the shard.
     return int.from_bytes(version.trail_id[-8:], "big") >> (_DIGEST_BITS - halvings) == 0
@@ -135,9 +133,9 @@ def _sampled(version: ObjectVersion, halvings: int) -> bool:
 
 def _matched(trail: Trail, replica: ObjectVersion) -> bool:
     """
-    Tell whether the source of a replica is known: it is followed, was counted, or Batch Replication restarted it.
+    Return whether the source of a replica is known: it is followed, was counted, or Batch Replication restarted it.
     """
-    arrival = MarkId(Scope.REPLICA, replica.bucket, replica.key, replica.version_id).slot
+    arrival = MarkId.of(Scope.REPLICA, replica).slot
     whole = f"{Scope.SOURCE.value}:"
     restart = f"{Scope.RESTART.value}:"
     # A look that showed a replica tells where it arrived, not where it came from.

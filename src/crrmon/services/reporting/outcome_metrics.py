@@ -153,7 +153,7 @@ class _Failures:
 
     def _advice(self) -> str:
         """
-        Tell what to do about the commonest reason that the store gave.
+        Return what to do about the commonest reason that the store gave.
         """
         told = [reason for reason, _ in self._reasons.most_common() if reason != NOT_TOLD]
         return reasons.reason(told[0] if told else "", self._stores.of(self._bucket)).advice

@@ -8,7 +8,6 @@ daemon ran has no datapoint: missing, not zero.
 """
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,11 +18,11 @@ from crrmon.domain import windows
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, fold
 from crrmon.domain.windows import Pulse
-from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
-from crrmon.ports.meters import Meters
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger
 from crrmon.ports.sink import Sink
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.rounds import Pause, rounds
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.membership.leases import Tenure
 from crrmon.services.reporting.fleet_gauges import standing
 from crrmon.services.reporting.sending import Sender
@@ -66,13 +65,11 @@ class Publisher:
         self,
         ledger: Ledger,
         sink: Sink | None,
+        runtime: Runtime,
         *,
         tenure: Tenure,
         ledger_health: Dependency,
         sink_health: Dependency,
-        board: HealthBoard,
-        clock: Clock,
-        meters: Meters,
         monitor: str,
         buckets: Sequence[str],
         window_seconds: int,
@@ -88,11 +85,9 @@ class Publisher:
         if sink is None:
             sink_health.retire()
         else:
-            self._sender = Sender(
-                ledger, sink, health=sink_health, holds=self._holds, clock=clock, meters=meters
-            )
-        self._board = board
-        self._clock = clock
+            self._sender = Sender(ledger, sink, runtime, health=sink_health, holds=self._holds)
+        self._board = runtime.board
+        self._clock = runtime.clock
         self._monitor = monitor
         self._buckets = buckets
         self._window_seconds = window_seconds
@@ -111,7 +106,7 @@ class Publisher:
 
     def unsent(self) -> int | None:
         """
-        Tell how many frozen windows were not sent yet, `sending.SENDING_WINDOWS` for any more than that.
+        Return how many frozen windows were not sent yet, `sending.SENDING_WINDOWS` for any more than that.
 
         None when there is no sink, or before it is known.
         """
@@ -121,26 +116,30 @@ class Publisher:
         """
         Publish, until stopped.
         """
-        while not self._stopping.is_set():
-            self._alive()
-            lease = self._tenure.reporting()
-            self._note_beginning()
+        await rounds(
+            self._once,
+            name="publisher",
+            board=self._board,
+            patience=PATIENCE_SECONDS,
+            health=self._ledger_health,
+            operation="publish",
+            retry_seconds=ROUND_SECONDS,
+            stopping=self._stopping,
+        )
+
+    async def _once(self) -> Pause:
+        lease = self._tenure.reporting()
+        self._note_beginning()
+        if lease is None:
+            self._retire()
+        elif self._clock.sure:
             try:
-                if lease is None:
-                    self._retire()
-                elif self._clock.sure:
-                    await self.round(lease)
-                    self._ledger_health.succeeded("publish")
-                    if not self._sink_health.away:
-                        self._board.ended("publisher")
-            except LedgerError as error:
-                self._ledger_health.failed(str(error), "publish")
+                await self.round(lease)
             except LeaseLostError:
-                if lease is not None:
-                    self._tenure.lost(lease)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROUND_SECONDS):
-                    await self._stopping.wait()
+                self._tenure.lost(lease)
+            else:
+                return Pause(ROUND_SECONDS, done=not self._sink_health.away)
+        return Pause(ROUND_SECONDS, answered=False, done=False)
 
     def stop(self) -> None:
         """
@@ -291,7 +290,7 @@ class Publisher:
 
     def _owed(self, last: float | None, closing: float) -> Iterator[float]:
         """
-        Tell the windows since this daemon began that are to be frozen with nothing to count, too.
+        Yield the windows since this daemon began that are to be frozen with nothing to count, too.
 
         Zeros are what tells quiet from broken. Several, when the ledger was away or the machine asleep.
         """

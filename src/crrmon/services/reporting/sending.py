@@ -12,11 +12,10 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.refusals import Refusals
-from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
-from crrmon.ports.meters import Meters
 from crrmon.ports.sink import RefusedPartError, Sink, SinkError
 from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.runtime import Runtime
 
 RETRY_FIRST_SECONDS = 1.0
 RETRY_CAP_SECONDS = 60.0
@@ -66,18 +65,17 @@ class Sender:
         self,
         ledger: Ledger,
         sink: Sink,
+        runtime: Runtime,
         *,
         health: Dependency,
         holds: Callable[[Lease], bool],
-        clock: Clock,
-        meters: Meters,
     ) -> None:
         self._ledger = ledger
         self._sink = sink
         self._health = health
         self._holds = holds
-        self._clock = clock
-        self._meters = meters
+        self._clock = runtime.clock
+        self._meters = runtime.meters
         self._unsent: int | None = None
         self._send_at = float("-inf")
         self._delay = RETRY_FIRST_SECONDS

@@ -14,7 +14,8 @@ the destination's event so far must know that it is one.
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -32,14 +33,15 @@ from crrmon.domain.routes import (
     parse,
 )
 from crrmon.ports.clock import Clock
-from crrmon.ports.meters import Meters
 from crrmon.ports.probe import (
     NoBucketError,
     Probe,
     UnreadableConfigurationError,
     UnusableAccountError,
 )
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import certain
+from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.recorder import Bookkeeper
 
 REFRESH_SECONDS = 300.0
@@ -81,6 +83,8 @@ What is forgotten is read again when it is met again.
 
 log = structlog.get_logger()
 
+Rules = TypeVar("Rules")
+
 
 class Later(msgspec.Struct, frozen=True):
     """
@@ -88,6 +92,31 @@ class Later(msgspec.Struct, frozen=True):
     """
 
     ask_again_at: float
+
+
+Answer = tuple[Destination, ...] | NotCovered | Later
+"""Where a version should arrive; that it should nowhere, proved; or when to ask again."""
+
+
+async def until_known(
+    ask: Callable[[], Awaitable[Rules | Later]], hold: Hold | None, until: float
+) -> Rules | Later:
+    """
+    Ask the rules until they are known, or the hold is over.
+
+    Args:
+        ask: the question.
+        hold: of the message that wants to know; None asks once.
+        until: when the hold is over.
+
+    Raises:
+        GivenBack: the daemon stops.
+    """
+    while isinstance(answer := await ask(), Later):
+        if hold is None or answer.ask_again_at > until:
+            return answer
+        await hold.wait(answer.ask_again_at)
+    return answer
 
 
 class Role(msgspec.Struct, frozen=True):
@@ -169,17 +198,16 @@ class Routebook:
     def __init__(
         self,
         probe: Probe,
+        runtime: Runtime,
         *,
         bookkeeper: Bookkeeper,
-        clock: Clock,
-        meters: Meters,
         buckets: Sequence[str] = (),
         reporting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._probe = probe
         self._bookkeeper = bookkeeper
-        self._clock = clock
-        self._meters = meters
+        self._clock = runtime.clock
+        self._meters = runtime.meters
         self._buckets = frozenset(buckets)
         self._reporting = reporting
         self._pages: dict[Place, _Page] = {}
@@ -191,17 +219,15 @@ class Routebook:
         """The destinations of each source that has any; `_sources` is the same, turned round."""
         self._sources: dict[str, set[str]] = {}
         self._surveyed = asyncio.Event()
-        self._unread = _Unread(clock)
+        self._unread = _Unread(runtime.clock)
         self._survey_told: frozenset[str] = frozenset()
         self._survey_told_at = float("-inf")
 
     # ---- what events ask for ----
 
-    async def destinations(
-        self, written: ObjectWritten | Record
-    ) -> tuple[Destination, ...] | NotCovered | Later:
+    async def destinations(self, written: ObjectWritten | Record) -> Answer:
         """
-        Tell where a version should arrive.
+        Return where a version should arrive.
 
         Returns:
             The destinations; or NotCovered, proved by a configuration read after the write; or when to ask again.
@@ -225,7 +251,7 @@ class Routebook:
 
     async def marker_destinations(self, marker: MarkerLaid) -> tuple[Destination, ...] | Later:
         """
-        Tell where a delete marker should arrive, by the configuration of the moment.
+        Return where a delete marker should arrive, by the configuration of the moment.
 
         It need not be newer than the marker, as with objects: most buckets replicate no markers, and each of theirs
         would wait for a reading. So what was changed within `REFRESH_SECONDS` may be missed.
@@ -247,7 +273,7 @@ class Routebook:
 
     async def role(self, bucket: str, *, region: str, owner: str | None) -> Role:
         """
-        Tell what part a bucket plays, by its own configuration and by those that lead to it.
+        Return what part a bucket plays, by its own configuration and by those that lead to it.
 
         Args:
             bucket: any.
@@ -276,13 +302,13 @@ class Routebook:
 
     def sources(self, bucket: str) -> frozenset[str]:
         """
-        Tell the buckets known to replicate to a bucket.
+        Return the buckets known to replicate to a bucket.
         """
         return frozenset(self._sources.get(bucket, ()))
 
     def timed(self) -> frozenset[Route]:
         """
-        Tell the routes on which S3 promises to replicate in time, by the configurations read so far.
+        Return the routes on which S3 promises to replicate in time, by the configurations read so far.
         """
         return frozenset(
             Route(source, destination)
@@ -294,7 +320,7 @@ class Routebook:
 
     def seen_at(self, route: Route) -> float | None:
         """
-        Tell when rules were last seen to lead along a route; None while they do not, or none could be read yet.
+        Return when rules were last seen to lead along a route; None while they do not, or none could be read yet.
         """
         known = self._merged(route.source)
         if known is None or route.destination not in known.all_destinations:
@@ -304,7 +330,7 @@ class Routebook:
 
     def whereabouts(self, bucket: str) -> list[tuple[str, str | None]]:
         """
-        Tell the region of a bucket and whose it is, as far as events told; of all that have its name.
+        Return the region of a bucket and whose it is, as far as events told; of all that have its name.
         """
         sites = self._probe.sites(bucket)
         pages = [(site, self._pages.get((bucket, site))) for site in sites]
@@ -367,7 +393,7 @@ class Routebook:
 
     def _tell_survey(self, unreadable: Mapping[str, str], *, of: int) -> None:
         """
-        Tell which configurations could not be read, when they are others than before, and now and then.
+        Return which configurations could not be read, when they are others than before, and now and then.
         """
         now = self._clock.now()
         same = self._survey_told == unreadable.keys()
@@ -538,7 +564,7 @@ class Routebook:
 
     def _noted_at(self, bucket: str) -> float | None:
         """
-        Tell of when the oldest of the configurations is that all daemons know of; None while any is unknown to them.
+        Return of when the oldest of the configurations is that all daemons know of; None while any is unknown to them.
         """
         noted = [page.noted_at for page in self._read_pages(bucket)]
         known = [at for at in noted if at is not None]

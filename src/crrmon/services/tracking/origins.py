@@ -4,14 +4,10 @@ Such an event does not say. At a bucket that is only a source it was somebody, a
 was replication, and elsewhere one HEAD decides: a replica has a status of its own.
 """
 
-from typing import TypeGuard
-
-from crrmon.domain.decide import Decision, Settle, Wait
+from crrmon.domain.decisions import Decision, Settle, Wait, replica_found
 from crrmon.domain.events.facts import Channel, ObjectWritten, ReplicaWritten
-from crrmon.domain.objects import MarkId, Route, Scope
-from crrmon.domain.outcomes import Fate, Outcome, Settlement
 from crrmon.domain.records import Record
-from crrmon.ports.clock import Clock
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.tracking.configurations import Role, Routebook
 from crrmon.services.tracking.looker import Looker
 
@@ -21,14 +17,14 @@ class Origins:
     Finds out who wrote a version.
     """
 
-    def __init__(self, routebook: Routebook, looker: Looker, *, clock: Clock) -> None:
+    def __init__(self, runtime: Runtime, *, routebook: Routebook, looker: Looker) -> None:
         self._routebook = routebook
         self._looker = looker
-        self._clock = clock
+        self._clock = runtime.clock
 
     async def only_replicas(self, written: ObjectWritten) -> bool:
         """
-        Tell whether replication must have written it, by its bucket alone: a destination without rules of its own.
+        Return whether replication must have written it, by its bucket alone: a destination without rules of its own.
 
         NB: a direct write to such a bucket looks the same. It is not replicated, and becomes a half without a match.
         """
@@ -55,12 +51,12 @@ class Origins:
         if role is None:
             return None
         if role.destination and not role.source:
-            return _replica(record, now=self._clock.now())
+            return replica_found(record, found_at=self._clock.now())
         return await self._looked(record, role, uncovered=uncovered)
 
     async def doubtful(self, record: Record) -> bool:
         """
-        Tell whether replication might have written a version, as far as its event and its bucket tell.
+        Return whether replication might have written a version, as far as its event and its bucket tell.
         """
         return await self._doubtful(record) is not None
 
@@ -74,7 +70,7 @@ class Origins:
 
     async def _looked(self, record: Record, role: Role, *, uncovered: bool) -> Decision | None:
         decision = await self._looker.consider(record)
-        if _is_replica(decision):
+        if isinstance(decision, Settle) and decision.by_replication:
             return decision
         # Where no known route leads to, nobody waits for the answer: it need not be asked again.
         if not role.destination or not isinstance(decision, Wait) or not decision.record.troubles:
@@ -82,7 +78,7 @@ class Origins:
         if self._looker.denied(record) and (uncovered or not role.known):
             # Another account's bucket, most likely: asking for ever would not tell, and all that it has to tell us
             # is what arrives there.
-            return _replica(record, now=self._clock.now())
+            return replica_found(record, found_at=self._clock.now())
         return decision
 
 
@@ -96,34 +92,4 @@ def replica_of(written: ObjectWritten) -> ReplicaWritten:
         written_at=written.written_at,
         size=written.size,
         owner=written.owner,
-    )
-
-
-def _is_replica(decision: Decision) -> TypeGuard[Settle]:
-    return isinstance(decision, Settle) and any(
-        outcome.fate is Fate.IS_REPLICA for outcome in decision.settlement.outcomes
-    )
-
-
-def _replica(record: Record, *, now: float) -> Settle:
-    version = record.version
-    outcome = Outcome(
-        mark=MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
-        fate=Fate.IS_REPLICA,
-        route=Route(version.bucket, ""),
-        written_at=record.written_at,
-        found_at=now,
-        size=record.size or 0,
-        counts=record.counts,
-        looks=record.looks,
-    )
-    replica = ReplicaWritten(
-        version=version,
-        region=record.region,
-        written_at=record.written_at,
-        size=record.size,
-        owner=record.owner,
-    )
-    return Settle(
-        Settlement(version=version, outcomes=(outcome,), rev=record.rev), news=(replica,)
     )

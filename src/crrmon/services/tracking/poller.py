@@ -7,27 +7,22 @@ same record at the same time is found out by its revision.
 import asyncio
 import functools
 import math
-import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
 
 from crrmon.domain import catalogue
-from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Cause, Fate, Outcome, Settlement
-from crrmon.domain.records import Destination, Record, routed
-from crrmon.domain.routes import NotCovered
-from crrmon.ports.clock import Clock
-from crrmon.ports.meters import Meters
-from crrmon.services.lifecycle.health import Dependency, HealthBoard
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.records import Record
+from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.throttled_log import ThrottledLog
-from crrmon.services.tracking.configurations import Later, Routebook
 from crrmon.services.tracking.looker import Looker
-from crrmon.services.tracking.origins import Origins
 from crrmon.services.tracking.recorder import Bookkeeper
 from crrmon.services.tracking.setbacks import Setbacks
+from crrmon.services.tracking.tracker import Tracker
 
 IDLE_SECONDS = 0.5
 """Between two questions for what is due, when nothing more was."""
@@ -66,31 +61,26 @@ class Poller:
         concurrency: most records under way at once.
     """
 
-    def __init__(  # noqa: PLR0913 - the services it works with
+    def __init__(
         self,
+        runtime: Runtime,
         *,
         gates: Sequence[Dependency],
-        board: HealthBoard,
         bookkeeper: Bookkeeper,
-        routebook: Routebook,
         looker: Looker,
-        origins: Origins,
-        clock: Clock,
-        meters: Meters,
+        tracker: Tracker,
         shards: Callable[[], Sequence[int]],
-        chance: random.Random,
         concurrency: int,
     ) -> None:
         self._gates = gates
-        self._board = board
+        self._board = runtime.board
         self._bookkeeper = bookkeeper
-        self._routebook = routebook
         self._looker = looker
-        self._origins = origins
-        self._clock = clock
-        self._meters = meters
+        self._tracker = tracker
+        self._clock = runtime.clock
+        self._meters = runtime.meters
         self._shards = shards
-        self._chance = chance
+        self._rng = runtime.rng
         self._tried: dict[str, float] = {}
         """When a bucket's turn was, while S3 or the ledger is away."""
         self._setbacks = Setbacks()
@@ -211,7 +201,7 @@ class Poller:
         """
         Make room for other buckets: this one does not answer, and enough looks are waiting for it.
         """
-        at = self._clock.now() + PUT_OFF_SECONDS * (0.5 + self._chance.random())
+        at = self._clock.now() + PUT_OFF_SECONDS * (0.5 + self._rng.random())
         await self._bookkeeper.reschedule(msgspec.structs.replace(record, next_look_at=at))
 
     def _ended(self, version: ObjectVersion, _task: asyncio.Task[None]) -> None:
@@ -243,9 +233,8 @@ class Poller:
 
     async def _visit(self, record: Record, work: Callable[[Record], Awaitable[None]]) -> None:
         try:
-            await work(
-                record
-            )  # begun here: a visit that is cancelled before must leave nothing begun behind
+            # Begun here: a visit that is cancelled before must leave nothing begun behind.
+            await work(record)
         except Exception as error:  # noqa: BLE001 - one bad record harms itself only
             await self._failed(record, error)
         else:
@@ -279,57 +268,4 @@ class Poller:
     async def _revisit(self, record: Record) -> None:
         lag = max(self._clock.now() - record.next_look_at, 0.0)
         self._meters.observe(catalogue.POLL_LAG, value=lag)
-        ready = await self._routed(record)
-        if ready is not None:
-            decision = self._looker.settled(ready) or await self._looker.consider(ready)
-            await self._bookkeeper.carry_out(decision)
-
-    async def _routed(self, record: Record) -> Record | None:
-        """
-        Find the destinations of a record that was parked without; None when that ends this visit.
-        """
-        if record.destinations:
-            return record
-        answer = await self._routebook.destinations(record)
-        if not isinstance(answer, tuple):
-            uncovered = isinstance(answer, NotCovered)
-            decision = await self._origins.decided(record, uncovered=uncovered)
-            if decision is not None:
-                await self._bookkeeper.carry_out(decision)
-                return None
-        match answer:
-            case Later(ask_again_at=at):
-                reason = "replication configuration unreadable"
-                await self._bookkeeper.carry_out(
-                    self._looker.postponed(record, reason=reason, at=at)
-                )
-                return None
-            case NotCovered() if record.said:
-                # A rule did cover it when it was written, whatever there is now.
-                return routed(record, tuple(Destination(one.bucket) for one in record.said))
-            case NotCovered(cause=cause):
-                await self._bookkeeper.settle(_not_covered(record, cause, self._clock.now()))
-                return None
-            case tuple() as destinations:
-                buckets = [one.bucket for one in destinations]
-                await self._bookkeeper.register.heard(record.version.bucket, buckets)
-                open_ones = await self._bookkeeper.unless_counted(routed(record, destinations))
-                if open_ones is None:
-                    await self._bookkeeper.settle(
-                        Settlement(version=record.version, outcomes=(), rev=record.rev)
-                    )
-                return open_ones
-
-
-def _not_covered(record: Record, cause: Cause, now: float) -> Settlement:
-    version = record.version
-    outcome = Outcome(
-        mark=MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
-        fate=Fate.NOT_COVERED,
-        route=Route(version.bucket, ""),
-        written_at=record.written_at,
-        found_at=now,
-        counts=record.counts,
-        cause=cause,
-    )
-    return Settlement(version=version, outcomes=(outcome,), rev=record.rev)
+        await self._tracker.visit(record)

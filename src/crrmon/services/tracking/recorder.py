@@ -5,7 +5,6 @@ acknowledged, or a record that must not be lost. Intake and poller stop taking o
 """
 
 import asyncio
-import random
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,8 +13,8 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue
-from crrmon.domain import latency as latencies
-from crrmon.domain.decide import Adopt, Decision, Settle, Wait, joined
+from crrmon.domain.decide import joined
+from crrmon.domain.decisions import Adopt, Decision, Settle, Wait
 from crrmon.domain.events.facts import (
     Channel,
     News,
@@ -26,25 +25,23 @@ from crrmon.domain.events.facts import (
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import (
-    LATE_SECONDS,
     Cause,
     Contribution,
     Fate,
     Half,
-    Latency,
     Mark,
-    Outcome,
     Settlement,
     Tally,
+    for_version,
+    late_arrival,
 )
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.stores import BucketStores
 from crrmon.domain.trails import Parked, Rescheduled, Trail
-from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
-from crrmon.ports.meters import Meters
 from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import certain
 from crrmon.services.reporting.outcome_metrics import Counting
 from crrmon.services.tracking.batching import Batcher
@@ -69,10 +66,8 @@ class Bookkeeper:
 
     Args:
         ledger: the ledger itself.
+        runtime: clock, meters and chance.
         health: told how the ledger is.
-        clock: tells when something is settled.
-        meters: told what was counted, and how the ledger does.
-        chance: jitters retries.
         stores: tells what kind of store a bucket is in, for advice.
         halves: called with every replica that came before anything else was known of its version.
         hurried: whether senders wait for what intake writes: then it is not gathered before.
@@ -81,22 +76,20 @@ class Bookkeeper:
     def __init__(
         self,
         ledger: Ledger,
+        runtime: Runtime,
         *,
         health: Dependency,
-        clock: Clock,
-        meters: Meters,
-        chance: random.Random,
         stores: BucketStores,
         halves: Callable[[ReplicaWritten], None] | None = None,
         hurried: bool = False,
     ) -> None:
         self._ledger = ledger
         self._health = health
-        self._clock = clock
-        self._meters = meters
-        self._chance = chance
+        self._clock = runtime.clock
+        self._meters = runtime.meters
+        self._rng = runtime.rng
         self._halves = halves
-        self._counting = Counting(meters, stores)
+        self._counting = Counting(runtime.meters, stores)
         self._seen = self._batcher(self._do_seen, "seen", hurried=hurried)
         self._park = self._batcher(self._do_park, "park", hurried=hurried)
         self._reschedule = self._batcher(self._do_reschedule, "reschedule")
@@ -125,7 +118,7 @@ class Bookkeeper:
 
     async def seen(self, ids: tuple[MarkId, ...]) -> Sequence[Mark | Half | None]:
         """
-        Tell what is kept under some marks of one version.
+        Return what is kept under some marks of one version.
         """
         return await self._seen.submit(ids)
 
@@ -138,7 +131,7 @@ class Bookkeeper:
         its destination, too, at another site.
         """
         version = record.version
-        source = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
+        source = MarkId.of(Scope.SOURCE, version)
         buckets = [one.bucket for one in record.destinations]
         asked = [source, *(record.replica_mark(bucket) for bucket in buckets)]
         if record.channel is Channel.EVENTBRIDGE and version.version_id != "null":
@@ -212,19 +205,11 @@ class Bookkeeper:
 
         It leaves no mark: an event that comes again, at another daemon or after a restart, reports it again.
         """
-        version = record.version
         await self.register.let_go(
-            Outcome(
-                mark=MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id),
-                fate=Fate.NOT_COVERED,
-                route=Route(version.bucket, ""),
-                written_at=record.written_at,
-                found_at=self._clock.now(),
-                cause=cause,
-            )
+            for_version(record, Fate.NOT_COVERED, found_at=self._clock.now(), cause=cause)
         )
         if record.counts:
-            await self._uncovered.submit(version.bucket)
+            await self._uncovered.submit(record.version.bucket)
 
     async def note(self, news: News) -> Noted:
         """
@@ -257,13 +242,13 @@ class Bookkeeper:
         for mark in trail.marks.values():
             if mark.fate is Fate.CLOSED and mark.route.source != version.bucket:
                 source = ObjectVersion(mark.route.source, version.key, version.version_id)
-                outcome = _late(replica, mark, found_at=self._clock.now())
+                outcome = late_arrival(replica, mark, found_at=self._clock.now())
                 await self.settle(Settlement(version=source, outcomes=(outcome,), rev=0))
                 return
 
     async def find(self, version: ObjectVersion) -> Trail:
         """
-        Tell all that is known of a key and version id, in whatever bucket.
+        Return all that is known of a key and version id, in whatever bucket.
         """
         return await self._persist(
             "find", lambda: self._ledger.find(version.key, version.version_id)
@@ -280,7 +265,7 @@ class Bookkeeper:
 
     async def known_routes(self) -> Sequence[Route]:
         """
-        Tell all routes that any daemon ever remembered.
+        Return all routes that any daemon ever remembered.
         """
         return await self._persist("known_routes", self._ledger.known_routes)
 
@@ -334,7 +319,7 @@ class Bookkeeper:
 
     async def _do_settle(self, settlements: Sequence[Settlement]) -> Sequence[Sequence[Settled]]:
         # One id for all tries: a try that was carried out although it failed recognises itself.
-        batch = uuid.UUID(int=self._chance.getrandbits(128), version=4).hex
+        batch = uuid.UUID(int=self._rng.getrandbits(128), version=4).hex
         # NB: windows and the age of marks go by it.
         await certain(self._clock)
         now = self._clock.now()
@@ -356,7 +341,7 @@ class Bookkeeper:
         now = self._clock.now()
         counts = sorted(Counter(buckets).items())
         counted = Contribution(
-            id=uuid.UUID(int=self._chance.getrandbits(128), version=4).hex,
+            id=uuid.UUID(int=self._rng.getrandbits(128), version=4).hex,
             settled_at=now,
             tallies=tuple(
                 (Route(bucket, ""), Tally(not_covered=count)) for bucket, count in counts
@@ -376,7 +361,7 @@ class Bookkeeper:
             except LedgerError:
                 # Not at once, for what fails may fail alone: a full disk can be read.
                 await asyncio.sleep(min(delay, RETRY_SOONEST_SECONDS))
-                jittered = delay * (0.5 + self._chance.random())
+                jittered = delay * (0.5 + self._rng.random())
                 await self._health.answering(within=jittered)
                 delay = min(delay * 2, RETRY_CAP_SECONDS)
 
@@ -401,30 +386,6 @@ class Bookkeeper:
         self._health.succeeded(operation)
         self._meters.observe(catalogue.LEDGER_DURATION, operation, value=loop.time() - began)
         return result
-
-
-def _late(replica: ReplicaWritten, closed: Mark, *, found_at: float) -> Outcome:
-    """
-    Make the outcome of an arrival from its event and the mark that closed its version.
-    """
-    version = replica.version
-    took = max(replica.written_at - closed.written_at, 0.0)
-    timed = closed.counts and not closed.repaired
-    return Outcome(
-        mark=MarkId(Scope.REPLICA, version.bucket, version.key, version.version_id),
-        fate=Fate.COMPLETED,
-        route=Route(closed.route.source, version.bucket),
-        written_at=closed.written_at,
-        found_at=found_at,
-        size=closed.size or replica.size or 0,
-        latency=Latency(took, took) if timed else None,
-        spread=((latencies.bucket_of(took), 1.0),) if timed else (),
-        seconds=took if timed else 0.0,
-        repaired=closed.repaired,
-        late=timed and took > LATE_SECONDS,
-        counts=closed.counts,
-        looks=closed.looks,
-    )
 
 
 def _arrived(kept: Mark | Half | None) -> bool:

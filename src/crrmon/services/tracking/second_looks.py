@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
-from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.lifecycle.patience import patiently
+from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.tracking.configurations import Routebook
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.route_register import RouteRegister
@@ -31,18 +31,18 @@ class SecondLooks:
 
     def __init__(
         self,
+        runtime: Runtime,
         *,
         register: RouteRegister,
         routebook: Routebook,
         looker: Looker,
         reporting: Callable[[], bool],
-        board: HealthBoard,
     ) -> None:
         self._register = register
         self._routebook = routebook
         self._looker = looker
         self._reporting = reporting
-        self._board = board
+        self._board = runtime.board
         self._gone: set[ObjectVersion] = set()
         """What was not there in the last round."""
 

@@ -1,0 +1,109 @@
+"""One version is followed once at a time, whichever queues its events come through.
+
+Who comes while it is followed hands over what it knows better, and need not follow it again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.records import Record, merged
+from crrmon.services.tracking.holds import Hold
+
+
+class Track:
+    """
+    A version that is dealt with right now.
+    """
+
+    def __init__(self, hold: Hold | None) -> None:
+        self.done = asyncio.Event()
+        self._hold = hold
+        self._told: list[Record] = []
+        self._merged = 0
+        self._durable = False
+
+    def hurry(self) -> None:
+        """
+        Have it looked at now.
+        """
+        if self._hold is not None:
+            self._hold.hurry()
+
+    def hand_over(self, record: Record) -> int:
+        """
+        Tell what another event says; return what to ask `took` by.
+        """
+        self._told.append(record)
+        return len(self._told)
+
+    def took(self, number: int) -> bool:
+        """
+        Return whether that is durable now.
+        """
+        return self._durable and number <= self._merged
+
+    def merge(self, record: Record) -> Record:
+        """
+        Add to a record what was handed over since.
+        """
+        for told in self._told[self._merged :]:
+            record = merged(record, told)
+        self._merged = len(self._told)
+        return record
+
+    def ended(self) -> None:
+        """
+        Note that all that was merged is durable.
+        """
+        self._durable = True
+
+
+class Tracks:
+    """
+    Knows what is dealt with right now.
+    """
+
+    def __init__(self) -> None:
+        self._tracks: dict[ObjectVersion, Track] = {}
+
+    def of(self, version: ObjectVersion) -> Track:
+        """
+        Return the track of a version that is dealt with.
+        """
+        return self._tracks[version]
+
+    async def taken(self, record: Record) -> bool:
+        """
+        Wait until nobody else deals with a version; return whether what is told here is durable by that.
+        """
+        while (busy := self._tracks.get(record.version)) is not None:
+            number = busy.hand_over(record)
+            await busy.done.wait()
+            if busy.took(number):
+                return True
+        return False
+
+    @asynccontextmanager
+    async def alone(
+        self, version: ObjectVersion, *, hurry: bool = False, hold: Hold | None = None
+    ) -> AsyncIterator[None]:
+        """
+        Wait until nobody else deals with a version, and keep it so.
+
+        Args:
+            version: that something is told of.
+            hurry: whether what is told makes it worth looking at at once.
+            hold: what others may hurry meanwhile.
+        """
+        while (busy := self._tracks.get(version)) is not None:
+            if hurry:
+                busy.hurry()
+            await busy.done.wait()
+        track = self._tracks[version] = Track(hold)
+        try:
+            yield
+        finally:
+            del self._tracks[version]
+            track.done.set()

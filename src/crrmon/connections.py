@@ -5,9 +5,10 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-from crrmon.adapters.accounts import Account
-from crrmon.adapters.aws import SET_REGION, Aws
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.aws import Aws
 from crrmon.adapters.cloudwatch import CloudWatchSink
+from crrmon.adapters.remedies import SET_REGION
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
@@ -28,11 +29,11 @@ SPARE_CONNECTIONS = 24
 """For deletes and extensions, beside the long polls."""
 
 
-def accounts_of(settings: Settings) -> list[Account]:
+def accounts_of(settings: Settings) -> list[KnownAccount]:
     """
     Hand the settings of accounts over to what uses them.
     """
-    return [Account(**account.model_dump()) for account in settings.accounts]
+    return [KnownAccount(**account.model_dump()) for account in settings.accounts]
 
 
 def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.accounts import Account, AccountError, Accounts
-from crrmon.adapters.aws import Aws, NoAnswerError, TooManyClientsError, border
+from crrmon.adapters.account_way import AccountError, KnownAccount
+from crrmon.adapters.accounts import Accounts
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, TooManyClientsError, border
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sqs import SqsInbox
@@ -32,7 +34,7 @@ from fakes.meters import FakeMeters
 REGION = "eu-west-1"
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/210987654321/ingest"
 OWNER = "333333333333"
-ROLE = Account(id=OWNER, role_arn=f"arn:aws:iam::{OWNER}:role/crrmon")
+ROLE = KnownAccount(id=OWNER, role_arn=f"arn:aws:iam::{OWNER}:role/crrmon")
 VERSION = ObjectVersion("src", "a", "v1")
 
 _JSON = {"Content-Type": "application/x-amz-json-1.0"}

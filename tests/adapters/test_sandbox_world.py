@@ -19,7 +19,8 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from crrmon.adapters.aws import Aws, NoAnswerError, border
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, border
 from crrmon.domain.events.decode import decode
 from crrmon.domain.events.facts import (
     Channel,

@@ -16,22 +16,17 @@ import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
 from msgspec.structs import replace
 
-from crrmon.adapters.accounts import (
-    AccountError,
-    Accounts,
-    TooManyAccountsError,
-    UnknownSiteError,
-    Way,
-)
-from crrmon.adapters.aws import (
+from crrmon.adapters.account_way import AccountError, Way
+from crrmon.adapters.accounts import Accounts, TooManyAccountsError, UnknownSiteError
+from crrmon.adapters.border import (
     NoAnswerError,
     UnaskedError,
     border,
     code_of,
-    explain,
     status_of,
     unreadable,
 )
+from crrmon.adapters.remedies import explain
 from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.recent import Recent

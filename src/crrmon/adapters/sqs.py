@@ -12,7 +12,9 @@ import msgspec
 import structlog
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import Aws, Login, NoAnswerError, border, explain
+from crrmon.adapters.aws import Aws, Login
+from crrmon.adapters.border import NoAnswerError, border
+from crrmon.adapters.remedies import explain
 from crrmon.domain.queue_address import queue_address, queue_name, region_of
 from crrmon.ports.inbox import Depth, InboxError, Message
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import NoAnswerError, border, code_of, explain
+from crrmon.adapters.border import NoAnswerError, border, code_of
+from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.table import BODY, PACKED, PK, SK, complete
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.ports.store import ConflictError, RefusedError, TooMuchError

@@ -16,7 +16,9 @@ from typing import Any, Final, Self
 
 import structlog
 
-from crrmon.adapters.aws import Aws, NoAnswerError, explain
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError
+from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.calls import (
     LARGEST_BYTES,
     MOST_BYTES,

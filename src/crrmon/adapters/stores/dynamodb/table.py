@@ -7,7 +7,9 @@ from typing import Any, Final
 import structlog
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import Aws, NoAnswerError, border, code_of, explain
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, border, code_of
+from crrmon.adapters.remedies import explain
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 
 PK: Final = "pk"

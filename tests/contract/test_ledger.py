@@ -15,7 +15,8 @@ from crrmon.domain.events.facts import Channel, Threshold
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import LARGEST_BYTES, MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
-from crrmon.domain.records import Destination, Failure, Record, State, with_failure
+from crrmon.domain.record_changes import with_failure
+from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, Presence

@@ -35,11 +35,7 @@ from crrmon.domain.events.facts import (
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
-from crrmon.domain.records import (
-    Destination,
-    Failure,
-    Record,
-    State,
+from crrmon.domain.record_changes import (
     merged,
     reopened,
     with_all_arrived,
@@ -48,6 +44,7 @@ from crrmon.domain.records import (
     with_miss,
     with_reason,
 )
+from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import REFUTABLE, Parked, Rescheduled, Trail
 from crrmon.ledger.window_items import KEPT_SECONDS

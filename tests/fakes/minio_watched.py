@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from crrmon.adapters.account_way import KnownAccount
-from crrmon.domain.catalogue import Metric
+from crrmon.domain.metric import Metric
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
 from fakes.minio import Minio, probing

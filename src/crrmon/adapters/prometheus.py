@@ -20,7 +20,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from crrmon.domain.catalogue import MAX_BUCKETS, METRICS, OTHER_BUCKETS, REPLICATIONS, Kind, Metric
+from crrmon.domain.catalogue import MAX_BUCKETS, METRICS, OTHER_BUCKETS, REPLICATIONS
+from crrmon.domain.metric import Kind, Metric
 from crrmon.domain.objects import UNKNOWN_DESTINATION
 
 Labels = tuple[str, ...]

@@ -22,14 +22,8 @@ from crrmon.domain.outcomes import (
     Outcome,
     Settlement,
 )
-from crrmon.domain.records import (
-    Destination,
-    Record,
-    State,
-    reopened,
-    with_all_arrived,
-    with_arrival,
-)
+from crrmon.domain.record_changes import reopened, with_all_arrived, with_arrival
+from crrmon.domain.records import Destination, Record, State
 
 ADOPTION_TOLERANCE_SECONDS = 2.0
 """How far LastModified may lie from the event's time for the current version to be the one that was written."""

@@ -18,10 +18,7 @@ from crrmon.domain.events.facts import (
 )
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Scope
 from crrmon.domain.outcomes import Fate, Half
-from crrmon.domain.records import (
-    Failure,
-    Record,
-    State,
+from crrmon.domain.record_changes import (
     reopened,
     with_all_arrived,
     with_arrival,
@@ -29,6 +26,7 @@ from crrmon.domain.records import (
     with_miss,
     with_reason,
 )
+from crrmon.domain.records import Failure, Record, State
 from crrmon.domain.trails import Trail, source_mark, unrefuted
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from crrmon.domain import catalogue, latency
-from crrmon.domain.catalogue import CloudWatchMetric
+from crrmon.domain.metric import CloudWatchMetric
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Tallies, Tally
 

@@ -165,7 +165,7 @@ class Ledger(Protocol):
         stored. If some destinations have theirs, or it knows none, it is stored whole: settling sorts that out.
         A half of one of its destinations is joined: the destination gets its `replicated_at`. So is one that says that it
         is everywhere, where there is one destination.
-        A version that has a record already keeps it, and that learns what the new one tells better (`records.merged`).
+        A version that has a record already keeps it, and that learns what the new one tells better (`record_changes.merged`).
         The batch may hold the same version twice.
         """
         ...
@@ -218,7 +218,7 @@ class Ledger(Protocol):
         - A replica's arrival: in the record that waits for it, else as a half. The earliest event of one stands.
           A record that arrived everywhere by that, or is an open failure, is due at once.
         - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing,
-          nor does one that tells again what is known (`records.with_failure`), but perhaps the reason.
+          nor does one that tells again what is known (`record_changes.with_failure`), but perhaps the reason.
           A record without destinations keeps it until they are known.
         - A store's word that a version is everywhere: as a replica's arrival, in a record of one destination. A record of
           another number is due at once, the first time; that, and what is told of no record, is kept for the horizon.

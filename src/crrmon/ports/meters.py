@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from crrmon.domain.catalogue import Metric
+from crrmon.domain.metric import Metric
 
 
 class Meters(Protocol):

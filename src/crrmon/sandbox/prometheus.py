@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import Metric
+from crrmon.domain.metric import Metric
 from crrmon.domain.objects import Route
 from crrmon.sandbox.accounts import Account
 

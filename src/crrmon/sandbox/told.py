@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import CloudWatchMetric
+from crrmon.domain.metric import CloudWatchMetric
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.outcomes import Fate, Mark
 from crrmon.domain.records import Record, State

@@ -16,7 +16,8 @@ import structlog
 from crrmon.domain import catalogue
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Cause, Fate, Outcome, Settlement
-from crrmon.domain.records import Destination, Record, routed
+from crrmon.domain.record_changes import routed
+from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import NotCovered
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters

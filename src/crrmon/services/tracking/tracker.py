@@ -17,7 +17,8 @@ from crrmon.domain.events.facts import ObjectWritten
 from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Cause
-from crrmon.domain.records import Record, merged
+from crrmon.domain.record_changes import merged
+from crrmon.domain.records import Record
 from crrmon.domain.routes import NotCovered
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters

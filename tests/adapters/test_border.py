@@ -18,9 +18,11 @@ from crrmon.adapters.border import NoAnswerError, TooManyClientsError, border
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sqs import SqsInbox
-from crrmon.adapters.stores.dynamodb.calls import Calls, at
-from crrmon.adapters.stores.dynamodb.table import create
-from crrmon.adapters.stores.redis.server import Redis, RedisServer
+from crrmon.adapters.stores.dynamodb.attributes import at
+from crrmon.adapters.stores.dynamodb.calls import Calls
+from crrmon.adapters.stores.dynamodb.creation import create
+from crrmon.adapters.stores.redis.client import Redis
+from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.ports.inbox import InboxError

@@ -15,8 +15,10 @@ import structlog
 from msgspec.structs import replace
 
 from crrmon.adapters.stores.dynamodb import calls as dynamodb_calls
+from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb import table as dynamodb_table
-from crrmon.adapters.stores.dynamodb.calls import TRIES, UNANSWERED, position_of
+from crrmon.adapters.stores.dynamodb.attributes import position_of
+from crrmon.adapters.stores.dynamodb.calls import TRIES, UNANSWERED
 from crrmon.adapters.stores.dynamodb.due import LOOKED_AHEAD_SECONDS, SETTLING_SECONDS
 from crrmon.adapters.stores.dynamodb.items import number
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
@@ -475,7 +477,7 @@ async def test_a_table_made_for_something_else_is_refused(
         with pytest.raises(UnusableLedgerError, match=f"{table}.*{expected}"):
             await EmulatedLedger.at(aws, table=table, clock=SetClock())
         with pytest.raises(UnusableLedgerError, match=f"{table}.*{expected}"):
-            await dynamodb_table.create(aws, table=table, region=REGION, tags={})
+            await creation.create(aws, table=table, region=REGION, tags={})
 
 
 @pytest.mark.parametrize(
@@ -1725,8 +1727,8 @@ async def test_making_the_table_is_finished_however_far_it_came(
         untagged = {name: one for name, one in requests["CreateTable"].items() if name != "Tags"}
         await client.create_table(**untagged)
 
-        done_first = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
-        done_again = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
+        done_first = await creation.create(aws, table=table, region=None, tags=tags)
+        done_again = await creation.create(aws, table=table, region=None, tags=tags)
 
         assert done_first == ["UpdateTimeToLive", "UpdateContinuousBackups", "TagResource"]
         assert done_again == []
@@ -1745,7 +1747,7 @@ async def test_making_the_table_does_what_its_description_says(
     """
     tags = {"team": "storage"}
     async with EmulatorAws(proxy.url) as aws:
-        made = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
+        made = await creation.create(aws, table=table, region=None, tags=tags)
 
     description = dynamodb_table.description(table, tags)
     changes = [(one.operation, one.body) for one in proxy.asked if one.operation in description]
@@ -1765,8 +1767,8 @@ async def test_who_may_not_make_the_table_is_told_what_to_grant(
     proxy.fault = Until(1, DENIED, operation)
     async with EmulatorAws(proxy.url) as aws:
         with pytest.raises(LedgerError, match=f"grant dynamodb:{operation} on table {table}"):
-            await dynamodb_table.create(aws, table=table, region=None, tags={})
-        await dynamodb_table.create(aws, table=table, region=None, tags={})
+            await creation.create(aws, table=table, region=None, tags={})
+        await creation.create(aws, table=table, region=None, tags={})
         await (await reopened(proxy.url, table)).close()
 
 
@@ -1808,10 +1810,10 @@ async def test_a_new_table_takes_its_time(
     """
     What DynamoDB puts off, or does not know of yet, is asked again; what is done already is fine.
     """
-    monkeypatch.setattr(dynamodb_table, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(creation, "POLL_SECONDS", 0.0)
     proxy.fault = Until(2 if asked > 1 else 1, answer, operation)
     async with EmulatorAws(proxy.url) as aws:
-        made = await dynamodb_table.create(aws, table=table, region=None, tags={})
+        made = await creation.create(aws, table=table, region=None, tags={})
 
     assert made == ["CreateTable", "UpdateTimeToLive", "UpdateContinuousBackups"]
     assert proxy.count()[operation] == asked
@@ -1823,9 +1825,9 @@ async def test_a_table_that_never_gets_ready_is_given_up(
     """
     After some minutes, with what DynamoDB said last, and what to do.
     """
-    monkeypatch.setattr(dynamodb_table, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(dynamodb_table, "READY_SECONDS", 1.0)
+    monkeypatch.setattr(creation, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(creation, "READY_SECONDS", 1.0)
     proxy.fault = Until(10_000, BACKUPS_LATER, "UpdateContinuousBackups")
     async with EmulatorAws(proxy.url) as aws:
         with pytest.raises(LedgerError, match=r"not ready after 1 s .*Backups are being enabled"):
-            await dynamodb_table.create(aws, table=table, region=None, tags={})
+            await creation.create(aws, table=table, region=None, tags={})

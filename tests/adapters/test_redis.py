@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from crrmon.adapters.stores.redis import cluster as clusters
 from crrmon.adapters.stores.redis import nodes, replicas, scripts
-from crrmon.adapters.stores.redis.nodes import Servers
+from crrmon.adapters.stores.redis.calls import Servers
 from crrmon.adapters.stores.redis.replicas import Replicas
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.domain.noting import Noted

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from crrmon import connections
-from crrmon.adapters.stores.dynamodb import table as dynamodb_table
+from crrmon.adapters.stores.dynamodb import creation
+from crrmon.adapters.stores.dynamodb.table import description
 from crrmon.cli.output import EXIT_INTERRUPTED, print_json, refuse
 from crrmon.cli.progress import status, wait_aloud
 from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
@@ -51,7 +52,7 @@ def create(
         )
         return
     if dry_run:
-        print_json(dynamodb_table.description(of.table, of.tags))
+        print_json(description(of.table, of.tags))
         return
     sdk_or_exit(settings)
     console = Console(stderr=True)
@@ -72,6 +73,6 @@ async def _create(settings: Settings, console: Console) -> Sequence[str]:
     waiting = asyncio.create_task(wait_aloud(console, f"still making table {of.table}"))
     try:
         async with connections.aws_of(settings) as aws:
-            return await dynamodb_table.create(aws, table=of.table, region=of.region, tags=of.tags)
+            return await creation.create(aws, table=of.table, region=of.region, tags=of.tags)
     finally:
         waiting.cancel()

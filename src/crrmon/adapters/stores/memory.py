@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
-from crrmon.ports.ledger import IN_PROCESS, Pace
+from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
     ABSENT,
     ANY,
@@ -26,7 +26,6 @@ from crrmon.ports.store import (
     Tag,
 )
 
-_LIMITS = Limits(items=500)
 _EXPIRED_AT_ONCE = 10_000
 
 
@@ -34,6 +33,12 @@ class MemoryStore:
     """
     Implements the `Store` port.
     """
+
+    name = "ledger.kind memory"
+    exclusive = True
+    """Nobody else sees this process's memory."""
+    limits = Limits(items=500)
+    pace = IN_PROCESS
 
     def __init__(self) -> None:
         self._items: dict[Key, Put] = {}
@@ -43,34 +48,6 @@ class MemoryStore:
         """When items of a kind and group are due, and their sort keys; sorted."""
         self._expiries: dict[Kind, list[tuple[float, bytes, Key]]] = defaultdict(list)
         """A heap of each kind; what is not an item's expiry any more is left in it."""
-
-    @property
-    def name(self) -> str:
-        """
-        What it is called for people.
-        """
-        return "ledger.kind memory"
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open: nobody else sees this process's memory.
-        """
-        return True
-
-    @property
-    def limits(self) -> Limits:
-        """
-        What it can write at once.
-        """
-        return _LIMITS
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How a ledger in it is best asked.
-        """
-        return IN_PROCESS
 
     def where(self, key: Key) -> str:
         """

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from crrmon.adapters.stores.dynamodb.calls import Calls, Item, at
+from crrmon.adapters.stores.dynamodb.attributes import DUE, INDEX, SHARD, Item, at
+from crrmon.adapters.stores.dynamodb.calls import Calls
 from crrmon.adapters.stores.dynamodb.items import number, position, sort_of
-from crrmon.adapters.stores.dynamodb.table import DUE, INDEX, SHARD
 from crrmon.ports.clock import Clock
 from crrmon.ports.store import Due, Key, Kind
 

@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from crrmon.adapters.stores.dynamodb.calls import Item, Position, at
-from crrmon.adapters.stores.dynamodb.table import (
+from crrmon.adapters.stores.dynamodb.attributes import (
     BODY,
     DUE,
     EXPIRES_AT,
@@ -21,6 +20,9 @@ from crrmon.adapters.stores.dynamodb.table import (
     SHARD,
     SK,
     TAG,
+    Item,
+    Position,
+    at,
 )
 from crrmon.ports.store import ABSENT, ANY, Found, Key, Kind, Put, Tag
 

@@ -9,7 +9,8 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as LostError
 
-from crrmon.adapters.stores.redis.nodes import Call, Node, Reply, first_error
+from crrmon.adapters.stores.redis.calls import Call, Reply, first_error
+from crrmon.adapters.stores.redis.nodes import Node
 
 _REDIRECTIONS: Final = 3
 _SLOTS: Final = 16384

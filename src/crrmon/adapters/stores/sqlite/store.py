@@ -13,7 +13,7 @@ from typing import Final, Self, TypeVar
 from crrmon.adapters.stores.sqlite.file import LedgerFile, translated
 from crrmon.adapters.stores.sqlite.ordered import OrderedItems
 from crrmon.adapters.stores.sqlite.unordered import UnorderedItems
-from crrmon.ports.ledger import IN_PROCESS, Pace
+from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
     Action,
     ConflictError,
@@ -27,7 +27,6 @@ from crrmon.ports.store import (
     Tag,
 )
 
-_LIMITS: Final = Limits(items=500)
 _EXPIRED_AT_ONCE: Final = 20_000
 
 T = TypeVar("T")
@@ -38,7 +37,13 @@ class SqliteStore:
     Implements the `Store` port.
     """
 
+    exclusive = True
+    """The file is locked."""
+    limits = Limits(items=500)
+    pace = IN_PROCESS
+
     def __init__(self, file: LedgerFile, thread: ThreadPoolExecutor) -> None:
+        self.name = f"ledger.path {file.path}"
         self._file = file
         self._connection = file.connection
         self._thread = thread
@@ -95,34 +100,6 @@ class SqliteStore:
                 self._connection.rollback()
             raise
         return result
-
-    @property
-    def name(self) -> str:
-        """
-        What it is called for people.
-        """
-        return f"ledger.path {self._file.path}"
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open: the file is locked.
-        """
-        return True
-
-    @property
-    def limits(self) -> Limits:
-        """
-        What it can write at once.
-        """
-        return _LIMITS
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How a ledger in it is best asked.
-        """
-        return IN_PROCESS
 
     def where(self, key: Key) -> str:
         """

@@ -239,7 +239,7 @@ async def test_batches_are_as_large_as_dynamodb_takes_them(
         Contribution(id=f"c{at}", settled_at=NOW, tallies=((Route("src", "dst"), tally),))
         for at in range(7)
     ]
-    await ledger.restore([], large, now=NOW)
+    await ledger.append(large)
 
     writes = [one.body for one in proxy.asked if one.operation == "BatchWriteItem"]
     counts = [len(requests) for one in writes for requests in one["RequestItems"].values()]
@@ -1079,7 +1079,7 @@ async def test_d30_a_journal_of_many_pages_is_read_to_its_end(
         Contribution(id=f"c{at}", settled_at=NOW + at, tallies=((Route("src", "dst"), tally),))
         for at in range(60)
     ]
-    await ledger.restore([], old, now=NOW)
+    await ledger.append(old)
     proxy.count()
 
     told = await ledger.contributions()
@@ -1478,7 +1478,7 @@ async def test_a_large_drop_that_is_refused_again_and_again_gets_done(
     monkeypatch.setattr(dynamodb_calls, "FIRST_DELAY_SECONDS", 0.0001)
     lease = await holding(ledger)
     old = [Contribution(id=f"c{at}", settled_at=NOW, tallies=()) for at in range(300)]
-    await ledger.restore([], old, now=NOW)
+    await ledger.append(old)
     asked = 0
 
     def throttle(one: Asked) -> Fault:

@@ -167,12 +167,19 @@ OPERATIONS: dict[str, Callable[[Ledger, Lease], Awaitable[Any]]] = {
     "dismiss": lambda ledger, _: ledger.dismiss(PRESENCE),
     "swap": lambda ledger, _: ledger.swap("state", b"old", b"new"),
     "remember_routes": lambda ledger, _: ledger.remember_routes([Route("a", "b")]),
-    "restore": lambda ledger, _: ledger.restore([_moved()], [], now=NOW),
+    "restore": lambda ledger, _: ledger.restore([_moved()], now=NOW),
+    "append": lambda ledger, _: ledger.append([_uncovered()]),
 }
 
 
 def _moved() -> Trail:
     return Trail({"src": replace(record("new"), rev=3)})
+
+
+def _uncovered() -> Contribution:
+    return Contribution(
+        id="others", settled_at=NOW, tallies=((Route("src", ""), Tally(not_covered=2)),)
+    )
 
 
 async def undisturbed(name: str) -> tuple[int, list[Any]]:
@@ -511,7 +518,7 @@ async def test_counting_by_itself_reads_nothing_of_the_journal() -> None:
     before = store.steps
 
     for _ in range(2):
-        await ledger.restore([], [counted], now=NOW)
+        await ledger.append([counted])
 
     assert store.steps - before == 2
     assert await ledger.contributions() == [counted]

@@ -867,8 +867,9 @@ class Machine(RuleBasedStateMachine):
         contributions = self.run(self.ledger.contributions())
         for trail in self._exported(limit):
             for _ in range(1 + twice):
-                self.run(target.restore([trail], contributions[:1], now=self.now))
-        self.run(target.restore([], contributions, now=self.now))
+                self.run(target.restore([trail], now=self.now))
+                self.run(target.append(contributions[:1]))
+        self.run(target.append(contributions))
         self.run(self.ledger.close())
         self.ledger, self.backend = target, target_backend
         self.model.leave_behind()

@@ -12,11 +12,12 @@ import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.objects import Route
+from crrmon.domain.slicing import sliced
 from crrmon.ledger.damage import decoded
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.journal import Moved, Sums, Unfolded, add
 from crrmon.ledger.layout import BACKLOG, OF_FLEET, fleet_key, joined
-from crrmon.ledger.turns import Turns
+from crrmon.ledger.pauses import Pauses
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError
 from crrmon.ports.store import ABSENT, ConflictError, Key, Put, Store, Tag
@@ -55,11 +56,11 @@ class Standing:
         Add up, with the changes of windows that may not be folded in yet, each with its number.
         """
         sums: Sums = {}
-        turns = Turns()
+        pauses = Pauses()
         for item in self._slots.values():
             for start, amounts in item.slots.items():
                 add(sums, item.route, float(start), amounts)
-            await turns.after(len(item.slots))
+            await pauses.after(len(item.slots))
         for number, moved in windows:
             for source, destination, slot, amounts in moved:
                 route = Route(source, destination)
@@ -83,10 +84,10 @@ class Backlog:
         Read all items.
         """
         slots: dict[Key, _Slots] = {}
-        turns = Turns()
+        pauses = Pauses()
         for found in await self._store.scan(BACKLOG, OF_FLEET):
             slots[found.key] = item = decoded(self._store, found, _SLOTS)
-            await turns.after(len(item.slots))
+            await pauses.after(len(item.slots))
         return Standing(slots)
 
     async def fold(self, number: int, moved: Sequence[Moved]) -> None:
@@ -118,10 +119,7 @@ class Backlog:
                 puts.append(self._put(key, _folded(old, number, moved), tag))
         limits = self._store.limits
         size = 1 if limits.alone else limits.items
-        done = await asyncio.gather(
-            *(self._write(puts[start : start + size]) for start in range(0, len(puts), size))
-        )
-        return all(done)
+        return all(await asyncio.gather(*map(self._write, sliced(puts, size))))
 
     async def _write(self, puts: Sequence[Put]) -> bool:
         try:

@@ -1,11 +1,8 @@
 """One object that cannot be worked on harms itself only, though it came together with others."""
 
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
-from crrmon.domain.events.facts import News
-from crrmon.domain.outcomes import Settlement
-from crrmon.domain.records import Record
 from crrmon.ledger.damage import DamagedError
 from crrmon.ports.store import RefusedError
 
@@ -38,12 +35,3 @@ async def isolated(asked: Awaitable[T], *, trails: Iterable[bytes]) -> T:
         if len(set(trails)) == 1:
             raise
         raise BadItemError(str(error)) from error
-
-
-def trails_of(
-    items: Sequence[Record] | Sequence[Settlement] | Sequence[News],
-) -> Iterator[bytes]:
-    """
-    Return of which trails they are, one after the other.
-    """
-    return (one.version.trail_id for one in items)

@@ -14,7 +14,7 @@ from crrmon.domain.outcomes import Contribution
 from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Body, pack, unpack
 from crrmon.ledger.layout import JOURNAL
-from crrmon.ledger.turns import Turns
+from crrmon.ledger.pauses import Pauses
 from crrmon.ports.store import Delete, Key, Put, Store
 
 Moved = tuple[str, str, float, tuple[int, int, int, int]]
@@ -70,7 +70,7 @@ class Journal:
         Read all entries.
         """
         entries: dict[Place, Entry] = {}
-        turns = Turns()
+        pauses = Pauses()
         for key, body, _ in await self._store.scan(JOURNAL, self._groups):
             place = unpack(key.sort), key.group
             entry = self._read.get(place)
@@ -78,7 +78,7 @@ class Journal:
                 with reading(self._store, key):
                     entry = _ENTRY.decode(body)
             entries[place] = entry
-            await turns.after(1 + len(entry.moved))
+            await pauses.after(1 + len(entry.moved))
         self._read = entries
         return entries
 
@@ -98,9 +98,9 @@ class Journal:
         there = {(unpack(one.key.sort), one.key.group) for one in found}
         await self.drop(sorted(wanted & there))
 
-    async def restore(self, contributions: Sequence[Contribution]) -> None:
+    async def append(self, contributions: Sequence[Contribution]) -> None:
         """
-        Take over contributions; one that was taken over before is the same, and lies where it would.
+        Add contributions; one that was added before is the same, and lies where it would.
         """
         groups = len(self._groups)
         await self._store.write_each(
@@ -116,11 +116,11 @@ async def summed(moves: Iterable[Sequence[Moved]]) -> Sums:
     Add up how the backlog changes.
     """
     sums: Sums = {}
-    turns = Turns()
+    pauses = Pauses()
     for moved in moves:
         for source, destination, slot, amounts in moved:
             add(sums, Route(source, destination), slot, amounts)
-        await turns.after(len(moved))
+        await pauses.after(len(moved))
     return sums
 
 

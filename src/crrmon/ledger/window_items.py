@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from crrmon.domain.slicing import sliced
 from crrmon.ledger.damage import decoded, reading
 from crrmon.ledger.encoding import Body, pack, unpack
 from crrmon.ledger.journal import Moved, Place
@@ -192,7 +193,7 @@ class WindowItems:
         Return the header of a window that nobody sees yet, and how what belongs to it is written.
         """
         largest = self._store.limits.item_bytes
-        some = _pieces(_TAKEN.encode(taken), largest) if taken.entries else []
+        some = sliced(_TAKEN.encode(taken), largest) if taken.entries else []
         unsent = tuple(part for part, body in enumerate(window.parts) if body)
         header = Header(
             starts_at=window.starts_at,
@@ -206,7 +207,7 @@ class WindowItems:
         puts = [Put(_taken_key(name, place), piece) for place, piece in enumerate(some)]
         expires_at = self._clock.now() + KEPT_SECONDS
         for part in unsent:
-            for place, piece in enumerate(_pieces(zlib.compress(window.parts[part]), largest)):
+            for place, piece in enumerate(sliced(zlib.compress(window.parts[part]), largest)):
                 key = fleet_key(PIECES, f"{name}#{_PART_PIECES}#{part:05d}#{place:05d}")
                 puts.append(Put(key, piece, expires_at=expires_at))
         return header, puts
@@ -352,10 +353,6 @@ def _whole(body: bytes) -> bytes | None:
     except zlib.error:
         return None
     return told if decompressor.eof else None
-
-
-def _pieces(body: bytes, largest: int) -> list[bytes]:
-    return [body[start : start + largest] for start in range(0, len(body), largest)]
 
 
 def _taken_key(name: str, place: int) -> Key:

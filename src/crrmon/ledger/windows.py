@@ -21,7 +21,7 @@ from crrmon.domain.outcomes import Contribution
 from crrmon.ledger.backlog import Backlog, Standing
 from crrmon.ledger.journal import Entry, Journal, Place, Sums, Unfolded, add, moves, summed
 from crrmon.ledger.leases import Leases
-from crrmon.ledger.turns import Turns
+from crrmon.ledger.pauses import Pauses
 from crrmon.ledger.window_items import Committed, Header, Taken, WindowItems, name_of
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, LedgerError
@@ -46,12 +46,18 @@ class Windows:
     """
 
     def __init__(
-        self, store: Store, *, shards: int, leases: Leases, clock: Clock, chance: random.Random
+        self,
+        store: Store,
+        *,
+        journal: Journal,
+        leases: Leases,
+        clock: Clock,
+        chance: random.Random,
     ) -> None:
         self._store = store
         self._items = WindowItems(store, clock=clock)
         self._leases = leases
-        self._journal = Journal(store, shards=shards)
+        self._journal = journal
         self._backlog = Backlog(store, clock=clock)
         self._chance = chance
         self._standing: tuple[int, Standing] | None = None
@@ -90,12 +96,12 @@ class Windows:
             if (await self._items.last()).number != number:
                 continue
             sums = await standing.sums(windows)
-            turns = Turns()
+            pauses = Pauses()
             for place, entry in entries.items():
                 if place not in taken:
                     for source, destination, slot, amounts in entry.moved:
                         add(sums, Route(source, destination), slot, amounts)
-                    await turns.after(len(entry.moved))
+                    await pauses.after(len(entry.moved))
             return sums
         raise LedgerError("windows are frozen faster than the backlog is read")
 
@@ -270,14 +276,6 @@ class Windows:
                 raise LeaseLostError("shard 0 has another holder") from error
             raise LedgerError("the window was changed at the same moment") from error
         await self._items.drop_part(old, part)
-
-    # ---- moving ----
-
-    async def restore(self, contributions: Sequence[Contribution]) -> None:
-        """
-        Take over contributions of another ledger.
-        """
-        await self._journal.restore(contributions)
 
 
 async def _take(window: FrozenWindow, entries: Mapping[Place, Entry]) -> Taken:

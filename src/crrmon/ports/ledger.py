@@ -249,6 +249,14 @@ class Ledger(Protocol):
         """
         ...
 
+    async def append(self, contributions: Sequence[Contribution]) -> None:
+        """
+        Add contributions that no settlement made: what no rule covers, or what another ledger had not frozen.
+
+        One whose id is there already stays as it is.
+        """
+        ...
+
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
         """
         Store a window under the lease of shard 0; its contributions are not told again and get dropped.
@@ -422,17 +430,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def restore(
-        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
-    ) -> None:
+    async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         """
-        Take over what another ledger exported.
-
-        A trail of which anything is held already, be it a mark, stays as it is; so does a contribution.
+        Take over trails that another ledger exported; one of which anything is held already, be it a mark, stays as it is.
 
         Args:
             trails: each holds a record; those are stored with the `rev` they have.
-            contributions: what the other ledger had not frozen.
             now: marks and halves are kept for the horizon from then.
         """
         ...

@@ -173,7 +173,7 @@ async def open_ledger(
         settings: of the ledger.
         aws: the way to a table.
         clock: tells what is past the horizon.
-        create: whether a new one may be begun on a Redis server that has none of this name.
+        create: whether a new one may be created on a Redis server that has none of this name.
 
     Raises:
         UnusableLedgerError: somebody must act; the text says how.

@@ -46,7 +46,7 @@ from crrmon.sandbox.play import Stage, sites, staged
 from crrmon.sandbox.redis import NoRedisError, find, redis
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
-from crrmon.sandbox.telling import Teller
+from crrmon.sandbox.telling import EventTeller
 from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
 from crrmon.sandbox.world import WORLD, queue_url
 from fakes.patience import HANGS_SECONDS
@@ -88,7 +88,7 @@ async def replicating(
             Rules(WORLD),
             stage.emulator,
             stage.truth,
-            teller=Teller(WORLD, Courier(sqs, stage.queue, tasks)),
+            teller=EventTeller(WORLD, Courier(sqs, stage.queue, tasks)),
             clock=SystemClock(),
             tasks=tasks,
             wait=wait,

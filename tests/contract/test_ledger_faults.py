@@ -16,7 +16,7 @@ from crrmon.domain.trails import Trail
 from crrmon.ledger.layout import JOURNAL, PIECES, WINDOWS
 from crrmon.ledger.stored_ledger import StoredLedger
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
-from crrmon.ports.store import Check, Found, Kind, Put
+from crrmon.ports.store import Found, Guard, ItemKind, Put
 from fakes.clock import LoopClock
 from fakes.faulty_store import Fault, FaultyStore
 from fakes.ledger_backends import HORIZON, SHARDS
@@ -450,7 +450,7 @@ class NoCommits(FaultyStore):
             return inner
 
         async def write(actions: Sequence[Any]) -> None:
-            if self.refuses and any(isinstance(action, Check) for action in actions):
+            if self.refuses and any(isinstance(action, Guard) for action in actions):
                 raise LedgerError("not allowed")
             await inner(actions)
 
@@ -564,7 +564,7 @@ class Torn(FaultyStore):
         if name != "scan":
             return inner
 
-        async def scan(kind: Kind, *args: Any, **kwargs: Any) -> Sequence[Found]:
+        async def scan(kind: ItemKind, *args: Any, **kwargs: Any) -> Sequence[Found]:
             found = list(await inner(kind, *args, **kwargs))
             if kind is WINDOWS and self.old:
                 old, self.old = self.old, []

@@ -109,7 +109,7 @@ class Way:
         self._clock = clock
         self._meters = meters
         self._role = (self._account.role_arn or "").replace("{account}", name)
-        self._turn = asyncio.Lock()
+        self._one_lookup = asyncio.Lock()
         self._trying = False
         self._trouble = ""
         self._failed_at = float("-inf")
@@ -153,7 +153,7 @@ class Way:
 
     async def s3(self, region: str) -> "S3Client":
         """
-        Give the client for a bucket that is thought to be in a region.
+        Return the client for a bucket that is thought to be in a region.
 
         A region that the SDK does not know may be nonsense: then S3 is asked where one is sure to be, and tells.
 
@@ -168,7 +168,7 @@ class Way:
 
     async def s3_in(self, region: str | None) -> "S3Client":
         """
-        Give the client for a region that somebody who knows has named; as `s3`.
+        Return the client for a region that somebody who knows has named; as `s3`.
         """
         if self._login is None:
             return await self._aws.client("s3", region)
@@ -214,7 +214,7 @@ class Way:
             # While somebody asks for the first ones, all others wait in here; later ones are asked for ahead of time.
             await self._credentials.get_frozen_credentials()
         elif login.session is not None:
-            async with self._turn:
+            async with self._one_lookup:
                 await self._found(login.session)
 
     async def _found(self, session: "AioSession") -> None:
@@ -296,7 +296,7 @@ class Way:
 
     def _barred(self) -> bool:
         """
-        Tell whether nobody need try now: somebody failed lately, or tries again just now.
+        Return whether nobody need try now: somebody failed lately, or tries again just now.
         """
         if not self._trouble or not (self._trying or self._resting()):
             return False

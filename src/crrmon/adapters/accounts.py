@@ -64,7 +64,7 @@ class Accounts:
 
     def way(self, bucket: str, owner: str | None) -> Way:
         """
-        Tell how a bucket is reached.
+        Return how a bucket is reached.
 
         Args:
             bucket: its name, which decides where neither account nor site is named.
@@ -78,7 +78,7 @@ class Accounts:
 
     def named(self, account: str) -> Way:
         """
-        Tell how the buckets of an account of the configuration are reached, by its id.
+        Return how the buckets of an account of the configuration are reached, by its id.
         """
         return self._way(account, self._by_id[account])
 
@@ -86,7 +86,7 @@ class Accounts:
         self, source: str, source_owner: str | None, bucket: str, owner: str | None
     ) -> Way:
         """
-        Tell how a destination is reached. One that has its source's name is at another site.
+        Return how a destination is reached. One that has its source's name is at another site.
 
         Args:
             source: bucket of the source.
@@ -111,13 +111,13 @@ class Accounts:
 
     def elsewhere(self, bucket: str) -> bool:
         """
-        Tell whether a bucket is in a store with an endpoint of its own, as far as its name tells.
+        Return whether a bucket is in a store with an endpoint of its own, as far as its name tells.
         """
         return any(map(of_a_store, self._having(bucket)))
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
-        Tell all owners by which a bucket is reached that accounts have under its name: None where one way serves all.
+        Return all owners by which a bucket is reached that accounts have under its name: None where one way serves all.
         """
         if not self._by_site:
             return (None,)

@@ -181,7 +181,7 @@ class Aws:
         self, service: Service, region: str | None = None, login: Login | None = None
     ) -> Any:
         """
-        Give the client of a service in a region (the default one when None or empty), always the same.
+        Return the client of a service in a region (the default one when None or empty), always the same.
 
         Args:
             service: which one.
@@ -210,7 +210,7 @@ class Aws:
         self, *, profile: str | None = None, credentials: AioRefreshableCredentials | None = None
     ) -> AioSession:
         """
-        Make a session beside the daemon's own.
+        Create a session beside the daemon's own.
 
         Args:
             profile: of the SDK's shared files, whose credentials and settings it uses.
@@ -225,7 +225,7 @@ class Aws:
 
     def sts(self, session: AioSession | None, region: str) -> AbstractAsyncContextManager[Any]:
         """
-        Make a client that gets credentials, for one call: there is one in an hour.
+        Create a client that gets credentials, for one call: there is one in an hour.
 
         Args:
             session: whose credentials ask; the daemon's own when None.
@@ -244,7 +244,7 @@ class Aws:
 
     def default_region(self, session: AioSession | None = None) -> str | None:
         """
-        Tell the region of whoever names none; that of a session beside the daemon's own, where it has one.
+        Return the region of whoever names none; that of a session beside the daemon's own, where it has one.
         """
         told: str | None = None
         with contextlib.suppress(ProfileNotFound):

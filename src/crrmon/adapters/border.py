@@ -57,7 +57,7 @@ def border() -> Iterator[None]:
 
 def unreadable(error: Exception) -> bool:
     """
-    Tell whether something did answer that speaks HTTP, and our reader could not make sense of what it said.
+    Return whether something did answer that speaks HTTP, and our reader could not make sense of what it said.
 
     Args:
         error: what a `NoAnswerError` met.

@@ -68,7 +68,7 @@ class CloudWatchSink:
 
 def _data(part: bytes) -> list[Any]:
     """
-    Make PutMetricData's MetricData of a part.
+    Return PutMetricData's MetricData of a part.
     """
     try:
         data = msgspec.json.decode(part, type=list[dict[str, Any]])

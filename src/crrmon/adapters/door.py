@@ -40,7 +40,7 @@ class PortTakenError(Exception):
     """
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a connection may take.
     """
@@ -64,7 +64,7 @@ class Door:
         oddity: told of requests that are none, and of connections that were closed for what they did.
     """
 
-    def __init__(self, limits: Limits, oddity: Oddity) -> None:
+    def __init__(self, limits: RequestLimits, oddity: Oddity) -> None:
         self.limits = limits
         self.oddity = oddity
         self._connections: dict[Connection, None] = {}
@@ -136,7 +136,7 @@ class Door:
 
 def _everywhere(port: int) -> socket.socket:
     """
-    Make a socket for all addresses of both families; of IPv4 where there is no IPv6.
+    Create a socket for all addresses of both families; of IPv4 where there is no IPv6.
 
     Raises:
         OSError: the port is not to be had in one of them.
@@ -243,7 +243,7 @@ class Connection(web.RequestHandler):
 
     def _read(self) -> bool:
         """
-        Tell whether all that was written has left this machine's hands.
+        Return whether all that was written has left this machine's hands.
         """
         return self.transport is None or not self.transport.get_write_buffer_size()
 

@@ -52,7 +52,7 @@ class _Buckets:
 
     def bounded(self, metric: Metric, labels: Labels) -> Labels:
         """
-        Give the labels under which to keep a number: those of all other buckets, where there are too many.
+        Return the labels under which to keep a number: those of all other buckets, where there are too many.
         """
         place = self._places[metric]
         if place is None or self._known(self._met[metric], labels[place]):

@@ -127,7 +127,7 @@ class S3Probe:
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
-        Tell all owners under which buckets of one name are reached.
+        Return all owners under which buckets of one name are reached.
         """
         return self._accounts.sites(bucket)
 
@@ -195,7 +195,7 @@ class S3Probe:
 
     async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
         """
-        Tell whether a bucket may be listed: S3 answers HeadBucket to whoever has s3:ListBucket.
+        Return whether a bucket may be listed: S3 answers HeadBucket to whoever has s3:ListBucket.
         """
         try:
             way = self._accounts.way(bucket, owner)
@@ -293,7 +293,7 @@ class S3Probe:
 
     def _unanswered(self, met: Exception) -> Observation:
         """
-        Tell what it means that there was no answer, or none that could be read.
+        Return what it means that there was no answer, or none that could be read.
         """
         if isinstance(met, ParamValidationError | UnicodeError):
             return self._trouble(Sight.REFUSED, met)  # nothing that S3 could have a name for
@@ -347,7 +347,7 @@ def _headers(error: ClientError) -> Mapping[str, str]:
 
 def _proved(answer: object, way: Way) -> bool:
     """
-    Tell whether an answer is S3's own, as far as it can tell; other stores need not say so.
+    Return whether an answer is S3's own, as far as it can tell; other stores need not say so.
     """
     if way.own_endpoint:
         return True

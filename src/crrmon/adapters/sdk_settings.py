@@ -44,7 +44,7 @@ def forget_blanks(environment: MutableMapping[str, str]) -> None:
 
 def faults(environment: Mapping[str, str], *, profile: str | None = None) -> list[str]:
     """
-    Tell what is wrong with how the SDK is set up.
+    Return what is wrong with how the SDK is set up.
 
     Args:
         environment: the variables; those that are blank must be gone.

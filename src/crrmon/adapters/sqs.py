@@ -60,7 +60,7 @@ log = structlog.get_logger()
 
 def _login(endpoint: str | None) -> Login | None:
     """
-    Make what has a client ask somebody else than the SDK would; None where it would ask the same.
+    Return what has a client ask somebody else than the SDK would; None where it would ask the same.
     """
     if endpoint is None:
         return None
@@ -111,7 +111,7 @@ class SqsInbox:
 
     async def client(self) -> "SQSClient":
         """
-        Give the client that asks whoever has the queue.
+        Return the client that asks whoever has the queue.
         """
         return await self._aws.client("sqs", self._region, self._login)
 
@@ -264,7 +264,7 @@ class _Outcome(msgspec.Struct):
     Failed: list[_Entry] = []
 
 
-class _Delivery(msgspec.Struct):
+class _Received(msgspec.Struct):
     """
     What is read of a message.
     """
@@ -287,7 +287,7 @@ def _left(receipts: Sequence[str], answer: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _message(raw: Any) -> Message:
-    told = msgspec.convert(raw, _Delivery)
+    told = msgspec.convert(raw, _Received)
     sent = told.Attributes.get("SentTimestamp")
     return Message(
         id=told.MessageId,

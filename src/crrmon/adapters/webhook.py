@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from crrmon.adapters.door import Connection, Door, Limits, Oddity, PortTakenError
+from crrmon.adapters.door import Connection, Door, Oddity, PortTakenError, RequestLimits
 from crrmon.domain import catalogue
 from crrmon.domain.authorization import TOKEN, authorized
 from crrmon.ports.inbox import Message
@@ -136,7 +136,7 @@ class WebhookInbox:
         app = web.Application(client_max_size=MOST_BYTES)
         app.router.add_post("/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_SECONDS)
-        limits = Limits(
+        limits = RequestLimits(
             request_seconds=REQUEST_SECONDS,
             answer_seconds=READ_SECONDS,
             idle_seconds=IDLE_SECONDS,

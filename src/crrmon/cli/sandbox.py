@@ -10,11 +10,11 @@ from crrmon.cli.output import EXIT_CONFIGURATION, print_json, refuse
 from crrmon.sandbox.children import SandboxError
 from crrmon.sandbox.emulator import NotInstalledError
 from crrmon.sandbox.plan import Chances
-from crrmon.sandbox.play import Settings
+from crrmon.sandbox.play import SandboxSettings
 from crrmon.sandbox.redis import NoRedisError
 from crrmon.sandbox.session import AbortedError, UsageError, run
 from crrmon.sandbox.show import Show, fleet, reasons, summary, table
-from crrmon.sandbox.verdict import Verdict
+from crrmon.sandbox.verdict import SandboxVerdict
 
 _SIGNAL = 128
 
@@ -54,7 +54,7 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     Exit codes: 0 all agree, 1 they do not or something broke, 2 wrong
     usage, 130 ended by a second Ctrl-C.
     """
-    settings = Settings(
+    settings = SandboxSettings(
         objects=objects,
         rate=rate,
         chances=Chances(
@@ -81,7 +81,7 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     raise typer.Exit(0 if verdict.agrees else 1)
 
 
-def _print(verdict: Verdict, *, several: bool) -> None:
+def _print(verdict: SandboxVerdict, *, several: bool) -> None:
     console = Console()
     console.print(table(verdict))
     if verdict.reasons:

@@ -13,7 +13,7 @@ from crrmon.domain.records import Destination, Failure, Record, State
 
 def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) -> Record:
     """
-    Tell a record of an arrival in one destination bucket; the earliest stands.
+    Add an arrival in one destination bucket to a record; the earliest stands.
 
     Args:
         record: that may wait for it.
@@ -40,7 +40,7 @@ def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) ->
 
 def with_all_arrived(record: Record, *, at: float, size: int | None) -> Record:
     """
-    Tell a record that its version was everywhere at a moment.
+    Add to a record that its version was everywhere at a moment.
 
     That is the moment of its arrival where it goes to one destination; of several it tells when the last was reached, and
     so of none.
@@ -55,7 +55,7 @@ def with_all_arrived(record: Record, *, at: float, size: int | None) -> Record:
 
 def routed(record: Record, destinations: tuple[Destination, ...]) -> Record:
     """
-    Tell a record where its version should arrive, and what S3 said about that before.
+    Add to a record where its version should arrive, with what S3 said about that before.
     """
     said = record.said
     record = replace(record, destinations=destinations, said=())
@@ -67,7 +67,7 @@ def routed(record: Record, destinations: tuple[Destination, ...]) -> Record:
 
 def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
     """
-    Tell a record what S3 said about a failure at one destination bucket.
+    Add to a record what S3 said about a failure at one destination bucket.
 
     Args:
         record: that may be about it.
@@ -83,7 +83,7 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
     if not record.destinations:
         others = tuple(one for one in record.said if one.bucket != bucket)
         before = next((one.failure for one in record.said if one.bucket == bucket), None)
-        if not _new(failure, known=before, record=record):
+        if not _new(failure, before, record):
             return record
         return replace(record, said=(*others, Destination(bucket, failure=failure)))
     meant = _meant(record, bucket)
@@ -95,7 +95,7 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
         if (
             destination.bucket != meant
             or destination.counted
-            or not _new(failure, known=destination.failure, record=record)
+            or not _new(failure, destination.failure, record)
         ):
             return destination
         # Whatever its rule's filter says, S3 did select it. An episode that is counted already was here, too.
@@ -123,24 +123,24 @@ def _changed(
     return replace(record, destinations=destinations, size=size)
 
 
-def _new(failure: Failure, *, known: Failure | None, record: Record) -> bool:
+def _new(failure: Failure, before: Failure | None, record: Record) -> bool:
     """
-    Return whether a notice of a failure tells of another one than that which is known.
+    Return whether a notice of a failure tells of another one than the one before.
     """
-    if known is None:
+    if before is None:
         return True
-    if failure.noticed_at <= known.noticed_at:
+    if failure.noticed_at <= before.noticed_at:
         return False
-    if known.reason and failure.reason not in ("", known.reason):
+    if before.reason and failure.reason not in ("", before.reason):
         return True
     pending_at = record.pending_seen_at
-    retried = pending_at is not None and known.noticed_at < pending_at < failure.noticed_at
+    retried = pending_at is not None and before.noticed_at < pending_at < failure.noticed_at
     return retried and record.state is State.PENDING
 
 
 def with_reason(record: Record, bucket: str, failure: Failure) -> Record:
     """
-    Tell a record the reason of a failure that is known without one; the record itself where there is none such.
+    Add to a record the reason of a failure that is known without one; the record itself where there is none such.
 
     Args:
         record: that may be about it.
@@ -166,7 +166,7 @@ def with_reason(record: Record, bucket: str, failure: Failure) -> Record:
 
 def with_miss(record: Record, bucket: str) -> Record:
     """
-    Tell a record that S3 missed its 15 minutes at one destination; the record itself where that is nothing new.
+    Add to a record that S3 missed its 15 minutes at one destination; the record itself where that is nothing new.
 
     Args:
         record: that may be about it.

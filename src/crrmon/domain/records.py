@@ -187,7 +187,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def repairs(self, destination: Destination) -> bool:
         """
-        Tell whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of.
+        Return whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of.
         """
         if not self.failed_before:
             return False
@@ -208,7 +208,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def place(self) -> Place:
         """
-        Tell which bucket it is in.
+        Return which bucket it is in.
         """
         return self.version.bucket, site_of(self.owner)
 
@@ -222,7 +222,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def standings(self) -> tuple[tuple[Route, State], ...]:
         """
-        Tell where it stands on each way it still takes.
+        Return where it stands on each way it still takes.
 
         An open failure that is proved for no destination stands on the route to the unknown one, and the others wait.
         """

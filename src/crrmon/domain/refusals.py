@@ -50,7 +50,7 @@ class Refusals:
 
     def pointless(self, part: Hashable) -> bool:
         """
-        Tell whether sending a part would tell nothing new: it was refused, and none was accepted since.
+        Return whether sending a part would tell nothing new: it was refused, and none was accepted since.
         """
         return part in self._doubted
 

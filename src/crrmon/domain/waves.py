@@ -64,7 +64,7 @@ PRIOR = Answers(gone=1.0, there=49.0)
 
 def far_above(lately: Answers, past: Answers) -> bool:
     """
-    Tell whether answers say gone far more often than before, and not by chance.
+    Return whether answers say gone far more often than before, and not by chance.
 
     Args:
         lately: what was answered lately.
@@ -79,7 +79,7 @@ def far_above(lately: Answers, past: Answers) -> bool:
 
 def back_again(lately: Answers, past: Answers) -> bool:
     """
-    Tell whether the share of answers that said gone has come down again, at least most of the way.
+    Return whether the share of answers that said gone has come down again, at least most of the way.
     """
     usual = past.share
     return lately.share < usual + (1 - usual) / 4
@@ -145,7 +145,7 @@ class Wave:
 
     def may_be_believed(self, now: float) -> bool:
         """
-        Tell whether the wave lasted so long that it is to be believed, if its bucket's configuration can be read.
+        Return whether the wave lasted so long that it is to be believed, if its bucket's configuration can be read.
         """
         least = BELIEVED_AFTER_SECONDS if self._others else BELIEVED_ALONE_AFTER_SECONDS
         return self.doubted and self.lasted(now) >= least

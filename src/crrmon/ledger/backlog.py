@@ -28,7 +28,7 @@ EMPTY_KEPT_SECONDS = 20 * 86_400.0
 """An empty item is kept for its number, longer than anybody can have stopped between reading and writing."""
 
 
-class _Slots(msgspec.Struct, frozen=True, kw_only=True):
+class _DayOfRoute(msgspec.Struct, frozen=True, kw_only=True):
     """
     One item.
     """
@@ -40,15 +40,15 @@ class _Slots(msgspec.Struct, frozen=True, kw_only=True):
     """By start."""
 
 
-_SLOTS = Body(_Slots)
+_SLOTS = Body(_DayOfRoute)
 
 
-class Standing:
+class FoldedBacklog:
     """
     The backlog as of the last window, as it was read: some of its items may be a window ahead of others.
     """
 
-    def __init__(self, slots: Mapping[Key, _Slots]) -> None:
+    def __init__(self, slots: Mapping[Key, _DayOfRoute]) -> None:
         self._slots = slots
 
     async def sums(self, windows: Sequence[Unfolded]) -> Sums:
@@ -79,16 +79,16 @@ class Backlog:
         self._store = store
         self._clock = clock
 
-    async def read(self) -> Standing:
+    async def read(self) -> FoldedBacklog:
         """
         Read all items.
         """
-        slots: dict[Key, _Slots] = {}
+        slots: dict[Key, _DayOfRoute] = {}
         pauses = Pauses()
         for found in await self._store.scan(BACKLOG, OF_FLEET):
             slots[found.key] = item = decoded(self._store, found, _SLOTS)
             await pauses.after(len(item.slots))
-        return Standing(slots)
+        return FoldedBacklog(slots)
 
     async def fold(self, number: int, moved: Sequence[Moved]) -> None:
         """
@@ -111,7 +111,7 @@ class Backlog:
         for key, moved in parts.items():
             there = found.get(key)
             if there is None or not there.body:
-                old = _Slots(route=Route(moved[0][0], moved[0][1]), number=0, slots={})
+                old = _DayOfRoute(route=Route(moved[0][0], moved[0][1]), number=0, slots={})
             else:
                 old = decoded(self._store, there, _SLOTS)
             if old.number < number:
@@ -128,12 +128,12 @@ class Backlog:
             return False
         return True
 
-    def _put(self, key: Key, slots: _Slots, tag: Tag) -> Put:
+    def _put(self, key: Key, slots: _DayOfRoute, tag: Tag) -> Put:
         expires_at = None if slots.slots else self._clock.now() + EMPTY_KEPT_SECONDS
         return Put(key, _SLOTS.encode(slots), tag=tag, expires_at=expires_at)
 
 
-def _folded(old: _Slots, number: int, moved: Sequence[Moved]) -> _Slots:
+def _folded(old: _DayOfRoute, number: int, moved: Sequence[Moved]) -> _DayOfRoute:
     slots = dict(old.slots)
     for _, _, slot, amounts in moved:
         have = slots.pop(int(slot), (0, 0, 0, 0))

@@ -16,7 +16,7 @@ from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled, settle
 from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ledger.isolation import isolated
-from crrmon.ledger.optimistic import Decide, Item, Plan, Result, Undertaking
+from crrmon.ledger.optimistic import Decide, DecisionPlan, Item, Result, Undertaking
 from crrmon.ledger.trails import NOTHING, Trails
 from crrmon.ports.clock import Clock
 
@@ -54,14 +54,14 @@ class Decider:
         """
         Store new records.
         """
-        plan = Plan(decide=_each(Trail.park), now=self._clock.now(), likely_held=_has_half)
+        plan = DecisionPlan(decide=_each(Trail.park), now=self._clock.now(), likely_held=_has_half)
         return await self._carried_out(records, plan)
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
         """
         Replace records that nobody changed meanwhile.
         """
-        plan = Plan(decide=_each(Trail.reschedule), now=self._clock.now(), alone=True)
+        plan = DecisionPlan(decide=_each(Trail.reschedule), now=self._clock.now(), alone=True)
         return await self._carried_out(records, plan)
 
     async def settle(
@@ -70,7 +70,7 @@ class Decider:
         """
         Count outcomes, each at most once, and let their records go.
         """
-        plan = Plan(
+        plan = DecisionPlan(
             decide=lambda chunk, trail_of: settle(batch, chunk, trail_of),
             now=now,
             batch=batch,
@@ -86,9 +86,11 @@ class Decider:
         def act(trail: Trail, told: News) -> Noted:
             return note(trail, told, now=now)
 
-        return await self._carried_out(news, Plan(decide=_each(act), now=now, alone=True))
+        return await self._carried_out(news, DecisionPlan(decide=_each(act), now=now, alone=True))
 
-    async def _carried_out(self, items: Sequence[Item], plan: Plan[Item, Result]) -> list[Result]:
+    async def _carried_out(
+        self, items: Sequence[Item], plan: DecisionPlan[Item, Result]
+    ) -> list[Result]:
         async with self._one_by_one:
             asked = Undertaking(self._trails, items, plan).carried_out()
             return await isolated(asked, trails=(item.version.trail_id for item in items))

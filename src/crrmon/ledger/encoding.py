@@ -70,13 +70,13 @@ CONTRIBUTION: Final = Body(Contribution)
 PRESENCE: Final = Body(Presence)
 
 
-Place = tuple[float, bytes, str]
+FailurePlace = tuple[float, bytes, str]
 """Where a record stands in a sorted list: by a time, then by trail and bucket."""
 
 _place_decoder = msgspec.msgpack.Decoder(tuple[float, bytes, bytes])
 
 
-def token_of(place: Place) -> str:
+def token_of(place: FailurePlace) -> str:
     """
     Write down where a page of failures ended.
     """
@@ -85,7 +85,7 @@ def token_of(place: Place) -> str:
     return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
 
-def place_of(token: str) -> Place:
+def place_of(token: str) -> FailurePlace:
     """
     Read where a page of failures ended.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from crrmon.domain.records import Record, State
 from crrmon.domain.trails import failed_at, failed_towards
 from crrmon.ledger.damage import reading
-from crrmon.ledger.encoding import Place, pack, place_of, token_of, unpack
+from crrmon.ledger.encoding import FailurePlace, pack, place_of, token_of, unpack
 from crrmon.ledger.layout import BUCKET_FAILURES, FAILURES, joined, sortable, time_of
 from crrmon.ports.store import Action, Delete, Key, Put, Store, prefixed
 
@@ -46,7 +46,7 @@ def _keys(group: int, trail: bytes, record: Record | None) -> list[Key]:
     ]
 
 
-def _sort(place: Place) -> bytes:
+def _sort(place: FailurePlace) -> bytes:
     time, trail, bucket = place
     return pack(f"{sortable(time)}#{trail.hex()}#{bucket}")
 
@@ -84,7 +84,7 @@ async def failures_page(
     return page, token_of(places[limit - 1]) if more else None
 
 
-def _place(sort: bytes) -> Place:
+def _place(sort: bytes) -> FailurePlace:
     time, trail, bucket = unpack(sort).split("#", 2)
     return time_of(time), bytes.fromhex(trail), bucket
 

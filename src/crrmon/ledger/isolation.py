@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
 from crrmon.ledger.damage import DamagedError
-from crrmon.ports.store import RefusedError
+from crrmon.ports.store import UnwritableError
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ async def isolated(asked: Awaitable[T], *, trails: Iterable[bytes]) -> T:
     """
     try:
         return await asked
-    except RefusedError as error:
+    except UnwritableError as error:
         raise BadItemError(str(error)) from error
     except DamagedError as error:
         if len(set(trails)) == 1:

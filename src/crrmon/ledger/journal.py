@@ -26,7 +26,7 @@ Unfolded = tuple[int, Sequence[Moved]]
 Sums = dict[tuple[Route, float], list[int]]
 """The same, added up, by route and slot."""
 
-Place = tuple[str, int]
+EntryId = tuple[str, int]
 """Name and group of an entry."""
 
 
@@ -42,14 +42,14 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 _ENTRY = Body(Entry)
 
 
-def entry_put(place: Place, entry: Entry) -> Put:
+def entry_put(place: EntryId, entry: Entry) -> Put:
     """
     Return how an entry is written.
     """
     return Put(_key(place), _ENTRY.encode(entry))
 
 
-def _key(place: Place) -> Key:
+def _key(place: EntryId) -> Key:
     name, group = place
     return Key(JOURNAL, group, pack(name))
 
@@ -62,14 +62,14 @@ class Journal:
     def __init__(self, store: Store, *, shards: int) -> None:
         self._store = store
         self._groups = range(shards)
-        self._read: dict[Place, Entry] = {}
+        self._read: dict[EntryId, Entry] = {}
         """Those that were there the last time: whoever shows gauges reads them again and again, and none changes."""
 
-    async def entries(self) -> dict[Place, Entry]:
+    async def entries(self) -> dict[EntryId, Entry]:
         """
         Read all entries.
         """
-        entries: dict[Place, Entry] = {}
+        entries: dict[EntryId, Entry] = {}
         pauses = Pauses()
         for key, body, _ in await self._store.scan(JOURNAL, self._groups):
             place = unpack(key.sort), key.group
@@ -82,15 +82,15 @@ class Journal:
         self._read = entries
         return entries
 
-    async def drop(self, places: Collection[Place]) -> None:
+    async def drop(self, places: Collection[EntryId]) -> None:
         """
         Delete entries, there or not.
         """
         await self._store.write_each([Delete(_key(place)) for place in places])
 
-    async def drop_rest(self, places: Collection[Place]) -> None:
+    async def drop_rest(self, places: Collection[EntryId]) -> None:
         """
-        Delete those of some entries that are still there, so that what was begun before is gone on with: where deleting
+        Delete those of some entries that are still there, so that what was started before is continued: where deleting
         is charged for, it is so whether anything is there or not.
         """
         wanted = set(places)

@@ -45,7 +45,7 @@ Decide = Callable[[Sequence[Item], Callable[[bytes], Trail]], tuple[list[Result]
 """Decides on items, changing their trails: a result for each, and the outcomes that are counted just now."""
 
 
-class Plan(msgspec.Struct, Generic[Item, Result], frozen=True, kw_only=True):
+class DecisionPlan(msgspec.Struct, Generic[Item, Result], frozen=True, kw_only=True):
     """
     How items are decided on.
     """
@@ -78,7 +78,9 @@ class Undertaking(Generic[Item, Result]):
         plan: how.
     """
 
-    def __init__(self, trails: Trails, items: Sequence[Item], plan: Plan[Item, Result]) -> None:
+    def __init__(
+        self, trails: Trails, items: Sequence[Item], plan: DecisionPlan[Item, Result]
+    ) -> None:
         self._trails = trails
         self._items = items
         self._plan = plan

@@ -30,7 +30,7 @@ from crrmon.ledger.layout import (
     TRAILS,
 )
 from crrmon.ledger.leases import Leases
-from crrmon.ledger.meta import begun
+from crrmon.ledger.meta import read_or_begin
 from crrmon.ledger.moving import export_page, restore_trails
 from crrmon.ledger.pauses import Pauses
 from crrmon.ledger.trails import Held, Reading, Trails
@@ -95,7 +95,7 @@ class StoredLedger(FleetItems):
         create: bool = True,
     ) -> Self:
         """
-        Open the ledger in a store, or begin one; the store is closed if that fails.
+        Open the ledger in a store, or create one; the store is closed if that fails.
 
         Args:
             store: where it lies.
@@ -103,14 +103,14 @@ class StoredLedger(FleetItems):
             horizon_seconds: how long marks and halves are kept at least.
             clock: tells what is past the horizon.
             chance: names what needs a name of its own.
-            create: whether to begin one where there is none; if not, opening writes nothing.
+            create: whether to create one where there is none; if not, opening writes nothing.
 
         Raises:
             UnusableLedgerError: somebody must act; the text says how.
             LedgerError: trying again may help; or there is none, and none is to be made.
         """
         try:
-            meta = await begun(store, shards=shards, create=create)
+            meta = await read_or_begin(store, shards=shards, create=create)
             ledger = cls(
                 store,
                 shards=meta.shards,

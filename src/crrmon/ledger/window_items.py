@@ -14,7 +14,7 @@ import structlog
 from crrmon.domain.slicing import sliced
 from crrmon.ledger.damage import decoded, reading
 from crrmon.ledger.encoding import Body, pack, unpack
-from crrmon.ledger.journal import Moved, Place
+from crrmon.ledger.journal import EntryId, Moved
 from crrmon.ledger.layout import OF_FLEET, PIECES, WINDOWS, fleet_key, sortable
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, LedgerError
@@ -65,13 +65,13 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     What a window takes along.
     """
 
-    contributions: tuple[Place, ...] = ()
-    others: tuple[Place, ...] = ()
+    contributions: tuple[EntryId, ...] = ()
+    others: tuple[EntryId, ...] = ()
     """Entries that change the backlog only."""
     moved: tuple[Moved, ...] = ()
 
     @property
-    def entries(self) -> tuple[Place, ...]:
+    def entries(self) -> tuple[EntryId, ...]:
         """
         All entries of the journal that are in the window.
         """

@@ -18,14 +18,14 @@ from msgspec.structs import replace
 
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution
-from crrmon.ledger.backlog import Backlog, Standing
-from crrmon.ledger.journal import Entry, Journal, Place, Sums, Unfolded, add, moves, summed
+from crrmon.ledger.backlog import Backlog, FoldedBacklog
+from crrmon.ledger.journal import Entry, EntryId, Journal, Sums, Unfolded, add, moves, summed
 from crrmon.ledger.leases import Leases
 from crrmon.ledger.pauses import Pauses
 from crrmon.ledger.window_items import Committed, Header, Taken, WindowItems, name_of
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, LedgerError
-from crrmon.ports.store import Check, ConflictError, Store
+from crrmon.ports.store import ConflictError, Guard, Store
 
 _TRIES = 5
 
@@ -60,7 +60,7 @@ class Windows:
         self._journal = journal
         self._backlog = Backlog(store, clock=clock)
         self._chance = chance
-        self._standing: tuple[int, Standing] | None = None
+        self._standing: tuple[int, FoldedBacklog] | None = None
         """The backlog as of the window of this number, when all was folded in."""
         self._drafts: list[_Draft] = []
         """Windows of which it is not known whether they were committed."""
@@ -105,7 +105,7 @@ class Windows:
             return sums
         raise LedgerError("windows are frozen faster than the backlog is read")
 
-    async def _standing_at(self, number: int, *, folded: bool) -> Standing:
+    async def _standing_at(self, number: int, *, folded: bool) -> FoldedBacklog:
         """
         Read the backlog as of the last window; once only, when everything is folded in.
         """
@@ -116,7 +116,7 @@ class Windows:
             self._standing = (number, standing)
         return standing
 
-    async def _consistent(self) -> tuple[Committed, Collection[Place], Sequence[Unfolded]]:
+    async def _consistent(self) -> tuple[Committed, Collection[EntryId], Sequence[Unfolded]]:
         """
         Read what is committed, which entries are in windows, and the changes of windows that may not be folded in.
         """
@@ -169,7 +169,7 @@ class Windows:
         taken = await _take(window, await self._journal.entries())
         header = await self._drafted(window, taken, number=committed.last.number + 1)
         await self._commit(header, committed, held=held)
-        await self._finish(header, begun=False)
+        await self._finish(header, started=False)
 
     async def _drafted(self, window: FrozenWindow, taken: Taken, *, number: int) -> Header:
         """
@@ -201,7 +201,7 @@ class Windows:
     def _forget_draft(self, header: Header) -> None:
         self._drafts = [one for one in self._drafts if one.header.name != header.name]
 
-    async def _commit(self, header: Header, committed: Committed, *, held: Check) -> None:
+    async def _commit(self, header: Header, committed: Committed, *, held: Guard) -> None:
         """
         Commit a window: from now on it is there, and its entries are in it.
         """
@@ -229,16 +229,16 @@ class Windows:
             if not left:
                 return committed
             for header in left:
-                await self._finish(header, begun=True)
+                await self._finish(header, started=True)
         raise LedgerError("the windows are changed by somebody else again and again")
 
-    async def _finish(self, header: Header, *, begun: bool) -> None:
+    async def _finish(self, header: Header, *, started: bool) -> None:
         """
         Do what remains to be done after a commit, all of which may have been done before.
 
         Args:
             header: of the window.
-            begun: whether some of it may be done already.
+            started: whether some of it may be done already.
         """
         if not header.pieces:
             return
@@ -247,7 +247,7 @@ class Windows:
             return  # somebody else finished it meanwhile
         if taken is not None:
             await self._backlog.fold(header.number, taken.moved)
-            drop = self._journal.drop_rest if begun else self._journal.drop
+            drop = self._journal.drop_rest if started else self._journal.drop
             await drop(taken.entries)
         try:
             await self._store.write([self._items.change(header, replace(header, pieces=0))])
@@ -278,7 +278,7 @@ class Windows:
         await self._items.drop_part(old, part)
 
 
-async def _take(window: FrozenWindow, entries: Mapping[Place, Entry]) -> Taken:
+async def _take(window: FrozenWindow, entries: Mapping[EntryId, Entry]) -> Taken:
     """
     Find what a window takes along: its contributions, and all that concerns the backlog only.
     """

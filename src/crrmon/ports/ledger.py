@@ -151,7 +151,7 @@ class Ledger(Protocol):
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
         """
-        Tell what is kept under each id: the mark if there is one, else the half, else None; in the order asked.
+        Return what is kept under each id: the mark if there is one, else the half, else None; in the order asked.
 
         Marks and halves past the horizon may or may not be told.
         """
@@ -239,13 +239,13 @@ class Ledger(Protocol):
 
     async def known_routes(self) -> Sequence[Route]:
         """
-        Tell all routes remembered so far, sorted.
+        Return all routes remembered so far, sorted.
         """
         ...
 
     async def contributions(self) -> Sequence[Contribution]:
         """
-        Tell all committed contributions that no window was frozen from, oldest first.
+        Return all committed contributions that no window was frozen from, oldest first.
         """
         ...
 
@@ -272,13 +272,13 @@ class Ledger(Protocol):
 
     async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
         """
-        Tell the windows that are not wholly sent, oldest first, and no more than `limit`.
+        Return the windows that are not wholly sent, oldest first, and no more than `limit`.
         """
         ...
 
     async def last_frozen(self) -> float | None:
         """
-        Tell the `starts_at` of the newest window ever frozen, sent or not.
+        Return the `starts_at` of the newest window ever frozen, sent or not.
         """
         ...
 
@@ -293,7 +293,7 @@ class Ledger(Protocol):
 
     async def backlog(self) -> Sequence[BacklogSlot]:
         """
-        Tell what is pending and failed, without listing it; empty slots are left out.
+        Return what is pending and failed, without listing it; empty slots are left out.
         """
         ...
 
@@ -307,7 +307,7 @@ class Ledger(Protocol):
 
     async def presences(self) -> Sequence[Presence]:
         """
-        Tell the presence of every daemon that announced itself and was not dismissed, by owner.
+        Return the presence of every daemon that announced itself and was not dismissed, by owner.
         """
         ...
 
@@ -368,7 +368,7 @@ class Ledger(Protocol):
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
-        Tell all that is known of a key and version id, in whatever bucket.
+        Return all that is known of a key and version id, in whatever bucket.
         """
         ...
 
@@ -376,7 +376,7 @@ class Ledger(Protocol):
 
     async def leases(self) -> Sequence[Lease]:
         """
-        Tell the lease of every shard, by shard.
+        Return the lease of every shard, by shard.
         """
         ...
 
@@ -420,7 +420,7 @@ class Ledger(Protocol):
         self, *, after: str | None = None, limit: int = 100
     ) -> tuple[Sequence[Trail], str | None]:
         """
-        Tell all trails that hold a record, each once, in any order, a page of about `limit` at a time.
+        Return all trails that hold a record, each once, in any order, a page of about `limit` at a time.
 
         Returns:
             The page, and what to pass as `after` for the next one; None after the last.

@@ -71,7 +71,7 @@ class Probe(Protocol):
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
-        Tell under which owners there are buckets of a name; never empty.
+        Return under which owners there are buckets of a name; never empty.
 
         Returns:
             The sites of stores that have one; None alone where the name tells the bucket.
@@ -95,7 +95,7 @@ class Probe(Protocol):
 
     async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
         """
-        Tell whether a bucket may be listed: whoever may not is answered 403 for what is not there.
+        Return whether a bucket may be listed: whoever may not is answered 403 for what is not there.
 
         Raises:
             UnreadableConfigurationError: S3 did not tell.

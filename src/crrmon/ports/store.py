@@ -24,7 +24,7 @@ FLEET: Final = -1
 """The group of what belongs to all daemons together and to no shard."""
 
 
-class Kind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class ItemKind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """
     What items are about. Kinds are compared by identity: they are declared once, in `crrmon.ledger.layout`.
     """
@@ -47,7 +47,7 @@ class Key(NamedTuple):
     Where an item is. Kind and sort key identify it; the group says what can be written together with it.
     """
 
-    kind: Kind
+    kind: ItemKind
     group: int
     """
     A shard, or `FLEET`; always the same for the same item. A store may tell another one than an item was written under,
@@ -117,7 +117,7 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
     tag: Tag = ANY
 
 
-class Check(msgspec.Struct, frozen=True, gc=False):
+class Guard(msgspec.Struct, frozen=True, gc=False):
     """
     Write nothing, but have something be as it was.
     """
@@ -126,7 +126,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     tag: Tag
 
 
-Action = Put | Delete | Check
+Action = Put | Delete | Guard
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +163,7 @@ class TooMuchError(LedgerError):
     """
 
 
-class RefusedError(LedgerError):
+class UnwritableError(LedgerError):
     """
     The store does not take what is in this request, however often it is asked; nothing was written.
     """
@@ -229,7 +229,7 @@ class Store(Protocol):
 
     async def scan(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],
         *,
         low: bytes = b"",
@@ -265,7 +265,7 @@ class Store(Protocol):
         Raises:
             ConflictError: some items are not what their tags say.
             TooMuchError: it must be split.
-            RefusedError: it can never be written.
+            UnwritableError: it can never be written.
         """
         ...
 
@@ -276,7 +276,7 @@ class Store(Protocol):
         ...
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
@@ -286,7 +286,7 @@ class Store(Protocol):
         ...
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time, in the order of when.
@@ -299,7 +299,7 @@ class Store(Protocol):
         """
         ...
 
-    async def expire(self, kind: Kind, groups: Sequence[int], *, now: float) -> int:
+    async def expire(self, kind: ItemKind, groups: Sequence[int], *, now: float) -> int:
         """
         Drop a bounded number of items of a kind that have expired, where the database does not do it by itself.
 

@@ -14,13 +14,13 @@ from crrmon.ports.store import (
     ABSENT,
     ANY,
     Action,
-    Check,
     ConflictError,
     Delete,
     Due,
     Found,
+    Guard,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
     Tag,
@@ -42,11 +42,11 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._items: dict[Key, Put] = {}
-        self._sorted: dict[Kind, list[tuple[bytes, Key]]] = defaultdict(list)
+        self._sorted: dict[ItemKind, list[tuple[bytes, Key]]] = defaultdict(list)
         """The keys of ordered kinds, by sort key."""
-        self._due: dict[tuple[Kind, int], list[tuple[float, bytes]]] = defaultdict(list)
+        self._due: dict[tuple[ItemKind, int], list[tuple[float, bytes]]] = defaultdict(list)
         """When items of a kind and group are due, and their sort keys; sorted."""
-        self._expiries: dict[Kind, list[tuple[float, bytes, Key]]] = defaultdict(list)
+        self._expiries: dict[ItemKind, list[tuple[float, bytes, Key]]] = defaultdict(list)
         """A heap of each kind; what is not an item's expiry any more is left in it."""
 
     def where(self, key: Key) -> str:
@@ -75,7 +75,7 @@ class MemoryStore:
 
     async def scan(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],
         *,
         low: bytes = b"",
@@ -128,7 +128,7 @@ class MemoryStore:
                 self._enter(action)
             case Delete():
                 self._leave(action.key)
-            case Check():
+            case Guard():
                 pass
 
     def _leave(self, key: Key) -> None:
@@ -155,7 +155,7 @@ class MemoryStore:
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
@@ -170,7 +170,7 @@ class MemoryStore:
         return [Due(at, key, self._items[key].body) for at, key in keys]
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -181,7 +181,7 @@ class MemoryStore:
 
     async def expire(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],  # noqa: ARG002 - all are in one heap
         *,
         now: float,

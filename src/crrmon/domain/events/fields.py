@@ -20,7 +20,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Bucket(msgspec.Struct, frozen=True, gc=False):
+class NamedBucket(msgspec.Struct, frozen=True, gc=False):
     """
     A bucket as S3's own messages name it.
     """
@@ -76,7 +76,7 @@ def account(told: str | None) -> str | None:
 
 def is_replication(principal: str | None) -> bool:
     """
-    Tell whether a principal id is that of S3's own replication.
+    Return whether a principal id is that of S3's own replication.
     """
     return principal is not None and principal.endswith(_REPLICATION)
 

@@ -38,7 +38,7 @@ class _NotedObject(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Entity(msgspec.Struct, frozen=True, gc=False):
-    bucket: fields.Bucket
+    bucket: fields.NamedBucket
     object: _NotedObject
 
 

@@ -43,7 +43,7 @@ class _ToldObject(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Detail(msgspec.Struct, frozen=True, gc=False):
-    bucket: fields.Bucket
+    bucket: fields.NamedBucket
     object: _ToldObject
     reason: str | None = None
     deletion_type: str | None = msgspec.field(name="deletion-type", default=None)

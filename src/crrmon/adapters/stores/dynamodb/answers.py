@@ -10,7 +10,7 @@ from crrmon.adapters.border import code_of
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.attributes import Position, position_of
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
-from crrmon.ports.store import ConflictError, RefusedError, TooMuchError
+from crrmon.ports.store import ConflictError, TooMuchError, UnwritableError
 
 _PASSING: Final = frozenset(
     {
@@ -52,7 +52,7 @@ _ACTIONS: Final = {
 }
 
 
-class Answers(msgspec.Struct, frozen=True):
+class TableErrors(msgspec.Struct, frozen=True):
     """
     What the answers and errors of one table mean.
     """
@@ -91,7 +91,7 @@ class Answers(msgspec.Struct, frozen=True):
 
     def _invalid(self, operation: str, said: str, keys: Sequence[Position]) -> Exception:
         """
-        Tell what it means that a request is not valid.
+        Return what it means that a request is not valid.
 
         Args:
             operation: what was asked.
@@ -105,7 +105,7 @@ class Answers(msgspec.Struct, frozen=True):
             )
         items = ", ".join(f"{partition!r} {sort!r}" for partition, sort in keys[:3])
         of = f" of item {items}" + (" and more" if len(keys) > 3 else "") if keys else ""  # noqa: PLR2004 - a few
-        kind = TooMuchError if "size" in said.lower() else RefusedError
+        kind = TooMuchError if "size" in said.lower() else UnwritableError
         return kind(f"DynamoDB {operation}{of} in {where}: {said}")
 
     def _cancelled(self, error: ClientError, request: Mapping[str, Any]) -> Exception:
@@ -125,7 +125,7 @@ class Answers(msgspec.Struct, frozen=True):
 
 def _keys_in(method: str, request: Mapping[str, Any], table: str) -> list[Position]:
     """
-    Tell the keys of the items that a request writes or reads, in their order.
+    Return the keys of the items that a request writes or reads, in their order.
     """
     if method == "transact_write_items":
         some = [fields for action in request["TransactItems"] for fields in action.values()]
@@ -138,7 +138,7 @@ def _keys_in(method: str, request: Mapping[str, Any], table: str) -> list[Positi
 
 def passes(error: ClientError) -> bool:
     """
-    Tell whether the same call may well succeed in a moment.
+    Return whether the same call may well succeed in a moment.
     """
     if code_of(error) in _PASSING:
         return True

@@ -12,7 +12,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from crrmon.adapters.border import NoAnswerError, border
-from crrmon.adapters.stores.dynamodb.answers import OPERATIONS, Answers, complete, passes
+from crrmon.adapters.stores.dynamodb.answers import OPERATIONS, TableErrors, complete, passes
 from crrmon.adapters.stores.dynamodb.attributes import PK, Item, Position, at, body_bytes
 from crrmon.domain.slicing import sliced
 from crrmon.ports.ledger import LedgerError
@@ -66,7 +66,7 @@ class Calls:
     ) -> None:
         self._client = client
         self.table = table
-        self._answers = Answers(table, region)
+        self._errors = TableErrors(table, region)
         self._chance = chance
         self._consumed = consumed
         self._free = asyncio.Semaphore(UNDER_WAY)
@@ -228,12 +228,12 @@ class Calls:
                         answer = complete(OPERATIONS[method], told)
             except ClientError as error:
                 if tries + 1 == TRIES or not passes(error):
-                    raise self._answers.translated(method, error, request) from error
+                    raise self._errors.translated(method, error, request) from error
             except NoAnswerError as error:
                 # Once more, for one broken connection is no outage. What was done all the same tells itself: by its
                 # token, or by its condition, which does not hold any more.
                 if tries >= UNANSWERED:
-                    raise self._answers.translated(method, error, request) from error
+                    raise self._errors.translated(method, error, request) from error
             else:
                 self._tell_consumed(method, answer)
                 return answer

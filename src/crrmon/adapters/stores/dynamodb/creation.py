@@ -1,4 +1,4 @@
-"""Making the table of the dynamodb ledger, or finishing one that was begun."""
+"""Creating the table of the dynamodb ledger, or finishing one that was started."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ async def create(
     aws: Aws, *, table: str, region: str | None, tags: Mapping[str, str]
 ) -> Sequence[str]:
     """
-    Make the table, or finish one that was begun; wait until it can be used.
+    Create the table, or finish one that was started; wait until it can be used.
 
     Args:
         aws: makes the client.
@@ -122,7 +122,7 @@ class _Maker:
 
     async def create_table(self, request: Mapping[str, Any]) -> bool:
         """
-        Make the table, unless there is one; tell whether there was none.
+        Create the table, unless there is one; return whether there was none.
         """
         return bool(await self.ask("CreateTable", **request))
 
@@ -142,14 +142,14 @@ class _Maker:
 
     async def expires(self) -> bool:
         """
-        Tell whether items expire by `EXPIRES_AT`.
+        Return whether items expire by `EXPIRES_AT`.
         """
         told = await self.ask("DescribeTimeToLive", TableName=self._table)
         return expiry_is_on(told)
 
     async def is_backed_up(self) -> bool:
         """
-        Tell whether the table can be brought back as it was at any second of the last weeks.
+        Return whether the table can be brought back as it was at any second of the last weeks.
         """
         told = await self.ask("DescribeContinuousBackups", TableName=self._table)
         recovery = told["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
@@ -157,7 +157,7 @@ class _Maker:
 
     async def lackstags_of(self, arn: str, tags: Mapping[str, str]) -> bool:
         """
-        Tell whether the table has not all of these tags.
+        Return whether the table has not all of these tags.
         """
         if not tags:
             return False

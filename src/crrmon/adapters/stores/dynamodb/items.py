@@ -24,13 +24,13 @@ from crrmon.adapters.stores.dynamodb.attributes import (
     Position,
     at,
 )
-from crrmon.ports.store import ABSENT, ANY, Found, Key, Kind, Put, Tag
+from crrmon.ports.store import ABSENT, ANY, Found, ItemKind, Key, Put, Tag
 
 _WORTH_PACKING: Final = 700
 """A smaller body is in the first write unit as it is."""
 
 
-def partition(kind: Kind, group: int) -> str:
+def partition(kind: ItemKind, group: int) -> str:
     """
     Return the partition of an ordered kind's items of a group.
     """
@@ -47,7 +47,7 @@ def position(key: Key) -> Position:
     return f"{kind.name}#{sort.hex()}", kind.name
 
 
-def sort_of(kind: Kind, item: Mapping[str, Any]) -> bytes:
+def sort_of(kind: ItemKind, item: Mapping[str, Any]) -> bytes:
     """
     Return the sort key of an item.
     """

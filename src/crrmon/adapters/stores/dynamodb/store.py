@@ -36,12 +36,12 @@ from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError, Pace
 from crrmon.ports.store import (
     Action,
-    Check,
     Delete,
     Due,
     Found,
+    Guard,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
     Tag,
@@ -152,7 +152,7 @@ class DynamoDBStore:
 
     async def scan(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],
         *,
         low: bytes = b"",
@@ -178,7 +178,7 @@ class DynamoDBStore:
 
     async def _scan(
         self,
-        kind: Kind,
+        kind: ItemKind,
         group: int,
         low: bytes,
         high: bytes | None,
@@ -212,7 +212,7 @@ class DynamoDBStore:
             raise TooMuchError("DynamoDB takes 400 KB of one item")
         if len(requests) > _MOST_ACTIONS or sum(sizes) > MOST_BYTES:
             raise TooMuchError(f"{len(requests)} actions")
-        if len(requests) == 1 and not isinstance(actions[0], Check):
+        if len(requests) == 1 and not isinstance(actions[0], Guard):
             await self._calls.single(*requests[0])
         else:
             token = _token(self._calls.table, actions)
@@ -241,7 +241,7 @@ class DynamoDBStore:
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
@@ -249,7 +249,7 @@ class DynamoDBStore:
         return await self._due.due(kind, groups, until=until, limit=limit)
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -258,7 +258,7 @@ class DynamoDBStore:
 
     async def expire(
         self,
-        kind: Kind,  # noqa: ARG002 - DynamoDB does it by its own clock
+        kind: ItemKind,  # noqa: ARG002 - DynamoDB does it by its own clock
         groups: Sequence[int],  # noqa: ARG002
         *,
         now: float,  # noqa: ARG002
@@ -287,7 +287,7 @@ def _request(action: Action) -> tuple[str, dict[str, Any]]:
 
 def _token(table: str, actions: Sequence[Action]) -> str:
     """
-    Make the same token of the same request, so that a repetition after a lost answer is not carried out twice.
+    Return the same token for the same request, so that a repetition after a lost answer is not carried out twice.
     """
     digest = hashlib.blake2b(table.encode(), digest_size=16)
     for action in actions:

@@ -12,7 +12,7 @@ _INDEX_KEY: Final = ((SHARD, "HASH"), (DUE, "RANGE"))
 
 def description(table: str, tags: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
     """
-    Tell how the table is made: the requests, by operation, in their order.
+    Return how the table is made: the requests, by operation, in their order.
 
     On-demand, for what it is asked changes by the hour; with recovery to any second of the last weeks, for it is the
     only place that knows what was counted.
@@ -61,7 +61,7 @@ def tags_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def unlike(described: Mapping[str, Any]) -> str | None:
     """
-    Tell in what a table differs from what the ledger needs; None when it will do.
+    Return in what a table differs from what the ledger needs; None when it will do.
 
     Args:
         described: the `Table` of DescribeTable.
@@ -85,7 +85,7 @@ def _keys(described: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def unlike_error(table: str, difference: str) -> UnusableLedgerError:
     """
-    Make the error for a table that is there and will not do.
+    Return the error for a table that is there and will not do.
     """
     return UnusableLedgerError(
         f"ledger.dynamodb.table {table!r} was not made for crrmon: {difference}; "
@@ -95,7 +95,7 @@ def unlike_error(table: str, difference: str) -> UnusableLedgerError:
 
 def expiry_is_on(told: Mapping[str, Any]) -> bool:
     """
-    Tell from the answer of DescribeTimeToLive whether items expire by `EXPIRES_AT`.
+    Return from the answer of DescribeTimeToLive whether items expire by `EXPIRES_AT`.
     """
     expiry = told.get("TimeToLiveDescription", {})
     on = expiry.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")

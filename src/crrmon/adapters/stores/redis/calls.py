@@ -27,7 +27,7 @@ def script(
     home: bytes, digest: str, keys: Sequence[bytes], arguments: Sequence[Argument] = ()
 ) -> Call:
     """
-    Make the call of a script.
+    Return the call of a script.
     """
     return Call(home, ("EVALSHA", digest, len(keys), *keys, *arguments))
 

@@ -105,7 +105,7 @@ class Cluster:
 
     async def _known(self) -> list[tuple[str, int]]:
         """
-        Tell the node of each slot.
+        Return the node of each slot.
         """
         async with self._learning:
             if not self._slots:

@@ -20,7 +20,7 @@ Nothing has a time to live: what evicts only volatile keys never touches a ledge
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from crrmon.ports.store import Key, Kind
+from crrmon.ports.store import ItemKind, Key
 
 DAY_SECONDS: Final = 86_400
 
@@ -33,7 +33,7 @@ class KindGroup(NamedTuple):
     The items of a kind in a group, which lie together.
     """
 
-    kind: Kind
+    kind: ItemKind
     number: int
 
 

@@ -256,7 +256,7 @@ def _fail(requests: Iterable[_Request], error: Exception) -> None:
 
 def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
     """
-    Make a small write to where one of these requests has its keys.
+    Return a small write to where one of these requests has its keys.
     """
     placed = [one for one in requests if one.calls[0].home]
     if not placed:
@@ -268,7 +268,7 @@ def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
 
 def _takes_no_writes(reply: Reply) -> bool:
     """
-    Tell whether a reply is the error of a replica; Redis 6.2 puts it in the middle when it came up in a script.
+    Return whether a reply is the error of a replica; Redis 6.2 puts it in the middle when it came up in a script.
     """
     return isinstance(reply, ReadOnlyError) or (
         isinstance(reply, ResponseError) and "READONLY" in str(reply)

@@ -53,7 +53,7 @@ class Replicas:
 
     def needed(self, *, durable: bool) -> bool:
         """
-        Tell whether replicas must acknowledge.
+        Return whether replicas must acknowledge.
 
         Args:
             durable: whether something is written.
@@ -75,7 +75,7 @@ class Replicas:
 
     def outdated(self, now: float) -> bool:
         """
-        Tell whether the server is to be asked.
+        Return whether the server is to be asked.
         """
         return now - self._asked_at >= REPLICAS_ASKED_SECONDS
 
@@ -108,7 +108,7 @@ class Replicas:
 
 def _keeps_up(name: str, value: str) -> bool:
     """
-    Tell whether a line of INFO replication is of a replica that has nearly everything.
+    Return whether a line of INFO replication is of a replica that has nearly everything.
     """
     if re.fullmatch(r"slave\d+", name) is None:
         return False

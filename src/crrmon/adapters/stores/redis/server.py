@@ -71,7 +71,7 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
 
     def connections(self, address: tuple[str, int]) -> ConnectionPool:
         """
-        Make the pool of connections to one of its servers.
+        Create the pool of connections to one of its servers.
         """
         parts = urlsplit(self.url)
         more: dict[str, Any] = {}
@@ -98,7 +98,7 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
 
     def servers(self) -> Servers:
         """
-        Make what asks it; nothing is connected yet.
+        Create what asks it; nothing is connected yet.
         """
         if self.cluster:
             return Cluster(self.seed, self.connections)

@@ -30,8 +30,8 @@ from crrmon.ports.store import (
     Delete,
     Due,
     Found,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
     Tag,
@@ -139,7 +139,7 @@ class RedisStore:
 
     async def scan(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],
         *,
         low: bytes = b"",
@@ -211,7 +211,7 @@ class RedisStore:
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
@@ -235,7 +235,7 @@ class RedisStore:
             }
         return await self._with_bodies(kind, _first(found, limit))
 
-    async def _with_bodies(self, kind: Kind, dues: Sequence[Due]) -> list[Due]:
+    async def _with_bodies(self, kind: ItemKind, dues: Sequence[Due]) -> list[Due]:
         """
         Read what is due; what is not any more is left out.
         """
@@ -259,7 +259,7 @@ class RedisStore:
         return Call(names.home, command)
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -276,7 +276,7 @@ class RedisStore:
                 return found[:limit]
             count = 2 * count + limit  # many of the same time as the last one
 
-    async def expire(self, kind: Kind, groups: Sequence[int], *, now: float) -> int:
+    async def expire(self, kind: ItemKind, groups: Sequence[int], *, now: float) -> int:
         """
         Drop a bounded number of items of a kind that have expired.
         """
@@ -289,7 +289,7 @@ class RedisStore:
             calls.append(script(names.home, EXPIRE, keys, [repr(now), _ORDERED_AT_ONCE]))
         return sum(map(int, await self._redis.ask(calls, durable=True)))
 
-    async def _drop_days(self, kind: Kind, groups: Sequence[int], now: float) -> int:
+    async def _drop_days(self, kind: ItemKind, groups: Sequence[int], now: float) -> int:
         dropped = 0
         homes = [self._names.of(KindGroup(kind, number)) for number in groups]
         calls = [Call(names.home, ("GET", names.days)) for names in homes]
@@ -323,14 +323,14 @@ class RedisStore:
         await self._redis.close()
 
 
-_REHEARSAL: Final = Kind(name="rehearsal")
+_REHEARSAL: Final = ItemKind(name="rehearsal")
 
 
 def _printed(key: Key) -> str:
     return repr(key.sort) if key.kind.ordered else key.sort.hex()
 
 
-def _dues(kind: Kind, group: int, flat: Sequence[bytes]) -> list[Due]:
+def _dues(kind: ItemKind, group: int, flat: Sequence[bytes]) -> list[Due]:
     return [Due(float(at), Key(kind, group, sort)) for sort, at in _pairs(flat)]
 
 

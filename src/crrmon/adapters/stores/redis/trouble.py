@@ -89,7 +89,7 @@ def translated(server: RedisServer, error: Exception) -> LedgerError:
 
 def _tls_hint(server: RedisServer, text: str) -> str:
     """
-    Tell what else it may be: one side that speaks TLS and one that does not hear each other's silence.
+    Return what else it may be: one side that speaks TLS and one that does not hear each other's silence.
     """
     if server.place.startswith("rediss:"):
         # A server that does not know TLS waits for the rest of what it takes for a command.

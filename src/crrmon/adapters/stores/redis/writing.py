@@ -17,7 +17,7 @@ from crrmon.adapters.stores.redis.names import (
     registry_of,
 )
 from crrmon.domain.slicing import sliced
-from crrmon.ports.store import ABSENT, ANY, Action, Check, Put, Tag
+from crrmon.ports.store import ABSENT, ANY, Action, Guard, Put, Tag
 
 _ARGUMENTS: Final = 4000
 """Most arguments of one command inside a script; Lua's stack takes about twice as many."""
@@ -104,7 +104,7 @@ class Writing:
 
     def _ordered(self, names: GroupNames, action: Action) -> None:
         sort = action.key.sort
-        if isinstance(action, Check):
+        if isinstance(action, Guard):
             return
         if not isinstance(action, Put):
             self._do("HDEL", names.items, sort)
@@ -124,7 +124,7 @@ class Writing:
 
     def _unordered(self, group: KindGroup, action: Action) -> None:
         names, sort = self._names.of(group), action.key.sort
-        if isinstance(action, Check):
+        if isinstance(action, Guard):
             return
         where = _where(action.tag)
         to = _target(action, where) if isinstance(action, Put) else None

@@ -20,8 +20,8 @@ from crrmon.ports.store import (
     Delete,
     Due,
     Found,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
     Tag,
@@ -119,7 +119,7 @@ class SqliteStore:
         """
         Read items.
         """
-        by_kind: dict[Kind, list[Key]] = defaultdict(list)
+        by_kind: dict[ItemKind, list[Key]] = defaultdict(list)
         for key in keys:
             by_kind[key.kind].append(key)
 
@@ -135,7 +135,7 @@ class SqliteStore:
 
     async def scan(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],  # noqa: ARG002 - all are in one table
         *,
         low: bytes = b"",
@@ -167,7 +167,7 @@ class SqliteStore:
 
     def _write(self, actions: Sequence[Action]) -> None:
         ordered: list[tuple[int, Action]] = []
-        others: dict[Kind, list[tuple[int, Action]]] = defaultdict(list)
+        others: dict[ItemKind, list[tuple[int, Action]]] = defaultdict(list)
         for place, action in enumerate(actions):
             kind = action.key.kind
             (ordered if kind.ordered else others[kind]).append((place, action))
@@ -180,14 +180,14 @@ class SqliteStore:
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
         """
         return await self._run(lambda: self._due(kind, groups, until, limit))
 
-    def _due(self, kind: Kind, groups: Sequence[int], until: float, limit: int) -> list[Due]:
+    def _due(self, kind: ItemKind, groups: Sequence[int], until: float, limit: int) -> list[Due]:
         # Each group's share comes sorted from the index; merging takes no more of each than it needs.
         cursors = self._unordered.due(kind, groups, until)
         try:
@@ -202,7 +202,7 @@ class SqliteStore:
         ]
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -211,7 +211,7 @@ class SqliteStore:
 
     async def expire(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],  # noqa: ARG002 - all are in one table
         *,
         now: float,

@@ -20,11 +20,11 @@ from crrmon.adapters.stores.sqlite.tables import Table, place, table_named, tabl
 from crrmon.ports.store import (
     ABSENT,
     Action,
-    Check,
     Due,
     Found,
+    Guard,
+    ItemKind,
     Key,
-    Kind,
     Put,
     Tag,
 )
@@ -48,7 +48,7 @@ _Rows = dict[Table, list[tuple[object, ...]]]
 
 class UnorderedItems:
     """
-    The items of unordered kinds in a database; whoever calls has begun a transaction.
+    The items of unordered kinds in a database; whoever calls has started a transaction.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -70,12 +70,12 @@ class UnorderedItems:
             )
         return self._tables
 
-    def _in_use(self, kind: Kind) -> list[Table]:
+    def _in_use(self, kind: ItemKind) -> list[Table]:
         return [table for table in self._all() if table.kind == kind.name and not table.over]
 
     # ---- reading ----
 
-    def get(self, kind: Kind, keys: Sequence[Key]) -> list[Found]:
+    def get(self, kind: ItemKind, keys: Sequence[Key]) -> list[Found]:
         """
         Read items.
         """
@@ -84,7 +84,7 @@ class UnorderedItems:
             Found(by_sort[sort], row.body, Tag(row)) for sort, row in self._rows(kind, by_sort)
         ]
 
-    def _rows(self, kind: Kind, sorts: Iterable[bytes]) -> Iterator[tuple[bytes, _ItemRow]]:
+    def _rows(self, kind: ItemKind, sorts: Iterable[bytes]) -> Iterator[tuple[bytes, _ItemRow]]:
         """
         Find the rows of some items.
         """
@@ -101,7 +101,7 @@ class UnorderedItems:
                 if sort in wanted:  # two may share a place
                     yield sort, _ItemRow(table, number, body)
 
-    def due(self, kind: Kind, groups: Iterable[int], until: float) -> list[sqlite3.Cursor]:
+    def due(self, kind: ItemKind, groups: Iterable[int], until: float) -> list[sqlite3.Cursor]:
         """
         Return what is due, for each group by itself, the longest due first: when, sort key, group, and number.
         """
@@ -111,7 +111,7 @@ class UnorderedItems:
         query = f"SELECT due, sort, grp, number FROM {table.name} WHERE grp = ? AND due <= ? ORDER BY due, number"
         return [self._connection.execute(query, (group, until)) for group in groups]
 
-    def body(self, kind: Kind, number: int) -> bytes:
+    def body(self, kind: ItemKind, number: int) -> bytes:
         """
         Read the body of what is due.
         """
@@ -119,7 +119,7 @@ class UnorderedItems:
         (body,) = self._connection.execute(query, (number,)).fetchone()
         return bytes(body)
 
-    def walk(self, kind: Kind, group: int, after: Due | None, limit: int) -> list[Due]:
+    def walk(self, kind: ItemKind, group: int, after: Due | None, limit: int) -> list[Due]:
         """
         Go through what is due in a group.
         """
@@ -139,7 +139,7 @@ class UnorderedItems:
 
     # ---- writing ----
 
-    def write(self, kind: Kind, actions: Sequence[tuple[int, Action]]) -> list[int]:
+    def write(self, kind: ItemKind, actions: Sequence[tuple[int, Action]]) -> list[int]:
         """
         Carry out actions, if all items are what they were.
 
@@ -148,14 +148,14 @@ class UnorderedItems:
             actions: each with its place among others.
 
         Returns:
-            The places of those whose items are others by now: then the transaction was begun anew, to do nothing in it.
+            The places of those whose items are others by now: then the transaction was started anew, to do nothing in it.
         """
         new = [one.key.sort for _, one in actions if one.tag is ABSENT]
         there = {sort for sort, _ in self._rows(kind, new)} if new else set()
         wrong = any(
             self._is_other(one)
             for _, one in actions
-            if isinstance(one, Check) or self._is_gone(one)
+            if isinstance(one, Guard) or self._is_gone(one)
         )
         if there or wrong or not self._carried_out([one for _, one in actions]):
             # NB: what was carried out by then would look as if others had done it.
@@ -222,7 +222,7 @@ class UnorderedItems:
 
     # ---- letting go ----
 
-    def expire(self, kind: Kind, *, now: float, most: int) -> int:
+    def expire(self, kind: ItemKind, *, now: float, most: int) -> int:
         """
         Drop some of the items of days that are over.
 
@@ -242,7 +242,7 @@ class UnorderedItems:
             dropped += self._drop_first(table, most - dropped)
         return dropped
 
-    def _over(self, kind: Kind, now: float) -> Table | None:
+    def _over(self, kind: ItemKind, now: float) -> Table | None:
         """
         Return a table of a day that is over, set apart.
         """
@@ -286,7 +286,7 @@ def _plan(actions: Sequence[Action]) -> tuple[_Rows, _Rows, _Rows]:
     changed: _Rows = defaultdict(list)
     come: _Rows = defaultdict(list)
     for action in actions:
-        if isinstance(action, Check):
+        if isinstance(action, Guard):
             continue
         sort, row = action.key.sort, action.tag.value
         target = table_of(action) if isinstance(action, Put) else None

@@ -173,7 +173,7 @@ async def open_ledger(
         settings: of the ledger.
         aws: the way to a table.
         clock: tells what is past the horizon.
-        create: whether a new one may be created on a Redis server that has none of this name.
+        create: whether a new one may be created where a server has none of this name; if not, nothing is written.
 
     Raises:
         UnusableLedgerError: somebody must act; the text says how.
@@ -184,7 +184,8 @@ async def open_ledger(
         shards=settings.shards,
         horizon_seconds=settings.horizon_seconds,
         clock=clock,
-        create=create or settings.kind != "redis",
+        # Whoever only reads looks for the file first: of these, opening makes what is not there.
+        create=create or settings.kind in ("memory", "sqlite"),
     )
 
 
@@ -232,14 +233,16 @@ async def open_store(
 @contextlib.asynccontextmanager
 async def tried_ledger(settings: LedgerSettings, aws: Aws, clock: Clock) -> AsyncIterator[Ledger]:
     """
-    Open the ledger and make none: one of its kind beside it stands for a file that is not there yet.
+    Open the ledger to try it: one of its kind beside it stands for a file that is not there yet, and on Redis none is made.
     """
     path, new = settings.path, settings.kind == "sqlite" and not settings.path.exists()
     if new:
         beside = path.with_name(f".{path.name}.check-{uuid.uuid4().hex[:12]}")
         settings = settings.model_copy(update={"path": beside})
     try:
-        ledger = await open_ledger(settings, aws, clock=clock, create=False)
+        # In a table that was made for it, a ledger is begun as the daemon would: only that shows that it may write.
+        create = settings.kind == "dynamodb"
+        ledger = await open_ledger(settings, aws, clock=clock, create=create)
         try:
             yield ledger
         finally:

@@ -22,14 +22,18 @@ from crrmon.adapters.stores.dynamodb.calls import TRIES, UNANSWERED
 from crrmon.adapters.stores.dynamodb.due import LOOKED_AHEAD_SECONDS, SETTLING_SECONDS
 from crrmon.adapters.stores.dynamodb.items import number
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+from crrmon.config import LedgerSettings
+from crrmon.config.ledger import DynamoDBSettings
+from crrmon.connections import open_ledger
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, Tally, fold
 from crrmon.domain.settling import Settled
-from crrmon.domain.trails import Parked, Rescheduled
+from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ledger.isolation import BadItemError
 from crrmon.ledger.layout import TRAILS
 from crrmon.ports.ledger import (
+    AbsentLedgerError,
     FrozenWindow,
     Lease,
     LeaseLostError,
@@ -565,6 +569,27 @@ async def test_invariant_9_a_daemon_reads_what_a_newer_one_wrote(ledger: Emulate
     assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
 
 
+async def test_a_ledger_that_is_only_read_is_not_begun(table: str) -> None:
+    """
+    The source of a copy, in a table that was made and never used.
+    """
+    aws = EmulatorAws(shared_ministack())
+    async with aws:
+        await creation.create(aws, table=table, region=REGION, tags={})
+        settings = LedgerSettings(
+            kind="dynamodb", dynamodb=DynamoDBSettings(table=table, region=REGION)
+        )
+        with pytest.raises(
+            AbsentLedgerError, match=f"no ledger at ledger.dynamodb.table '{table}'"
+        ):
+            await open_ledger(settings, aws, clock=SetClock(), create=False)
+
+        # Whoever may create it finds an empty one.
+        ledger = await open_ledger(settings, aws, clock=SetClock())
+        assert await ledger.states("") == {}
+        await ledger.close()
+
+
 # ---- what cannot be read, and what is refused ----
 
 REFUSED = json_error(400, "ValidationException", "Number overflow. Attempting to store a number")
@@ -623,6 +648,29 @@ async def test_invariant_10_a_trail_that_cannot_be_read_harms_itself_only(
 
     await put(ledger, whole)
     assert len(await ledger.due(ALL, now=NOW, limit=9)) == 2
+
+
+async def test_invariant_10_a_key_that_is_refused_harms_only_who_asked_for_it(
+    proxy: DynamoDBProxy, ledger: EmulatedLedger
+) -> None:
+    """
+    Others asked at the same moment, in the same call; they are told what they asked for.
+    """
+    await ledger.park([record("good")])
+    refused = record("bad").version.trail_id.hex()
+    proxy.fault = lambda asked: REFUSED if refused in str(asked.body) else None
+
+    bad, good = record("bad").replica_mark("dst"), record("good").replica_mark("dst")
+    told = await asyncio.gather(
+        ledger.seen([good]), ledger.seen([bad]), ledger.find("good", "v1"), return_exceptions=True
+    )
+
+    assert told[0] == [None]
+    assert isinstance(told[1], BadItemError)
+    assert isinstance(told[2], Trail)
+    assert len(told[2].records) == 1
+    # One call for all, and one more for each.
+    assert proxy.count()["BatchGetItem"] == 4
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from crrmon.ports.store import (
     ItemKind,
     Key,
     Put,
+    Span,
     Store,
     Tag,
     TooMuchError,
@@ -436,7 +437,7 @@ async def test_write_each_does_thousands(store: Store) -> None:
     changed += [Delete(named("absent"))]
     await store.write_each(changed)
 
-    assert await store.scan(LISTED, GROUPS, low=b"k", high=b"l") == []
+    assert await store.scan(LISTED, GROUPS, Span(low=b"k", high=b"l")) == []
     found = await store.scan(SPREAD, GROUPS)
     assert [each.key.sort for each in found] == [key.sort for key in keys[1::2]]
     assert {each.body for each in found} == {b"again"}
@@ -493,9 +494,10 @@ async def test_a_scan_tells_a_range_of_an_order(store: Store) -> None:
     for low, high in ranges:
         mine = [sort for sort in SORTS if low <= sort and (high is None or sort < high)]
         for limit in (None, 1, 4):
-            told = await store.scan(SPREAD, GROUPS, low=low, high=high, limit=limit)
+            span = Span(low=low, high=high, limit=limit)
+            told = await store.scan(SPREAD, GROUPS, span)
             assert [each.key.sort for each in told] == mine[:limit]
-            told = await store.scan(SPREAD, GROUPS, low=low, high=high, limit=limit, reverse=True)
+            told = await store.scan(SPREAD, GROUPS, replace(span, reverse=True))
             assert [each.key.sort for each in told] == mine[::-1][:limit]
 
 
@@ -505,12 +507,11 @@ async def test_prefixed_is_the_range_of_a_prefix(store: Store) -> None:
     """
     await listed(store)
     for prefix in ("", "a", "A", "a#", "z", "\0", "\x7f", "\u00ff", "\uffff", "\U0010ffff", "no"):
-        low, high = prefixed(prefix.encode())
-        told = await store.scan(SPREAD, GROUPS, low=low, high=high)
+        told = await store.scan(SPREAD, GROUPS, prefixed(prefix.encode()))
         mine = [sort for sort in SORTS if sort.startswith(prefix.encode())]
         assert [each.key.sort for each in told] == mine
-    assert prefixed(b"\xff\xff") == (b"\xff\xff", None)
-    assert prefixed(b"a\xff") == (b"a\xff", b"b")
+    assert prefixed(b"\xff\xff") == Span(low=b"\xff\xff")
+    assert prefixed(b"a\xff") == Span(low=b"a\xff", high=b"b")
 
 
 async def test_halves_of_characters_are_kept_or_refused(store: Store) -> None:
@@ -526,8 +527,8 @@ async def test_halves_of_characters_are_kept_or_refused(store: Store) -> None:
         return
     assert await bodies(store, [key, other]) == [b"half", b"changed"]
     assert [each.key for each in await store.scan(LISTED, [0])] == [other, key]
-    assert [each.key for each in await store.scan(LISTED, [0], low=key.sort)] == [key]
-    assert [each.key for each in await store.scan(LISTED, [0], high=key.sort)] == [other]
+    assert [each.key for each in await store.scan(LISTED, [0], Span(low=key.sort))] == [key]
+    assert [each.key for each in await store.scan(LISTED, [0], Span(high=key.sort))] == [other]
 
 
 # ---- what is due ----

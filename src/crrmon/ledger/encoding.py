@@ -10,7 +10,6 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from crrmon.domain.outcomes import Contribution
 from crrmon.domain.records import Record
 from crrmon.ports.ledger import Presence
 
@@ -66,7 +65,6 @@ def unpack(text: bytes) -> str:
 
 
 RECORD: Final = Body(Record)
-CONTRIBUTION: Final = Body(Contribution)
 PRESENCE: Final = Body(Presence)
 
 

@@ -6,6 +6,8 @@ shards, so that a bucket whose objects all fail does not write into one partitio
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from crrmon.domain.records import Record, State
 from crrmon.domain.trails import failed_at, failed_towards
 from crrmon.ledger.damage import reading
@@ -68,13 +70,11 @@ async def failures_page(
         ValueError: `after` is not what a page ended with.
     """
     kind, start = (FAILURES, b"") if bucket is None else (BUCKET_FAILURES, _list(bucket))
-    low, high = prefixed(start)
-    if after is not None:
-        high = start + _sort(place_of(after))
     # One more than asked for tells whether there is a next page.
-    found = await store.scan(
-        kind, range(shards), low=low, high=high, reverse=True, limit=limit + 1
-    )
+    span = replace(prefixed(start), reverse=True, limit=limit + 1)
+    if after is not None:
+        span = replace(span, high=start + _sort(place_of(after)))
+    found = await store.scan(kind, range(shards), span)
     places = []
     for one in found:
         with reading(store, one.key):

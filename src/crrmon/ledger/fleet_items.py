@@ -84,8 +84,7 @@ class FleetItems:
         """
         Return the small named states whose names begin with a prefix.
         """
-        low, high = prefixed(pack(prefix))
-        found = await self._store.scan(STATES, OF_FLEET, low=low, high=high)
+        found = await self._store.scan(STATES, OF_FLEET, prefixed(pack(prefix)))
         return {unpack(one.key.sort): one.body for one in found}
 
     async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:

@@ -17,7 +17,7 @@ from crrmon.domain.outcomes import Contribution, Outcome, contribution
 from crrmon.domain.settling import part_of
 from crrmon.domain.trails import Trail
 from crrmon.ledger.isolation import BadItemError
-from crrmon.ledger.trails import NOTHING, Change, Held, Trails
+from crrmon.ledger.trails import NOTHING, Change, Trails
 from crrmon.ports.ledger import LedgerError
 from crrmon.ports.store import TooMuchError
 
@@ -35,7 +35,6 @@ class Versioned(Protocol):
         """
         Which version: it tells the trail.
         """
-        ...
 
 
 Item = TypeVar("Item", bound=Versioned)
@@ -132,7 +131,11 @@ class Undertaking(Generic[Item, Result]):
         for _ in range(TRIES):
             after = {trail: before.trail.copy() for trail, before in held.items()}
             results, counted = self._plan.decide(items, after.__getitem__)
-            changes = _changes(held, after)
+            changes = [
+                Change(trail, before, after[trail])
+                for trail, before in held.items()
+                if _differ(before.trail, after[trail])
+            ]
             if not changes:
                 return results
             others = await self._trails.write(
@@ -143,14 +146,6 @@ class Undertaking(Generic[Item, Result]):
             held.update(dict.fromkeys(others, NOTHING))
             held.update(await self._trails.read(others))
         raise LedgerError("somebody else changed the same objects again and again")
-
-
-def _changes(held: dict[bytes, Held], after: dict[bytes, Trail]) -> list[Change]:
-    return [
-        Change(trail, before, after[trail])
-        for trail, before in held.items()
-        if _differ(before.trail, after[trail])
-    ]
 
 
 def _differ(before: Trail, after: Trail) -> bool:

@@ -23,12 +23,7 @@ from crrmon.ledger.decider import Decider
 from crrmon.ledger.failures import failures_page, open_failures
 from crrmon.ledger.fleet_items import FleetItems
 from crrmon.ledger.journal import Journal
-from crrmon.ledger.layout import (
-    BACKLOG,
-    OF_FLEET,
-    PIECES,
-    TRAILS,
-)
+from crrmon.ledger.layout import BACKLOG, OF_FLEET, PIECES, TRAILS
 from crrmon.ledger.leases import Leases
 from crrmon.ledger.meta import read_or_begin
 from crrmon.ledger.moving import export_page, restore_trails
@@ -37,16 +32,14 @@ from crrmon.ledger.trails import Held, Reading, Trails
 from crrmon.ledger.windows import Windows
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease
-from crrmon.ports.store import (
-    Store,
-)
+from crrmon.ports.store import Store
 
 log = structlog.get_logger()
 
 
 class StoredLedger(FleetItems):
     """
-    Implements the `Ledger` port.
+    Implements the `Ledger` port, which says what each method does; most hand on to whoever does it.
 
     Args:
         store: where everything lies.
@@ -98,11 +91,7 @@ class StoredLedger(FleetItems):
         Open the ledger in a store, or create one; the store is closed if that fails.
 
         Args:
-            store: where it lies.
-            shards: how many a new ledger gets; one that exists keeps its own.
-            horizon_seconds: how long marks and halves are kept at least.
-            clock: tells what is past the horizon.
-            chance: names what needs a name of its own.
+            store, shards, horizon_seconds, clock, chance: as above; a ledger that exists keeps its number of shards.
             create: whether to create one where there is none; if not, opening writes nothing.
 
         Raises:
@@ -129,16 +118,11 @@ class StoredLedger(FleetItems):
     # ---- intake and looking ----
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
-        """
-        Return what is kept under each id, as it is now: a half that came a moment ago and is not told would be lost, for
-        whoever asks here settles next, and a mark takes the place of a half.
-        """
+        # As it is now: a half that came a moment ago and is not told would be lost, for whoever asks here settles next, and
+        # a mark takes the place of a half.
         return await self._decider.seen(ids)
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
-        """
-        Store new records.
-        """
         return await self._decider.park(records)
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
@@ -156,55 +140,31 @@ class StoredLedger(FleetItems):
         return sorted(due, key=_next_look)[:limit]
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
-        """
-        Replace records that nobody changed meanwhile.
-        """
         return await self._decider.reschedule(records)
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
     ) -> Sequence[Sequence[Settled]]:
-        """
-        Count outcomes, each at most once, and let their records go.
-        """
         return await self._decider.settle(batch, settlements, now=now)
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
-        """
-        Add what others told of versions.
-        """
         return await self._decider.note(news, now=now)
 
     # ---- reporting ----
 
     async def contributions(self) -> Sequence[Contribution]:
-        """
-        Return all contributions that no window was frozen from, oldest first.
-        """
         return await self._windows.contributions()
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
-        """
-        Store a window under the lease of shard 0 and drop its contributions.
-        """
         await self._windows.freeze(window, lease=lease)
 
     async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
-        """
-        Return the windows that are not wholly sent, oldest first.
-        """
         return await self._windows.frozen(limit=limit)
 
     async def last_frozen(self) -> float | None:
-        """
-        Return the `starts_at` of the newest window ever frozen.
-        """
         return await self._windows.last_frozen()
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
-        """
-        Drop one sent part of a window, and the window with its last one.
-        """
         await self._windows.forget(starts_at, part, lease=lease)
 
     async def backlog(self) -> Sequence[BacklogSlot]:
@@ -269,27 +229,15 @@ class StoredLedger(FleetItems):
     # ---- work sharing and upkeep ----
 
     async def leases(self) -> Sequence[Lease]:
-        """
-        Return the lease of every shard, by shard.
-        """
         return await self._leases.all()
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
-        """
-        Take a shard, if its lease still is the one seen.
-        """
         return await self._leases.claim(seen, owner=owner)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        """
-        Change the beat of the leases that are still held.
-        """
         return await self._leases.renew(leases)
 
     async def release(self, leases: Sequence[Lease]) -> None:
-        """
-        Give up leases that are still held.
-        """
         await self._leases.release(leases)
 
     async def sweep(self, *, now: float) -> int:
@@ -310,21 +258,12 @@ class StoredLedger(FleetItems):
         return await export_page(self._store, self._trails, self.shards, after=after, limit=limit)
 
     async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
-        """
-        Take over trails of another ledger.
-        """
         await restore_trails(self._trails, trails, now=now)
 
     async def append(self, contributions: Sequence[Contribution]) -> None:
-        """
-        Add contributions that no settlement made.
-        """
         await self._journal.append(contributions)
 
     async def close(self) -> None:
-        """
-        Let go of the store.
-        """
         await self._store.close()
 
 

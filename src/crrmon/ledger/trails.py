@@ -23,16 +23,7 @@ from crrmon.ledger.failures import failure_actions
 from crrmon.ledger.journal import Entry, entry_put, moves
 from crrmon.ledger.layout import TRAILS
 from crrmon.ports.clock import Clock
-from crrmon.ports.store import (
-    ABSENT,
-    Action,
-    ConflictError,
-    Delete,
-    Key,
-    Put,
-    Store,
-    Tag,
-)
+from crrmon.ports.store import ABSENT, Action, ConflictError, Delete, Key, Put, Store, Tag
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):

@@ -18,7 +18,7 @@ from crrmon.ledger.journal import EntryId, Moved
 from crrmon.ledger.layout import OF_FLEET, PIECES, WINDOWS, fleet_key, sortable
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, LedgerError
-from crrmon.ports.store import ABSENT, Action, Delete, Found, Key, Put, Store, Tag, prefixed
+from crrmon.ports.store import ABSENT, Action, Delete, Found, Key, Put, Span, Store, Tag, prefixed
 
 KEPT_SECONDS = 20 * 86_400.0
 """
@@ -133,6 +133,7 @@ class WindowItems:
                     last, tag = decoded(self._store, found, _LAST_BODY), found.tag
                 else:
                     headers.append(self._header(found))
+            # A header of a later number shows that a window was committed while all this was read.
             if all(header.number <= last.number for header in headers):
                 return Committed(last=last, tag=tag, headers=tuple(headers))
         raise LedgerError("windows are committed faster than they are read")
@@ -172,6 +173,7 @@ class WindowItems:
         newest = max(header.starts_at, committed.last.newest or header.starts_at)
         last = Last(number=header.number, newest=newest, name=header.name)
         actions: list[Action] = [Put(_LAST, _LAST_BODY.encode(last), committed.tag)]
+        # One that has nothing to send and takes nothing along is finished as it is committed.
         if not header.done:
             actions.append(Put(_key(header.starts_at), _HEADER.encode(header), ABSENT))
         return actions
@@ -181,6 +183,7 @@ class WindowItems:
         Return what replaces a header, if it still is as it was; one that is done goes.
         """
         key = _key(old.starts_at)
+        # One that this process has just committed was not read since; then its tag is that of what was written.
         tag = self._tags.get(old) or self._store.tag_of(_HEADER.encode(old))
         return Delete(key, tag) if new.done else Put(key, _HEADER.encode(new), tag)
 
@@ -263,6 +266,7 @@ class WindowItems:
         if not header.pieces:
             return None
         some = await self._pieces_of(header.name, f"{_TAKEN_PIECES}#")
+        # Some of it missing is as good as all: without the whole list nothing may be folded in or deleted.
         if len(some) != header.pieces:
             return None
         with reading(self._store, some[0].key):
@@ -310,6 +314,7 @@ class WindowItems:
         """
         Delete what the newest window took along, if whoever finished it was stopped before that.
         """
+        # Its parts stay: they are dropped one by one as they are sent.
         if last.name:
             some = await self._pieces_of(last.name, f"{_TAKEN_PIECES}#")
             await self._delete([one.key for one in some])
@@ -319,8 +324,9 @@ class WindowItems:
         Delete what was written for windows that no process will commit any more: their numbers are others' by now.
         """
         kept = {header.name for header in committed.headers} | {committed.last.name}
-        _, high = prefixed(pack(_numbered(committed.last.number)))
-        found = await self._store.scan(PIECES, OF_FLEET, high=high)
+        # Those of later numbers may belong to a publisher that is at work just now.
+        before = Span(high=prefixed(pack(_numbered(committed.last.number))).high)
+        found = await self._store.scan(PIECES, OF_FLEET, before)
         named = ((unpack(one.key.sort).partition("#")[0], one.key) for one in found)
         await self._delete([key for name, key in named if name not in kept])
 
@@ -328,8 +334,7 @@ class WindowItems:
         await self._store.write_each([Delete(key) for key in keys])
 
     async def _pieces_of(self, name: str, what: str) -> Sequence[Found]:
-        low, high = prefixed(pack(f"{name}#{what}"))
-        return await self._store.scan(PIECES, OF_FLEET, low=low, high=high)
+        return await self._store.scan(PIECES, OF_FLEET, prefixed(pack(f"{name}#{what}")))
 
 
 def name_of(number: int, rng: random.Random) -> str:

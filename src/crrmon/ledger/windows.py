@@ -1,14 +1,4 @@
-"""Frozen windows, and how a window takes entries of the journal along, whatever stops on the way.
-
-1. Its parts, the names of the entries and the change of the backlog that they make up are written under a name of
-   their own, which nobody else uses (`window_items`).
-2. One write commits it: its header, under the lease of shard 0, with the next number. From now on its entries are in it
-   and nowhere else; nobody needs to have deleted them.
-3. The change is folded into the backlog, the entries are deleted, and the header tells so.
-
-Whoever stopped during 3 and goes on later, after somebody else finished it, finds all of it done: sums know the
-number of the window, deleted entries never come again, and the header is another one by now.
-"""
+"""Frozen windows, and how a window takes entries of the journal along, whatever stops on the way (`Windows.freeze`)."""
 
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -112,6 +102,7 @@ class Windows:
         if folded and self._standing is not None and self._standing[0] == number:
             return self._standing[1]
         standing = await self._backlog.read()
+        # Else what is folded in after this was read would be missing from it for good.
         if folded:
             self._standing = (number, standing)
         return standing
@@ -159,16 +150,22 @@ class Windows:
         committed = await self._finished()
         await self._drop_drafts(committed)
         await self._items.drop_leftovers(committed.last)
+        # Once is enough: what others abandon from now on is dropped by a process that comes later.
         if not self._tidied:
             await self._items.drop_abandoned(committed)
             self._tidied = True
+        # A repetition, whose first answer got lost: the window that is there stands.
         if window.starts_at == committed.last.newest or any(
             one.starts_at == window.starts_at for one in committed.headers
         ):
             return
         taken = await _take(window, await self._journal.entries())
+        # Under a name of its own, which nobody else uses: whoever stops here has changed nothing that anybody sees.
         header = await self._drafted(window, taken, number=committed.last.number + 1)
+        # One write, under the lease: from now on the entries are in this window and nowhere else, deleted or not.
         await self._commit(header, committed, held=held)
+        # Whoever stops here and goes on after somebody else finished it finds all of it done: sums know the window's
+        # number, deleted entries never come again, and the header is another one by now.
         await self._finish(header, started=False)
 
     async def _drafted(self, window: FrozenWindow, taken: Taken, *, number: int) -> Header:
@@ -256,6 +253,7 @@ class Windows:
             if now is not None and now.pieces:
                 return  # a part of it was forgotten meanwhile: once more
             # Else somebody else finished it, or this process did and the answer got lost.
+        # Not before the header says that nobody needs it: without it, the window could not be finished.
         await self._items.drop(header, parts=False)
 
     # ---- forgetting ----
@@ -275,6 +273,7 @@ class Windows:
             if 0 in error.places:
                 raise LeaseLostError("shard 0 has another holder") from error
             raise LedgerError("the window was changed at the same moment") from error
+        # After the header tells that it was sent: else it would read as lost.
         await self._items.drop_part(old, part)
 
 

@@ -126,26 +126,12 @@ class Ledger(Protocol):
     What every backend does.
     """
 
-    @property
-    def shards(self) -> int:
-        """
-        How many shards it was made with.
-        """
-        ...
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one daemon can have it open: then every lease found in it has lapsed.
-        """
-        ...
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How to ask it.
-        """
-        ...
+    shards: int
+    """How many shards it was made with."""
+    exclusive: bool
+    """Whether only one daemon can have it open: then every lease found in it has lapsed."""
+    pace: Pace
+    """How to ask it."""
 
     # ---- intake and looking ----
 
@@ -155,7 +141,6 @@ class Ledger(Protocol):
 
         Marks and halves past the horizon may or may not be told.
         """
-        ...
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
         """
@@ -168,7 +153,6 @@ class Ledger(Protocol):
         A version that has a record already keeps it, and that learns what the new one tells better (`record_changes.merged`).
         The batch may hold the same version twice.
         """
-        ...
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
         """
@@ -176,7 +160,6 @@ class Ledger(Protocol):
 
         Nothing is claimed: asking again finds them again until they are rescheduled or settled.
         """
-        ...
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
         """
@@ -186,7 +169,6 @@ class Ledger(Protocol):
         does not cannot be lost: a join changes `rev`. Halves of destinations that only this record names are not
         joined; `seen` tells them.
         """
-        ...
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
@@ -209,7 +191,6 @@ class Ledger(Protocol):
         Returns:
             For each settlement, for each of its outcomes.
         """
-        ...
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
@@ -227,7 +208,6 @@ class Ledger(Protocol):
         - A restart: an open failure found before it is pending again and due at once.
         - A deletion: the record is due at once, the first time.
         """
-        ...
 
     # ---- reporting ----
 
@@ -235,19 +215,16 @@ class Ledger(Protocol):
         """
         Remember routes for ever: zeros are reported for all of them.
         """
-        ...
 
     async def known_routes(self) -> Sequence[Route]:
         """
         Return all routes remembered so far, sorted.
         """
-        ...
 
     async def contributions(self) -> Sequence[Contribution]:
         """
         Return all committed contributions that no window was frozen from, oldest first.
         """
-        ...
 
     async def append(self, contributions: Sequence[Contribution]) -> None:
         """
@@ -255,7 +232,6 @@ class Ledger(Protocol):
 
         One whose id is there already stays as it is.
         """
-        ...
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
         """
@@ -268,19 +244,16 @@ class Ledger(Protocol):
         Raises:
             LeaseLostError: it is not held any more under its owner and epoch; nothing was stored.
         """
-        ...
 
     async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
         """
         Return the windows that are not wholly sent, oldest first, and no more than `limit`.
         """
-        ...
 
     async def last_frozen(self) -> float | None:
         """
         Return the `starts_at` of the newest window ever frozen, sent or not.
         """
-        ...
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
         """
@@ -289,13 +262,11 @@ class Ledger(Protocol):
         Raises:
             LeaseLostError: it is not held any more under its owner and epoch; nothing was changed.
         """
-        ...
 
     async def backlog(self) -> Sequence[BacklogSlot]:
         """
         Return what is pending and failed, without listing it; empty slots are left out.
         """
-        ...
 
     # ---- the daemons among themselves ----
 
@@ -303,19 +274,16 @@ class Ledger(Protocol):
         """
         Keep a daemon's presence, instead of its last one.
         """
-        ...
 
     async def presences(self) -> Sequence[Presence]:
         """
         Return the presence of every daemon that announced itself and was not dismissed, by owner.
         """
-        ...
 
     async def dismiss(self, presence: Presence) -> None:
         """
         Drop a presence, if it still is this one.
         """
-        ...
 
     # ---- small state by name ----
 
@@ -325,7 +293,6 @@ class Ledger(Protocol):
 
         They are few and small: whatever the daemons share that has no other place.
         """
-        ...
 
     async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
         """
@@ -339,7 +306,6 @@ class Ledger(Protocol):
         Returns:
             Whether it is `after` now, also when this same call was carried out before.
         """
-        ...
 
     # ---- answers to people ----
 
@@ -364,13 +330,11 @@ class Ledger(Protocol):
         Raises:
             ValueError: `after` is not what a page ended with.
         """
-        ...
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
         Return all that is known of a key and version id, in whatever bucket.
         """
-        ...
 
     # ---- work sharing and upkeep ----
 
@@ -378,7 +342,6 @@ class Ledger(Protocol):
         """
         Return the lease of every shard, by shard.
         """
-        ...
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
         """
@@ -388,7 +351,6 @@ class Ledger(Protocol):
             The new lease, with the next epoch, also when this same claim was made before; None when somebody else
             changed it meanwhile.
         """
-        ...
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
         """
@@ -397,13 +359,11 @@ class Ledger(Protocol):
         Returns:
             The leases that are still held, as they are now; the others were lost.
         """
-        ...
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """
         Give up leases that are still held; their epoch stays, the owner becomes empty.
         """
-        ...
 
     async def sweep(self, *, now: float) -> int:
         """
@@ -412,7 +372,6 @@ class Ledger(Protocol):
         Returns:
             How many were dropped; 0 when none is left to drop.
         """
-        ...
 
     # ---- moving to another ledger, while no daemon works on it ----
 
@@ -428,7 +387,6 @@ class Ledger(Protocol):
         Raises:
             ValueError: `after` is not what a page ended with.
         """
-        ...
 
     async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         """
@@ -438,10 +396,8 @@ class Ledger(Protocol):
             trails: each holds a record; those are stored with the `rev` they have.
             now: marks and halves are kept for the horizon from then.
         """
-        ...
 
     async def close(self) -> None:
         """
         Let go of the ledger; nothing else may be called after.
         """
-        ...

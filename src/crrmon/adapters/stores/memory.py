@@ -13,6 +13,7 @@ from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
     ABSENT,
     ANY,
+    WHOLE,
     Action,
     ConflictError,
     Delete,
@@ -23,6 +24,7 @@ from crrmon.ports.store import (
     Key,
     Limits,
     Put,
+    Span,
     Tag,
 )
 
@@ -74,25 +76,18 @@ class MemoryStore:
         return Found(key, body, Tag(body))
 
     async def scan(
-        self,
-        kind: ItemKind,
-        groups: Sequence[int],
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
         """
         keys = self._sorted[kind]
-        start = bisect.bisect_left(keys, low, key=_sort)
-        stop = len(keys) if high is None else bisect.bisect_left(keys, high, key=_sort)
-        places = range(stop - 1, start - 1, -1) if reverse else range(start, stop)
+        start = bisect.bisect_left(keys, span.low, key=_sort)
+        stop = len(keys) if span.high is None else bisect.bisect_left(keys, span.high, key=_sort)
+        places = range(stop - 1, start - 1, -1) if span.reverse else range(start, stop)
         mine = set(groups)
-        found = (keys[place][1] for place in places)
-        return [self._found(key) for key in islice((k for k in found if k.group in mine), limit)]
+        found = (key for _, key in map(keys.__getitem__, places) if key.group in mine)
+        return [self._found(key) for key in islice(found, span.limit)]
 
     # ---- writing ----
 
@@ -194,6 +189,7 @@ class MemoryStore:
         while dropped < _EXPIRED_AT_ONCE and expiries and expiries[0][0] <= now:
             at, _, key = heapq.heappop(expiries)
             there = self._items.get(key)
+            # The heap is not searched when an item is written again, so an entry may be of what it was before.
             if there is not None and there.expires_at == at:
                 self._leave(key)
                 dropped += 1

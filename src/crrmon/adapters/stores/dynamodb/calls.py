@@ -194,6 +194,7 @@ class Calls:
             before, left = left, answer.get("UnprocessedItems", {}).get(self.table, ())
             if not left:
                 return
+            # As long as some of it is taken, the table only asks to go slower.
             in_vain = in_vain + 1 if len(left) == len(before) else 0
             await self._pause(in_vain)
         raise LedgerError(f"DynamoDB BatchWriteItem: table {self.table!r} is asked too much")

@@ -69,6 +69,7 @@ async def _made(maker: "_Maker", table: str, tags: Mapping[str, str]) -> Sequenc
     difference = unlike(described)
     if difference is not None:
         raise unlike_error(table, difference)
+    # Each only where it is missing: AWS refuses to change the expiry of a table twice within an hour.
     if not await maker.expires():
         await maker.ask("UpdateTimeToLive", **requests["UpdateTimeToLive"])
         done.append("UpdateTimeToLive")

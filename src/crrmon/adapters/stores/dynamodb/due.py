@@ -82,6 +82,7 @@ class DueIndex:
         )
         places = [_due(kind, shard, item) for item in found]
         due = [place for place in places if place.at <= now]
+        # What this process wrote a moment ago may not be in the index yet, so its silence proves nothing.
         settled = changes is None or abs(now - changes[1]) >= SETTLING_SECONDS
         if not due and settled and changes == self._changes.get(shard):
             until = places[0].at if places else horizon

@@ -78,6 +78,7 @@ def item_of(put: Put) -> Item:
         packed = zlib.compress(put.body, 1) if len(put.body) >= _WORTH_PACKING else put.body
         item |= {PACKED: {"B": packed}} if len(packed) < len(put.body) else {BODY: {"B": put.body}}
     if put.due is not None:
+        # Only items with both attributes are in the index: it costs nothing for marks, which are nearly all there is.
         item |= {SHARD: {"N": str(put.key.group)}, DUE: number(put.due)}
     if put.expires_at is not None:
         item[EXPIRES_AT] = {"N": str(math.ceil(put.expires_at))}

@@ -5,27 +5,30 @@ from bisect import bisect_left
 from typing import Any, Final
 
 from crrmon.adapters.stores.dynamodb.attributes import SK
+from crrmon.ports.store import Span
 
 _CHARACTERS: Final = sys.maxunicode + 1
 
 
-def key_range(low: bytes, high: bytes | None) -> tuple[str, dict[str, Any]]:
+def key_range(span: Span) -> tuple[str, dict[str, Any]]:
     """
-    Return the condition on the sort keys of a range, with its values.
+    Return the condition on the sort keys of a span, with its values.
     """
     values = {}
-    if low:
-        values[":low"] = {"S": low.decode("utf-8", "surrogatepass")}
-    end = None if high is None else _first_text(high)
+    if span.low:
+        values[":low"] = {"S": span.low.decode("utf-8", "surrogatepass")}
+    end = None if span.high is None else _first_text(span.high)
     if end is not None:
         values[":high"] = {"S": end}
-    if low and end is not None:
-        return f"AND {SK} BETWEEN :low AND :high", values
-    if low:
-        return f"AND {SK} >= :low", values
-    if end is not None:
-        return f"AND {SK} < :high", values
-    return "", values
+    match sorted(values):
+        case [_, _]:
+            return f"AND {SK} BETWEEN :low AND :high", values
+        case [":low"]:
+            return f"AND {SK} >= :low", values
+        case [":high"]:
+            return f"AND {SK} < :high", values
+        case _:
+            return "", values
 
 
 def _first_text(bound: bytes) -> str | None:

@@ -1,7 +1,7 @@
 """Implements the store in a DynamoDB table.
 
-Every condition is on one item, and what one write does together is one transaction; a single action is a plain request,
-which costs half as much. Nothing is ever scanned: everything lies in partitions whose names are known (`items`).
+Every condition is on one item, and what one write does together is one transaction. Nothing is ever scanned:
+everything lies in partitions whose names are known (`items`).
 """
 
 import asyncio
@@ -35,6 +35,7 @@ from crrmon.adapters.stores.dynamodb.table import expiry_is_on, unlike, unlike_e
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError, Pace
 from crrmon.ports.store import (
+    WHOLE,
     Action,
     Delete,
     Due,
@@ -44,6 +45,7 @@ from crrmon.ports.store import (
     Key,
     Limits,
     Put,
+    Span,
     Tag,
     TooMuchError,
 )
@@ -151,14 +153,7 @@ class DynamoDBStore:
         return await self._reads.get(keys)
 
     async def scan(
-        self,
-        kind: ItemKind,
-        groups: Sequence[int],
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
@@ -166,39 +161,30 @@ class DynamoDBStore:
         # Each partition once, with any group that lies in it.
         partitions = {partition(kind, group): group for group in groups}
         found = await asyncio.gather(
-            *(
-                self._scan(kind, group, low, high, reverse=reverse, limit=limit)
-                for group in partitions.values()
-            )
+            *(self._scan(kind, group, span) for group in partitions.values())
         )
         if len(found) == 1:
             return found[0]
-        merged = heapq.merge(*found, key=lambda one: one.key.sort, reverse=reverse)
-        return list(islice(merged, limit))
+        merged = heapq.merge(*found, key=lambda one: one.key.sort, reverse=span.reverse)
+        return list(islice(merged, span.limit))
 
-    async def _scan(
-        self,
-        kind: ItemKind,
-        group: int,
-        low: bytes,
-        high: bytes | None,
-        *,
-        reverse: bool,
-        limit: int | None,
-    ) -> list[Found]:
-        condition_, values = key_range(low, high)
+    async def _scan(self, kind: ItemKind, group: int, span: Span) -> list[Found]:
+        high = span.high
+        condition_, values = key_range(span)
         items = await self._calls.query(
             partition(kind, group),
             condition=condition_,
             values=values,
             # The end of the range may be among them.
-            limit=None if limit is None else limit + (high is not None),
-            ScanIndexForward=not reverse,
+            limit=None if span.limit is None else span.limit + (high is not None),
+            ScanIndexForward=not span.reverse,
         )
         now = self._clock.now()
         found = (found_of(Key(kind, group, sort_of(kind, item)), item, now=now) for item in items)
+        # Expired ones have a tag and no body; lists of failures have neither.
         there = (one for one in found if one.body or one.tag.value == "")
-        return list(islice((one for one in there if high is None or one.key.sort < high), limit))
+        inside = (one for one in there if high is None or one.key.sort < high)
+        return list(islice(inside, span.limit))
 
     # ---- writing ----
 
@@ -212,6 +198,7 @@ class DynamoDBStore:
             raise TooMuchError("DynamoDB takes 400 KB of one item")
         if len(requests) > _MOST_ACTIONS or sum(sizes) > MOST_BYTES:
             raise TooMuchError(f"{len(requests)} actions")
+        # As a transaction it would cost twice as much.
         if len(requests) == 1 and not isinstance(actions[0], Guard):
             await self._calls.single(*requests[0])
         else:

@@ -51,13 +51,11 @@ class Servers(Protocol):
         Raises:
             RedisError: one of them failed, or it cannot be known.
         """
-        ...
 
     async def close(self) -> None:
         """
         Close all connections.
         """
-        ...
 
 
 async def roundtrip(

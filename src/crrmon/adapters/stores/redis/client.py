@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 import structlog
-from redis.exceptions import (
-    RedisError,
-)
+from redis.exceptions import RedisError
 
 from crrmon.adapters.stores.redis.calls import Call, Reply, Servers, facts
-from crrmon.adapters.stores.redis.nodes import (
-    Node,
-)
+from crrmon.adapters.stores.redis.nodes import Node
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.adapters.stores.redis.trouble import translated
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
@@ -55,6 +51,7 @@ class Redis:
                 raise LedgerError(
                     f"ledger.redis.ca_file: {server.ca_file} cannot be read: {reason}"
                 ) from error
+        # As a single server first: a cluster's slots are not asked for before it is known to be one.
         node = Node(server.connections(server.seed))
         try:
             await _check(server, node)

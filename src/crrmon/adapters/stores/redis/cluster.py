@@ -114,6 +114,7 @@ class Cluster:
 
     async def _learn(self) -> list[tuple[str, int]]:
         failure: RedisError | None = None
+        # The seed last: it may be away while the others work.
         for address in dict.fromkeys((*self._nodes, self._seed)):
             node = self._node(address)
             try:

@@ -21,19 +21,9 @@ from typing import Final
 import msgspec
 import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import (
-    AskError,
-    NoScriptError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import (
-    ConnectionError as LostError,
-)
-from redis.exceptions import (
-    TimeoutError as SlowError,
-)
+from redis.exceptions import AskError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import TimeoutError as SlowError
 
 from crrmon.adapters.stores.redis.calls import Argument, Call, Reply, facts, first_error, roundtrip
 from crrmon.adapters.stores.redis.replicas import Replicas

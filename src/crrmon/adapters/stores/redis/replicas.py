@@ -32,24 +32,17 @@ class Replicas:
         self._lost_at: float | None = None
         """When it was found that there are none any more."""
         self._asked_at = -math.inf
-        self._doubts = 0
-        """Grows with every write that replicas may not have."""
+        self.doubts = 0
+        """A number that grows with every doubt."""
         self._allayed = 0
         """Up to this one, they have it."""
-
-    @property
-    def doubts(self) -> int:
-        """
-        A number that grows with every doubt.
-        """
-        return self._doubts
 
     @property
     def in_doubt(self) -> bool:
         """
         Whether something may have been written that replicas do not have.
         """
-        return self._doubts > self._allayed
+        return self.doubts > self._allayed
 
     def needed(self, *, durable: bool) -> bool:
         """
@@ -64,7 +57,7 @@ class Replicas:
         """
         Note that replicas may not have what was written.
         """
-        self._doubts += 1
+        self.doubts += 1
         self._asked_at = -math.inf
 
     def allay(self, doubts: int) -> None:
@@ -102,7 +95,7 @@ class Replicas:
                 advice="no replica is left, what is written now is on one server only: see to the replicas; with"
                 " min-replicas-to-write 1 the server itself would refuse writes instead",
             )
-            self.allay(self._doubts)
+            self.allay(self.doubts)
             self._lost_at = None
 
 

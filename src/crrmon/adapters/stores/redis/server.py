@@ -9,18 +9,12 @@ from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import (
-    AuthenticationError,
-)
+from redis.exceptions import AuthenticationError
 from typing_extensions import override
 
 from crrmon.adapters.stores.redis.calls import Servers
 from crrmon.adapters.stores.redis.cluster import Cluster
-from crrmon.adapters.stores.redis.nodes import (
-    ANSWER_SECONDS,
-    Node,
-    Standalone,
-)
+from crrmon.adapters.stores.redis.nodes import ANSWER_SECONDS, Node, Standalone
 from crrmon.domain.authority import authority
 
 

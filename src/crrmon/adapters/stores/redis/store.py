@@ -25,6 +25,7 @@ from crrmon.domain.slicing import sliced
 from crrmon.ports.ledger import LedgerError, Pace
 from crrmon.ports.store import (
     FLEET,
+    WHOLE,
     Action,
     ConflictError,
     Delete,
@@ -34,6 +35,7 @@ from crrmon.ports.store import (
     Key,
     Limits,
     Put,
+    Span,
     Tag,
 )
 
@@ -121,47 +123,30 @@ class RedisStore:
         """
         Read items.
         """
-        ordered = [key for key in keys if key.kind.ordered]
-        found: list[Found] = []
-        if ordered:
-            homes = [self._names.at(key) for key in ordered]
-            calls = [
-                Call(names.home, ("HGET", names.items, key.sort))
-                for names, key in zip(homes, ordered, strict=True)
-            ]
-            bodies = await self._redis.ask(calls)
-            found += [
-                Found(key, body, self.tag_of(body))
-                for key, body in zip(ordered, bodies, strict=True)
-                if body is not None
-            ]
+        ordered = [(key, self._names.at(key)) for key in keys if key.kind.ordered]
+        calls = [Call(names.home, ("HGET", names.items, key.sort)) for key, names in ordered]
+        bodies = await self._redis.ask(calls) if calls else []
+        found = [
+            Found(key, body, self.tag_of(body))
+            for (key, _), body in zip(ordered, bodies, strict=True)
+            if body is not None
+        ]
         return found + await self._unordered.read([key for key in keys if not key.kind.ordered])
 
     async def scan(
-        self,
-        kind: ItemKind,
-        groups: Sequence[int],
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
         """
         homes = [self._names.of(KindGroup(kind, group)) for group in groups]
-        whole = not low and high is None and limit is None
-        first = b"[" + low if low else b"-"
-        last = b"+" if high is None else b"(" + high
-        range_: tuple[Argument, ...] = (
-            ("ZREVRANGEBYLEX", last, first) if reverse else ("ZRANGEBYLEX", first, last)
-        )
-        count: Argument = "" if limit is None else limit
+        # In what order does not matter: all are sorted below.
+        whole = not span.low and span.high is None and span.limit is None
+        arguments = _scan_arguments(span)
         calls = [
             Call(names.home, ("HGETALL", names.items))
             if whole
-            else script(names.home, SCAN, [names.order, names.items], [*range_, count])
+            else script(names.home, SCAN, [names.order, names.items], arguments)
             for names in homes
         ]
         told = await self._redis.ask(calls)
@@ -170,7 +155,7 @@ class RedisStore:
             for group, flat in zip(groups, told, strict=True)
             for sort, body in _pairs(flat)
         )
-        return sorted(found, key=lambda one: one.key.sort, reverse=reverse)[:limit]
+        return sorted(found, key=lambda one: one.key.sort, reverse=span.reverse)[: span.limit]
 
     # ---- writing ----
 
@@ -178,11 +163,11 @@ class RedisStore:
         """
         Do all of it or nothing.
         """
+        # Days come and go about once a day, so a second try nearly always knows them all.
         for _ in range(_TRIES):
             writing = Writing(self._names, self._unordered.days)
             arguments = writing.arguments(actions)
-            key = actions[0].key
-            home = self._names.at(key).home
+            home = self._names.at(actions[0].key).home
             (refused,) = await self._redis.ask(
                 [script(home, WRITE, writing.keys, arguments)], durable=True
             )
@@ -202,8 +187,8 @@ class RedisStore:
         """
         homes: dict[bytes, list[Action]] = defaultdict(list)
         for action in actions:
-            group = KindGroup(action.key.kind, action.key.group)
-            homes[self._names.of(group).home if self._server.cluster else b""].append(action)
+            # In a cluster one script may touch one hash slot only.
+            homes[self._names.at(action.key).home if self._server.cluster else b""].append(action)
         for some in homes.values():
             for part in sliced(some, _ORDERED_AT_ONCE):
                 await self.write(part)
@@ -297,6 +282,7 @@ class RedisStore:
             group = KindGroup(kind, number)
             self._unordered.learn_days(group, registry or b"")
             for day in self._unordered.days[group]:
+                # Days are in order, so those after the first that is not over are not over either.
                 if (day + 1) * DAY_SECONDS > now or dropped >= _EXPIRED_AT_ONCE:
                     break
                 count = await self._drop_day(group, day)
@@ -324,6 +310,15 @@ class RedisStore:
 
 
 _REHEARSAL: Final = ItemKind(name="rehearsal")
+
+
+def _scan_arguments(span: Span) -> list[Argument]:
+    first = b"[" + span.low if span.low else b"-"
+    last = b"+" if span.high is None else b"(" + span.high
+    count: Argument = "" if span.limit is None else span.limit
+    if span.reverse:
+        return ["ZREVRANGEBYLEX", last, first, count]
+    return ["ZRANGEBYLEX", first, last, count]
 
 
 def _printed(key: Key) -> str:

@@ -7,23 +7,11 @@ the daemon waits.
 import re
 from typing import Final
 
-from redis.exceptions import (
-    AuthenticationError,
-    InvalidResponse,
-    NoPermissionError,
-)
-from redis.exceptions import (
-    ConnectionError as LostError,
-)
-from redis.exceptions import (
-    TimeoutError as SlowError,
-)
+from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import TimeoutError as SlowError
 
-from crrmon.adapters.stores.redis.nodes import (
-    ANSWER_SECONDS,
-    WAIT_SECONDS,
-    UnacknowledgedError,
-)
+from crrmon.adapters.stores.redis.nodes import ANSWER_SECONDS, WAIT_SECONDS, UnacknowledgedError
 from crrmon.adapters.stores.redis.server import NoPasswordError, RedisServer
 from crrmon.ports.ledger import LedgerError
 

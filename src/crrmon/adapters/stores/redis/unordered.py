@@ -54,6 +54,7 @@ class UnorderedReading:
             left = []
             for chunk, told in zip(chunks, await self._redis.ask(calls), strict=True):
                 for (group, asked), some in zip(chunk, told, strict=True):
+                    # The script answers with the list of days where that is another one than was named.
                     if isinstance(some, bytes):
                         self.learn_days(group, some)
                         left.append((group, asked))

@@ -128,6 +128,7 @@ class Writing:
             return
         where = _where(action.tag)
         to = _target(action, where) if isinstance(action, Put) else None
+        # What stays where it was is overwritten in place; else it would be found in both places.
         if where is not None and where != to:
             if where == _DUE:
                 self._do("HDEL", names.items, sort)

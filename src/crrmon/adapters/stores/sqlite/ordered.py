@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from crrmon.ports.store import ABSENT, ANY, Action, Found, Guard, ItemKind, Key, Put, Tag
+from crrmon.ports.store import ABSENT, ANY, Action, Found, Guard, ItemKind, Key, Put, Span, Tag
 
 SCHEMA: Final = """
 CREATE TABLE items (kind TEXT NOT NULL, sort BLOB NOT NULL, grp INTEGER NOT NULL, expires_at REAL, body BLOB NOT NULL,
@@ -42,17 +42,16 @@ class OrderedItems:
         row = self._connection.execute(_GET, (key.kind.name, key.sort)).fetchone()
         return None if row is None else row[0]
 
-    def scan(
-        self, kind: ItemKind, low: bytes, high: bytes | None, *, reverse: bool, limit: int | None
-    ) -> list[Found]:
+    def scan(self, kind: ItemKind, span: Span) -> list[Found]:
         """
         Read items in the order of their sort keys.
         """
-        query, values = _SCAN, [kind.name, low]
-        if high is not None:
-            query, values = f"{query} AND sort < ?", [*values, high]
-        query += " ORDER BY sort DESC LIMIT ?" if reverse else " ORDER BY sort LIMIT ?"
-        rows = self._connection.execute(query, (*values, -1 if limit is None else limit))
+        query, values = _SCAN, [kind.name, span.low]
+        if span.high is not None:
+            query, values = f"{query} AND sort < ?", [*values, span.high]
+        query += " ORDER BY sort DESC LIMIT ?" if span.reverse else " ORDER BY sort LIMIT ?"
+        limit = -1 if span.limit is None else span.limit
+        rows = self._connection.execute(query, (*values, limit))
         return [Found(Key(kind, group, sort), body, Tag(body)) for sort, group, body in rows]
 
     def write(self, actions: Sequence[tuple[int, Action]]) -> list[int]:

@@ -15,6 +15,7 @@ from crrmon.adapters.stores.sqlite.ordered import OrderedItems
 from crrmon.adapters.stores.sqlite.unordered import UnorderedItems
 from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
+    WHOLE,
     Action,
     ConflictError,
     Delete,
@@ -24,6 +25,7 @@ from crrmon.ports.store import (
     Key,
     Limits,
     Put,
+    Span,
     Tag,
 )
 
@@ -137,18 +139,12 @@ class SqliteStore:
         self,
         kind: ItemKind,
         groups: Sequence[int],  # noqa: ARG002 - all are in one table
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        span: Span = WHOLE,
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
         """
-        return await self._run(
-            lambda: self._ordered.scan(kind, low, high, reverse=reverse, limit=limit)
-        )
+        return await self._run(lambda: self._ordered.scan(kind, span))
 
     # ---- writing ----
 

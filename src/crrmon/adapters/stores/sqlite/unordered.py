@@ -17,17 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from crrmon.adapters.stores.sqlite.tables import Table, place, table_named, table_of
-from crrmon.ports.store import (
-    ABSENT,
-    Action,
-    Due,
-    Found,
-    Guard,
-    ItemKind,
-    Key,
-    Put,
-    Tag,
-)
+from crrmon.ports.store import ABSENT, Action, Due, Found, Guard, ItemKind, Key, Put, Tag
 
 _IS: Final = "number = ? AND sort = ? AND body = ?"
 """What a row is known by to be the one that was read."""

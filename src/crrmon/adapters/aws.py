@@ -16,10 +16,7 @@ import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.session import AioSession
-from botocore.exceptions import (
-    NoCredentialsError,
-    ProfileNotFound,
-)
+from botocore.exceptions import NoCredentialsError, ProfileNotFound
 
 from crrmon import __version__
 from crrmon.adapters.answers import (

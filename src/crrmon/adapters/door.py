@@ -100,7 +100,7 @@ class Door:
         Let connections in to an application.
 
         Args:
-            runner: of the application; set up.
+            runner: of the application; set up here, and cleaned up again where nothing comes of it.
             host: address to listen on; `EVERYWHERE` for all of IPv6 and IPv4, or of what there is of them.
             port: port to listen on; 0 takes a free one.
             setting: section of the settings that names both.
@@ -109,6 +109,7 @@ class Door:
         Raises:
             PortTakenError: the address is in use or not ours.
         """
+        await runner.setup()
         server = runner.server
         assert server is not None  # noqa: S101 - for the type checker: it is set up
         loop, patience = asyncio.get_running_loop(), self.limits.request_seconds if tls else None
@@ -125,6 +126,7 @@ class Door:
                 connection, host, port, ssl=tls, ssl_handshake_timeout=patience
             )
         except OSError as error:
+            await runner.cleanup()
             # asyncio's own sentence names the address again. A name without an address has a number of another kind.
             number = error.errno or 0
             reason = os.strerror(number) if number > 0 else error.strerror

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from crrmon.adapters.door import Door, Oddity, PortTakenError, RequestLimits
+from crrmon.adapters.door import Door, Oddity, RequestLimits
 from crrmon.domain.authority import authority
 from crrmon.ports.health import Health, HealthVerdict
 
@@ -71,14 +71,9 @@ class HttpServer:
         Raises:
             PortTakenError: the address is in use or not ours.
         """
-        await self._runner.setup()
-        try:
-            self._listening = await self._door.listen(
-                self._runner, host=self._host, port=self._port, setting="http"
-            )
-        except PortTakenError:
-            await self._runner.cleanup()
-            raise
+        self._listening = await self._door.listen(
+            self._runner, host=self._host, port=self._port, setting="http"
+        )
         host, port = self._listening.sockets[0].getsockname()[:2]
         self.url = f"http://{authority(host, port)}"
         return int(port)

@@ -72,6 +72,9 @@ class SqsInbox:
     One SQS standard queue.
     """
 
+    pushed = False
+    """SQS took the message off its senders."""
+
     def __init__(
         self, aws: Aws, url: str, *, region: str | None = None, name: str | None = None
     ) -> None:
@@ -88,26 +91,12 @@ class SqsInbox:
         self._region = region or region_of(url)
         self._login = _login(None if aws.redirected else queue_address(url).endpoint)
         self._url = url
-        self._name = name or queue_name(url)
+        self.name = name or queue_name(url)
         self._dead_letter_urls: dict[str, str] = {}
         """By ARN."""
         self._warned_at = float("-inf")
         self._policy: str | None = None
         """The queue's redrive policy as last read; empty for none."""
-
-    @property
-    def name(self) -> str:
-        """
-        Short name for logs and labels.
-        """
-        return self._name
-
-    @property
-    def pushed(self) -> bool:
-        """
-        Whether senders wait for an acknowledgement: SQS took the message off them.
-        """
-        return False
 
     async def client(self) -> "SQSClient":
         """
@@ -192,7 +181,7 @@ class SqsInbox:
         self._warned_at = now
         log.warning(
             "dead_letter_queue_unreadable",
-            queue=self._name,
+            queue=self.name,
             reason=reason,
             permission=_DEAD_LETTER_PERMISSION,
         )
@@ -236,7 +225,7 @@ class SqsInbox:
 
     def _error(self, what: str, permission: str, error: Exception) -> InboxError:
         reason = explain(error, permission=f"{permission} on the queue", advice=_ADVICE)
-        return InboxError(f"messages of queue {self._name} could not be {what}: {reason}")
+        return InboxError(f"messages of queue {self.name} could not be {what}: {reason}")
 
 
 class _Redrive(msgspec.Struct):

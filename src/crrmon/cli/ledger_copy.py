@@ -4,7 +4,6 @@ import asyncio
 import socket
 import uuid
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Annotated, Literal, NoReturn
 
 import msgspec
@@ -19,7 +18,7 @@ from crrmon.cli.output import EXIT_INTERRUPTED, complain, print_json, refuse
 from crrmon.cli.progress import Screen
 from crrmon.cli.settings import ConfigFile, sdk_or_exit
 from crrmon.ports.clock import SystemClock
-from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
+from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.services.migration import DisturbedError, Move, Moved, OccupiedError, RefusedError
 
 NOT_COPIED = (
@@ -28,26 +27,29 @@ NOT_COPIED = (
     " older than ledger.horizon_days."
 )
 
+_From = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="WHERE",
+        help="The ledger that the daemon used: sqlite, redis, dynamodb, or another configuration file.",
+    ),
+]
+_To = Annotated[
+    str, typer.Option("--to", metavar="WHERE", help="An empty ledger, named in the same way.")
+]
+_Output = Annotated[
+    Literal["table", "json"],
+    typer.Option("--output", "-o", help="Print the result as this; all else goes to stderr."),
+]
+
 
 def copy(
     *,
-    source: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="WHERE",
-            help="The ledger that the daemon used: sqlite, redis, dynamodb, or another configuration file.",
-        ),
-    ],
-    target: Annotated[
-        str,
-        typer.Option("--to", metavar="WHERE", help="An empty ledger, named in the same way."),
-    ],
+    source: _From,
+    target: _To,
     config: ConfigFile = None,
-    output: Annotated[
-        Literal["table", "json"],
-        typer.Option("--output", "-o", help="Print the result as this; all else goes to stderr."),
-    ] = "table",
+    output: _Output = "table",
 ) -> None:
     """
     Copy what is pending to another ledger, while the daemon is stopped.
@@ -95,19 +97,15 @@ def copy(
 
 async def _copy(source: NamedLedger, target: NamedLedger, screen: Screen) -> Moved:
     clock = SystemClock()
-    async with AsyncExitStack() as stack:
-
-        async def opened(place: NamedLedger, *, create: bool) -> Ledger:
-            aws = await stack.enter_async_context(connections.aws_of(place.settings))
-            ledger = await connections.open_ledger(
-                place.settings.ledger, aws, clock=clock, create=create
-            )
-            stack.push_async_callback(ledger.close)
-            return ledger
-
+    async with (
+        connections.aws_of(source.settings) as here,
+        connections.opened_ledger(source.settings.ledger, here, clock=clock) as old,
+        connections.aws_of(target.settings) as there,
+        connections.opened_ledger(target.settings.ledger, there, clock=clock, create=True) as new,
+    ):
         move = Move(
-            await opened(source, create=False),
-            await opened(target, create=True),
+            old,
+            new,
             clock=clock,
             owner=f"ledger-copy-{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
             teller=screen,

@@ -20,51 +20,34 @@ class NamedLedger(msgspec.Struct, frozen=True):
 
     settings: Settings
     """With `ledger.kind` as it was named."""
+    identity: tuple[str, ...]
+    """What tells this ledger from others, as far as settings can."""
+    name: str
+    """What to call it."""
+    emptying: str
+    """How to make it empty."""
 
-    @property
-    def identity(self) -> tuple[str, ...]:
-        """
-        What tells this ledger from others, as far as settings can.
-        """
-        ledger, aws = self.settings.ledger, self.settings.aws
-        match ledger.kind:
-            case "redis":
-                url = urlsplit(ledger.redis.url)
-                server = f"{url.hostname}:{url.port or 6379}/{url.path.strip('/') or '0'}"
-                return ("redis", server, ledger.redis.prefix)
-            case "dynamodb":
-                region = ledger.dynamodb.region or aws.region or os.environ.get("AWS_REGION", "")
-                return ("dynamodb", aws.endpoint_url or "", region, ledger.dynamodb.table)
-            case _:
-                return ("sqlite", str(ledger.path.resolve()))
 
-    @property
-    def name(self) -> str:
-        """
-        What to call it.
-        """
-        ledger = self.settings.ledger
-        match ledger.kind:
-            case "redis":
-                return f"redis {urlsplit(ledger.redis.url).netloc.rpartition('@')[2]} (prefix {ledger.redis.prefix})"
-            case "dynamodb":
-                return f"dynamodb table {ledger.dynamodb.table}"
-            case _:
-                return f"sqlite {ledger.path}"
-
-    @property
-    def emptying(self) -> str:
-        """
-        How to make it empty.
-        """
-        ledger = self.settings.ledger
-        match ledger.kind:
-            case "redis":
-                return f"set another ledger.redis.prefix than {ledger.redis.prefix}, or delete the keys that begin with it"
-            case "dynamodb":
-                return f"delete the table {ledger.dynamodb.table} and make it anew with crrmon ledger create"
-            case _:
-                return f"delete {ledger.path} and, if it is there, {ledger.path}-wal"
+def _named(settings: Settings) -> NamedLedger:
+    ledger, aws = settings.ledger, settings.aws
+    match ledger.kind:
+        case "redis":
+            url, prefix = urlsplit(ledger.redis.url), ledger.redis.prefix
+            server = f"{url.hostname}:{url.port or 6379}/{url.path.strip('/') or '0'}"
+            identity: tuple[str, ...] = ("redis", server, prefix)
+            name = f"redis {url.netloc.rpartition('@')[2]} (prefix {prefix})"
+            emptying = f"set another ledger.redis.prefix than {prefix}, or delete the keys that begin with it"
+        case "dynamodb":
+            table = ledger.dynamodb.table
+            region = ledger.dynamodb.region or aws.region or os.environ.get("AWS_REGION", "")
+            identity = ("dynamodb", aws.endpoint_url or "", region, table)
+            name = f"dynamodb table {table}"
+            emptying = f"delete the table {table} and make it anew with crrmon ledger create"
+        case _:
+            identity = ("sqlite", str(ledger.path.resolve()))
+            name = f"sqlite {ledger.path}"
+            emptying = f"delete {ledger.path} and, if it is there, {ledger.path}-wal"
+    return NamedLedger(settings, identity, name, emptying)
 
 
 def named_ledger(where: str, config: Path | None, option: str) -> NamedLedger:
@@ -74,7 +57,7 @@ def named_ledger(where: str, config: Path | None, option: str) -> NamedLedger:
     if where in _KINDS:
         settings = settings_or_exit(config, queues=False)
         ledger = settings.ledger.model_copy(update={"kind": where})
-        return NamedLedger(settings.model_copy(update={"ledger": ledger}))
+        return _named(settings.model_copy(update={"ledger": ledger}))
     if where == "memory":
         misuse(f"{option} memory: a ledger in memory ends with its daemon")
     if "://" in where:
@@ -86,7 +69,7 @@ def named_ledger(where: str, config: Path | None, option: str) -> NamedLedger:
     settings = settings_or_exit(path, queues=False)
     if settings.ledger.kind == "memory":
         misuse(f"{option} {where}: its ledger.kind is memory, which ends with its daemon")
-    return NamedLedger(settings)
+    return _named(settings)
 
 
 def check_apart(source: NamedLedger, target: NamedLedger) -> None:

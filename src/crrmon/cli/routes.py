@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -104,10 +103,11 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
     sdk_or_exit(settings)
 
     async def work() -> T:
-        async with AsyncExitStack() as stack:
-            aws = await stack.enter_async_context(connections.aws_of(settings))
-            opened = await connections.open_ledger(ledger, aws, clock=SystemClock(), create=False)
-            stack.push_async_callback(opened.close)
+        clock = SystemClock()
+        async with (
+            connections.aws_of(settings) as aws,
+            connections.opened_ledger(ledger, aws, clock=clock) as opened,
+        ):
             return await ask(opened)
 
     try:

@@ -24,10 +24,8 @@ class Health(Protocol):
         """
         Return whether every loop made progress lately; if not, a restart may help.
         """
-        ...
 
     def ready(self) -> HealthVerdict:
         """
         Return whether queues, S3, ledger and sink answer; if not, a restart will not help.
         """
-        ...

@@ -43,7 +43,6 @@ class Probe(Protocol):
         Returns:
             What was seen; trouble of every kind is an observation, not an exception.
         """
-        ...
 
     async def look_at_replica(
         self,
@@ -67,7 +66,6 @@ class Probe(Protocol):
         Returns:
             What was seen; not asked where nobody can tell at which site the destination is.
         """
-        ...
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
@@ -76,7 +74,6 @@ class Probe(Protocol):
         Returns:
             The sites of stores that have one; None alone where the name tells the bucket.
         """
-        ...
 
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
@@ -91,7 +88,6 @@ class Probe(Protocol):
             UnreadableConfigurationError: S3 did not tell.
             NoBucketError: a store with an endpoint of its own has no such bucket.
         """
-        ...
 
     async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
         """
@@ -100,4 +96,3 @@ class Probe(Protocol):
         Raises:
             UnreadableConfigurationError: S3 did not tell.
         """
-        ...

@@ -38,10 +38,7 @@ from crrmon.domain.events.facts import (
     VersionReplicated,
 )
 from crrmon.domain.events.notification_record import AMAZON, RECORD, NotificationRecord, text
-from crrmon.domain.objects import (
-    ObjectVersion,
-    provisional,
-)
+from crrmon.domain.objects import ObjectVersion, provisional
 from crrmon.domain.stores import store_of
 
 

@@ -78,7 +78,7 @@ format: $(READY) ## Rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 docs: $(READY) ## Write what is generated: reference pages, config.example.yaml, dashboards, the chart's page and schema, the alerts without placeholders
-	$(BIN)/python -c 'from crrmon.domain.catalogue import reference; print(reference(), end="")' > docs/metrics.md
+	$(BIN)/python -c 'from crrmon.domain.metrics_page import reference; print(reference(), end="")' > docs/metrics.md
 	$(BIN)/python -c 'from crrmon.domain.reasons import reference; print(reference(), end="")' > docs/failure-reasons.md
 	$(BIN)/crrmon config example > config.example.yaml
 	PYTHONPATH=deploy $(BIN)/python -m artifacts

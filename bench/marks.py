@@ -21,7 +21,7 @@ import msgspec
 from redis.asyncio import Redis
 
 import ledgers
-from crrmon.adapters.stores.redis.commands import Group, Names, registry_of
+from crrmon.adapters.stores.redis.names import KindGroup, Names, registry_of
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.adapters.stores.redis.store import RedisStore
 from crrmon.adapters.stores.sqlite.store import SqliteStore
@@ -199,7 +199,7 @@ class RedisKept:
         body = _body(0, now)
         print(f"a mark is {len(body)} bytes as it is written", flush=True)
         names = Names("crrmon")
-        shards = [names.of(Group(TRAILS, number)) for number in range(64)]
+        shards = [names.of(KindGroup(TRAILS, number)) for number in range(64)]
         last = int(now // ledgers.DAY) + DAYS
         days = registry_of(tuple(range(last - DAYS + 1, last + 1)))
         began, filled = time.perf_counter(), 0

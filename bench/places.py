@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotThereError
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.stores.dynamodb import table
+from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
 from crrmon.adapters.stores.memory import MemoryStore
 from crrmon.adapters.stores.redis.server import RedisServer
@@ -144,7 +144,7 @@ async def _dynamodb(_: Path) -> AsyncIterator[Place]:
             emulator(Path(folder)) as url,
             Aws(endpoint_url=url, default_region=REGION, max_connections=64) as aws,
         ):
-            await table.create(aws, table=TABLE, region=REGION, tags={})
+            await creation.create(aws, table=TABLE, region=REGION, tags={})
             ledger = await in_store(
                 await DynamoDBStore.open(
                     aws, table=TABLE, region=REGION, clock=_CLOCK, consumed=units.add

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import CloudWatchMetric, Kind, Metric
+from crrmon.domain.metric import CloudWatchMetric, Kind, Metric
 
 TOP = Path(__file__).resolve().parents[2]
 """The repository's."""

@@ -31,7 +31,7 @@ from artifacts.panels import (
     series,
 )
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import Metric
+from crrmon.domain.metric import Metric
 
 FILES = ("deploy/grafana/crrmon.json", "helm/crrmon/files/dashboard.json")
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import msgspec
 
 from artifacts.alerts import RULES
-from crrmon.domain.catalogue import BUILD_INFO, OLDEST_PENDING, PENDING_OBJECTS, Kind, Metric
+from crrmon.domain.catalogue import BUILD_INFO, OLDEST_PENDING, PENDING_OBJECTS
+from crrmon.domain.metric import Kind, Metric
 
 COLUMNS = 24
 """Of the grid that panels lie on."""

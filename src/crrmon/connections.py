@@ -5,9 +5,10 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-from crrmon.adapters.accounts import Account
-from crrmon.adapters.aws import SET_REGION, Aws
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.aws import Aws
 from crrmon.adapters.cloudwatch import CloudWatchSink
+from crrmon.adapters.remedies import SET_REGION
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
@@ -15,8 +16,8 @@ from crrmon.adapters.stores.memory import MemoryStore
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.adapters.stores.redis.store import RedisStore
 from crrmon.adapters.stores.sqlite.store import SqliteStore
-from crrmon.adapters.webhook import WebhookInbox
-from crrmon.config import LedgerSettings, Queue, Settings
+from crrmon.adapters.webhook import WebhookInbox, WebhookPort
+from crrmon.config import LedgerSettings, Queue, Settings, Webhook
 from crrmon.domain.queue_address import queue_name, region_of
 from crrmon.ledger.stored_ledger import StoredLedger
 from crrmon.ports.clock import Clock, Dates
@@ -28,16 +29,16 @@ SPARE_CONNECTIONS = 24
 """For deletes and extensions, beside the long polls."""
 
 
-def accounts_of(settings: Settings) -> list[Account]:
+def accounts_of(settings: Settings) -> list[KnownAccount]:
     """
     Hand the settings of accounts over to what uses them.
     """
-    return [Account(**account.model_dump()) for account in settings.accounts]
+    return [KnownAccount(**account.model_dump()) for account in settings.accounts]
 
 
 def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
     """
-    Make the queues that the settings name.
+    Create the queues that the settings name.
     """
     return [
         SqsInbox(aws, queue.url, region=queue.region, name=name)
@@ -47,7 +48,7 @@ def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
 
 def sink_of(settings: Settings, aws: Aws) -> CloudWatchSink | None:
     """
-    Make what windows are sent to; None where nothing is.
+    Create what windows are sent to; None where nothing is.
     """
     report = settings.report
     if not report.cloudwatch:
@@ -67,25 +68,27 @@ def webhooks_of(
         oddity: told the reason and the address of what strangers do there.
     """
     return [
-        WebhookInbox(
-            name=one.name,
-            setting=f"inboxes[{place}]",
-            host=one.host,
-            port=one.port,
-            token=one.token.get_secret_value() if one.token else None,
-            token_file=one.token_file,
-            certificate_file=one.certificate_file,
-            key_file=one.key_file,
-            meters=meters,
-            oddity=oddity,
-        )
-        for place, one in enumerate(settings.inboxes)
+        WebhookInbox(_port_of(webhook, f"inboxes[{place}]"), meters=meters, oddity=oddity)
+        for place, webhook in enumerate(settings.inboxes)
     ]
+
+
+def _port_of(webhook: Webhook, setting: str) -> WebhookPort:
+    return WebhookPort(
+        name=webhook.name,
+        setting=setting,
+        host=webhook.host,
+        port=webhook.port,
+        token=webhook.token.get_secret_value() if webhook.token else None,
+        token_file=webhook.token_file,
+        certificate_file=webhook.certificate_file,
+        key_file=webhook.key_file,
+    )
 
 
 def _connections(settings: Settings) -> int:
     """
-    Tell how many connections one client may need: long polls must not take the place of what is urgent.
+    Return how many connections one client may need: long polls must not take the place of what is urgent.
     """
     polls = settings.intake.receivers * len(settings.queues)
     return max(settings.looks.concurrency, polls + SPARE_CONNECTIONS)
@@ -111,7 +114,7 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
 
 def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
     """
-    Make the way to AWS; an asynchronous context.
+    Create the way to AWS; an asynchronous context.
 
     Args:
         settings: of the daemon.
@@ -172,7 +175,7 @@ async def open_ledger(
         settings: of the ledger.
         aws: the way to a table.
         clock: tells what is past the horizon.
-        create: whether a new one may be begun on a Redis server that has none of this name.
+        create: whether a new one may be created where a server has none of this name; if not, nothing is written.
 
     Raises:
         UnusableLedgerError: somebody must act; the text says how.
@@ -183,7 +186,8 @@ async def open_ledger(
         shards=settings.shards,
         horizon_seconds=settings.horizon_seconds,
         clock=clock,
-        create=create or settings.kind != "redis",
+        # Whoever only reads looks for the file first: of these, opening makes what is not there.
+        create=create or settings.kind in ("memory", "sqlite"),
     )
 
 
@@ -229,20 +233,33 @@ async def open_store(
 
 
 @contextlib.asynccontextmanager
+async def opened_ledger(
+    settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool = False
+) -> AsyncIterator[Ledger]:
+    """
+    Open a ledger, as `open_ledger` does, and close it at the end.
+    """
+    ledger = await open_ledger(settings, aws, clock=clock, create=create)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+@contextlib.asynccontextmanager
 async def tried_ledger(settings: LedgerSettings, aws: Aws, clock: Clock) -> AsyncIterator[Ledger]:
     """
-    Open the ledger and make none: one of its kind beside it stands for a file that is not there yet.
+    Open the ledger to try it: one of its kind beside it stands for a file that is not there yet, and on Redis none is made.
     """
     path, new = settings.path, settings.kind == "sqlite" and not settings.path.exists()
     if new:
         beside = path.with_name(f".{path.name}.check-{uuid.uuid4().hex[:12]}")
         settings = settings.model_copy(update={"path": beside})
     try:
-        ledger = await open_ledger(settings, aws, clock=clock, create=False)
-        try:
+        # In a table that was made for it, a ledger is begun as the daemon would: only that shows that it may write.
+        create = settings.kind == "dynamodb"
+        async with opened_ledger(settings, aws, clock=clock, create=create) as ledger:
             yield ledger
-        finally:
-            await ledger.close()
     finally:
         if new:
             for left in settings.path.parent.glob(f"{settings.path.name}*"):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.stores.dynamodb import table as dynamodb_table
+from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb.items import found_of
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.journal import Entry
@@ -153,4 +153,4 @@ async def create(aws: Aws, table: str) -> None:
     """
     Make a table as `crrmon ledger create` does.
     """
-    await dynamodb_table.create(aws, table=table, region=REGION, tags={})
+    await creation.create(aws, table=table, region=REGION, tags={})

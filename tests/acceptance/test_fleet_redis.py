@@ -12,7 +12,7 @@ from crrmon.adapters.stores.redis.scripts import WRITE
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.meta import Meta
 from crrmon.sandbox.children import free_port
-from crrmon.sandbox.daemon import Daemon
+from crrmon.sandbox.daemon import DaemonProcess
 from crrmon.sandbox.play import Stage, staged
 from fakes.fleet import Proxy, change_config, playing
 from fakes.frozen import Freezer, check_after, stand_still
@@ -55,7 +55,7 @@ async def proxies(freezer: Freezer) -> AsyncIterator[Callable[[Stage], Awaitable
         async def prepare(stage: Stage) -> None:
             behind = urlsplit(stage.keeping.where)
 
-            def listener(daemon: Daemon) -> Callable[[bytes], None]:
+            def listener(daemon: DaemonProcess) -> Callable[[bytes], None]:
                 def said(piece: bytes) -> None:
                     # A write that carries an entry of the journal with tallies: something is counted.
                     if (

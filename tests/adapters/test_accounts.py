@@ -15,9 +15,11 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from structlog.testing import capture_logs
 
+from crrmon.adapters import account_way as way_module
 from crrmon.adapters import accounts as accounts_module
 from crrmon.adapters import aws as aws_module
-from crrmon.adapters.accounts import Account, Accounts
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain import catalogue
@@ -46,8 +48,8 @@ OURS = "111111111111"
 THEIRS = "222222222222"
 BROKEN = "333333333333"
 ROLE = "arn:aws:iam::{account}:role/crrmon"
-ANYBODY = Account(id="*", role_arn=ROLE, external_id="let-us-in")
-STORE = Account(id="minio", endpoint_url="http://127.0.0.1:1", buckets=("mini-*",))
+ANYBODY = KnownAccount(id="*", role_arn=ROLE, external_id="let-us-in")
+STORE = KnownAccount(id="minio", endpoint_url="http://127.0.0.1:1", buckets=("mini-*",))
 
 
 class Cloud:
@@ -110,7 +112,7 @@ class Daemon:
     What looks, with some accounts configured.
     """
 
-    def __init__(self, aws: Aws, *accounts: Account, clock: Clock) -> None:
+    def __init__(self, aws: Aws, *accounts: KnownAccount, clock: Clock) -> None:
         self.meters = FakeMeters()
         self.accounts = Accounts(aws, accounts, clock=clock, meters=self.meters)
         self.probe = S3Probe(self.accounts, clock=clock)
@@ -178,10 +180,10 @@ async def test_which_account(
     aws: Aws, clock: LoopClock, owner: str | None, bucket: str, name: str, whom: str
 ) -> None:
     """The owner decides where an event names it, else the bucket's name; else it is the daemon's own account."""
-    theirs = Account(
+    theirs = KnownAccount(
         id=THEIRS, role_arn="arn:aws:iam::{account}:role/own", buckets=("theirs-*", "x")
     )
-    daemon = Daemon(aws, ANYBODY, theirs, Account(id=OURS), STORE, clock=clock)
+    daemon = Daemon(aws, ANYBODY, theirs, KnownAccount(id=OURS), STORE, clock=clock)
 
     way = daemon.accounts.way(bucket, owner)
 
@@ -198,7 +200,7 @@ async def test_looks_and_readings_choose_the_same(
         if "replication" in asked.query
         else head("Zx81", "PENDING")
     )
-    theirs = Account(id=THEIRS, role_arn=ROLE, buckets=("src",))
+    theirs = KnownAccount(id=THEIRS, role_arn=ROLE, buckets=("src",))
     daemon = Daemon(aws, theirs, clock=clock)
 
     for owner in (None, THEIRS):
@@ -254,7 +256,7 @@ async def test_e4_a_look_at_a_requester_pays_bucket_says_that_the_daemon_pays(
         if asked.headers.get("x-amz-request-payer") == "requester"
         else Answer(403)
     )
-    daemon = Daemon(aws, Account(id=THEIRS, request_payer=("paid-*",)), clock=clock)
+    daemon = Daemon(aws, KnownAccount(id=THEIRS, request_payer=("paid-*",)), clock=clock)
 
     assert (await daemon.look(owner, "paid-a")).sight is Sight.PENDING
     assert (await daemon.look(owner, "free")).sight is Sight.DENIED
@@ -269,8 +271,8 @@ async def test_e4_a_role_pays_as_well_and_buckets_decide_first(
     cloud: Cloud, aws: Aws, clock: LoopClock
 ) -> None:
     """Without an owner, the account whose buckets name it has it, however another one's payments are named."""
-    theirs = Account(id=THEIRS, role_arn=ROLE, request_payer=("paid-*",))
-    ours = Account(id=OURS, buckets=("paid-by-us",))
+    theirs = KnownAccount(id=THEIRS, role_arn=ROLE, request_payer=("paid-*",))
+    ours = KnownAccount(id=OURS, buckets=("paid-by-us",))
     daemon = Daemon(aws, theirs, ours, clock=clock)
 
     for bucket in ("paid-a", "paid-by-us"):
@@ -477,12 +479,12 @@ async def test_a_hanging_sts_holds_up_one_look_at_a_time(
     """Whoever looks at an account whose STS hung before is told at once, while one tries again; others never wait."""
     cloud.refusals[BROKEN] = Hang()
     daemon = Daemon(aws, ANYBODY, clock=clock)
-    monkeypatch.setattr(accounts_module, "DEADLINE_SECONDS", HANGS_SECONDS)
+    monkeypatch.setattr(way_module, "DEADLINE_SECONDS", HANGS_SECONDS)
     assert (await daemon.look(THEIRS)).sight is Sight.COMPLETED
-    monkeypatch.setattr(accounts_module, "DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr(way_module, "DEADLINE_SECONDS", 0.2)
     assert (await daemon.look(BROKEN)).sight is Sight.DENIED
     clock.leap(31)
-    monkeypatch.setattr(accounts_module, "DEADLINE_SECONDS", HANGS_SECONDS)
+    monkeypatch.setattr(way_module, "DEADLINE_SECONDS", HANGS_SECONDS)
 
     trying = asyncio.create_task(daemon.look(BROKEN))
     while len(cloud.asked) < 3:
@@ -553,7 +555,7 @@ async def test_a_role_without_a_region(
     cloud: Cloud, aws: Aws, clock: LoopClock, region: str
 ) -> None:
     """An event that names no region, or nonsense, leads to the account's region, else to the default one."""
-    south = Account(id=BROKEN, role_arn=ROLE, region="sa-east-1")
+    south = KnownAccount(id=BROKEN, role_arn=ROLE, region="sa-east-1")
     daemon = Daemon(aws, ANYBODY, south, clock=clock)
 
     for owner in (THEIRS, BROKEN):
@@ -583,7 +585,7 @@ async def test_the_sts_of_the_partition(
     asked_in: str,
 ) -> None:
     """A role is taken at a regional STS of its own partition."""
-    daemon = Daemon(aws, Account(id=THEIRS, role_arn=role_arn, region=region), clock=clock)
+    daemon = Daemon(aws, KnownAccount(id=THEIRS, role_arn=role_arn, region=region), clock=clock)
 
     assert (await daemon.look(THEIRS)).sight is Sight.COMPLETED
 
@@ -646,8 +648,10 @@ def profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("profiles")
 async def test_endpoints_by_the_shared_files(clock: LoopClock) -> None:
     """The shared config file decides as well, each profile for itself; a store's own address wins for S3 alone."""
-    china = Account(id="china", profile="china", buckets=("china",))
-    store = Account(id="minio", profile="minio", endpoint_url="http://127.0.0.1:1", buckets=("m",))
+    china = KnownAccount(id="china", profile="china", buckets=("china",))
+    store = KnownAccount(
+        id="minio", profile="minio", endpoint_url="http://127.0.0.1:1", buckets=("m",)
+    )
     async with Aws(endpoint_url=None, default_region="us-east-1", max_connections=8) as aws:
         daemon = Daemon(aws, china, store, clock=clock)
         own = await daemon.accounts.way("src", None).s3("us-east-2")
@@ -667,7 +671,7 @@ async def test_a_profile_takes_the_role(
 ) -> None:
     """Where a profile is named beside a role, its credentials ask for it, in its region."""
     role_arn = "arn:aws-cn:iam::{account}:role/crrmon"
-    daemon = Daemon(aws, Account(id=THEIRS, role_arn=role_arn, profile="china"), clock=clock)
+    daemon = Daemon(aws, KnownAccount(id=THEIRS, role_arn=role_arn, profile="china"), clock=clock)
 
     assert (await daemon.look(THEIRS)).sight is Sight.COMPLETED
 
@@ -687,11 +691,11 @@ async def store() -> AsyncIterator[AwsStub]:
         yield server
 
 
-def kept_in(store: AwsStub, **more: Any) -> Account:
+def kept_in(store: AwsStub, **more: Any) -> KnownAccount:
     """
     Describe the store as an account.
     """
-    return Account(
+    return KnownAccount(
         id="minio", endpoint_url=store.url, profile="minio", buckets=("mini-*",), **more
     )
 
@@ -719,7 +723,7 @@ async def test_a_store_beside_aws(
 async def test_a_store_is_never_told_an_owner(store: AwsStub, aws: Aws, clock: LoopClock) -> None:
     """A store knows nothing of AWS's accounts, even where an event names one."""
     store.answer(head("Zx81", "PENDING"))
-    named = Account(id=THEIRS, endpoint_url=store.url, profile="minio")
+    named = KnownAccount(id=THEIRS, endpoint_url=store.url, profile="minio")
     daemon = Daemon(aws, named, clock=clock)
 
     assert (await daemon.look(THEIRS)).sight is Sight.PENDING
@@ -730,7 +734,7 @@ async def test_a_store_is_never_told_an_owner(store: AwsStub, aws: Aws, clock: L
 @pytest.mark.usefixtures("profiles")
 async def test_virtual_hosts(aws: Aws, clock: LoopClock) -> None:
     """A store whose buckets are host names below its address is asked that way."""
-    account = Account(
+    account = KnownAccount(
         id="s", endpoint_url="http://s3.example.com", path_style=False, profile="minio", buckets=("b",)
     )  # fmt: skip
     way = Daemon(aws, account, clock=clock).accounts.way("b", None)
@@ -788,7 +792,7 @@ async def test_a_profile_without_credentials(
 ) -> None:
     """A profile that is not there, or has half a key, is told by name; once it is mended, all is well."""
     store.answer(head("Zx81", "PENDING"))
-    account = Account(id="m", endpoint_url=store.url, profile=profile, buckets=("*",))
+    account = KnownAccount(id="m", endpoint_url=store.url, profile=profile, buckets=("*",))
     daemon = Daemon(aws, account, clock=clock)
 
     seen = await asyncio.gather(*(daemon.look(None) for _ in range(9)))
@@ -810,7 +814,7 @@ async def test_a_profile_that_takes_its_time(
     """A program that should give credentials, and does not, is run once for all looks that wait."""
     with profiles.open("a") as file:
         file.write("[profile program]\ncredential_process = false\n")
-    account = Account(id="m", endpoint_url=store.url, profile="program", buckets=("*",))
+    account = KnownAccount(id="m", endpoint_url=store.url, profile="program", buckets=("*",))
     daemon = Daemon(aws, account, clock=clock)
 
     seen = await asyncio.gather(*(daemon.look(None) for _ in range(9)))
@@ -880,7 +884,7 @@ async def test_d47_trust_is_checked(strict_url: str, monkeypatch: pytest.MonkeyP
         for account, external_id in ((OURS, "none"), (THEIRS, "let-us-in"), (BROKEN, "other"))
     }
     async with Aws(endpoint_url=strict_url, default_region=REGION, max_connections=8) as aws:
-        daemon = Daemon(aws, ANYBODY, Account(id=OURS), clock=SystemClock())
+        daemon = Daemon(aws, ANYBODY, KnownAccount(id=OURS), clock=SystemClock())
 
         async def look(account: str) -> Observation:
             version = ObjectVersion(f"src-{account}", "key", versions[account])

@@ -8,14 +8,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from crrmon.adapters import aws as aws_module
-from crrmon.adapters.aws import (
-    Aws,
-    Login,
-    TooManyClientsError,
-    code_of,
-    explain,
-    status_of,
-)
+from crrmon.adapters.aws import Aws, Login
+from crrmon.adapters.border import TooManyClientsError, code_of, status_of
+from crrmon.adapters.remedies import explain
 from fakes.aws_stub import Answer, AwsStub, Hang
 from fakes.patience import until
 

@@ -11,14 +11,18 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.accounts import Account, AccountError, Accounts
-from crrmon.adapters.aws import Aws, NoAnswerError, TooManyClientsError, border
+from crrmon.adapters.account_way import AccountError, KnownAccount
+from crrmon.adapters.accounts import Accounts
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, TooManyClientsError, border
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sqs import SqsInbox
-from crrmon.adapters.stores.dynamodb.calls import Calls, at
-from crrmon.adapters.stores.dynamodb.table import create
-from crrmon.adapters.stores.redis.server import Redis, RedisServer
+from crrmon.adapters.stores.dynamodb.attributes import at
+from crrmon.adapters.stores.dynamodb.calls import Calls
+from crrmon.adapters.stores.dynamodb.creation import create
+from crrmon.adapters.stores.redis.client import Redis
+from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.ports.inbox import InboxError
@@ -32,7 +36,7 @@ from fakes.meters import FakeMeters
 REGION = "eu-west-1"
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/210987654321/ingest"
 OWNER = "333333333333"
-ROLE = Account(id=OWNER, role_arn=f"arn:aws:iam::{OWNER}:role/crrmon")
+ROLE = KnownAccount(id=OWNER, role_arn=f"arn:aws:iam::{OWNER}:role/crrmon")
 VERSION = ObjectVersion("src", "a", "v1")
 
 _JSON = {"Content-Type": "application/x-amz-json-1.0"}

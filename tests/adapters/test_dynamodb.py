@@ -15,19 +15,25 @@ import structlog
 from msgspec.structs import replace
 
 from crrmon.adapters.stores.dynamodb import calls as dynamodb_calls
+from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb import table as dynamodb_table
-from crrmon.adapters.stores.dynamodb.calls import TRIES, UNANSWERED, position_of
+from crrmon.adapters.stores.dynamodb.attributes import position_of
+from crrmon.adapters.stores.dynamodb.calls import TRIES, UNANSWERED
 from crrmon.adapters.stores.dynamodb.due import LOOKED_AHEAD_SECONDS, SETTLING_SECONDS
 from crrmon.adapters.stores.dynamodb.items import number
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+from crrmon.config import LedgerSettings
+from crrmon.config.ledger import DynamoDBSettings
+from crrmon.connections import open_ledger
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, Tally, fold
 from crrmon.domain.settling import Settled
-from crrmon.domain.trails import Parked, Rescheduled
+from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ledger.isolation import BadItemError
 from crrmon.ledger.layout import TRAILS
 from crrmon.ports.ledger import (
+    AbsentLedgerError,
     FrozenWindow,
     Lease,
     LeaseLostError,
@@ -207,7 +213,7 @@ async def test_batches_are_as_large_as_dynamodb_takes_them(
         Contribution(id=f"c{at}", settled_at=NOW, tallies=((Route("src", "dst"), tally),))
         for at in range(7)
     ]
-    await ledger.restore([], large, now=NOW)
+    await ledger.append(large)
 
     writes = [one.body for one in proxy.asked if one.operation == "BatchWriteItem"]
     counts = [len(requests) for one in writes for requests in one["RequestItems"].values()]
@@ -445,7 +451,7 @@ async def test_a_table_made_for_something_else_is_refused(
         with pytest.raises(UnusableLedgerError, match=f"{table}.*{expected}"):
             await EmulatedLedger.at(aws, table=table, clock=SetClock())
         with pytest.raises(UnusableLedgerError, match=f"{table}.*{expected}"):
-            await dynamodb_table.create(aws, table=table, region=REGION, tags={})
+            await creation.create(aws, table=table, region=REGION, tags={})
 
 
 @pytest.mark.parametrize(
@@ -533,6 +539,27 @@ async def test_invariant_9_a_daemon_reads_what_a_newer_one_wrote(ledger: Emulate
     assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
 
 
+async def test_a_ledger_that_is_only_read_is_not_begun(table: str) -> None:
+    """
+    The source of a copy, in a table that was made and never used.
+    """
+    aws = EmulatorAws(shared_ministack())
+    async with aws:
+        await creation.create(aws, table=table, region=REGION, tags={})
+        settings = LedgerSettings(
+            kind="dynamodb", dynamodb=DynamoDBSettings(table=table, region=REGION)
+        )
+        with pytest.raises(
+            AbsentLedgerError, match=f"no ledger at ledger.dynamodb.table '{table}'"
+        ):
+            await open_ledger(settings, aws, clock=SetClock(), create=False)
+
+        # Whoever may create it finds an empty one.
+        ledger = await open_ledger(settings, aws, clock=SetClock())
+        assert await ledger.states("") == {}
+        await ledger.close()
+
+
 # ---- what cannot be read, and what is refused ----
 
 REFUSED = json_error(400, "ValidationException", "Number overflow. Attempting to store a number")
@@ -591,6 +618,29 @@ async def test_invariant_10_a_trail_that_cannot_be_read_harms_itself_only(
 
     await put(ledger, whole)
     assert len(await ledger.due(ALL, now=NOW, limit=9)) == 2
+
+
+async def test_invariant_10_a_key_that_is_refused_harms_only_who_asked_for_it(
+    proxy: DynamoDBProxy, ledger: EmulatedLedger
+) -> None:
+    """
+    Others asked at the same moment, in the same call; they are told what they asked for.
+    """
+    await ledger.park([record("good")])
+    refused = record("bad").version.trail_id.hex()
+    proxy.fault = lambda asked: REFUSED if refused in str(asked.body) else None
+
+    bad, good = record("bad").replica_mark("dst"), record("good").replica_mark("dst")
+    told = await asyncio.gather(
+        ledger.seen([good]), ledger.seen([bad]), ledger.find("good", "v1"), return_exceptions=True
+    )
+
+    assert told[0] == [None]
+    assert isinstance(told[1], BadItemError)
+    assert isinstance(told[2], Trail)
+    assert len(told[2].records) == 1
+    # One call for all, and one more for each.
+    assert proxy.count()["BatchGetItem"] == 4
 
 
 @pytest.mark.parametrize(
@@ -1047,7 +1097,7 @@ async def test_d30_a_journal_of_many_pages_is_read_to_its_end(
         Contribution(id=f"c{at}", settled_at=NOW + at, tallies=((Route("src", "dst"), tally),))
         for at in range(60)
     ]
-    await ledger.restore([], old, now=NOW)
+    await ledger.append(old)
     proxy.count()
 
     told = await ledger.contributions()
@@ -1433,7 +1483,7 @@ async def test_a_large_drop_that_is_refused_again_and_again_gets_done(
     monkeypatch.setattr(dynamodb_calls, "FIRST_DELAY_SECONDS", 0.0001)
     lease = await holding(ledger)
     old = [Contribution(id=f"c{at}", settled_at=NOW, tallies=()) for at in range(300)]
-    await ledger.restore([], old, now=NOW)
+    await ledger.append(old)
     asked = 0
 
     def throttle(one: Asked) -> Fault:
@@ -1681,8 +1731,8 @@ async def test_making_the_table_is_finished_however_far_it_came(
         untagged = {name: one for name, one in requests["CreateTable"].items() if name != "Tags"}
         await client.create_table(**untagged)
 
-        done_first = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
-        done_again = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
+        done_first = await creation.create(aws, table=table, region=None, tags=tags)
+        done_again = await creation.create(aws, table=table, region=None, tags=tags)
 
         assert done_first == ["UpdateTimeToLive", "UpdateContinuousBackups", "TagResource"]
         assert done_again == []
@@ -1701,7 +1751,7 @@ async def test_making_the_table_does_what_its_description_says(
     """
     tags = {"team": "storage"}
     async with EmulatorAws(proxy.url) as aws:
-        made = await dynamodb_table.create(aws, table=table, region=None, tags=tags)
+        made = await creation.create(aws, table=table, region=None, tags=tags)
 
     description = dynamodb_table.description(table, tags)
     changes = [(one.operation, one.body) for one in proxy.asked if one.operation in description]
@@ -1721,8 +1771,8 @@ async def test_who_may_not_make_the_table_is_told_what_to_grant(
     proxy.fault = Until(1, DENIED, operation)
     async with EmulatorAws(proxy.url) as aws:
         with pytest.raises(LedgerError, match=f"grant dynamodb:{operation} on table {table}"):
-            await dynamodb_table.create(aws, table=table, region=None, tags={})
-        await dynamodb_table.create(aws, table=table, region=None, tags={})
+            await creation.create(aws, table=table, region=None, tags={})
+        await creation.create(aws, table=table, region=None, tags={})
         await (await reopened(proxy.url, table)).close()
 
 
@@ -1764,10 +1814,10 @@ async def test_a_new_table_takes_its_time(
     """
     What DynamoDB puts off, or does not know of yet, is asked again; what is done already is fine.
     """
-    monkeypatch.setattr(dynamodb_table, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(creation, "POLL_SECONDS", 0.0)
     proxy.fault = Until(2 if asked > 1 else 1, answer, operation)
     async with EmulatorAws(proxy.url) as aws:
-        made = await dynamodb_table.create(aws, table=table, region=None, tags={})
+        made = await creation.create(aws, table=table, region=None, tags={})
 
     assert made == ["CreateTable", "UpdateTimeToLive", "UpdateContinuousBackups"]
     assert proxy.count()[operation] == asked
@@ -1779,9 +1829,9 @@ async def test_a_table_that_never_gets_ready_is_given_up(
     """
     After some minutes, with what DynamoDB said last, and what to do.
     """
-    monkeypatch.setattr(dynamodb_table, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(dynamodb_table, "READY_SECONDS", 1.0)
+    monkeypatch.setattr(creation, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(creation, "READY_SECONDS", 1.0)
     proxy.fault = Until(10_000, BACKUPS_LATER, "UpdateContinuousBackups")
     async with EmulatorAws(proxy.url) as aws:
         with pytest.raises(LedgerError, match=r"not ready after 1 s .*Backups are being enabled"):
-            await dynamodb_table.create(aws, table=table, region=None, tags={})
+            await creation.create(aws, table=table, region=None, tags={})

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from crrmon.adapters.stores.dynamodb.store import PACE
+from crrmon.adapters.stores.dynamodb.store import AT_ONCE
 from crrmon.domain.events.facts import ReplicationFailed, ReplicaWritten
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import ObjectVersion
@@ -134,8 +134,8 @@ async def settle_all(ledger: EmulatedLedger, records: list[Record], **fields: An
     """
     Settle as the daemon does, in batches of the ledger's pace.
     """
-    for start in range(0, len(records), PACE.size):
-        some = [settled(one, **fields) for one in records[start : start + PACE.size]]
+    for start in range(0, len(records), AT_ONCE):
+        some = [settled(one, **fields) for one in records[start : start + AT_ONCE]]
         await ledger.settle(f"{start:032x}", some, now=NOW)
 
 
@@ -192,7 +192,7 @@ async def test_an_object_settled_at_its_first_look_costs_2_1_write_units(
     """
     Seen, settled, reported and its journal entry deleted again: at most 2.1 units of each destination, as computed.
     """
-    records = objects(10 * PACE.size)
+    records = objects(10 * AT_ONCE)
     ids = [one.replica_mark(one.destinations[0].bucket) for one in records]
 
     with meter.per(len(records)) as seen:
@@ -227,7 +227,7 @@ async def test_two_destinations_of_a_version_share_its_item(
     """
     The second destination costs next to nothing.
     """
-    records = [record(f"k{at}", to=("dst", "two")) for at in range(PACE.size)]
+    records = [record(f"k{at}", to=("dst", "two")) for at in range(AT_ONCE)]
     with meter.per(2 * len(records)) as settling:
         await ledger.settle(
             "f" * 32,
@@ -243,10 +243,10 @@ async def test_a_parked_object_costs_6_2_write_units_and_3_for_each_further_look
     """
     Parked, found, looked at again and settled: each step as computed, and the whole within its target.
     """
-    records = objects(3 * PACE.size)
+    records = objects(3 * AT_ONCE)
     with meter.per(len(records)) as parking:
-        for start in range(0, len(records), PACE.size):
-            await ledger.park(records[start : start + PACE.size])
+        for start in range(0, len(records), AT_ONCE):
+            await ledger.park(records[start : start + AT_ONCE])
     size = max(await sizes(ledger, "trail#"))
     with meter.per(len(records)) as finding:
         due = await ledger.due(range(64), now=NOW, limit=1000)
@@ -256,7 +256,7 @@ async def test_a_parked_object_costs_6_2_write_units_and_3_for_each_further_look
     with meter.per(len(records)) as settling:
         await settle_all(ledger, [replace(one, rev=2) for one in records], rev=2)
 
-    share = 3 / PACE.size
+    share = 3 / AT_ONCE
     assert size < 1024
     assert parking[0] + share / 3 == pytest.approx(3 + share, abs=0.1)
     assert again[0] == units.write_units(size, index_writes=2) == 3
@@ -274,7 +274,7 @@ async def test_an_object_whose_replica_is_told_of_first_costs_its_half_more(
     """
     Noted, seen, settled without a look: one unit for the half, and no try in vain, which would be charged as well.
     """
-    records = objects(4 * PACE.size)
+    records = objects(4 * AT_ONCE)
     halves = [
         ReplicaWritten(
             version=replace(one.version, bucket=one.destinations[0].bucket),
@@ -301,7 +301,7 @@ async def test_what_is_said_about_a_failure_costs_no_more_than_a_look(
     """
     It is found sooner in the index, which is all that changes beside the record itself.
     """
-    records = [replace(one, next_look_at=NOW + 60) for one in objects(PACE.size)]
+    records = [replace(one, next_look_at=NOW + 60) for one in objects(AT_ONCE)]
     await ledger.park(records)
     news = [
         ReplicationFailed(

@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from crrmon.adapters.accounts import Account, Accounts
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.http import HttpServer
 from crrmon.adapters.prometheus import PrometheusMeters
@@ -37,7 +38,7 @@ TOKEN = "FwoGZXIvYXdzE" + 10_227 * "x"
 VERSION = ObjectVersion("src", "k", "Zx81")
 
 
-def probe_of(aws: Aws, *accounts: Account) -> S3Probe:
+def probe_of(aws: Aws, *accounts: KnownAccount) -> S3Probe:
     """
     Make what looks, with some accounts.
     """
@@ -81,7 +82,7 @@ async def test_e6_a_long_token_of_the_environment_is_sent(
 async def test_e6_a_long_token_of_a_role_is_sent(stub: AwsStub) -> None:
     """As STS gives it for a role that the daemon takes."""
     stub.answer_by(sts("AssumeRole"))
-    account = Account(id="222222222222", role_arn="arn:aws:iam::222222222222:role/crrmon")
+    account = KnownAccount(id="222222222222", role_arn="arn:aws:iam::222222222222:role/crrmon")
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         seen = await probe_of(aws, account).look(VERSION, region=REGION, owner=account.id)
 

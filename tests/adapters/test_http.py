@@ -19,7 +19,7 @@ from crrmon.adapters.http import HttpServer
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.domain.authority import authority
-from crrmon.ports.health import Verdict
+from crrmon.ports.health import HealthVerdict
 from fakes.patience import HANGS_SECONDS, until
 
 HOST = "127.0.0.1"
@@ -37,13 +37,13 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self.alive = Verdict(ok=True, details={"poller": "ok"})
-        self.well = Verdict(ok=True, details={"ledger": "ok"})
+        self.alive = HealthVerdict(ok=True, details={"poller": "ok"})
+        self.well = HealthVerdict(ok=True, details={"ledger": "ok"})
 
-    def live(self) -> Verdict:
+    def live(self) -> HealthVerdict:
         return self.alive
 
-    def ready(self) -> Verdict:
+    def ready(self) -> HealthVerdict:
         return self.well
 
 
@@ -130,7 +130,7 @@ async def test_health(port: Port, board: Board, path: str) -> None:
     )
 
     reason = 'away for 7 s: "no\n\x1b[31m way"'
-    board.alive = board.well = Verdict(ok=False, details={"some\nloop": reason})
+    board.alive = board.well = HealthVerdict(ok=False, details={"some\nloop": reason})
     status, _, body = await port.ask(path)
     assert status == 503
     assert json.loads(body) == {"ok": False, "details": {"some\nloop": reason}}

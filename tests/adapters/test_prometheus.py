@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from crrmon.adapters import prometheus
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import METRICS, Kind, Metric
+from crrmon.domain.catalogue import METRICS
+from crrmon.domain.metric import Kind, Metric
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 Parser = Callable[[str], Iterable[Family]]

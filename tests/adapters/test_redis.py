@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from crrmon.adapters.stores.redis import cluster as clusters
 from crrmon.adapters.stores.redis import nodes, replicas, scripts
-from crrmon.adapters.stores.redis.nodes import Servers
+from crrmon.adapters.stores.redis.calls import Call, Reply, Servers
 from crrmon.adapters.stores.redis.replicas import Replicas
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.domain.noting import Noted
@@ -593,7 +593,7 @@ async def test_a_small_write_that_fails_makes_nothing_safe(
         client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *grants)
     server = RedisServer(url=f"redis://crrmon@127.0.0.1:{own.port}", password=SECRET)
     node = nodes.Node(server.connections(server.seed))
-    call = nodes.Call(b"{crrmon:0}", ("HLEN", "{crrmon:0}:trail"))
+    call = Call(b"{crrmon:0}", ("HLEN", "{crrmon:0}:trail"))
     assert await node.ask([call]) == [0]
     node._replicas.doubt()
 
@@ -734,7 +734,8 @@ async def _life(ledger: RedisLedger) -> None:
     assert await ledger.presences() == [PRESENCE]
     await ledger.dismiss(PRESENCE)
     trails, _ = await ledger.export()
-    await ledger.restore(trails, await ledger.contributions(), now=NOW)
+    await ledger.restore(trails, now=NOW)
+    await ledger.append(await ledger.contributions())
     assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 2
 
 
@@ -1038,9 +1039,7 @@ class Gate:
         self.opened = asyncio.Event()
         ledger._store._redis.ask = self.ask
 
-    async def ask(
-        self, calls: Sequence[nodes.Call], *, durable: bool = False
-    ) -> list[nodes.Reply]:
+    async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
         """
         Pass on, sooner or later.
         """
@@ -1049,7 +1048,7 @@ class Gate:
             await self.opened.wait()
         return await self._ask(calls, durable=durable)
 
-    def _concerns(self, call: nodes.Call) -> bool:
+    def _concerns(self, call: Call) -> bool:
         words = call.arguments
         return self._command in words and any(
             isinstance(one, bytes) and one.endswith(self._key) for one in words
@@ -1130,9 +1129,7 @@ async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
         ask = reader._store._redis.ask
         steps = 0
 
-        async def stepwise(
-            calls: Sequence[nodes.Call], *, durable: bool = False
-        ) -> list[nodes.Reply]:
+        async def stepwise(calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
             nonlocal steps
             steps += 1
             told = await ask(calls, durable=durable)
@@ -1398,7 +1395,7 @@ async def test_e5_a_node_whose_endpoint_is_not_told_is_found_by_its_metadata_or_
     answer = cluster_of(first, second)
     seed, other = redis_stub.RedisStub(SEED, answer), redis_stub.RedisStub(OTHER, answer)
     async with stubbed_cluster(seed, other) as cluster:
-        calls = [nodes.Call(home, ("GET", home)) for home in (LOW, HIGH)]
+        calls = [Call(home, ("GET", home)) for home in (LOW, HIGH)]
         told = await cluster.ask(calls)
 
     assert told == [LOW, HIGH]
@@ -1423,7 +1420,7 @@ async def test_e5_moved_to_a_host_that_is_not_told_is_looked_up(host: str) -> No
 
     seed, other = redis_stub.RedisStub(SEED, answer), redis_stub.RedisStub(OTHER, answer)
     async with stubbed_cluster(seed, other) as cluster:
-        told = await cluster.ask([nodes.Call(LOW, ("GET", LOW))])
+        told = await cluster.ask([Call(LOW, ("GET", LOW))])
 
     assert told == [LOW]
     assert (b"GET", LOW) in other.asked
@@ -1470,7 +1467,7 @@ async def test_e5_keys_that_go_to_a_node_without_a_name_are_asked_for_there(
 
     seed, other = redis_stub.RedisStub(SEED, asks), redis_stub.RedisStub(OTHER, answer)
     async with stubbed_cluster(seed, other) as cluster:
-        told = await cluster.ask([nodes.Call(LOW, ("GET", LOW))])
+        told = await cluster.ask([Call(LOW, ("GET", LOW))])
 
     assert told == [LOW]
     there = seed if asked_at == SEED else other
@@ -1492,7 +1489,7 @@ async def test_e5_keys_that_go_to_nobody_known_are_asked_for_again_later() -> No
     seed = redis_stub.RedisStub(SEED, answer)
     async with stubbed_cluster(seed) as cluster:
         with pytest.raises(redis.ResponseError, match="TRYAGAIN"):
-            await cluster.ask([nodes.Call(LOW, ("GET", LOW))])
+            await cluster.ask([Call(LOW, ("GET", LOW))])
 
 
 async def test_a_cluster_that_lost_a_node_is_asked_again_later() -> None:
@@ -1531,8 +1528,8 @@ async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None
             [one for one in homes if key_slot(one + b":") * 3 // 16384 == at] for at in (0, 1)
         )
 
-        def look(home: bytes) -> nodes.Call:
-            return nodes.Call(home, ("GET", home + b":x"))
+        def look(home: bytes) -> Call:
+            return Call(home, ("GET", home + b":x"))
 
         await cluster.ask([look(mine[0])])
         servers[1].freeze()
@@ -1552,7 +1549,7 @@ async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None
                 pipe.execute()
             # An error makes it learn anew who has what.
             with pytest.raises(redis.ResponseError):
-                await cluster.ask([nodes.Call(mine[0], ("CLUSTER", "NONSENSE"))])
+                await cluster.ask([Call(mine[0], ("CLUSTER", "NONSENSE"))])
             await cluster.ask([look(mine[0])])
             told = await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -1573,13 +1570,13 @@ async def test_lanes_that_end_at_once_leave_nobody_waiting() -> None:
 
     class Gated(nodes.Node):
         @override
-        async def _exchange(self, requests: Sequence[nodes._Request]) -> list[list[nodes.Reply]]:
+        async def _exchange(self, requests: Sequence[nodes._Request]) -> list[list[Reply]]:
             await gate.wait()
             return [[None]] * len(requests)
 
     server = RedisServer(url="redis://127.0.0.1:1")
     node = Gated(server.connections(server.seed))
-    call = nodes.Call(b"", ("PING",))
+    call = Call(b"", ("PING",))
 
     async def some(times: int) -> None:
         for _ in range(times):
@@ -1725,7 +1722,7 @@ async def test_others_get_their_turn_while_a_large_backlog_is_read(
     """
     A million pending over two weeks make as many sums: reading them must not stop everything else.
     """
-    monkeypatch.setattr("crrmon.ledger.turns.PAUSED_AT", 10)
+    monkeypatch.setattr("crrmon.ledger.pauses.PAUSED_AT", 10)
     turns = 0
 
     async def turn() -> None:
@@ -1744,9 +1741,7 @@ async def test_others_get_their_turn_while_a_large_backlog_is_read(
         answered: list[int] = []
         ask = ledger._store._redis.ask
 
-        async def counted(
-            calls: Sequence[nodes.Call], *, durable: bool = False
-        ) -> list[nodes.Reply]:
+        async def counted(calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
             told = await ask(calls, durable=durable)
             answered.append(turns)
             return told

@@ -7,7 +7,8 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from crrmon.adapters import aws as aws_module
-from crrmon.adapters.accounts import Account, Accounts
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.objects import LARGEST_BYTES, ObjectVersion, provisional
@@ -26,7 +27,7 @@ MODIFIED_AT = 1_794_997_230.0
 """What `fakes.aws_stub.head` says."""
 
 
-def reach(aws: Aws, *accounts: Account) -> Accounts:
+def reach(aws: Aws, *accounts: KnownAccount) -> Accounts:
     """
     Reach buckets with the daemon's own credentials, or as the accounts say.
     """
@@ -232,7 +233,7 @@ async def test_t5_other_stores_need_no_request_id_and_are_asked_twice(
 ) -> None:
     """A store of its own endpoint may sign nothing; what any server could say has to be said again."""
     stub.answer(answer)
-    store = Account(id="222222222222", endpoint_url=stub.url, buckets=("src",))
+    store = KnownAccount(id="222222222222", endpoint_url=stub.url, buckets=("src",))
     async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         seen = await look(S3Probe(reach(aws, store), clock=LoopClock()))
 

@@ -19,7 +19,8 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from crrmon.adapters.aws import Aws, NoAnswerError, border
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, border
 from crrmon.domain.events.decode import decode
 from crrmon.domain.events.facts import (
     Channel,
@@ -45,7 +46,7 @@ from crrmon.sandbox.play import Stage, sites, staged
 from crrmon.sandbox.redis import NoRedisError, find, redis
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
-from crrmon.sandbox.telling import Teller
+from crrmon.sandbox.telling import EventTeller
 from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
 from crrmon.sandbox.world import WORLD, queue_url
 from fakes.patience import HANGS_SECONDS
@@ -87,7 +88,7 @@ async def replicating(
             Rules(WORLD),
             stage.emulator,
             stage.truth,
-            teller=Teller(WORLD, Courier(sqs, stage.queue, tasks)),
+            teller=EventTeller(WORLD, Courier(sqs, stage.queue, tasks)),
             clock=SystemClock(),
             tasks=tasks,
             wait=wait,

@@ -10,8 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from crrmon import config, connections
-from crrmon.adapters.accounts import Account, Accounts
-from crrmon.adapters.aws import Aws, NoAnswerError, border, explain
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.accounts import Accounts
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, border
+from crrmon.adapters.remedies import explain
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sdk_settings import faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
@@ -455,7 +458,7 @@ async def test_e3_an_accounts_profile_is_said_to_be_at_fault(
     set_up(Broken(KEYS, (), files), tmp_path, monkeypatch)
     told = {}
     for profile in ("half", "nope"):
-        account = Account(id="222222222222", profile=profile)
+        account = KnownAccount(id="222222222222", profile=profile)
         async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
             reach = Accounts(aws, [account], clock=SystemClock(), meters=FakeMeters())
             probe = S3Probe(reach, clock=SystemClock())

@@ -17,7 +17,7 @@ from crrmon.adapters.stores.sqlite import file as sqlite_file
 from crrmon.adapters.stores.sqlite import store as sqlite_store
 from crrmon.adapters.stores.sqlite import unordered
 from crrmon.adapters.stores.sqlite.store import SqliteStore
-from crrmon.adapters.stores.sqlite.unordered import Table
+from crrmon.adapters.stores.sqlite.tables import Table
 from crrmon.domain.objects import LARGEST_BYTES, Route
 from crrmon.domain.outcomes import Tally, fold
 from crrmon.domain.records import Record

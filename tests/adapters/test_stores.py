@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from crrmon.adapters.accounts import Account, Accounts, UnknownSiteError
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.accounts import Accounts, UnknownSiteError
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.checks import Verdict
@@ -84,7 +85,7 @@ async def sites() -> AsyncIterator[Sites]:
             Aws(endpoint_url=None, default_region=REGION, max_connections=8)
         )
         configured = [
-            Account(id=name, endpoint_url=url, site=site.deployment_id, buckets=("same",))
+            KnownAccount(id=name, endpoint_url=url, site=site.deployment_id, buckets=("same",))
             for name, url, site in zip(("here", "there"), urls, (here, there), strict=True)
         ]
         known = Accounts(aws, configured, clock=LoopClock(), meters=FakeMeters())
@@ -137,7 +138,7 @@ async def test_m2_at_a_store_only_a_replica_has_arrived(
 ) -> None:
     """M2: a version in a store's destination proves its arrival by the status of a replica, and by no other."""
     stub.answer(head("Zx81", status))
-    store = Account(id="s", endpoint_url=stub.url, buckets=("*",), reports_status=reports)
+    store = KnownAccount(id="s", endpoint_url=stub.url, buckets=("*",), reports_status=reports)
     async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         known = Accounts(aws, [store], clock=LoopClock(), meters=FakeMeters())
         seen = await S3Probe(known, clock=LoopClock()).look_at_replica(
@@ -196,10 +197,12 @@ def test_m6_how_accounts_are_chosen() -> None:
     """M6: by site where one is told and known; else by name, if that tells; the order of the file decides in AWS."""
     aws = Aws(endpoint_url=None, default_region=REGION, max_connections=1)
     one, two, third = ("0" * 12 + name for name in "abc")
-    ours = Account(id="210987654321", role_arn="arn:aws:iam::210987654321:role/r", buckets=("x*",))
-    here = Account(id="here", endpoint_url="http://h", site=one, buckets=("w", "x1"))
-    there = Account(id="there", endpoint_url="http://t", site=two, buckets=("w",))
-    plain = Account(id="plain", endpoint_url="http://p", buckets=("p",))
+    ours = KnownAccount(
+        id="210987654321", role_arn="arn:aws:iam::210987654321:role/r", buckets=("x*",)
+    )
+    here = KnownAccount(id="here", endpoint_url="http://h", site=one, buckets=("w", "x1"))
+    there = KnownAccount(id="there", endpoint_url="http://t", site=two, buckets=("w",))
+    plain = KnownAccount(id="plain", endpoint_url="http://p", buckets=("p",))
     known = Accounts(aws, [ours, here, there, plain], clock=LoopClock(), meters=FakeMeters())
 
     assert [known.elsewhere(bucket) for bucket in ("w", "x9", "none")] == [True, False, False]
@@ -222,8 +225,8 @@ def test_m6_how_accounts_are_chosen() -> None:
 
 async def test_m7_what_a_store_refuses_is_told_in_its_own_terms(stub: AwsStub) -> None:
     """M7: nobody is told of the daemon's role, or of the address of AWS, for what a store says."""
-    store = Account(id="s", endpoint_url=stub.url, buckets=("src",))
-    away = Account(id="a", endpoint_url="http://127.0.0.1:1", buckets=("away",))
+    store = KnownAccount(id="s", endpoint_url=stub.url, buckets=("src",))
+    away = KnownAccount(id="a", endpoint_url="http://127.0.0.1:1", buckets=("away",))
     told = []
     async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         known = Accounts(aws, [store, away], clock=LoopClock(), meters=FakeMeters())

@@ -16,7 +16,7 @@ import pytest
 
 from crrmon.adapters import webhook
 from crrmon.adapters.door import PortTakenError
-from crrmon.adapters.webhook import UnusableWebhookError, WebhookInbox
+from crrmon.adapters.webhook import UnusableWebhookError, WebhookInbox, WebhookPort
 from crrmon.domain import catalogue
 from crrmon.ports.inbox import Message
 from fakes.meters import FakeMeters
@@ -38,18 +38,12 @@ class Hook:
         self.odd: list[tuple[str, str]] = []
         self.port = 0
         self._session = session
-        defaults: dict[str, Any] = {
-            "name": "hook",
-            "setting": "inboxes[0]",
-            "host": HOST,
-            "port": 0,
-            "token": TOKEN,
-            "token_file": None,
-            "certificate_file": None,
-            "key_file": None,
-        }
+        port = WebhookPort(
+            **{"name": "hook", "setting": "inboxes[0]", "host": HOST, "port": 0, "token": TOKEN}
+            | settings
+        )
         self.inbox = WebhookInbox(
-            **(defaults | settings),
+            port,
             meters=self.meters,
             oddity=lambda reason, whom: self.odd.append((reason, whom)),
         )

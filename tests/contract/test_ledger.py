@@ -15,7 +15,8 @@ from crrmon.domain.events.facts import Channel, Threshold
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import LARGEST_BYTES, MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
-from crrmon.domain.records import Destination, Failure, Record, State, with_failure
+from crrmon.domain.record_changes import with_failure
+from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, Presence
@@ -2342,7 +2343,7 @@ async def swept(ledger: Ledger, *, now: float) -> int:
     """
     Let time pass, and sweep until nothing is left to drop.
     """
-    ledger._clock.time = now  # type: ignore[attr-defined]
+    ledger._trails._clock.time = now  # type: ignore[attr-defined]
     total = 0
     while dropped := await ledger.sweep(now=now):
         total += dropped
@@ -2823,8 +2824,8 @@ async def test_what_is_exported_and_restored_is_all_there(
     await fill(source)
 
     for trail in await exported(source, limit=2):
-        await target.restore([trail], [], now=NOW)
-    await target.restore([], await source.contributions(), now=NOW)
+        await target.restore([trail], now=NOW)
+    await target.append(await source.contributions())
 
     assert await pending_of(target) == await pending_of(source)
     assert await target.known_routes() == []
@@ -2839,7 +2840,7 @@ async def test_odd_keys_are_moved_like_any_other(ledger: Ledger, tmp_path: Path,
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     await reference.park([record(key)])
 
-    await ledger.restore(await exported(reference, limit=5), [], now=NOW)
+    await ledger.restore(await exported(reference, limit=5), now=NOW)
 
     assert await exported(ledger, limit=5) == await exported(reference, limit=5)
     assert await ledger.due(ALL, now=NOW, limit=9) == [replace(record(key), rev=1)]
@@ -2852,12 +2853,14 @@ async def test_restoring_again_changes_nothing(ledger: Ledger, tmp_path: Path) -
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     await fill(reference)
     trails, contributions = await exported(reference, limit=99), await reference.contributions()
-    await ledger.restore(trails, contributions, now=NOW)
+    await ledger.restore(trails, now=NOW)
+    await ledger.append(contributions)
     (changed,) = (await ledger.find("changed", "v1")).records.values()
     await ledger.reschedule([replace(changed, looks=4)])
     before = await pending_of(ledger)
 
-    await ledger.restore(trails, contributions, now=NOW + 60)
+    await ledger.restore(trails, now=NOW + 60)
+    await ledger.append(contributions)
 
     assert await pending_of(ledger) == before
 
@@ -2873,7 +2876,7 @@ async def test_a_trail_that_is_there_already_is_not_restored(
     await ledger.park([record("there", size=2)])
     await ledger.settle("b1", [done(record("counted"))], now=NOW)
 
-    await ledger.restore(await exported(reference, limit=99), [], now=NOW)
+    await ledger.restore(await exported(reference, limit=99), now=NOW)
 
     due = {one.version.key: one.size for one in await ledger.due(ALL, now=NOW, limit=9)}
     assert due == {"there": 2, "new": 100}
@@ -2889,9 +2892,8 @@ async def test_what_was_counted_before_the_move_is_not_counted_after_it(
     (one,) = await parked(reference, record("k", to=("dst", "two")))
     half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
     await reference.settle("b1", [half_done], now=NOW)
-    await ledger.restore(
-        await exported(reference, limit=9), await reference.contributions(), now=NOW
-    )
+    await ledger.restore(await exported(reference, limit=9), now=NOW)
+    await ledger.append(await reference.contributions())
 
     results = await ledger.settle("b2", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
 
@@ -2917,7 +2919,7 @@ async def test_restored_marks_and_halves_are_kept_for_the_horizon_from_then(
     await reference.note([replica("k", at=NOW, bucket="three")], now=NOW)
     moved_at = NOW + HORIZON - 1
 
-    await ledger.restore(await exported(reference, limit=9), [], now=moved_at)
+    await ledger.restore(await exported(reference, limit=9), now=moved_at)
     await swept(ledger, now=moved_at + HORIZON - 1)
 
     found = await ledger.seen([one.replica_mark("dst"), one.replica_mark("three")])
@@ -2934,7 +2936,7 @@ async def test_restored_contributions_are_frozen_like_any_other(
     for number in range(3):
         await reference.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW + number)
     old = await reference.contributions()
-    await ledger.restore([], old, now=NOW + 5)
+    await ledger.append(old)
     await ledger.settle("new", [done(record("new"))], now=NOW + 9)
     assert [one.settled_at - NOW for one in await ledger.contributions()] == [0, 1, 2, 9]
 
@@ -2955,9 +2957,8 @@ async def test_a_large_page_can_be_restored_at_once(ledger: Ledger, tmp_path: Pa
         kept = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
         await reference.settle(f"b{at}", [kept], now=NOW)
 
-    await ledger.restore(
-        await exported(reference, limit=500), await reference.contributions(), now=NOW
-    )
+    await ledger.restore(await exported(reference, limit=500), now=NOW)
+    await ledger.append(await reference.contributions())
 
     assert len(await ledger.due(ALL, now=NOW, limit=500)) == 130
     assert await backlog(ledger) == await backlog(reference)

@@ -16,7 +16,7 @@ from crrmon.domain.trails import Trail
 from crrmon.ledger.layout import JOURNAL, PIECES, WINDOWS
 from crrmon.ledger.stored_ledger import StoredLedger
 from crrmon.ports.ledger import Lease, LeaseLostError, Ledger, LedgerError
-from crrmon.ports.store import Check, Found, Kind, Put
+from crrmon.ports.store import Found, Guard, ItemKind, Put
 from fakes.clock import LoopClock
 from fakes.faulty_store import Fault, FaultyStore
 from fakes.ledger_backends import HORIZON, SHARDS
@@ -142,12 +142,19 @@ OPERATIONS: dict[str, Callable[[Ledger, Lease], Awaitable[Any]]] = {
     "dismiss": lambda ledger, _: ledger.dismiss(PRESENCE),
     "swap": lambda ledger, _: ledger.swap("state", b"old", b"new"),
     "remember_routes": lambda ledger, _: ledger.remember_routes([Route("a", "b")]),
-    "restore": lambda ledger, _: ledger.restore([_moved()], [], now=NOW),
+    "restore": lambda ledger, _: ledger.restore([_moved()], now=NOW),
+    "append": lambda ledger, _: ledger.append([_uncovered()]),
 }
 
 
 def _moved() -> Trail:
     return Trail({"src": replace(record("new"), rev=3)})
+
+
+def _uncovered() -> Contribution:
+    return Contribution(
+        id="others", settled_at=NOW, tallies=((Route("src", ""), Tally(not_covered=2)),)
+    )
 
 
 async def undisturbed(name: str) -> tuple[int, list[Any]]:
@@ -404,7 +411,7 @@ class NoCommits(FaultyStore):
             return inner
 
         async def write(actions: Sequence[Any]) -> None:
-            if self.refuses and any(isinstance(action, Check) for action in actions):
+            if self.refuses and any(isinstance(action, Guard) for action in actions):
                 raise LedgerError("not allowed")
             await inner(actions)
 
@@ -472,7 +479,7 @@ async def test_counting_by_itself_reads_nothing_of_the_journal() -> None:
     before = store.steps
 
     for _ in range(2):
-        await ledger.restore([], [counted], now=NOW)
+        await ledger.append([counted])
 
     assert store.steps - before == 2
     assert await ledger.contributions() == [counted]
@@ -518,7 +525,7 @@ class Torn(FaultyStore):
         if name != "scan":
             return inner
 
-        async def scan(kind: Kind, *args: Any, **kwargs: Any) -> Sequence[Found]:
+        async def scan(kind: ItemKind, *args: Any, **kwargs: Any) -> Sequence[Found]:
             found = list(await inner(kind, *args, **kwargs))
             if kind is WINDOWS and self.old:
                 old, self.old = self.old, []

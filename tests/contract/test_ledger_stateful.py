@@ -35,11 +35,7 @@ from crrmon.domain.events.facts import (
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
 from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
-from crrmon.domain.records import (
-    Destination,
-    Failure,
-    Record,
-    State,
+from crrmon.domain.record_changes import (
     merged,
     reopened,
     with_all_arrived,
@@ -48,6 +44,7 @@ from crrmon.domain.records import (
     with_miss,
     with_reason,
 )
+from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import REFUTABLE, Parked, Rescheduled, Trail
 from crrmon.ledger.window_items import KEPT_SECONDS
@@ -870,8 +867,9 @@ class Machine(RuleBasedStateMachine):
         contributions = self.run(self.ledger.contributions())
         for trail in self._exported(limit):
             for _ in range(1 + twice):
-                self.run(target.restore([trail], contributions[:1], now=self.now))
-        self.run(target.restore([], contributions, now=self.now))
+                self.run(target.restore([trail], now=self.now))
+                self.run(target.append(contributions[:1]))
+        self.run(target.append(contributions))
         self.run(self.ledger.close())
         self.ledger, self.backend = target, target_backend
         self.model.leave_behind()

@@ -20,14 +20,15 @@ from crrmon.ports.store import (
     ANY,
     FLEET,
     Action,
-    Check,
     ConflictError,
     Delete,
     Due,
     Found,
+    Guard,
+    ItemKind,
     Key,
-    Kind,
     Put,
+    Span,
     Store,
     Tag,
     TooMuchError,
@@ -42,9 +43,9 @@ LATE = NOW + 30 * DAY
 EVER = NOW * 2
 """After everything that is due here."""
 
-LISTED = Kind(name="listed", expires=True)
-SPREAD = Kind(name="spread", spread=4)
-MANY = Kind(name="many", ordered=False)
+LISTED = ItemKind(name="listed", expires=True)
+SPREAD = ItemKind(name="spread", spread=4)
+MANY = ItemKind(name="many", ordered=False)
 """NB: only one, as the ledger has only one: DynamoDB's index knows no kinds."""
 GROUPS = range(6)
 KINDS = [pytest.param(kind, id=kind.name) for kind in (LISTED, MANY)]
@@ -68,7 +69,7 @@ async def store(backend: StoreBackend) -> AsyncIterator[Store]:
     await store.close()
 
 
-def named(name: str, kind: Kind = LISTED, group: int = 0) -> Key:
+def named(name: str, kind: ItemKind = LISTED, group: int = 0) -> Key:
     """
     Name an item: of an unordered kind, by a digest.
     """
@@ -123,7 +124,7 @@ async def places_of(write: Awaitable[None]) -> set[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_get_tells_what_is_there(store: Store, kind: Kind) -> None:
+async def test_get_tells_what_is_there(store: Store, kind: ItemKind) -> None:
     """
     And nothing of what is not; in any order, each with its body.
     """
@@ -152,7 +153,9 @@ async def test_get_reads_any_number_of_any_kind_and_group(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_item_is_written_over_and_deleted_under_its_tag(store: Store, kind: Kind) -> None:
+async def test_an_item_is_written_over_and_deleted_under_its_tag(
+    store: Store, kind: ItemKind
+) -> None:
     """
     Reading it again gives the tag for the next write.
     """
@@ -197,8 +200,8 @@ CONFLICTS = [
     Conflict("made", lambda key, _: put(key, b"wrong", ABSENT)),
     Conflict("put", lambda key, was: put(key, b"wrong", was.tag)),
     Conflict("delete", lambda key, was: Delete(key, was.tag)),
-    Conflict("check", lambda key, was: Check(key, was.tag)),
-    Conflict("check_absent", lambda key, _: Check(key, ABSENT)),
+    Conflict("check", lambda key, was: Guard(key, was.tag)),
+    Conflict("check_absent", lambda key, _: Guard(key, ABSENT)),
 ]
 
 
@@ -206,7 +209,7 @@ CONFLICTS = [
 @pytest.mark.parametrize("conflict", CONFLICTS, ids=[one.name for one in CONFLICTS])
 @pytest.mark.parametrize("deleted", [False, True], ids=["changed", "made_anew"])
 async def test_one_action_under_a_wrong_tag_is_not_done(
-    store: Store, kind: Kind, conflict: Conflict, *, deleted: bool
+    store: Store, kind: ItemKind, conflict: Conflict, *, deleted: bool
 ) -> None:
     """
     Not on what was changed since it was read, nor on what was deleted and made again with other content.
@@ -226,7 +229,7 @@ async def test_one_action_under_a_wrong_tag_is_not_done(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_is_gone_is_not_what_it_was(store: Store, kind: Kind) -> None:
+async def test_what_is_gone_is_not_what_it_was(store: Store, kind: ItemKind) -> None:
     """
     No action on its old tag is done.
     """
@@ -238,12 +241,12 @@ async def test_what_is_gone_is_not_what_it_was(store: Store, kind: Kind) -> None
     actions: list[Action] = [
         put(key, b"wrong", was.tag),
         Delete(key, was.tag),
-        Check(key, was.tag),
+        Guard(key, was.tag),
     ]
     for action in actions:
         assert await places_of(store.write([action])) == {0}
     assert await store.get([key]) == []
-    await store.write([Check(key, ABSENT)])
+    await store.write([Guard(key, ABSENT)])
 
 
 async def test_all_is_done_or_nothing_and_the_right_places_are_told(store: Store) -> None:
@@ -268,9 +271,9 @@ async def test_all_is_done_or_nothing_and_the_right_places_are_told(store: Store
             wrong.add(len(actions))
             actions.append(each.make(mine[each.name], was[each.name]))
         actions += [
-            Check(mine["checked"], was["checked"].tag),
+            Guard(mine["checked"], was["checked"].tag),
             Delete(mine["deleted"], was["deleted"].tag),
-            Check(named("none", kind), ABSENT),
+            Guard(named("none", kind), ABSENT),
         ]
         keys += [named("new", kind), *mine.values()]
     before = await bodies(store, keys)
@@ -351,7 +354,7 @@ RACED = each_store(name for name in STORES if name != "dynamodb_moto")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tag", [ABSENT, None], ids=["new", "known"])
 async def test_of_writers_that_race_exactly_one_wins(
-    backend: StoreBackend, store: Store, kind: Kind, tag: Tag | None
+    backend: StoreBackend, store: Store, kind: ItemKind, tag: Tag | None
 ) -> None:
     """
     Whether the item is new or there; the others are told, and what is there is the winner's.
@@ -373,7 +376,7 @@ async def opened_beside(backend: StoreBackend, store: Store) -> AsyncIterator[St
             await other.close()
 
 
-async def race(store: Store, other: Store, kind: Kind, tag: Tag | None) -> None:
+async def race(store: Store, other: Store, kind: ItemKind, tag: Tag | None) -> None:
     """
     Let two write the same items, time after time.
     """
@@ -395,7 +398,7 @@ async def race(store: Store, other: Store, kind: Kind, tag: Tag | None) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_large_bodies_come_back_as_they_were(store: Store, kind: Kind) -> None:
+async def test_large_bodies_come_back_as_they_were(store: Store, kind: ItemKind) -> None:
     """
     Up to what the store says that it takes; beyond, nothing is written.
     """
@@ -434,7 +437,7 @@ async def test_write_each_does_thousands(store: Store) -> None:
     changed += [Delete(named("absent"))]
     await store.write_each(changed)
 
-    assert await store.scan(LISTED, GROUPS, low=b"k", high=b"l") == []
+    assert await store.scan(LISTED, GROUPS, Span(low=b"k", high=b"l")) == []
     found = await store.scan(SPREAD, GROUPS)
     assert [each.key.sort for each in found] == [key.sort for key in keys[1::2]]
     assert {each.body for each in found} == {b"again"}
@@ -491,9 +494,10 @@ async def test_a_scan_tells_a_range_of_an_order(store: Store) -> None:
     for low, high in ranges:
         mine = [sort for sort in SORTS if low <= sort and (high is None or sort < high)]
         for limit in (None, 1, 4):
-            told = await store.scan(SPREAD, GROUPS, low=low, high=high, limit=limit)
+            span = Span(low=low, high=high, limit=limit)
+            told = await store.scan(SPREAD, GROUPS, span)
             assert [each.key.sort for each in told] == mine[:limit]
-            told = await store.scan(SPREAD, GROUPS, low=low, high=high, limit=limit, reverse=True)
+            told = await store.scan(SPREAD, GROUPS, replace(span, reverse=True))
             assert [each.key.sort for each in told] == mine[::-1][:limit]
 
 
@@ -503,12 +507,11 @@ async def test_prefixed_is_the_range_of_a_prefix(store: Store) -> None:
     """
     await listed(store)
     for prefix in ("", "a", "A", "a#", "z", "\0", "\x7f", "\u00ff", "\uffff", "\U0010ffff", "no"):
-        low, high = prefixed(prefix.encode())
-        told = await store.scan(SPREAD, GROUPS, low=low, high=high)
+        told = await store.scan(SPREAD, GROUPS, prefixed(prefix.encode()))
         mine = [sort for sort in SORTS if sort.startswith(prefix.encode())]
         assert [each.key.sort for each in told] == mine
-    assert prefixed(b"\xff\xff") == (b"\xff\xff", None)
-    assert prefixed(b"a\xff") == (b"a\xff", b"b")
+    assert prefixed(b"\xff\xff") == Span(low=b"\xff\xff")
+    assert prefixed(b"a\xff") == Span(low=b"a\xff", high=b"b")
 
 
 async def test_halves_of_characters_are_kept_or_refused(store: Store) -> None:
@@ -524,8 +527,8 @@ async def test_halves_of_characters_are_kept_or_refused(store: Store) -> None:
         return
     assert await bodies(store, [key, other]) == [b"half", b"changed"]
     assert [each.key for each in await store.scan(LISTED, [0])] == [other, key]
-    assert [each.key for each in await store.scan(LISTED, [0], low=key.sort)] == [key]
-    assert [each.key for each in await store.scan(LISTED, [0], high=key.sort)] == [other]
+    assert [each.key for each in await store.scan(LISTED, [0], Span(low=key.sort))] == [key]
+    assert [each.key for each in await store.scan(LISTED, [0], Span(high=key.sort))] == [other]
 
 
 # ---- what is due ----
@@ -691,7 +694,7 @@ async def test_an_item_that_is_due_now_and_expires_then_is_there_once(store: Sto
 # ---- what expires ----
 
 
-async def drop_all(store: Store, kind: Kind, now: float) -> int:
+async def drop_all(store: Store, kind: ItemKind, now: float) -> int:
     """
     Drop what has expired, until nothing is left of it; return how many those were.
     """
@@ -703,7 +706,7 @@ async def drop_all(store: Store, kind: Kind, now: float) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_only_what_has_expired_is_dropped(
-    backend: StoreBackend, store: Store, kind: Kind
+    backend: StoreBackend, store: Store, kind: ItemKind
 ) -> None:
     """
     Until then, and with what was written again to be kept longer or for ever, nothing happens.
@@ -744,7 +747,7 @@ async def test_only_what_has_expired_is_dropped(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_has_expired_can_be_written_again(
-    backend: StoreBackend, store: Store, kind: Kind
+    backend: StoreBackend, store: Store, kind: ItemKind
 ) -> None:
     """
     Whether it was dropped or is still there, as reading tells.
@@ -953,7 +956,7 @@ class History:
     def _action(self, step: Step, tag: Tag) -> Action:
         key = PLACES[step.place]
         if step.what == "check" or (step.what == "delete" and tag is ABSENT):
-            return Check(key, tag)
+            return Guard(key, tag)
         if step.what == "delete":
             return Delete(key, tag)
         body = b"%d" % next(self._numbers)

@@ -24,7 +24,8 @@ from artifacts.alerts import (
 from artifacts.grafana import FILES
 from crrmon.config import keys
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import METRICS, Kind, Metric
+from crrmon.domain.catalogue import METRICS
+from crrmon.domain.metric import Kind, Metric
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Fate
 from fakes.prometheus_server import promtool

@@ -10,7 +10,7 @@ import pytest
 from artifacts.chart import Entry, entries, leaves
 from crrmon.adapters.http import HttpServer
 from crrmon.domain import catalogue
-from crrmon.ports.health import Verdict
+from crrmon.ports.health import HealthVerdict
 from fakes import chart
 from fakes.pod_security import violations
 
@@ -30,11 +30,11 @@ class Well:
     Has nothing to complain about.
     """
 
-    def live(self) -> Verdict:
-        return Verdict(ok=True, details={})
+    def live(self) -> HealthVerdict:
+        return HealthVerdict(ok=True, details={})
 
-    def ready(self) -> Verdict:
-        return Verdict(ok=True, details={})
+    def ready(self) -> HealthVerdict:
+        return HealthVerdict(ok=True, details={})
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])

@@ -22,7 +22,8 @@ from artifacts.panels import (
     series,
 )
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import CLOUDWATCH_METRICS, METRICS, Kind, Metric
+from crrmon.domain.catalogue import CLOUDWATCH_METRICS, METRICS
+from crrmon.domain.metric import Kind, Metric
 from crrmon.domain.observations import Sight
 from fakes.chart import TOP, render
 

@@ -456,7 +456,7 @@ def actions_of_the_daemon() -> set[str]:
     """
     names: set[str] = set()
     for path in (TOP / "src/crrmon/adapters").rglob("*.py"):
-        if path.name == "table.py" and path.parent.name == "dynamodb":
+        if path.name == "creation.py" and path.parent.name == "dynamodb":
             continue
         if "stores" in path.parts and "dynamodb" not in path.parts:
             continue  # of no service, though its methods may be called as operations are

@@ -21,7 +21,7 @@ from artifacts.alerts import TOP, WRITTEN_FILE, defaults, filled
 from crrmon.adapters.aws import Aws
 from crrmon.ports.clock import SystemClock
 from crrmon.sandbox.children import free_port
-from crrmon.sandbox.daemon import SHUTDOWN_SECONDS, Daemon
+from crrmon.sandbox.daemon import SHUTDOWN_SECONDS, DaemonProcess
 from crrmon.sandbox.environment import isolated
 from crrmon.sandbox.facade import Outage
 from crrmon.sandbox.plan import Chances, plan
@@ -121,7 +121,7 @@ async def _go_through(folder: Path) -> Seen:
 
 
 @asynccontextmanager
-async def _daemon(stage: Stage) -> AsyncIterator[Daemon]:
+async def _daemon(stage: Stage) -> AsyncIterator[DaemonProcess]:
     """
     Run a daemon that is as fast as the rules.
     """

@@ -16,12 +16,12 @@ import yaml
 from rich.console import Console
 
 from crrmon.sandbox.children import free_port
-from crrmon.sandbox.daemon import Daemon
+from crrmon.sandbox.daemon import DaemonProcess
 from crrmon.sandbox.keeping import Kind
 from crrmon.sandbox.plan import Chances
-from crrmon.sandbox.play import Play, Settings, Stage, staged
+from crrmon.sandbox.play import Play, SandboxSettings, Stage, staged
 from crrmon.sandbox.show import Show
-from crrmon.sandbox.verdict import Verdict
+from crrmon.sandbox.verdict import SandboxVerdict
 from fakes.patience import HANGS_SECONDS
 
 SHARDS = 64
@@ -34,13 +34,15 @@ class Fleet:
     Daemons that follow what is written without end, until the test asks for the verdict.
     """
 
-    def __init__(self, stage: Stage, playing: asyncio.Task[Verdict], stop: asyncio.Event) -> None:
+    def __init__(
+        self, stage: Stage, playing: asyncio.Task[SandboxVerdict], stop: asyncio.Event
+    ) -> None:
         self.stage = stage
         self._playing = playing
         self._stop = stop
 
     @property
-    def daemons(self) -> tuple[Daemon, ...]:
+    def daemons(self) -> tuple[DaemonProcess, ...]:
         """
         The replicas.
         """
@@ -64,7 +66,7 @@ class Fleet:
         enough = len(self.stage.truth) + objects
         await self.until(lambda: len(self.stage.truth) >= enough)
 
-    async def verdict(self, *, after_all: bool = False) -> Verdict:
+    async def verdict(self, *, after_all: bool = False) -> SandboxVerdict:
         """
         Write nothing more, wait until all was told, and judge; no daemon may have met what it did not expect.
 
@@ -91,7 +93,7 @@ class Fleet:
         """
         return [self.shards_of(daemon) for daemon in self.daemons]
 
-    def shards_of(self, daemon: Daemon) -> int:
+    def shards_of(self, daemon: DaemonProcess) -> int:
         """
         Tell how many shards a replica last said that it holds.
         """
@@ -114,7 +116,7 @@ class Fleet:
         return sum(held) == SHARDS and max(held) - min(held) <= 1
 
 
-def events(daemon: Daemon, name: str | None = None) -> list[dict[str, Any]]:
+def events(daemon: DaemonProcess, name: str | None = None) -> list[dict[str, Any]]:
     """
     Read a daemon's log; what a kill cut off is left out.
     """
@@ -156,7 +158,7 @@ async def playing(
         shown = io.StringIO()
         play = Play(
             stage,
-            Settings(**{**settings, **changes}, replicas=replicas, ledger=ledger),
+            SandboxSettings(**{**settings, **changes}, replicas=replicas, ledger=ledger),
             Show(Console(file=shown)),
             stop,
         )
@@ -174,7 +176,7 @@ async def playing(
             print(shown.getvalue())  # noqa: T201 - shown when the test fails
 
 
-def change_config(daemon: Daemon, section: str, **values: Any) -> None:
+def change_config(daemon: DaemonProcess, section: str, **values: Any) -> None:
     """
     Change a section of a daemon's configuration.
     """
@@ -183,7 +185,7 @@ def change_config(daemon: Daemon, section: str, **values: Any) -> None:
     daemon.site.config.write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
-async def page(daemon: Daemon, path: str) -> tuple[int, str]:
+async def page(daemon: DaemonProcess, path: str) -> tuple[int, str]:
     """
     Ask a daemon's port.
     """

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 
-from crrmon.sandbox.daemon import Daemon
+from crrmon.sandbox.daemon import DaemonProcess
 from fakes.fleet import SHARDS, Fleet, page
 
 
@@ -14,8 +14,8 @@ class Freezer:
     """
 
     def __init__(self) -> None:
-        self.settling: Daemon | None = None
-        self.publishing: Daemon | None = None
+        self.settling: DaemonProcess | None = None
+        self.publishing: DaemonProcess | None = None
         self._armed = False
 
     def arm(self) -> None:
@@ -24,7 +24,7 @@ class Freezer:
         """
         self._armed = True
 
-    def settles(self, daemon: Daemon) -> None:
+    def settles(self, daemon: DaemonProcess) -> None:
         """
         Note that a replica sends a settlement.
         """
@@ -33,7 +33,7 @@ class Freezer:
             self.settling = daemon
             os.kill(daemon.pid, signal.SIGSTOP)
 
-    def publishes(self, daemon: Daemon) -> None:
+    def publishes(self, daemon: DaemonProcess) -> None:
         """
         Note that a replica sends a call to CloudWatch.
         """

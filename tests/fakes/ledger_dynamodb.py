@@ -8,9 +8,10 @@ from typing import Any, Self
 from botocore.loaders import create_loader
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.stores.dynamodb.calls import Calls, at
+from crrmon.adapters.stores.dynamodb.attributes import EXPIRES_AT, PK, SK, at
+from crrmon.adapters.stores.dynamodb.calls import Calls
+from crrmon.adapters.stores.dynamodb.creation import create
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
-from crrmon.adapters.stores.dynamodb.table import EXPIRES_AT, PK, SK, create
 from fakes.ledger_values import NOW
 from fakes.ledgers import DynamoDBLedger
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from crrmon.domain.catalogue import Kind, Metric
+from crrmon.domain.metric import Kind, Metric
 
 
 class FakeMeters:

@@ -33,7 +33,8 @@ import msgspec
 from aiobotocore.awsrequest import AioAWSResponse
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 
-from crrmon.adapters.accounts import Account, Accounts
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import Aws
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.objects import ObjectVersion
@@ -444,7 +445,7 @@ async def served(site: Site) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def probing(
-    world: Minio, accounts: Sequence[Account], *, clock: Clock, meters: Meters
+    world: Minio, accounts: Sequence[KnownAccount], *, clock: Clock, meters: Meters
 ) -> AsyncIterator[S3Probe]:
     """
     Make the daemon's own probe ask the sites without any network, and so in simulated time.
@@ -479,7 +480,7 @@ async def probing(
         yield S3Probe(known, clock=clock)
 
 
-def account(site: Site, *buckets: str, named: bool = False) -> Account:
+def account(site: Site, *buckets: str, named: bool = False) -> KnownAccount:
     """
     Describe a site as the configuration does.
 
@@ -488,7 +489,7 @@ def account(site: Site, *buckets: str, named: bool = False) -> Account:
         buckets: patterns of its buckets.
         named: whether the configuration says which site it is.
     """
-    return Account(
+    return KnownAccount(
         id=f"site-{urlsplit(site.endpoint).port}",
         endpoint_url=site.endpoint,
         site=site.deployment_id if named else None,

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from crrmon.adapters.accounts import Account
-from crrmon.domain.catalogue import Metric
+from crrmon.adapters.account_way import KnownAccount
+from crrmon.domain.metric import Metric
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
 from fakes.minio import Minio, probing
@@ -15,7 +15,7 @@ from fakes.rig import Rig
 
 @asynccontextmanager
 async def watched(
-    world: Minio, accounts: Sequence[Account], *, reversed_within: float = 0.0, **more: Any
+    world: Minio, accounts: Sequence[KnownAccount], *, reversed_within: float = 0.0, **more: Any
 ) -> AsyncIterator[Rig]:
     """
     Run a daemon that hears of all that happens at the sites, which replicate once a second.

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from crrmon.adapters.stores.redis.nodes import Reply
+from crrmon.adapters.stores.redis.calls import Reply
 
 Words = tuple[bytes, ...]
 Answer = Callable[[Words, int], Reply]

@@ -9,7 +9,7 @@ from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.play import Stage
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.rules import Rules
-from crrmon.sandbox.telling import Teller
+from crrmon.sandbox.telling import EventTeller
 from crrmon.sandbox.world import WORLD
 from crrmon.sandbox.writer import Writer
 
@@ -29,7 +29,7 @@ async def writing(
     sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     async with asyncio.TaskGroup() as tasks:
         courier = Courier(sqs, stage.queue, tasks)
-        teller = Teller(WORLD, courier)
+        teller = EventTeller(WORLD, courier)
         replication = Replication(
             rules,
             stage.emulator,

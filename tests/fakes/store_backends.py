@@ -11,8 +11,8 @@ from typing import Protocol, Self
 import pytest
 
 from crrmon.adapters.stores import memory
+from crrmon.adapters.stores.dynamodb.creation import create
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
-from crrmon.adapters.stores.dynamodb.table import create
 from crrmon.adapters.stores.memory import MemoryStore
 from crrmon.adapters.stores.redis import store as redis
 from crrmon.adapters.stores.redis.server import RedisServer

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from crrmon.sandbox.daemon import SHUTDOWN_SECONDS, Daemon
+from crrmon.sandbox.daemon import SHUTDOWN_SECONDS, DaemonProcess
 from crrmon.sandbox.play import Stage
 from crrmon.sandbox.world import WORLD
 from fakes.fleet import change_config, events, page
@@ -52,7 +52,7 @@ async def check_waiting(stage: Stage, cases: Sequence[Case]) -> None:
             tasks.create_task(_check_goes_on(stage, daemon, case))
 
 
-async def _check_waits(stage: Stage, daemon: Daemon, case: Case) -> None:
+async def _check_waits(stage: Stage, daemon: DaemonProcess, case: Case) -> None:
     await daemon.start()
     status, text = await _ready_text(daemon, WAITING.search)
     assert status == 503
@@ -71,7 +71,7 @@ async def _check_waits(stage: Stage, daemon: Daemon, case: Case) -> None:
     assert stage.facade.calls_of[daemon.site.access_key]["ReceiveMessage"] == 0
 
 
-async def _check_goes_on(stage: Stage, daemon: Daemon, case: Case) -> None:
+async def _check_goes_on(stage: Stage, daemon: DaemonProcess, case: Case) -> None:
     await case.mend()
     asked = stage.facade.calls_of[daemon.site.access_key]
     async with asyncio.timeout(HANGS_SECONDS):
@@ -80,7 +80,7 @@ async def _check_goes_on(stage: Stage, daemon: Daemon, case: Case) -> None:
     assert await daemon.stop(grace=SHUTDOWN_SECONDS + 5) == 0
 
 
-async def _ready_text(daemon: Daemon, said: Callable[[str], object]) -> tuple[int, str]:
+async def _ready_text(daemon: DaemonProcess, said: Callable[[str], object]) -> tuple[int, str]:
     """
     Wait until /readyz says something.
     """

@@ -13,6 +13,7 @@ from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.domain.backlog import BacklogSlot
 from crrmon.domain.choice import Choice
+from crrmon.domain.metric import Metric
 from crrmon.domain.objects import Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.route_state import (
@@ -146,7 +147,7 @@ class Daemon:
         loops = (self.tenure.run, self.publisher.run, self.attendance.run, self.fleet.run)
         self._tasks = [asyncio.create_task(run()) for run in loops]
 
-    def gauge(self, metric: catalogue.Metric, *labels: str) -> float | None:
+    def gauge(self, metric: Metric, *labels: str) -> float | None:
         """
         Read one series, shown or not.
         """

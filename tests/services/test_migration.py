@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
+from crrmon.domain.outcomes import Half, Mark, Settlement
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Trail
@@ -49,12 +49,9 @@ class Shared(MemoryLedger):
     A ledger that others could have open, too.
     """
 
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one daemon can have it open.
-        """
-        return False
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.exclusive = False
 
 
 class Told:
@@ -120,15 +117,13 @@ class Intruded(Shared):
         self._intrude = intrude
         self._at = at
 
-    async def restore(
-        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
-    ) -> None:
+    async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         """
         Restore.
         """
         if self._at == "restore":
             await self._intrude(self)
-        await super().restore(trails, contributions, now=now)
+        await super().restore(trails, now=now)
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
         """
@@ -144,13 +139,11 @@ class Lossy(Shared):
     Loses the first trail of every page.
     """
 
-    async def restore(
-        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
-    ) -> None:
+    async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         """
         Restore all but one.
         """
-        await super().restore(trails[1:], contributions, now=now)
+        await super().restore(trails[1:], now=now)
 
 
 async def move(source: Ledger, target: Ledger, told: Told | None = None) -> Moved:

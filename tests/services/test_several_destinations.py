@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crrmon.domain import catalogue
+from crrmon.domain.metric import Metric
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from fakes import events
@@ -21,7 +22,7 @@ FAST, SLOW = 5.0, 1200.0
 EVERY = 20.0
 
 
-def counted(rig: Rig, metric: catalogue.Metric, bucket: str, *labels: str) -> float:
+def counted(rig: Rig, metric: Metric, bucket: str, *labels: str) -> float:
     return rig.meters.count(metric, "src", bucket, *labels)
 
 

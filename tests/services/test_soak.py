@@ -29,7 +29,7 @@ from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Contribution, fold
 from crrmon.ports.clock import Clock, Dates
-from crrmon.ports.health import Verdict
+from crrmon.ports.health import HealthVerdict
 from crrmon.ports.ledger import FrozenWindow, Lease
 from fakes.clock import LoopClock
 from fakes.estate import Estate, Voices
@@ -294,7 +294,7 @@ class World:
         self.began = self.clock.now()
         self.left: dict[str, int] = {}
         """What was not over a day after the week, by where it was."""
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[HealthVerdict] = []
         """Of every daemon, at the end."""
         self._stretches = itertools.cycle(STRETCHES)
         self._mail: list[tuple[float, int, str]] = []

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
-from crrmon.adapters.accounts import Account
+from crrmon.adapters.account_way import KnownAccount
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
@@ -152,7 +152,7 @@ def named_alike(world: Minio) -> tuple[Site, Site]:
     return here, there
 
 
-def at_home(*sites: Site) -> list[Account]:
+def at_home(*sites: Site) -> list[KnownAccount]:
     """
     Describe sites that have buckets of the same names.
     """

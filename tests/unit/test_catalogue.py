@@ -6,14 +6,8 @@ from pathlib import Path
 import pytest
 
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import (
-    CLOUDWATCH_METRICS,
-    METRICS,
-    CloudWatchMetric,
-    Kind,
-    Metric,
-    Unit,
-)
+from crrmon.domain.catalogue import CLOUDWATCH_METRICS, METRICS
+from crrmon.domain.metric import CloudWatchMetric, Kind, Metric, Unit
 
 SOURCES = Path(catalogue.__file__).parents[1]
 

@@ -25,7 +25,7 @@ from crrmon.adapters.aws import Aws
 from crrmon.cli import app
 from crrmon.config import LedgerSettings
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution, Settlement
+from crrmon.domain.outcomes import Settlement
 from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger, LedgerError
@@ -333,15 +333,13 @@ class Hindered(MemoryLedger):
         super().__init__()
         self._happen = happen
 
-    async def restore(
-        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
-    ) -> None:
+    async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         """
         Let it happen.
         """
         self._happen()
         await asyncio.sleep(0)
-        await super().restore(trails[1:], contributions, now=now)
+        await super().restore(trails[1:], now=now)
 
 
 def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:

@@ -27,16 +27,8 @@ from crrmon.domain.objects import (
 )
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Fate, Latency, Outcome, mark, tally
-from crrmon.domain.records import (
-    Destination,
-    Failure,
-    Record,
-    State,
-    reopened,
-    with_arrival,
-    with_failure,
-    with_miss,
-)
+from crrmon.domain.record_changes import reopened, with_arrival, with_failure, with_miss
+from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.trails import Parked, Trail
 from fakes.schedules import decided, schedule
 

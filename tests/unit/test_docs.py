@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crrmon.config import load
 from crrmon.domain import reasons
-from crrmon.domain.catalogue import reference
+from crrmon.domain.metrics_page import reference
 from fakes.pages import blocks, json_blocks
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,8 @@ from crrmon.domain.events.facts import (
 from crrmon.domain.events.times import AHEAD_SECONDS, S3_BEGAN_AT, believable, in_time, possible
 from crrmon.domain.objects import ObjectVersion, provisional
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.records import Destination, Record, merged
+from crrmon.domain.record_changes import merged
+from crrmon.domain.records import Destination, Record
 from fakes.schedules import decided, schedule
 
 NOW = 1_800_000_000.0

@@ -8,11 +8,7 @@ import pytest
 
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
-from crrmon.domain.records import (
-    Destination,
-    Failure,
-    Record,
-    State,
+from crrmon.domain.record_changes import (
     merged,
     reopened,
     routed,
@@ -22,6 +18,7 @@ from crrmon.domain.records import (
     with_miss,
     with_reason,
 )
+from crrmon.domain.records import Destination, Failure, Record, State
 
 WRITTEN = 1_800_000_000.0
 ONE, TWO = Destination("one"), Destination("two")

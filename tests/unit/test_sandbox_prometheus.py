@@ -3,7 +3,7 @@
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.domain.objects import Route
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 from crrmon.sandbox.prometheus import account
 
 A, C = Route("src-a", "dst-a"), Route("src-a", "dst-c")
@@ -32,7 +32,7 @@ def test_a_page_is_summed_up_by_route_and_reason() -> None:
     )
 
     assert account(meters.page("")[0].decode()).configured is None
-    assert account(meters.page("")[0].decode() + routes) == Account(
+    assert account(meters.page("")[0].decode() + routes) == SandboxAccount(
         replicated={A: 5, C: 4},
         bytes={A: 500},
         repaired={C: 1},

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from crrmon.sandbox.plan import Chances
-from crrmon.sandbox.play import Settings
+from crrmon.sandbox.play import SandboxSettings
 from crrmon.sandbox.session import trials
 
-SETTINGS = Settings(objects=10, rate=8.0, chances=Chances(), seed=1, kills=2, port=None)
+SETTINGS = SandboxSettings(objects=10, rate=8.0, chances=Chances(), seed=1, kills=2, port=None)
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,20 @@ from rich.console import Console
 from rich.table import Table
 
 from crrmon.domain.objects import Route
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 from crrmon.sandbox.show import reasons, table
 from crrmon.sandbox.verdict import (
     Messages,
     Replica,
     Run,
-    Verdict,
+    SandboxVerdict,
     compare,
     compare_reasons,
     judge,
 )
 
 A, C = Route("src-a", "dst-a"), Route("src-a", "dst-c")
-TRUTH = Account(
+TRUTH = SandboxAccount(
     replicated={A: 1234, C: 1233},
     bytes={A: 1_234_567, C: 1_234_000},
     repaired={A: 2, C: 0},
@@ -32,7 +32,7 @@ TRUTH = Account(
 )
 
 
-def verdict(told: Account) -> Verdict:
+def verdict(told: SandboxAccount) -> SandboxVerdict:
     """
     Judge a run of which CloudWatch, ledger and Prometheus were told the same.
     """
@@ -94,7 +94,7 @@ def test_the_table_shows_what_all_were_told() -> None:
 def test_reasons_have_a_table_of_their_own(told: int, judgement: str) -> None:
     """For each route and reason: how often S3 said it, and how often it was counted."""
     reason = "DstMultipartCompleteNotPermitted"
-    lines = shown(reasons(verdict(Account(reasons={(A, reason): told}))))
+    lines = shown(reasons(verdict(SandboxAccount(reasons={(A, reason): told}))))
 
     assert line_with(lines, "src-a → dst-a", reason)[-3:] == ["2", str(told), judgement]
     assert not [line for line in lines if "…" in line]
@@ -102,6 +102,6 @@ def test_reasons_have_a_table_of_their_own(told: int, judgement: str) -> None:
 
 def test_a_difference_is_shown_where_it_is() -> None:
     """Also for a measure that is otherwise left out at zero."""
-    lines = shown(table(verdict(Account(repaired={C: 1}))))
+    lines = shown(table(verdict(SandboxAccount(repaired={C: 1}))))
 
     assert line_with(lines, "dst-c", "repaired")[-5:] == ["0", "1", "1", "1", "differs"]

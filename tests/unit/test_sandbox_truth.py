@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion, Route
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 from crrmon.sandbox.truth import (
     COMPLETED,
     FAILED,
@@ -45,7 +45,7 @@ def test_every_version_stands_somewhere_on_each_route() -> None:
     truth.failed(failed.version, "dst-b", reason="DstKmsKeyNotFound")
     truth.deleted(gone.version)
 
-    assert truth.account() == Account(
+    assert truth.account() == SandboxAccount(
         replicated={TO_B: 1},
         bytes={TO_B: 100},
         repaired={},

@@ -4,14 +4,14 @@ import msgspec
 import pytest
 
 from crrmon.domain.objects import ObjectVersion, Route
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 from crrmon.sandbox.truth import COMPLETED, FAILED, NOT_COVERED, PENDING
 from crrmon.sandbox.verdict import (
     NOTHING,
     Messages,
     Replica,
     Run,
-    Verdict,
+    SandboxVerdict,
     compare,
     compare_reasons,
     judge,
@@ -19,7 +19,7 @@ from crrmon.sandbox.verdict import (
 from crrmon.sandbox.waterlines import Ahead, WaterlineLine
 
 A, B = Route("src-a", "dst-a"), Route("src-b", "dst-b")
-TRUTH = Account(
+TRUTH = SandboxAccount(
     replicated={A: 10, B: 5},
     bytes={A: 1000, B: 500},
     repaired={B: 1},
@@ -35,7 +35,7 @@ TRUTH = Account(
 )
 PROMETHEUS = msgspec.structs.replace(TRUTH, failed=None)
 LEDGER = msgspec.structs.replace(TRUTH, failures=None, configured=None, reasons=None)
-CLOUDWATCH = Account(
+CLOUDWATCH = SandboxAccount(
     replicated={A: 10, B: 5},
     bytes={A: 1000, B: 500},
     pending={A: 0, B: 0},
@@ -63,15 +63,15 @@ VERSION = ObjectVersion("src-a", "a\nkey", "v1")
 def judged(
     run: Run = RUN,
     *,
-    cloudwatch: Account = CLOUDWATCH,
-    ledger: Account = LEDGER,
-    prometheus: Account | None = PROMETHEUS,
+    cloudwatch: SandboxAccount = CLOUDWATCH,
+    ledger: SandboxAccount = LEDGER,
+    prometheus: SandboxAccount | None = PROMETHEUS,
     status: tuple[str, str] = (COMPLETED, COMPLETED),
     listed: dict[str, int] | None = None,
     waterlines: tuple[WaterlineLine, ...] = (),
     unreported: int = 0,
     unsent: int = 0,
-) -> Verdict:
+) -> SandboxVerdict:
     """
     Judge a run that went well, except for what is given.
     """
@@ -87,7 +87,7 @@ def judged(
     )
 
 
-def changed(account: Account, **numbers: object) -> Account:
+def changed(account: SandboxAccount, **numbers: object) -> SandboxAccount:
     """
     Return an account with other numbers.
     """

@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import Metric
 from crrmon.domain.events.facts import Operation
+from crrmon.domain.metric import Metric
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.truth import Truth, Written
 from crrmon.sandbox.waterlines import COMPLETE, SETTLED, Lookout

@@ -12,16 +12,16 @@ from crrmon.domain.waterline import (
     KEPT,
     MARGIN_SECONDS,
     SILENT_SECONDS,
-    Queue,
+    QueueSeen,
+    QueueWatch,
     Standpoint,
-    Watch,
     Waterline,
     waterlines,
 )
 from crrmon.domain.windows import Standing
 
-NOTHING = Queue(waiting=0, dead=0)
-SOME = Queue(waiting=1, dead=0)
+NOTHING = QueueSeen(waiting=0, dead=0)
+SOME = QueueSeen(waiting=1, dead=0)
 START = 10_000.0
 VISIBILITY = 120
 """As in `services.intake.consumer`."""
@@ -43,16 +43,16 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 def rounds(
     count: int,
     *,
-    watch: Watch | None = None,
+    watch: QueueWatch | None = None,
     since: float = START,
-    queue: Queue | None = NOTHING,
+    queue: QueueSeen | None = NOTHING,
     others: Sequence[Said] = (),
     **fields: float | None,
-) -> Watch:
+) -> QueueWatch:
     """
     Go through some rounds, 10 s apart; in each, this very daemon announces itself just before it asks the queue.
     """
-    watch = watch or Watch()
+    watch = watch or QueueWatch()
     for number in range(count):
         at = since + 10 * number
         me = Said(announced_at=at + 1, **fields)  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ def test_the_bound_is_the_last_empty_round_less_margin_and_delay() -> None:
 
 def test_nothing_is_known_before_the_first_round_counts() -> None:
     """One round alone proves nothing, nor do any without a word of this very daemon."""
-    assert Watch().bound("me") is None
+    assert QueueWatch().bound("me") is None
     assert rounds(1).bound("me") is None
     assert rounds(2).bound("me") is not None
     assert rounds(5).bound("somebody") is None
@@ -82,7 +82,7 @@ def test_unknown_rather_than_a_guess() -> None:
     """A queue that was never empty or cannot be read, a dead-letter queue that holds something or cannot be told."""
     assert rounds(5, queue=SOME).bound("me") is None
     known = rounds(5)
-    for queue in (None, Queue(waiting=0, dead=1), Queue(waiting=0, dead=None)):
+    for queue in (None, QueueSeen(waiting=0, dead=1), QueueSeen(waiting=0, dead=None)):
         now = rounds(1, watch=known, since=START + 50, queue=queue)
         assert now.bound("me") is None
         assert rounds(3, watch=now, since=START + 60).bound("me") is not None
@@ -94,7 +94,7 @@ def test_a_queue_that_is_not_empty_holds_the_bound() -> None:
     later = rounds(30, watch=watch, since=START + 50, queue=SOME)
     assert later.emptied_at == START + 40
 
-    watch = Watch()
+    watch = QueueWatch()
     for number in range(10):
         at = START + 10 * number
         queues = {"quiet": NOTHING, "busy": SOME if number > 2 else NOTHING}
@@ -160,7 +160,7 @@ def test_after_a_gap_all_begins_anew() -> None:
 def test_memory_is_bounded() -> None:
     """However long a queue is busy or a daemon silent, a bounded number of rounds and floors is remembered."""
     other = Said(owner="other", announced_at=0.0)
-    watch = Watch()
+    watch = QueueWatch()
     for number in range(10 * KEPT):
         at = START + number
         told = [Said(announced_at=at + 0.5, held_since=at), other]
@@ -355,7 +355,7 @@ class Model:
         """
         Report every 10 s until all is durable, and prove each bound right; afterwards it must get on.
         """
-        watch = Watch()
+        watch = QueueWatch()
         now = over = 0
         while not over or now < over + AFTERWARDS:
             now += 1
@@ -366,7 +366,7 @@ class Model:
             over = over or (now if quiet else 0)
             if now % 10:
                 continue
-            queues = {"queue": Queue(waiting=waiting, dead=0)}
+            queues = {"queue": QueueSeen(waiting=waiting, dead=0)}
             watch = watch.after(now, queues, self.said.values())
             for gone in watch.departed:
                 self.said.pop(int(gone.owner))
@@ -427,8 +427,8 @@ def test_the_bound_never_passes_what_is_not_durable(
 
 def test_what_comes_back_from_the_dead_letter_queue_is_not_passed() -> None:
     """Rounds in which the queue was empty while messages lay dead tell nothing once those are moved back."""
-    before = rounds(7, queue=Queue(waiting=0, dead=5))
-    after = rounds(1, watch=before, since=START + 70, queue=Queue(waiting=5, dead=0))
+    before = rounds(7, queue=QueueSeen(waiting=0, dead=5))
+    after = rounds(1, watch=before, since=START + 70, queue=QueueSeen(waiting=5, dead=0))
 
     assert after.clear
     assert after.bound("me") is None

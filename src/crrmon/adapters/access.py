@@ -11,8 +11,11 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from crrmon.adapters.accounts import AccountError, Accounts
-from crrmon.adapters.aws import Aws, NoAnswerError, UnaskedError, border, explain
+from crrmon.adapters.account_way import AccountError
+from crrmon.adapters.accounts import Accounts
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, UnaskedError, border
+from crrmon.adapters.remedies import explain
 from crrmon.ports.access import AccessError, UnansweredError
 
 DEADLINE_SECONDS = 20.0

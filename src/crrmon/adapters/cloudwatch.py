@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
 
-from crrmon.adapters.aws import Aws, NoAnswerError, border, code_of, explain
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError, border, code_of
+from crrmon.adapters.remedies import explain
 from crrmon.ports.sink import RefusedPartError, SinkError
 
 _REFUSED = frozenset(
@@ -66,7 +68,7 @@ class CloudWatchSink:
 
 def _data(part: bytes) -> list[Any]:
     """
-    Make PutMetricData's MetricData of a part.
+    Return PutMetricData's MetricData of a part.
     """
     try:
         data = msgspec.json.decode(part, type=list[dict[str, Any]])

@@ -40,7 +40,7 @@ class PortTakenError(Exception):
     """
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a connection may take.
     """
@@ -64,7 +64,7 @@ class Door:
         oddity: told of requests that are none, and of connections that were closed for what they did.
     """
 
-    def __init__(self, limits: Limits, oddity: Oddity) -> None:
+    def __init__(self, limits: RequestLimits, oddity: Oddity) -> None:
         self.limits = limits
         self.oddity = oddity
         self._connections: dict[Connection, None] = {}
@@ -100,7 +100,7 @@ class Door:
         Let connections in to an application.
 
         Args:
-            runner: of the application; set up.
+            runner: of the application; set up here, and cleaned up again where nothing comes of it.
             host: address to listen on; `EVERYWHERE` for all of IPv6 and IPv4, or of what there is of them.
             port: port to listen on; 0 takes a free one.
             setting: section of the settings that names both.
@@ -109,6 +109,7 @@ class Door:
         Raises:
             PortTakenError: the address is in use or not ours.
         """
+        await runner.setup()
         server = runner.server
         assert server is not None  # noqa: S101 - for the type checker: it is set up
         loop, patience = asyncio.get_running_loop(), self.limits.request_seconds if tls else None
@@ -125,6 +126,7 @@ class Door:
                 connection, host, port, ssl=tls, ssl_handshake_timeout=patience
             )
         except OSError as error:
+            await runner.cleanup()
             # asyncio's own sentence names the address again. A name without an address has a number of another kind.
             number = error.errno or 0
             reason = os.strerror(number) if number > 0 else error.strerror
@@ -136,7 +138,7 @@ class Door:
 
 def _everywhere(port: int) -> socket.socket:
     """
-    Make a socket for all addresses of both families; of IPv4 where there is no IPv6.
+    Create a socket for all addresses of both families; of IPv4 where there is no IPv6.
 
     Raises:
         OSError: the port is not to be had in one of them.
@@ -243,7 +245,7 @@ class Connection(web.RequestHandler):
 
     def _read(self) -> bool:
         """
-        Tell whether all that was written has left this machine's hands.
+        Return whether all that was written has left this machine's hands.
         """
         return self.transport is None or not self.transport.get_write_buffer_size()
 

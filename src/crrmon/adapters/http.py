@@ -6,9 +6,9 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from crrmon.adapters.door import Door, Limits, Oddity, PortTakenError
+from crrmon.adapters.door import Door, Oddity, RequestLimits
 from crrmon.domain.authority import authority
-from crrmon.ports.health import Health, Verdict
+from crrmon.ports.health import Health, HealthVerdict
 
 Render = Callable[[str], tuple[bytes, str]]
 
@@ -49,7 +49,7 @@ class HttpServer:
         app.router.add_get("/readyz", self._serve_ready)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_SECONDS)
         self._door = Door(
-            Limits(
+            RequestLimits(
                 request_seconds=REQUEST_SECONDS,
                 answer_seconds=ANSWER_SECONDS,
                 idle_seconds=IDLE_SECONDS,
@@ -71,14 +71,9 @@ class HttpServer:
         Raises:
             PortTakenError: the address is in use or not ours.
         """
-        await self._runner.setup()
-        try:
-            self._listening = await self._door.listen(
-                self._runner, host=self._host, port=self._port, setting="http"
-            )
-        except PortTakenError:
-            await self._runner.cleanup()
-            raise
+        self._listening = await self._door.listen(
+            self._runner, host=self._host, port=self._port, setting="http"
+        )
         host, port = self._listening.sockets[0].getsockname()[:2]
         self.url = f"http://{authority(host, port)}"
         return int(port)
@@ -102,7 +97,7 @@ class HttpServer:
         return _verdict(self._health.ready())
 
 
-def _verdict(verdict: Verdict) -> web.Response:
+def _verdict(verdict: HealthVerdict) -> web.Response:
     body = msgspec.json.encode({"ok": verdict.ok, "details": verdict.details})
     status = 200 if verdict.ok else 503
     return web.Response(body=body, status=status, content_type="application/json")

@@ -8,19 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-from prometheus_client.core import (
-    Metric as Family,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from crrmon.domain.catalogue import MAX_BUCKETS, METRICS, OTHER_BUCKETS, REPLICATIONS, Kind, Metric
+from crrmon.domain.catalogue import MAX_BUCKETS, METRICS, OTHER_BUCKETS, REPLICATIONS
+from crrmon.domain.metric import Kind, Metric
 from crrmon.domain.objects import UNKNOWN_DESTINATION
 
 Labels = tuple[str, ...]
@@ -51,7 +46,7 @@ class _Buckets:
 
     def bounded(self, metric: Metric, labels: Labels) -> Labels:
         """
-        Give the labels under which to keep a number: those of all other buckets, where there are too many.
+        Return the labels under which to keep a number: those of all other buckets, where there are too many.
         """
         place = self._places[metric]
         if place is None or self._known(self._met[metric], labels[place]):

@@ -16,22 +16,17 @@ import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
 from msgspec.structs import replace
 
-from crrmon.adapters.accounts import (
-    AccountError,
-    Accounts,
-    TooManyAccountsError,
-    UnknownSiteError,
-    Way,
-)
-from crrmon.adapters.aws import (
+from crrmon.adapters.account_way import AccountError, Way
+from crrmon.adapters.accounts import Accounts, TooManyAccountsError, UnknownSiteError
+from crrmon.adapters.border import (
     NoAnswerError,
     UnaskedError,
     border,
     code_of,
-    explain,
     status_of,
     unreadable,
 )
+from crrmon.adapters.remedies import explain
 from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.recent import Recent
@@ -81,6 +76,7 @@ With 405: the version was deleted for good here and not yet at the destination, 
 be a delete marker, of which another header would tell.
 """
 
+_NO_CONFIGURATION = "ReplicationConfigurationNotFoundError"
 _REQUEST_ID = "x-amz-request-id"
 _NOT_S3 = f"without {_REQUEST_ID}, so not from S3: a proxy or mesh answered, or aws.endpoint_url is wrong"
 
@@ -132,7 +128,7 @@ class S3Probe:
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
-        Tell all owners under which buckets of one name are reached.
+        Return all owners under which buckets of one name are reached.
         """
         return self._accounts.sites(bucket)
 
@@ -165,42 +161,36 @@ class S3Probe:
         """
         Read a bucket's replication configuration; None when S3 says that it has none.
         """
-        whom, anybodys = "", False
         try:
             way = self._accounts.way(bucket, owner)
-            whom, anybodys = way.whom, way.own_endpoint
-            request = _request(way, bucket, owner)
+        except (TooManyAccountsError, UnknownSiteError) as error:
+            raise _unreadable(bucket, str(error)) from error
+        request = _request(way, bucket, owner)
+        try:
             with border():
                 answer = await self._ask(
                     way, bucket, region, lambda s3: s3.get_bucket_replication(**request)
                 )
                 told = _configuration(answer)
-        except (TooManyAccountsError, UnknownSiteError) as error:
-            raise _unreadable(bucket, str(error)) from error
         except AccountError as error:
             raise UnusableAccountError(str(error)) from error
-        except ClientError as error:
-            if code_of(error) == "ReplicationConfigurationNotFoundError":
-                if anybodys or _headers(error).get(_REQUEST_ID):
+        except (ClientError, UnaskedError, NoAnswerError) as error:
+            code = code_of(error) if isinstance(error, ClientError) else ""
+            if code == _NO_CONFIGURATION:
+                if _proved(getattr(error, "response", {}), way):
                     return None
                 raise _unreadable(bucket, f"an answer {_NOT_S3}") from error
-            if anybodys and code_of(error) == "NoSuchBucket":
-                reason = _reason(bucket, region, whom, error, of_store=True)
-                raise NoBucketError(str(_unreadable(bucket, reason))) from error
-            raise _unreadable(
-                bucket, _reason(bucket, region, whom, error, of_store=anybodys)
-            ) from error
-        except (UnaskedError, NoAnswerError) as error:
-            raise _unreadable(
-                bucket, _reason(bucket, region, whom, error, of_store=anybodys)
-            ) from error
+            trouble = _unreadable(bucket, _reason(bucket, region, way, error))
+            if way.own_endpoint and code == "NoSuchBucket":
+                raise NoBucketError(str(trouble)) from error
+            raise trouble from error
         if not _proved(answer, way):
             raise _unreadable(bucket, f"an answer {_NOT_S3}")
         return told
 
     async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
         """
-        Tell whether a bucket may be listed: S3 answers HeadBucket to whoever has s3:ListBucket.
+        Return whether a bucket may be listed: S3 answers HeadBucket to whoever has s3:ListBucket.
         """
         try:
             way = self._accounts.way(bucket, owner)
@@ -212,16 +202,11 @@ class S3Probe:
                 answer = await self._ask(way, bucket, region, lambda s3: s3.head_bucket(**request))
         except AccountError as error:
             raise UnusableAccountError(str(error)) from error
-        except ClientError as error:
-            if status_of(error) == HTTPStatus.FORBIDDEN and _proved(error.response, way):
+        except (ClientError, UnaskedError, NoAnswerError) as error:
+            denied = isinstance(error, ClientError) and status_of(error) == HTTPStatus.FORBIDDEN
+            if denied and _proved(getattr(error, "response", {}), way):
                 return False
-            raise _unlisted(
-                bucket, _reason(bucket, region, way.whom, error, of_store=way.own_endpoint)
-            ) from error
-        except (UnaskedError, NoAnswerError) as error:
-            raise _unlisted(
-                bucket, _reason(bucket, region, way.whom, error, of_store=way.own_endpoint)
-            ) from error
+            raise _unlisted(bucket, _reason(bucket, region, way, error)) from error
         if not _proved(answer, way):
             raise _unlisted(bucket, f"an answer {_NOT_S3}")
         return True
@@ -298,7 +283,7 @@ class S3Probe:
 
     def _unanswered(self, met: Exception) -> Observation:
         """
-        Tell what it means that there was no answer, or none that could be read.
+        Return what it means that there was no answer, or none that could be read.
         """
         if isinstance(met, ParamValidationError | UnicodeError):
             return self._trouble(Sight.REFUSED, met)  # nothing that S3 could have a name for
@@ -352,7 +337,7 @@ def _headers(error: ClientError) -> Mapping[str, str]:
 
 def _proved(answer: object, way: Way) -> bool:
     """
-    Tell whether an answer is S3's own, as far as it can tell; other stores need not say so.
+    Return whether an answer is S3's own, as far as it can tell; other stores need not say so.
     """
     if way.own_endpoint:
         return True
@@ -370,8 +355,8 @@ def _region_told(error: ClientError) -> str | None:
     return _headers(error).get("x-amz-bucket-region") or told.get("Region") or None
 
 
-def _reason(bucket: str, region: str, whom: str, error: Exception, *, of_store: bool) -> str:
-    address = "accounts[].endpoint_url" if of_store else "aws.endpoint_url"
+def _reason(bucket: str, region: str, way: Way, error: Exception) -> str:
+    address = "accounts[].endpoint_url" if way.own_endpoint else "aws.endpoint_url"
     where = f" in region {region}" if region else " there"
     return explain(
         error,
@@ -382,7 +367,7 @@ def _reason(bucket: str, region: str, whom: str, error: Exception, *, of_store: 
                 " can be taken out of buckets, and is asked for while its routes are remembered"
             )
         },
-        whom=whom,
+        whom=way.whom,
         address=address,
     )
 

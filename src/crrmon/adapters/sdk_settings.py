@@ -44,7 +44,7 @@ def forget_blanks(environment: MutableMapping[str, str]) -> None:
 
 def faults(environment: Mapping[str, str], *, profile: str | None = None) -> list[str]:
     """
-    Tell what is wrong with how the SDK is set up.
+    Return what is wrong with how the SDK is set up.
 
     Args:
         environment: the variables; those that are blank must be gone.
@@ -117,8 +117,7 @@ def _token_file(value: str) -> str:
     try:
         held = Path(value).read_bytes()
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no path"
-        return f"{_named(value)} cannot be read ({why}): mount the token there, or leave it out"
+        return _unreadable(value, error, "the token")
     return "" if held.strip() else f"{_named(value)} is empty: a token belongs into it"
 
 
@@ -129,9 +128,13 @@ def _certificates(value: str) -> str:
     except ssl.SSLError:
         return f"{_named(value)} holds no certificates: they are expected in PEM"
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no path"
-        return f"{_named(value)} cannot be read ({why}): mount certificates there, or leave it out"
+        return _unreadable(value, error, "certificates")
     return ""
+
+
+def _unreadable(value: str, error: Exception, wanted: str) -> str:
+    why = error.strerror if isinstance(error, OSError) else "no path"
+    return f"{_named(value)} cannot be read ({why}): mount {wanted} there, or leave it out"
 
 
 _KEY_ID, _SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"

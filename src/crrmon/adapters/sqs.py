@@ -12,7 +12,9 @@ import msgspec
 import structlog
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import Aws, Login, NoAnswerError, border, explain
+from crrmon.adapters.aws import Aws, Login
+from crrmon.adapters.border import NoAnswerError, border
+from crrmon.adapters.remedies import explain
 from crrmon.domain.queue_address import queue_address, queue_name, region_of
 from crrmon.ports.inbox import Depth, InboxError, Message
 
@@ -58,7 +60,7 @@ log = structlog.get_logger()
 
 def _login(endpoint: str | None) -> Login | None:
     """
-    Make what has a client ask somebody else than the SDK would; None where it would ask the same.
+    Return what has a client ask somebody else than the SDK would; None where it would ask the same.
     """
     if endpoint is None:
         return None
@@ -69,6 +71,9 @@ class SqsInbox:
     """
     One SQS standard queue.
     """
+
+    pushed = False
+    """SQS took the message off its senders."""
 
     def __init__(
         self, aws: Aws, url: str, *, region: str | None = None, name: str | None = None
@@ -86,30 +91,16 @@ class SqsInbox:
         self._region = region or region_of(url)
         self._login = _login(None if aws.redirected else queue_address(url).endpoint)
         self._url = url
-        self._name = name or queue_name(url)
+        self.name = name or queue_name(url)
         self._dead_letter_urls: dict[str, str] = {}
         """By ARN."""
         self._warned_at = float("-inf")
         self._policy: str | None = None
         """The queue's redrive policy as last read; empty for none."""
 
-    @property
-    def name(self) -> str:
-        """
-        Short name for logs and labels.
-        """
-        return self._name
-
-    @property
-    def pushed(self) -> bool:
-        """
-        Whether senders wait for an acknowledgement: SQS took the message off them.
-        """
-        return False
-
     async def client(self) -> "SQSClient":
         """
-        Give the client that asks whoever has the queue.
+        Return the client that asks whoever has the queue.
         """
         return await self._aws.client("sqs", self._region, self._login)
 
@@ -190,7 +181,7 @@ class SqsInbox:
         self._warned_at = now
         log.warning(
             "dead_letter_queue_unreadable",
-            queue=self._name,
+            queue=self.name,
             reason=reason,
             permission=_DEAD_LETTER_PERMISSION,
         )
@@ -234,7 +225,7 @@ class SqsInbox:
 
     def _error(self, what: str, permission: str, error: Exception) -> InboxError:
         reason = explain(error, permission=f"{permission} on the queue", advice=_ADVICE)
-        return InboxError(f"messages of queue {self._name} could not be {what}: {reason}")
+        return InboxError(f"messages of queue {self.name} could not be {what}: {reason}")
 
 
 class _Redrive(msgspec.Struct):
@@ -262,7 +253,7 @@ class _Outcome(msgspec.Struct):
     Failed: list[_Entry] = []
 
 
-class _Delivery(msgspec.Struct):
+class _Received(msgspec.Struct):
     """
     What is read of a message.
     """
@@ -285,7 +276,7 @@ def _left(receipts: Sequence[str], answer: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _message(raw: Any) -> Message:
-    told = msgspec.convert(raw, _Delivery)
+    told = msgspec.convert(raw, _Received)
     sent = told.Attributes.get("SentTimestamp")
     return Message(
         id=told.MessageId,

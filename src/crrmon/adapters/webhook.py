@@ -18,10 +18,11 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 from aiohttp import web
 
-from crrmon.adapters.door import Connection, Door, Limits, Oddity, PortTakenError
+from crrmon.adapters.door import Connection, Door, Oddity, RequestLimits
 from crrmon.domain import catalogue
 from crrmon.domain.authorization import TOKEN, authorized
 from crrmon.ports.inbox import Message
@@ -84,45 +85,43 @@ class _Delivery:
             self.durable.set_result(durable)
 
 
+class WebhookPort(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Where senders post to, and what they must show.
+    """
+
+    name: str
+    """For logs and labels."""
+    setting: str
+    """Section of the settings that it is made of, for errors."""
+    host: str
+    """Address to listen on."""
+    port: int
+    """0 takes a free one."""
+    token: str | None = None
+    token_file: Path | None = None
+    """Holds the token instead; read again for every request, so that it may change."""
+    certificate_file: Path | None = None
+    """Certificates for TLS, in PEM; None for none."""
+    key_file: Path | None = None
+    """The private key of the first of them."""
+
+
 class WebhookInbox:
     """
     One port that events are posted to, on any path.
 
     Args:
-        name: for logs and labels.
-        setting: section of the settings that it is made of, for errors.
-        host: address to listen on.
-        port: port to listen on; 0 takes a free one.
-        token: what senders must show.
-        token_file: a file that holds it instead; read again for every request, so that it may change.
-        certificate_file: certificates for TLS, in PEM; None for none.
-        key_file: the private key of the first of them.
+        port: where.
         meters: told how requests were answered.
         oddity: told who was not let in, and why.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        setting: str,
-        host: str,
-        port: int,
-        token: str | None,
-        token_file: Path | None,
-        certificate_file: Path | None,
-        key_file: Path | None,
-        meters: Meters,
-        oddity: Oddity,
-    ) -> None:
-        self._name = name
-        self._setting = setting
-        self._host = host
+    pushed = True
+
+    def __init__(self, port: WebhookPort, *, meters: Meters, oddity: Oddity) -> None:
+        self.name = port.name
         self._port = port
-        self._token = token
-        self._token_file = token_file
-        self._certificate_file = certificate_file
-        self._key_file = key_file
         self._meters = meters
         self._oddity = oddity
         self._waiting: deque[_Delivery] = deque()
@@ -136,7 +135,7 @@ class WebhookInbox:
         app = web.Application(client_max_size=MOST_BYTES)
         app.router.add_post("/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_SECONDS)
-        limits = Limits(
+        limits = RequestLimits(
             request_seconds=REQUEST_SECONDS,
             answer_seconds=READ_SECONDS,
             idle_seconds=IDLE_SECONDS,
@@ -162,17 +161,14 @@ class WebhookInbox:
             self._expected()
         except _TokenError as error:
             raise UnusableWebhookError(str(error)) from None
-        tls = self._tls()
-        await self._runner.setup()
-        try:
-            self._listening = await self._door.listen(
-                self._runner, host=self._host, port=self._port, setting=self._setting, tls=tls
-            )
-        except PortTakenError:
-            await self._runner.cleanup()
-            raise
+        tls, at = self._tls(), self._port
+        self._listening = await self._door.listen(
+            self._runner, host=at.host, port=at.port, setting=at.setting, tls=tls
+        )
         port = int(self._listening.sockets[0].getsockname()[1])
-        log.info("webhook_listening", queue=self._name, host=self._host, port=port, tls=bool(tls))
+        log.info(
+            "webhook_listening", queue=self.name, host=self._port.host, port=port, tls=bool(tls)
+        )
         return port
 
     def refuse(self) -> None:
@@ -195,35 +191,21 @@ class WebhookInbox:
         await self._runner.cleanup()
 
     def _tls(self) -> ssl.SSLContext | None:
-        if self._certificate_file is None or self._key_file is None:
+        if self._port.certificate_file is None or self._port.key_file is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
             # An empty password: for a key that has one, OpenSSL would ask on the terminal.
-            context.load_cert_chain(self._certificate_file, self._key_file, password="")
+            context.load_cert_chain(self._port.certificate_file, self._port.key_file, password="")
         except (OSError, ssl.SSLError, ValueError) as error:
             reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
             raise UnusableWebhookError(
-                f"{self._setting}.certificate_file and key_file: {self._certificate_file} and {self._key_file} cannot "
+                f"{self._port.setting}.certificate_file and key_file: {self._port.certificate_file} and {self._port.key_file} cannot "
                 f"be used for TLS: {reason}; both must be PEM, the key without a password"
             ) from None
         return context
 
     # ---- the inbox ----
-
-    @property
-    def name(self) -> str:
-        """
-        Short name for logs and labels.
-        """
-        return self._name
-
-    @property
-    def pushed(self) -> bool:
-        """
-        Whether senders wait for the answer, and keep where nobody sees it what was not accepted.
-        """
-        return True
 
     async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
         """
@@ -268,7 +250,7 @@ class WebhookInbox:
 
     async def _serve(self, request: web.Request) -> web.Response:
         answer = await self._answered(request)
-        self._meters.add(catalogue.WEBHOOK_REQUESTS, self._name, str(answer.status))
+        self._meters.add(catalogue.WEBHOOK_REQUESTS, self.name, str(answer.status))
         if self._stopping:
             answer.force_close()
         return answer
@@ -345,12 +327,12 @@ class WebhookInbox:
         Raises:
             _TokenError: its file cannot be read, or holds none.
         """
-        if self._token_file is None:
-            assert self._token is not None  # noqa: S101 - one of the two is set
-            return self._token
-        where = f"{self._setting}.token_file: {self._token_file}"
+        if self._port.token_file is None:
+            assert self._port.token is not None  # noqa: S101 - one of the two is set
+            return self._port.token
+        where = f"{self._port.setting}.token_file: {self._port.token_file}"
         try:
-            token = self._token_file.read_text(encoding="utf-8").strip()
+            token = self._port.token_file.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise _TokenError(f"{where} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:

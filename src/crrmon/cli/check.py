@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from crrmon import app as composition
 from crrmon import logs
+from crrmon.cli.output import print_json
 from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
 from crrmon.domain.checks import Check, Verdict, failed
 
@@ -50,7 +50,7 @@ def check(
     checks = asyncio.run(composition.check(settings))
     if output == "json":
         values = {"failed": failed(checks), "checks": checks}
-        typer.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
+        print_json(values)
     else:
         _print(checks)
     if failed(checks):

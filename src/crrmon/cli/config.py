@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 import typer
 import yaml
 
 from crrmon import config as settings_module
+from crrmon.cli.output import print_json
 from crrmon.cli.settings import ConfigFile, settings_or_exit
 
 app = typer.Typer(help="Show the settings and what they may be.", no_args_is_help=True)
@@ -26,7 +26,7 @@ def show(
     """
     values = settings_module.public(settings_or_exit(config))
     if output == "json":
-        typer.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
+        print_json(values)
     else:
         typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
 
@@ -36,7 +36,7 @@ def schema() -> None:
     """
     Print the JSON schema of the configuration file.
     """
-    typer.echo(msgspec.json.format(msgspec.json.encode(settings_module.schema())).decode())
+    print_json(settings_module.schema())
 
 
 @app.command()

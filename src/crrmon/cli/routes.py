@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import typer
@@ -14,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crrmon import connections
-from crrmon.cli.settings import ConfigFile, complain, sdk_or_exit, settings_or_exit
+from crrmon.cli.output import print_json, refuse
+from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
 from crrmon.config import Settings
 from crrmon.domain.objects import Route
 from crrmon.domain.route_state import RouteState
@@ -47,7 +47,7 @@ def list_routes(*, config: ConfigFile = None, output: Output = "table") -> None:
     states = _asked(settings, route_release.states)
     if output == "json":
         values = [_plain(route, state) for route, state in states.items()]
-        typer.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
+        print_json(values)
         return
     _print(states)
 
@@ -96,25 +96,26 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
     """
     ledger = settings.ledger
     if ledger.kind == "memory":
-        _refuse("ledger.kind is memory: it ends with its daemon, and nobody else can read it")
+        refuse("ledger.kind is memory: it ends with its daemon, and nobody else can read it")
     if ledger.kind == "sqlite" and not ledger.path.is_file():
-        _refuse(f"ledger.path {ledger.path}: there is no such file")
+        refuse(f"ledger.path {ledger.path}: there is no such file")
 
     sdk_or_exit(settings)
 
     async def work() -> T:
-        async with AsyncExitStack() as stack:
-            aws = await stack.enter_async_context(connections.aws_of(settings))
-            opened = await connections.open_ledger(ledger, aws, clock=SystemClock(), create=False)
-            stack.push_async_callback(opened.close)
+        clock = SystemClock()
+        async with (
+            connections.aws_of(settings) as aws,
+            connections.opened_ledger(ledger, aws, clock=clock) as opened,
+        ):
             return await ask(opened)
 
     try:
         return asyncio.run(work())
     except (UnknownRouteError, DisturbedError, LedgerError, UnusableLedgerError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     except msgspec.MsgspecError as error:
-        _refuse(f"what the ledger remembers of a route is damaged: {error}")
+        refuse(f"what the ledger remembers of a route is damaged: {error}")
 
 
 _WHOLE = 240
@@ -179,8 +180,3 @@ def _number(state: RouteState) -> str:
 
 def _time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _refuse(text: str) -> NoReturn:
-    complain(text)
-    raise typer.Exit(1)

@@ -1,18 +1,12 @@
 """`crrmon run`: the daemon."""
 
-import typer
 import uvloop
 
 from crrmon import app, logs
 from crrmon.adapters.door import PortTakenError
 from crrmon.adapters.webhook import UnusableWebhookError
-from crrmon.cli.settings import (
-    EXIT_CONFIGURATION,
-    ConfigFile,
-    complain,
-    sdk_or_exit,
-    settings_or_exit,
-)
+from crrmon.cli.output import misuse, refuse
+from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.services.lifecycle.supervisor import UnexpectedEndError
 
@@ -30,8 +24,6 @@ def run(config: ConfigFile = None) -> None:
     try:
         uvloop.run(app.run(settings))
     except (UnusableLedgerError, UnusableWebhookError, PortTakenError) as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_CONFIGURATION) from error
+        misuse(str(error))
     except (LedgerError, UnexpectedEndError) as error:
-        complain(str(error))
-        raise typer.Exit(1) from error
+        refuse(str(error))

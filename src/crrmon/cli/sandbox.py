@@ -1,140 +1,42 @@
 """``crrmon sandbox``: AWS on this machine, and the real daemon on it."""
 
 import random
-from pathlib import Path
-from typing import Annotated, Literal
 
-import msgspec
 import typer
 from rich.console import Console
 
-from crrmon.cli.settings import EXIT_CONFIGURATION, complain
+from crrmon.cli import sandbox_options as options
+from crrmon.cli.output import EXIT_CONFIGURATION, print_json, refuse
 from crrmon.sandbox.children import SandboxError
 from crrmon.sandbox.emulator import NotInstalledError
 from crrmon.sandbox.plan import Chances
-from crrmon.sandbox.play import Settings
+from crrmon.sandbox.play import SandboxSettings
 from crrmon.sandbox.redis import NoRedisError
 from crrmon.sandbox.session import AbortedError, UsageError, run
 from crrmon.sandbox.show import Show, fleet, reasons, summary, table
+from crrmon.sandbox.verdict import SandboxVerdict
 
 _SIGNAL = 128
-_HOW = "How it behaves"
 
 
 def sandbox(  # noqa: PLR0913 - options, not arguments
     *,
-    objects: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Write so many objects, then compare and end. Without: until Ctrl-C."
-        ),
-    ] = None,
-    replicas: Annotated[
-        int,
-        typer.Option(
-            min=1, max=10, help="Daemons that share the queue; several need redis or dynamodb."
-        ),
-    ] = 1,
-    ledger: Annotated[
-        Literal["sqlite", "redis", "dynamodb"],
-        typer.Option(
-            help="Where what is pending is remembered: a file, a Redis server of the sandbox's own, or the "
-            "emulator's DynamoDB."
-        ),
-    ] = "sqlite",
-    rate: Annotated[
-        float, typer.Option(min=0.1, max=200, help="Objects per second.", rich_help_panel=_HOW)
-    ] = 8.0,
-    fail: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of replications that fail.", rich_help_panel=_HOW),
-    ] = 0.02,
-    repair: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of those failures that are repaired, once they were reported.",
-            rich_help_panel=_HOW,
-        ),
-    ] = 0.5,
-    median: Annotated[
-        float,
-        typer.Option(
-            min=0.1,
-            max=60,
-            help="Seconds that half of the replications take.",
-            rich_help_panel=_HOW,
-        ),
-    ] = 3.0,
-    spread: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=3,
-            help="How far the others are from it: sigma of a lognormal distribution, cut at a minute.",
-            rich_help_panel=_HOW,
-        ),
-    ] = 1.0,
-    event_delay: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=60,
-            help="Seconds within which most events reach the queue; some take longer.",
-            rich_help_panel=_HOW,
-        ),
-    ] = 2.0,
-    kill: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=20,
-            help="Kill daemons in turn with -9, so many times in all, and start them again. On the ledger redis, "
-            "its server is killed once as well; on dynamodb, a tenth of the ledger's calls is refused for want of "
-            "capacity, and some answers get lost.",
-            rich_help_panel=_HOW,
-        ),
-    ] = 0,
-    disable_rule: Annotated[
-        bool,
-        typer.Option(
-            "--disable-rule",
-            help="Halfway, disable the rule of src-b and delete the replication configuration of src-a, and go on "
-            "writing to both.",
-            rich_help_panel=_HOW,
-        ),
-    ] = False,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Repeat a run's chances. Without: new ones.", rich_help_panel=_HOW
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=65535,
-            help="Port of the first daemon's metrics; the others take free ones. "
-            "Without: 9464, or a free one if that is taken.",
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            help="Empty folder for configuration, ledger and logs. Without: a temporary one.",
-        ),
-    ] = None,
-    output: Annotated[
-        Literal["table", "json"],
-        typer.Option("--output", "-o", help="Print the verdict as this; all else goes to stderr."),
-    ] = "table",
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the daemon's log as well.")
-    ] = False,
+    objects: options.Objects = None,
+    replicas: options.Replicas = 1,
+    ledger: options.Ledger = "sqlite",
+    rate: options.Rate = 8.0,
+    fail: options.Fail = 0.02,
+    repair: options.Repair = 0.5,
+    median: options.Median = 3.0,
+    spread: options.Spread = 1.0,
+    event_delay: options.EventDelay = 2.0,
+    kill: options.Kill = 0,
+    disable_rule: options.DisableRule = False,
+    seed: options.Seed = None,
+    port: options.Port = None,
+    keep: options.Keep = None,
+    output: options.Output = "table",
+    verbose: options.Verbose = False,
 ) -> None:
     """
     Watch the real daemon follow a replication that takes time and may fail.
@@ -152,7 +54,7 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     Exit codes: 0 all agree, 1 they do not or something broke, 2 wrong
     usage, 130 ended by a second Ctrl-C.
     """
-    settings = Settings(
+    settings = SandboxSettings(
         objects=objects,
         rate=rate,
         chances=Chances(
@@ -165,24 +67,26 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
         ledger=ledger,
         disable_rule=disable_rule,
     )
-    show = Show(Console(stderr=True), verbose=verbose)
     try:
-        verdict = run(settings, show, keep=keep)
+        verdict = run(settings, Show(Console(stderr=True), verbose=verbose), keep=keep)
     except AbortedError as aborted:
         raise typer.Exit(_SIGNAL + aborted.signum) from None
     except SandboxError as trouble:
-        complain(str(trouble))
         misused = isinstance(trouble, UsageError | NotInstalledError | NoRedisError)
-        raise typer.Exit(EXIT_CONFIGURATION if misused else 1) from None
+        refuse(str(trouble), EXIT_CONFIGURATION if misused else 1)
     if output == "json":
-        typer.echo(msgspec.json.format(msgspec.json.encode(verdict)).decode())
+        print_json(verdict)
     else:
-        console = Console()
-        console.print(table(verdict))
-        if verdict.reasons:
-            console.print(reasons(verdict))
-        if replicas > 1:
-            console.print(fleet(verdict))
-        for line in summary(verdict):
-            console.print(line, soft_wrap=True)
+        _print(verdict, several=replicas > 1)
     raise typer.Exit(0 if verdict.agrees else 1)
+
+
+def _print(verdict: SandboxVerdict, *, several: bool) -> None:
+    console = Console()
+    console.print(table(verdict))
+    if verdict.reasons:
+        console.print(reasons(verdict))
+    if several:
+        console.print(fleet(verdict))
+    for line in summary(verdict):
+        console.print(line, soft_wrap=True)

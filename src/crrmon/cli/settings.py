@@ -1,4 +1,4 @@
-"""The options that every command shares, and what happens when the settings cannot be used."""
+"""The settings that a command works by, and what happens when they cannot be used."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,8 @@ import typer
 
 from crrmon import connections
 from crrmon.adapters.sdk_settings import SdkSettingsError
+from crrmon.cli.output import misuse
 from crrmon.config import ConfigurationError, Settings, load
-
-EXIT_CONFIGURATION = 2
 
 ConfigFile = Annotated[
     Path | None,
@@ -34,8 +33,7 @@ def settings_or_exit(path: Path | None, *, queues: bool = True) -> Settings:
     try:
         return load(path, queues=queues)
     except ConfigurationError as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_CONFIGURATION) from error
+        misuse(str(error))
 
 
 def sdk_or_exit(settings: Settings, *, daemon: bool = False) -> None:
@@ -51,13 +49,4 @@ def sdk_or_exit(settings: Settings, *, daemon: bool = False) -> None:
     try:
         connections.check_sdk(settings, daemon=daemon)
     except SdkSettingsError as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_CONFIGURATION) from error
-
-
-def complain(text: str) -> None:
-    """
-    Say on standard error why a command cannot go on.
-    """
-    for line in text.splitlines():
-        typer.echo(f"crrmon: {line}", err=True)
+        misuse(str(error))

@@ -71,7 +71,7 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
 
 def not_json(environment: Mapping[str, str]) -> Iterator[str]:
     """
-    Tell of the variables that should hold a list or a map and do not.
+    Return a line for each variable that should hold a list or a map and does not.
     """
     lists_and_maps = set(composed(Settings, ""))
     known = variables()
@@ -165,7 +165,7 @@ def _variable(name: str) -> str:
 
 def _sections(value: object) -> bool:
     """
-    Tell whether a value is a section of settings, or several.
+    Return whether a value is a section of settings, or several.
     """
     return isinstance(value, Mapping) or (
         isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value)
@@ -213,7 +213,7 @@ _FORMS = {
 
 def _is_service_link(name: str, value: str) -> bool:
     """
-    Tell whether Kubernetes set a variable, which it does for every service; ours may well be called crrmon.
+    Return whether Kubernetes set a variable, which it does for every service; ours may well be called crrmon.
     """
     return bool(_SERVICE_LINK.fullmatch(name)) or (
         name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))

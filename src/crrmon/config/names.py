@@ -71,7 +71,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 def hides(name: str) -> bool:
     """
-    Tell whether what a setting is set to is never shown: a secret, what is above or below one, and what is beside it.
+    Return whether what a setting is set to is never shown: a secret, what is above or below one, and what is beside it.
 
     A password in the wrong line is still a password.
     """

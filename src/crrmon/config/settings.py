@@ -114,7 +114,7 @@ class Settings(BaseSettings):
 
 def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
     """
-    Tell whether each of those that events come from has a name and a port of its own.
+    Return whether each of those that events come from has a name and a port of its own.
     """
     names = [queue_name(one.url) for one in settings.queues]
     ports = [settings.http.port]
@@ -133,7 +133,7 @@ def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
 
 def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
     """
-    Tell which times go together, and what to do where they do not.
+    Return which times go together, and what to do where they do not.
     """
     hold, stuck = settings.intake.hold_seconds, settings.looks.stuck_after_seconds
     give_up = settings.looks.give_up_after_seconds
@@ -177,7 +177,7 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
 
 def _choice(settings: Settings) -> Iterator[tuple[bool, str]]:
     """
-    Tell whether something is followed of all that is named, and what to do where nothing is.
+    Return whether something is followed of all that is named, and what to do where nothing is.
     """
     watch = settings.watch
     choice = watch.choice

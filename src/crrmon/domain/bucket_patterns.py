@@ -10,7 +10,7 @@ _CHARACTERS = frozenset(string.ascii_letters + string.digits + "._-")
 
 def overlap(one: str, two: str) -> bool:
     """
-    Tell whether there can be a bucket that fits both patterns.
+    Return whether there can be a bucket that fits both patterns.
 
     Args:
         one: a pattern with *, ?, [abc], [a-c] and [!a].
@@ -23,7 +23,7 @@ def overlap(one: str, two: str) -> bool:
     @functools.cache
     def meet(here: int, there: int) -> bool:
         """
-        Tell whether what is left of both patterns fits one text.
+        Return whether what is left of both patterns fits one text.
         """
         left, right = here < len(first), there < len(second)
         if left and first[here] is None:

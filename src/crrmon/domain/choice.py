@@ -30,7 +30,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     def fits(self, bucket: str) -> bool:
         """
-        Tell whether it is about a bucket.
+        Return whether it is about a bucket.
         """
         # Of what may stand in a pattern, only * and ? mean anything to fnmatch.
         return fnmatch.fnmatchcase(bucket, self.bucket)
@@ -72,7 +72,7 @@ class Choice:
 
     def includes(self, bucket: str, key: str) -> bool:
         """
-        Tell whether an object is to be followed.
+        Return whether an object is to be followed.
         """
         included, excluded = self._of(bucket)
         return key.startswith(included) and not key.startswith(excluded)
@@ -87,7 +87,7 @@ class Choice:
 
     def touches(self, bucket: str) -> bool:
         """
-        Tell whether any object of a bucket can be among those to be followed.
+        Return whether any object of a bucket can be among those to be followed.
         """
         included, excluded = self._of(bucket)
         return any(not prefix.startswith(excluded) for prefix in included)
@@ -106,7 +106,7 @@ class Choice:
 
     def _prefixes(self, bucket: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """
-        Tell which prefixes are in and which are out in a bucket.
+        Return which prefixes are in and which are out in a bucket.
         """
         return (
             tuple(one.prefix for one in self._include if one.fits(bucket)),

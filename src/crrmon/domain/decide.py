@@ -26,13 +26,8 @@ from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Cause, Fate, Half, Settlement, for_version
 from crrmon.domain.pacing import path_of
-from crrmon.domain.records import (
-    Destination,
-    Record,
-    reopened,
-    with_all_arrived,
-    with_arrival,
-)
+from crrmon.domain.record_changes import reopened, with_all_arrived, with_arrival
+from crrmon.domain.records import Destination, Record
 from crrmon.domain.schedule import Schedule
 
 ADOPTION_TOLERANCE_SECONDS = 2.0

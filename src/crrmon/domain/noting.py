@@ -18,10 +18,7 @@ from crrmon.domain.events.facts import (
 )
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Scope
 from crrmon.domain.outcomes import Fate, Half
-from crrmon.domain.records import (
-    Failure,
-    Record,
-    State,
+from crrmon.domain.record_changes import (
     reopened,
     with_all_arrived,
     with_arrival,
@@ -29,6 +26,7 @@ from crrmon.domain.records import (
     with_miss,
     with_reason,
 )
+from crrmon.domain.records import Failure, Record, State
 from crrmon.domain.trails import Trail, source_mark, unrefuted
 
 
@@ -69,7 +67,7 @@ _THRESHOLDS = {
 
 def note(trail: Trail, news: News, *, now: float) -> Noted:  # noqa: PLR0911 - one return for each kind reads best
     """
-    Let a trail learn what somebody told of it.
+    Add to a trail what somebody told of it.
 
     Args:
         trail: of the version that it is about, to be changed.
@@ -230,7 +228,7 @@ def _told(
     refutes: bool = False,
 ) -> Noted:
     """
-    Let the record of a source version learn something.
+    Change the record of a source version by what was told.
 
     Args:
         trail: of the version.
@@ -270,7 +268,7 @@ def _slot(scope: Scope, version: ObjectVersion) -> str:
 
 def _deleted(record: Record) -> Record:
     """
-    Let a record know that somebody told of its version's deletion; the record itself where it knew.
+    Add to a record that somebody told of its version's deletion; the record itself where it knew.
     """
     return record if record.deleted else replace(record, deleted=True)
 

@@ -82,7 +82,7 @@ def queue_address(url: str) -> QueueAddress:
 
 def is_of_aws(url: str) -> bool:
     """
-    Tell whether AWS itself answers at an address, and no stand-in for it.
+    Return whether AWS itself answers at an address, and no stand-in for it.
     """
     return bool(_OF_AWS.fullmatch((urlsplit(url).hostname or "").rstrip(".")))
 

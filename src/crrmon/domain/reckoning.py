@@ -57,7 +57,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
     def near(self, other: "Bounds") -> bool:
         """
-        Tell whether two differ by no more than servers do among themselves.
+        Return whether two differ by no more than servers do among themselves.
         """
         apart = max(self.low, other.low) - min(self.high, other.high)
         return apart <= APART_SECONDS
@@ -114,7 +114,7 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
 
     def sure(self, *, lead: float) -> bool:
         """
-        Tell whether it can be relied on.
+        Return whether it can be relied on.
 
         Args:
             lead: what the wall clock is ahead of the monotonic one now.

@@ -3,7 +3,6 @@
 import enum
 
 import msgspec
-from msgspec.structs import replace
 
 from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import (
@@ -188,7 +187,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def repairs(self, destination: Destination) -> bool:
         """
-        Tell whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of.
+        Return whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of.
         """
         if not self.failed_before:
             return False
@@ -209,7 +208,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def place(self) -> Place:
         """
-        Tell which bucket it is in.
+        Return which bucket it is in.
         """
         return self.version.bucket, site_of(self.owner)
 
@@ -222,7 +221,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def standings(self) -> tuple[tuple[Route, State], ...]:
         """
-        Tell where it stands on each way it still takes.
+        Return where it stands on each way it still takes.
 
         An open failure that is proved for no destination stands on the route to the unknown one, and the others wait.
         """
@@ -236,250 +235,3 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if one.bucket not in failed
         )
         return (*((Route(source, one), State.FAILED) for one in sorted(failed)), *waiting)
-
-
-def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) -> Record:
-    """
-    Let a record know of an arrival in one destination bucket; the earliest stands.
-
-    Args:
-        record: that may wait for it.
-        bucket: of the destination.
-        at: when the replica was written.
-        size: bytes of the replica, where its event tells: those of the source, if nobody knew them.
-
-    Returns:
-        The record itself where it waits for no such arrival, or knew an earlier one.
-    """
-
-    def told(destination: Destination) -> Destination:
-        known = destination.replicated_at
-        if (
-            destination.bucket != bucket
-            or destination.counted
-            or (known is not None and known <= at)
-        ):
-            return destination
-        return replace(destination, replicated_at=at)
-
-    destinations = tuple(told(destination) for destination in record.destinations)
-    if destinations == record.destinations:
-        return record
-    return replace(
-        record,
-        destinations=destinations,
-        size=size if record.size is None else record.size,
-    )
-
-
-def with_all_arrived(record: Record, *, at: float, size: int | None) -> Record:
-    """
-    Let a record know that its version was everywhere at a moment.
-
-    That is the moment of its arrival where it goes to one destination; of several it tells when the last was reached, and
-    so of none.
-
-    Returns:
-        The record itself where that is nothing new.
-    """
-    if len(record.destinations) != 1:
-        return record
-    return with_arrival(record, record.destinations[0].bucket, at=at, size=size)
-
-
-def routed(record: Record, destinations: tuple[Destination, ...]) -> Record:
-    """
-    Let a record know where its version should arrive, and what S3 said about that before.
-    """
-    said = record.said
-    record = replace(record, destinations=destinations, said=())
-    for one in said:
-        if one.failure is not None:
-            record = with_failure(record, one.bucket, one.failure)
-    return record
-
-
-def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
-    """
-    Let a record know what S3 said about a failure at one destination bucket.
-
-    Args:
-        record: that may be about it.
-        bucket: of the destination; with `UNKNOWN_DESTINATION`, the only open one is meant.
-        failure: what S3 said.
-
-    Returns:
-        The record itself where that is nothing new, or was before the last retry. A failure that is known is told anew
-        only by another reason, or after a look that showed it pending: some stores tell of one with every try.
-    """
-    if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
-        return record
-    if not record.destinations:
-        others = tuple(one for one in record.said if one.bucket != bucket)
-        before = next((one.failure for one in record.said if one.bucket == bucket), None)
-        if not _new(failure, known=before, record=record):
-            return record
-        return replace(record, said=(*others, Destination(bucket, failure=failure)))
-    meant = _meant(record, bucket)
-    destinations = record.destinations
-    if meant and all(one.bucket != meant for one in destinations):
-        destinations = (*destinations, Destination(meant))  # S3 knows its rules better than we do
-
-    def told(destination: Destination) -> Destination:
-        if (
-            destination.bucket != meant
-            or destination.counted
-            or not _new(failure, known=destination.failure, record=record)
-        ):
-            return destination
-        # Whatever its rule's filter says, S3 did select it. An episode that is counted already was here, too.
-        failed = destination.failed or record.state is State.FAILED
-        return replace(destination, failure=failure, failed=failed, certain=True)
-
-    destinations = tuple(told(destination) for destination in destinations)
-    return (
-        record
-        if destinations == record.destinations
-        else replace(record, destinations=destinations)
-    )
-
-
-def _new(failure: Failure, *, known: Failure | None, record: Record) -> bool:
-    """
-    Tell whether a notice of a failure tells of another one than that which is known.
-    """
-    if known is None:
-        return True
-    if failure.noticed_at <= known.noticed_at:
-        return False
-    if known.reason and failure.reason not in ("", known.reason):
-        return True
-    pending_at = record.pending_seen_at
-    retried = pending_at is not None and known.noticed_at < pending_at < failure.noticed_at
-    return retried and record.state is State.PENDING
-
-
-def with_reason(record: Record, bucket: str, failure: Failure) -> Record:
-    """
-    Let a record know the reason of a failure that is known without one; the record itself where there is none such.
-
-    Args:
-        record: that may be about it.
-        bucket: of the destination; with `UNKNOWN_DESTINATION`, the only open one is meant.
-        failure: that names a reason.
-    """
-    if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
-        return record
-    meant = _meant(record, bucket) if record.destinations else bucket
-
-    def told(destination: Destination) -> Destination:
-        known = destination.failure
-        if destination.bucket != meant or known is None or known.reason or not failure.reason:
-            return destination
-        return replace(destination, failure=replace(known, reason=failure.reason))
-
-    destinations = tuple(told(destination) for destination in record.destinations)
-    said = tuple(told(destination) for destination in record.said)
-    if (destinations, said) == (record.destinations, record.said):
-        return record
-    return replace(record, destinations=destinations, said=said)
-
-
-def with_miss(record: Record, bucket: str) -> Record:
-    """
-    Let a record know that S3 missed its 15 minutes at one destination; the record itself where that is nothing new.
-
-    Args:
-        record: that may be about it.
-        bucket: of the destination; with `UNKNOWN_DESTINATION`, the only open one is meant.
-    """
-    meant = _meant(record, bucket)
-    destinations = tuple(
-        replace(one, missed=True) if one.bucket == meant and not one.counted else one
-        for one in record.destinations
-    )
-    return (
-        record
-        if destinations == record.destinations
-        else replace(record, destinations=destinations)
-    )
-
-
-def _meant(record: Record, bucket: str) -> str:
-    """
-    Return the bucket that S3 means; the empty string where it names none and several are open.
-    """
-    if bucket != UNKNOWN_DESTINATION:
-        return bucket
-    return record.open[0].bucket if len(record.open) == 1 else ""
-
-
-def reopened(record: Record, *, at: float) -> Record:
-    """
-    Put an open failure back to pending: somebody retries it, and what was said about it is over.
-
-    Args:
-        record: an open failure; any other is returned as it is, and so is one that was found failed since.
-        at: when it was restarted.
-    """
-    if record.state is not State.FAILED or (record.failed_at or 0.0) >= at:
-        return record
-    return replace(
-        record,
-        state=State.PENDING,
-        failed_at=None,
-        reopened_at=at,
-        destinations=tuple(replace(one, failure=None) for one in record.destinations),
-    )
-
-
-def merged(known: Record, told: Record) -> Record:
-    """
-    Add to a record what another event of the same version tells better.
-
-    The time and, as long as nobody looked, the size are those of the best channel. Destinations are taken over where
-    none were known; what S3 said about them always is, and a failure brings the next look forward.
-
-    Returns:
-        The known record itself where that is nothing new.
-    """
-    record = _better(known, told)
-    if not record.destinations and told.destinations:
-        record = routed(record, told.destinations)
-    for one in told.said:
-        if one.failure is not None:
-            record = with_failure(record, one.bucket, one.failure)
-    for one in told.destinations:
-        if one.replicated_at is not None:
-            record = with_arrival(record, one.bucket, at=one.replicated_at, size=told.size)
-        if one.failure is not None:
-            record = with_failure(record, one.bucket, one.failure)
-        if one.missed:
-            record = with_miss(record, one.bucket)
-    failures = {one.bucket: one.failure for one in known.destinations}
-    if any(one.failure not in (None, failures.get(one.bucket)) for one in record.destinations):
-        record = replace(record, next_look_at=min(record.next_look_at, told.next_look_at))
-    return known if record == known else record
-
-
-def _better(known: Record, told: Record) -> Record:
-    """
-    Take over when and how large it was written, and whose its bucket is, as far as another event knows better.
-    """
-    record = known
-    if told.channel.rank > known.channel.rank:
-        size = told.size if told.size is not None and not known.looks else known.size
-        record = replace(record, channel=told.channel, size=size)
-        if told.claimed_at is None:
-            record = replace(record, written_at=told.written_at, claimed_at=None)
-    elif known.claimed_at is not None and told.claimed_at is None:
-        record = replace(record, written_at=told.written_at, claimed_at=None)
-    if record.size is None and told.size is not None:
-        record = replace(record, size=told.size)
-    if record.owner is None and told.owner is not None:
-        record = replace(record, owner=told.owner)
-    if record.operation is None and told.operation is not None:
-        record = replace(record, operation=told.operation)
-    if not record.etag and told.etag:
-        record = replace(record, etag=told.etag)
-    return record

@@ -23,23 +23,19 @@ class Refusals:
         """Refused before others were accepted."""
         self._in_a_row = 0
         self._ever_accepted = False
-        self._total = False
-
-    @property
-    def total(self) -> bool:
+        self.total = False
         """
         Whether the sink refuses everything, as far as is known.
 
         Of one that accepted before, that is believed of several parts, and not of one that is tried several times.
         """
-        return self._total
 
     @property
     def hopeful(self) -> bool:
         """
         Whether others to tell by are to be expected: it accepted before, and refused few.
         """
-        return self._ever_accepted and not self._total
+        return self._ever_accepted and not self.total
 
     @property
     def doubted(self) -> int:
@@ -50,7 +46,7 @@ class Refusals:
 
     def pointless(self, part: Hashable) -> bool:
         """
-        Tell whether sending a part would tell nothing new: it was refused, and none was accepted since.
+        Return whether sending a part would tell nothing new: it was refused, and none was accepted since.
         """
         return part in self._doubted
 
@@ -61,7 +57,7 @@ class Refusals:
         self._suspects |= self._doubted
         self._doubted.clear()
         self._in_a_row = 0
-        self._ever_accepted, self._total = True, False
+        self._ever_accepted, self.total = True, False
 
     def refused(self, part: Hashable) -> bool:
         """
@@ -73,7 +69,7 @@ class Refusals:
         self._doubted.add(part)
         self._in_a_row += 1
         refused = len(self._doubted) if self._ever_accepted else self._in_a_row
-        self._total = self._total or refused >= REFUSALS
+        self.total = self.total or refused >= REFUSALS
         return False
 
     def again(self) -> None:

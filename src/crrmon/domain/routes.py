@@ -72,7 +72,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def destinations(self, key: str) -> tuple[Destination, ...]:
         """
-        Tell where a key should arrive, or might; sorted by bucket, each bucket once.
+        Return where a key should arrive, or might; sorted by bucket, each bucket once.
 
         Of several matching rules for one bucket, a certain one goes before an uncertain one, then the highest
         priority counts.
@@ -81,7 +81,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def marker_destinations(self, key: str) -> tuple[Destination, ...]:
         """
-        Tell where a delete marker that a user lays over a key arrives; sorted by bucket, each bucket once.
+        Return where a delete marker that a user lays over a key arrives; sorted by bucket, each bucket once.
 
         Only what is certain is told: nobody can look at a marker later to find out.
         """
@@ -173,7 +173,7 @@ Coverage = Covered | NotCovered | Unsure
 
 def coverage(configuration: Configuration, key: str, *, written_at: float) -> Coverage:
     """
-    Tell whether a key is replicated.
+    Return whether a key is replicated.
 
     Args:
         configuration: of the key's bucket.
@@ -260,7 +260,7 @@ def _rule(raw: object, number: int) -> Rule | None:
 
 def _takes_markers(rule: dict[str, Any]) -> bool:
     """
-    Tell whether a rule without tags replicates delete markers: as it says, and one of the first version by default.
+    Return whether a rule without tags replicates delete markers: as it says, and one of the first version by default.
     """
     said = rule.get("DeleteMarkerReplication")
     return rule.get("Filter") is None if _hollow(said) else _enabled(said)
@@ -354,7 +354,7 @@ def _absent(name: str, value: object) -> bool:
 
 def _hollow(value: object) -> bool:
     """
-    Tell whether nothing stands in a part, nor in any part of it.
+    Return whether nothing stands in a part, nor in any part of it.
     """
     match value:
         case dict():

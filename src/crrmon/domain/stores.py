@@ -57,7 +57,7 @@ class BucketStores:
 
     def of(self, bucket: str) -> Store:
         """
-        Tell what kind of store a bucket is in.
+        Return what kind of store a bucket is in.
         """
         told = self._told.get(bucket)
         if told is not None:

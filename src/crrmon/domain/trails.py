@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Half, Mark
-from crrmon.domain.records import Failure, Record, State, merged, with_all_arrived, with_arrival
+from crrmon.domain.record_changes import merged, with_all_arrived, with_arrival
+from crrmon.domain.records import Failure, Record, State
 
 REFUTABLE = (Fate.NOT_COVERED, Fate.GIVEN_UP, Fate.UNPOLLABLE)
 """What a version was counted as because nobody could see more; S3's word that it failed goes before that."""

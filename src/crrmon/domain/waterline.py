@@ -82,7 +82,7 @@ class Announcement(Protocol):
         ...
 
 
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
+class QueueSeen(msgspec.Struct, frozen=True, kw_only=True):
     """
     What was seen of one queue in a round.
     """
@@ -104,7 +104,7 @@ class Heard(msgspec.Struct, frozen=True):
 
     def covers(self, moment: float) -> bool:
         """
-        Tell whether it says what had become of all that the daemon took before a round.
+        Return whether it says what had become of all that the daemon took before a round.
 
         NB: that it was first heard in a later round proves it, whatever the daemon's clock shows; that clock proves
         it for an announcement that took long to arrive, and gives answers of the queue the time to reach the daemon.
@@ -114,7 +114,7 @@ class Heard(msgspec.Struct, frozen=True):
 
     def silent(self, moment: float) -> bool:
         """
-        Tell whether at a round nothing had been heard for so long that nothing it held is held any more.
+        Return whether at a round nothing had been heard for so long that nothing it held is held any more.
         """
         return moment > self.since + SILENT_SECONDS
 
@@ -129,7 +129,7 @@ class Emptied(msgspec.Struct, frozen=True):
     rounds: tuple[float, ...] = ()
     """Those after it, oldest first, that do not count yet."""
 
-    def after(self, at: float, queue: Queue | None, heard: Mapping[str, Heard]) -> "Emptied":
+    def after(self, at: float, queue: QueueSeen | None, heard: Mapping[str, Heard]) -> "Emptied":
         """
         Take up one more round.
         """
@@ -145,7 +145,7 @@ class Emptied(msgspec.Struct, frozen=True):
         return Emptied(covered[-1], tuple(one for one in rounds if one > covered[-1]))
 
 
-class Watch(msgspec.Struct, frozen=True, kw_only=True):
+class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
     """
     What the rounds so far have shown. A new one knows nothing.
     """
@@ -180,7 +180,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
     def bound(self, owner: str, *, delay: float | None = None) -> float | None:
         """
-        Tell the moment before which everything that was written is in the ledger.
+        Return the moment before which everything that was written is in the ledger.
 
         Args:
             owner: the daemon that asks; it must have announced itself, too.
@@ -200,8 +200,8 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
         return min([arrived, *(since for _, since in self.floors[:1])])
 
     def after(
-        self, at: float, queues: Mapping[str, Queue | None], presences: Iterable[Announcement]
-    ) -> "Watch":
+        self, at: float, queues: Mapping[str, QueueSeen | None], presences: Iterable[Announcement]
+    ) -> "QueueWatch":
         """
         Take up what one more round has shown.
 
@@ -211,13 +211,13 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
             presences: of all daemons, read after the queues.
         """
         if self.at is not None and not 0 < at - self.at <= GAP_SECONDS:
-            return Watch().after(at, queues, presences)
+            return QueueWatch().after(at, queues, presences)
         heard = {said.owner: self._heard(said, at) for said in presences}
         emptied = {
             name: self.queues.get(name, Emptied()).after(at, queue, heard)
             for name, queue in queues.items()
         }
-        watch = Watch(
+        watch = QueueWatch(
             at=at,
             clear=all(queue is not None and queue.dead == 0 for queue in queues.values()),
             queues=emptied,
@@ -231,9 +231,9 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
             return known
         return Heard(said, at)
 
-    def _floors(self, after: "Watch") -> tuple[tuple[float, float], ...]:
+    def _floors(self, after: "QueueWatch") -> tuple[tuple[float, float], ...]:
         """
-        Tell which floors stand after a round: those told since the queues were last found empty.
+        Return which floors stand after a round: those told since the queues were last found empty.
         """
         moment, at = after.emptied_at, after.at
         floors = [one for one in self.floors if moment is None or one[0] >= moment]
@@ -276,7 +276,7 @@ def waterlines(
     bound: float, standings: Mapping[Route, Standing], *, routes: Mapping[Route, Standpoint]
 ) -> dict[Route, Waterline]:
     """
-    Tell for every route up to when all is known.
+    Return for every route up to when all is known.
 
     Args:
         bound: the moment before which everything written is in the ledger.

@@ -64,7 +64,7 @@ PRIOR = Answers(gone=1.0, there=49.0)
 
 def far_above(lately: Answers, past: Answers) -> bool:
     """
-    Tell whether answers say gone far more often than before, and not by chance.
+    Return whether answers say gone far more often than before, and not by chance.
 
     Args:
         lately: what was answered lately.
@@ -79,7 +79,7 @@ def far_above(lately: Answers, past: Answers) -> bool:
 
 def back_again(lately: Answers, past: Answers) -> bool:
     """
-    Tell whether the share of answers that said gone has come down again, at least most of the way.
+    Return whether the share of answers that said gone has come down again, at least most of the way.
     """
     usual = past.share
     return lately.share < usual + (1 - usual) / 4
@@ -96,18 +96,12 @@ class Wave:
 
     def __init__(self) -> None:
         self._past = PRIOR
-        self._lately = Answers()
+        self.lately = Answers()
+        """What was answered lately."""
         self._told_at: float | None = None
         self._begun_at: float | None = None
         self._believed = False
         self._others = False
-
-    @property
-    def lately(self) -> Answers:
-        """
-        What was answered lately.
-        """
-        return self._lately
 
     @property
     def usual_share(self) -> float:
@@ -134,18 +128,18 @@ class Wave:
         Take in an answer about an object whose deletion nobody told of.
         """
         self._fade(now)
-        self._lately = self._lately.plus(Answers(float(gone), float(not gone)))
+        self.lately = self.lately.plus(Answers(float(gone), float(not gone)))
         if self._begun_at is None:
-            if far_above(self._lately, self._past):
+            if far_above(self.lately, self._past):
                 self._begun_at, self._others = now, False
             return
         self._others |= not gone
-        if back_again(self._lately, self._past):
+        if back_again(self.lately, self._past):
             self._begun_at, self._believed = None, False
 
     def may_be_believed(self, now: float) -> bool:
         """
-        Tell whether the wave lasted so long that it is to be believed, if its bucket's configuration can be read.
+        Return whether the wave lasted so long that it is to be believed, if its bucket's configuration can be read.
         """
         least = BELIEVED_AFTER_SECONDS if self._others else BELIEVED_ALONE_AFTER_SECONDS
         return self.doubted and self.lasted(now) >= least
@@ -161,7 +155,7 @@ class Wave:
         End the wave, as everything that was doubted turned out to be there: those answers told nothing.
         """
         self._begun_at, self._believed = None, False
-        self._lately = Answers()
+        self.lately = Answers()
 
     def _fade(self, now: float) -> None:
         since = 0.0 if self._told_at is None else max(now - self._told_at, 0.0)
@@ -170,7 +164,7 @@ class Wave:
         past = math.exp(-since / PAST_SECONDS)
         kept = Answers().plus(self._past, share=past).plus(PRIOR, share=1 - past)
         # What is doubted is no part of what is usual.
-        self._past = kept if self.doubted else kept.plus(self._lately, share=1 - left)
-        self._lately = Answers().plus(self._lately, share=left)
-        if self._believed and self._lately.gone + self._lately.there < _NEGLIGIBLE:
+        self._past = kept if self.doubted else kept.plus(self.lately, share=1 - left)
+        self.lately = Answers().plus(self.lately, share=left)
+        if self._believed and self.lately.gone + self.lately.there < _NEGLIGIBLE:
             self._begun_at, self._believed = None, False

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from crrmon.domain import catalogue, latency
-from crrmon.domain.catalogue import CloudWatchMetric
+from crrmon.domain.metric import CloudWatchMetric
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution, Tallies, Tally
 
@@ -97,7 +97,7 @@ def datapoints(
     sources: Iterable[str],
 ) -> list[dict[str, Any]]:
     """
-    Make the datapoints of what was counted.
+    Return the datapoints of what was counted.
 
     Args:
         starts_at: start of the window; becomes the timestamp.
@@ -130,7 +130,7 @@ def standing_datapoints(
     starts_at: float, standings: dict[Route, Standing], *, routes: Sequence[Route], now: float
 ) -> list[dict[str, Any]]:
     """
-    Make the datapoints of what stands open at the end of a window; zeros for all other known routes.
+    Return the datapoints of what stands open at the end of a window; zeros for all other known routes.
     """
     datums = []
     for route in sorted({*routes, *standings}):
@@ -148,7 +148,7 @@ def standing_datapoints(
 
 def pulse_datapoints(starts_at: float, pulse: Pulse) -> list[dict[str, Any]]:
     """
-    Make the monitor's own datapoints.
+    Return the monitor's own datapoints.
     """
     datums = [_datum(catalogue.CW_HEARTBEAT, (pulse.monitor,), starts_at, 1)]
     if pulse.queue_age is not None:
@@ -182,7 +182,7 @@ def owed(
     series: Iterable[Series], datums: Sequence[dict[str, Any]], *, starts_at: float, standing: bool
 ) -> list[dict[str, Any]]:
     """
-    Make the zeros that series are owed: they ended above zero, and have no datapoint in this window.
+    Return the zeros that series are owed: they ended above zero, and have no datapoint in this window.
 
     Args:
         series: those that are owed one.
@@ -205,7 +205,7 @@ def still_owed(
     routes: Sequence[Route],
 ) -> frozenset[Series]:
     """
-    Tell which series are owed a zero after a window.
+    Return which series are owed a zero after a window.
 
     Args:
         series: those that were before.

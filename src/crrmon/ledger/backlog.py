@@ -12,11 +12,12 @@ import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.objects import Route
+from crrmon.domain.slicing import sliced
 from crrmon.ledger.damage import decoded
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.journal import Moved, Sums, Unfolded, add
 from crrmon.ledger.layout import BACKLOG, OF_FLEET, fleet_key, joined
-from crrmon.ledger.turns import Turns
+from crrmon.ledger.pauses import Pauses
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError
 from crrmon.ports.store import ABSENT, ConflictError, Key, Put, Store, Tag
@@ -27,7 +28,7 @@ EMPTY_KEPT_SECONDS = 20 * 86_400.0
 """An empty item is kept for its number, longer than anybody can have stopped between reading and writing."""
 
 
-class _Slots(msgspec.Struct, frozen=True, kw_only=True):
+class _DayOfRoute(msgspec.Struct, frozen=True, kw_only=True):
     """
     One item.
     """
@@ -39,15 +40,15 @@ class _Slots(msgspec.Struct, frozen=True, kw_only=True):
     """By start."""
 
 
-_SLOTS = Body(_Slots)
+_SLOTS = Body(_DayOfRoute)
 
 
-class Standing:
+class FoldedBacklog:
     """
     The backlog as of the last window, as it was read: some of its items may be a window ahead of others.
     """
 
-    def __init__(self, slots: Mapping[Key, _Slots]) -> None:
+    def __init__(self, slots: Mapping[Key, _DayOfRoute]) -> None:
         self._slots = slots
 
     async def sums(self, windows: Sequence[Unfolded]) -> Sums:
@@ -55,11 +56,11 @@ class Standing:
         Add up, with the changes of windows that may not be folded in yet, each with its number.
         """
         sums: Sums = {}
-        turns = Turns()
+        pauses = Pauses()
         for item in self._slots.values():
             for start, amounts in item.slots.items():
                 add(sums, item.route, float(start), amounts)
-            await turns.after(len(item.slots))
+            await pauses.after(len(item.slots))
         for number, moved in windows:
             for source, destination, slot, amounts in moved:
                 route = Route(source, destination)
@@ -78,16 +79,16 @@ class Backlog:
         self._store = store
         self._clock = clock
 
-    async def read(self) -> Standing:
+    async def read(self) -> FoldedBacklog:
         """
         Read all items.
         """
-        slots: dict[Key, _Slots] = {}
-        turns = Turns()
+        slots: dict[Key, _DayOfRoute] = {}
+        pauses = Pauses()
         for found in await self._store.scan(BACKLOG, OF_FLEET):
             slots[found.key] = item = decoded(self._store, found, _SLOTS)
-            await turns.after(len(item.slots))
-        return Standing(slots)
+            await pauses.after(len(item.slots))
+        return FoldedBacklog(slots)
 
     async def fold(self, number: int, moved: Sequence[Moved]) -> None:
         """
@@ -110,7 +111,7 @@ class Backlog:
         for key, moved in parts.items():
             there = found.get(key)
             if there is None or not there.body:
-                old = _Slots(route=Route(moved[0][0], moved[0][1]), number=0, slots={})
+                old = _DayOfRoute(route=Route(moved[0][0], moved[0][1]), number=0, slots={})
             else:
                 old = decoded(self._store, there, _SLOTS)
             if old.number < number:
@@ -118,10 +119,7 @@ class Backlog:
                 puts.append(self._put(key, _folded(old, number, moved), tag))
         limits = self._store.limits
         size = 1 if limits.alone else limits.items
-        done = await asyncio.gather(
-            *(self._write(puts[start : start + size]) for start in range(0, len(puts), size))
-        )
-        return all(done)
+        return all(await asyncio.gather(*map(self._write, sliced(puts, size))))
 
     async def _write(self, puts: Sequence[Put]) -> bool:
         try:
@@ -130,12 +128,12 @@ class Backlog:
             return False
         return True
 
-    def _put(self, key: Key, slots: _Slots, tag: Tag) -> Put:
+    def _put(self, key: Key, slots: _DayOfRoute, tag: Tag) -> Put:
         expires_at = None if slots.slots else self._clock.now() + EMPTY_KEPT_SECONDS
         return Put(key, _SLOTS.encode(slots), tag=tag, expires_at=expires_at)
 
 
-def _folded(old: _Slots, number: int, moved: Sequence[Moved]) -> _Slots:
+def _folded(old: _DayOfRoute, number: int, moved: Sequence[Moved]) -> _DayOfRoute:
     slots = dict(old.slots)
     for _, _, slot, amounts in moved:
         have = slots.pop(int(slot), (0, 0, 0, 0))

@@ -1,9 +1,4 @@
-"""Deciding on what was read, and writing only if it still is so.
-
-What parking, rescheduling, settling and noting mean is decided by the domain: `trails`, `settling` and `noting`. A
-store gives trails a *tag* each, which changes whenever the trail does. Every write names the tags that its decisions
-rest on; if any of them is another by now, nothing is written, and the decisions are made again. So a try whose answer
-got lost is repeated without harm: it finds its own marks.
+"""What parking, rescheduling, settling and noting do to trails: decided by the domain, written if it still is so.
 
 New versions are the most, and of them nothing is known: they are decided without reading first, unless what is decided
 shows that something is held.
@@ -12,42 +7,18 @@ shows that something is held.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
 
 from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted, note
-from crrmon.domain.objects import MarkId, ObjectVersion
-from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement, contribution
+from crrmon.domain.objects import MarkId
+from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement
 from crrmon.domain.records import Record
-from crrmon.domain.settling import Settled, part_of, settle
+from crrmon.domain.settling import Settled, settle
 from crrmon.domain.trails import Parked, Rescheduled, Trail
-from crrmon.ledger.isolation import BadItemError
-from crrmon.ledger.trails import NOTHING, Change, Trails
-from crrmon.ports.ledger import LedgerError
-from crrmon.ports.store import TooMuchError
-
-TRIES = 20
-"""How often decisions are made again because somebody else was faster, before the caller is told to come again."""
-
-
-class _Versioned(Protocol):
-    """
-    What is decided about a version.
-    """
-
-    @property
-    def version(self) -> ObjectVersion:
-        """
-        Which version: it tells the trail.
-        """
-        ...
-
-
-Item = TypeVar("Item", bound=_Versioned)
-Result = TypeVar("Result")
-
-_Decide = Callable[[Sequence[Item], Callable[[bytes], Trail]], tuple[list[Result], list[Outcome]]]
-"""Decides on items, changing their trails: a result for each, and the outcomes that are counted just now."""
+from crrmon.ledger.isolation import isolated
+from crrmon.ledger.optimistic import Decide, DecisionPlan, Item, Result, Undertaking
+from crrmon.ledger.trails import NOTHING, Trails
+from crrmon.ports.clock import Clock
 
 
 class Decider:
@@ -57,36 +28,41 @@ class Decider:
     Args:
         trails: of the ledger.
         exclusive: whether nobody else has it open.
+        clock: tells until when what is new is kept.
     """
 
-    def __init__(self, trails: Trails, *, exclusive: bool) -> None:
+    def __init__(self, trails: Trails, *, exclusive: bool, clock: Clock) -> None:
         self._trails = trails
+        self._clock = clock
         # Where nobody else can be in the way, neither are we: reading and writing are one thing, as seen from here.
-        self._turns = asyncio.Lock() if exclusive else contextlib.nullcontext()
+        self._one_by_one = asyncio.Lock() if exclusive else contextlib.nullcontext()
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
         """
-        Tell what is kept under each id.
+        Return what is kept under each id.
         """
-        async with self._turns:
-            held = await self._trails.read(list(dict.fromkeys(one.trail_id for one in ids)))
+        trails = list(dict.fromkeys(mark.trail_id for mark in ids))
+        async with self._one_by_one:
+            held = await isolated(self._trails.read(trails), trails=trails)
         found = []
-        for one in ids:
-            trail = held.get(one.trail_id, NOTHING).trail
-            found.append(trail.marks.get(one.slot) or trail.halves.get(one.slot))
+        for mark in ids:
+            trail = held.get(mark.trail_id, NOTHING).trail
+            found.append(trail.marks.get(mark.slot) or trail.halves.get(mark.slot))
         return found
 
-    async def park(self, records: Sequence[Record], *, now: float) -> Sequence[Parked]:
+    async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
         """
         Store new records.
         """
-        return await self._all(records, _each(Trail.park), now=now, known=_has_half)
+        plan = DecisionPlan(decide=_each(Trail.park), now=self._clock.now(), likely_held=_has_half)
+        return await self._carried_out(records, plan)
 
-    async def reschedule(self, records: Sequence[Record], *, now: float) -> Sequence[Rescheduled]:
+    async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
         """
         Replace records that nobody changed meanwhile.
         """
-        return await self._all(records, _each(Trail.reschedule), now=now, alone=True)
+        plan = DecisionPlan(decide=_each(Trail.reschedule), now=self._clock.now(), alone=True)
+        return await self._carried_out(records, plan)
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
@@ -94,145 +70,58 @@ class Decider:
         """
         Count outcomes, each at most once, and let their records go.
         """
-        return await self._all(
-            settlements,
-            lambda chunk, trail_of: settle(batch, chunk, trail_of),
+        plan = DecisionPlan(
+            decide=lambda chunk, trail_of: settle(batch, chunk, trail_of),
             now=now,
             batch=batch,
-            known=lambda one: one.rev != 0 or any(map(_is_exact, one.outcomes)),
+            likely_held=_knows_of_some,
         )
+        return await self._carried_out(settlements, plan)
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
         Add what others told of versions.
         """
-        return await self._all(
-            news,
-            _each(lambda trail, one: note(trail, one, now=now)),
-            now=now,
-            alone=True,
-        )
 
-    async def _all(
-        self,
-        items: Sequence[Item],
-        decide: _Decide[Item, Result],
-        *,
-        now: float,
-        batch: str = "",
-        alone: bool = False,
-        known: Callable[[Item], bool] = lambda _: True,
+        def act(trail: Trail, told: News) -> Noted:
+            return note(trail, told, now=now)
+
+        return await self._carried_out(news, DecisionPlan(decide=_each(act), now=now, alone=True))
+
+    async def _carried_out(
+        self, items: Sequence[Item], plan: DecisionPlan[Item, Result]
     ) -> list[Result]:
-        """
-        Decide on all items, chunk by chunk, and write what comes of it.
-
-        Args:
-            known: tells the items of which something is likely held, so that reading first is worth it.
-        """
-        places: dict[bytes, list[int]] = {}
-        for place, item in enumerate(items):
-            places.setdefault(item.version.trail_id, []).append(place)
-        results: dict[int, Result] = {}
-
-        async def carry_out(trails: Sequence[bytes]) -> None:
-            mine = [place for trail in trails for place in places[trail]]
-            chunk = [items[place] for place in mine]
-            unsure = [
-                trail for trail in trails if any(known(items[place]) for place in places[trail])
-            ]
-            try:
-                decided = await self._chunk(chunk, trails, unsure, decide, batch=batch, now=now)
-            except TooMuchError as error:
-                if len(trails) == 1:
-                    raise BadItemError(str(error)) from error
-            else:
-                results.update(zip(mine, decided, strict=True))
-                return
-            # One that is too much by itself harms itself only: the others are done before it is told.
-            half = len(trails) // 2
-            await carry_out_all((trails[:half], trails[half:]))
-
-        async def carry_out_all(chunks: Sequence[Sequence[bytes]]) -> None:
-            if len(chunks) == 1:
-                await carry_out(chunks[0])
-                return
-            done = await asyncio.gather(*map(carry_out, chunks), return_exceptions=True)
-            for one in done:
-                if one is not None:
-                    raise one
-
-        async with self._turns:
-            await carry_out_all(self._trails.chunks(list(places), alone=alone))
-        return [results[place] for place in range(len(items))]
-
-    async def _chunk(
-        self,
-        items: Sequence[Item],
-        trails: Sequence[bytes],
-        unsure: Sequence[bytes],
-        decide: _Decide[Item, Result],
-        *,
-        batch: str,
-        now: float,
-    ) -> list[Result]:
-        held = dict.fromkeys(trails, NOTHING)
-        if unsure:
-            held.update(await self._trails.read(unsure))
-        for _ in range(TRIES):
-            after = {trail: one.trail.copy() for trail, one in held.items()}
-            results, counted = decide(items, after.__getitem__)
-            changes = [
-                Change(trail, one, after[trail])
-                for trail, one in held.items()
-                if _differ(one.trail, after[trail])
-            ]
-            added = None
-            if counted:
-                added = contribution(part_of(batch, counted), counted, settled_at=now)
-            if not changes:
-                return results
-            others = await self._trails.write(changes, added=added, now=now)
-            if not others:
-                return results
-            held.update(dict.fromkeys(others, NOTHING))
-            held.update(await self._trails.read(others))
-        raise LedgerError("somebody else changed the same objects again and again")
+        async with self._one_by_one:
+            asked = Undertaking(self._trails, items, plan).carried_out()
+            return await isolated(asked, trails=(item.version.trail_id for item in items))
 
 
 def _has_half(record: Record) -> bool:
     """
-    Tell whether a new record knows of an arrival: then there is a half that told it.
+    Return whether a new record knows of an arrival: then there is a half that told it.
     """
     return any(one.replicated_at is not None for one in record.destinations)
 
 
+def _knows_of_some(settlement: Settlement) -> bool:
+    """
+    Return whether a settlement was decided on a record, or on an arrival that is kept as a half.
+    """
+    return settlement.rev != 0 or any(map(_is_exact, settlement.outcomes))
+
+
 def _is_exact(outcome: Outcome) -> bool:
     """
-    Tell whether a replica's own event told of the arrival: then it is kept as a half, or in a record.
+    Return whether a replica's own event told of the arrival: then it is kept as a half, or in a record.
     """
     return outcome.latency is not None and outcome.latency.exact
 
 
-def _each(act: Callable[[Trail, Item], Result]) -> _Decide[Item, Result]:
+def _each(act: Callable[[Trail, Item], Result]) -> Decide[Item, Result]:
     """
     Decide on every item by itself; nothing is counted.
     """
     return lambda chunk, trail_of: (
-        [act(trail_of(one.version.trail_id), one) for one in chunk],
+        [act(trail_of(item.version.trail_id), item) for item in chunk],
         [],
-    )
-
-
-def _differ(before: Trail, after: Trail) -> bool:
-    """
-    Tell whether a trail was changed; values that are the same object did not change.
-    """
-    pairs = (
-        (before.records, after.records),
-        (before.marks, after.marks),
-        (before.halves, after.halves),
-    )
-    return any(
-        old.keys() != new.keys() or any(one is not old[name] for name, one in new.items())
-        for old, new in pairs
     )

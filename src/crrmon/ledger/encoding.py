@@ -10,7 +10,6 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from crrmon.domain.outcomes import Contribution
 from crrmon.domain.records import Record
 from crrmon.ports.ledger import Presence
 
@@ -66,17 +65,16 @@ def unpack(text: bytes) -> str:
 
 
 RECORD: Final = Body(Record)
-CONTRIBUTION: Final = Body(Contribution)
 PRESENCE: Final = Body(Presence)
 
 
-Place = tuple[float, bytes, str]
+FailurePlace = tuple[float, bytes, str]
 """Where a record stands in a sorted list: by a time, then by trail and bucket."""
 
 _place_decoder = msgspec.msgpack.Decoder(tuple[float, bytes, bytes])
 
 
-def token_of(place: Place) -> str:
+def token_of(place: FailurePlace) -> str:
     """
     Write down where a page of failures ended.
     """
@@ -85,7 +83,7 @@ def token_of(place: Place) -> str:
     return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
 
-def place_of(token: str) -> Place:
+def place_of(token: str) -> FailurePlace:
     """
     Read where a page of failures ended.
 

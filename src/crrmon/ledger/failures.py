@@ -6,10 +6,12 @@ shards, so that a bucket whose objects all fail does not write into one partitio
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from crrmon.domain.records import Record, State
 from crrmon.domain.trails import failed_at, failed_towards
 from crrmon.ledger.damage import reading
-from crrmon.ledger.encoding import Place, pack, place_of, token_of, unpack
+from crrmon.ledger.encoding import FailurePlace, pack, place_of, token_of, unpack
 from crrmon.ledger.layout import BUCKET_FAILURES, FAILURES, joined, sortable, time_of
 from crrmon.ports.store import Action, Delete, Key, Put, Store, prefixed
 
@@ -46,7 +48,7 @@ def _keys(group: int, trail: bytes, record: Record | None) -> list[Key]:
     ]
 
 
-def _sort(place: Place) -> bytes:
+def _sort(place: FailurePlace) -> bytes:
     time, trail, bucket = place
     return pack(f"{sortable(time)}#{trail.hex()}#{bucket}")
 
@@ -68,13 +70,11 @@ async def failures_page(
         ValueError: `after` is not what a page ended with.
     """
     kind, start = (FAILURES, b"") if bucket is None else (BUCKET_FAILURES, _list(bucket))
-    low, high = prefixed(start)
-    if after is not None:
-        high = start + _sort(place_of(after))
     # One more than asked for tells whether there is a next page.
-    found = await store.scan(
-        kind, range(shards), low=low, high=high, reverse=True, limit=limit + 1
-    )
+    span = replace(prefixed(start), reverse=True, limit=limit + 1)
+    if after is not None:
+        span = replace(span, high=start + _sort(place_of(after)))
+    found = await store.scan(kind, range(shards), span)
     places = []
     for one in found:
         with reading(store, one.key):
@@ -84,7 +84,7 @@ async def failures_page(
     return page, token_of(places[limit - 1]) if more else None
 
 
-def _place(sort: bytes) -> Place:
+def _place(sort: bytes) -> FailurePlace:
     time, trail, bucket = unpack(sort).split("#", 2)
     return time_of(time), bytes.fromhex(trail), bucket
 

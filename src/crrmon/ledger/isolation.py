@@ -1,13 +1,10 @@
 """One object that cannot be worked on harms itself only, though it came together with others."""
 
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
-from crrmon.domain.events.facts import News
-from crrmon.domain.outcomes import Settlement
-from crrmon.domain.records import Record
 from crrmon.ledger.damage import DamagedError
-from crrmon.ports.store import RefusedError
+from crrmon.ports.store import UnwritableError
 
 T = TypeVar("T")
 
@@ -32,18 +29,9 @@ async def isolated(asked: Awaitable[T], *, trails: Iterable[bytes]) -> T:
     """
     try:
         return await asked
-    except RefusedError as error:
+    except UnwritableError as error:
         raise BadItemError(str(error)) from error
     except DamagedError as error:
         if len(set(trails)) == 1:
             raise
         raise BadItemError(str(error)) from error
-
-
-def trails_of(
-    items: Sequence[Record] | Sequence[Settlement] | Sequence[News],
-) -> Iterator[bytes]:
-    """
-    Return of which trails they are, one after the other.
-    """
-    return (one.version.trail_id for one in items)

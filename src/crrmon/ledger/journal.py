@@ -14,7 +14,7 @@ from crrmon.domain.outcomes import Contribution
 from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Body, pack, unpack
 from crrmon.ledger.layout import JOURNAL
-from crrmon.ledger.turns import Turns
+from crrmon.ledger.pauses import Pauses
 from crrmon.ports.store import Delete, Key, Put, Store
 
 Moved = tuple[str, str, float, tuple[int, int, int, int]]
@@ -26,7 +26,7 @@ Unfolded = tuple[int, Sequence[Moved]]
 Sums = dict[tuple[Route, float], list[int]]
 """The same, added up, by route and slot."""
 
-Place = tuple[str, int]
+EntryId = tuple[str, int]
 """Name and group of an entry."""
 
 
@@ -42,14 +42,14 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 _ENTRY = Body(Entry)
 
 
-def entry_put(place: Place, entry: Entry) -> Put:
+def entry_put(place: EntryId, entry: Entry) -> Put:
     """
     Return how an entry is written.
     """
     return Put(_key(place), _ENTRY.encode(entry))
 
 
-def _key(place: Place) -> Key:
+def _key(place: EntryId) -> Key:
     name, group = place
     return Key(JOURNAL, group, pack(name))
 
@@ -62,15 +62,15 @@ class Journal:
     def __init__(self, store: Store, *, shards: int) -> None:
         self._store = store
         self._groups = range(shards)
-        self._read: dict[Place, Entry] = {}
+        self._read: dict[EntryId, Entry] = {}
         """Those that were there the last time: whoever shows gauges reads them again and again, and none changes."""
 
-    async def entries(self) -> dict[Place, Entry]:
+    async def entries(self) -> dict[EntryId, Entry]:
         """
         Read all entries.
         """
-        entries: dict[Place, Entry] = {}
-        turns = Turns()
+        entries: dict[EntryId, Entry] = {}
+        pauses = Pauses()
         for key, body, _ in await self._store.scan(JOURNAL, self._groups):
             place = unpack(key.sort), key.group
             entry = self._read.get(place)
@@ -78,19 +78,19 @@ class Journal:
                 with reading(self._store, key):
                     entry = _ENTRY.decode(body)
             entries[place] = entry
-            await turns.after(1 + len(entry.moved))
+            await pauses.after(1 + len(entry.moved))
         self._read = entries
         return entries
 
-    async def drop(self, places: Collection[Place]) -> None:
+    async def drop(self, places: Collection[EntryId]) -> None:
         """
         Delete entries, there or not.
         """
         await self._store.write_each([Delete(_key(place)) for place in places])
 
-    async def drop_rest(self, places: Collection[Place]) -> None:
+    async def drop_rest(self, places: Collection[EntryId]) -> None:
         """
-        Delete those of some entries that are still there, so that what was begun before is gone on with: where deleting
+        Delete those of some entries that are still there, so that what was started before is continued: where deleting
         is charged for, it is so whether anything is there or not.
         """
         wanted = set(places)
@@ -98,9 +98,9 @@ class Journal:
         there = {(unpack(one.key.sort), one.key.group) for one in found}
         await self.drop(sorted(wanted & there))
 
-    async def restore(self, contributions: Sequence[Contribution]) -> None:
+    async def append(self, contributions: Sequence[Contribution]) -> None:
         """
-        Take over contributions; one that was taken over before is the same, and lies where it would.
+        Add contributions; one that was added before is the same, and lies where it would.
         """
         groups = len(self._groups)
         await self._store.write_each(
@@ -116,11 +116,11 @@ async def summed(moves: Iterable[Sequence[Moved]]) -> Sums:
     Add up how the backlog changes.
     """
     sums: Sums = {}
-    turns = Turns()
+    pauses = Pauses()
     for moved in moves:
         for source, destination, slot, amounts in moved:
             add(sums, Route(source, destination), slot, amounts)
-        await turns.after(len(moved))
+        await pauses.after(len(moved))
     return sums
 
 

@@ -20,30 +20,30 @@ import struct
 from typing import Final
 
 from crrmon.ledger.encoding import pack
-from crrmon.ports.store import FLEET, Key, Kind
+from crrmon.ports.store import FLEET, ItemKind, Key
 
-TRAILS: Final = Kind(name="trail", ordered=False)
-FAILURES: Final = Kind(name="failures", spread=8)
-BUCKET_FAILURES: Final = Kind(name="bucketfailures", spread=8)
-JOURNAL: Final = Kind(name="journal", spread=4)
+TRAILS: Final = ItemKind(name="trail", ordered=False)
+FAILURES: Final = ItemKind(name="failures", spread=8)
+BUCKET_FAILURES: Final = ItemKind(name="bucketfailures", spread=8)
+JOURNAL: Final = ItemKind(name="journal", spread=4)
 """
 A partition of DynamoDB takes 1,000 write units a second and an entry three, so four are enough for 40,000 objects a
 second. Each one more would have to be read whenever the backlog is told.
 """
-WINDOWS: Final = Kind(name="windows")
-PIECES: Final = Kind(name="pieces", expires=True)
-BACKLOG: Final = Kind(name="backlog", expires=True)
-LEASES: Final = Kind(name="leases")
-MEMBERS: Final = Kind(name="members")
-ROUTES: Final = Kind(name="routes")
-STATES: Final = Kind(name="states")
-META: Final = Kind(name="meta")
+WINDOWS: Final = ItemKind(name="windows")
+PIECES: Final = ItemKind(name="pieces", expires=True)
+BACKLOG: Final = ItemKind(name="backlog", expires=True)
+LEASES: Final = ItemKind(name="leases")
+MEMBERS: Final = ItemKind(name="members")
+ROUTES: Final = ItemKind(name="routes")
+STATES: Final = ItemKind(name="states")
+META: Final = ItemKind(name="meta")
 
 OF_FLEET: Final = (FLEET,)
 """The groups of a kind that belongs to no shard."""
 
 
-def fleet_key(kind: Kind, sort: str) -> Key:
+def fleet_key(kind: ItemKind, sort: str) -> Key:
     """
     Return the key of what belongs to no shard.
     """

@@ -17,7 +17,7 @@ from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Body
 from crrmon.ledger.layout import LEASES, fleet_key
 from crrmon.ports.ledger import Lease, LeaseLostError, LedgerError
-from crrmon.ports.store import ABSENT, Action, Check, ConflictError, Found, Key, Put, Store, Tag
+from crrmon.ports.store import ABSENT, Action, ConflictError, Found, Guard, Key, Put, Store, Tag
 
 _IN_ONE: Final = 256
 _TRIES = 20
@@ -59,7 +59,7 @@ class Leases:
         self._shards = shards
         self._chance = chance
         # Shards are claimed one by one and side by side; here each change waits for the one before.
-        self._turns = asyncio.Lock()
+        self._one_change = asyncio.Lock()
 
     async def all(self) -> list[Lease]:
         """
@@ -104,7 +104,7 @@ class Leases:
             lambda now: replace(now, owner="") if _held(asked[now.shard], now) else now,
         )
 
-    async def check(self, lease: Lease) -> Check:
+    async def check(self, lease: Lease) -> Guard:
         """
         Make sure that a lease of shard 0 is held.
 
@@ -120,7 +120,7 @@ class Leases:
                 holder, tag = _HOLDER_BODY.decode(body), found
         if lease.shard != 0 or not holder.owner or holder != _Holder(lease.owner, lease.epoch):
             raise LeaseLostError(f"shard 0 is held by {holder.owner!r} in epoch {holder.epoch}")
-        return Check(_HOLDER, tag)
+        return Guard(_HOLDER, tag)
 
     async def _change(
         self, shards: Sequence[int], change: Callable[[Lease], Lease]
@@ -129,7 +129,7 @@ class Leases:
         Change leases, item by item; return them as they are now, in the order asked.
         """
         result: dict[int, Lease] = {}
-        async with self._turns:
+        async with self._one_change:
             for number in sorted({shard // _IN_ONE for shard in shards}):
                 mine = {shard for shard in shards if shard // _IN_ONE == number}
                 result |= await self._change_one(number, mine, change)

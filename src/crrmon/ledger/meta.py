@@ -30,14 +30,14 @@ _BODY = Body(Meta)
 _KEY: Final = fleet_key(META, "meta")
 
 
-async def begun(store: Store, *, shards: int, create: bool) -> Meta:
+async def read_or_begin(store: Store, *, shards: int, create: bool) -> Meta:
     """
-    Return what a ledger says of itself; a new one is begun.
+    Return what a ledger says of itself; a new one is created.
 
     Args:
         store: where it lies.
         shards: how many a new one gets.
-        create: whether to begin one where there is none.
+        create: whether to create one where there is none.
 
     Raises:
         UnusableLedgerError: a newer daemon made it, and this one cannot work on it; or what lies there is none.

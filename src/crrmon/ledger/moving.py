@@ -14,7 +14,7 @@ from crrmon.ports.store import Due, Key, Store, TooMuchError
 _TRIES = 20
 
 
-class _Place(msgspec.Struct, frozen=True, array_like=True):
+class _PageEnd(msgspec.Struct, frozen=True, array_like=True):
     """
     Where a page ended.
     """
@@ -25,7 +25,7 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Place)
+_decoder = msgspec.msgpack.Decoder(_PageEnd)
 
 
 async def export_page(
@@ -53,7 +53,7 @@ async def export_page(
     return [trail for trail in told if trail.records], token
 
 
-async def _after(trails: Trails, place: _Place) -> tuple[int, Due]:
+async def _after(trails: Trails, place: _PageEnd) -> tuple[int, Due]:
     """
     Return where to go on.
     """
@@ -68,10 +68,10 @@ async def _after(trails: Trails, place: _Place) -> tuple[int, Due]:
 
 
 def _token_of(due: Due) -> str:
-    return _encoder.encode(_Place(due.key.group, due.at, due.key.sort)).hex()
+    return _encoder.encode(_PageEnd(due.key.group, due.at, due.key.sort)).hex()
 
 
-def _place_of(token: str, shards: int) -> _Place:
+def _place_of(token: str, shards: int) -> _PageEnd:
     try:
         place = _decoder.decode(bytes.fromhex(token))
     except (ValueError, msgspec.MsgspecError) as error:

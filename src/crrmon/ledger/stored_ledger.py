@@ -4,7 +4,6 @@ What happens to trails is decided on what was read (`decider`) and written on co
 Nothing is ever read in full: everything lies under keys that are known, in kinds that `layout` lists.
 """
 
-import contextlib
 import random
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -15,52 +14,32 @@ import structlog
 from crrmon.domain.backlog import BacklogSlot, backlog_slot
 from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted
-from crrmon.domain.objects import MarkId, Route, trail_id
+from crrmon.domain.objects import MarkId, trail_id
 from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
-from crrmon.ledger.damage import decoded
 from crrmon.ledger.decider import Decider
-from crrmon.ledger.encoding import PRESENCE, Body, pack, unpack
 from crrmon.ledger.failures import failures_page, open_failures
-from crrmon.ledger.isolation import isolated, trails_of
-from crrmon.ledger.layout import (
-    BACKLOG,
-    MEMBERS,
-    OF_FLEET,
-    PIECES,
-    ROUTES,
-    STATES,
-    TRAILS,
-    fleet_key,
-    joined,
-)
+from crrmon.ledger.fleet_items import FleetItems
+from crrmon.ledger.journal import Journal
+from crrmon.ledger.layout import BACKLOG, OF_FLEET, PIECES, TRAILS
 from crrmon.ledger.leases import Leases
-from crrmon.ledger.meta import begun
+from crrmon.ledger.meta import read_or_begin
 from crrmon.ledger.moving import export_page, restore_trails
+from crrmon.ledger.pauses import Pauses
 from crrmon.ledger.trails import Held, Reading, Trails
-from crrmon.ledger.turns import Turns
 from crrmon.ledger.windows import Windows
 from crrmon.ports.clock import Clock
-from crrmon.ports.ledger import FrozenWindow, Lease, Pace, Presence
-from crrmon.ports.store import (
-    ABSENT,
-    ConflictError,
-    Delete,
-    Put,
-    Store,
-    prefixed,
-)
-
-_ROUTE = Body(Route)
+from crrmon.ports.ledger import FrozenWindow, Lease
+from crrmon.ports.store import Store
 
 log = structlog.get_logger()
 
 
-class StoredLedger:
+class StoredLedger(FleetItems):
     """
-    Implements the `Ledger` port.
+    Implements the `Ledger` port, which says what each method does; most hand on to whoever does it.
 
     Args:
         store: where everything lies.
@@ -79,19 +58,19 @@ class StoredLedger:
         clock: Clock,
         chance: random.Random,
     ) -> None:
-        self._store = store
-        self._shards = shards
-        self._clock = clock
+        super().__init__(store)
+        self.shards = shards
+        self.exclusive = store.exclusive
+        self.pace = store.pace
         self._trails = Trails(
             store, shards=shards, horizon=horizon_seconds, clock=clock, chance=chance
         )
-        self._decider = Decider(self._trails, exclusive=store.exclusive)
+        self._decider = Decider(self._trails, exclusive=store.exclusive, clock=clock)
         self._leases = Leases(store, shards=shards, chance=chance)
+        self._journal = Journal(store, shards=shards)
         self._windows = Windows(
-            store, shards=shards, leases=self._leases, clock=clock, chance=chance
+            store, journal=self._journal, leases=self._leases, clock=clock, chance=chance
         )
-        self._routes: set[Route] = set()
-        """Those that this process has remembered."""
         self._in_the_way = 0
         """How many of those that were due the last time could not be read."""
         self._unreadable: set[bytes] = set()
@@ -109,22 +88,18 @@ class StoredLedger:
         create: bool = True,
     ) -> Self:
         """
-        Open the ledger in a store, or begin one; the store is closed if that fails.
+        Open the ledger in a store, or create one; the store is closed if that fails.
 
         Args:
-            store: where it lies.
-            shards: how many a new ledger gets; one that exists keeps its own.
-            horizon_seconds: how long marks and halves are kept at least.
-            clock: tells what is past the horizon.
-            chance: names what needs a name of its own.
-            create: whether to begin one where there is none; if not, opening writes nothing.
+            store, shards, horizon_seconds, clock, chance: as above; a ledger that exists keeps its number of shards.
+            create: whether to create one where there is none; if not, opening writes nothing.
 
         Raises:
             UnusableLedgerError: somebody must act; the text says how.
             LedgerError: trying again may help; or there is none, and none is to be made.
         """
         try:
-            meta = await begun(store, shards=shards, create=create)
+            meta = await read_or_begin(store, shards=shards, create=create)
             ledger = cls(
                 store,
                 shards=meta.shards,
@@ -140,43 +115,15 @@ class StoredLedger:
             raise
         return ledger
 
-    @property
-    def shards(self) -> int:
-        """
-        How many shards it was made with.
-        """
-        return self._shards
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one daemon can have it open.
-        """
-        return self._store.exclusive
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How to ask it.
-        """
-        return self._store.pace
-
     # ---- intake and looking ----
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
-        """
-        Return what is kept under each id, as it is now: a half that came a moment ago and is not told would be lost, for
-        whoever asks here settles next, and a mark takes the place of a half.
-        """
-        return await isolated(self._decider.seen(ids), trails=(one.trail_id for one in ids))
+        # As it is now: a half that came a moment ago and is not told would be lost, for whoever asks here settles next, and
+        # a mark takes the place of a half.
+        return await self._decider.seen(ids)
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
-        """
-        Store new records.
-        """
-        return await isolated(
-            self._decider.park(records, now=self._clock.now()), trails=trails_of(records)
-        )
+        return await self._decider.park(records)
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
         """
@@ -193,85 +140,31 @@ class StoredLedger:
         return sorted(due, key=_next_look)[:limit]
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
-        """
-        Replace records that nobody changed meanwhile.
-        """
-        return await isolated(
-            self._decider.reschedule(records, now=self._clock.now()), trails=trails_of(records)
-        )
+        return await self._decider.reschedule(records)
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
     ) -> Sequence[Sequence[Settled]]:
-        """
-        Count outcomes, each at most once, and let their records go.
-        """
-        return await isolated(
-            self._decider.settle(batch, settlements, now=now), trails=trails_of(settlements)
-        )
+        return await self._decider.settle(batch, settlements, now=now)
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
-        """
-        Add what others told of versions.
-        """
-        return await isolated(self._decider.note(news, now=now), trails=trails_of(news))
+        return await self._decider.note(news, now=now)
 
     # ---- reporting ----
 
-    async def remember_routes(self, routes: Sequence[Route]) -> None:
-        """
-        Remember routes for ever; each is written once by a process.
-        """
-        new = [route for route in dict.fromkeys(routes) if route not in self._routes]
-        if new:
-            await self._store.write_each(
-                [
-                    Put(
-                        fleet_key(ROUTES, joined(route.source, route.destination)),
-                        _ROUTE.encode(route),
-                    )
-                    for route in new
-                ]
-            )
-            self._routes.update(new)
-
-    async def known_routes(self) -> Sequence[Route]:
-        """
-        Return all routes remembered so far, sorted.
-        """
-        return sorted(
-            decoded(self._store, found, _ROUTE)
-            for found in await self._store.scan(ROUTES, OF_FLEET)
-        )
-
     async def contributions(self) -> Sequence[Contribution]:
-        """
-        Return all contributions that no window was frozen from, oldest first.
-        """
         return await self._windows.contributions()
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
-        """
-        Store a window under the lease of shard 0 and drop its contributions.
-        """
         await self._windows.freeze(window, lease=lease)
 
     async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
-        """
-        Return the windows that are not wholly sent, oldest first.
-        """
         return await self._windows.frozen(limit=limit)
 
     async def last_frozen(self) -> float | None:
-        """
-        Return the `starts_at` of the newest window ever frozen.
-        """
         return await self._windows.last_frozen()
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
-        """
-        Drop one sent part of a window, and the window with its last one.
-        """
         await self._windows.forget(starts_at, part, lease=lease)
 
     async def backlog(self) -> Sequence[BacklogSlot]:
@@ -279,67 +172,12 @@ class StoredLedger:
         Return what is pending and failed.
         """
         slots: list[BacklogSlot] = []
-        turns = Turns()
+        pauses = Pauses()
         for (route, written_from), amounts in (await self._windows.sums()).items():
             if any(amounts):
                 slots.append(backlog_slot(route, written_from, amounts))
-                await turns.after(1)
+                await pauses.after(1)
         return slots
-
-    # ---- the daemons among themselves ----
-
-    async def announce(self, presence: Presence) -> None:
-        """
-        Keep a daemon's presence, instead of its last one.
-        """
-        key = fleet_key(MEMBERS, presence.owner)
-        await self._store.write([Put(key, PRESENCE.encode(presence))])
-
-    async def presences(self) -> Sequence[Presence]:
-        """
-        Return the presence of every daemon, by owner.
-        """
-        return [
-            decoded(self._store, found, PRESENCE)
-            for found in await self._store.scan(MEMBERS, OF_FLEET)
-        ]
-
-    async def dismiss(self, presence: Presence) -> None:
-        """
-        Drop a presence, if it still is this one.
-        """
-        for found in await self._store.get([fleet_key(MEMBERS, presence.owner)]):
-            if decoded(self._store, found, PRESENCE) == presence:
-                with contextlib.suppress(ConflictError):  # then it is another one by now
-                    await self._store.write([Delete(found.key, found.tag)])
-
-    # ---- small state by name ----
-
-    async def states(self, prefix: str) -> Mapping[str, bytes]:
-        """
-        Return the small named states whose names begin with a prefix.
-        """
-        low, high = prefixed(pack(prefix))
-        found = await self._store.scan(STATES, OF_FLEET, low=low, high=high)
-        return {unpack(one.key.sort): one.body for one in found}
-
-    async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
-        """
-        Replace a small named state if it is still as it was seen.
-        """
-        key = fleet_key(STATES, name)
-        if before != after:
-            tag = ABSENT if before is None else self._store.tag_of(before)
-            try:
-                await self._store.write(
-                    [Delete(key, tag) if after is None else Put(key, after, tag)]
-                )
-            except ConflictError:
-                pass  # by somebody else, or by this very call, the answer of which got lost
-            else:
-                return True
-        now = [found.body for found in await self._store.get([key])]
-        return now == ([] if after is None else [after])
 
     # ---- answers to people ----
 
@@ -355,7 +193,7 @@ class StoredLedger:
         List open failures, newest first, a page at a time.
         """
         page, token = await failures_page(
-            self._store, self._shards, bucket=bucket, after=after, limit=limit
+            self._store, self.shards, bucket=bucket, after=after, limit=limit
         )
         trails = list(dict.fromkeys(trail for trail, _ in page))
         found = self._records(await self._trails.read_each(trails))
@@ -391,34 +229,22 @@ class StoredLedger:
     # ---- work sharing and upkeep ----
 
     async def leases(self) -> Sequence[Lease]:
-        """
-        Return the lease of every shard, by shard.
-        """
         return await self._leases.all()
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
-        """
-        Take a shard, if its lease still is the one seen.
-        """
         return await self._leases.claim(seen, owner=owner)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        """
-        Change the beat of the leases that are still held.
-        """
         return await self._leases.renew(leases)
 
     async def release(self, leases: Sequence[Lease]) -> None:
-        """
-        Give up leases that are still held.
-        """
         await self._leases.release(leases)
 
     async def sweep(self, *, now: float) -> int:
         """
         Drop a bounded number of items past the horizon.
         """
-        kinds = ((TRAILS, range(self._shards)), (PIECES, OF_FLEET), (BACKLOG, OF_FLEET))
+        kinds = ((TRAILS, range(self.shards)), (PIECES, OF_FLEET), (BACKLOG, OF_FLEET))
         return sum([await self._store.expire(kind, groups, now=now) for kind, groups in kinds])
 
     # ---- moving ----
@@ -429,21 +255,15 @@ class StoredLedger:
         """
         Return all trails that hold a record, a page at a time.
         """
-        return await export_page(self._store, self._trails, self._shards, after=after, limit=limit)
+        return await export_page(self._store, self._trails, self.shards, after=after, limit=limit)
 
-    async def restore(
-        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
-    ) -> None:
-        """
-        Take over what another ledger exported.
-        """
+    async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         await restore_trails(self._trails, trails, now=now)
-        await self._windows.restore(contributions)
+
+    async def append(self, contributions: Sequence[Contribution]) -> None:
+        await self._journal.append(contributions)
 
     async def close(self) -> None:
-        """
-        Let go of the store.
-        """
         await self._store.close()
 
 

@@ -15,6 +15,7 @@ from crrmon.domain.backlog import BacklogChange
 from crrmon.domain.objects import shard_of
 from crrmon.domain.outcomes import Contribution
 from crrmon.domain.records import Record
+from crrmon.domain.slicing import sliced
 from crrmon.domain.trails import Trail
 from crrmon.ledger import compact
 from crrmon.ledger.damage import UNREADABLE, DamagedError, damaged
@@ -22,16 +23,7 @@ from crrmon.ledger.failures import failure_actions
 from crrmon.ledger.journal import Entry, entry_put, moves
 from crrmon.ledger.layout import TRAILS
 from crrmon.ports.clock import Clock
-from crrmon.ports.store import (
-    ABSENT,
-    Action,
-    ConflictError,
-    Delete,
-    Key,
-    Put,
-    Store,
-    Tag,
-)
+from crrmon.ports.store import ABSENT, Action, ConflictError, Delete, Key, Put, Store, Tag
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -116,13 +108,9 @@ class Trails:
         limits = self._store.limits
         size = 1 if alone and limits.alone else limits.items
         if limits.spans_groups:
-            return [trails[start : start + size] for start in range(0, len(trails), size)]
+            return sliced(trails, size)
         by_group = groupby(sorted(trails, key=self._group), key=self._group)
-        return [
-            some[start : start + size]
-            for some in (list(mine) for _, mine in by_group)
-            for start in range(0, len(some), size)
-        ]
+        return [some for _, mine in by_group for some in sliced(list(mine), size)]
 
     def _group(self, trail: bytes) -> int:
         return shard_of(trail, self._shards)

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from crrmon.domain.slicing import sliced
 from crrmon.ledger.damage import decoded, reading
 from crrmon.ledger.encoding import Body, pack, unpack
-from crrmon.ledger.journal import Moved, Place
+from crrmon.ledger.journal import EntryId, Moved
 from crrmon.ledger.layout import OF_FLEET, PIECES, WINDOWS, fleet_key, sortable
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, LedgerError
-from crrmon.ports.store import ABSENT, Action, Delete, Found, Key, Put, Store, Tag, prefixed
+from crrmon.ports.store import ABSENT, Action, Delete, Found, Key, Put, Span, Store, Tag, prefixed
 
 KEPT_SECONDS = 20 * 86_400.0
 """
@@ -64,13 +65,13 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     What a window takes along.
     """
 
-    contributions: tuple[Place, ...] = ()
-    others: tuple[Place, ...] = ()
+    contributions: tuple[EntryId, ...] = ()
+    others: tuple[EntryId, ...] = ()
     """Entries that change the backlog only."""
     moved: tuple[Moved, ...] = ()
 
     @property
-    def entries(self) -> tuple[Place, ...]:
+    def entries(self) -> tuple[EntryId, ...]:
         """
         All entries of the journal that are in the window.
         """
@@ -132,6 +133,7 @@ class WindowItems:
                     last, tag = decoded(self._store, found, _LAST_BODY), found.tag
                 else:
                     headers.append(self._header(found))
+            # A header of a later number shows that a window was committed while all this was read.
             if all(header.number <= last.number for header in headers):
                 return Committed(last=last, tag=tag, headers=tuple(headers))
         raise LedgerError("windows are committed faster than they are read")
@@ -171,6 +173,7 @@ class WindowItems:
         newest = max(header.starts_at, committed.last.newest or header.starts_at)
         last = Last(number=header.number, newest=newest, name=header.name)
         actions: list[Action] = [Put(_LAST, _LAST_BODY.encode(last), committed.tag)]
+        # One that has nothing to send and takes nothing along is finished as it is committed.
         if not header.done:
             actions.append(Put(_key(header.starts_at), _HEADER.encode(header), ABSENT))
         return actions
@@ -180,6 +183,7 @@ class WindowItems:
         Return what replaces a header, if it still is as it was; one that is done goes.
         """
         key = _key(old.starts_at)
+        # One that this process has just committed was not read since; then its tag is that of what was written.
         tag = self._tags.get(old) or self._store.tag_of(_HEADER.encode(old))
         return Delete(key, tag) if new.done else Put(key, _HEADER.encode(new), tag)
 
@@ -192,7 +196,7 @@ class WindowItems:
         Return the header of a window that nobody sees yet, and how what belongs to it is written.
         """
         largest = self._store.limits.item_bytes
-        some = _pieces(_TAKEN.encode(taken), largest) if taken.entries else []
+        some = sliced(_TAKEN.encode(taken), largest) if taken.entries else []
         unsent = tuple(part for part, body in enumerate(window.parts) if body)
         header = Header(
             starts_at=window.starts_at,
@@ -206,7 +210,7 @@ class WindowItems:
         puts = [Put(_taken_key(name, place), piece) for place, piece in enumerate(some)]
         expires_at = self._clock.now() + KEPT_SECONDS
         for part in unsent:
-            for place, piece in enumerate(_pieces(zlib.compress(window.parts[part]), largest)):
+            for place, piece in enumerate(sliced(zlib.compress(window.parts[part]), largest)):
                 key = fleet_key(PIECES, f"{name}#{_PART_PIECES}#{part:05d}#{place:05d}")
                 puts.append(Put(key, piece, expires_at=expires_at))
         return header, puts
@@ -262,6 +266,7 @@ class WindowItems:
         if not header.pieces:
             return None
         some = await self._pieces_of(header.name, f"{_TAKEN_PIECES}#")
+        # Some of it missing is as good as all: without the whole list nothing may be folded in or deleted.
         if len(some) != header.pieces:
             return None
         with reading(self._store, some[0].key):
@@ -309,6 +314,7 @@ class WindowItems:
         """
         Delete what the newest window took along, if whoever finished it was stopped before that.
         """
+        # Its parts stay: they are dropped one by one as they are sent.
         if last.name:
             some = await self._pieces_of(last.name, f"{_TAKEN_PIECES}#")
             await self._delete([one.key for one in some])
@@ -318,8 +324,9 @@ class WindowItems:
         Delete what was written for windows that no process will commit any more: their numbers are others' by now.
         """
         kept = {header.name for header in committed.headers} | {committed.last.name}
-        _, high = prefixed(pack(_numbered(committed.last.number)))
-        found = await self._store.scan(PIECES, OF_FLEET, high=high)
+        # Those of later numbers may belong to a publisher that is at work just now.
+        before = Span(high=prefixed(pack(_numbered(committed.last.number))).high)
+        found = await self._store.scan(PIECES, OF_FLEET, before)
         named = ((unpack(one.key.sort).partition("#")[0], one.key) for one in found)
         await self._delete([key for name, key in named if name not in kept])
 
@@ -327,8 +334,7 @@ class WindowItems:
         await self._store.write_each([Delete(key) for key in keys])
 
     async def _pieces_of(self, name: str, what: str) -> Sequence[Found]:
-        low, high = prefixed(pack(f"{name}#{what}"))
-        return await self._store.scan(PIECES, OF_FLEET, low=low, high=high)
+        return await self._store.scan(PIECES, OF_FLEET, prefixed(pack(f"{name}#{what}")))
 
 
 def name_of(number: int, rng: random.Random) -> str:
@@ -352,10 +358,6 @@ def _whole(body: bytes) -> bytes | None:
     except zlib.error:
         return None
     return told if decompressor.eof else None
-
-
-def _pieces(body: bytes, largest: int) -> list[bytes]:
-    return [body[start : start + largest] for start in range(0, len(body), largest)]
 
 
 def _taken_key(name: str, place: int) -> Key:

@@ -1,14 +1,4 @@
-"""Frozen windows, and how a window takes entries of the journal along, whatever stops on the way.
-
-1. Its parts, the names of the entries and the change of the backlog that they make up are written under a name of
-   their own, which nobody else uses (`window_items`).
-2. One write commits it: its header, under the lease of shard 0, with the next number. From now on its entries are in it
-   and nowhere else; nobody needs to have deleted them.
-3. The change is folded into the backlog, the entries are deleted, and the header tells so.
-
-Whoever stopped during 3 and goes on later, after somebody else finished it, finds all of it done: sums know the
-number of the window, deleted entries never come again, and the header is another one by now.
-"""
+"""Frozen windows, and how a window takes entries of the journal along, whatever stops on the way (`Windows.freeze`)."""
 
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -18,14 +8,14 @@ from msgspec.structs import replace
 
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Contribution
-from crrmon.ledger.backlog import Backlog, Standing
-from crrmon.ledger.journal import Entry, Journal, Place, Sums, Unfolded, add, moves, summed
+from crrmon.ledger.backlog import Backlog, FoldedBacklog
+from crrmon.ledger.journal import Entry, EntryId, Journal, Sums, Unfolded, add, moves, summed
 from crrmon.ledger.leases import Leases
-from crrmon.ledger.turns import Turns
+from crrmon.ledger.pauses import Pauses
 from crrmon.ledger.window_items import Committed, Header, Taken, WindowItems, name_of
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, LedgerError
-from crrmon.ports.store import Check, ConflictError, Store
+from crrmon.ports.store import ConflictError, Guard, Store
 
 _TRIES = 5
 
@@ -46,15 +36,21 @@ class Windows:
     """
 
     def __init__(
-        self, store: Store, *, shards: int, leases: Leases, clock: Clock, chance: random.Random
+        self,
+        store: Store,
+        *,
+        journal: Journal,
+        leases: Leases,
+        clock: Clock,
+        chance: random.Random,
     ) -> None:
         self._store = store
         self._items = WindowItems(store, clock=clock)
         self._leases = leases
-        self._journal = Journal(store, shards=shards)
+        self._journal = journal
         self._backlog = Backlog(store, clock=clock)
         self._chance = chance
-        self._standing: tuple[int, Standing] | None = None
+        self._standing: tuple[int, FoldedBacklog] | None = None
         """The backlog as of the window of this number, when all was folded in."""
         self._drafts: list[_Draft] = []
         """Windows of which it is not known whether they were committed."""
@@ -90,27 +86,28 @@ class Windows:
             if (await self._items.last()).number != number:
                 continue
             sums = await standing.sums(windows)
-            turns = Turns()
+            pauses = Pauses()
             for place, entry in entries.items():
                 if place not in taken:
                     for source, destination, slot, amounts in entry.moved:
                         add(sums, Route(source, destination), slot, amounts)
-                    await turns.after(len(entry.moved))
+                    await pauses.after(len(entry.moved))
             return sums
         raise LedgerError("windows are frozen faster than the backlog is read")
 
-    async def _standing_at(self, number: int, *, folded: bool) -> Standing:
+    async def _standing_at(self, number: int, *, folded: bool) -> FoldedBacklog:
         """
         Read the backlog as of the last window; once only, when everything is folded in.
         """
         if folded and self._standing is not None and self._standing[0] == number:
             return self._standing[1]
         standing = await self._backlog.read()
+        # Else what is folded in after this was read would be missing from it for good.
         if folded:
             self._standing = (number, standing)
         return standing
 
-    async def _consistent(self) -> tuple[Committed, Collection[Place], Sequence[Unfolded]]:
+    async def _consistent(self) -> tuple[Committed, Collection[EntryId], Sequence[Unfolded]]:
         """
         Read what is committed, which entries are in windows, and the changes of windows that may not be folded in.
         """
@@ -153,17 +150,23 @@ class Windows:
         committed = await self._finished()
         await self._drop_drafts(committed)
         await self._items.drop_leftovers(committed.last)
+        # Once is enough: what others abandon from now on is dropped by a process that comes later.
         if not self._tidied:
             await self._items.drop_abandoned(committed)
             self._tidied = True
+        # A repetition, whose first answer got lost: the window that is there stands.
         if window.starts_at == committed.last.newest or any(
             one.starts_at == window.starts_at for one in committed.headers
         ):
             return
         taken = await _take(window, await self._journal.entries())
+        # Under a name of its own, which nobody else uses: whoever stops here has changed nothing that anybody sees.
         header = await self._drafted(window, taken, number=committed.last.number + 1)
+        # One write, under the lease: from now on the entries are in this window and nowhere else, deleted or not.
         await self._commit(header, committed, held=held)
-        await self._finish(header, begun=False)
+        # Whoever stops here and goes on after somebody else finished it finds all of it done: sums know the window's
+        # number, deleted entries never come again, and the header is another one by now.
+        await self._finish(header, started=False)
 
     async def _drafted(self, window: FrozenWindow, taken: Taken, *, number: int) -> Header:
         """
@@ -195,7 +198,7 @@ class Windows:
     def _forget_draft(self, header: Header) -> None:
         self._drafts = [one for one in self._drafts if one.header.name != header.name]
 
-    async def _commit(self, header: Header, committed: Committed, *, held: Check) -> None:
+    async def _commit(self, header: Header, committed: Committed, *, held: Guard) -> None:
         """
         Commit a window: from now on it is there, and its entries are in it.
         """
@@ -223,16 +226,16 @@ class Windows:
             if not left:
                 return committed
             for header in left:
-                await self._finish(header, begun=True)
+                await self._finish(header, started=True)
         raise LedgerError("the windows are changed by somebody else again and again")
 
-    async def _finish(self, header: Header, *, begun: bool) -> None:
+    async def _finish(self, header: Header, *, started: bool) -> None:
         """
         Do what remains to be done after a commit, all of which may have been done before.
 
         Args:
             header: of the window.
-            begun: whether some of it may be done already.
+            started: whether some of it may be done already.
         """
         if not header.pieces:
             return
@@ -241,7 +244,7 @@ class Windows:
             return  # somebody else finished it meanwhile
         if taken is not None:
             await self._backlog.fold(header.number, taken.moved)
-            drop = self._journal.drop_rest if begun else self._journal.drop
+            drop = self._journal.drop_rest if started else self._journal.drop
             await drop(taken.entries)
         try:
             await self._store.write([self._items.change(header, replace(header, pieces=0))])
@@ -250,6 +253,7 @@ class Windows:
             if now is not None and now.pieces:
                 return  # a part of it was forgotten meanwhile: once more
             # Else somebody else finished it, or this process did and the answer got lost.
+        # Not before the header says that nobody needs it: without it, the window could not be finished.
         await self._items.drop(header, parts=False)
 
     # ---- forgetting ----
@@ -269,18 +273,11 @@ class Windows:
             if 0 in error.places:
                 raise LeaseLostError("shard 0 has another holder") from error
             raise LedgerError("the window was changed at the same moment") from error
+        # After the header tells that it was sent: else it would read as lost.
         await self._items.drop_part(old, part)
 
-    # ---- moving ----
 
-    async def restore(self, contributions: Sequence[Contribution]) -> None:
-        """
-        Take over contributions of another ledger.
-        """
-        await self._journal.restore(contributions)
-
-
-async def _take(window: FrozenWindow, entries: Mapping[Place, Entry]) -> Taken:
+async def _take(window: FrozenWindow, entries: Mapping[EntryId, Entry]) -> Taken:
     """
     Find what a window takes along: its contributions, and all that concerns the backlog only.
     """

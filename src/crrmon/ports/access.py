@@ -28,7 +28,6 @@ class Access(Protocol):
             AccessError: there are no credentials, or AWS does not know them.
             UnansweredError: nobody answered.
         """
-        ...
 
     async def enter(self, account: str) -> str:
         """
@@ -44,4 +43,3 @@ class Access(Protocol):
             AccessError: there are none.
             UnansweredError: nobody answered.
         """
-        ...

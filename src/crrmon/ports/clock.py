@@ -14,13 +14,11 @@ class Clock(Protocol):
         """
         Whether `now` can be relied on; while it cannot, nothing is done by it that cannot be undone.
         """
-        ...
 
     def now(self) -> float:
         """
         Return seconds since the epoch, UTC.
         """
-        ...
 
 
 class Local(Protocol):
@@ -32,13 +30,11 @@ class Local(Protocol):
         """
         Return seconds since the epoch, UTC, as the machine has them.
         """
-        ...
 
     def monotonic(self) -> float:
         """
         Return seconds since some moment in the past.
         """
-        ...
 
 
 class Dates(Protocol):
@@ -50,7 +46,6 @@ class Dates(Protocol):
         """
         Note that a server is about to be asked; the result is for `heard`.
         """
-        ...
 
     def heard(self, date: float, *, asked_at: float) -> None:
         """
@@ -60,7 +55,6 @@ class Dates(Protocol):
             date: seconds since the epoch, cut to whole ones, as HTTP's Date is.
             asked_at: what `asked` returned.
         """
-        ...
 
 
 class SystemClock:
@@ -69,15 +63,5 @@ class SystemClock:
     """
 
     sure = True
-
-    def now(self) -> float:
-        """
-        Return seconds since the epoch, UTC.
-        """
-        return time.time()
-
-    def monotonic(self) -> float:
-        """
-        Return seconds since some moment in the past.
-        """
-        return time.monotonic()
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)

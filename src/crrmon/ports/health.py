@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class HealthVerdict(msgspec.Struct, frozen=True):
     """
     Yes or no, and what it was judged by.
     """
@@ -20,14 +20,12 @@ class Health(Protocol):
     Judges the daemon.
     """
 
-    def live(self) -> Verdict:
+    def live(self) -> HealthVerdict:
         """
-        Tell whether every loop made progress lately; if not, a restart may help.
+        Return whether every loop made progress lately; if not, a restart may help.
         """
-        ...
 
-    def ready(self) -> Verdict:
+    def ready(self) -> HealthVerdict:
         """
-        Tell whether queues, S3, ledger and sink answer; if not, a restart will not help.
+        Return whether queues, S3, ledger and sink answer; if not, a restart will not help.
         """
-        ...

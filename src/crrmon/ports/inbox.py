@@ -50,20 +50,13 @@ class Inbox(Protocol):
     Every method raises `InboxError` when nothing of it was done.
     """
 
-    @property
-    def name(self) -> str:
-        """
-        Short name for logs and labels: the queue's own.
-        """
-        ...
-
-    @property
-    def pushed(self) -> bool:
-        """
-        Whether messages come from senders that wait for each of them to be acknowledged or given back, and send nothing
-        else meanwhile. There is no dead-letter queue then, and nobody here sees what they still keep.
-        """
-        ...
+    name: str
+    """Short name for logs and labels: the queue's own."""
+    pushed: bool
+    """
+    Whether messages come from senders that wait for each of them to be acknowledged or given back, and send nothing
+    else meanwhile. There is no dead-letter queue then, and nobody here sees what they still keep.
+    """
 
     async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
         """
@@ -72,7 +65,6 @@ class Inbox(Protocol):
         Returns:
             0 to 10 messages, in no order; some may have been delivered before.
         """
-        ...
 
     async def depth(self) -> Depth | None:
         """
@@ -80,7 +72,6 @@ class Inbox(Protocol):
 
         What was sent or received within the last minute may not be counted yet.
         """
-        ...
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
         """
@@ -89,7 +80,6 @@ class Inbox(Protocol):
         Returns:
             The receipts that were not deleted; they may be tried again.
         """
-        ...
 
     async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
         """
@@ -98,4 +88,3 @@ class Inbox(Protocol):
         Returns:
             The receipts that could not be changed: delivered to somebody else by now, or held for 12 hours.
         """
-        ...

@@ -126,36 +126,21 @@ class Ledger(Protocol):
     What every backend does.
     """
 
-    @property
-    def shards(self) -> int:
-        """
-        How many shards it was made with.
-        """
-        ...
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one daemon can have it open: then every lease found in it has lapsed.
-        """
-        ...
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How to ask it.
-        """
-        ...
+    shards: int
+    """How many shards it was made with."""
+    exclusive: bool
+    """Whether only one daemon can have it open: then every lease found in it has lapsed."""
+    pace: Pace
+    """How to ask it."""
 
     # ---- intake and looking ----
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
         """
-        Tell what is kept under each id: the mark if there is one, else the half, else None; in the order asked.
+        Return what is kept under each id: the mark if there is one, else the half, else None; in the order asked.
 
         Marks and halves past the horizon may or may not be told.
         """
-        ...
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
         """
@@ -165,10 +150,9 @@ class Ledger(Protocol):
         stored. If some destinations have theirs, or it knows none, it is stored whole: settling sorts that out.
         A half of one of its destinations is joined: the destination gets its `replicated_at`. So is one that says that it
         is everywhere, where there is one destination.
-        A version that has a record already keeps it, and that learns what the new one tells better (`records.merged`).
+        A version that has a record already keeps it, and that learns what the new one tells better (`record_changes.merged`).
         The batch may hold the same version twice.
         """
-        ...
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
         """
@@ -176,7 +160,6 @@ class Ledger(Protocol):
 
         Nothing is claimed: asking again finds them again until they are rescheduled or settled.
         """
-        ...
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
         """
@@ -186,7 +169,6 @@ class Ledger(Protocol):
         does not cannot be lost: a join changes `rev`. Halves of destinations that only this record names are not
         joined; `seen` tells them.
         """
-        ...
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
@@ -209,7 +191,6 @@ class Ledger(Protocol):
         Returns:
             For each settlement, for each of its outcomes.
         """
-        ...
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
         """
@@ -218,7 +199,7 @@ class Ledger(Protocol):
         - A replica's arrival: in the record that waits for it, else as a half. The earliest event of one stands.
           A record that arrived everywhere by that, or is an open failure, is due at once.
         - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing,
-          nor does one that tells again what is known (`records.with_failure`), but perhaps the reason.
+          nor does one that tells again what is known (`record_changes.with_failure`), but perhaps the reason.
           A record without destinations keeps it until they are known.
         - A store's word that a version is everywhere: as a replica's arrival, in a record of one destination. A record of
           another number is due at once, the first time; that, and what is told of no record, is kept for the horizon.
@@ -227,7 +208,6 @@ class Ledger(Protocol):
         - A restart: an open failure found before it is pending again and due at once.
         - A deletion: the record is due at once, the first time.
         """
-        ...
 
     # ---- reporting ----
 
@@ -235,19 +215,23 @@ class Ledger(Protocol):
         """
         Remember routes for ever: zeros are reported for all of them.
         """
-        ...
 
     async def known_routes(self) -> Sequence[Route]:
         """
-        Tell all routes remembered so far, sorted.
+        Return all routes remembered so far, sorted.
         """
-        ...
 
     async def contributions(self) -> Sequence[Contribution]:
         """
-        Tell all committed contributions that no window was frozen from, oldest first.
+        Return all committed contributions that no window was frozen from, oldest first.
         """
-        ...
+
+    async def append(self, contributions: Sequence[Contribution]) -> None:
+        """
+        Add contributions that no settlement made: what no rule covers, or what another ledger had not frozen.
+
+        One whose id is there already stays as it is.
+        """
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
         """
@@ -260,19 +244,16 @@ class Ledger(Protocol):
         Raises:
             LeaseLostError: it is not held any more under its owner and epoch; nothing was stored.
         """
-        ...
 
     async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
         """
-        Tell the windows that are not wholly sent, oldest first, and no more than `limit`.
+        Return the windows that are not wholly sent, oldest first, and no more than `limit`.
         """
-        ...
 
     async def last_frozen(self) -> float | None:
         """
-        Tell the `starts_at` of the newest window ever frozen, sent or not.
+        Return the `starts_at` of the newest window ever frozen, sent or not.
         """
-        ...
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
         """
@@ -281,13 +262,11 @@ class Ledger(Protocol):
         Raises:
             LeaseLostError: it is not held any more under its owner and epoch; nothing was changed.
         """
-        ...
 
     async def backlog(self) -> Sequence[BacklogSlot]:
         """
-        Tell what is pending and failed, without listing it; empty slots are left out.
+        Return what is pending and failed, without listing it; empty slots are left out.
         """
-        ...
 
     # ---- the daemons among themselves ----
 
@@ -295,19 +274,16 @@ class Ledger(Protocol):
         """
         Keep a daemon's presence, instead of its last one.
         """
-        ...
 
     async def presences(self) -> Sequence[Presence]:
         """
-        Tell the presence of every daemon that announced itself and was not dismissed, by owner.
+        Return the presence of every daemon that announced itself and was not dismissed, by owner.
         """
-        ...
 
     async def dismiss(self, presence: Presence) -> None:
         """
         Drop a presence, if it still is this one.
         """
-        ...
 
     # ---- small state by name ----
 
@@ -317,7 +293,6 @@ class Ledger(Protocol):
 
         They are few and small: whatever the daemons share that has no other place.
         """
-        ...
 
     async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
         """
@@ -331,7 +306,6 @@ class Ledger(Protocol):
         Returns:
             Whether it is `after` now, also when this same call was carried out before.
         """
-        ...
 
     # ---- answers to people ----
 
@@ -356,21 +330,18 @@ class Ledger(Protocol):
         Raises:
             ValueError: `after` is not what a page ended with.
         """
-        ...
 
     async def find(self, key: str, version_id: str) -> Trail:
         """
-        Tell all that is known of a key and version id, in whatever bucket.
+        Return all that is known of a key and version id, in whatever bucket.
         """
-        ...
 
     # ---- work sharing and upkeep ----
 
     async def leases(self) -> Sequence[Lease]:
         """
-        Tell the lease of every shard, by shard.
+        Return the lease of every shard, by shard.
         """
-        ...
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
         """
@@ -380,7 +351,6 @@ class Ledger(Protocol):
             The new lease, with the next epoch, also when this same claim was made before; None when somebody else
             changed it meanwhile.
         """
-        ...
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
         """
@@ -389,13 +359,11 @@ class Ledger(Protocol):
         Returns:
             The leases that are still held, as they are now; the others were lost.
         """
-        ...
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """
         Give up leases that are still held; their epoch stays, the owner becomes empty.
         """
-        ...
 
     async def sweep(self, *, now: float) -> int:
         """
@@ -404,7 +372,6 @@ class Ledger(Protocol):
         Returns:
             How many were dropped; 0 when none is left to drop.
         """
-        ...
 
     # ---- moving to another ledger, while no daemon works on it ----
 
@@ -412,7 +379,7 @@ class Ledger(Protocol):
         self, *, after: str | None = None, limit: int = 100
     ) -> tuple[Sequence[Trail], str | None]:
         """
-        Tell all trails that hold a record, each once, in any order, a page of about `limit` at a time.
+        Return all trails that hold a record, each once, in any order, a page of about `limit` at a time.
 
         Returns:
             The page, and what to pass as `after` for the next one; None after the last.
@@ -420,25 +387,17 @@ class Ledger(Protocol):
         Raises:
             ValueError: `after` is not what a page ended with.
         """
-        ...
 
-    async def restore(
-        self, trails: Sequence[Trail], contributions: Sequence[Contribution], *, now: float
-    ) -> None:
+    async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         """
-        Take over what another ledger exported.
-
-        A trail of which anything is held already, be it a mark, stays as it is; so does a contribution.
+        Take over trails that another ledger exported; one of which anything is held already, be it a mark, stays as it is.
 
         Args:
             trails: each holds a record; those are stored with the `rev` they have.
-            contributions: what the other ledger had not frozen.
             now: marks and halves are kept for the horizon from then.
         """
-        ...
 
     async def close(self) -> None:
         """
         Let go of the ledger; nothing else may be called after.
         """
-        ...

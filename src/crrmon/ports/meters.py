@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from crrmon.domain.catalogue import Metric
+from crrmon.domain.metric import Metric
 
 
 class Meters(Protocol):
@@ -16,28 +16,23 @@ class Meters(Protocol):
         """
         Add to a counter.
         """
-        ...
 
     def set(self, metric: Metric, *labels: str, value: float) -> None:
         """
         Set a gauge.
         """
-        ...
 
     def observe(self, metric: Metric, *labels: str, value: float, weight: float = 1.0) -> None:
         """
         Add a value to a histogram; the weight may be a fraction.
         """
-        ...
 
     def clear(self, metric: Metric) -> None:
         """
         Take all series of a gauge away, as if it had never been set.
         """
-        ...
 
     def unset(self, metric: Metric, *labels: str) -> None:
         """
         Take one series of a gauge away, if it is there.
         """
-        ...

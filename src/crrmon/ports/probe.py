@@ -43,7 +43,6 @@ class Probe(Protocol):
         Returns:
             What was seen; trouble of every kind is an observation, not an exception.
         """
-        ...
 
     async def look_at_replica(
         self,
@@ -67,16 +66,14 @@ class Probe(Protocol):
         Returns:
             What was seen; not asked where nobody can tell at which site the destination is.
         """
-        ...
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
         """
-        Tell under which owners there are buckets of a name; never empty.
+        Return under which owners there are buckets of a name; never empty.
 
         Returns:
             The sites of stores that have one; None alone where the name tells the bucket.
         """
-        ...
 
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
@@ -91,13 +88,11 @@ class Probe(Protocol):
             UnreadableConfigurationError: S3 did not tell.
             NoBucketError: a store with an endpoint of its own has no such bucket.
         """
-        ...
 
     async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
         """
-        Tell whether a bucket may be listed: whoever may not is answered 403 for what is not there.
+        Return whether a bucket may be listed: whoever may not is answered 403 for what is not there.
 
         Raises:
             UnreadableConfigurationError: S3 did not tell.
         """
-        ...

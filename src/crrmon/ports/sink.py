@@ -28,4 +28,3 @@ class Sink(Protocol):
             RefusedPartError: never to be sent again.
             SinkError: it may have arrived or not; send it again later.
         """
-        ...

@@ -24,7 +24,7 @@ FLEET: Final = -1
 """The group of what belongs to all daemons together and to no shard."""
 
 
-class Kind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class ItemKind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """
     What items are about. Kinds are compared by identity: they are declared once, in `crrmon.ledger.layout`.
     """
@@ -47,7 +47,7 @@ class Key(NamedTuple):
     Where an item is. Kind and sort key identify it; the group says what can be written together with it.
     """
 
-    kind: Kind
+    kind: ItemKind
     group: int
     """
     A shard, or `FLEET`; always the same for the same item. A store may tell another one than an item was written under,
@@ -69,6 +69,24 @@ ABSENT: Final = Tag("absent")
 """Stands for no item of that key."""
 ANY: Final = Tag("any")
 """Stands for whatever is there. Not for unordered items: a store must know where such a one lies."""
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Which items of an ordered kind are read, and from which end.
+    """
+
+    low: bytes = b""
+    """The first sort key."""
+    high: bytes | None = None
+    """The first sort key that is not told any more; None for no end."""
+    reverse: bool = False
+    """Whether the last ones come first."""
+    limit: int | None = None
+    """How many are told; None for all."""
+
+
+WHOLE: Final = Span()
 
 
 class Found(NamedTuple):
@@ -117,7 +135,7 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
     tag: Tag = ANY
 
 
-class Check(msgspec.Struct, frozen=True, gc=False):
+class Guard(msgspec.Struct, frozen=True, gc=False):
     """
     Write nothing, but have something be as it was.
     """
@@ -126,7 +144,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     tag: Tag
 
 
-Action = Put | Delete | Check
+Action = Put | Delete | Guard
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +181,7 @@ class TooMuchError(LedgerError):
     """
 
 
-class RefusedError(LedgerError):
+class UnwritableError(LedgerError):
     """
     The store does not take what is in this request, however often it is asked; nothing was written.
     """
@@ -174,45 +192,24 @@ class Store(Protocol):
     What every database does for the ledger.
     """
 
-    @property
-    def name(self) -> str:
-        """
-        What it is called for people: the setting and its value.
-        """
-        ...
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open.
-        """
-        ...
-
-    @property
-    def limits(self) -> Limits:
-        """
-        What it can write at once.
-        """
-        ...
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How a ledger in it is best asked.
-        """
-        ...
+    name: str
+    """What it is called for people: the setting and its value."""
+    exclusive: bool
+    """Whether only one process can have it open."""
+    limits: Limits
+    """What it can write at once."""
+    pace: Pace
+    """How a ledger in it is best asked."""
 
     def where(self, key: Key) -> str:
         """
         Name an item for people, who look for it with the database's own tools.
         """
-        ...
 
     def tag_of(self, body: bytes) -> Tag:
         """
         Return the tag that an item of an ordered kind has while this is its body.
         """
-        ...
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
         """
@@ -225,17 +222,9 @@ class Store(Protocol):
             Those that are there, in any order. One that has expired may still be told as it was, with an empty body, or
             not at all.
         """
-        ...
 
     async def scan(
-        self,
-        kind: Kind,
-        groups: Sequence[int],
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, of all groups that have some.
@@ -245,15 +234,11 @@ class Store(Protocol):
         Args:
             kind: which.
             groups: all that may have items of it.
-            low: the first sort key.
-            high: the first sort key that is not told any more; None for no end.
-            reverse: begin with the last ones.
-            limit: how many to tell; None for all.
+            span: which of those.
 
         Returns:
             Items in the order of their sort keys.
         """
-        ...
 
     async def write(self, actions: Sequence[Action]) -> None:
         """
@@ -265,28 +250,25 @@ class Store(Protocol):
         Raises:
             ConflictError: some items are not what their tags say.
             TooMuchError: it must be split.
-            RefusedError: it can never be written.
+            UnwritableError: it can never be written.
         """
-        ...
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
         """
         Do any number of unconditional actions on ordered items, in any order; when it fails, some may be done.
         """
-        ...
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
 
         What is told without a body is a hint: it may be a moment late, so whoever acts on it reads the item.
         """
-        ...
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time, in the order of when.
@@ -297,27 +279,25 @@ class Store(Protocol):
             after: the last one told, still there as it was; None at the beginning.
             limit: how many to tell; fewer end the group.
         """
-        ...
 
-    async def expire(self, kind: Kind, groups: Sequence[int], *, now: float) -> int:
+    async def expire(self, kind: ItemKind, groups: Sequence[int], *, now: float) -> int:
         """
         Drop a bounded number of items of a kind that have expired, where the database does not do it by itself.
 
         Returns:
             How many were dropped; 0 when none is left.
         """
-        ...
 
     async def close(self) -> None:
         """
         Let go of the database; nothing else may be called after.
         """
-        ...
 
 
-def prefixed(prefix: bytes) -> tuple[bytes, bytes | None]:
+def prefixed(prefix: bytes) -> Span:
     """
-    Return the range (`low`, `high`) of the sort keys that begin with a prefix.
+    Return the span of the sort keys that begin with a prefix.
     """
     stripped = prefix.rstrip(b"\xff")
-    return prefix, (stripped[:-1] + bytes([stripped[-1] + 1])) if stripped else None
+    high = (stripped[:-1] + bytes([stripped[-1] + 1])) if stripped else None
+    return Span(low=prefix, high=high)

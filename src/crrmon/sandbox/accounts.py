@@ -9,7 +9,7 @@ BySource = dict[str, int]
 """By source bucket."""
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
     """
     Sums of a run; what is not there is zero, and what is None is not told.
     """

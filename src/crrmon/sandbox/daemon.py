@@ -106,7 +106,7 @@ def write_config(site: Site, world: World, *, ledger: Mapping[str, Any]) -> None
     site.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-class Daemon(Restartable):
+class DaemonProcess(Restartable):
     """
     One replica of the daemon.
     """

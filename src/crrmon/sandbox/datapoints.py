@@ -14,7 +14,7 @@ class _Datum(msgspec.Struct):
     Dimensions: list[_Dimension] = []
 
 
-class _Call(msgspec.Struct):
+class _PutCall(msgspec.Struct):
     MetricData: list[_Datum]
 
 
@@ -38,5 +38,5 @@ def datapoints(body: bytes) -> list[Datapoint]:
             tuple(sorted((one.Name, one.Value) for one in datum.Dimensions)),
             datum.Timestamp,
         )
-        for datum in msgspec.json.decode(body, type=_Call).MetricData
+        for datum in msgspec.json.decode(body, type=_PutCall).MetricData
     ]

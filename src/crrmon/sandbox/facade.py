@@ -29,7 +29,7 @@ from yarl import URL
 from crrmon.domain.objects import ObjectVersion
 from crrmon.sandbox.children import LOOPBACK
 from crrmon.sandbox.datapoints import Datapoint, datapoints
-from crrmon.sandbox.replicas import Replicas
+from crrmon.sandbox.replicas import DaemonReplicas
 from crrmon.sandbox.throttling import LostAnswerError, Throttling
 
 MAX_HEADERS = 2048
@@ -93,7 +93,7 @@ class Target(msgspec.Struct, frozen=True):
     query: dict[str, list[str]]
 
 
-class _Answer(msgspec.Struct):
+class _FacadeAnswer(msgspec.Struct):
     status: int
     headers: CIMultiDict[str]
     body: bytes
@@ -113,7 +113,7 @@ class Facade:
         self._emulator_url = emulator_url
         self._http = http
         self._configurations: dict[str, bytes] = {}
-        self._told: dict[bytes, _Answer] = {}
+        self._told: dict[bytes, _FacadeAnswer] = {}
         self._taken: dict[str, dict[str, str]] = {}
         self.on_call: OnCall = _nothing
         """Told of every call before it is carried out: operation, caller, body."""
@@ -125,7 +125,7 @@ class Facade:
         """Of the calls to tables; None for a good day."""
         self.status_of: StatusOf = lambda _: None
         """Says what x-amz-replication-status of a version is; None for no header."""
-        self.replicas = Replicas()
+        self.replicas = DaemonReplicas()
         """Under which version ids replicas are to be found."""
         self.is_source: Callable[[ObjectVersion], bool] = lambda _: True
         """Tells whether a version was written by an application; other looks are looks at a destination."""
@@ -167,7 +167,9 @@ class Facade:
         taken = self._taken.pop(caller, {})
         await asyncio.gather(*(self.show_again(queue, one) for one, queue in taken.items()))
 
-    async def _answer(self, request: web.BaseRequest, operation: str, body: bytes) -> _Answer:
+    async def _answer(
+        self, request: web.BaseRequest, operation: str, body: bytes
+    ) -> _FacadeAnswer:
         target = target_of(request.raw_path)
         if operation in _CONFIGURING:
             return self._configure(operation, target.bucket, body)
@@ -187,15 +189,15 @@ class Facade:
 
     async def _throttle(
         self, throttling: Throttling, request: web.BaseRequest, operation: str, body: bytes
-    ) -> _Answer:
+    ) -> _FacadeAnswer:
         async def carry(body: bytes) -> tuple[int, bytes]:
             answer = await self._pass_on(request, body)
             return answer.status, answer.body
 
         status, said = await throttling.answer(operation, body, carry)
-        return _Answer(status, CIMultiDict({"Content-Type": _AMAZON_JSON}), said)
+        return _FacadeAnswer(status, CIMultiDict({"Content-Type": _AMAZON_JSON}), said)
 
-    async def _look(self, request: web.BaseRequest, target: Target) -> _Answer:
+    async def _look(self, request: web.BaseRequest, target: Target) -> _FacadeAnswer:
         """
         Find a version under the id that S3 would give it, and say how far its replication is.
         """
@@ -217,7 +219,7 @@ class Facade:
 
     async def _pass_on(
         self, request: web.BaseRequest, body: bytes, path: str | None = None
-    ) -> _Answer:
+    ) -> _FacadeAnswer:
         asked = _end_to_end(request.headers)
         asked.popall("Content-Length", None)  # the body may be another one by now
         try:
@@ -233,11 +235,11 @@ class Facade:
                 headers = _end_to_end(response.headers)
                 if request.method != "HEAD":
                     headers.popall("Content-Length", None)
-                return _Answer(response.status, headers, answer)
+                return _FacadeAnswer(response.status, headers, answer)
         except aiohttp.ClientError:
-            return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, CIMultiDict(), b"")
+            return _FacadeAnswer(HTTPStatus.SERVICE_UNAVAILABLE, CIMultiDict(), b"")
 
-    async def _tell(self, request: web.BaseRequest, body: bytes) -> _Answer:
+    async def _tell(self, request: web.BaseRequest, body: bytes) -> _FacadeAnswer:
         compressed = request.headers.get("Content-Encoding") == "gzip"
         plain = gzip.decompress(body) if compressed else body  # gzip's header holds the time
         digest = hashlib.sha256(plain).digest()
@@ -251,7 +253,7 @@ class Facade:
         return answer
 
     async def _hand_out(
-        self, request: web.BaseRequest, caller: str, body: bytes, answer: _Answer
+        self, request: web.BaseRequest, caller: str, body: bytes, answer: _FacadeAnswer
     ) -> None:
         """
         Remember who got which messages; those for a caller that is gone by now are shown again.
@@ -275,14 +277,14 @@ class Facade:
             if not entry.get("VisibilityTimeout"):
                 self._taken.get(caller, {}).pop(entry["ReceiptHandle"], None)
 
-    def _configure(self, operation: str, bucket: str, body: bytes) -> _Answer:
+    def _configure(self, operation: str, bucket: str, body: bytes) -> _FacadeAnswer:
         if operation == "PutBucketReplication":
             self._configurations[bucket] = body
-            return _Answer(HTTPStatus.OK, CIMultiDict(), b"")
+            return _FacadeAnswer(HTTPStatus.OK, CIMultiDict(), b"")
         self._configurations.pop(bucket, None)
-        return _Answer(HTTPStatus.NO_CONTENT, CIMultiDict(), b"")
+        return _FacadeAnswer(HTTPStatus.NO_CONTENT, CIMultiDict(), b"")
 
-    def _configured(self, target: Target, answer: _Answer) -> _Answer:
+    def _configured(self, target: Target, answer: _FacadeAnswer) -> _FacadeAnswer:
         """
         Put the configuration into an answer that says that there is none; others (wrong region ...) stand.
         """
@@ -292,7 +294,7 @@ class Facade:
         headers = CIMultiDict({"Content-Type": "application/xml"})
         if (request_id := answer.headers.get("x-amz-request-id")) is not None:
             headers["x-amz-request-id"] = request_id
-        return _Answer(HTTPStatus.OK, headers, kept)
+        return _FacadeAnswer(HTTPStatus.OK, headers, kept)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from crrmon.adapters.aws import Aws
-from crrmon.adapters.stores.dynamodb import table
+from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.adapters.stores.redis.store import RedisStore
@@ -89,7 +89,7 @@ def _in_redis(server: Restartable, port: int) -> Keeping:
 
 async def _in_a_table(aws: Aws, world: World) -> Keeping:
     region = world.queue_region
-    await table.create(aws, table=TABLE, region=region, tags={})
+    await creation.create(aws, table=TABLE, region=region, tags={})
     return Keeping(
         kind="dynamodb",
         where=f"table {TABLE} of the emulator's DynamoDB in {region}",

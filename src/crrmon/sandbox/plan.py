@@ -12,7 +12,7 @@ from itertools import count
 import msgspec
 
 from crrmon.domain.events.facts import Operation
-from crrmon.sandbox.world import Rule, World
+from crrmon.sandbox.world import SandboxRule, World
 
 LARGEST_BYTES = 65_536
 LONGEST_SECONDS = 60.0
@@ -235,7 +235,7 @@ def _passages(
     rng: random.Random, world: World, chances: Chances, bucket: str, key: str
 ) -> tuple[Passage, ...]:
     rules = world.covering(bucket, key)
-    failing: list[Rule] = []
+    failing: list[SandboxRule] = []
     if rules and rng.random() < chances.fail:
         everywhere = rng.random() < FAILS_EVERYWHERE_SHARE
         failing = list(rules) if everywhere else [rng.choice(rules)]
@@ -253,7 +253,7 @@ def _passages(
     return tuple(passages)
 
 
-def _passage(rng: random.Random, world: World, chances: Chances, rule: Rule) -> Passage:
+def _passage(rng: random.Random, world: World, chances: Chances, rule: SandboxRule) -> Passage:
     return Passage(
         rule=rule.id,
         destination=rule.destination,

@@ -17,14 +17,14 @@ from botocore.exceptions import ClientError
 from crrmon.adapters.aws import Aws
 from crrmon.ports.clock import SystemClock
 from crrmon.sandbox import prometheus
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 from crrmon.sandbox.children import free_port, is_free
 from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.daemon import (
     NAMESPACE,
     SHUTDOWN_SECONDS,
     WINDOW_SECONDS,
-    Daemon,
+    DaemonProcess,
     Site,
     follow,
     write_config,
@@ -36,18 +36,18 @@ from crrmon.sandbox.plan import SERVER, Chances, kills, plan
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.show import Progress, Show
-from crrmon.sandbox.telling import Teller
+from crrmon.sandbox.telling import EventTeller
 from crrmon.sandbox.throttling import Throttling
 from crrmon.sandbox.told import CloudWatch, LedgerReport, read_ledger
 from crrmon.sandbox.truth import FAILED, PENDING, Truth
 from crrmon.sandbox.verdict import (
-    Latency,
+    LatencyVerdict,
     Line,
     Messages,
     ReasonLine,
     Replica,
     Run,
-    Verdict,
+    SandboxVerdict,
     compare,
     compare_reasons,
     judge,
@@ -79,7 +79,7 @@ REPAIR_SECONDS = 1.0
 """How often somebody looks whether failures were reported that are to be repaired."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
     What the user asked for.
     """
@@ -115,9 +115,9 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     cloudwatch: CloudWatch
     truth: Truth
     keeping: Keeping
-    daemons: tuple[Daemon, ...]
+    daemons: tuple[DaemonProcess, ...]
 
-    async def kill(self, daemon: Daemon) -> None:
+    async def kill(self, daemon: DaemonProcess) -> None:
         """
         Kill a replica with -9 and start it again; what it had received shows again at once.
         """
@@ -150,7 +150,8 @@ async def staged(
         facade.show_again = await _shower(aws, emulator_url)
         keeping = await stack.enter_async_context(kept(ledger, folder, aws, WORLD))
         daemons = tuple(
-            Daemon(site, http) for site in sites(folder, facade_url, port, replicas=replicas)
+            DaemonProcess(site, http)
+            for site in sites(folder, facade_url, port, replicas=replicas)
         )
         for daemon in daemons:
             write_config(daemon.site, WORLD, ledger=keeping.settings)
@@ -222,7 +223,9 @@ class Play:
     What happens on the stage.
     """
 
-    def __init__(self, stage: Stage, settings: Settings, show: Show, stop: asyncio.Event) -> None:
+    def __init__(
+        self, stage: Stage, settings: SandboxSettings, show: Show, stop: asyncio.Event
+    ) -> None:
         """
         Args:
             stage: everything set up.
@@ -239,7 +242,7 @@ class Play:
         self._lookout = Lookout(stage.truth)
         self._rules = Rules(WORLD)
 
-    async def run(self) -> Verdict:
+    async def run(self) -> SandboxVerdict:
         """
         Play it to the end.
         """
@@ -314,12 +317,12 @@ class Play:
             sent_before=stopped_at - SENT_WITHIN_SECONDS - WINDOW_SECONDS,
         )
 
-    async def _reporting(self) -> list[Daemon]:
+    async def _reporting(self) -> list[DaemonProcess]:
         """
         Tell who shows the fleet's numbers; wait for it to be one alone.
         """
         self._phase = "waiting for one replica to speak for all"
-        reporting: list[Daemon] = []
+        reporting: list[DaemonProcess] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORTER_SECONDS):
                 while len(reporting) != 1:
@@ -335,7 +338,7 @@ class Play:
             await asyncio.gather(*(self._sample(one) for one in self._stage.daemons))
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    async def _sample(self, daemon: Daemon) -> None:
+    async def _sample(self, daemon: DaemonProcess) -> None:
         page = await daemon.metrics()
         # NB: the truth of the moment after: what arrived while the page was on its way is no reproach.
         self._lookout.take(daemon.name, page, at=self._clock.now())
@@ -375,7 +378,7 @@ class Play:
         courier = Courier(
             await stage.emulator.client("sqs", WORLD.queue_region), stage.queue, tasks
         )
-        teller = Teller(WORLD, courier)
+        teller = EventTeller(WORLD, courier)
         replication = Replication(
             self._rules, stage.emulator, stage.truth, teller=teller, clock=self._clock, tasks=tasks
         )
@@ -450,7 +453,7 @@ class Play:
             if victim is None:
                 continue
             self._show.say(f"Killing {victim.name} with -9 and starting it again.")
-            if isinstance(victim, Daemon):
+            if isinstance(victim, DaemonProcess):
                 await stage.kill(victim)
             else:
                 await victim.kill_and_restart()
@@ -500,7 +503,7 @@ class Play:
         except TimeoutError:
             self._show.say(f"Gave up {self._phase} after {patience:.0f} s.")
 
-    async def _missing(self, truth: Account, malformed: int) -> str:
+    async def _missing(self, truth: SandboxAccount, malformed: int) -> str:
         """
         Say what the daemon still has to do; nothing when all was told.
         """
@@ -515,7 +518,7 @@ class Play:
         )
         return next((_name(line) for line in told if not line.agrees), "")
 
-    async def _reported(self) -> Account:
+    async def _reported(self) -> SandboxAccount:
         """
         Sum up what CloudWatch was told, as far as that can be compared.
 
@@ -525,14 +528,14 @@ class Play:
         again = self._settings.kills or len(self._stage.daemons) > 1
         return msgspec.structs.replace(account, not_covered=None) if again else account
 
-    def _account(self) -> Account:
+    def _account(self) -> SandboxAccount:
         """
         Sum up what is true.
         """
         leads = {route: int(one) for route, one in self._rules.leads().items()}
         return msgspec.structs.replace(self._stage.truth.account(), configured=leads)
 
-    async def _counted(self) -> Account | None:
+    async def _counted(self) -> SandboxAccount | None:
         """
         Read what Prometheus would; None where a process that counted is gone, or there are several.
         """
@@ -572,12 +575,12 @@ class Play:
             )
             await asyncio.sleep(1.0)
 
-    async def _latencies(self) -> tuple[Latency, ...]:
+    async def _latencies(self) -> tuple[LatencyVerdict, ...]:
         found = []
         for route in WORLD.routes:
             seconds = self._stage.truth.latencies(route)
             found.append(
-                Latency(
+                LatencyVerdict(
                     source=route.source,
                     destination=route.destination,
                     truth=round(statistics.median(seconds), 3) if seconds else None,
@@ -586,7 +589,9 @@ class Play:
             )
         return tuple(found)
 
-    async def _verdict(self, run: Run, counted: Account | None, *, sent_before: float) -> Verdict:
+    async def _verdict(
+        self, run: Run, counted: SandboxAccount | None, *, sent_before: float
+    ) -> SandboxVerdict:
         truth = self._stage.truth
         account = self._account()
         report = await self._read(truth, sent_before=sent_before)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import Metric
+from crrmon.domain.metric import Metric
 from crrmon.domain.objects import Route
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 
 
-def account(page: str) -> Account:
+def account(page: str) -> SandboxAccount:
     """
     Sum up a page of metrics.
 
@@ -36,7 +36,7 @@ def account(page: str) -> Account:
     reasons: Counter[tuple[Route, str]] = Counter()
     for labels, value in samples[catalogue.FAILURE_REASONS.name]:
         reasons[_route(labels), labels["reason"]] += value
-    return Account(
+    return SandboxAccount(
         replicated=by_route(catalogue.REPLICATIONS, "completed"),
         bytes=by_route(catalogue.REPLICATED_BYTES),
         repaired=by_route(catalogue.REPAIRED),

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from crrmon.domain.objects import ObjectVersion
 
 
-class Replicas:
+class DaemonReplicas:
     """
     Knows each replica by both its version ids.
     """

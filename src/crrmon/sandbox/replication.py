@@ -10,9 +10,9 @@ from crrmon.adapters.aws import Aws
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.ports.clock import Clock
 from crrmon.sandbox.plan import Deletion, Marking, Passage, Planned
-from crrmon.sandbox.replicas import Replicas
+from crrmon.sandbox.replicas import DaemonReplicas
 from crrmon.sandbox.rules import Rules
-from crrmon.sandbox.telling import Teller
+from crrmon.sandbox.telling import EventTeller
 from crrmon.sandbox.truth import FAILED, GONE, NOT_COVERED, Truth, Written
 
 REPLICA = "REPLICA"
@@ -42,7 +42,7 @@ class Replication:
         aws: Aws,
         truth: Truth,
         *,
-        teller: Teller,
+        teller: EventTeller,
         clock: Clock,
         tasks: asyncio.TaskGroup,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -66,7 +66,7 @@ class Replication:
         self._wait = wait
         self._under_way: set[asyncio.Task[None]] = set()
         self._to_repair: list[_Failure] = []
-        self.replicas = Replicas()
+        self.replicas = DaemonReplicas()
 
     def begin(self, written: Written, planned: Planned) -> None:
         """

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from crrmon.sandbox.children import SandboxError, is_free
 from crrmon.sandbox.environment import isolated
-from crrmon.sandbox.play import Play, Settings, staged
+from crrmon.sandbox.play import Play, SandboxSettings, staged
 from crrmon.sandbox.rules import MISCHIEF
 from crrmon.sandbox.show import Show
 from crrmon.sandbox.throttling import LOST_SHARE, REFUSED_SHARE
-from crrmon.sandbox.verdict import Verdict
+from crrmon.sandbox.verdict import SandboxVerdict
 
 
 class UsageError(SandboxError):
@@ -37,7 +37,7 @@ class AbortedError(Exception):
         self.signum = signum
 
 
-def run(settings: Settings, show: Show, *, keep: Path | None) -> Verdict:
+def run(settings: SandboxSettings, show: Show, *, keep: Path | None) -> SandboxVerdict:
     """
     Run the sandbox in this process, whose environment is cut off from every real account.
 
@@ -87,7 +87,7 @@ def _folder(keep: Path | None) -> Path:
     return keep.resolve()
 
 
-async def _interruptible(settings: Settings, show: Show, folder: Path) -> Verdict:
+async def _interruptible(settings: SandboxSettings, show: Show, folder: Path) -> SandboxVerdict:
     """
     Let the first Ctrl-C end the writing, and the second one everything.
     """
@@ -122,7 +122,9 @@ async def _interruptible(settings: Settings, show: Show, folder: Path) -> Verdic
         raise next(_ours(group), group) from None
 
 
-async def _work(settings: Settings, show: Show, folder: Path, stop: asyncio.Event) -> Verdict:
+async def _work(
+    settings: SandboxSettings, show: Show, folder: Path, stop: asyncio.Event
+) -> SandboxVerdict:
     show.say("Starting an emulator of AWS and the real daemon on this machine.")
     for line in trials(settings):
         show.say(line)
@@ -133,7 +135,7 @@ async def _work(settings: Settings, show: Show, folder: Path, stop: asyncio.Even
             return await Play(stage, settings, show, stop).run()
 
 
-def trials(settings: Settings) -> Iterator[str]:
+def trials(settings: SandboxSettings) -> Iterator[str]:
     """
     Say what the daemons will have to bear.
     """

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from crrmon.sandbox.daemon import Daemon
+from crrmon.sandbox.daemon import DaemonProcess
 from crrmon.sandbox.keeping import Keeping
-from crrmon.sandbox.verdict import Line, ReasonLine, Verdict, where
+from crrmon.sandbox.verdict import Line, ReasonLine, SandboxVerdict, where
 
 PLAIN_SECONDS = 5.0
 """How often a changed live line is printed where there is no terminal."""
@@ -74,7 +74,7 @@ class Show:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def places(
-        self, daemons: Sequence[Daemon], keeping: Keeping, *, endpoint: str, seed: int
+        self, daemons: Sequence[DaemonProcess], keeping: Keeping, *, endpoint: str, seed: int
     ) -> None:
         """
         Print where to look, and how to repeat this.
@@ -117,7 +117,7 @@ class Show:
             self.say(line.plain)
 
 
-def table(verdict: Verdict) -> Table:
+def table(verdict: SandboxVerdict) -> Table:
     """
     Lay out the comparison.
     """
@@ -159,7 +159,7 @@ def _worth_showing(line: Line) -> bool:
     return bool(line.truth) or line.measure in _SHOWN_AT_ZERO
 
 
-def reasons(verdict: Verdict) -> Table:
+def reasons(verdict: SandboxVerdict) -> Table:
     """
     Lay out why S3 gave up.
     """
@@ -192,7 +192,7 @@ def _judgement(line: Line | ReasonLine) -> Text:
     return Text("ok", "green") if line.agrees else Text("differs", "bold red")
 
 
-def fleet(verdict: Verdict) -> Table:
+def fleet(verdict: SandboxVerdict) -> Table:
     """
     Lay out what each replica did.
     """
@@ -214,7 +214,7 @@ def fleet(verdict: Verdict) -> Table:
     return made
 
 
-def summary(verdict: Verdict) -> Iterator[Text]:
+def summary(verdict: SandboxVerdict) -> Iterator[Text]:
     """
     Say the rest in words.
     """

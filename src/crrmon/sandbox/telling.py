@@ -13,7 +13,7 @@ _FURTHER = 1 << 64
 """Sets the ids of further messages about the same object apart."""
 
 
-class Teller:
+class EventTeller:
     """
     Hands messages to the courier.
     """

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crrmon.domain import catalogue
-from crrmon.domain.catalogue import CloudWatchMetric
+from crrmon.domain.metric import CloudWatchMetric
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.outcomes import Fate, Mark
 from crrmon.domain.records import Record, State
 from crrmon.domain.trails import Trail
 from crrmon.ports.ledger import Ledger
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 from crrmon.sandbox.truth import (
     COMPLETED,
     FAILED,
@@ -51,11 +51,11 @@ class CloudWatch:
         self._client = client
         self._namespace = namespace
 
-    async def account(self) -> Account:
+    async def account(self) -> SandboxAccount:
         """
         Sum up all that was reported, for every dimension that was reported on.
         """
-        return Account(
+        return SandboxAccount(
             replicated=await self.replicated(),
             bytes=await self._by_route(catalogue.CW_BYTES),
             pending=await self._pending(),
@@ -170,7 +170,7 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
     What a ledger holds at the end of a run.
     """
 
-    account: Account
+    account: SandboxAccount
     statuses: dict[ObjectVersion, str]
     """Of every version asked for: how it stands, in the words of `truth.describe`, or what was found instead."""
     open_failures: dict[str, int]
@@ -225,7 +225,7 @@ async def read_ledger(
     for route, episodes in counts[Fate.FAILED].items():
         failed[route.source] += episodes
     return LedgerReport(
-        account=Account(
+        account=SandboxAccount(
             replicated=dict(counts[Fate.COMPLETED]),
             bytes=dict(size),
             repaired=dict(+repaired),

@@ -7,7 +7,7 @@ import msgspec
 
 from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion, Route
-from crrmon.sandbox.accounts import Account
+from crrmon.sandbox.accounts import SandboxAccount
 
 PENDING, COMPLETED, FAILED = "PENDING", "COMPLETED", "FAILED"
 """As S3 says it in x-amz-replication-status."""
@@ -243,7 +243,7 @@ class Truth:
             Counter(story.written.version.bucket for story in self if story.status == FAILED)
         )
 
-    def account(self) -> Account:
+    def account(self) -> SandboxAccount:
         """
         Sum up.
         """
@@ -252,7 +252,7 @@ class Truth:
         failures: Counter[Route] = Counter()
         for (route, _), times in self._reasons.items():
             failures[route] += times
-        return Account(
+        return SandboxAccount(
             replicated=dict(by_route[COMPLETED] + by_route[REPAIRED]),
             bytes=dict(self._bytes),
             repaired=dict(+by_route[REPAIRED]),

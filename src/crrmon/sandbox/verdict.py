@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from crrmon.domain.objects import ObjectVersion
-from crrmon.sandbox.accounts import BY_ROUTE, BY_SOURCE, Account
+from crrmon.sandbox.accounts import BY_ROUTE, BY_SOURCE, SandboxAccount
 from crrmon.sandbox.truth import NOT_COVERED
 from crrmon.sandbox.waterlines import WaterlineLine
 
@@ -48,7 +48,7 @@ class ReasonLine(msgspec.Struct, frozen=True, kw_only=True):
     agrees: bool
 
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
+class LatencyVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """
     Medians in seconds, to look at; how near they are depends on how early events come.
     """
@@ -115,7 +115,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     doubled_datapoints: int
     """Datapoints (metric, dimensions, timestamp) that other calls said again."""
     messages: Messages
-    latencies: tuple[Latency, ...]
+    latencies: tuple[LatencyVerdict, ...]
 
     @property
     def kills(self) -> int:
@@ -133,7 +133,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return looks / self.written if self.written else 0.0
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """
     The judgement on a run.
     """
@@ -148,7 +148,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(
-    truth: Account, cloudwatch: Account, ledger: Account | None, prometheus: Account | None = None
+    truth: SandboxAccount,
+    cloudwatch: SandboxAccount,
+    ledger: SandboxAccount | None,
+    prometheus: SandboxAccount | None = None,
 ) -> tuple[Line, ...]:
     """
     Lay four accounts beside each other, for every route and bucket that any of them names.
@@ -166,7 +169,9 @@ def compare(
     return tuple(lines)
 
 
-def compare_reasons(truth: Account, prometheus: Account | None) -> tuple[ReasonLine, ...]:
+def compare_reasons(
+    truth: SandboxAccount, prometheus: SandboxAccount | None
+) -> tuple[ReasonLine, ...]:
     """
     Lay the reasons of failures beside each other.
 
@@ -197,7 +202,7 @@ _Place = tuple[str, str | None]
 _Side = Mapping[_Place, int] | None
 
 
-def _side(account: Account | None, measure: str) -> _Side:
+def _side(account: SandboxAccount | None, measure: str) -> _Side:
     sums = None if account is None else getattr(account, measure)
     if sums is None:
         return None
@@ -239,7 +244,7 @@ def judge(
     open_failures: tuple[Mapping[str, int], Mapping[str, int]],
     unreported: int,
     unsent: int,
-) -> Verdict:
+) -> SandboxVerdict:
     """
     Decide whether all agree.
 
@@ -268,7 +273,7 @@ def judge(
         complaints.append(f"{unreported} contributions in the ledger were never reported")
     if unsent:
         complaints.append(f"{unsent} windows in the ledger were never sent")
-    return Verdict(
+    return SandboxVerdict(
         agrees=not complaints,
         complaints=tuple(complaints),
         lines=lines,
@@ -278,7 +283,7 @@ def judge(
     )
 
 
-def where(line: Line | ReasonLine | Latency | WaterlineLine) -> str:
+def where(line: Line | ReasonLine | LatencyVerdict | WaterlineLine) -> str:
     """
     Say what a line is about: a route or a source bucket.
     """

@@ -42,7 +42,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """Its share of the objects that an application writes."""
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxRule(msgspec.Struct, frozen=True, kw_only=True):
     """
     A replication rule of a source bucket.
     """
@@ -62,7 +62,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     buckets: tuple[Bucket, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[SandboxRule, ...]
     """Of one source bucket, all have the same prefix."""
     queue: str
     dead_letter_queue: str
@@ -95,13 +95,13 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         """
         return self.bucket(bucket).region
 
-    def rules_of(self, bucket: str) -> tuple[Rule, ...]:
+    def rules_of(self, bucket: str) -> tuple[SandboxRule, ...]:
         """
         Return the rules of a bucket.
         """
         return tuple(one for one in self.rules if one.source == bucket)
 
-    def covering(self, bucket: str, key: str) -> tuple[Rule, ...]:
+    def covering(self, bucket: str, key: str) -> tuple[SandboxRule, ...]:
         """
         Return the rules that replicate a key.
         """
@@ -133,11 +133,11 @@ WORLD = World(
         Bucket(name="dst-c", region="ap-southeast-2", channels=_TOLD),
     ),
     rules=(
-        Rule(id="a-to-a", source="src-a", destination="dst-a", delete_markers=True),
-        Rule(id="a-to-c", source="src-a", destination="dst-c"),
-        Rule(id="data-of-b", source="src-b", destination="dst-b", prefix="data/"),
-        Rule(id="c-to-d", source="src-c", destination="src-d"),
-        Rule(id="d-to-c", source="src-d", destination="src-c"),
+        SandboxRule(id="a-to-a", source="src-a", destination="dst-a", delete_markers=True),
+        SandboxRule(id="a-to-c", source="src-a", destination="dst-c"),
+        SandboxRule(id="data-of-b", source="src-b", destination="dst-b", prefix="data/"),
+        SandboxRule(id="c-to-d", source="src-c", destination="src-d"),
+        SandboxRule(id="d-to-c", source="src-d", destination="src-c"),
     ),
     queue="crrmon",
     dead_letter_queue="crrmon-dead",
@@ -181,7 +181,7 @@ async def build(world: World, aws: Aws) -> None:
 
 
 def configured(
-    rules: Iterable[Rule], *, off: Collection[str] = ()
+    rules: Iterable[SandboxRule], *, off: Collection[str] = ()
 ) -> "ReplicationConfigurationTypeDef":
     """
     Make the replication configuration of a bucket.
@@ -199,7 +199,7 @@ def configured(
     }
 
 
-def _configured(rule: Rule, priority: int, *, enabled: bool) -> "ReplicationRuleTypeDef":
+def _configured(rule: SandboxRule, priority: int, *, enabled: bool) -> "ReplicationRuleTypeDef":
     return {
         "ID": rule.id,
         "Priority": priority,

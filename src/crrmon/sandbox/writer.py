@@ -13,7 +13,7 @@ from crrmon.sandbox.courier import Courier
 from crrmon.sandbox.plan import Marking, Planned, Stray
 from crrmon.sandbox.replication import Replication
 from crrmon.sandbox.rules import Rules
-from crrmon.sandbox.telling import Teller
+from crrmon.sandbox.telling import EventTeller
 from crrmon.sandbox.truth import Written
 
 if TYPE_CHECKING:  # the stubs are there for development only
@@ -43,7 +43,7 @@ class Writer:
         aws: Aws,
         *,
         replication: Replication,
-        teller: Teller,
+        teller: EventTeller,
         courier: Courier,
         clock: Clock,
     ) -> None:

@@ -237,7 +237,7 @@ class Move:
         objects: Counter[State] = Counter()
         done = 0
         async for trails in self._trails():
-            await self._try(partial(self._target.restore, trails, (), now=self._clock.now()))
+            await self._try(partial(self._target.restore, trails, now=self._clock.now()))
             records = [record for trail in trails for record in trail.records.values()]
             objects.update(record.state for record in records)
             done += sum(map(_arrivals, records))
@@ -256,7 +256,7 @@ class Move:
         contributions = await self._try(self._source.contributions)
         for start in range(0, len(contributions), PAGE):
             page = contributions[start : start + PAGE]
-            await self._try(partial(self._target.restore, (), page, now=self._clock.now()))
+            await self._try(partial(self._target.append, page))
         return len(contributions)
 
     async def _copy_windows(self, last_frozen: float | None) -> int:

@@ -9,24 +9,25 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
-from crrmon.ports.ledger import IN_PROCESS, Pace
+from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
     ABSENT,
     ANY,
+    WHOLE,
     Action,
-    Check,
     ConflictError,
     Delete,
     Due,
     Found,
+    Guard,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
+    Span,
     Tag,
 )
 
-_LIMITS = Limits(items=500)
 _EXPIRED_AT_ONCE = 10_000
 
 
@@ -35,42 +36,20 @@ class MemoryStore:
     Implements the `Store` port.
     """
 
+    name = "ledger.kind memory"
+    exclusive = True
+    """Nobody else sees this process's memory."""
+    limits = Limits(items=500)
+    pace = IN_PROCESS
+
     def __init__(self) -> None:
         self._items: dict[Key, Put] = {}
-        self._sorted: dict[Kind, list[tuple[bytes, Key]]] = defaultdict(list)
+        self._sorted: dict[ItemKind, list[tuple[bytes, Key]]] = defaultdict(list)
         """The keys of ordered kinds, by sort key."""
-        self._due: dict[tuple[Kind, int], list[tuple[float, bytes]]] = defaultdict(list)
+        self._due: dict[tuple[ItemKind, int], list[tuple[float, bytes]]] = defaultdict(list)
         """When items of a kind and group are due, and their sort keys; sorted."""
-        self._expiries: dict[Kind, list[tuple[float, bytes, Key]]] = defaultdict(list)
+        self._expiries: dict[ItemKind, list[tuple[float, bytes, Key]]] = defaultdict(list)
         """A heap of each kind; what is not an item's expiry any more is left in it."""
-
-    @property
-    def name(self) -> str:
-        """
-        What it is called for people.
-        """
-        return "ledger.kind memory"
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open: nobody else sees this process's memory.
-        """
-        return True
-
-    @property
-    def limits(self) -> Limits:
-        """
-        What it can write at once.
-        """
-        return _LIMITS
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How a ledger in it is best asked.
-        """
-        return IN_PROCESS
 
     def where(self, key: Key) -> str:
         """
@@ -97,25 +76,18 @@ class MemoryStore:
         return Found(key, body, Tag(body))
 
     async def scan(
-        self,
-        kind: Kind,
-        groups: Sequence[int],
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
         """
         keys = self._sorted[kind]
-        start = bisect.bisect_left(keys, low, key=_sort)
-        stop = len(keys) if high is None else bisect.bisect_left(keys, high, key=_sort)
-        places = range(stop - 1, start - 1, -1) if reverse else range(start, stop)
+        start = bisect.bisect_left(keys, span.low, key=_sort)
+        stop = len(keys) if span.high is None else bisect.bisect_left(keys, span.high, key=_sort)
+        places = range(stop - 1, start - 1, -1) if span.reverse else range(start, stop)
         mine = set(groups)
-        found = (keys[place][1] for place in places)
-        return [self._found(key) for key in islice((k for k in found if k.group in mine), limit)]
+        found = (key for _, key in map(keys.__getitem__, places) if key.group in mine)
+        return [self._found(key) for key in islice(found, span.limit)]
 
     # ---- writing ----
 
@@ -151,7 +123,7 @@ class MemoryStore:
                 self._enter(action)
             case Delete():
                 self._leave(action.key)
-            case Check():
+            case Guard():
                 pass
 
     def _leave(self, key: Key) -> None:
@@ -178,7 +150,7 @@ class MemoryStore:
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
@@ -193,7 +165,7 @@ class MemoryStore:
         return [Due(at, key, self._items[key].body) for at, key in keys]
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -204,7 +176,7 @@ class MemoryStore:
 
     async def expire(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],  # noqa: ARG002 - all are in one heap
         *,
         now: float,
@@ -217,6 +189,7 @@ class MemoryStore:
         while dropped < _EXPIRED_AT_ONCE and expiries and expiries[0][0] <= now:
             at, _, key = heapq.heappop(expiries)
             there = self._items.get(key)
+            # The heap is not searched when an item is written again, so an entry may be of what it was before.
             if there is not None and there.expires_at == at:
                 self._leave(key)
                 dropped += 1

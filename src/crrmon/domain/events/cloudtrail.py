@@ -118,7 +118,7 @@ class _Parameters(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The version that replication asked for: that of the source."""
 
 
-class _Answer(msgspec.Struct, frozen=True, gc=False):
+class _CallResponse(msgspec.Struct, frozen=True, gc=False):
     version_id: str | None = msgspec.field(name="x-amz-version-id", default=None)
 
 
@@ -132,7 +132,7 @@ class _Resource(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     account_id: str | None = None
 
 
-class _Place(msgspec.Struct, frozen=True, gc=False):
+class _NamedArn(msgspec.Struct, frozen=True, gc=False):
     """
     A resource, understood.
     """
@@ -151,7 +151,7 @@ class _Call(msgspec.Struct, frozen=True, rename="camel"):
     event_time: fields.Instant
     aws_region: str | None = None
     request_parameters: _Parameters | None = None
-    response_elements: _Answer | None = None
+    response_elements: _CallResponse | None = None
     service_event_details: Raw | UnsetType = UNSET
     """Nobody documents what is in it."""
     additional_event_data: _Extra | None = None
@@ -366,15 +366,15 @@ def _target(part: Part, call: _Call, asked: _Parameters) -> _Target:
     return _Target(bucket, key, region, _owner(bucket, places))
 
 
-def _places(call: _Call) -> list[_Place]:
+def _places(call: _Call) -> list[_NamedArn]:
     return [
-        _Place(match[1], match[2], resource.account_id)
+        _NamedArn(match[1], match[2], resource.account_id)
         for resource in call.resources or ()
         if resource.arn and (match := _ARN.fullmatch(resource.arn))
     ]
 
 
-def _bucket(name: str | None, places: list[_Place]) -> str | None:
+def _bucket(name: str | None, places: list[_NamedArn]) -> str | None:
     """
     Return the name of the bucket, unless that is an access point's: then the bucket behind it.
     """
@@ -383,7 +383,7 @@ def _bucket(name: str | None, places: list[_Place]) -> str | None:
     return _only({place.bucket for place in places})
 
 
-def _owner(bucket: str, places: list[_Place]) -> str | None:
+def _owner(bucket: str, places: list[_NamedArn]) -> str | None:
     # NB: not the recipient's account: a caller from elsewhere gets a copy of the event, too. As `ExpectedBucketOwner`
     # it would turn every HEAD into a 403.
     accounts = (fields.account(place.account_id) for place in places if place.bucket == bucket)

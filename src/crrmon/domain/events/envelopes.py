@@ -219,7 +219,7 @@ def _open(data: bytes | Raw, where: str, layer: int) -> Iterator[Part | Irreleva
 
 def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
     """
-    Tell whose event it is.
+    Return whose event it is.
 
     NB: not by the detail-type, which is not the same words in every partition.
 
@@ -250,7 +250,7 @@ def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
 
 def _record(named: _Named, raw: bytes | Raw, where: str, *, region: str | None = None) -> Part:
     """
-    Tell whether a record outside of any list is CloudTrail's, or one of S3's own notifications.
+    Return whether a record outside of any list is CloudTrail's, or one of S3's own notifications.
     """
     if named.event_source is UNSET or not _of_a_store(named.event_source):
         return Part(shape=Shape.CLOUDTRAIL, raw=raw, where=where, region=region)
@@ -262,7 +262,7 @@ def _record(named: _Named, raw: bytes | Raw, where: str, *, region: str | None =
 
 def _of_a_store(event_source: str) -> bool:
     """
-    Tell whether a record is one of S3's own notifications: every store has a prefix of its own: aws, minio, ceph.
+    Return whether a record is one of S3's own notifications: every store has a prefix of its own: aws, minio, ceph.
     """
     return event_source.endswith(":s3")
 

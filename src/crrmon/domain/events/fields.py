@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -16,6 +16,18 @@ BucketName = Annotated[str, msgspec.Meta(pattern=rf"\A{BUCKET_NAME}\Z")]
 
 Key = Annotated[str, msgspec.Meta(min_length=1)]
 
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class NamedBucket(msgspec.Struct, frozen=True, gc=False):
+    """
+    A bucket as S3's own messages name it.
+    """
+
+    name: BucketName
+
+
 _REPLICATION = ":s3-replication"
 """S3 calls its session so when it writes replicas, whatever role it was given; roles end up before the colon."""
 
@@ -24,18 +36,27 @@ _NUMBER = msgspec.json.Decoder(int | float)
 _TEXT = msgspec.json.Decoder(str)
 
 
+def lenient(raw: Raw | UnsetType, decoder: msgspec.json.Decoder[T], default: U) -> T | U:
+    """
+    Return what a field says; the default where it is not there, or of another shape than is known.
+    """
+    try:
+        return default if raw is UNSET else decoder.decode(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return default
+
+
 def size(raw: Raw | UnsetType) -> int | None:
     """
     Return a number of bytes; None for what is no sensible one.
 
     It is not worth losing a write for: a look will tell the size.
     """
-    if raw is UNSET:
-        return None
+    told = lenient(raw, _NUMBER, None)
     try:
         # NB: some senders write 2143.0.
-        return plausible_size(int(_NUMBER.decode(raw)))
-    except (msgspec.MsgspecError, OverflowError):
+        return None if told is None else plausible_size(int(told))
+    except OverflowError:
         return None
 
 
@@ -43,12 +64,7 @@ def etag(raw: Raw | UnsetType) -> str:
     """
     Return an ETag without its quotes; the empty string for what is none.
     """
-    if raw is UNSET:
-        return ""
-    try:
-        return _TEXT.decode(raw).strip('"')
-    except msgspec.MsgspecError:
-        return ""
+    return lenient(raw, _TEXT, "").strip('"')
 
 
 def account(told: str | None) -> str | None:
@@ -60,7 +76,7 @@ def account(told: str | None) -> str | None:
 
 def is_replication(principal: str | None) -> bool:
     """
-    Tell whether a principal id is that of S3's own replication.
+    Return whether a principal id is that of S3's own replication.
     """
     return principal is not None and principal.endswith(_REPLICATION)
 

@@ -35,11 +35,7 @@ _OTHER_EVENTS = (
 """How S3 begins the names of its events that tell of no new version and of no deletion."""
 
 
-class _Bucket(msgspec.Struct, frozen=True, gc=False):
-    name: fields.BucketName
-
-
-class _Object(msgspec.Struct, frozen=True, gc=False):
+class _ToldObject(msgspec.Struct, frozen=True, gc=False):
     key: fields.Key
     version_id: str | None = msgspec.field(name="version-id", default=None)
     size: Raw | UnsetType = UNSET
@@ -47,8 +43,8 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Detail(msgspec.Struct, frozen=True, gc=False):
-    bucket: _Bucket
-    object: _Object
+    bucket: fields.NamedBucket
+    object: _ToldObject
     reason: str | None = None
     deletion_type: str | None = msgspec.field(name="deletion-type", default=None)
 

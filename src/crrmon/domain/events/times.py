@@ -34,14 +34,14 @@ AHEAD_SECONDS = 60.0
 
 def possible(at: float, *, now: float) -> bool:
     """
-    Tell whether something can have happened at a moment.
+    Return whether something can have happened at a moment.
     """
     return S3_BEGAN_AT <= at <= now + AHEAD_SECONDS
 
 
 def believable(at: float, *, now: float, horizon_seconds: float) -> bool:
     """
-    Tell whether a moment that an event tells is believed before S3 itself has told.
+    Return whether a moment that an event tells is believed before S3 itself has told.
     """
     return possible(at, now=now) and now - at <= horizon_seconds
 

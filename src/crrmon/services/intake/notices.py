@@ -22,7 +22,8 @@ from crrmon.domain.events.facts import (
 )
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
-from crrmon.domain.records import Destination, Failure, Record, with_failure
+from crrmon.domain.record_changes import with_failure
+from crrmon.domain.records import Destination, Failure, Record
 from crrmon.domain.routes import NotCovered
 from crrmon.domain.trails import Parked
 from crrmon.services.lifecycle.runtime import Runtime

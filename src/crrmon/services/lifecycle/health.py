@@ -16,7 +16,7 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.ports.clock import Clock
-from crrmon.ports.health import Verdict
+from crrmon.ports.health import HealthVerdict
 from crrmon.ports.meters import Meters
 
 PROBE_FIRST_SECONDS = 1.0
@@ -277,7 +277,7 @@ class HealthBoard:
         """
         self._stopping = True
 
-    def live(self) -> Verdict:
+    def live(self) -> HealthVerdict:
         """
         Tell whether every loop made progress lately.
         """
@@ -288,9 +288,9 @@ class HealthBoard:
             late = now - began > patience
             ok = ok and (not late or self._stopping)
             details[name] = f"no progress for {now - began:.0f} s" if late else "ok"
-        return Verdict(ok, details)
+        return HealthVerdict(ok, details)
 
-    def ready(self) -> Verdict:
+    def ready(self) -> HealthVerdict:
         """
         Tell whether all dependencies answer.
         """
@@ -298,4 +298,4 @@ class HealthBoard:
         if self._stopping or self._starting:
             details["daemon"] = "stopping" if self._stopping else "starting"
         ok = "daemon" not in details and not any(one.away for one in self._dependencies.values())
-        return Verdict(ok, details)
+        return HealthVerdict(ok, details)

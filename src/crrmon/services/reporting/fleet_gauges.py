@@ -17,7 +17,7 @@ from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import LATE_SECONDS
 from crrmon.domain.route_state import RouteState
-from crrmon.domain.waterline import Queue, Standpoint, Watch, waterlines
+from crrmon.domain.waterline import QueueSeen, QueueWatch, Standpoint, waterlines
 from crrmon.domain.windows import AGES, Standing
 from crrmon.ports.inbox import Depth, Inbox, InboxError
 from crrmon.ports.ledger import Lease, Ledger
@@ -86,7 +86,7 @@ class Fleet:
         self._meters = runtime.meters
         self._stuck_after = stuck_after
         self._refresh_at = float("-inf")
-        self._watch = Watch()
+        self._watch = QueueWatch()
         self._warned_at: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -256,7 +256,7 @@ class Fleet:
                 self._meters.clear(metric)
         self._health.forgo("gauges")
         self._refresh_at = float("-inf")
-        self._watch = Watch()
+        self._watch = QueueWatch()
 
 
 _REFRESHED = tuple(
@@ -326,5 +326,5 @@ def _oldest(known: float | None, slot: BacklogSlot, objects: int) -> float | Non
     return slot.written_from if known is None else min(known, slot.written_from)
 
 
-def _queue(depth: Depth) -> Queue:
-    return Queue(waiting=depth.visible + depth.delayed, dead=depth.dead)
+def _queue(depth: Depth) -> QueueSeen:
+    return QueueSeen(waiting=depth.visible + depth.delayed, dead=depth.dead)

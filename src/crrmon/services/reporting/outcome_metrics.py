@@ -8,6 +8,7 @@ import structlog
 
 from crrmon.domain import catalogue, reasons
 from crrmon.domain import latency as latencies
+from crrmon.domain.metric import Metric
 from crrmon.domain.outcomes import Fate, Outcome
 from crrmon.domain.stores import BucketStores
 from crrmon.ports.meters import Meters
@@ -18,7 +19,7 @@ REMINDER_SECONDS = 60.0
 NOT_TOLD = "not told yet"
 """Stands for the reason of a failure of which S3's own notice did not come, or not before the look."""
 
-_DELETIONS: dict[Fate, tuple[catalogue.Metric, *tuple[str, ...]]] = {
+_DELETIONS: dict[Fate, tuple[Metric, *tuple[str, ...]]] = {
     Fate.MARKER_LAID: (catalogue.DELETE_MARKERS, "laid"),
     Fate.MARKER_ARRIVED: (catalogue.DELETE_MARKERS, "arrived"),
     Fate.MARKER_FAILED: (catalogue.DELETE_MARKERS, "failed"),
@@ -85,7 +86,7 @@ class Counting:
         for failures in list(self._failures.values()):
             failures.tell()
 
-    def _add(self, metric: catalogue.Metric, outcome: Outcome, *labels: str) -> None:
+    def _add(self, metric: Metric, outcome: Outcome, *labels: str) -> None:
         self._meters.add(metric, outcome.route.source, outcome.route.destination, *labels)
 
     def _completed(self, outcome: Outcome) -> None:

@@ -347,7 +347,7 @@ class Bookkeeper:
                 (Route(bucket, ""), Tally(not_covered=count)) for bucket, count in counts
             ),
         )
-        await self._persist("restore", lambda: self._ledger.restore((), [counted], now=now))
+        await self._persist("restore", lambda: self._ledger.append([counted]))
         return [None] * len(buckets)
 
     async def _persist(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:

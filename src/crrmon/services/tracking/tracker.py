@@ -13,7 +13,8 @@ from crrmon.domain.events.facts import ObjectWritten
 from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Cause, Fate, Settlement, for_version
-from crrmon.domain.records import Destination, Record, routed
+from crrmon.domain.record_changes import routed
+from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import NotCovered
 from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.tracking.configurations import Later, Routebook, until_known

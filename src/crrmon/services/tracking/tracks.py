@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from crrmon.domain.objects import ObjectVersion
-from crrmon.domain.records import Record, merged
+from crrmon.domain.record_changes import merged
+from crrmon.domain.records import Record
 from crrmon.services.tracking.holds import Hold
 
 

@@ -1,4 +1,4 @@
-"""Asking one DynamoDB table: what its errors mean, when asking again at once is worth it, and reading to the end.
+"""Asking one DynamoDB table: again at once where that is worth it, and reading to the end.
 
 Whatever is short-lived by nature (a throttled call, two transactions that met) is asked again a few times here. All
 else is the callers' business, who wait longer and say so.
@@ -11,15 +11,12 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import NoAnswerError, border, code_of, explain
-from crrmon.adapters.stores.dynamodb.table import BODY, PACKED, PK, SK, complete
-from crrmon.ports.ledger import LedgerError, UnusableLedgerError
-from crrmon.ports.store import ConflictError, RefusedError, TooMuchError
+from crrmon.adapters.border import NoAnswerError, border
+from crrmon.adapters.stores.dynamodb.answers import OPERATIONS, TableErrors, complete, passes
+from crrmon.adapters.stores.dynamodb.attributes import PK, Item, Position, at, body_bytes
+from crrmon.domain.slicing import sliced
+from crrmon.ports.ledger import LedgerError
 
-Item = dict[str, Any]
-"""As DynamoDB has it: each value in a map from its type."""
-Position = tuple[str, str]
-"""Partition key and sort key."""
 Consumed = Callable[[Mapping[str, Any]], None]
 """Is told the consumed capacity of every call, with its `Operation`."""
 
@@ -43,44 +40,7 @@ _WRITE_AT_ONCE = 25
 _LANES = 4
 """Batches of writes under way at once: with more, a long list of them would be one burst, most of which is refused."""
 
-_PASSING: Final = frozenset(
-    {
-        "ProvisionedThroughputExceeded",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "ThrottlingError",
-        "ThrottlingException",
-        "TransactionConflict",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-    }
-)
-_OTHER_KEYS: Final = (
-    "does not match the schema",
-    "does not have the specified index",
-    "Missing the key",
-    "required keys was not given a value",
-    "key schema element",
-    "Type mismatch for key",
-    "Type mismatch for Index Key",
-)
-"""How DynamoDB says that a table has other keys or another index: all else that is not valid is about one item."""
-_CONDITION: Final = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
-_OPERATIONS: Final = {
-    "put_item": "PutItem",
-    "delete_item": "DeleteItem",
-    "query": "Query",
-    "batch_get_item": "BatchGetItem",
-    "batch_write_item": "BatchWriteItem",
-    "transact_write_items": "TransactWriteItems",
-    "describe_table": "DescribeTable",
-    "describe_time_to_live": "DescribeTimeToLive",
-}
 _UNMETERED: Final = frozenset({"describe_table", "describe_time_to_live"})
-_ACTIONS: Final = {
-    # It has no action of its own: whoever may do each of its parts may do all at once.
-    "TransactWriteItems": "dynamodb:PutItem, dynamodb:DeleteItem and dynamodb:ConditionCheckItem"
-}
 
 
 class Calls:
@@ -106,7 +66,7 @@ class Calls:
     ) -> None:
         self._client = client
         self.table = table
-        self._region = region
+        self._errors = TableErrors(table, region)
         self._chance = chance
         self._consumed = consumed
         self._free = asyncio.Semaphore(UNDER_WAY)
@@ -192,12 +152,7 @@ class Calls:
         """
         Read the items of these keys (each once) that are there, in any order, as they are now.
         """
-        answers = await asyncio.gather(
-            *(
-                self._get_batch(keys[start : start + _GET_AT_ONCE])
-                for start in range(0, len(keys), _GET_AT_ONCE)
-            )
-        )
+        answers = await asyncio.gather(*map(self._get_batch, sliced(keys, _GET_AT_ONCE)))
         return [item for items in answers for item in items]
 
     async def _get_batch(self, keys: Sequence[Position]) -> list[Item]:
@@ -239,6 +194,7 @@ class Calls:
             before, left = left, answer.get("UnprocessedItems", {}).get(self.table, ())
             if not left:
                 return
+            # As long as some of it is taken, the table only asks to go slower.
             in_vain = in_vain + 1 if len(left) == len(before) else 0
             await self._pause(in_vain)
         raise LedgerError(f"DynamoDB BatchWriteItem: table {self.table!r} is asked too much")
@@ -270,15 +226,15 @@ class Calls:
                 async with self._free:
                     with border():
                         told = await getattr(self._client, method)(**request)
-                        answer = complete(_OPERATIONS[method], told)
+                        answer = complete(OPERATIONS[method], told)
             except ClientError as error:
-                if tries + 1 == TRIES or not _passes(error):
-                    raise self._translated(method, error, request) from error
+                if tries + 1 == TRIES or not passes(error):
+                    raise self._errors.translated(method, error, request) from error
             except NoAnswerError as error:
                 # Once more, for one broken connection is no outage. What was done all the same tells itself: by its
                 # token, or by its condition, which does not hold any more.
                 if tries >= UNANSWERED:
-                    raise self._translated(method, error, request) from error
+                    raise self._errors.translated(method, error, request) from error
             else:
                 self._tell_consumed(method, answer)
                 return answer
@@ -293,60 +249,7 @@ class Calls:
             return
         told = answer["ConsumedCapacity"]
         for one in told if isinstance(told, list) else [told]:
-            self._consumed({"Operation": _OPERATIONS[method], **one})
-
-    def _translated(self, method: str, error: Exception, request: Mapping[str, Any]) -> Exception:
-        operation = _OPERATIONS[method]
-        action = _ACTIONS.get(operation, f"dynamodb:{operation}")
-        where = f"ledger.dynamodb.table {self.table!r}"
-        if isinstance(error, ClientError):
-            code = code_of(error)
-            if code in _CONDITION:
-                return ConflictError([0])
-            if code == "TransactionCanceledException":
-                return self._cancelled(error, request)
-            if code == "ResourceNotFoundException":
-                return LedgerError(
-                    f"{where} does not exist in {self._region}; run: crrmon ledger create"
-                )
-            if code == "ValidationException":
-                said = explain(error, permission="")
-                return self._invalid(operation, said, _keys_in(method, request, self.table))
-        permission = f"{action} on table {self.table} and its index"
-        return LedgerError(f"DynamoDB {operation}: {explain(error, permission=permission)}")
-
-    def _invalid(self, operation: str, said: str, keys: Sequence[Position]) -> Exception:
-        """
-        Tell what it means that a request is not valid.
-
-        Args:
-            operation: what was asked.
-            said: what DynamoDB says of it.
-            keys: the items that it concerns, as far as they are known.
-        """
-        where = f"ledger.dynamodb.table {self.table!r}"
-        if any(text in said for text in _OTHER_KEYS):
-            return UnusableLedgerError(
-                f"{where} cannot do {operation}: {said}; was it made by: crrmon ledger create?"
-            )
-        items = ", ".join(f"{partition!r} {sort!r}" for partition, sort in keys[:3])
-        of = f" of item {items}" + (" and more" if len(keys) > 3 else "") if keys else ""  # noqa: PLR2004 - a few
-        kind = TooMuchError if "size" in said.lower() else RefusedError
-        return kind(f"DynamoDB {operation}{of} in {where}: {said}")
-
-    def _cancelled(self, error: ClientError, request: Mapping[str, Any]) -> Exception:
-        reasons = _reasons(error)
-        failed = [place for place, code in enumerate(reasons) if code in _CONDITION]
-        if failed:
-            return ConflictError(failed)
-        if "ValidationError" in reasons:
-            keys = _keys_in("transact_write_items", request, self.table)
-            bad = [place for place, code in enumerate(reasons) if code == "ValidationError"]
-            told = error.response["CancellationReasons"]
-            said = "; ".join(str(told[place].get("Message", "ValidationError")) for place in bad)
-            mine = [keys[place] for place in bad if place < len(keys)]
-            return self._invalid("TransactWriteItems", said, mine)
-        return LedgerError(f"DynamoDB TransactWriteItems: {explain(error, permission='')}")
+            self._consumed({"Operation": OPERATIONS[method], **one})
 
 
 def _portions(requests: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[Any]]:
@@ -363,55 +266,3 @@ def _portions(requests: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[
         portions[-1].append(request)
         room -= size
     return portions
-
-
-def body_bytes(item: Mapping[str, Any]) -> int:
-    """
-    Return how large the body of an item is, as it is stored.
-    """
-    return len(item.get(BODY, {}).get("B", b"")) + len(item.get(PACKED, {}).get("B", b""))
-
-
-def _keys_in(method: str, request: Mapping[str, Any], table: str) -> list[Position]:
-    """
-    Tell the keys of the items that a request writes or reads, in their order.
-    """
-    if method == "transact_write_items":
-        some = [fields for action in request["TransactItems"] for fields in action.values()]
-    elif method == "batch_write_item":
-        some = [fields for one in request["RequestItems"][table] for fields in one.values()]
-    else:
-        some = [request] if "Item" in request or "Key" in request else []
-    return [position_of(fields.get("Item") or fields["Key"]) for fields in some]
-
-
-def _passes(error: ClientError) -> bool:
-    """
-    Tell whether the same call may well succeed in a moment.
-    """
-    if code_of(error) in _PASSING:
-        return True
-    reasons = {one for one in _reasons(error) if one != "None"}
-    # One condition that does not hold decides it, whatever else was in the way.
-    return bool(reasons) and reasons <= _PASSING
-
-
-def _reasons(error: ClientError) -> list[str]:
-    # NB: where it was not in the way, an action has no reason, or one without a code.
-    told = error.response.get("CancellationReasons") or ()
-    return [str((one or {}).get("Code") or "None") for one in told]
-
-
-def at(key: Position) -> Item:
-    """
-    Write down a key.
-    """
-    partition, sort = key
-    return {PK: {"S": partition}, SK: {"S": sort}}
-
-
-def position_of(item: Mapping[str, Any]) -> Position:
-    """
-    Read the key of an item.
-    """
-    return item[PK]["S"], item[SK]["S"]

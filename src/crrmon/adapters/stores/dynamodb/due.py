@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from crrmon.adapters.stores.dynamodb.calls import Calls, Item, at
+from crrmon.adapters.stores.dynamodb.attributes import DUE, INDEX, SHARD, Item, at
+from crrmon.adapters.stores.dynamodb.calls import Calls
 from crrmon.adapters.stores.dynamodb.items import number, position, sort_of
-from crrmon.adapters.stores.dynamodb.table import DUE, INDEX, SHARD
 from crrmon.ports.clock import Clock
-from crrmon.ports.store import Due, Key, Kind
+from crrmon.ports.store import Due, ItemKind, Key
 
 LOOKED_AHEAD_SECONDS = 5.0
 """
@@ -61,7 +61,7 @@ class DueIndex:
         self._quiet.pop(shard, None)
 
     async def due(
-        self, kind: Kind, shards: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, shards: Sequence[int], *, until: float, limit: int
     ) -> list[Due]:
         """
         Find the items that seem to be due, the longest due first.
@@ -74,7 +74,7 @@ class DueIndex:
         quiet = self._quiet.get(shard)
         return quiet is not None and quiet.since <= now < quiet.until
 
-    async def _of(self, kind: Kind, shard: int, now: float, limit: int) -> list[Due]:
+    async def _of(self, kind: ItemKind, shard: int, now: float, limit: int) -> list[Due]:
         horizon = now + LOOKED_AHEAD_SECONDS
         changes = self._changes.get(shard)
         found = await self._page(
@@ -82,6 +82,7 @@ class DueIndex:
         )
         places = [_due(kind, shard, item) for item in found]
         due = [place for place in places if place.at <= now]
+        # What this process wrote a moment ago may not be in the index yet, so its silence proves nothing.
         settled = changes is None or abs(now - changes[1]) >= SETTLING_SECONDS
         if not due and settled and changes == self._changes.get(shard):
             until = places[0].at if places else horizon
@@ -95,7 +96,9 @@ class DueIndex:
         answer = await self._calls.query_page(_request(shard, condition, values, limit=limit))
         return list(answer["Items"])
 
-    async def walk(self, kind: Kind, shard: int, *, after: Due | None, limit: int) -> list[Due]:
+    async def walk(
+        self, kind: ItemKind, shard: int, *, after: Due | None, limit: int
+    ) -> list[Due]:
         """
         Go through the items of a shard, due or not.
         """
@@ -115,7 +118,7 @@ class DueIndex:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
-def _due(kind: Kind, shard: int, item: Item) -> Due:
+def _due(kind: ItemKind, shard: int, item: Item) -> Due:
     return Due(float(item[DUE]["N"]), Key(kind, shard, sort_of(kind, item)))
 
 

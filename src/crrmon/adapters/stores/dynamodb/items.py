@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from crrmon.adapters.stores.dynamodb.calls import Item, Position, at
-from crrmon.adapters.stores.dynamodb.table import (
+from crrmon.adapters.stores.dynamodb.attributes import (
     BODY,
     DUE,
     EXPIRES_AT,
@@ -21,14 +20,17 @@ from crrmon.adapters.stores.dynamodb.table import (
     SHARD,
     SK,
     TAG,
+    Item,
+    Position,
+    at,
 )
-from crrmon.ports.store import ABSENT, ANY, Found, Key, Kind, Put, Tag
+from crrmon.ports.store import ABSENT, ANY, Found, ItemKind, Key, Put, Tag
 
 _WORTH_PACKING: Final = 700
 """A smaller body is in the first write unit as it is."""
 
 
-def partition(kind: Kind, group: int) -> str:
+def partition(kind: ItemKind, group: int) -> str:
     """
     Return the partition of an ordered kind's items of a group.
     """
@@ -45,7 +47,7 @@ def position(key: Key) -> Position:
     return f"{kind.name}#{sort.hex()}", kind.name
 
 
-def sort_of(kind: Kind, item: Mapping[str, Any]) -> bytes:
+def sort_of(kind: ItemKind, item: Mapping[str, Any]) -> bytes:
     """
     Return the sort key of an item.
     """
@@ -76,6 +78,7 @@ def item_of(put: Put) -> Item:
         packed = zlib.compress(put.body, 1) if len(put.body) >= _WORTH_PACKING else put.body
         item |= {PACKED: {"B": packed}} if len(packed) < len(put.body) else {BODY: {"B": put.body}}
     if put.due is not None:
+        # Only items with both attributes are in the index: it costs nothing for marks, which are nearly all there is.
         item |= {SHARD: {"N": str(put.key.group)}, DUE: number(put.due)}
     if put.expires_at is not None:
         item[EXPIRES_AT] = {"N": str(math.ceil(put.expires_at))}

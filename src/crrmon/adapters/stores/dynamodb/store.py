@@ -1,31 +1,24 @@
 """Implements the store in a DynamoDB table.
 
-Every condition is on one item, and what one write does together is one transaction; a single action is a plain request,
-which costs half as much. Nothing is ever scanned: everything lies in partitions whose names are known (`items`).
+Every condition is on one item, and what one write does together is one transaction. Nothing is ever scanned:
+everything lies in partitions whose names are known (`items`).
 """
 
 import asyncio
 import hashlib
 import heapq
 import random
-import sys
-from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final, Self
 
 import structlog
 
-from crrmon.adapters.aws import Aws, NoAnswerError, explain
-from crrmon.adapters.stores.dynamodb.calls import (
-    LARGEST_BYTES,
-    MOST_BYTES,
-    Calls,
-    Consumed,
-    at,
-    body_bytes,
-    position_of,
-)
+from crrmon.adapters.aws import Aws
+from crrmon.adapters.border import NoAnswerError
+from crrmon.adapters.remedies import explain
+from crrmon.adapters.stores.dynamodb.attributes import EXPIRES_AT, at, body_bytes
+from crrmon.adapters.stores.dynamodb.calls import LARGEST_BYTES, MOST_BYTES, Calls, Consumed
 from crrmon.adapters.stores.dynamodb.due import DueIndex
 from crrmon.adapters.stores.dynamodb.items import (
     condition,
@@ -36,25 +29,23 @@ from crrmon.adapters.stores.dynamodb.items import (
     sort_of,
     tag_of,
 )
-from crrmon.adapters.stores.dynamodb.table import (
-    EXPIRES_AT,
-    SK,
-    expiry_is_on,
-    unlike,
-    unlike_error,
-)
+from crrmon.adapters.stores.dynamodb.ranges import key_range
+from crrmon.adapters.stores.dynamodb.reads import JoinedReads
+from crrmon.adapters.stores.dynamodb.table import expiry_is_on, unlike, unlike_error
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError, Pace
 from crrmon.ports.store import (
+    WHOLE,
     Action,
-    Check,
     Delete,
     Due,
     Found,
+    Guard,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
+    Span,
     Tag,
     TooMuchError,
 )
@@ -65,18 +56,8 @@ Unordered items of one transaction: with 32, the share of each in what they writ
 DynamoDB takes 100 actions, and some of these come with others; more also meet others more often.
 """
 _MOST_ACTIONS: Final = 100
-_CHARACTERS: Final = sys.maxunicode + 1
 _OVERHEAD_BYTES: Final = 300
 """Keys, names and small attributes of an item, generously."""
-
-LIMITS: Final = Limits(items=AT_ONCE, alone=True, item_bytes=LARGEST_BYTES)
-PACE: Final = Pace(size=AT_ONCE, linger=0.5, lanes=8)
-"""
-A call of 32 trails is one transaction with one item of the journal. A transaction of one trail costs 5 write units, one
-of 32 costs 2.1 for each: waiting half a second for company is what makes it cheap, and nobody waits for the answer but
-a message that is held anyway. With tens of milliseconds for each, eight calls at once carry a few thousand objects a
-second.
-"""
 
 log = structlog.get_logger()
 
@@ -90,12 +71,22 @@ class DynamoDBStore:
         clock: tells what has expired.
     """
 
+    exclusive = False
+    limits = Limits(items=AT_ONCE, alone=True, item_bytes=LARGEST_BYTES)
+    pace = Pace(size=AT_ONCE, linger=0.5, lanes=8)
+    """
+    A call of 32 trails is one transaction with one item of the journal. A transaction of one trail costs 5 write units, one
+    of 32 costs 2.1 for each: waiting half a second for company is what makes it cheap, and nobody waits for the answer but
+    a message that is held anyway. With tens of milliseconds for each, eight calls at once carry a few thousand objects a
+    second.
+    """
+
     def __init__(self, calls: Calls, *, clock: Clock) -> None:
         self._calls = calls
         self._clock = clock
         self._due = DueIndex(calls, clock=clock)
-        self._asking: list[tuple[Sequence[Key], asyncio.Future[list[Found]]]] = []
-        self._reading: set[asyncio.Task[None]] = set()
+        self._reads = JoinedReads(calls, clock=clock)
+        self.name = f"ledger.dynamodb.table {calls.table!r}"
 
     @classmethod
     async def open(
@@ -140,34 +131,6 @@ class DynamoDBStore:
         await _warn_of_no_expiry(calls)
         return cls(calls, clock=clock)
 
-    @property
-    def name(self) -> str:
-        """
-        What it is called for people.
-        """
-        return f"ledger.dynamodb.table {self._calls.table!r}"
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open.
-        """
-        return False
-
-    @property
-    def limits(self) -> Limits:
-        """
-        What it can write at once.
-        """
-        return LIMITS
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How a ledger in it is best asked.
-        """
-        return PACE
-
     def where(self, key: Key) -> str:
         """
         Name an item for people.
@@ -187,48 +150,10 @@ class DynamoDBStore:
         """
         Read items as they are now. What several want at the same time is asked in one call.
         """
-        loop = asyncio.get_running_loop()
-        if not self._asking:
-            loop.call_soon(self._read_all)
-        answer: asyncio.Future[list[Found]] = loop.create_future()
-        self._asking.append((keys, answer))
-        return await answer
-
-    def _read_all(self) -> None:
-        asking, self._asking = self._asking, []
-        task = asyncio.create_task(self._answer(asking), name="read items")
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
-
-    async def _answer(
-        self, asking: Sequence[tuple[Sequence[Key], asyncio.Future[list[Found]]]]
-    ) -> None:
-        try:
-            wanted = {position(key): key for keys, _ in asking for key in keys}
-            items = await self._calls.get_all(list(wanted))
-            now = self._clock.now()
-            found = {}
-            for item in items:
-                key = wanted[position_of(item)]
-                found[key] = found_of(key, item, now=now)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait are told
-            for _, answer in asking:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
-        for keys, answer in asking:
-            if not answer.done():
-                answer.set_result([found[key] for key in keys if key in found])
+        return await self._reads.get(keys)
 
     async def scan(
-        self,
-        kind: Kind,
-        groups: Sequence[int],
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
@@ -236,39 +161,30 @@ class DynamoDBStore:
         # Each partition once, with any group that lies in it.
         partitions = {partition(kind, group): group for group in groups}
         found = await asyncio.gather(
-            *(
-                self._scan(kind, group, low, high, reverse=reverse, limit=limit)
-                for group in partitions.values()
-            )
+            *(self._scan(kind, group, span) for group in partitions.values())
         )
         if len(found) == 1:
             return found[0]
-        merged = heapq.merge(*found, key=lambda one: one.key.sort, reverse=reverse)
-        return list(islice(merged, limit))
+        merged = heapq.merge(*found, key=lambda one: one.key.sort, reverse=span.reverse)
+        return list(islice(merged, span.limit))
 
-    async def _scan(
-        self,
-        kind: Kind,
-        group: int,
-        low: bytes,
-        high: bytes | None,
-        *,
-        reverse: bool,
-        limit: int | None,
-    ) -> list[Found]:
-        condition_, values = _range(low, high)
+    async def _scan(self, kind: ItemKind, group: int, span: Span) -> list[Found]:
+        high = span.high
+        condition_, values = key_range(span)
         items = await self._calls.query(
             partition(kind, group),
             condition=condition_,
             values=values,
             # The end of the range may be among them.
-            limit=None if limit is None else limit + (high is not None),
-            ScanIndexForward=not reverse,
+            limit=None if span.limit is None else span.limit + (high is not None),
+            ScanIndexForward=not span.reverse,
         )
         now = self._clock.now()
         found = (found_of(Key(kind, group, sort_of(kind, item)), item, now=now) for item in items)
+        # Expired ones have a tag and no body; lists of failures have neither.
         there = (one for one in found if one.body or one.tag.value == "")
-        return list(islice((one for one in there if high is None or one.key.sort < high), limit))
+        inside = (one for one in there if high is None or one.key.sort < high)
+        return list(islice(inside, span.limit))
 
     # ---- writing ----
 
@@ -282,7 +198,8 @@ class DynamoDBStore:
             raise TooMuchError("DynamoDB takes 400 KB of one item")
         if len(requests) > _MOST_ACTIONS or sum(sizes) > MOST_BYTES:
             raise TooMuchError(f"{len(requests)} actions")
-        if len(requests) == 1 and not isinstance(actions[0], Check):
+        # As a transaction it would cost twice as much.
+        if len(requests) == 1 and not isinstance(actions[0], Guard):
             await self._calls.single(*requests[0])
         else:
             token = _token(self._calls.table, actions)
@@ -311,7 +228,7 @@ class DynamoDBStore:
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
@@ -319,7 +236,7 @@ class DynamoDBStore:
         return await self._due.due(kind, groups, until=until, limit=limit)
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -328,7 +245,7 @@ class DynamoDBStore:
 
     async def expire(
         self,
-        kind: Kind,  # noqa: ARG002 - DynamoDB does it by its own clock
+        kind: ItemKind,  # noqa: ARG002 - DynamoDB does it by its own clock
         groups: Sequence[int],  # noqa: ARG002
         *,
         now: float,  # noqa: ARG002
@@ -344,45 +261,6 @@ class DynamoDBStore:
         """
 
 
-def _range(low: bytes, high: bytes | None) -> tuple[str, dict[str, Any]]:
-    """
-    Return the condition on the sort keys of a range, with its values.
-    """
-    values = {}
-    if low:
-        values[":low"] = {"S": low.decode("utf-8", "surrogatepass")}
-    end = None if high is None else _first_text(high)
-    if end is not None:
-        values[":high"] = {"S": end}
-    if low and end is not None:
-        return f"AND {SK} BETWEEN :low AND :high", values
-    if low:
-        return f"AND {SK} >= :low", values
-    if end is not None:
-        return f"AND {SK} < :high", values
-    return "", values
-
-
-def _first_text(bound: bytes) -> str | None:
-    """
-    Return the first text that does not come before some bytes, which may be none themselves; None where all do.
-    """
-    try:
-        return bound.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError as error:
-        text, rest = bound[: error.start].decode("utf-8", "surrogatepass"), bound[error.start :]
-    place = bisect_left(range(_CHARACTERS), rest, key=_packed)
-    while place == _CHARACTERS:
-        if not text:
-            return None
-        text, place = text[:-1], ord(text[-1]) + 1
-    return text + chr(place)
-
-
-def _packed(place: int) -> bytes:
-    return chr(place).encode("utf-8", "surrogatepass")
-
-
 def _request(action: Action) -> tuple[str, dict[str, Any]]:
     """
     Return the name of an action in a transaction, and its fields without the table.
@@ -396,7 +274,7 @@ def _request(action: Action) -> tuple[str, dict[str, Any]]:
 
 def _token(table: str, actions: Sequence[Action]) -> str:
     """
-    Make the same token of the same request, so that a repetition after a lost answer is not carried out twice.
+    Return the same token for the same request, so that a repetition after a lost answer is not carried out twice.
     """
     digest = hashlib.blake2b(table.encode(), digest_size=16)
     for action in actions:

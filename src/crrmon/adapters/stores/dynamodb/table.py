@@ -1,43 +1,18 @@
-"""The table of the dynamodb ledger: what it looks like, how it is made, and whether one that is there will do."""
+"""The table of the dynamodb ledger: what it looks like, and whether one that is there will do."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import structlog
-from botocore.exceptions import ClientError
-
-from crrmon.adapters.aws import Aws, NoAnswerError, border, code_of, explain
-from crrmon.ports.ledger import LedgerError, UnusableLedgerError
-
-PK: Final = "pk"
-SK: Final = "sk"
-BODY: Final = "body"
-PACKED: Final = "packed"
-"""A body that zlib made smaller, instead of `BODY`."""
-TAG: Final = "tag"
-SHARD: Final = "shard_number"
-"""Of a trail with a record, else absent: then the trail is not in the index."""
-DUE: Final = "due"
-"""The next look at a trail, where it has a record."""
-EXPIRES_AT: Final = "expires_at"
-"""From when on DynamoDB may drop an item by itself: seconds since the epoch. Absent where it must not."""
-INDEX: Final = "due"
-"""Holds the trails with a record of each shard, by their next look; keys only."""
-
-READY_SECONDS = 300.0
-"""A new table takes seconds, its index as long."""
-POLL_SECONDS = 1.0
+from crrmon.adapters.stores.dynamodb.attributes import DUE, EXPIRES_AT, INDEX, PK, SHARD, SK
+from crrmon.ports.ledger import UnusableLedgerError
 
 _KEY: Final = ((PK, "HASH"), (SK, "RANGE"))
 _INDEX_KEY: Final = ((SHARD, "HASH"), (DUE, "RANGE"))
 
-log = structlog.get_logger()
-
 
 def description(table: str, tags: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
     """
-    Tell how the table is made: the requests, by operation, in their order.
+    Return how the table is made: the requests, by operation, in their order.
 
     On-demand, for what it is asked changes by the hour; with recovery to any second of the last weeks, for it is the
     only place that knows what was counted.
@@ -59,7 +34,7 @@ def description(table: str, tags: Mapping[str, str]) -> Mapping[str, Mapping[str
         ],
     }
     if tags:
-        create["Tags"] = _tags(tags)
+        create["Tags"] = tags_of(tags)
     return {
         "CreateTable": create,
         "UpdateTimeToLive": {
@@ -77,13 +52,16 @@ def _schema(keys: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"AttributeName": name, "KeyType": kind} for name, kind in keys]
 
 
-def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+def tags_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """
+    Write tags down as DynamoDB takes them.
+    """
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
 def unlike(described: Mapping[str, Any]) -> str | None:
     """
-    Tell in what a table differs from what the ledger needs; None when it will do.
+    Return in what a table differs from what the ledger needs; None when it will do.
 
     Args:
         described: the `Table` of DescribeTable.
@@ -107,7 +85,7 @@ def _keys(described: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def unlike_error(table: str, difference: str) -> UnusableLedgerError:
     """
-    Make the error for a table that is there and will not do.
+    Return the error for a table that is there and will not do.
     """
     return UnusableLedgerError(
         f"ledger.dynamodb.table {table!r} was not made for crrmon: {difference}; "
@@ -115,219 +93,9 @@ def unlike_error(table: str, difference: str) -> UnusableLedgerError:
     )
 
 
-async def create(
-    aws: Aws, *, table: str, region: str | None, tags: Mapping[str, str]
-) -> Sequence[str]:
-    """
-    Make the table, or finish one that was begun; wait until it can be used.
-
-    Args:
-        aws: makes the client.
-        table: its name.
-        region: where; None for the default one.
-        tags: what it is tagged with.
-
-    Returns:
-        The operations that changed something; none where all was as it should be.
-
-    Raises:
-        UnusableLedgerError: there is a table of this name that will not do.
-        LedgerError: AWS did not do it; the text says why.
-    """
-    try:
-        client: Any = await aws.client("dynamodb", region)
-    except NoAnswerError as error:
-        raise LedgerError(f"DynamoDB: {explain(error, permission='')}") from error
-    maker = _Maker(client, table)
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            return await _made(maker, table, tags)
-    except TimeoutError as error:
-        raise LedgerError(
-            f"table {table!r} is not ready after {READY_SECONDS:.0f} s ({maker.waits_for}); "
-            "run: crrmon ledger create once more"
-        ) from error
-
-
-async def _made(maker: "_Maker", table: str, tags: Mapping[str, str]) -> Sequence[str]:
-    """
-    Do what is missing, step by step; tell which steps that were.
-    """
-    requests = description(table, tags)
-    made = await maker.create_table(requests["CreateTable"])
-    done = ["CreateTable"] if made else []
-    described = await maker.until_active()
-    difference = unlike(described)
-    if difference is not None:
-        raise unlike_error(table, difference)
-    if not await maker.expires():
-        await maker.ask("UpdateTimeToLive", **requests["UpdateTimeToLive"])
-        done.append("UpdateTimeToLive")
-    if not await maker.is_backed_up():
-        await maker.ask("UpdateContinuousBackups", **requests["UpdateContinuousBackups"])
-        done.append("UpdateContinuousBackups")
-    if await maker.lacks_tags(described["TableArn"], tags):
-        await maker.ask("TagResource", ResourceArn=described["TableArn"], Tags=_tags(tags))
-        done.append("TagResource")
-    return done
-
-
-class _Maker:
-    """
-    Asks what concerns the table as a whole.
-    """
-
-    def __init__(self, client: Any, table: str) -> None:
-        self._client = client
-        self._table = table
-        self.waits_for = "DynamoDB does not answer"
-        """Why it is not ready yet, for people."""
-
-    async def ask(self, operation: str, **request: Any) -> dict[str, Any]:
-        """
-        Ask DynamoDB, over and over while it says that it is too early; what was done before is as good as done now.
-        """
-        while True:
-            try:
-                return await self._ask_once(operation, request)
-            except _TooEarlyError as error:
-                self.waits_for = str(error)
-                await asyncio.sleep(POLL_SECONDS)
-
-    async def _ask_once(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        method = getattr(self._client, _METHODS[operation])
-        try:
-            with border():
-                return complete(operation, await method(**request))
-        except ClientError as error:
-            if _is_done(operation, error):
-                return {}
-            if _is_too_early(operation, error):
-                raise _TooEarlyError(f"{operation}: {explain(error, permission='')}") from error
-            what = f"dynamodb:{operation} on table {self._table}"
-            raise LedgerError(
-                f"DynamoDB {operation}: {explain(error, permission=what)}"
-            ) from error
-        except NoAnswerError as error:
-            raise LedgerError(f"DynamoDB {operation}: {explain(error, permission='')}") from error
-
-    async def create_table(self, request: Mapping[str, Any]) -> bool:
-        """
-        Make the table, unless there is one; tell whether there was none.
-        """
-        return bool(await self.ask("CreateTable", **request))
-
-    async def until_active(self) -> dict[str, Any]:
-        """
-        Wait until table and index can be used; return what DescribeTable tells.
-        """
-        while True:
-            table = (await self.ask("DescribeTable", TableName=self._table))["Table"]
-            parts = [table, *table.get("GlobalSecondaryIndexes", ())]
-            # NB: emulators leave out the status of an index.
-            states = {part.get("TableStatus", part.get("IndexStatus", "ACTIVE")) for part in parts}
-            if states == {"ACTIVE"}:
-                return dict(table)
-            self.waits_for = f"table and index are {', '.join(sorted(states))}"
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def expires(self) -> bool:
-        """
-        Tell whether items expire by `EXPIRES_AT`.
-        """
-        told = await self.ask("DescribeTimeToLive", TableName=self._table)
-        return expiry_is_on(told)
-
-    async def is_backed_up(self) -> bool:
-        """
-        Tell whether the table can be brought back as it was at any second of the last weeks.
-        """
-        told = await self.ask("DescribeContinuousBackups", TableName=self._table)
-        recovery = told["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
-        return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
-
-    async def lacks_tags(self, arn: str, tags: Mapping[str, str]) -> bool:
-        """
-        Tell whether the table has not all of these tags.
-        """
-        if not tags:
-            return False
-        told = await self.ask("ListTagsOfResource", ResourceArn=arn)
-        return not tags.items() <= {one["Key"]: one["Value"] for one in told["Tags"]}.items()
-
-
-_TOLD: Final[Mapping[str, tuple[str, type]]] = {
-    "BatchGetItem": ("Responses", dict),
-    "DescribeContinuousBackups": ("ContinuousBackupsDescription", dict),
-    "DescribeTable": ("Table", dict),
-    "ListTagsOfResource": ("Tags", list),
-    "Query": ("Items", list),
-}
-"""What an answer is nothing without, by operation."""
-
-
-def complete(operation: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return an answer of DynamoDB if it tells what the operation is for.
-
-    Raises:
-        LookupError: it does not.
-    """
-    if operation in _TOLD:
-        name, kind = _TOLD[operation]
-        if not isinstance(answer.get(name), kind):
-            raise LookupError(name)
-    return dict(answer)
-
-
-_METHODS: Final = {
-    "CreateTable": "create_table",
-    "DescribeTable": "describe_table",
-    "UpdateTimeToLive": "update_time_to_live",
-    "DescribeTimeToLive": "describe_time_to_live",
-    "UpdateContinuousBackups": "update_continuous_backups",
-    "DescribeContinuousBackups": "describe_continuous_backups",
-    "TagResource": "tag_resource",
-    "ListTagsOfResource": "list_tags_of_resource",
-}
-
-
-_TOO_EARLY: Final = frozenset(
-    {
-        "ContinuousBackupsUnavailableException",
-        "InternalServerError",
-        "LimitExceededException",
-        "ResourceInUseException",
-        "ResourceNotFoundException",
-        "TableNotFoundException",
-        "ThrottlingException",
-    }
-)
-"""What DynamoDB answers of a table that was made or changed just now, which not all of it knows of yet."""
-
-
-class _TooEarlyError(Exception):
-    """
-    It may well be done in a moment.
-    """
-
-
-def _is_done(operation: str, error: ClientError) -> bool:
-    if operation == "CreateTable":
-        return code_of(error) == "ResourceInUseException"
-    return operation == "UpdateTimeToLive" and "already enabled" in str(error)
-
-
-def _is_too_early(operation: str, error: ClientError) -> bool:
-    if operation == "CreateTable":
-        return False
-    # TimeToLive has been modified multiple times within a fixed interval.
-    return code_of(error) in _TOO_EARLY or "multiple times within" in str(error)
-
-
 def expiry_is_on(told: Mapping[str, Any]) -> bool:
     """
-    Tell from the answer of DescribeTimeToLive whether items expire by `EXPIRES_AT`.
+    Return from the answer of DescribeTimeToLive whether items expire by `EXPIRES_AT`.
     """
     expiry = told.get("TimeToLiveDescription", {})
     on = expiry.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")

@@ -9,7 +9,8 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as LostError
 
-from crrmon.adapters.stores.redis.nodes import Call, Node, Reply, first_error
+from crrmon.adapters.stores.redis.calls import Call, Reply, first_error
+from crrmon.adapters.stores.redis.nodes import Node
 
 _REDIRECTIONS: Final = 3
 _SLOTS: Final = 16384
@@ -104,7 +105,7 @@ class Cluster:
 
     async def _known(self) -> list[tuple[str, int]]:
         """
-        Tell the node of each slot.
+        Return the node of each slot.
         """
         async with self._learning:
             if not self._slots:
@@ -113,6 +114,7 @@ class Cluster:
 
     async def _learn(self) -> list[tuple[str, int]]:
         failure: RedisError | None = None
+        # The seed last: it may be away while the others work.
         for address in dict.fromkeys((*self._nodes, self._seed)):
             node = self._node(address)
             try:

@@ -16,26 +16,16 @@ What replicas are, and what is done when none is left, `replicas` decides.
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
-import hiredis
 import msgspec
 import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import (
-    AskError,
-    NoScriptError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import (
-    ConnectionError as LostError,
-)
-from redis.exceptions import (
-    TimeoutError as SlowError,
-)
+from redis.exceptions import AskError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import TimeoutError as SlowError
 
+from crrmon.adapters.stores.redis.calls import Argument, Call, Reply, facts, first_error, roundtrip
 from crrmon.adapters.stores.redis.replicas import Replicas
 from crrmon.adapters.stores.redis.scripts import TEXTS
 
@@ -52,61 +42,11 @@ _ASKING: Final = ("ASKING",)
 
 log = structlog.get_logger()
 
-Argument = bytes | str | int | float
-Reply = Any
-
 
 class UnacknowledgedError(RedisError):
     """
     It was written, but no replica said in time that it has it.
     """
-
-
-class Call(msgspec.Struct, frozen=True, gc=False):
-    """
-    One command.
-    """
-
-    home: bytes
-    """What all its keys begin with: a hash tag, which decides on the node of a cluster."""
-    arguments: tuple[Argument, ...]
-
-
-def script(
-    home: bytes, digest: str, keys: Sequence[bytes], arguments: Sequence[Argument] = ()
-) -> Call:
-    """
-    Make the call of a script.
-    """
-    return Call(home, ("EVALSHA", digest, len(keys), *keys, *arguments))
-
-
-class Servers(Protocol):
-    """
-    One server, or those of a cluster.
-    """
-
-    async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
-        """
-        Carry out commands; those to one server in their order.
-
-        Args:
-            calls: each stands for itself: some may be done when others fail.
-            durable: whether they write; then replicas have it too when this returns.
-
-        Returns:
-            The answers, in order.
-
-        Raises:
-            RedisError: one of them failed, or it cannot be known.
-        """
-        ...
-
-    async def close(self) -> None:
-        """
-        Close all connections.
-        """
-        ...
 
 
 class _Request(msgspec.Struct, frozen=True, gc=False):
@@ -251,11 +191,11 @@ class Node:
         """
         replicas = self._replicas
         if not (beat and replicas.needed(durable=durable)):
-            return await _roundtrip(connection, commands)
+            return await roundtrip(connection, commands)
         began = replicas.doubts
         before = beat if replicas.in_doubt else ()
         wait: tuple[Argument, ...] = ("WAIT", 1, int(WAIT_SECONDS * 1000))
-        replies = await _roundtrip(connection, (*before, *commands, wait))
+        replies = await roundtrip(connection, (*before, *commands, wait))
         acknowledged = replies.pop()
         if isinstance(acknowledged, Exception):
             # A replica refuses WAIT too, and what it says to a write tells more.
@@ -277,7 +217,7 @@ class Node:
         now = asyncio.get_running_loop().time()
         if not self._replicas.outdated(now):
             return
-        (told,) = await _roundtrip(connection, [("INFO", "replication")])
+        (told,) = await roundtrip(connection, [("INFO", "replication")])
         self._replicas.learn(facts(told) if isinstance(told, bytes) else {}, now)
 
     async def close(self) -> None:
@@ -306,7 +246,7 @@ def _fail(requests: Iterable[_Request], error: Exception) -> None:
 
 def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
     """
-    Make a small write to where one of these requests has its keys.
+    Return a small write to where one of these requests has its keys.
     """
     placed = [one for one in requests if one.calls[0].home]
     if not placed:
@@ -318,52 +258,11 @@ def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
 
 def _takes_no_writes(reply: Reply) -> bool:
     """
-    Tell whether a reply is the error of a replica; Redis 6.2 puts it in the middle when it came up in a script.
+    Return whether a reply is the error of a replica; Redis 6.2 puts it in the middle when it came up in a script.
     """
     return isinstance(reply, ReadOnlyError) or (
         isinstance(reply, ResponseError) and "READONLY" in str(reply)
     )
-
-
-async def _roundtrip(
-    connection: AbstractConnection, commands: Sequence[tuple[Argument, ...]]
-) -> list[Reply]:
-    # One write for all: hiredis packs in C what redis-py's own would join piece by piece.
-    packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]
-    await connection.send_packed_command(packed, check_health=False)
-    replies: list[Reply] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response())
-        except ResponseError as error:
-            replies.append(error)
-        except (RedisError, OSError):
-            raise
-        except Exception as error:
-            # Whatever a parser makes of bytes that are no answer: nobody knows what was done.
-            raise LostError(f"no answer that can be read ({type(error).__name__})") from error
-    return replies
-
-
-def facts(info: bytes) -> dict[str, str]:
-    """
-    Read what INFO tells.
-    """
-    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
-    return {name: value for name, colon, value in lines if colon}
-
-
-def first_error(replies: Sequence[Reply]) -> list[Reply]:
-    """
-    Return answers.
-
-    Raises:
-        RedisError: the first of them that is one.
-    """
-    for one in replies:
-        if isinstance(one, Exception):
-            raise one
-    return list(replies)
 
 
 class Standalone:

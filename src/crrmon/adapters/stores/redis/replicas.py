@@ -32,28 +32,21 @@ class Replicas:
         self._lost_at: float | None = None
         """When it was found that there are none any more."""
         self._asked_at = -math.inf
-        self._doubts = 0
-        """Grows with every write that replicas may not have."""
+        self.doubts = 0
+        """A number that grows with every doubt."""
         self._allayed = 0
         """Up to this one, they have it."""
-
-    @property
-    def doubts(self) -> int:
-        """
-        A number that grows with every doubt.
-        """
-        return self._doubts
 
     @property
     def in_doubt(self) -> bool:
         """
         Whether something may have been written that replicas do not have.
         """
-        return self._doubts > self._allayed
+        return self.doubts > self._allayed
 
     def needed(self, *, durable: bool) -> bool:
         """
-        Tell whether replicas must acknowledge.
+        Return whether replicas must acknowledge.
 
         Args:
             durable: whether something is written.
@@ -64,7 +57,7 @@ class Replicas:
         """
         Note that replicas may not have what was written.
         """
-        self._doubts += 1
+        self.doubts += 1
         self._asked_at = -math.inf
 
     def allay(self, doubts: int) -> None:
@@ -75,7 +68,7 @@ class Replicas:
 
     def outdated(self, now: float) -> bool:
         """
-        Tell whether the server is to be asked.
+        Return whether the server is to be asked.
         """
         return now - self._asked_at >= REPLICAS_ASKED_SECONDS
 
@@ -102,13 +95,13 @@ class Replicas:
                 advice="no replica is left, what is written now is on one server only: see to the replicas; with"
                 " min-replicas-to-write 1 the server itself would refuse writes instead",
             )
-            self.allay(self._doubts)
+            self.allay(self.doubts)
             self._lost_at = None
 
 
 def _keeps_up(name: str, value: str) -> bool:
     """
-    Tell whether a line of INFO replication is of a replica that has nearly everything.
+    Return whether a line of INFO replication is of a replica that has nearly everything.
     """
     if re.fullmatch(r"slave\d+", name) is None:
         return False

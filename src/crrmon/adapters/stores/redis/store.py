@@ -1,7 +1,7 @@
 """Implements the store on a Redis server or cluster.
 
 What a write rests on is compared and what it does is done by one script, so that it is atomic (`scripts`); where items
-lie is told in `commands`; `server` and `nodes` connect.
+lie is told in `names`; `client` and `nodes` connect.
 
 What is said to be durable here is so as far as the server is: it keeps what it acknowledged through a crash if its
 append-only file is written to disk (`appendonly yes`), and a replica that takes over has it, for at least one must
@@ -14,43 +14,31 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final, Self
 
-from crrmon.adapters.stores.redis.commands import (
-    DAY_SECONDS,
-    Days,
-    Group,
-    Names,
-    Writing,
-    days_of,
-    digest,
-    lookup_keys,
-    parts,
-    registry_of,
-)
-from crrmon.adapters.stores.redis.nodes import Argument, Call, Reply, script
-from crrmon.adapters.stores.redis.scripts import DROP_DAY, EXPIRE, READ, REHEARSE, SCAN, WRITE
-from crrmon.adapters.stores.redis.server import Redis, RedisServer
+from crrmon.adapters.stores.redis.calls import Argument, Call, Reply, script
+from crrmon.adapters.stores.redis.client import Redis
+from crrmon.adapters.stores.redis.names import DAY_SECONDS, KindGroup, Names, registry_of
+from crrmon.adapters.stores.redis.scripts import DROP_DAY, EXPIRE, REHEARSE, SCAN, WRITE
+from crrmon.adapters.stores.redis.server import RedisServer
+from crrmon.adapters.stores.redis.unordered import AT_ONCE, UnorderedReading
+from crrmon.adapters.stores.redis.writing import Writing, digest
+from crrmon.domain.slicing import sliced
 from crrmon.ports.ledger import LedgerError, Pace
 from crrmon.ports.store import (
     FLEET,
+    WHOLE,
     Action,
     ConflictError,
     Delete,
     Due,
     Found,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
+    Span,
     Tag,
 )
 
-_AT_ONCE: Final = 250
-"""Most unordered items of one script: the server does nothing else meanwhile."""
-_PACE: Final = Pace(size=500, linger=0.05, lanes=2)
-"""
-A call costs 0.2 ms of CPU time, and each item in it 0.02: waiting makes calls of a dozen at 250 objects a second, and
-an outcome takes 40 microseconds, not 200. It also keeps the entries of the journal few.
-"""
 _EXPIRED_AT_ONCE: Final = 1_000_000
 """After so many a call of `expire` ends. The server frees dropped hashes beside its work."""
 _TRIES: Final = 50
@@ -66,12 +54,22 @@ class RedisStore:
         server: how it is set.
     """
 
+    exclusive = False
+    pace = Pace(size=500, linger=0.05, lanes=2)
+    """
+    A call costs 0.2 ms of CPU time, and each item in it 0.02: waiting makes calls of a dozen at 250 objects a second, and
+    an outcome takes 40 microseconds, not 200. It also keeps the entries of the journal few.
+    """
+
     def __init__(self, redis: Redis, server: RedisServer) -> None:
+        self.name = (
+            f"ledger.redis.prefix {server.prefix!r} on {server.place}, database {server.database}"
+        )
+        self.limits = Limits(items=AT_ONCE, spans_groups=not server.cluster)
         self._redis = redis
         self._server = server
         self._names = Names(server.prefix)
-        self._days: dict[Group, Days] = {}
-        """Of each group, as last told."""
+        self._unordered = UnorderedReading(redis, server, self._names)
 
     @classmethod
     async def open(cls, server: RedisServer, *, rehearse: bool = True) -> Self:
@@ -98,7 +96,7 @@ class RedisStore:
 
     async def _rehearse(self) -> None:
         # A user who may run only some of a script's commands would leave half of its work.
-        names = self._names.of(Group(_REHEARSAL, FLEET))
+        names = self._names.of(KindGroup(_REHEARSAL, FLEET))
         (forbidden,) = await self._redis.ask([script(names.home, REHEARSE, [names.items])])
         if forbidden is not None:
             raise LedgerError(
@@ -106,42 +104,11 @@ class RedisStore:
                 " grant what docs/operations.md lists"
             )
 
-    @property
-    def name(self) -> str:
-        """
-        What it is called for people.
-        """
-        server = self._server
-        return (
-            f"ledger.redis.prefix {server.prefix!r} on {server.place}, database {server.database}"
-        )
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open: no.
-        """
-        return False
-
-    @property
-    def limits(self) -> Limits:
-        """
-        What it can write at once.
-        """
-        return Limits(items=_AT_ONCE, spans_groups=not self._server.cluster)
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How a ledger in it is best asked.
-        """
-        return _PACE
-
     def where(self, key: Key) -> str:
         """
         Name an item for people.
         """
-        names = self._names.of(Group(key.kind, key.group))
+        names = self._names.at(key)
         return f"field {_printed(key)} of the Redis key {names.items.decode()} at {self._server.place}"
 
     def tag_of(self, body: bytes) -> Tag:
@@ -156,109 +123,30 @@ class RedisStore:
         """
         Read items.
         """
-        ordered = [key for key in keys if key.kind.ordered]
-        found: list[Found] = []
-        if ordered:
-            homes = [self._names.of(Group(key.kind, key.group)) for key in ordered]
-            calls = [
-                Call(names.home, ("HGET", names.items, key.sort))
-                for names, key in zip(homes, ordered, strict=True)
-            ]
-            bodies = await self._redis.ask(calls)
-            found += [
-                Found(key, body, self.tag_of(body))
-                for key, body in zip(ordered, bodies, strict=True)
-                if body is not None
-            ]
-        others: dict[Group, list[Key]] = defaultdict(list)
-        for key in keys:
-            if not key.kind.ordered:
-                others[Group(key.kind, key.group)].append(key)
-        return found + await self._unordered(others) if others else found
-
-    async def _unordered(self, wanted: dict[Group, list[Key]]) -> list[Found]:
-        """
-        Read unordered items, again where the days of a group turn out to be others.
-        """
-        found: list[Found] = []
-        left = [(group, some) for group, keys in wanted.items() for some in parts(keys, _AT_ONCE)]
-        while left:
-            chunks = self._chunks(left)
-            calls = [self._read_call(chunk) for chunk in chunks]
-            left = []
-            for chunk, told in zip(chunks, await self._redis.ask(calls), strict=True):
-                for (group, keys), some in zip(chunk, told, strict=True):
-                    if isinstance(some, bytes):
-                        self._learn_days(group, some)
-                        left.append((group, keys))
-                    else:
-                        found += _found(keys, some)
-        return found
-
-    def _chunks(
-        self, left: Sequence[tuple[Group, Sequence[Key]]]
-    ) -> list[list[tuple[Group, Sequence[Key]]]]:
-        """
-        Put together what goes into one script: of several groups where one server has all keys.
-        """
-        chunks: list[list[tuple[Group, Sequence[Key]]]] = []
-        room = 0
-        for group, keys in left:
-            if not chunks or self._server.cluster or len(keys) > room:
-                chunks.append([])
-                room = _AT_ONCE
-            chunks[-1].append((group, keys))
-            room -= len(keys)
-        return chunks
-
-    def _read_call(self, chunk: Sequence[tuple[Group, Sequence[Key]]]) -> Call:
-        keys: list[bytes] = []
-        arguments: list[Argument] = []
-        for group, some in chunk:
-            days = self._days.get(group, ())
-            keys += lookup_keys(self._names.of(group), days)
-            arguments += (len(some), registry_of(days))
-            arguments += [key.sort for key in some]
-        return script(self._names.of(chunk[0][0]).home, READ, keys, arguments)
-
-    def _learn_days(self, group: Group, registry: bytes) -> None:
-        """
-        Take note of which days a group has.
-        """
-        name = self._names.of(group).days
-        try:
-            self._days[group] = days_of(registry)
-        except ValueError as error:
-            raise LedgerError(
-                f"the Redis key {name.decode()} at {self._server.place} cannot be read: it is damaged, or written by a"
-                f" newer version of crrmon ({error})"
-            ) from error
+        ordered = [(key, self._names.at(key)) for key in keys if key.kind.ordered]
+        calls = [Call(names.home, ("HGET", names.items, key.sort)) for key, names in ordered]
+        bodies = await self._redis.ask(calls) if calls else []
+        found = [
+            Found(key, body, self.tag_of(body))
+            for (key, _), body in zip(ordered, bodies, strict=True)
+            if body is not None
+        ]
+        return found + await self._unordered.read([key for key in keys if not key.kind.ordered])
 
     async def scan(
-        self,
-        kind: Kind,
-        groups: Sequence[int],
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
         """
-        homes = [self._names.of(Group(kind, group)) for group in groups]
-        whole = not low and high is None and limit is None
-        first = b"[" + low if low else b"-"
-        last = b"+" if high is None else b"(" + high
-        range_: tuple[Argument, ...] = (
-            ("ZREVRANGEBYLEX", last, first) if reverse else ("ZRANGEBYLEX", first, last)
-        )
-        count: Argument = "" if limit is None else limit
+        homes = [self._names.of(KindGroup(kind, group)) for group in groups]
+        # In what order does not matter: all are sorted below.
+        whole = not span.low and span.high is None and span.limit is None
+        arguments = _scan_arguments(span)
         calls = [
             Call(names.home, ("HGETALL", names.items))
             if whole
-            else script(names.home, SCAN, [names.order, names.items], [*range_, count])
+            else script(names.home, SCAN, [names.order, names.items], arguments)
             for names in homes
         ]
         told = await self._redis.ask(calls)
@@ -267,7 +155,7 @@ class RedisStore:
             for group, flat in zip(groups, told, strict=True)
             for sort, body in _pairs(flat)
         )
-        return sorted(found, key=lambda one: one.key.sort, reverse=reverse)[:limit]
+        return sorted(found, key=lambda one: one.key.sort, reverse=span.reverse)[: span.limit]
 
     # ---- writing ----
 
@@ -275,20 +163,20 @@ class RedisStore:
         """
         Do all of it or nothing.
         """
+        # Days come and go about once a day, so a second try nearly always knows them all.
         for _ in range(_TRIES):
-            writing = Writing(self._names, self._days)
+            writing = Writing(self._names, self._unordered.days)
             arguments = writing.arguments(actions)
-            key = actions[0].key
-            home = self._names.of(Group(key.kind, key.group)).home
+            home = self._names.at(actions[0].key).home
             (refused,) = await self._redis.ask(
                 [script(home, WRITE, writing.keys, arguments)], durable=True
             )
             if refused is None:
-                self._days |= writing.turned
+                self._unordered.days |= writing.turned
                 return
             turned, others, changed = refused
             for at, registry in _pairs(turned):
-                self._learn_days(writing.groups[at], registry)
+                self._unordered.learn_days(writing.groups[at], registry)
             if others or changed:
                 raise ConflictError(sorted(writing.conflicts(others, changed)))
         raise LedgerError("the days of which something is kept change faster than they are read")
@@ -299,16 +187,16 @@ class RedisStore:
         """
         homes: dict[bytes, list[Action]] = defaultdict(list)
         for action in actions:
-            group = Group(action.key.kind, action.key.group)
-            homes[self._names.of(group).home if self._server.cluster else b""].append(action)
+            # In a cluster one script may touch one hash slot only.
+            homes[self._names.at(action.key).home if self._server.cluster else b""].append(action)
         for some in homes.values():
-            for part in parts(some, _ORDERED_AT_ONCE):
+            for part in sliced(some, _ORDERED_AT_ONCE):
                 await self.write(part)
 
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
@@ -318,7 +206,7 @@ class RedisStore:
         found: dict[int, list[Due]] = {}
         while asked:
             calls = [
-                self._due_call(Group(kind, group), "-inf", repr(until), count)
+                self._due_call(KindGroup(kind, group), "-inf", repr(until), count)
                 for group, count in asked.items()
             ]
             for group, told in zip(asked, await self._redis.ask(calls), strict=True):
@@ -332,7 +220,7 @@ class RedisStore:
             }
         return await self._with_bodies(kind, _first(found, limit))
 
-    async def _with_bodies(self, kind: Kind, dues: Sequence[Due]) -> list[Due]:
+    async def _with_bodies(self, kind: ItemKind, dues: Sequence[Due]) -> list[Due]:
         """
         Read what is due; what is not any more is left out.
         """
@@ -341,7 +229,7 @@ class RedisStore:
             by_group[due.key.group].append(due)
         calls = []
         for group, some in by_group.items():
-            names = self._names.of(Group(kind, group))
+            names = self._names.of(KindGroup(kind, group))
             calls.append(Call(names.home, ("HMGET", names.items, *(due.key.sort for due in some))))
         bodies: dict[Key, bytes] = {}
         for some, told in zip(by_group.values(), await self._redis.ask(calls), strict=True):
@@ -350,13 +238,13 @@ class RedisStore:
             }
         return [Due(due.at, due.key, bodies[due.key]) for due in dues if due.key in bodies]
 
-    def _due_call(self, group: Group, low: str, high: str, count: int) -> Call:
+    def _due_call(self, group: KindGroup, low: str, high: str, count: int) -> Call:
         names = self._names.of(group)
         command = ("ZRANGEBYSCORE", names.due, low, high, "WITHSCORES", "LIMIT", 0, count)
         return Call(names.home, command)
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -365,7 +253,7 @@ class RedisStore:
         passed = (-math.inf, b"") if after is None else _order(after)
         count = limit
         while True:
-            call = self._due_call(Group(kind, group), low, "+inf", count)
+            call = self._due_call(KindGroup(kind, group), low, "+inf", count)
             (told,) = await self._redis.ask([call])
             dues = _dues(kind, group, told)
             found = [due for due in dues if _order(due) > passed]
@@ -373,7 +261,7 @@ class RedisStore:
                 return found[:limit]
             count = 2 * count + limit  # many of the same time as the last one
 
-    async def expire(self, kind: Kind, groups: Sequence[int], *, now: float) -> int:
+    async def expire(self, kind: ItemKind, groups: Sequence[int], *, now: float) -> int:
         """
         Drop a bounded number of items of a kind that have expired.
         """
@@ -381,19 +269,20 @@ class RedisStore:
             return await self._drop_days(kind, groups, now)
         calls = []
         for group in groups:
-            names = self._names.of(Group(kind, group))
+            names = self._names.of(KindGroup(kind, group))
             keys = [names.items, names.order, names.expiry]
             calls.append(script(names.home, EXPIRE, keys, [repr(now), _ORDERED_AT_ONCE]))
         return sum(map(int, await self._redis.ask(calls, durable=True)))
 
-    async def _drop_days(self, kind: Kind, groups: Sequence[int], now: float) -> int:
+    async def _drop_days(self, kind: ItemKind, groups: Sequence[int], now: float) -> int:
         dropped = 0
-        homes = [self._names.of(Group(kind, number)) for number in groups]
+        homes = [self._names.of(KindGroup(kind, number)) for number in groups]
         calls = [Call(names.home, ("GET", names.days)) for names in homes]
         for number, registry in zip(groups, await self._redis.ask(calls), strict=True):
-            group = Group(kind, number)
-            self._learn_days(group, registry or b"")
-            for day in self._days[group]:
+            group = KindGroup(kind, number)
+            self._unordered.learn_days(group, registry or b"")
+            for day in self._unordered.days[group]:
+                # Days are in order, so those after the first that is not over are not over either.
                 if (day + 1) * DAY_SECONDS > now or dropped >= _EXPIRED_AT_ONCE:
                     break
                 count = await self._drop_day(group, day)
@@ -402,15 +291,15 @@ class RedisStore:
                 dropped += count
         return dropped
 
-    async def _drop_day(self, group: Group, day: int) -> int | None:
+    async def _drop_day(self, group: KindGroup, day: int) -> int | None:
         names = self._names.of(group)
-        days = self._days[group]
+        days = self._unordered.days[group]
         left = tuple(one for one in days if one != day)
         arguments = [registry_of(days), registry_of(left)]
         call = script(names.home, DROP_DAY, [names.days, names.kept(day)], arguments)
         (count,) = await self._redis.ask([call], durable=True)
         if count is not None:
-            self._days[group] = left
+            self._unordered.days[group] = left
         return None if count is None else int(count)
 
     async def close(self) -> None:
@@ -420,23 +309,23 @@ class RedisStore:
         await self._redis.close()
 
 
-_REHEARSAL: Final = Kind(name="rehearsal")
+_REHEARSAL: Final = ItemKind(name="rehearsal")
+
+
+def _scan_arguments(span: Span) -> list[Argument]:
+    first = b"[" + span.low if span.low else b"-"
+    last = b"+" if span.high is None else b"(" + span.high
+    count: Argument = "" if span.limit is None else span.limit
+    if span.reverse:
+        return ["ZREVRANGEBYLEX", last, first, count]
+    return ["ZRANGEBYLEX", first, last, count]
 
 
 def _printed(key: Key) -> str:
     return repr(key.sort) if key.kind.ordered else key.sort.hex()
 
 
-def _found(keys: Sequence[Key], flat: Sequence[Reply]) -> Iterator[Found]:
-    """
-    Read what the script told of some unordered items: of each that it found the place, where, and body.
-    """
-    for at in range(0, len(flat), 3):
-        place, where, body = flat[at : at + 3]
-        yield Found(keys[place], body, Tag(f"{where.decode()} {digest(body)}"))
-
-
-def _dues(kind: Kind, group: int, flat: Sequence[bytes]) -> list[Due]:
+def _dues(kind: ItemKind, group: int, flat: Sequence[bytes]) -> list[Due]:
     return [Due(float(at), Key(kind, group, sort)) for sort, at in _pairs(flat)]
 
 

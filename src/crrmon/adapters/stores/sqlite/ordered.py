@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from crrmon.ports.store import ABSENT, ANY, Action, Check, Found, Key, Kind, Put, Tag
+from crrmon.ports.store import ABSENT, ANY, Action, Found, Guard, ItemKind, Key, Put, Span, Tag
 
 SCHEMA: Final = """
 CREATE TABLE items (kind TEXT NOT NULL, sort BLOB NOT NULL, grp INTEGER NOT NULL, expires_at REAL, body BLOB NOT NULL,
@@ -25,7 +25,7 @@ DELETE FROM items WHERE kind = ?1 AND sort IN
 
 class OrderedItems:
     """
-    The items of ordered kinds in a database; whoever calls has begun a transaction.
+    The items of ordered kinds in a database; whoever calls has started a transaction.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -42,17 +42,16 @@ class OrderedItems:
         row = self._connection.execute(_GET, (key.kind.name, key.sort)).fetchone()
         return None if row is None else row[0]
 
-    def scan(
-        self, kind: Kind, low: bytes, high: bytes | None, *, reverse: bool, limit: int | None
-    ) -> list[Found]:
+    def scan(self, kind: ItemKind, span: Span) -> list[Found]:
         """
         Read items in the order of their sort keys.
         """
-        query, values = _SCAN, [kind.name, low]
-        if high is not None:
-            query, values = f"{query} AND sort < ?", [*values, high]
-        query += " ORDER BY sort DESC LIMIT ?" if reverse else " ORDER BY sort LIMIT ?"
-        rows = self._connection.execute(query, (*values, -1 if limit is None else limit))
+        query, values = _SCAN, [kind.name, span.low]
+        if span.high is not None:
+            query, values = f"{query} AND sort < ?", [*values, span.high]
+        query += " ORDER BY sort DESC LIMIT ?" if span.reverse else " ORDER BY sort LIMIT ?"
+        limit = -1 if span.limit is None else span.limit
+        rows = self._connection.execute(query, (*values, limit))
         return [Found(Key(kind, group, sort), body, Tag(body)) for sort, group, body in rows]
 
     def write(self, actions: Sequence[tuple[int, Action]]) -> list[int]:
@@ -68,7 +67,7 @@ class OrderedItems:
         others = [at for at, one in actions if not self._holds(one)]
         if others:
             return others
-        some = [one for _, one in actions if not isinstance(one, Check)]
+        some = [one for _, one in actions if not isinstance(one, Guard)]
         puts = [one for one in some if isinstance(one, Put)]
         self._connection.executemany(
             _PUT,
@@ -89,7 +88,7 @@ class OrderedItems:
         body = self._body(action.key)
         return body is None if action.tag is ABSENT else body == action.tag.value
 
-    def expire(self, kind: Kind, *, now: float, most: int) -> int:
+    def expire(self, kind: ItemKind, *, now: float, most: int) -> int:
         """
         Drop some of the items of a kind that have expired; return how many.
         """

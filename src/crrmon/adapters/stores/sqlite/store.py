@@ -13,21 +13,22 @@ from typing import Final, Self, TypeVar
 from crrmon.adapters.stores.sqlite.file import LedgerFile, translated
 from crrmon.adapters.stores.sqlite.ordered import OrderedItems
 from crrmon.adapters.stores.sqlite.unordered import UnorderedItems
-from crrmon.ports.ledger import IN_PROCESS, Pace
+from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
+    WHOLE,
     Action,
     ConflictError,
     Delete,
     Due,
     Found,
+    ItemKind,
     Key,
-    Kind,
     Limits,
     Put,
+    Span,
     Tag,
 )
 
-_LIMITS: Final = Limits(items=500)
 _EXPIRED_AT_ONCE: Final = 20_000
 
 T = TypeVar("T")
@@ -38,7 +39,13 @@ class SqliteStore:
     Implements the `Store` port.
     """
 
+    exclusive = True
+    """The file is locked."""
+    limits = Limits(items=500)
+    pace = IN_PROCESS
+
     def __init__(self, file: LedgerFile, thread: ThreadPoolExecutor) -> None:
+        self.name = f"ledger.path {file.path}"
         self._file = file
         self._connection = file.connection
         self._thread = thread
@@ -96,34 +103,6 @@ class SqliteStore:
             raise
         return result
 
-    @property
-    def name(self) -> str:
-        """
-        What it is called for people.
-        """
-        return f"ledger.path {self._file.path}"
-
-    @property
-    def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open: the file is locked.
-        """
-        return True
-
-    @property
-    def limits(self) -> Limits:
-        """
-        What it can write at once.
-        """
-        return _LIMITS
-
-    @property
-    def pace(self) -> Pace:
-        """
-        How a ledger in it is best asked.
-        """
-        return IN_PROCESS
-
     def where(self, key: Key) -> str:
         """
         Name an item for people.
@@ -142,7 +121,7 @@ class SqliteStore:
         """
         Read items.
         """
-        by_kind: dict[Kind, list[Key]] = defaultdict(list)
+        by_kind: dict[ItemKind, list[Key]] = defaultdict(list)
         for key in keys:
             by_kind[key.kind].append(key)
 
@@ -158,20 +137,14 @@ class SqliteStore:
 
     async def scan(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],  # noqa: ARG002 - all are in one table
-        *,
-        low: bytes = b"",
-        high: bytes | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
+        span: Span = WHOLE,
     ) -> Sequence[Found]:
         """
         Read items of an ordered kind, in the order of their sort keys.
         """
-        return await self._run(
-            lambda: self._ordered.scan(kind, low, high, reverse=reverse, limit=limit)
-        )
+        return await self._run(lambda: self._ordered.scan(kind, span))
 
     # ---- writing ----
 
@@ -190,7 +163,7 @@ class SqliteStore:
 
     def _write(self, actions: Sequence[Action]) -> None:
         ordered: list[tuple[int, Action]] = []
-        others: dict[Kind, list[tuple[int, Action]]] = defaultdict(list)
+        others: dict[ItemKind, list[tuple[int, Action]]] = defaultdict(list)
         for place, action in enumerate(actions):
             kind = action.key.kind
             (ordered if kind.ordered else others[kind]).append((place, action))
@@ -203,14 +176,14 @@ class SqliteStore:
     # ---- time ----
 
     async def due(
-        self, kind: Kind, groups: Sequence[int], *, until: float, limit: int
+        self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
         """
         Find unordered items that are due, the longest due first.
         """
         return await self._run(lambda: self._due(kind, groups, until, limit))
 
-    def _due(self, kind: Kind, groups: Sequence[int], until: float, limit: int) -> list[Due]:
+    def _due(self, kind: ItemKind, groups: Sequence[int], until: float, limit: int) -> list[Due]:
         # Each group's share comes sorted from the index; merging takes no more of each than it needs.
         cursors = self._unordered.due(kind, groups, until)
         try:
@@ -225,7 +198,7 @@ class SqliteStore:
         ]
 
     async def walk(
-        self, kind: Kind, group: int, *, after: Due | None, limit: int
+        self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
         """
         Go through all items of a group that are due at whatever time.
@@ -234,7 +207,7 @@ class SqliteStore:
 
     async def expire(
         self,
-        kind: Kind,
+        kind: ItemKind,
         groups: Sequence[int],  # noqa: ARG002 - all are in one table
         *,
         now: float,

@@ -16,59 +16,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from crrmon.ports.store import (
-    ABSENT,
-    Action,
-    Check,
-    Due,
-    Found,
-    Key,
-    Kind,
-    Put,
-    Tag,
-)
+from crrmon.adapters.stores.sqlite.tables import Table, place, table_named, table_of
+from crrmon.ports.store import ABSENT, Action, Due, Found, Guard, ItemKind, Key, Put, Tag
 
-DAY_SECONDS: Final = 86_400
-
-_OF_DUE: Final = """
-CREATE TABLE {table} (number INTEGER PRIMARY KEY, place INTEGER NOT NULL, sort BLOB NOT NULL, grp INTEGER NOT NULL,
-due REAL NOT NULL, body BLOB NOT NULL)
-"""
-_OF_A_DAY: Final = """
-CREATE TABLE {table} (number INTEGER PRIMARY KEY, place INTEGER NOT NULL, sort BLOB NOT NULL, body BLOB NOT NULL)
-"""
 _IS: Final = "number = ? AND sort = ? AND body = ?"
 """What a row is known by to be the one that was read."""
 
 
-class Table(NamedTuple):
-    """
-    A table of unordered items.
-    """
-
-    kind: str
-    day: int | None = None
-    """On which its items expire; None: they are due."""
-    over: bool = False
-    """Whether that day is past, so that it is looked up no more and about to go."""
-
-    @property
-    def name(self) -> str:
-        """
-        Its name, quoted.
-        """
-        if self.day is None:
-            return f'"{self.kind} due"'
-        return f'"{self.kind} {"over" if self.over else "kept"} {self.day}"'
-
-    def index_name(self, what: str) -> str:
-        """
-        Name one of its indexes, quoted.
-        """
-        return f'{self.name[:-1]} by {what}"'
-
-
-class _Row(NamedTuple):
+class _ItemRow(NamedTuple):
     """
     Where an item lies, and what it was: the value of its tag.
     """
@@ -83,7 +38,7 @@ _Rows = dict[Table, list[tuple[object, ...]]]
 
 class UnorderedItems:
     """
-    The items of unordered kinds in a database; whoever calls has begun a transaction.
+    The items of unordered kinds in a database; whoever calls has started a transaction.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -100,17 +55,17 @@ class UnorderedItems:
         if self._tables is None:
             rows = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             self._tables = sorted(
-                (table for (name,) in rows if (table := _table(name)) is not None),
+                (table for (name,) in rows if (table := table_named(name)) is not None),
                 key=lambda table: table.day or 0,
             )
         return self._tables
 
-    def _in_use(self, kind: Kind) -> list[Table]:
+    def _in_use(self, kind: ItemKind) -> list[Table]:
         return [table for table in self._all() if table.kind == kind.name and not table.over]
 
     # ---- reading ----
 
-    def get(self, kind: Kind, keys: Sequence[Key]) -> list[Found]:
+    def get(self, kind: ItemKind, keys: Sequence[Key]) -> list[Found]:
         """
         Read items.
         """
@@ -119,7 +74,7 @@ class UnorderedItems:
             Found(by_sort[sort], row.body, Tag(row)) for sort, row in self._rows(kind, by_sort)
         ]
 
-    def _rows(self, kind: Kind, sorts: Iterable[bytes]) -> Iterator[tuple[bytes, _Row]]:
+    def _rows(self, kind: ItemKind, sorts: Iterable[bytes]) -> Iterator[tuple[bytes, _ItemRow]]:
         """
         Find the rows of some items.
         """
@@ -134,9 +89,9 @@ class UnorderedItems:
             )
             for number, sort, body in found:
                 if sort in wanted:  # two may share a place
-                    yield sort, _Row(table, number, body)
+                    yield sort, _ItemRow(table, number, body)
 
-    def due(self, kind: Kind, groups: Iterable[int], until: float) -> list[sqlite3.Cursor]:
+    def due(self, kind: ItemKind, groups: Iterable[int], until: float) -> list[sqlite3.Cursor]:
         """
         Return what is due, for each group by itself, the longest due first: when, sort key, group, and number.
         """
@@ -146,7 +101,7 @@ class UnorderedItems:
         query = f"SELECT due, sort, grp, number FROM {table.name} WHERE grp = ? AND due <= ? ORDER BY due, number"
         return [self._connection.execute(query, (group, until)) for group in groups]
 
-    def body(self, kind: Kind, number: int) -> bytes:
+    def body(self, kind: ItemKind, number: int) -> bytes:
         """
         Read the body of what is due.
         """
@@ -154,7 +109,7 @@ class UnorderedItems:
         (body,) = self._connection.execute(query, (number,)).fetchone()
         return bytes(body)
 
-    def walk(self, kind: Kind, group: int, after: Due | None, limit: int) -> list[Due]:
+    def walk(self, kind: ItemKind, group: int, after: Due | None, limit: int) -> list[Due]:
         """
         Go through what is due in a group.
         """
@@ -174,7 +129,7 @@ class UnorderedItems:
 
     # ---- writing ----
 
-    def write(self, kind: Kind, actions: Sequence[tuple[int, Action]]) -> list[int]:
+    def write(self, kind: ItemKind, actions: Sequence[tuple[int, Action]]) -> list[int]:
         """
         Carry out actions, if all items are what they were.
 
@@ -183,14 +138,14 @@ class UnorderedItems:
             actions: each with its place among others.
 
         Returns:
-            The places of those whose items are others by now: then the transaction was begun anew, to do nothing in it.
+            The places of those whose items are others by now: then the transaction was started anew, to do nothing in it.
         """
         new = [one.key.sort for _, one in actions if one.tag is ABSENT]
         there = {sort for sort, _ in self._rows(kind, new)} if new else set()
         wrong = any(
             self._is_other(one)
             for _, one in actions
-            if isinstance(one, Check) or self._is_gone(one)
+            if isinstance(one, Guard) or self._is_gone(one)
         )
         if there or wrong or not self._carried_out([one for _, one in actions]):
             # NB: what was carried out by then would look as if others had done it.
@@ -205,7 +160,7 @@ class UnorderedItems:
         Return whether the table of an item was dropped since it was read, for its day is over.
         """
         row = action.tag.value
-        return isinstance(row, _Row) and row.table not in self._all()
+        return isinstance(row, _ItemRow) and row.table not in self._all()
 
     def _carried_out(self, actions: Sequence[Action]) -> bool:
         """
@@ -240,20 +195,13 @@ class UnorderedItems:
         return True
 
     def _make(self, table: Table) -> None:
-        make = _OF_DUE if table.day is None else _OF_A_DAY
-        self._connection.execute(make.format(table=table.name))
-        self._connection.execute(
-            f"CREATE INDEX {table.index_name('place')} ON {table.name} (place)"
-        )
-        if table.day is None:
-            self._connection.execute(
-                f"CREATE INDEX {table.index_name('due')} ON {table.name} (grp, due)"
-            )
+        for statement in table.definitions:
+            self._connection.execute(statement)
         self.forget()
 
     def _is_other(self, action: Action) -> bool:
         row = action.tag.value
-        if not isinstance(row, _Row):
+        if not isinstance(row, _ItemRow):
             return False
         if row.table not in self._all():
             return True
@@ -264,7 +212,7 @@ class UnorderedItems:
 
     # ---- letting go ----
 
-    def expire(self, kind: Kind, *, now: float, most: int) -> int:
+    def expire(self, kind: ItemKind, *, now: float, most: int) -> int:
         """
         Drop some of the items of days that are over.
 
@@ -284,7 +232,7 @@ class UnorderedItems:
             dropped += self._drop_first(table, most - dropped)
         return dropped
 
-    def _over(self, kind: Kind, now: float) -> Table | None:
+    def _over(self, kind: ItemKind, now: float) -> Table | None:
         """
         Return a table of a day that is over, set apart.
         """
@@ -293,7 +241,7 @@ class UnorderedItems:
             if table.over and table.kind == kind.name:
                 return table
         for table in self._in_use(kind):
-            if table.day is not None and _ends(table.day) <= now:
+            if table.ended(now):
                 # From here on it is looked up no more, and goes in the order in which its rows lie.
                 self._connection.execute(f"DROP INDEX {table.index_name('place')}")
                 over = table._replace(over=True)
@@ -328,11 +276,11 @@ def _plan(actions: Sequence[Action]) -> tuple[_Rows, _Rows, _Rows]:
     changed: _Rows = defaultdict(list)
     come: _Rows = defaultdict(list)
     for action in actions:
-        if isinstance(action, Check):
+        if isinstance(action, Guard):
             continue
         sort, row = action.key.sort, action.tag.value
-        target = _target(action) if isinstance(action, Put) else None
-        if isinstance(row, _Row):
+        target = table_of(action) if isinstance(action, Put) else None
+        if isinstance(row, _ItemRow):
             known = (row.number, sort, row.body)
             if isinstance(action, Put) and target == row.table and target.day is None:
                 changed[row.table].append((action.due, action.body, *known))
@@ -344,38 +292,3 @@ def _plan(actions: Sequence[Action]) -> tuple[_Rows, _Rows, _Rows]:
             else:
                 come[target].append((place(sort), sort, action.body))
     return gone, changed, come
-
-
-def _target(put: Put) -> Table:
-    """
-    Return the table that an item belongs into.
-    """
-    name = put.key.kind.name
-    if put.due is not None:
-        return Table(name)
-    assert put.expires_at is not None  # noqa: S101 - an unordered item is due or expires
-    return Table(name, math.floor(put.expires_at / DAY_SECONDS))
-
-
-def place(sort: bytes) -> int:
-    """
-    Return what finds an item: short, so that indexes are small; two may share one.
-    """
-    return int.from_bytes(sort[:6], "big")
-
-
-def _ends(day: int) -> float:
-    return (day + 1) * DAY_SECONDS
-
-
-def _table(name: str) -> Table | None:
-    """
-    Read the name of a table, not quoted; None for one that does not hold unordered items.
-    """
-    match name.split():
-        case [kind, "due"]:
-            return Table(kind)
-        case [kind, ("kept" | "over") as what, day]:
-            return Table(kind, int(day), over=what == "over")
-        case _:
-            return None

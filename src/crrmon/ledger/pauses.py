@@ -1,4 +1,4 @@
-"""Giving others their turn: a backlog may have a million sums, and all of them in one go would stop everything else."""
+"""Pauses in long work: a backlog may have a million sums, and all of them in one go would stop everything else."""
 
 import asyncio
 
@@ -6,9 +6,9 @@ PAUSED_AT = 2_000
 """Steps, such as adding to one sum, before others get their turn: some milliseconds."""
 
 
-class Turns:
+class Pauses:
     """
-    Counts steps of something long.
+    Counts the steps of something long.
     """
 
     def __init__(self) -> None:

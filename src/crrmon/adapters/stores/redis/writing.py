@@ -1,91 +1,27 @@
-"""Where items lie in Redis, and what is said to the server to write them.
-
-All keys of a group share a hash tag, so that a script can change them together on any server. Of an ordered kind, say
-`journal`:
-
-- `journal`: a hash, sort key to body;
-- `journal:order`: a sorted set of the sort keys, all of one score, so that they are ordered byte by byte;
-- `journal:expiry`: a sorted set of those that expire, by when, if the kind has such.
-
-Of an unordered kind, say `trail`:
-
-- `trail`: a hash, sort key to body, of what is due; `trail:due`: a sorted set of the same, by when;
-- `trail:kept:DAY`: a hash of what expires on a day, so that it goes by dropping a whole hash;
-- `trail:days`: which of those there are. Whoever reads or writes names the days that it knows; if there are others by
-  now, it learns them and begins anew. So daemons whose clocks differ by whatever still find each other's items.
-
-Nothing has a time to live: what evicts only volatile keys never touches a ledger.
-"""
+"""What is said to a Redis server to write items: the keys and arguments of one call of the script `WRITE`."""
 
 import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
-from crrmon.adapters.stores.redis.nodes import Argument
-from crrmon.ports.store import ABSENT, ANY, Action, Check, Kind, Put, Tag
+from crrmon.adapters.stores.redis.calls import Argument
+from crrmon.adapters.stores.redis.names import (
+    DAY_SECONDS,
+    Days,
+    GroupNames,
+    KindGroup,
+    Names,
+    lookup_keys,
+    registry_of,
+)
+from crrmon.domain.slicing import sliced
+from crrmon.ports.store import ABSENT, ANY, Action, Guard, Put, Tag
 
-DAY_SECONDS: Final = 86_400
 _ARGUMENTS: Final = 4000
 """Most arguments of one command inside a script; Lua's stack takes about twice as many."""
-
-Item = TypeVar("Item")
-Days = tuple[int, ...]
-
-
-class Group(NamedTuple):
-    """
-    The items of a kind in a group, which lie together.
-    """
-
-    kind: Kind
-    number: int
-
-
-class Names:
-    """
-    Names the keys of a ledger.
-
-    Args:
-        prefix: of all keys.
-    """
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._of: dict[Group, GroupNames] = {}
-
-    def of(self, group: Group) -> "GroupNames":
-        """
-        Return the names of a group's keys.
-        """
-        names = self._of.get(group)
-        if names is None:
-            tag = self._prefix if group.number < 0 else f"{self._prefix}:{group.number}"
-            names = self._of[group] = GroupNames(f"{{{tag}}}", group.kind.name)
-        return names
-
-
-class GroupNames:
-    """
-    The names of a group's keys.
-    """
-
-    def __init__(self, home: str, kind: str) -> None:
-        self.home = home.encode()
-        """The hash tag."""
-        self.items = f"{home}:{kind}".encode()
-        self.order = self.items + b":order"
-        self.expiry = self.items + b":expiry"
-        self.due = self.items + b":due"
-        self.days = self.items + b":days"
-
-    def kept(self, day: int) -> bytes:
-        """
-        Name the hash of what expires on a day.
-        """
-        return b"%b:kept:%d" % (self.items, day)
+_DUE: Final = "due"
 
 
 class Writing:
@@ -97,15 +33,15 @@ class Writing:
         days: of each group of an unordered kind, as they are known.
     """
 
-    def __init__(self, names: Names, days: dict[Group, Days]) -> None:
+    def __init__(self, names: Names, days: dict[KindGroup, Days]) -> None:
         self._names = names
         self._days = days
         self.keys: list[bytes] = []
         self._places: dict[bytes, int] = {}
-        self._looked_up: dict[Group, list[int]] = defaultdict(list)
+        self._looked_up: dict[KindGroup, list[int]] = defaultdict(list)
         self._compared: list[int] = []
         self._commands: dict[tuple[str, bytes], list[Argument]] = defaultdict(list)
-        self.turned: dict[Group, Days] = {}
+        self.turned: dict[KindGroup, Days] = {}
         """Groups in which a new day begins."""
 
     def arguments(self, actions: Sequence[Action]) -> list[Argument]:
@@ -113,7 +49,7 @@ class Writing:
         Return the arguments of a write.
         """
         for place, action in enumerate(actions):
-            group = Group(action.key.kind, action.key.group)
+            group = KindGroup(action.key.kind, action.key.group)
             if not group.kind.ordered:
                 self._looked_up[group].append(place)
                 self._unordered(group, action)
@@ -133,17 +69,17 @@ class Writing:
         arguments.append(len(self._compared))
         for place in self._compared:
             key = actions[place].key
-            items = self._names.of(Group(key.kind, key.group)).items
+            items = self._names.at(key).items
             arguments += (self._place(items), key.sort, text_of(actions[place].tag))
         for (command, name), some in self._commands.items():
             place = self._place(name)
-            for part in parts(some, _ARGUMENTS):
+            for part in sliced(some, _ARGUMENTS):
                 arguments += (command, place, len(part))
                 arguments += part
         return arguments
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[KindGroup]:
         """
         The groups of which unordered items are looked up, in the order in which the script tells of them.
         """
@@ -168,7 +104,7 @@ class Writing:
 
     def _ordered(self, names: GroupNames, action: Action) -> None:
         sort = action.key.sort
-        if isinstance(action, Check):
+        if isinstance(action, Guard):
             return
         if not isinstance(action, Put):
             self._do("HDEL", names.items, sort)
@@ -186,12 +122,13 @@ class Writing:
         else:
             self._do("ZADD", names.expiry, repr(action.expires_at), sort)
 
-    def _unordered(self, group: Group, action: Action) -> None:
+    def _unordered(self, group: KindGroup, action: Action) -> None:
         names, sort = self._names.of(group), action.key.sort
-        if isinstance(action, Check):
+        if isinstance(action, Guard):
             return
         where = _where(action.tag)
         to = _target(action, where) if isinstance(action, Put) else None
+        # What stays where it was is overwritten in place; else it would be found in both places.
         if where is not None and where != to:
             if where == _DUE:
                 self._do("HDEL", names.items, sort)
@@ -209,16 +146,6 @@ class Writing:
         known = self.turned.get(group, self._days.get(group, ()))
         if day not in known:
             self.turned[group] = tuple(sorted({*known, day}))
-
-
-_DUE: Final = "due"
-
-
-def lookup_keys(names: GroupNames, days: Days) -> list[bytes]:
-    """
-    Return the keys by which unordered items of a group are looked up.
-    """
-    return [names.items, names.days, *(names.kept(day) for day in days)]
 
 
 def _target(put: Put, where: str | None) -> str:
@@ -253,31 +180,3 @@ def digest(body: bytes) -> str:
     Return a body's digest, as Redis makes it.
     """
     return hashlib.sha1(body, usedforsecurity=False).hexdigest()
-
-
-@lru_cache(maxsize=64)
-def registry_of(days: Days) -> bytes:
-    """
-    Write down which days there are.
-    """
-    return " ".join(map(str, days)).encode()
-
-
-def days_of(registry: bytes) -> Days:
-    """
-    Read which days there are.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    days = tuple(map(int, registry.split()))
-    if registry_of(days) != registry:
-        raise ValueError(f"{registry!r} is no list of days")
-    return days
-
-
-def parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """
-    Split a sequence.
-    """
-    return [items[start : start + size] for start in range(0, len(items), size)]

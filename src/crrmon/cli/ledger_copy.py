@@ -1,0 +1,149 @@
+"""`crrmon ledger copy`: what is pending moves to another ledger."""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Literal, NoReturn
+
+import msgspec
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from crrmon import connections
+from crrmon.cli.ledger_named import NamedLedger, check_apart, named_ledger
+from crrmon.cli.output import EXIT_INTERRUPTED, complain, print_json, refuse
+from crrmon.cli.progress import Screen
+from crrmon.cli.settings import ConfigFile, sdk_or_exit
+from crrmon.ports.clock import SystemClock
+from crrmon.ports.ledger import LedgerError, UnusableLedgerError
+from crrmon.services.migration import DisturbedError, Move, Moved, OccupiedError, RefusedError
+
+NOT_COPIED = (
+    "Not copied: what tells that objects settled before were counted. Events that come again for those would be"
+    " counted again: let the old daemon empty its queue before you stop it, or let what is left in the queue grow"
+    " older than ledger.horizon_days."
+)
+
+_From = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="WHERE",
+        help="The ledger that the daemon used: sqlite, redis, dynamodb, or another configuration file.",
+    ),
+]
+_To = Annotated[
+    str, typer.Option("--to", metavar="WHERE", help="An empty ledger, named in the same way.")
+]
+_Output = Annotated[
+    Literal["table", "json"],
+    typer.Option("--output", "-o", help="Print the result as this; all else goes to stderr."),
+]
+
+
+def copy(
+    *,
+    source: _From,
+    target: _To,
+    config: ConfigFile = None,
+    output: _Output = "table",
+) -> None:
+    """
+    Copy what is pending to another ledger, while the daemon is stopped.
+
+    WHERE is a kind (sqlite, redis, dynamodb), with the settings of that
+    kind from the configuration in use; or the path of another
+    configuration file, whose ledger.kind counts. A password never stands
+    on the command line, but in those settings.
+
+    Copied are pending objects and open failures with all that is known of
+    them, counts and windows that are not yet reported, and the routes. The
+    source is only read. At the end both ledgers are compared.
+
+    Not copied: what tells that objects settled before were counted. Events
+    that come again for those would be counted again. So let the daemon
+    empty its queue before you stop it; or let what is left in the queue
+    grow older than ledger.horizon_days.
+
+    A daemon that was killed seems to work for half a minute more, which is
+    waited for. A copy that was interrupted is begun again, with the target
+    emptied: another file, table or ledger.redis.prefix.
+
+    Exit codes: 0 copied and both agree, 1 refused, failed or they differ,
+    2 wrong usage or configuration, 130 interrupted.
+    """
+    places = named_ledger(source, config, "--from"), named_ledger(target, config, "--to")
+    check_apart(*places)
+    for place in places:
+        sdk_or_exit(place.settings)
+    screen = Screen(Console(stderr=True))
+    try:
+        with screen.live():
+            moved = asyncio.run(_copy(*places, screen))
+    except KeyboardInterrupt:
+        _end("interrupted", places[1], screen, EXIT_INTERRUPTED)
+    except OccupiedError as error:
+        refuse(f"{error}: {places[1].emptying}, or name another one")
+    except (RefusedError, DisturbedError, LedgerError, UnusableLedgerError) as error:
+        _end(str(error), places[1], screen, 1)
+    _print(moved, places, output)
+    if moved.differences:
+        _end("\n".join(moved.differences), places[1], screen, 1)
+    typer.echo(NOT_COPIED, err=True)
+
+
+async def _copy(source: NamedLedger, target: NamedLedger, screen: Screen) -> Moved:
+    clock = SystemClock()
+    async with (
+        connections.aws_of(source.settings) as here,
+        connections.opened_ledger(source.settings.ledger, here, clock=clock) as old,
+        connections.aws_of(target.settings) as there,
+        connections.opened_ledger(target.settings.ledger, there, clock=clock, create=True) as new,
+    ):
+        move = Move(
+            old,
+            new,
+            clock=clock,
+            owner=f"ledger-copy-{socket.gethostname()}-{uuid.uuid4().hex[:12]}",
+            teller=screen,
+        )
+        return await move.run()
+
+
+def _print(moved: Moved, places: Sequence[NamedLedger], output: str) -> None:
+    source, target = (place.name for place in places)
+    if output == "json":
+        print_json({"from": source, "to": target, **msgspec.to_builtins(moved)})
+        return
+    console = Console()
+    console.print(
+        f"Copied from {source} to {target}:", markup=False, highlight=False, soft_wrap=True
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    for what, number in (
+        ("pending objects", moved.pending),
+        ("open failures", moved.failures),
+        ("batches not yet reported", moved.batches),
+        ("windows not yet sent", moved.windows),
+        ("routes", moved.routes),
+        ("small states", moved.states),
+    ):
+        table.add_row(what, f"{number:,}")
+    console.print(table)
+
+
+def _end(reason: str, target: NamedLedger, screen: Screen, code: int) -> NoReturn:
+    """
+    Say why a copy was not made, and what is to be done with what there is of it.
+    """
+    complain(reason)
+    if screen.began:
+        complain(
+            f"the source is as it was, but the target is incomplete: {target.emptying}, before the next try"
+        )
+    raise typer.Exit(code)

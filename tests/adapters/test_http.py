@@ -20,6 +20,7 @@ from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.domain import catalogue
 from crrmon.domain.authority import authority
 from crrmon.ports.health import HealthVerdict
+from fakes.dawdler import closed, dawdle
 from fakes.patience import HANGS_SECONDS, until
 
 HOST = "127.0.0.1"
@@ -348,33 +349,13 @@ async def guarded(
     await server.stop()
 
 
-async def _closed(reader: asyncio.StreamReader) -> None:
-    """
-    Wait until the other side closes.
-    """
-    async with asyncio.timeout(HANGS_SECONDS):
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-
-
 @pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nHost"])
 async def test_r11_a_request_must_be_complete_in_time(
     guarded: tuple[Port, list[tuple[str, str]]], said: bytes
 ) -> None:
     """R11: a connection without a whole request is closed after some seconds, also when bytes go on to trickle in."""
     port, odd = guarded
-    reader, writer = await asyncio.open_connection(HOST, port.number)
-    writer.write(said)
-
-    async def trickle() -> None:
-        while said:
-            writer.write(b"x")
-            await asyncio.sleep(0.05)
-
-    trickling = asyncio.create_task(trickle())
-    await _closed(reader)
-    trickling.cancel()
-    writer.close()
+    await dawdle(port.number, said)
     assert odd == [("no request, or its answer not read, in time", HOST)]
     assert (await port.ask("/livez"))[0] == 200
 
@@ -392,7 +373,7 @@ async def test_r11_the_second_request_of_a_connection_must_be_complete_too(
     assert b"200 OK" in await reader.readuntil(b"}}")
     assert odd == []
     writer.write(b"GET /li")
-    await _closed(reader)
+    await closed(reader)
     writer.close()
     assert len(odd) == 1
 
@@ -417,7 +398,7 @@ async def test_r11_however_many_connect_a_probe_is_answered(
     """R11: beyond the limit the connection that was longest idle goes; whoever asks at once is answered."""
     port, odd = guarded
     idle = [await asyncio.open_connection(HOST, port.number) for _ in range(50)]
-    await asyncio.gather(*(_closed(reader) for reader, _ in idle[:40]))
+    await asyncio.gather(*(closed(reader) for reader, _ in idle[:40]))
     assert (await port.ask("/livez"))[0] == 200
     assert {reason for reason, _ in odd} == {"more than 10 connections"}
     assert not idle[-1][0].at_eof(), "the newest are still there"
@@ -438,7 +419,7 @@ async def test_r11_garbage_leaves_no_tracebacks(
     ):
         reader, writer = await asyncio.open_connection(HOST, port.number)
         writer.write(garbage)
-        await _closed(reader)
+        await closed(reader)
         writer.close()
     assert odd == [("BadHttpMessage", HOST), ("LineTooLong", HOST)], (
         "one that is no HTTP at all is no news"

@@ -19,6 +19,7 @@ from crrmon.adapters.door import PortTakenError
 from crrmon.adapters.webhook import UnusableWebhookError, WebhookInbox, WebhookPort
 from crrmon.domain import catalogue
 from crrmon.ports.inbox import Message
+from fakes.dawdler import closed, dawdle
 from fakes.meters import FakeMeters
 from fakes.patience import HANGS_SECONDS, until
 from fakes.redis_server import certificate as tls_certificate
@@ -366,12 +367,6 @@ async def test_m8_many_senders(session: aiohttp.ClientSession) -> None:
     assert len({one.receipt for one in came}) == 200
 
 
-async def _closed(reader: asyncio.StreamReader) -> None:
-    async with asyncio.timeout(HANGS_SECONDS):
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-
-
 HEAD = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: {BEARER}\r\nContent-Length: 100\r\n\r\n".encode()
 
 
@@ -383,18 +378,7 @@ async def test_m8_who_dawdles_is_shown_out(
     monkeypatch.setattr(webhook, "REQUEST_SECONDS", 1.0)
     hook = Hook(session)
     hook.port = await hook.inbox.start()
-    reader, writer = await asyncio.open_connection(HOST, hook.port)
-    writer.write(said)
-
-    async def trickle() -> None:
-        while said:
-            writer.write(b"x")
-            await asyncio.sleep(0.05)
-
-    trickling = asyncio.create_task(trickle())
-    await _closed(reader)
-    trickling.cancel()
-    writer.close()
+    await dawdle(hook.port, said)
     await until(lambda: not hook.inbox._under_way)
     assert hook.odd == [("no request, or its answer not read, in time", HOST)]
     async with serving(hook) as came:
@@ -413,7 +397,7 @@ async def test_m8_whoever_waits_for_an_answer_is_not_idle(
     posting = asyncio.create_task(hook.post(b"waits"))
     (message,) = await hook.received()
     strangers = [await asyncio.open_connection(HOST, hook.port) for _ in range(20)]
-    await asyncio.gather(*(_closed(reader) for reader, _ in strangers[:15]))
+    await asyncio.gather(*(closed(reader) for reader, _ in strangers[:15]))
 
     await hook.inbox.acknowledge([message.receipt])
     assert (await posting)[0] == 200
@@ -450,7 +434,7 @@ async def test_m8_a_body_that_is_garbled_on_the_way(
     reader, writer = await asyncio.open_connection(HOST, hook.port)
     chunked = HEAD.replace(b"Content-Length: 100", b"Transfer-Encoding: chunked")
     writer.write(chunked + b"3\r\nabc\r\nzzz\r\n")
-    await _closed(reader)
+    await closed(reader)
     writer.close()
     assert not hook.inbox._waiting
     assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []

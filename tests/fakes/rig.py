@@ -11,8 +11,9 @@ from crrmon.config.intake import Watch
 from crrmon.config.report import Report
 from crrmon.config.settings import Looks, Settings
 from crrmon.daemon import Daemon, Ports
-from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
+from crrmon.domain.outcomes import Latency
 from crrmon.domain.stores import BucketStores
 from crrmon.services.lifecycle.health import HealthBoard
 from crrmon.services.lifecycle.runtime import Runtime
@@ -21,6 +22,7 @@ from fakes.clock import LoopClock
 from fakes.events import written
 from fakes.inbox import FakeInbox
 from fakes.ledger_flaky import FlakyLedger
+from fakes.ledger_use import pending
 from fakes.ledgers import MemoryLedger
 from fakes.meters import FakeMeters
 from fakes.s3 import FakeS3, Fate
@@ -202,5 +204,20 @@ class Rig:
             while not happened():
                 await asyncio.sleep(0.25)
 
+    async def settled(self, *, within: float = 3600.0) -> None:
+        """
+        Wait until all messages are dealt with.
+        """
+        await self.until(lambda: self.inbox.waiting == 0, within=within)
+
+    def expect(self, lower: float, upper: float) -> None:
+        """
+        Have the pacer know for sure how long replication takes.
+        """
+        for _ in range(600):
+            self.looker._pacer.learn(
+                (Route("src", "dst"),), Latency(lower, upper), now=self.clock.now()
+            )
+
     async def backlog(self) -> int:
-        return sum(one.pending_objects for one in await self.ledger.backlog())
+        return await pending(self.ledger)

@@ -123,30 +123,12 @@ class FakeS3:
             if version not in sources:
                 sources.append(version)
 
-    def rule(
-        self,
-        bucket: str,
-        *destinations: str,
-        prefix: str = "",
-        tagged: bool = False,
-        markers: bool = False,
-        timed: bool = False,
-    ) -> None:
+    def rule(self, bucket: str, *destinations: str, **how: Any) -> None:
         """
-        Have a bucket replicate keys of a prefix to destinations, and nothing else.
-
-        Args:
-            bucket: of the source.
-            destinations: one rule each.
-            prefix: what keys must begin with.
-            tagged: whether objects must also have a tag.
-            markers: whether delete markers replicate.
-            timed: whether there is Replication Time Control.
+        Have a bucket replicate to destinations and nowhere else; see `add_rule`.
         """
         self.configurations[bucket] = None
-        self.add_rule(
-            bucket, *destinations, prefix=prefix, tagged=tagged, markers=markers, timed=timed
-        )
+        self.add_rule(bucket, *destinations, **how)
 
     def add_rule(
         self,
@@ -158,7 +140,15 @@ class FakeS3:
         timed: bool = False,
     ) -> None:
         """
-        Have a bucket replicate to more destinations; see `rule`.
+        Have a bucket replicate keys of a prefix to more destinations.
+
+        Args:
+            bucket: of the source.
+            destinations: one rule each.
+            prefix: what keys must begin with.
+            tagged: whether objects must also have a tag.
+            markers: whether delete markers replicate.
+            timed: whether there is Replication Time Control.
         """
         known = self.configurations.get(bucket)
         rules = [] if known is None else known["Rules"]

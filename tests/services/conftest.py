@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fakes.clock import LoopClock
+from fakes.minio import Minio
+from fakes.rig import Rig
+
 HERE = Path(__file__).parent
 
 ROUNDS = {
@@ -31,3 +35,24 @@ def _long_rounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.node.get_closest_marker("own_rounds") is None:
         for name, seconds in ROUNDS.items():
             monkeypatch.setattr(name, seconds)
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    """
+    Make a daemon for one bucket, which replicates to another one.
+    """
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    return rig
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Minio:
+    """
+    Make a world of MinIO without any site yet, in simulated time; the SDK has credentials that open nothing.
+    """
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    return Minio(LoopClock().now)

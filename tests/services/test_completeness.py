@@ -42,6 +42,14 @@ def complete(rig: Rig, *route: str) -> float | None:
     return rig.meters.gauge(catalogue.COMPLETE_UP_TO, *(route or ROUTE))
 
 
+async def complete_at_first(rig: Rig) -> None:
+    """
+    Have one object arrive, so that there is a moment up to which all is complete.
+    """
+    rig.put("before")
+    await rig.until(lambda: complete(rig) is not None)
+
+
 def without_rule(rig: Rig, key: str, bucket: str = "src") -> ObjectVersion:
     """
     Write an object that no rule selects: it shows no status.
@@ -101,14 +109,11 @@ async def test_t1_a_route_without_a_rule_is_not_complete_up_to_any_moment(
 
 
 async def test_t1_a_rule_that_comes_back_does_not_hide_what_was_written_without_it(
-    logged: list[dict[str, Any]],
+    rig: Rig, logged: list[dict[str, Any]]
 ) -> None:
     """The route is held back by the first of those objects until they have arrived, one and all."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         configuration = rig.s3.configurations["src"]
         rig.s3.configurations["src"] = None
         await rig.until(lambda: complete(rig) is None)
@@ -135,13 +140,10 @@ async def test_t1_a_rule_that_comes_back_does_not_hide_what_was_written_without_
     assert names(logged, "route_gone", "route_back") == ["route_gone", "route_back"]
 
 
-async def test_t1_a_gap_that_nobody_saw_shows_in_the_objects_of_it() -> None:
+async def test_t1_a_gap_that_nobody_saw_shows_in_the_objects_of_it(rig: Rig) -> None:
     """The rule was off for a moment between two readings: what was written then shows no status, and is missing."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         at = rig.clock.now()
         without_rule(rig, "missing")
         await asyncio.sleep(900)
@@ -164,13 +166,12 @@ async def test_t1_what_no_rule_ever_selected_holds_nothing_back() -> None:
         assert rig.meters.gauge(catalogue.COMPLETE_FLOOR, *ROUTE) is None
 
 
-async def test_t1_a_route_whose_rules_cannot_be_read_stays_where_they_were_last_seen() -> None:
+async def test_t1_a_route_whose_rules_cannot_be_read_stays_where_they_were_last_seen(
+    rig: Rig,
+) -> None:
     """Nobody can tell whether anything still arrives."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         rig.s3.unreadable = True
         at = rig.clock.now()
         await asyncio.sleep(HOUR)
@@ -180,13 +181,10 @@ async def test_t1_a_route_whose_rules_cannot_be_read_stays_where_they_were_last_
         await rig.until(lambda: (complete(rig) or 0.0) > at, within=300)
 
 
-async def test_t1_a_person_releases_a_route_or_gives_it_up() -> None:
+async def test_t1_a_person_releases_a_route_or_gives_it_up(rig: Rig) -> None:
     """Released, it goes on; one without rules is not told of any more."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         without_rule(rig, "missing")
         await asyncio.sleep(600)
         held_at = complete(rig)
@@ -214,8 +212,7 @@ async def test_t2_what_is_let_go_without_having_arrived_holds_its_route_back(end
     rig.s3.rule("src", "dst")
     sight = {"given_up": Sight.PENDING, "unreadable": Sight.REFUSED, "closed": Sight.FAILED}[ends]
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         at = rig.clock.now()
         version = rig.put("lost", then=sight)
         for _ in range(60):
@@ -234,8 +231,7 @@ async def test_t2_an_arrival_after_all_or_a_deletion_releases() -> None:
     rig = Rig(give_up_after=HOUR)
     rig.s3.rule("src", "dst")
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         one, two = (rig.put(key, then=Sight.PENDING) for key in ("one", "two"))
         at = rig.clock.now()
         await rig.until(
@@ -256,13 +252,10 @@ async def test_t2_an_arrival_after_all_or_a_deletion_releases() -> None:
         assert rig.meters.count(catalogue.REPLICATIONS, *ROUTE, "given_up") == 2
 
 
-async def test_t2_what_was_replicated_later_is_found_without_any_event() -> None:
+async def test_t2_what_was_replicated_later_is_found_without_any_event(rig: Rig) -> None:
     """Batch Replication brings over what was written without a rule, and no event of the destination tells of it."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         at = rig.clock.now()
         version = without_rule(rig, "missing")
         await asyncio.sleep(1)
@@ -277,13 +270,10 @@ async def test_t2_what_was_replicated_later_is_found_without_any_event() -> None
         assert rig.meters.count(catalogue.REPLICATIONS, *ROUTE, "completed") == 1
 
 
-async def test_t2_many_that_are_let_go_cost_the_ledger_little() -> None:
+async def test_t2_many_that_are_let_go_cost_the_ledger_little(rig: Rig) -> None:
     """A bucket full of unreadable objects is held back by the oldest, and the ledger is not written to for each."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
-        rig.put("before")
-        await rig.until(lambda: complete(rig) is not None)
+        await complete_at_first(rig)
         at = rig.clock.now()
         for number in range(5 * KEPT):
             rig.put(f"lost{number}", then=Sight.REFUSED)
@@ -321,10 +311,8 @@ async def test_t2_a_part_of_a_bucket_that_is_followed_as_a_whole_has_its_moment(
 # ---- what is not known ----
 
 
-async def test_t3_without_any_event_there_is_no_moment() -> None:
+async def test_t3_without_any_event_there_is_no_moment(rig: Rig) -> None:
     """Nobody knows how late events come, so nobody knows up to when all was heard of."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(HOUR)
         assert complete(rig) is None

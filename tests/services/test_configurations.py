@@ -262,10 +262,8 @@ async def test_t7_a_clock_that_was_set_back_makes_old_readings_no_newer() -> Non
     assert isinstance(await rig.routebook.destinations(write(rig, "src", ago=0.0)), Later)
 
 
-async def test_t7_nothing_is_read_on_an_unsure_clock() -> None:
+async def test_t7_nothing_is_read_on_an_unsure_clock(rig: Rig) -> None:
     """When it was read decides what it proves: the reading waits until that can be told."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.clock.sure = False
     asking = asyncio.create_task(rig.routebook.destinations(write(rig, "src")))
     await asyncio.sleep(60)

@@ -8,9 +8,8 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Fact
-from crrmon.domain.objects import ObjectVersion, Route
+from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
-from crrmon.domain.outcomes import Latency
 from crrmon.services.tracking.holds import Hold
 from fakes.events import notification, replica_cloudtrail, written
 from fakes.rig import DAY, Rig
@@ -24,26 +23,22 @@ def outcomes(rig: Rig, status: str = "completed", destination: str = "dst") -> f
     return rig.meters.count(catalogue.REPLICATIONS, "src", destination, status)
 
 
-async def test_an_object_that_is_done_costs_one_look_and_is_acknowledged() -> None:
+async def test_an_object_that_is_done_costs_one_look_and_is_acknowledged(rig: Rig) -> None:
     """Completed at its first look: counted, no record, one HEAD, message deleted."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", takes=0)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert outcomes(rig) == 1
     assert len(rig.s3.looks) == 1
     assert await rig.backlog() == 0
 
 
-async def test_d10_what_is_pending_is_parked_and_looked_at_again() -> None:
+async def test_d10_what_is_pending_is_parked_and_looked_at_again(rig: Rig) -> None:
     """D10: PENDING at the first look is durable in the ledger, the message is deleted, and the poller finishes it."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", takes=200)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         assert await rig.backlog() == 1
         assert outcomes(rig) == 0
 
@@ -52,25 +47,23 @@ async def test_d10_what_is_pending_is_parked_and_looked_at_again() -> None:
         assert rig.meters.observed["crrmon_poll_lag_seconds",]
 
 
-async def test_d5_d42_duplicates_count_once_and_cost_one_look_when_they_come_together() -> None:
+async def test_d5_d42_duplicates_count_once_and_cost_one_look_when_they_come_together(
+    rig: Rig,
+) -> None:
     """Invariant 2, D5: five deliveries of one event are one object; all are acknowledged."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", takes=0, copies=5)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.inbox.send(written("a", at=rig.clock.now()))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert outcomes(rig) == 1
     assert len(rig.s3.looks) == 1
     assert rig.meters.count(catalogue.DUPLICATES, "src") == 5
 
 
-async def test_invariant_1_nothing_is_acknowledged_before_it_is_durable() -> None:
+async def test_invariant_1_nothing_is_acknowledged_before_it_is_durable(rig: Rig) -> None:
     """Invariant 1: while the ledger is away messages stay in the queue, kept hidden; none is deleted."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(1)
         rig.put("a", takes=0)
@@ -81,14 +74,12 @@ async def test_invariant_1_nothing_is_acknowledged_before_it_is_durable() -> Non
         assert rig.inbox.most_receives == 1
 
         rig.ledger.away = False
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await rig.until(lambda: outcomes(rig) == 1)
 
 
-async def test_d42_invariant_10_a_poison_message_harms_only_itself() -> None:
+async def test_d42_invariant_10_a_poison_message_harms_only_itself(rig: Rig) -> None:
     """Invariant 10, D42: one malformed body among good ones: they are counted and deleted, it goes to the DLQ."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a")
         poison = rig.inbox.send('{"detail-type": 7, "source": [')
@@ -106,29 +97,25 @@ async def test_d2_failed_calls_are_acknowledged_and_not_looked_at() -> None:
     rig = Rig()
     async with rig.running():
         rig.inbox.send(written("a", at=rig.clock.now(), errorCode="AccessDenied"))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert rig.s3.looks == []
     assert rig.meters.count(catalogue.EVENTS, "failed_call") == 1
 
 
-async def test_d1_copies_and_multipart_uploads_are_followed() -> None:
+async def test_d1_copies_and_multipart_uploads_are_followed(rig: Rig) -> None:
     """D1: every way to write an object counts."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", name="CopyObject")
         rig.put("b", name="CompleteMultipartUpload")
         rig.put("c", name="PutObject")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert outcomes(rig) == 3
 
 
-async def test_d7_an_overwrite_loses_neither_version() -> None:
+async def test_d7_an_overwrite_loses_neither_version(rig: Rig) -> None:
     """Invariant 4, D7: two versions of one key are two objects, whatever order they are looked at in."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", version="v1", takes=300, size=10)
         rig.put("a", version="v2", takes=0, size=5)
@@ -143,7 +130,7 @@ async def test_a_key_outside_every_rule_ends_without_a_look() -> None:
     rig.s3.rule("src", "dst", prefix="in/")
     async with rig.running():
         rig.put("out/a")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert rig.s3.looks == []
     assert rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 1
@@ -155,29 +142,27 @@ async def test_invariant_3_an_older_configuration_proves_nothing_uncovered() -> 
     rig.s3.rule("src", "dst", prefix="in/")
     async with rig.running():
         rig.put("in/a")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.rule("src", "dst", prefix="")
         rig.put("out/b")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         assert outcomes(rig) == 2
 
         rig.s3.rule("src", "dst", prefix="in/")
         for number in range(50):
             rig.put(f"out/{number}", version=f"w{number}")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert outcomes(rig) + rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 52
     assert len(rig.s3.reads) <= 3
 
 
-async def test_an_unreadable_configuration_parks_the_object() -> None:
+async def test_an_unreadable_configuration_parks_the_object(rig: Rig) -> None:
     """Invariant 3: while nobody can tell where a key should go it is kept, and counted once somebody can."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.s3.unreadable = True
     async with rig.running():
         rig.put("a")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         assert await rig.backlog() == 1
         await asyncio.sleep(7200)
         assert rig.s3.looks == []
@@ -192,12 +177,11 @@ async def test_a_first_look_beyond_the_hold_parks_at_once() -> None:
     """What need not be looked at soon is not held: it goes to the ledger without a look."""
     rig = Rig(hold_seconds=5.0)
     rig.s3.rule("src", "dst")
-    for _ in range(600):
-        rig.looker._pacer.learn((Route("src", "dst"),), Latency(290.0, 310.0), now=rig.clock.now())
+    rig.expect(290.0, 310.0)
     async with rig.running():
         for number in range(20):
             rig.put(f"a{number}", takes=300, version=f"v{number}")
-        await rig.until(lambda: rig.inbox.waiting == 0, within=20)
+        await rig.settled(within=20)
         assert len(rig.s3.looks) <= 4, "all but the early share wait in the ledger"
         assert await rig.backlog() == 20
         await rig.until(lambda: outcomes(rig) == 20)
@@ -292,7 +276,7 @@ async def test_r8_large_and_small_messages_are_all_dealt_with_in_their_order() -
         rig.facts.take_in = slow  # type: ignore[method-assign]
         for number, size in enumerate(sizes):
             rig.inbox.send(deletions(rig, size, bucket=f"src-{number}"))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert entered == list(range(len(sizes)))
     assert together == 3
@@ -344,7 +328,7 @@ async def test_stopping_gives_back_what_waits_and_finishes_what_is_looked_at() -
     rig.s3.rule("src", "dst", prefix="in/")
     async with rig.running():
         rig.put("in/a", version="v1")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.put("out/b", version="v2")  # not covered by what was read: waits for the next reading
         await rig.until(lambda: len(rig.intake._held) == 1)
         assert rig.inbox.visible == 0
@@ -355,33 +339,29 @@ async def test_stopping_gives_back_what_waits_and_finishes_what_is_looked_at() -
     assert rig.meters.count(catalogue.RELEASED_MESSAGES, "queue") == 1
 
 
-async def test_d6_an_event_older_than_the_horizon_is_not_newly_counted() -> None:
+async def test_d6_an_event_older_than_the_horizon_is_not_newly_counted(rig: Rig) -> None:
     """Invariant 2, D6: a replayed old event is followed, but adds only to what is too old."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         name = rig.put("a", version="v1")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.clock.ahead += 6 * DAY
         await rig.ledger.sweep(now=rig.clock.now())
         rig.inbox.send(written("a", at=rig.s3.fates[name].written_at))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
     assert outcomes(rig) == 1
     assert rig.meters.count(catalogue.TOO_OLD, "src") == 1
 
 
-async def test_an_event_without_version_id_is_counted_under_the_version_found() -> None:
+async def test_an_event_without_version_id_is_counted_under_the_version_found(rig: Rig) -> None:
     """Invariant 4: adopted, counted once, also when the same version is told with its id later."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", takes=100)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.inbox.send(written("a", at=rig.clock.now() - 0.5, version=None))
         rig.put("b", version="v9", takes=0)
         rig.inbox.send(written("b", at=rig.clock.now(), version=None))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await rig.until(lambda: outcomes(rig) == 2)
         await asyncio.sleep(600)
 
@@ -390,14 +370,12 @@ async def test_an_event_without_version_id_is_counted_under_the_version_found() 
 
 
 @pytest.mark.parametrize("sight", [Sight.DENIED, Sight.UNREACHABLE, Sight.THROTTLED])
-async def test_d8_d9_trouble_keeps_the_object(sight: Sight) -> None:
+async def test_d8_d9_trouble_keeps_the_object(rig: Rig, sight: Sight) -> None:
     """D8, D9: 403, 503 and time-outs at the first look park the object; it is counted when S3 tells."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.s3.away = sight
     async with rig.running():
         rig.put("a")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         assert await rig.backlog() == 1
         rig.s3.away = None
         await rig.until(lambda: outcomes(rig) == 1)
@@ -410,10 +388,10 @@ async def test_many_uncovered_keys_are_told_by_one_reading() -> None:
     rig.s3.rule("src", "dst", prefix="in/")
     async with rig.running():
         rig.put("in/first", version="v0")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         for number in range(40):
             rig.put(f"out/{number}", version=f"w{number}")
-        await rig.until(lambda: rig.inbox.waiting == 0, within=90)
+        await rig.settled(within=90)
 
     assert rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 40
     assert "park" not in rig.ledger.calls
@@ -424,8 +402,7 @@ async def test_an_arrival_known_during_the_hold_is_exact() -> None:
     """The replica's own event, come while the message is held, gives the latency to the millisecond."""
     rig = Rig()
     rig.s3.rule("src", "dst", prefix="in/")
-    for _ in range(600):
-        rig.looker._pacer.learn((Route("src", "dst"),), Latency(29.0, 31.0), now=rig.clock.now())
+    rig.expect(29.0, 31.0)
     async with rig.running():
         for number in range(20):
             rig.put(f"in/{number}", version=f"v{number}", takes=7)
@@ -444,10 +421,10 @@ async def test_an_arrival_known_during_the_hold_is_exact() -> None:
     assert exact >= 15, "all but those looked at early"
 
 
-async def test_a_customer_provided_key_is_unpollable_only_when_s3_takes_other_requests() -> None:
+async def test_a_customer_provided_key_is_unpollable_only_when_s3_takes_other_requests(
+    rig: Rig,
+) -> None:
     """400 ends an object only if the daemon's own requests are in order; then it does, after three answers."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", then=Sight.REFUSED)
         await rig.until(lambda: outcomes(rig, "unpollable") == 1)
@@ -533,10 +510,8 @@ async def test_r10_the_age_of_a_queue_is_absent_while_nobody_can_tell() -> None:
         assert rig.meters.gauge(catalogue.QUEUE_AGE, "queue") is None
 
 
-async def test_r2_that_deleting_failed_is_over_when_there_is_nothing_to_delete() -> None:
+async def test_r2_that_deleting_failed_is_over_when_there_is_nothing_to_delete(rig: Rig) -> None:
     """R2: the messages that could not be deleted went to others: this daemon deletes nothing and is ready again."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         for number in range(5):
             rig.put(f"a{number}", version=f"v{number}", takes=0)
@@ -548,10 +523,8 @@ async def test_r2_that_deleting_failed_is_over_when_there_is_nothing_to_delete()
         assert rig.board.ready().ok
 
 
-async def test_when_a_buckets_last_event_came() -> None:
+async def test_when_a_buckets_last_event_came(rig: Rig) -> None:
     """Each bucket that is written to has the time at which a message about that was last received."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         assert rig.meters.gauge(catalogue.LAST_EVENT, "src") is None
         rig.put("a", takes=30)
@@ -568,10 +541,8 @@ async def test_when_a_buckets_last_event_came() -> None:
         assert rig.meters.gauge(catalogue.LAST_EVENT, "src") == pytest.approx(first + 510, abs=5)
 
 
-async def test_t9_a_multipart_upload_without_version_id_is_found() -> None:
+async def test_t9_a_multipart_upload_without_version_id_is_found(rig: Rig) -> None:
     """S3 stamps it with the beginning of the upload, half an hour before its event: it is that object all the same."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(60)
         now = rig.clock.now()

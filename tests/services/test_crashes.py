@@ -51,7 +51,7 @@ async def test_invariant_5_kill_minus_9_loses_and_doubles_nothing(seed: int) -> 
         await ledger.reopen()
         rig = Rig(**shared, owner=f"run {run + 1}", seed=seed)
     async with rig.running():
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         async with asyncio.timeout(7200):
             while await rig.backlog():
                 await asyncio.sleep(5)

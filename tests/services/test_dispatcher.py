@@ -8,9 +8,8 @@ import pytest
 
 from crrmon.config import Watch
 from crrmon.domain import catalogue
-from crrmon.domain.objects import ObjectVersion, Route
+from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
-from crrmon.domain.outcomes import Latency
 from crrmon.domain.records import Record, State
 from fakes import events
 from fakes.ledger_flaky import FlakyLedger
@@ -54,13 +53,6 @@ def count(rig: Rig, status: str = "completed", *, of: str = "src", to: str = "ds
     return rig.meters.count(catalogue.REPLICATIONS, of, to, status)
 
 
-async def settled(rig: Rig) -> None:
-    """
-    Wait until all messages are dealt with.
-    """
-    await rig.until(lambda: rig.inbox.waiting == 0)
-
-
 async def record(rig: Rig, key: str = "a", version: str = "v1") -> Record:
     """
     Find the one record of a version.
@@ -72,20 +64,18 @@ async def record(rig: Rig, key: str = "a", version: str = "v1") -> Record:
 # ---- writes ----
 
 
-async def test_d5_all_three_channels_count_one_object_with_the_best_of_each() -> None:
+async def test_d5_all_three_channels_count_one_object_with_the_best_of_each(rig: Rig) -> None:
     """D5: CloudTrail, EventBridge and a notification of one write: one object, no look, milliseconds, true size."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(0.6)
         at = store(rig, "a", size=5_000_000, arrives={"dst": 3.0})
         await asyncio.sleep(3.2)
         rig.inbox.send(events.replica_notification("a", at=at + 3.0, size=5_000_000))
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.written("a", at=at, size=7))
         rig.inbox.send(events.native_created("a", at=at, size=5_000_000))
         rig.inbox.send(events.notification("a", at=at, size=5_000_000))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: count(rig) == 1)
         await asyncio.sleep(HOUR)
 
@@ -108,9 +98,9 @@ async def test_a_parked_object_learns_from_a_better_event() -> None:
         await asyncio.sleep(0.7)
         at = store(rig, "a", size=4_000, arrives={"dst": HOUR})
         rig.inbox.send(events.written("a", at=at, name="CompleteMultipartUpload"))
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.notification("a", at=at, size=4_000))
-        await settled(rig)
+        await rig.settled()
         found = await record(rig)
 
     assert found.written_at == pytest.approx(at, abs=0.001)
@@ -118,30 +108,28 @@ async def test_a_parked_object_learns_from_a_better_event() -> None:
     assert await rig.backlog() == 1
 
 
-async def test_an_event_of_a_week_ago_is_followed_and_not_counted() -> None:
+async def test_an_event_of_a_week_ago_is_followed_and_not_counted(rig: Rig) -> None:
     """D6: older than the horizon: looked at, only counted as too old, and no delay of others is guessed from it."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 1.0})
         rig.clock.leap(7 * DAY)
         rig.inbox.send(events.native_created("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: rig.meters.count(catalogue.TOO_OLD, "src") == 1)
 
     assert count(rig) == 0
     assert rig.delays.largest is None
 
 
-async def test_an_event_from_the_future_is_counted_once_with_no_latency_below_zero() -> None:
+async def test_an_event_from_the_future_is_counted_once_with_no_latency_below_zero(
+    rig: Rig,
+) -> None:
     """A clock that is ahead: followed as any other, and its delay is not measured."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 1.0}) + 600
         rig.inbox.send(events.notification("a", at=at))
         rig.inbox.send(events.replica_notification("a", at=at - 595))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: count(rig) == 1)
 
     latency = rig.meters.observed.get(("crrmon_replication_latency_seconds", "src", "dst"), [])
@@ -149,15 +137,13 @@ async def test_an_event_from_the_future_is_counted_once_with_no_latency_below_ze
     assert ("crrmon_event_delay_seconds", "notification") not in rig.meters.observed
 
 
-async def test_version_id_null_is_a_version_like_any_other() -> None:
+async def test_version_id_null_is_a_version_like_any_other(rig: Rig) -> None:
     """The version id `null` is asked for by its name, and counted."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", version="null", arrives={"dst": 0.0})
         rig.inbox.send(events.native_created("a", at=at, version="null"))
         rig.inbox.send(events.written("a", at=at, version="null"))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: count(rig) == 1)
 
     assert set(rig.s3.looks) == {ObjectVersion("src", "a", "null")}
@@ -174,11 +160,11 @@ async def test_replica_events_settle_without_a_look() -> None:
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 1.0, "far": 2.0})
         rig.inbox.send(events.replica_notification("a", at=at + 1.0))
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.replica_notification("a", at=at + 2.0, bucket="far"))
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.notification("a", at=at))
-        await settled(rig)
+        await rig.settled()
 
     assert count(rig) == 1
     assert count(rig, to="far") == 1
@@ -193,7 +179,7 @@ async def test_a_parked_object_settles_by_its_replicas_event_without_a_look() ->
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 20.0})
         rig.inbox.send(events.notification("a", at=at))
-        await settled(rig)
+        await rig.settled()
         assert await rig.backlog() == 1
         before = len(rig.s3.looks)
         rig.inbox.send(events.replica_notification("a", at=at + 20.0))
@@ -202,16 +188,14 @@ async def test_a_parked_object_settles_by_its_replicas_event_without_a_look() ->
     assert len(rig.s3.looks) == before
 
 
-async def test_native_events_of_a_bucket_that_is_only_a_destination_are_arrivals() -> None:
+async def test_native_events_of_a_bucket_that_is_only_a_destination_are_arrivals(rig: Rig) -> None:
     """No look at the destination: what comes there is replication's, and the source settles by it."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 1.0})
         rig.inbox.send(events.native_created("a", at=at + 1.0, bucket="dst"))
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.native_created("a", at=at))
-        await settled(rig)
+        await rig.settled()
 
     assert count(rig) == 1
     assert rig.s3.looks == []
@@ -230,10 +214,10 @@ async def test_a_replica_in_a_two_way_bucket_costs_one_look_and_is_noted() -> No
         await asyncio.sleep(2)
         for _ in range(3):
             rig.inbox.send(events.native_created("a", at=at + 1, bucket="two"))
-        await settled(rig)
+        await rig.settled()
         assert rig.s3.looks == [ObjectVersion("two", "a", "v1")]
         rig.inbox.send(events.native_created("a", at=at, bucket="one"))
-        await settled(rig)
+        await rig.settled()
         mine = store(rig, "b", bucket="two", arrives={"one": 0.0})
         rig.inbox.send(events.native_created("b", at=mine, bucket="two"))
         await rig.until(lambda: count(rig, of="two", to="one") == 1)
@@ -253,12 +237,12 @@ async def test_a_replica_outside_the_rules_of_a_two_way_bucket_is_no_uncovered_w
         await asyncio.sleep(1)
         at = store(rig, "a", bucket="one", arrives={"two": 0.0})
         rig.inbox.send(events.native_created("a", at=at, bucket="two"))
-        await settled(rig)
+        await rig.settled()
         rig.s3.store(ObjectVersion("two", "mine", "v9"), Stored(written_at=rig.clock.now()))
         rig.inbox.send(
             events.native_created("mine", at=rig.clock.now(), bucket="two", version="v9")
         )
-        await settled(rig)
+        await rig.settled()
 
     assert rig.meters.count(catalogue.NOT_COVERED, "two", "no_rule") == 1
     assert len(rig.s3.looks) == 2
@@ -277,9 +261,9 @@ async def test_a_native_event_of_an_unknown_bucket_costs_one_look(*, is_replica:
             rig.s3.store(ObjectVersion("lone", "a", "v1"), Stored(written_at=at))
         for _ in range(2):
             rig.inbox.send(events.native_created("a", at=at, bucket="lone"))
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.native_created("a", at=at, bucket="lone"))
-        await settled(rig)
+        await rig.settled()
 
     assert len(rig.s3.looks) == 1
     assert bool((await rig.ledger.find("a", "v1")).halves) is is_replica
@@ -297,7 +281,7 @@ async def test_a_look_that_tells_nothing_is_repeated_where_a_route_leads() -> No
         at = store(rig, "a", bucket="one", arrives={"two": 0.0})
         rig.s3.away = Sight.THROTTLED
         rig.inbox.send(events.native_created("a", at=at, bucket="two"))
-        await settled(rig)
+        await rig.settled()
         assert await rig.backlog() == 1
         rig.s3.away = None
         async with asyncio.timeout(HOUR):
@@ -308,10 +292,8 @@ async def test_a_look_that_tells_nothing_is_repeated_where_a_route_leads() -> No
     assert count(rig, "given_up", of="two", to="unknown") == 0
 
 
-async def test_a_destination_that_shows_nothing_is_taken_for_one() -> None:
+async def test_a_destination_that_shows_nothing_is_taken_for_one(rig: Rig) -> None:
     """Another account's bucket, neither its configuration nor its objects to be seen: arrivals, and nothing pends."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.s3.hidden = {"dst"}
     rig.s3.denied = {"dst"}
     async with rig.running():
@@ -321,7 +303,7 @@ async def test_a_destination_that_shows_nothing_is_taken_for_one() -> None:
             rig.inbox.send(
                 events.native_created(f"a{number}", at=at, bucket="dst", version=f"v{number}")
             )
-        await settled(rig)
+        await rig.settled()
         async with asyncio.timeout(HOUR):
             while await rig.backlog():
                 await asyncio.sleep(1)
@@ -340,7 +322,7 @@ async def test_halves_are_told_of_however_a_replica_was_found() -> None:
         store(rig, "b", bucket="elsewhere", arrives={"lone": 0.0})
         rig.inbox.send(events.native_created("a", at=at, bucket="dst"))
         rig.inbox.send(events.native_created("b", at=at, bucket="lone"))
-        await settled(rig)
+        await rig.settled()
         assert {one.bucket for one in rig.unmatched._remembered} == {"dst", "lone"}
 
 
@@ -355,7 +337,7 @@ async def test_roles_are_known_after_a_restart_from_the_ledgers_routes() -> None
     async with second.running():
         at = store(second, "a", arrives={"dst": 1.0})
         second.inbox.send(events.native_created("a", at=at + 1, bucket="dst"))
-        await settled(second)
+        await second.settled()
 
     assert second.s3.looks == []
     assert (await ledger.find("a", "v1")).halves
@@ -387,12 +369,12 @@ async def test_a_failure_notice_after_the_event_has_it_looked_at_now() -> None:
     async with rig.running():
         at = store(rig, "a", arrives={"far": 1.0}, fails={"dst": 130.0})
         rig.inbox.send(events.written("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await asyncio.sleep(131 - (rig.clock.now() - at))
         rig.inbox.send(events.notice("a", at=at + 130, requested_at=at))
         await rig.until(lambda: count(rig, "failed") == 1, within=5)
         rig.inbox.send(events.notice("a", at=at + 130, requested_at=at))
-        await settled(rig)
+        await rig.settled()
         found = await record(rig)
 
     assert found.state is State.FAILED
@@ -401,10 +383,10 @@ async def test_a_failure_notice_after_the_event_has_it_looked_at_now() -> None:
 
 
 @pytest.mark.parametrize("before", [True, False])
-async def test_a_failure_notice_before_or_without_the_event_is_followed(*, before: bool) -> None:
+async def test_a_failure_notice_before_or_without_the_event_is_followed(
+    rig: Rig, *, before: bool
+) -> None:
     """Nothing known of the version: the notice alone makes a record; its event, come later, adds to it."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(0.4)
         at = store(rig, "a", size=12, fails={"dst": 0.0})
@@ -412,7 +394,7 @@ async def test_a_failure_notice_before_or_without_the_event_is_followed(*, befor
         await rig.until(lambda: count(rig, "failed") == 1)
         if before:
             rig.inbox.send(events.notification("a", at=at, size=12))
-            await settled(rig)
+            await rig.settled()
         found = await record(rig)
         assert await rig.backlog() == 0
 
@@ -432,11 +414,11 @@ async def test_t13_a_failure_notice_without_version_id_is_followed(*, followed: 
         at = store(rig, "a", arrives={"far": 1.0}, fails={"dst": 130.0})
         if followed:
             rig.inbox.send(events.notification("a", at=at))
-            await settled(rig)
+            await rig.settled()
         await asyncio.sleep(131 - (rig.clock.now() - at))
         for _ in range(2):
             rig.inbox.send(events.notice("a", at=at + 130, version=None, requested_at=at))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: count(rig, "failed") == 1, within=5)
         await asyncio.sleep(60)
         found = await record(rig)
@@ -450,17 +432,15 @@ async def test_t13_a_failure_notice_without_version_id_is_followed(*, followed: 
     assert sum(one.failed_objects for one in await rig.ledger.backlog()) == 1
 
 
-async def test_t13_a_failure_notice_without_version_id_blames_no_later_version() -> None:
+async def test_t13_a_failure_notice_without_version_id_blames_no_later_version(rig: Rig) -> None:
     """T13: when somebody has written the key again, the one that failed cannot be told: counted as such, nothing else."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", fails={"dst": 1.0})
         await asyncio.sleep(60)
         again = store(rig, "a", version="v2", arrives={"dst": 0.0})
         rig.inbox.send(events.notice("a", at=at + 1, version=None, requested_at=at))
         rig.inbox.send(events.notification("a", at=again, version="v2"))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: count(rig) == 1)
         await asyncio.sleep(60)
 
@@ -469,12 +449,10 @@ async def test_t13_a_failure_notice_without_version_id_blames_no_later_version()
     assert await rig.backlog() == 0
 
 
-async def test_t13_a_failure_notice_that_tells_neither_version_nor_time_is_not_acknowledged() -> (
-    None
-):
+async def test_t13_a_failure_notice_that_tells_neither_version_nor_time_is_not_acknowledged(
+    rig: Rig,
+) -> None:
     """T13: nobody can tell which object failed, so a person finds it in the dead-letter queue."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         lost = rig.inbox.send(events.notice("a", at=rig.clock.now(), version=None))
         await rig.until(lambda: rig.inbox.dead == [lost])
@@ -490,7 +468,7 @@ async def test_t13_a_threshold_notice_without_version_id_counts_and_is_no_replic
         at = rig.clock.now()
         for kind in ("OperationMissedThreshold", "OperationReplicatedAfterThreshold"):
             rig.inbox.send(events.notice("a", at=at, version=None, kind=kind))
-        await settled(rig)
+        await rig.settled()
 
     for kind in ("missed", "replicated_after"):
         assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == 1
@@ -512,25 +490,22 @@ async def test_m3_a_notice_of_a_threshold_counts_once_however_often_it_comes() -
         for name in ("slow", "done"):
             rig.inbox.send(events.notification(name, at=at))
         await rig.until(lambda: count(rig) == 1)
-        await settled(rig)
+        await rig.settled()
         for _ in range(3):
             for name in ("slow", "done", "unheard", "unnamed"):
                 version = None if name == "unnamed" else "v1"
                 for kind in kinds[::2] if name == "slow" else kinds:
                     rig.inbox.send(events.notice(name, at=at + 900, version=version, kind=kind))
-            await settled(rig)
+            await rig.settled()
             await asyncio.sleep(20)
 
     for kind, expected in (("missed", 4), ("replicated_after", 3), ("not_tracked", 4)):
         assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == expected
 
 
-async def test_m3_a_known_failure_hastens_no_event_that_is_held() -> None:
+async def test_m3_a_known_failure_hastens_no_event_that_is_held(rig: Rig) -> None:
     """M3: the event of an open failure comes again and waits for its time; the notice, which comes again, too, hastens none."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
-    for _ in range(600):
-        rig.looker._pacer.learn((Route("src", "dst"),), Latency(29.0, 31.0), now=rig.clock.now())
+    rig.expect(29.0, 31.0)
     async with rig.running():
         await asyncio.sleep(1)
         at = rig.clock.now()
@@ -539,7 +514,7 @@ async def test_m3_a_known_failure_hastens_no_event_that_is_held() -> None:
             store(rig, name, fails={"dst": 0.0})
             rig.inbox.send(events.notice(name, at=at + 1))
         await rig.until(lambda: count(rig, "failed") == 10, within=5)
-        await settled(rig)
+        await rig.settled()
         for name in names:
             rig.inbox.send(events.notification(name, at=at))
         await asyncio.sleep(3)
@@ -555,17 +530,15 @@ async def test_m3_a_known_failure_hastens_no_event_that_is_held() -> None:
     assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "dst", "DstKmsKeyNotFound") == 10
 
 
-async def test_m3_a_deletion_that_comes_again_costs_no_look() -> None:
+async def test_m3_a_deletion_that_comes_again_costs_no_look(rig: Rig) -> None:
     """M3: what is not gone yet is looked at once for the word that it is, not for each."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", arrives={"dst": NEVER})
         rig.inbox.send(events.written("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await asyncio.sleep(1000)
         rig.inbox.send(events.deleted("a", at=at + 1000))
-        await settled(rig)
+        await rig.settled()
         await asyncio.sleep(2)
         looks = len(rig.s3.looks)
         for _ in range(10):
@@ -574,12 +547,9 @@ async def test_m3_a_deletion_that_comes_again_costs_no_look() -> None:
         assert len(rig.s3.looks) <= looks + 1
 
 
-async def test_a_failure_notice_ends_the_hold_of_its_event() -> None:
+async def test_a_failure_notice_ends_the_hold_of_its_event(rig: Rig) -> None:
     """While events are held for their first looks, notices have them looked at now; the reasons are joined."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
-    for _ in range(600):
-        rig.looker._pacer.learn((Route("src", "dst"),), Latency(29.0, 31.0), now=rig.clock.now())
+    rig.expect(29.0, 31.0)
     async with rig.running():
         await asyncio.sleep(1)
         at = rig.clock.now()
@@ -591,22 +561,20 @@ async def test_a_failure_notice_ends_the_hold_of_its_event() -> None:
         for number in range(10):
             rig.inbox.send(events.notice(f"a{number}", at=at + 1, version=f"v{number}"))
         await rig.until(lambda: count(rig, "failed") == 10, within=5)
-        await settled(rig)
+        await rig.settled()
 
     assert rig.meters.count(catalogue.FAILURE_REASONS, "src", "dst", "DstKmsKeyNotFound") == 10
 
 
-async def test_a_notice_of_an_object_that_was_counted_changes_nothing() -> None:
+async def test_a_notice_of_an_object_that_was_counted_changes_nothing(rig: Rig) -> None:
     """A failure told of after all was counted is no failure of it."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 0.0})
         rig.inbox.send(events.written("a", at=at))
         await rig.until(lambda: count(rig) == 1)
         rig.inbox.send(events.notice("a", at=at + 5))
         rig.inbox.send(events.notice("a", at=at + 5, destination=None))
-        await settled(rig)
+        await rig.settled()
         await asyncio.sleep(HOUR)
 
     assert count(rig, "failed") == 0
@@ -614,10 +582,8 @@ async def test_a_notice_of_an_object_that_was_counted_changes_nothing() -> None:
     assert not (await rig.ledger.find("a", "v1")).records
 
 
-async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair() -> None:
+async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair(rig: Rig) -> None:
     """D20: InitiateReplication makes an open failure pending and due; completed, it counts as repaired, once."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     name = ObjectVersion("src", "a", "v1")
     async with rig.running():
         at = store(rig, "a", fails={"dst": 0.0})
@@ -633,7 +599,7 @@ async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair() -> 
             ),
         )
         rig.inbox.send(events.restarted("a", at=now))
-        await settled(rig)
+        await rig.settled()
         assert (await record(rig)).state is State.PENDING
         await rig.until(lambda: count(rig) == 1, within=1200)
 
@@ -641,10 +607,10 @@ async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair() -> 
     assert count(rig, "failed") == 1
 
 
-async def test_t10_batch_replication_of_existing_objects_leaves_no_replica_unmatched() -> None:
+async def test_t10_batch_replication_of_existing_objects_leaves_no_replica_unmatched(
+    rig: Rig,
+) -> None:
     """T10: 50 objects of long ago are restarted and arrive, their events in any order: none is evidence of lost events."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(1)
         for number in range(50):
@@ -654,7 +620,7 @@ async def test_t10_batch_replication_of_existing_objects_leaves_no_replica_unmat
                 rig.inbox.send(body)
                 await asyncio.sleep(5 * (number % 3))
         rig.inbox.send(events.replica_notification("nobody's", at=rig.clock.now()))
-        await settled(rig)
+        await rig.settled()
         await asyncio.sleep(1.1 * HOUR)
 
     assert rig.meters.count(catalogue.REPLICAS_UNMATCHED, "dst") == 1
@@ -669,15 +635,15 @@ async def test_thresholds_are_counted_and_joined() -> None:
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 1000.0})
         rig.inbox.send(events.notification("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await asyncio.sleep(1000)
         rig.inbox.send(events.notice("a", at=at + 900, kind="OperationMissedThreshold"))
-        await settled(rig)
+        await rig.settled()
         assert [one.missed for one in (await record(rig)).destinations] == [True]
         rig.inbox.send(events.notice("a", at=at + 1000, kind="OperationReplicatedAfterThreshold"))
         await rig.until(lambda: count(rig) == 1, within=10)
         rig.inbox.send(events.notice("b", at=at, kind="OperationNotTracked"))
-        await settled(rig)
+        await rig.settled()
 
     assert rig.meters.count(catalogue.LATE, "src", "dst") == 1
     for kind in ("missed", "replicated_after", "not_tracked"):
@@ -688,14 +654,14 @@ async def test_thresholds_are_counted_and_joined() -> None:
 
 
 @pytest.mark.parametrize("tell", [events.deleted, events.native_deleted])
-async def test_a_version_deleted_before_it_replicated_is_gone(tell: Callable[..., str]) -> None:
+async def test_a_version_deleted_before_it_replicated_is_gone(
+    rig: Rig, tell: Callable[..., str]
+) -> None:
     """Its deletion has it looked at now: gone, an outcome of its own."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         at = store(rig, "a", arrives={"dst": NEVER}, deleted_at=rig.clock.now() + 400)
         rig.inbox.send(events.written("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await asyncio.sleep(401)
         name = ObjectVersion("src", "a", "v1")
         looks = rig.s3.looks.count(name)
@@ -722,7 +688,7 @@ async def test_markers_are_counted_once_and_never_looked_at() -> None:
         rig.inbox.send(
             events.notice("b", at=at, version="m2", operation="OBJECT_DELETE", requested_at=at)
         )
-        await settled(rig)
+        await rig.settled()
 
     def markers(destination: str, status: str) -> float:
         return rig.meters.count(catalogue.DELETE_MARKERS, "src", destination, status)
@@ -745,7 +711,7 @@ async def test_a_marker_in_a_two_way_bucket_that_nobody_signed_is_only_told_of()
         at = rig.clock.now()
         rig.inbox.send(events.native_deleted("a", at=at, bucket="one", version="m", marker=True))
         rig.inbox.send(events.marker("a", at=at, bucket="two", version="m", by_replication=True))
-        await settled(rig)
+        await rig.settled()
 
     assert rig.meters.count(catalogue.EVENTS, "marker_ambiguous") == 1
     assert rig.meters.count(catalogue.DELETE_MARKERS, "one", "two", "laid") == 0
@@ -767,12 +733,12 @@ async def test_what_is_excluded_is_acknowledged_and_counted_as_such() -> None:
         rig.inbox.send(events.notice("tmp/x", at=at))
         rig.inbox.send(events.marker("tmp/x", at=at))
         rig.inbox.send(events.native_created("tmp/x", at=at, bucket="dst"))
-        await settled(rig)
+        await rig.settled()
         assert rig.meters.count(catalogue.EVENTS, "excluded") == 5
         # The destination is excluded as a source; what arrives there of others is not.
         rig.inbox.send(events.replica_notification("a", at=at))
         rig.inbox.send(events.notification("a", at=at))
-        await settled(rig)
+        await rig.settled()
 
     assert count(rig) == 1
     assert rig.s3.looks == []
@@ -790,7 +756,7 @@ async def test_an_excluded_two_way_bucket_still_tells_of_arrivals() -> None:
         store(rig, "b", bucket="two", version="v2", arrives={"one": 0.0})
         rig.inbox.send(events.native_created("a", at=at, bucket="two"))
         rig.inbox.send(events.native_created("b", at=at, bucket="two", version="v2"))
-        await settled(rig)
+        await rig.settled()
 
     assert (await rig.ledger.find("a", "v1")).halves
     assert rig.meters.count(catalogue.EVENTS, "excluded") == 1
@@ -807,7 +773,7 @@ async def test_d12_what_is_not_covered_counts_once_by_cause() -> None:
             rig.inbox.send(events.written("out/a", at=at))
             rig.inbox.send(events.notification("out/a", at=at))
             rig.inbox.send(events.written("b", at=at, bucket="bare"))
-            await settled(rig)
+            await rig.settled()
 
     assert rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 1
     assert rig.meters.count(catalogue.NOT_COVERED, "bare", "no_configuration") == 1
@@ -833,7 +799,7 @@ async def test_why_a_covered_key_has_no_status(
         at = store(rig, "a", **more)
         rig.inbox.send(events.written("a", at=at))
         rig.inbox.send(events.notification("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: rig.meters.count(catalogue.NOT_COVERED, "src", cause) == 1)
     assert await rig.backlog() == 0
 
@@ -844,11 +810,9 @@ async def test_why_a_covered_key_has_no_status(
 @pytest.mark.own_rounds
 @pytest.mark.parametrize("late", [False, True], ids=["before-the-look", "after-it"])
 async def test_a_tag_filters_destination_that_denies_counts_by_its_replica_whenever_told(
-    *, late: bool
+    rig: Rig, *, late: bool
 ) -> None:
     """Once at each destination, whichever comes first, and however often it is told; no look or record for that."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.s3.add_rule("src", "far", tagged=True)
     rig.s3.denied.add("far")
     replicas = [
@@ -861,17 +825,17 @@ async def test_a_tag_filters_destination_that_denies_counts_by_its_replica_whene
             await asyncio.sleep(6)
             for one in replicas:
                 rig.inbox.send(one)
-            await settled(rig)
+            await rig.settled()
         rig.inbox.send(events.written("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: count(rig) == 1)
         looks = len(rig.s3.looks)
         for one in replicas * 2:
             rig.inbox.send(one)
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.native_created("a", at=at))
         rig.inbox.send(events.notification("a", at=at))
-        await settled(rig)
+        await rig.settled()
         assert await rig.backlog() == 0
         await asyncio.sleep(3 * HOUR)
 
@@ -892,14 +856,14 @@ async def test_what_was_counted_somewhere_is_not_counted_where_its_replica_tells
     async with rig.running():
         at = store(rig, "a", arrives={"far": 3.0})
         rig.inbox.send(events.written("a", at=at))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: count(rig, to="unknown") == 1)
         looks = len(rig.s3.looks)
         rig.inbox.send(events.replica_cloudtrail("a", at=at + 3, bucket="far"))
-        await settled(rig)
+        await rig.settled()
         rig.inbox.send(events.native_created("a", at=at))
         rig.inbox.send(events.replica_notification("a", at=at + 3, bucket="far"))
-        await settled(rig)
+        await rig.settled()
         assert await rig.backlog() == 0
         await asyncio.sleep(3 * HOUR)
 
@@ -908,10 +872,8 @@ async def test_what_was_counted_somewhere_is_not_counted_where_its_replica_tells
     assert not [name for name, *_ in rig.meters.counters if "unmatched" in name]
 
 
-async def test_a_repair_or_one_that_is_too_old_is_still_one_when_told_late() -> None:
+async def test_a_repair_or_one_that_is_too_old_is_still_one_when_told_late(rig: Rig) -> None:
     """What closed the version says so, and no latency is told of either."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.s3.add_rule("src", "far", tagged=True)
     rig.s3.denied.add("far")
     async with rig.running():
@@ -924,17 +886,17 @@ async def test_a_repair_or_one_that_is_too_old_is_still_one_when_told_late() -> 
         while (await rig.ledger.find("mended", "v1")).records:
             await asyncio.sleep(600)
         rig.inbox.send(events.replica_notification("mended", at=at + 700, bucket="far"))
-        await settled(rig)
+        await rig.settled()
         assert rig.meters.count(catalogue.REPAIRED, "src", "far") == 1
         assert count(rig, to="far") == 1
 
         at = store(rig, "old", arrives={"dst": 3.0, "far": 5.0})
         rig.clock.leap(7 * DAY)
         rig.inbox.send(events.written("old", at=at))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: rig.meters.count(catalogue.TOO_OLD, "src") == 1)
         rig.inbox.send(events.replica_notification("old", at=at + 5, bucket="far"))
-        await settled(rig)
+        await rig.settled()
 
     assert rig.meters.count(catalogue.TOO_OLD, "src") == 2
     assert count(rig, to="far") == 1
@@ -957,7 +919,7 @@ async def test_what_is_held_or_was_left_undeleted_holds_the_waterline() -> None:
         await rig.until(lambda: len(rig.intake._held) == 1)
         assert rig.intake.held_since == int(at)
         assert rig.delays.largest == pytest.approx(20, abs=1.5)
-        await settled(rig)
+        await rig.settled()
         assert rig.intake.held_since is None
 
         sent_at = rig.clock.now()
@@ -973,11 +935,9 @@ async def test_what_is_held_or_was_left_undeleted_holds_the_waterline() -> None:
 
 
 async def test_failures_are_logged_once_a_minute_and_bucket(
-    capsys: pytest.CaptureFixture[str],
+    rig: Rig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A hundred failures in a minute make two lines: the first, and all the others together."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         for number in range(100):
             at = store(rig, f"a{number}", version=f"v{number}", fails={"dst": 0.0})
@@ -997,7 +957,7 @@ async def test_a_write_of_the_day_after_tomorrow_that_no_rule_covers_is_not_wait
     async with rig.running():
         store(rig, "a")
         rig.inbox.send(events.notification("a", at=rig.clock.now() + 2 * DAY))
-        await settled(rig)
+        await rig.settled()
         await rig.until(lambda: rig.meters.count(catalogue.NOT_COVERED, "src", "no_rule") == 1)
 
 
@@ -1013,7 +973,7 @@ async def test_what_s3_says_while_the_configuration_is_unreadable_is_kept() -> N
             rig.inbox.send(
                 events.notice("a", at=at + 2, destination="aaa", reason="DstKmsKeyNotFound")
             )
-        await settled(rig)
+        await rig.settled()
         rig.s3.unreadable = False
         await rig.until(lambda: count(rig, "failed", to="aaa") == 1)
 
@@ -1034,10 +994,10 @@ async def test_a_version_that_was_parked_without_routes_is_not_parked_again_once
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 0.0})
         rig.inbox.send(events.notification("a", at=at))
-        await settled(rig)
+        await rig.settled()
         rig.s3.unreadable = False
         await rig.until(lambda: count(rig) == 1)
         rig.inbox.send(events.written("a", at=at))
-        await settled(rig)
+        await rig.settled()
         assert (await rig.ledger.find("a", "v1")).records == {}
     assert count(rig) == 1

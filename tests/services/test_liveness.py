@@ -92,7 +92,7 @@ async def test_r1_every_loop_is_alive_through_every_outage(begin: Callable[[Rig]
         )
         for number in range(60):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.slow = 5.0
         rig.clock.ahead += 7200
         await rig.until(lambda: len(rig.poller._busy) == 32)
@@ -116,14 +116,12 @@ async def test_r1_a_receiver_that_nobody_may_know_of_yet_is_alive() -> None:
         assert rig.inbox.received == 0
 
 
-async def test_r1_visits_that_never_end_are_a_fault_while_nothing_is_away() -> None:
+async def test_r1_visits_that_never_end_are_a_fault_while_nothing_is_away(rig: Rig) -> None:
     """R1: a full poller in which nothing moves, though ledger and S3 answer others, is a reason for a restart."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         for number in range(60):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.slow = DAY
         rig.clock.ahead += 7200
         await rig.until(lambda: len(rig.poller._busy) == 32)
@@ -131,14 +129,12 @@ async def test_r1_visits_that_never_end_are_a_fault_while_nothing_is_away() -> N
         assert "no progress" in rig.board.live().details["poller"]
 
 
-async def test_r9_probing_is_no_success() -> None:
+async def test_r9_probing_is_no_success(rig: Rig) -> None:
     """R9: after minutes of nothing but 503, S3 is away; the loops that only probe it succeed no more until it is back."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         for number in range(60):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.away = Sight.THROTTLED
         rig.clock.ahead += 7200
         for number in range(22 * 6):

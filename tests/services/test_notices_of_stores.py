@@ -24,24 +24,6 @@ FORMS = pytest.mark.parametrize("old_form", [False, True], ids=["own-arn", "role
 ORDERS = pytest.mark.parametrize("gathered", [0.0, 4.0], ids=["in-order", "reversed"])
 
 
-@pytest.fixture(autouse=True)
-def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Give the SDK credentials that open nothing.
-    """
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-
-
-@pytest.fixture
-def world() -> Minio:
-    """
-    Make a world without any site yet, in simulated time.
-    """
-    return Minio(LoopClock().now)
-
-
 def pair(world: Minio, *, old_form: bool = False) -> tuple[Site, Site]:
     """
     Found two sites with a bucket each, and a rule from the first to the second.
@@ -153,7 +135,7 @@ async def test_m4_what_a_look_saw_first_is_counted_once(world: Minio) -> None:
         await rig.until(lambda: rig.meters.count(catalogue.REPLICATIONS, A, B, "completed") == 1)
         assert heads(here) >= 1
         rig.inbox.send(late.pop())
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await asyncio.sleep(60)
 
     assert told(rig, catalogue.REPLICATIONS, A, B) == {"completed": 1}

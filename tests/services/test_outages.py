@@ -45,7 +45,7 @@ async def _through(rig: Rig, *, begin: object, end: object) -> int:
         end()
         count += await write(rig, numbers, seconds=300)
         await rig.until(lambda: completed(rig) == count)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await asyncio.sleep(3 * WINDOW)
     return count
 
@@ -117,10 +117,8 @@ async def test_invariant_5_an_hour_without_s3(sight: Sight) -> None:
     assert rig.board.ready().ok
 
 
-async def test_receiving_stops_while_s3_is_away() -> None:
+async def test_receiving_stops_while_s3_is_away(rig: Rig) -> None:
     """While S3 cannot be reached the queue keeps the messages; only now and then a few are taken to see."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     numbers = itertools.count()
     async with rig.running():
         rig.s3.away = Sight.UNREACHABLE
@@ -134,10 +132,8 @@ async def test_receiving_stops_while_s3_is_away() -> None:
     _told(rig, count)
 
 
-async def test_one_dead_bucket_does_not_stop_the_others() -> None:
+async def test_one_dead_bucket_does_not_stop_the_others(rig: Rig) -> None:
     """A bucket that never answers costs its own objects' looks only: S3 is not away, others are found in time."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.s3.rule("dead", "dst")
     rig.s3.dead = {"dead"}
     async with rig.running():
@@ -154,13 +150,11 @@ async def test_one_dead_bucket_does_not_stop_the_others() -> None:
         )
 
 
-async def test_an_unusable_ledger_ends_the_daemon_instead_of_the_queue() -> None:
+async def test_an_unusable_ledger_ends_the_daemon_instead_of_the_queue(rig: Rig) -> None:
     """A ledger that is broken for good ends the daemon; nothing is acknowledged or driven into the dead-letter queue."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("before", version="v0")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.ledger.broken = True
         rig.put("a")
         with pytest.raises(UnusableLedgerError):
@@ -225,10 +219,8 @@ async def test_an_hour_without_cloudwatch() -> None:
     assert gaps == {WINDOW}, "a zero for every window, idle or not"
 
 
-async def test_an_answer_that_got_lost_changes_nothing() -> None:
+async def test_an_answer_that_got_lost_changes_nothing(rig: Rig) -> None:
     """Invariant 2: a settle, park or reschedule that was carried out and reported as failed is not done twice."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     numbers = itertools.count()
     async with rig.running():
         count = 0
@@ -241,10 +233,8 @@ async def test_an_answer_that_got_lost_changes_nothing() -> None:
     _told(rig, count)
 
 
-async def test_a_sink_that_does_not_answer_gets_the_same_bytes_again() -> None:
+async def test_a_sink_that_does_not_answer_gets_the_same_bytes_again(rig: Rig) -> None:
     """Invariant 5: what may be repeated is one call with identical bytes, so that it can be told apart."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a")
         await rig.until(lambda: completed(rig) == 1)

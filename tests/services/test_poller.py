@@ -14,13 +14,11 @@ from fakes.rig import DAY, Rig
 HOUR = 3600.0
 
 
-async def test_d20_a_failure_counts_once_and_its_repair_once() -> None:
+async def test_d20_a_failure_counts_once_and_its_repair_once(rig: Rig) -> None:
     """D20: an open failure is looked at hourly without being counted again; repaired, it counts as replicated."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         name = rig.put("a", then=Sight.FAILED)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await asyncio.sleep(6 * 3600)
         failures, _ = await rig.ledger.failures()
         assert [one.version for one in failures] == [name]
@@ -37,15 +35,13 @@ async def test_d20_a_failure_counts_once_and_its_repair_once() -> None:
     assert rig.meters.observed.get(("crrmon_replication_latency_seconds", "src", "dst")) is None
 
 
-async def test_d22_one_odd_answer_does_not_stop_the_others() -> None:
+async def test_d22_one_odd_answer_does_not_stop_the_others(rig: Rig) -> None:
     """D22: an object without status among parked ones ends as not covered; the others go on."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         odd = rig.put("odd", version="v0", takes=100, then=Sight.NO_STATUS)
         for number in range(5):
             rig.put(f"a{number}", version=f"v{number}", takes=100)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await rig.until(
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 5
         )
@@ -54,13 +50,11 @@ async def test_d22_one_odd_answer_does_not_stop_the_others() -> None:
     assert odd in rig.s3.looks
 
 
-async def test_a_parked_version_that_is_deleted_is_gone() -> None:
+async def test_a_parked_version_that_is_deleted_is_gone(rig: Rig) -> None:
     """404 for a parked version is an outcome of its own, not a failure and not a success."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         name = rig.put("a", takes=10_000)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         del rig.s3.fates[name]
         await rig.until(
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "gone") == 1
@@ -68,13 +62,11 @@ async def test_a_parked_version_that_is_deleted_is_gone() -> None:
     assert await rig.backlog() == 0
 
 
-async def test_never_final_is_given_up_in_the_end() -> None:
+async def test_never_final_is_given_up_in_the_end(rig: Rig) -> None:
     """After 14 days of PENDING the object is given up, visibly."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a", takes=100 * DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.clock.ahead += 14 * DAY
         await rig.until(
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "given_up") == 1
@@ -82,14 +74,12 @@ async def test_never_final_is_given_up_in_the_end() -> None:
     assert await rig.backlog() == 0
 
 
-async def test_invariant_6_work_does_not_grow_with_what_is_pending() -> None:
+async def test_invariant_6_work_does_not_grow_with_what_is_pending(rig: Rig) -> None:
     """Invariant 6: polling asks only for what is due; no call of the loops lists what is pending."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         for number in range(150):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await asyncio.sleep(7200)
         looks_before, calls_before = len(rig.s3.looks), len(rig.ledger.calls)
         await asyncio.sleep(600)
@@ -101,24 +91,20 @@ async def test_invariant_6_work_does_not_grow_with_what_is_pending() -> None:
     assert len(rig.ledger.calls) - calls_before <= 600 * (2 + 4) + 2 * 150
 
 
-async def test_how_far_the_poller_is_behind_is_shown() -> None:
+async def test_how_far_the_poller_is_behind_is_shown(rig: Rig) -> None:
     """The age of the most overdue look is there to scale on, and 0 once nothing waits any more."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         for number in range(5):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
         rig.clock.ahead += 7200
         await rig.until(lambda: (rig.meters.gauge(catalogue.POLL_BACKLOG) or 0) > 6000)
         await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
 
 
-async def test_parked_records_of_shards_that_others_hold_are_left_alone() -> None:
+async def test_parked_records_of_shards_that_others_hold_are_left_alone(rig: Rig) -> None:
     """A poller works only on the shards that its daemon holds."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     for lease in await rig.ledger.leases():
         await rig.ledger.claim(lease, owner="somebody else")
     async with rig.running():
@@ -133,16 +119,14 @@ async def test_parked_records_of_shards_that_others_hold_are_left_alone() -> Non
         )
 
 
-async def test_a_duplicate_does_not_override_what_the_record_knows() -> None:
+async def test_a_duplicate_does_not_override_what_the_record_knows(rig: Rig) -> None:
     """An event that comes again after a failure was repaired leaves the counting to the record: it was a repair."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         name = rig.put("a", then=Sight.FAILED)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.fates[name].then = Sight.COMPLETED
         rig.inbox.send(written("a", at=rig.s3.fates[name].written_at))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         assert rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 0
         await asyncio.sleep(2 * 3600)
 
@@ -150,33 +134,29 @@ async def test_a_duplicate_does_not_override_what_the_record_knows() -> None:
     assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
 
 
-async def test_an_object_parked_beyond_the_horizon_still_counts_when_its_event_is_redriven() -> (
-    None
-):
+async def test_an_object_parked_beyond_the_horizon_still_counts_when_its_event_is_redriven(
+    rig: Rig,
+) -> None:
     """Invariant 2: what was parked in time is new when it completes, even if its event comes again too late."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         name = rig.put("a", takes=5 * DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.clock.ahead += 5 * DAY
         rig.inbox.send(written("a", at=rig.s3.fates[name].written_at))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await rig.until(
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1
         )
     assert rig.meters.count(catalogue.TOO_OLD, "src") == 0
 
 
-async def test_an_unreadable_configuration_is_asked_ever_more_rarely() -> None:
+async def test_an_unreadable_configuration_is_asked_ever_more_rarely(rig: Rig) -> None:
     """Records that nobody can route do not keep the poller busy, and are given up by age like others."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     rig.s3.unreadable = True
     async with rig.running():
         for number in range(20):
             rig.put(f"a{number}", version=f"v{number}")
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await asyncio.sleep(3600)
         before = rig.ledger.calls.count("reschedule")
         await asyncio.sleep(1800)
@@ -189,15 +169,13 @@ async def test_an_unreadable_configuration_is_asked_ever_more_rarely() -> None:
 # ---- visits that fail ----
 
 
-async def test_r4_records_whose_visits_fail_keep_no_places() -> None:
+async def test_r4_records_whose_visits_fail_keep_no_places(rig: Rig) -> None:
     """R4: as many poison records as there are places: they are put off ever longer, and all others are polled in time."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         poison = [f"poison{number}" for number in range(40)]
         for key in poison:
             rig.put(key, takes=HOUR)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.poison.update(poison)
         with structlog.testing.capture_logs() as logs:
             rig.clock.ahead += 2 * HOUR
@@ -221,15 +199,13 @@ async def test_r4_records_whose_visits_fail_keep_no_places() -> None:
         await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 0, within=5)
 
 
-async def test_r4_records_that_no_ledger_takes_back_are_left_out() -> None:
+async def test_r4_records_that_no_ledger_takes_back_are_left_out(rig: Rig) -> None:
     """R4: where even the new date cannot be written, the longest due are asked for past those that are left alone."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         poison = [f"poison{number}" for number in range(100)]
         for number, key in enumerate(poison):
             rig.put(key, version=f"p{number}", takes=HOUR)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.poison.update(poison)
         rig.ledger.poison.update(poison)
         rig.clock.ahead += 2 * HOUR
@@ -244,13 +220,11 @@ async def test_r4_records_that_no_ledger_takes_back_are_left_out() -> None:
 
 
 @pytest.mark.own_rounds
-async def test_r4_whoever_holds_no_shards_forgets_what_was_put_off() -> None:
+async def test_r4_whoever_holds_no_shards_forgets_what_was_put_off(rig: Rig) -> None:
     """R4, R2: records and their troubles go over to others with the shards; so does what is overdue."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("poison", takes=HOUR)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.s3.poison.add("poison")
         rig.clock.ahead += 2 * HOUR
         await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 1, within=30)
@@ -261,14 +235,14 @@ async def test_r4_whoever_holds_no_shards_forgets_what_was_put_off() -> None:
         assert rig.meters.gauge(catalogue.POLL_BACKLOG) is None, "there is nothing to be late with"
 
 
-async def test_r10_how_far_the_poller_is_behind_is_not_zero_while_nobody_can_tell() -> None:
+async def test_r10_how_far_the_poller_is_behind_is_not_zero_while_nobody_can_tell(
+    rig: Rig,
+) -> None:
     """R10: while the ledger is away the gauge is absent; afterwards it shows what piled up."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         for number in range(100):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
         rig.ledger.away = True
         await asyncio.sleep(5)
@@ -283,10 +257,8 @@ def _completed(rig: Rig) -> float:
     return rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed")
 
 
-async def test_t6_objects_whose_answers_cannot_be_read_harm_nobody_else() -> None:
+async def test_t6_objects_whose_answers_cannot_be_read_harm_nobody_else(rig: Rig) -> None:
     """Twelve of them, and nothing else to look at: S3 is not away, receiving goes on, others are counted as ever."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         odd = [rig.put(f"odd{number}", then=Sight.UNREADABLE) for number in range(12)]
         await rig.until(lambda: rig.meters.count(catalogue.LOOKS, "src", "unreadable") >= 60)

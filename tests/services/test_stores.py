@@ -11,31 +11,12 @@ from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from fakes import events
-from fakes.clock import LoopClock
 from fakes.minio import SOURCE_PROXY, Minio, Site, account
 from fakes.minio_watched import watched
 from fakes.rig import WINDOW, Rig
 from fakes.s3 import Fate
 
 A_WHILE = 20 * WINDOW
-
-
-@pytest.fixture(autouse=True)
-def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Give the SDK credentials that open nothing.
-    """
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-
-
-@pytest.fixture
-def world() -> Minio:
-    """
-    Make a world without any site yet, in simulated time.
-    """
-    return Minio(LoopClock().now)
 
 
 def pair(world: Minio, source: str, destination: str, **rule: Any) -> tuple[Site, Site]:

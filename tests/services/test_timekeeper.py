@@ -274,10 +274,8 @@ async def test_t7_a_leap_is_noticed_before_the_next_round_of_anything() -> None:
     assert keeper.now() == before
 
 
-async def test_t8_a_sample_of_1970_makes_nothing_look_old() -> None:
+async def test_t8_a_sample_of_1970_makes_nothing_look_old(rig: Rig) -> None:
     """Never looked at with success, it holds back no more than from when it was heard of, and enters no sum."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("new")
         await asyncio.sleep(300)
@@ -296,13 +294,11 @@ async def test_t8_a_sample_of_1970_makes_nothing_look_old() -> None:
         assert heard_at - 60 <= complete <= heard_at
         assert delays_seen(rig, "notification") == []
         assert rig.meters.count(catalogue.IMPLAUSIBLE_TIMES, "notification") == 1
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
 
 
-async def test_t8_a_week_old_object_that_is_pending_holds_back_what_is_complete() -> None:
+async def test_t8_a_week_old_object_that_is_pending_holds_back_what_is_complete(rig: Rig) -> None:
     """Its event alone is not believed; S3's own word at the first look is, and it is followed but never counted."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("new")
         await asyncio.sleep(300)
@@ -327,10 +323,8 @@ async def test_t8_a_week_old_object_that_is_pending_holds_back_what_is_complete(
         assert completed(rig) == 1
 
 
-async def test_t8_an_event_of_tomorrow_is_dated_by_s3() -> None:
+async def test_t8_an_event_of_tomorrow_is_dated_by_s3(rig: Rig) -> None:
     """Its object counts, with the latency that S3's own time of the write gives."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.put("a")
         rig.inbox._stored.clear()
@@ -388,13 +382,11 @@ async def test_t7_nothing_is_given_up_on_an_unsure_clock() -> None:
     assert isinstance(await rig.looker.consider(record), Settle)
 
 
-async def test_t7_no_replica_is_called_unmatched_on_an_unsure_clock() -> None:
+async def test_t7_no_replica_is_called_unmatched_on_an_unsure_clock(rig: Rig) -> None:
     """Its source's event has its hour, by a time that is sure."""
-    rig = Rig()
-    rig.s3.rule("src", "dst")
     async with rig.running():
         rig.inbox.send(replica_cloudtrail("a", at=rig.clock.now()))
-        await rig.until(lambda: rig.inbox.waiting == 0)
+        await rig.settled()
         rig.clock.sure = False
         rig.clock.leap(DAY)
         await asyncio.sleep(60)

@@ -226,6 +226,20 @@ def observed(
         return state
     if state.retired:
         return observed(None, selects, read_at=read_at) or state
+    return _reread(state, selects, read_at=read_at, seen_at=seen_at, alone=alone)
+
+
+def _reread(
+    state: RouteState,
+    selects: Sequence[Selected],
+    *,
+    read_at: float,
+    seen_at: float | None,
+    alone: bool,
+) -> RouteState:
+    """
+    Do as `observed` does for a route that is known, by a configuration that is newer.
+    """
     before = (*state.selects, *state.lost)
     # What a wider rule selects by now was selected before all the same, and since then.
     still = [one for one in before if any(_includes(two, one) for two in selects)]

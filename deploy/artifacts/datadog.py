@@ -521,12 +521,16 @@ AGENT = (
             ),
             Widget(
                 title="Looks by result",
-                queries=(_agent(catalogue.LOOKS, "sum", "result"),),
+                queries=(
+                    _agent(catalogue.HEAD_REQUESTS, "sum", "result", matched="target:source"),
+                ),
                 bars=True,
             ),
             Widget(
                 title="Looks at destinations by result",
-                queries=(_agent(catalogue.DESTINATION_LOOKS, "sum", "result"),),
+                queries=(
+                    _agent(catalogue.HEAD_REQUESTS, "sum", "result", matched="target:destination"),
+                ),
                 bars=True,
             ),
             Widget(

@@ -608,7 +608,12 @@ LOOKING = Row(
             number=601,
             title="Looks by result",
             description="HEAD requests a second at source buckets by what they showed. `denied`: permissions are missing. `throttled`: S3 slows crrmon down, which then slows itself down.",
-            queries=(Query(expression=rate(catalogue.LOOKS, "result"), legend="{{result}}"),),
+            queries=(
+                Query(
+                    expression=rate(catalogue.HEAD_REQUESTS, "result", target="source"),
+                    legend="{{result}}",
+                ),
+            ),
             unit=Measure.PER_SECOND,
             stacked=True,
             runbook=("CrrmonLooksDenied", "CrrmonLooksThrottled"),
@@ -618,7 +623,10 @@ LOOKING = Row(
             title="Looks at destinations by result",
             description="HEAD requests a second at destination buckets, made where the source's status does not tell enough. `denied` here: give the daemon's role the right to read the destinations' objects.",
             queries=(
-                Query(expression=rate(catalogue.DESTINATION_LOOKS, "result"), legend="{{result}}"),
+                Query(
+                    expression=rate(catalogue.HEAD_REQUESTS, "result", target="destination"),
+                    legend="{{result}}",
+                ),
             ),
             unit=Measure.PER_SECOND,
             stacked=True,
@@ -655,14 +663,8 @@ LOOKING = Row(
             description="Requests a second that S3 answered with slow down. A little is harmless. Much of it means that others use the same prefix heavily, or that there are too many replicas.",
             queries=(
                 Query(
-                    expression=rate(catalogue.LOOKS, "source_bucket", result="throttled"),
-                    legend="{{source_bucket}}",
-                ),
-                Query(
-                    expression=rate(
-                        catalogue.DESTINATION_LOOKS, "destination_bucket", result="throttled"
-                    ),
-                    legend="{{destination_bucket}}",
+                    expression=rate(catalogue.HEAD_REQUESTS, "bucket", result="throttled"),
+                    legend="{{bucket}}",
                 ),
             ),
             unit=Measure.PER_SECOND,

@@ -290,17 +290,21 @@ def test_buckets_of_routes_always_have_their_own_series() -> None:
     """Nonsense that came first takes no place from a bucket of which outcomes are counted."""
     meters = PrometheusMeters()
     for number in range(catalogue.MAX_BUCKETS):
-        meters.add(catalogue.LOOKS, f"b{number}", "gone")
+        meters.add(catalogue.HEAD_REQUESTS, f"b{number}", "source", "gone")
     meters.add(catalogue.REPLICATIONS, "src", "dst", "completed")
     meters.add(catalogue.REPLICATIONS, "nonsense", "unknown", "given_up")
     for bucket in ("src", "dst", "nonsense"):
-        meters.add(catalogue.LOOKS, bucket, "completed")
+        meters.add(catalogue.HEAD_REQUESTS, bucket, "source", "completed")
     found = samples(meters)
 
-    name = catalogue.LOOKS.name
-    assert found[name, (("result", "completed"), ("source_bucket", "src"))] == 1
-    assert found[name, (("result", "completed"), ("source_bucket", "dst"))] == 1
-    assert found[name, (("result", "completed"), ("source_bucket", catalogue.OTHER_BUCKETS))] == 1
+    name = catalogue.HEAD_REQUESTS.name
+
+    def shown(bucket: str) -> tuple[tuple[str, str], ...]:
+        return (("bucket", bucket), ("result", "completed"), ("target", "source"))
+
+    assert found[name, shown("src")] == 1
+    assert found[name, shown("dst")] == 1
+    assert found[name, shown(catalogue.OTHER_BUCKETS)] == 1
 
 
 def test_r10_one_series_can_be_taken_away_and_makes_room() -> None:

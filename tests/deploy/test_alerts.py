@@ -268,10 +268,13 @@ def known_values(metric: Metric, label: str) -> set[str]:
     Tell the values that the daemon gives a label: by its own words, else by what the metric's meaning lists.
     """
     if label in ("loop", "dependency"):
-        call = {"loop": r'began\("(\w+)"', "dependency": r'dependency\(\s*f?"([^"]+)"'}[label]
+        call = {
+            "loop": r'(?:began\(| {8,}name=)"(\w+)"',
+            "dependency": r'dependency\(\s*f?"([^"]+)"',
+        }[label]
         told = "".join(path.read_text() for path in SOURCES.rglob("*.py"))
         return {re.sub(r"{.*?}", "crrmon", one) for one in re.findall(call, told)}
-    if metric in (catalogue.LOOKS, catalogue.DESTINATION_LOOKS):
+    if label == "result" and metric is catalogue.HEAD_REQUESTS:
         return {sight.value for sight in Sight}
     listed = set(re.findall(r"[a-z0-9_]+", metric.meaning.partition(":")[2]))
     if metric is catalogue.REPLICATIONS and label == "status":
@@ -382,7 +385,7 @@ def test_the_check_sees_what_does_not_exist(expression: str, complaint: str) -> 
 @pytest.mark.parametrize(
     ("series", "label", "value"),
     [
-        ("crrmon_looks_total", "result", "forbidden"),
+        ("crrmon_head_requests_total", "result", "forbidden"),
         ("crrmon_replications_total", "status", "replica"),
         ("crrmon_replications_total", "state", "failed"),
         ("crrmon_dependency_up", "dependency", "S3"),

@@ -73,7 +73,7 @@ def words_of(metric: Metric, label: str) -> set[str]:
     """
     Return the values that a label may have, as the catalogue tells them.
     """
-    if label == "result" and metric in (catalogue.LOOKS, catalogue.DESTINATION_LOOKS):
+    if label == "result" and metric is catalogue.HEAD_REQUESTS:
         return {one.value for one in Sight}
     return set(re.findall(r"\w+", metric.meaning))
 
@@ -291,10 +291,10 @@ def test_the_dashboard_is_the_same_each_time() -> None:
 
 def test_the_catalogue_refuses_what_does_not_exist() -> None:
     """A label that a metric does not have ends the making of the dashboard."""
-    with pytest.raises(UnknownLabelError, match="crrmon_looks_total has no label status"):
-        series(catalogue.LOOKS, status="denied")
-    with pytest.raises(UnknownLabelError, match="crrmon_looks_total has no label queue"):
-        rate(catalogue.LOOKS, "queue")
+    with pytest.raises(UnknownLabelError, match="crrmon_head_requests_total has no label status"):
+        series(catalogue.HEAD_REQUESTS, status="denied")
+    with pytest.raises(UnknownLabelError, match="crrmon_head_requests_total has no label queue"):
+        rate(catalogue.HEAD_REQUESTS, "queue")
 
 
 def test_a_line_that_is_full_begins_a_new_one() -> None:

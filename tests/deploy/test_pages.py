@@ -113,8 +113,8 @@ class Night:
                 "crrmon_last_event_timestamp_seconds", clock(5), instance, source_bucket=source
             )
             self.on("crrmon_bucket_looks_denied", steady(0), instance, bucket=source)
-            looks = {"source_bucket": source, "result": "completed"}
-            self.on("crrmon_looks_total", growing(each_minute), instance, **looks)
+            looks = {"bucket": source, "target": "source", "result": "completed"}
+            self.on("crrmon_head_requests_total", growing(each_minute), instance, **looks)
 
     def _route(self, source: str, destination: str) -> None:
         route = {"source_bucket": source, "destination_bucket": destination}
@@ -248,7 +248,7 @@ def outage(night: Night, begin: int, end: int) -> None:
         )
     for metric in ("crrmon_messages_total", "crrmon_last_event_timestamp_seconds"):
         night.change(metric, lambda course: stopped(course, begin, end))
-    for metric in ("crrmon_replications_total", "crrmon_looks_total"):
+    for metric in ("crrmon_replications_total", "crrmon_head_requests_total"):
         night.change(metric, lambda course: stopped(course, begin, end))
     waiting = between(begin, end + 10, 60 * (end - begin), 0)
     night.change("crrmon_poll_backlog_seconds", lambda _: waiting)
@@ -390,8 +390,10 @@ def test_r9_a_replica_that_did_not_ask_does_not_contradict_the_others(tmp_path: 
     """Two of three hold nothing that is to be looked at, so S3 is as well as ever for them: it is a page all the same."""
     night = Night(3 * HOUR)
     for instance in ("a", "c"):
-        night.change("crrmon_looks_total", lambda _: steady(7), instance=instance)
-    night.change("crrmon_looks_total", lambda course: stopped(course, 60, 150), instance="b")
+        night.change("crrmon_head_requests_total", lambda _: steady(7), instance=instance)
+    night.change(
+        "crrmon_head_requests_total", lambda course: stopped(course, 60, 150), instance="b"
+    )
     night.change(
         "crrmon_dependency_up", lambda _: between(60, 150, 0, 1), instance="b", dependency="s3"
     )
@@ -609,7 +611,11 @@ def test_a_rolling_restart_under_names_that_stay_wakes_nobody(tmp_path: Path) ->
             lambda _, start=start: lambda minute: 0 if minute < start else start * 60,
             instance=instance,
         )
-        for metric in ("crrmon_replications_total", "crrmon_messages_total", "crrmon_looks_total"):
+        for metric in (
+            "crrmon_replications_total",
+            "crrmon_messages_total",
+            "crrmon_head_requests_total",
+        ):
             night.change(
                 metric,
                 lambda course, start=start: (

@@ -138,10 +138,13 @@ async def test_a_failure_is_told_apart_at_the_destinations(desk: Desk) -> None:
         (Fate.FAILED_THERE, "two"),
     ]
     assert decision.settlement.outcomes[1].failures == (("two", ""),)
-    assert desk.meters.count(catalogue.DESTINATION_LOOKS, "one", "replica") == 1
-    assert desk.meters.count(catalogue.DESTINATION_LOOKS, "two", "gone") == 1
-    assert desk.meters.count(catalogue.LOOKS, "src", "failed") == 1
-    assert sum(count for (name, *_), count in desk.meters.counters.items() if "looks" in name) == 3
+    assert desk.meters.count(catalogue.HEAD_REQUESTS, "one", "destination", "replica") == 1
+    assert desk.meters.count(catalogue.HEAD_REQUESTS, "two", "destination", "gone") == 1
+    assert desk.meters.count(catalogue.HEAD_REQUESTS, "src", "source", "failed") == 1
+    requests = catalogue.HEAD_REQUESTS.name
+    assert (
+        sum(count for (name, *_), count in desk.meters.counters.items() if name == requests) == 3
+    )
 
 
 async def test_a_destination_in_another_account_is_asked_as_that_account(desk: Desk) -> None:
@@ -154,7 +157,7 @@ async def test_a_destination_in_another_account_is_asked_as_that_account(desk: D
     decision = await desk.settle(record)
 
     assert fates(decision)[:2] == [(Fate.COMPLETED, "one"), (Fate.FAILED, "")]
-    assert desk.meters.count(catalogue.DESTINATION_LOOKS, "two", "denied") == 1
+    assert desk.meters.count(catalogue.HEAD_REQUESTS, "two", "destination", "denied") == 1
 
 
 async def test_a_tag_filters_destination_is_asked_when_it_completed(desk: Desk) -> None:
@@ -602,7 +605,7 @@ async def test_a_bucket_that_refuses_gets_fewer_looks_at_once(desk: Desk) -> Non
     await asyncio.gather(*tasks)
 
     assert busy.most <= 6
-    assert desk.meters.count(catalogue.LOOKS, "src", "throttled") < 80
+    assert desk.meters.count(catalogue.HEAD_REQUESTS, "src", "source", "throttled") < 80
 
 
 # ---- what is forgotten ----

@@ -261,7 +261,9 @@ async def test_t6_objects_whose_answers_cannot_be_read_harm_nobody_else(rig: Rig
     """Twelve of them, and nothing else to look at: S3 is not away, receiving goes on, others are counted as ever."""
     async with rig.running():
         odd = [rig.put(f"odd{number}", then=Sight.UNREADABLE) for number in range(12)]
-        await rig.until(lambda: rig.meters.count(catalogue.LOOKS, "src", "unreadable") >= 60)
+        await rig.until(
+            lambda: rig.meters.count(catalogue.HEAD_REQUESTS, "src", "source", "unreadable") >= 60
+        )
         assert rig.board.ready().details["s3"] == "ok"
         assert not rig.looker.failing(parked(odd[0].key))
 

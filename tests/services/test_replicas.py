@@ -245,7 +245,9 @@ def looks(rig: Rig) -> float:
     Tell how many looks a daemon did.
     """
     return sum(
-        count for (name, *_), count in rig.meters.counters.items() if name == catalogue.LOOKS.name
+        count
+        for (name, *_), count in rig.meters.counters.items()
+        if name == catalogue.HEAD_REQUESTS.name
     )
 
 

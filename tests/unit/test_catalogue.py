@@ -26,6 +26,7 @@ BOUNDED = {
     "status",
     "kind",
     "result",
+    "target",
     "operation",
     "loop",
     "version",

@@ -240,11 +240,11 @@ WEBHOOK_REQUESTS = _counter(
     "queue",
     "status",
 )
-LOOKS = _counter("looks_total", "HEAD requests by what they showed.", "source_bucket", "result")
-DESTINATION_LOOKS = _counter(
-    "destination_looks_total",
-    "HEAD requests at destinations by what they showed, made where the source's status does not tell enough.",
-    "destination_bucket",
+HEAD_REQUESTS = _counter(
+    "head_requests_total",
+    "HEAD requests by what they showed, and by the bucket's part: source, or destination, where the source's status does not tell enough.",
+    "bucket",
+    "target",
     "result",
 )
 LOOKS_DENIED = _gauge(

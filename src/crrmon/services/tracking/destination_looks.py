@@ -81,7 +81,9 @@ class DestinationLooks:
         seen = await self._gates.look_unless(place, look, needless=lambda: self._shut(place))
         if seen is None:
             return None
-        self._meters.add(catalogue.DESTINATION_LOOKS, destination.bucket, seen.sight.value)
+        self._meters.add(
+            catalogue.HEAD_REQUESTS, destination.bucket, "destination", seen.sight.value
+        )
         self._mind(place, seen)
         return seen.sight if seen.tells_of_arrival else None
 

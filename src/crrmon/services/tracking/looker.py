@@ -252,7 +252,7 @@ class Looker:
         """
         look = partial(self._probe.look, version, region=region, owner=owner)
         seen = await self._gates.look(self._place(version.bucket, owner), look)
-        self._meters.add(catalogue.LOOKS, version.bucket, seen.sight.value)
+        self._meters.add(catalogue.HEAD_REQUESTS, version.bucket, "source", seen.sight.value)
         return seen
 
     def _place(self, bucket: str, owner: str | None) -> Place:

@@ -54,7 +54,8 @@ async def replicate(rig: Rig) -> None:
             await asyncio.sleep(EVERY)
         for bucket in ("fast", "slow"):
             await rig.until(
-                lambda of=bucket: counted(rig, catalogue.REPLICATIONS, of, "completed") == OBJECTS
+                lambda of=bucket: counted(rig, catalogue.REPLICATIONS, of, "completed") == OBJECTS,
+                within=2 * HOUR,
             )
 
 

@@ -12,9 +12,10 @@ from crrmon.domain.decisions import Settle
 from crrmon.domain.events.facts import ObjectWritten
 from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
-from crrmon.domain.outcomes import Cause, Fate, Settlement, for_version
+from crrmon.domain.outcomes import Cause, Fate, Settlement
 from crrmon.domain.records import Destination, Record, routed
 from crrmon.domain.routes import NotCovered
+from crrmon.domain.verdicts import for_version
 from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.tracking.configurations import Later, Routebook, until_known
 from crrmon.services.tracking.holds import Hold
@@ -197,7 +198,9 @@ class Tracker:
                 return await self._covered(record, destinations)
             case NotCovered() if record.said:
                 # A rule did cover it when it was written, whatever there is now.
-                return routed(record, tuple(Destination(each.bucket) for each in record.said))
+                return routed(
+                    record, tuple(Destination(destination.bucket) for destination in record.said)
+                )
             case NotCovered(cause=cause):
                 await self._not_covered(record, cause)
             case Later(ask_again_at=at):
@@ -229,7 +232,7 @@ class Tracker:
         """
         if not record.rev:
             self._without.pop(record.version, None)
-        buckets = [each.bucket for each in destinations]
+        buckets = [destination.bucket for destination in destinations]
         await self._bookkeeper.register.heard(record.version.bucket, buckets)
         ready = replace(routed(record, destinations), next_look_at=self._clock.now())
         found = await self._bookkeeper.unless_counted(ready)

@@ -58,14 +58,19 @@ def seen_missing(
         missing.update(waited_for if len(waited_for) == 1 else ())
     elif seen.sight is not Sight.SILENT or not missing:
         return record
-    several = len(record.destinations) > 1
+    there = missing - arrived if len(record.destinations) > 1 else ()
+    record = at_destinations(record, there, pending_seen_at=seen.looked_at)
+    return replace(record, pending_seen_at=seen.looked_at)
+
+
+def at_destinations(record: Record, buckets: Collection[str], **changes: object) -> Record:
+    """
+    Return the record with some of its destinations changed.
+    """
     return replace(
         record,
-        pending_seen_at=seen.looked_at,
         destinations=tuple(
-            replace(destination, pending_seen_at=seen.looked_at)
-            if several and destination.bucket in missing - arrived
-            else destination
+            replace(destination, **changes) if destination.bucket in buckets else destination
             for destination in record.destinations
         ),
     )
@@ -78,11 +83,7 @@ def left_of(record: Record, arrived: Collection[str]) -> Record | None:
     The record stays one: what arrived is marked as counted in it, so that routes, backlog and pacing are about what
     is still open.
     """
-    destinations = tuple(
-        replace(destination, counted=True) if destination.bucket in arrived else destination
-        for destination in record.destinations
-    )
-    kept = replace(record, destinations=destinations)
+    kept = at_destinations(record, arrived, counted=True)
     return kept if kept.open or not record.destinations else None
 
 

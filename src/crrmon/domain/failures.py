@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from crrmon.domain.arrivals import arrivals, everywhere, left_of
+from crrmon.domain.arrivals import arrivals, at_destinations, everywhere, left_of
 from crrmon.domain.decisions import Decision, Settle, Wait, settle
 from crrmon.domain.objects import UNKNOWN_DESTINATION
 from crrmon.domain.observations import Observation
@@ -118,29 +118,12 @@ def _counted_there(kept: Record, buckets: Collection[str], *, unknown: bool) -> 
     """
     Remember where the last failure episode was counted.
     """
-    if not buckets and not unknown:
-        return kept
-    return replace(
-        kept,
-        unplaced_episode=kept.episode if unknown else kept.unplaced_episode,
-        destinations=tuple(
-            replace(destination, failed_episode=kept.episode)
-            if destination.bucket in buckets
-            else destination
-            for destination in kept.destinations
-        ),
-    )
+    kept = at_destinations(kept, buckets, failed_episode=kept.episode)
+    return replace(kept, unplaced_episode=kept.episode) if unknown else kept
 
 
 def _blamed(record: Record, where: tuple[Destination, ...]) -> Record:
     """
     Remember at which destinations it failed.
     """
-    buckets = {destination.bucket for destination in where}
-    return replace(
-        record,
-        destinations=tuple(
-            replace(destination, failed=True) if destination.bucket in buckets else destination
-            for destination in record.destinations
-        ),
-    )
+    return at_destinations(record, {destination.bucket for destination in where}, failed=True)

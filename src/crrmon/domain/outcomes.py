@@ -164,7 +164,6 @@ class Half(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     replicated_at: float
     """Of all but a replica: when what `Scope` says was."""
-    region: str = ""
     size: int | None = None
 
 

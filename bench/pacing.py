@@ -39,19 +39,19 @@ DOLLARS_PER_HEAD = 0.0004 / 1000
 HOUR = 3600.0
 
 
-def _fast(chance: random.Random) -> float:
-    return chance.lognormvariate(math.log(5.0), 1.0)
+def _fast(rng: random.Random) -> float:
+    return rng.lognormvariate(math.log(5.0), 1.0)
 
 
-def _slow(chance: random.Random) -> float:
-    return chance.lognormvariate(math.log(120.0), 1.0)
+def _slow(rng: random.Random) -> float:
+    return rng.lognormvariate(math.log(120.0), 1.0)
 
 
-def _heavy(chance: random.Random) -> float:
-    if chance.random() < 0.95:
-        return _slow(chance)
+def _heavy(rng: random.Random) -> float:
+    if rng.random() < 0.95:
+        return _slow(rng)
     start, end = 600.0, 48 * HOUR
-    return start / (1 - chance.random() * (1 - start / end))
+    return start / (1 - rng.random() * (1 - start / end))
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +158,7 @@ def follow(scenario: Scenario, policy: Policy, *, seed: int = SEED) -> Run:
     """
     Let a pacer follow all objects of a scenario until the last is found.
     """
-    world, chance = random.Random(seed), random.Random(seed + 1)  # noqa: S311 - a simulation
+    world, rng = random.Random(seed), random.Random(seed + 1)  # noqa: S311 - a simulation
     pacer = Pacer(policy)
     objects = _written(scenario, world)
     looks: list[float] = []
@@ -170,7 +170,7 @@ def follow(scenario: Scenario, policy: Policy, *, seed: int = SEED) -> Run:
         if first:
             followed.steady = pacer.samples(PATH, now=now) >= policy.early_samples
             at = pacer.first_look_at(
-                PATH, written_at=followed.written_at, now=now, draw=chance.random()
+                PATH, written_at=followed.written_at, now=now, draw=rng.random()
             )
             heapq.heappush(agenda, (at, number, False))
             continue
@@ -181,7 +181,7 @@ def follow(scenario: Scenario, policy: Policy, *, seed: int = SEED) -> Run:
                 written_at=followed.written_at,
                 now=now,
                 troubles=0,
-                draw=chance.random(),
+                draw=rng.random(),
             )
             heapq.heappush(agenda, (at, number, False))
     return Run(scenario, objects, looks)

@@ -158,7 +158,7 @@ class _Events:
         self._body, self._names = self._template(text)
         # The body once more, as it stands within the JSON of SQS's answer.
         self._quoted, _ = self._template(msgspec.json.encode(text).decode())
-        self._chance = random.Random(1)  # noqa: S311 - only has to look different
+        self._rng = random.Random(1)  # noqa: S311 - only has to look different
 
     def _template(self, text: str) -> tuple[str, list[str]]:
         names = self._MARK.findall(text)
@@ -168,9 +168,9 @@ class _Events:
         """
         Make one message of a ReceiveMessage answer.
         """
-        age = self._chance.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
+        age = self._rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
         written = datetime.fromtimestamp(int(now - age), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        bits = f"{self._chance.getrandbits(128):032x}"
+        bits = f"{self._rng.getrandbits(128):032x}"
         values = {
             "id": f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}",
             "request": bits[:16].upper(),

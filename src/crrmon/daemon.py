@@ -39,6 +39,7 @@ from crrmon.services.tracking.origins import Origins
 from crrmon.services.tracking.poller import Poller
 from crrmon.services.tracking.recorder import Bookkeeper
 from crrmon.services.tracking.second_looks import SecondLooks
+from crrmon.services.tracking.survey import Survey
 from crrmon.services.tracking.tracker import Tracker
 
 S3_TOLERATED_FAILURES = 10
@@ -134,6 +135,13 @@ class Daemon:
             runtime,
             bookkeeper=self.bookkeeper,
             buckets=settings.buckets,
+        )
+        self.survey = Survey(
+            ports.probe,
+            runtime,
+            bookkeeper=self.bookkeeper,
+            routebook=self.routebook,
+            buckets=settings.buckets,
             reporting=self.reporting,
         )
         self.looker = Looker(
@@ -155,6 +163,13 @@ class Daemon:
             origins=self.origins,
             horizon_seconds=self.horizon,
         )
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """
+        Put together what looks at versions that were looked at before.
+        """
+        settings, runtime = self.settings, self.runtime
         self.second_looks = SecondLooks(
             runtime,
             register=self.bookkeeper.register,
@@ -268,7 +283,7 @@ class Daemon:
             "ledger": self.bookkeeper.intact,
             "tenure": self.tenure.run,
             "poller": self.poller.run,
-            "survey": self.routebook.survey,
+            "survey": self.survey.run,
             "publisher": self.publisher.run,
             "fleet": self.fleet.run,
             "presence": self.attendance.run,

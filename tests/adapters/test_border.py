@@ -128,7 +128,7 @@ _SOUND = {"MessageId": "m", "ReceiptHandle": "r", "Body": "text"}
         *(None, {}, {"MessageId": "m", "ReceiptHandle": "r"}),
         *(_SOUND | {"MessageId": 7}, _SOUND | {"ReceiptHandle": ["r"]}, _SOUND | {"Body": None}),
         *(_SOUND | {"Attributes": told} for told in ({"SentTimestamp": "soon"}, [], "none")),
-        _SOUND | {"Attributes": {"ApproximateReceiveCount": {}}},
+        _SOUND | {"Attributes": {"SentTimestamp": {}}},
     ],
 )
 async def test_r6_messages_without_what_makes_one_are_no_answer(

@@ -130,7 +130,7 @@ async def queue(empty_moto: str) -> AsyncIterator[Queue]:
 
 
 async def test_receive(queue: Queue) -> None:
-    """A message comes with its body, its id, when it was sent and how often it was delivered."""
+    """A message comes with its body, its id and when it was sent."""
     await queue.write('{"ä": 1}')
 
     (first,) = await queue.inbox.receive(wait_seconds=0, visibility_seconds=0)
@@ -138,10 +138,9 @@ async def test_receive(queue: Queue) -> None:
 
     assert queue.inbox.name == "crrmon-ingest"
     assert first.body == '{"ä": 1}'
-    assert first.receive_count == 1
     assert first.sent_at is not None
     assert first.sent_at > 1_700_000_000
-    assert (again.id, again.sent_at, again.receive_count) == (first.id, first.sent_at, 2)
+    assert (again.id, again.sent_at) == (first.id, first.sent_at)
 
 
 async def test_receive_ten(queue: Queue) -> None:
@@ -288,7 +287,7 @@ async def test_asks_for_what_it_needs(stub: AwsStub, inbox: SqsInbox) -> None:
         "MaxNumberOfMessages": 10,
         "WaitTimeSeconds": 20,
         "VisibilityTimeout": 120,
-        "MessageSystemAttributeNames": ["SentTimestamp", "ApproximateReceiveCount"],
+        "MessageSystemAttributeNames": ["SentTimestamp"],
     }
 
 
@@ -382,14 +381,14 @@ async def test_depth_that_tells_nothing(stub: AwsStub, inbox: SqsInbox) -> None:
 
 
 async def test_message_attributes(stub: AwsStub, inbox: SqsInbox) -> None:
-    """SQS tells milliseconds and counts as text."""
-    told = {"SentTimestamp": "1794997230500", "ApproximateReceiveCount": "3"}
+    """SQS tells milliseconds as text."""
+    told = {"SentTimestamp": "1794997230500"}
     raw = {"MessageId": "m", "ReceiptHandle": "r", "Body": "text", "Attributes": told}
     stub.answer(json_answer({"Messages": [raw]}))
 
     (got,) = await inbox.receive(wait_seconds=0, visibility_seconds=30)
 
-    assert (got.sent_at, got.receive_count) == (1_794_997_230.5, 3)
+    assert got.sent_at == 1_794_997_230.5
 
 
 async def test_message_without_attributes(stub: AwsStub, inbox: SqsInbox) -> None:
@@ -399,7 +398,7 @@ async def test_message_without_attributes(stub: AwsStub, inbox: SqsInbox) -> Non
 
     got = await inbox.receive(wait_seconds=0, visibility_seconds=30)
 
-    assert list(got) == [Message(id="m", receipt="r", body="text", sent_at=None, receive_count=1)]
+    assert list(got) == [Message(id="m", receipt="r", body="text", sent_at=None)]
 
 
 async def test_d42_entries_fail_alone(stub: AwsStub, inbox: SqsInbox) -> None:

@@ -133,7 +133,7 @@ async def test_seen_tells_marks_halves_and_nothing_in_the_order_asked(ledger: Le
     ids = [one.replica_mark("dst") for one in (early, counted, unknown, counted)]
     half, mark, nothing, again = await ledger.seen(ids)
 
-    assert half == Half(replicated_at=NOW - 1, region="us-east-1", size=100)
+    assert half == Half(replicated_at=NOW - 1, size=100)
     assert isinstance(mark, Mark)
     assert nothing is None
     assert again == mark

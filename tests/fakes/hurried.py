@@ -24,11 +24,8 @@ WAITS: dict[str, tuple[str, ...]] = {
     "crrmon.domain.waterline": ("MARGIN_SECONDS",),
     "crrmon.services.lifecycle.health": ("PROBE_CAP_SECONDS", "FAILING_SECONDS"),
     "crrmon.services.lifecycle.reach": ("THROTTLED_SECONDS",),
-    "crrmon.services.tracking.configurations": (
-        "SPACING_SECONDS",
-        "REPORTING_SURVEY_SECONDS",
-        "EARLY_SECONDS",
-    ),
+    "crrmon.services.tracking.configurations": ("SPACING_SECONDS", "EARLY_SECONDS"),
+    "crrmon.services.tracking.survey": ("REPORTING_SURVEY_SECONDS",),
 }
 """What the daemon waits for by itself before it shows what is wrong, by module; no setting reaches these."""
 

@@ -112,7 +112,6 @@ class FakeInbox:
                     receipt=one.receipt,
                     body=one.body,
                     sent_at=None if self.pushed else one.sent_at,
-                    receive_count=one.receives,
                 )
             )
         self.received += len(taken)

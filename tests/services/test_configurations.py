@@ -14,6 +14,7 @@ from crrmon.domain.outcomes import Cause
 from crrmon.domain.routes import Configuration, NotCovered
 from crrmon.ports.probe import UnusableAccountError
 from crrmon.services.tracking import configurations as routebook_module
+from crrmon.services.tracking import pages
 from crrmon.services.tracking.configurations import Later
 from fakes.rig import DAY, Rig
 
@@ -71,7 +72,7 @@ async def test_what_was_read_goes_before_what_the_ledger_remembers() -> None:
     await first.routebook.destinations(write(first, "src"))
     rig = Rig(ledger=first.ledger, buckets=())
     rig.s3.hidden = {"src"}
-    survey = asyncio.create_task(rig.routebook.survey())
+    survey = asyncio.create_task(rig.daemon.survey.run())
     await asyncio.sleep(1)
     assert rig.routebook.sources("dst") == {"src"}
 
@@ -111,7 +112,7 @@ async def test_invariant_7_buckets_that_only_messages_name_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Invariant 7: nonsense fills no memory; sources, surveyed buckets and what was asked for last are kept."""
-    monkeypatch.setattr(routebook_module, "MAX_PAGES", 50)
+    monkeypatch.setattr(pages, "MAX_PAGES", 50)
     rig = Rig(buckets=("surveyed",))
     rig.s3.rule("src", "dst")
     await rig.routebook.destinations(write(rig, "src"))
@@ -129,7 +130,7 @@ async def test_invariant_7_buckets_that_only_messages_name_are_forgotten(
 
 async def test_more_sources_than_pages_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is for what only messages name: what S3 itself says replicates stays."""
-    monkeypatch.setattr(routebook_module, "MAX_PAGES", 20)
+    monkeypatch.setattr(pages, "MAX_PAGES", 20)
     rig = Rig()
     for number in range(60):
         rig.s3.rule(f"src-{number}", "dst")
@@ -169,7 +170,7 @@ async def test_an_account_that_cannot_be_used_is_not_told_again_for_each_bucket(
 
     monkeypatch.setattr(rig.s3, "configuration", refuse)
     with capture_logs() as logs:
-        survey = asyncio.create_task(rig.routebook.survey())
+        survey = asyncio.create_task(rig.daemon.survey.run())
         await asyncio.sleep(1)
         for number in range(10):
             await rig.routebook.destinations(write(rig, f"b{number}"))
@@ -209,7 +210,7 @@ async def test_a_survey_tells_what_is_new_and_the_rest_once_an_hour() -> None:
     rig = Rig(buckets=("src", "gone"))
     rig.s3.hidden = {"gone"}
     with capture_logs() as logs:
-        survey = asyncio.create_task(rig.routebook.survey())
+        survey = asyncio.create_task(rig.daemon.survey.run())
         await asyncio.sleep(2 * 3600 + 10)
         lines = told(logs, "survey_incomplete")
         assert len(lines) == 3

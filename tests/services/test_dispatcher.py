@@ -326,6 +326,22 @@ async def test_halves_are_told_of_however_a_replica_was_found() -> None:
         assert {one.bucket for one in rig.unmatched._remembered} == {"dst", "lone"}
 
 
+async def test_what_part_a_bucket_plays_may_be_known_only_while_its_message_is_held() -> None:
+    """Its configuration is read at the second try, and shows no rules: one look tells that replication wrote it."""
+    rig = Rig(hold_seconds=90.0)
+    rig.s3.hidden = {"lone"}
+    async with rig.running():
+        at = store(rig, "b", bucket="elsewhere", arrives={"lone": 0.0})
+        rig.inbox.send(events.native_created("b", at=at, bucket="lone"))
+        await asyncio.sleep(30)
+        assert rig.inbox.waiting == 1
+        rig.s3.hidden = set()
+        await rig.settled()
+    assert [one.bucket for one in rig.s3.looks] == ["lone"]
+    assert rig.meters.count(catalogue.NOT_COVERED, "lone", "no_configuration") == 0
+    assert (await rig.ledger.find("b", "v1")).halves
+
+
 async def test_roles_are_known_after_a_restart_from_the_ledgers_routes() -> None:
     """A daemon that never met the source's event knows a destination by the survey."""
     ledger = FlakyLedger(MemoryLedger(shards=4))

@@ -18,7 +18,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.observations import Sight
-from crrmon.services.tracking import configurations as routebook
+from crrmon.services.tracking import survey
 from fakes.estate import REASON, Estate, Told, Voices, told_of_replica
 from fakes.rig import DAY, Rig
 from fakes.s3 import NEVER, FakeS3, Stored, Trip
@@ -453,7 +453,7 @@ async def _play(todo: list[Case], give_up_after: float) -> dict[str, Counter[str
     rig.start(without=("fleet",))
     try:
         with pytest.MonkeyPatch.context() as slowed:
-            slowed.setattr(routebook, "REPORTING_SURVEY_SECONDS", float(WINDOW))
+            slowed.setattr(survey, "REPORTING_SURVEY_SECONDS", float(WINDOW))
             await asyncio.sleep(PLAYED)
         await rig.fleet._refresh()
     finally:

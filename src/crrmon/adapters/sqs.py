@@ -116,7 +116,7 @@ class SqsInbox:
                     MaxNumberOfMessages=BATCH,
                     WaitTimeSeconds=wait_seconds,
                     VisibilityTimeout=visibility_seconds,
-                    MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+                    MessageSystemAttributeNames=["SentTimestamp"],
                 )
                 return [_message(raw) for raw in answer.get("Messages", ())]
         except (ClientError, NoAnswerError) as error:
@@ -283,5 +283,4 @@ def _message(raw: Any) -> Message:
         receipt=told.ReceiptHandle,
         body=told.Body,
         sent_at=None if sent is None else int(sent) / 1000,
-        receive_count=int(told.Attributes.get("ApproximateReceiveCount", 1)),
     )

@@ -313,7 +313,6 @@ class WebhookInbox:
             # What is not UTF-8 stays so: it is malformed, which is for others to say.
             body=body.decode(errors="surrogateescape"),
             sent_at=None,
-            receive_count=1,
         )
 
     def _forget(self, delivery: _Delivery) -> None:

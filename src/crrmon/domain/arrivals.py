@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from crrmon.domain.decisions import Settle, settle
 from crrmon.domain.objects import UNKNOWN_DESTINATION
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import LATE_SECONDS, Fate, Latency, Outcome, for_destination
+from crrmon.domain.outcomes import LATE_SECONDS, Fate, Latency, Outcome
 from crrmon.domain.records import Destination, Record
+from crrmon.domain.verdicts import for_destination
 
 _NULL_VERSION = "null"
 """The id of every version that was written while versioning was off: it does not tell one from another."""
@@ -32,7 +33,9 @@ def arrived_at(record: Record, elsewhere: Mapping[str, Sight]) -> frozenset[str]
         if sight is Sight.REPLICA or (sight.exists and not null)
     }
     return frozenset(
-        one.bucket for one in record.open if one.replicated_at is not None or one.bucket in found
+        destination.bucket
+        for destination in record.open
+        if destination.replicated_at is not None or destination.bucket in found
     )
 
 
@@ -42,22 +45,33 @@ def seen_missing(
     """
     Note in the record that it certainly is not everywhere yet, and where it is not, as far as that is proved.
     """
-    missing = {one.bucket for one in record.open if elsewhere.get(one.bucket) is Sight.GONE}
+    missing = {
+        destination.bucket
+        for destination in record.open
+        if elsewhere.get(destination.bucket) is Sight.GONE
+    }
     if seen.sight is Sight.PENDING:
-        waited_for = [one.bucket for one in record.open if one.bucket not in arrived]
+        waited_for = [
+            destination.bucket for destination in record.open if destination.bucket not in arrived
+        ]
         # The status is that of all: it tells of one only where no other one is left.
         missing.update(waited_for if len(waited_for) == 1 else ())
     elif seen.sight is not Sight.SILENT or not missing:
         return record
-    several = len(record.destinations) > 1
+    there = missing - arrived if len(record.destinations) > 1 else ()
+    record = at_destinations(record, there, pending_seen_at=seen.looked_at)
+    return replace(record, pending_seen_at=seen.looked_at)
+
+
+def at_destinations(record: Record, buckets: Collection[str], **changes: object) -> Record:
+    """
+    Return the record with some of its destinations changed.
+    """
     return replace(
         record,
-        pending_seen_at=seen.looked_at,
         destinations=tuple(
-            replace(one, pending_seen_at=seen.looked_at)
-            if several and one.bucket in missing - arrived
-            else one
-            for one in record.destinations
+            replace(destination, **changes) if destination.bucket in buckets else destination
+            for destination in record.destinations
         ),
     )
 
@@ -69,10 +83,7 @@ def left_of(record: Record, arrived: Collection[str]) -> Record | None:
     The record stays one: what arrived is marked as counted in it, so that routes, backlog and pacing are about what
     is still open.
     """
-    destinations = tuple(
-        replace(one, counted=True) if one.bucket in arrived else one for one in record.destinations
-    )
-    kept = replace(record, destinations=destinations)
+    kept = at_destinations(record, arrived, counted=True)
     return kept if kept.open or not record.destinations else None
 
 
@@ -83,9 +94,9 @@ def completed(record: Record, seen: Observation, arrived: frozenset[str]) -> Set
     A destination that only a tag filter might select is proved where it is the only one, or was found there.
     """
     reached = tuple(
-        one
-        for one in record.open
-        if one.certain or one.bucket in arrived or len(record.destinations) == 1
+        destination
+        for destination in record.open
+        if destination.certain or destination.bucket in arrived or len(record.destinations) == 1
     )
     if not reached and len(record.open) == len(record.destinations):
         # It is somewhere, and nobody can tell where.
@@ -98,7 +109,11 @@ def arrivals(record: Record, arrived: Collection[str], *, found_at: float) -> tu
     """
     Return an outcome for each open destination that a version arrived at.
     """
-    return tuple(_arrival(record, one, found_at) for one in record.open if one.bucket in arrived)
+    return tuple(
+        _arrival(record, destination, found_at)
+        for destination in record.open
+        if destination.bucket in arrived
+    )
 
 
 def everywhere(
@@ -111,9 +126,10 @@ def everywhere(
     """
     there = arrivals(record, arrived, found_at=found_at)
     left = [
-        one.bucket
-        for one in record.open
-        if one.bucket not in arrived and (one.certain or len(record.destinations) == 1)
+        destination.bucket
+        for destination in record.open
+        if destination.bucket not in arrived
+        and (destination.certain or len(record.destinations) == 1)
     ]
     if not left and not there and len(record.open) == len(record.destinations):
         left = [UNKNOWN_DESTINATION]
@@ -164,9 +180,9 @@ def _waited_for_alone(record: Record, destination: Destination, at: float) -> bo
     if destination.bucket == UNKNOWN_DESTINATION:
         return True  # whichever it is, it is the slowest
     return all(
-        one.replicated_at is not None and one.replicated_at <= at
-        for one in record.destinations
-        if one.bucket != destination.bucket
+        other.replicated_at is not None and other.replicated_at <= at
+        for other in record.destinations
+        if other.bucket != destination.bucket
     )
 
 
@@ -175,7 +191,7 @@ def _another_missing(record: Record, destination: Destination, at: float) -> boo
     Return whether another destination did not have the version at a moment, which so says nothing of this one.
     """
     return any(
-        (one.replicated_at or 0.0) > at or (one.pending_seen_at or 0.0) >= at
-        for one in record.destinations
-        if one.bucket != destination.bucket
+        (other.replicated_at or 0.0) > at or (other.pending_seen_at or 0.0) >= at
+        for other in record.destinations
+        if other.bucket != destination.bucket
     )

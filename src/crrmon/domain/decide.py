@@ -24,11 +24,12 @@ from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.failures import failed, placed, too_old
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import Cause, Fate, Half, Settlement, for_version
+from crrmon.domain.outcomes import Cause, Fate, Half, Settlement
 from crrmon.domain.pacing import path_of
 from crrmon.domain.record_changes import reopened, with_all_arrived, with_arrival
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.schedule import Schedule
+from crrmon.domain.verdicts import for_version
 
 ADOPTION_TOLERANCE_SECONDS = 2.0
 """How far LastModified may lie from the event's time for the current version to be the one that was written."""
@@ -76,18 +77,26 @@ def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
     """
     if not record.version.identified:
         return ()
-    unproved = tuple(one for one in record.open if one.replicated_at is None)
+    unproved = tuple(
+        destination for destination in record.open if destination.replicated_at is None
+    )
     several = len(unproved) > 1
-    unproved = tuple(one for one in unproved if one.bucket != UNKNOWN_DESTINATION)
+    unproved = tuple(
+        destination for destination in unproved if destination.bucket != UNKNOWN_DESTINATION
+    )
     match sight:
         case Sight.SILENT | Sight.GONE:
+            # The source has no word of it, or none any more: it may have arrived before it was deleted.
             return unproved
         case Sight.FAILED if several:
-            return tuple(one for one in unproved if one.failure is None)
+            # It failed at one of them, and not at each. Where S3 named one, nothing is left to find out.
+            return tuple(destination for destination in unproved if destination.failure is None)
         case Sight.PENDING if several:
+            # The slowest keeps the status of all, perhaps for days: what has arrived is counted meanwhile.
             return unproved
         case Sight.COMPLETED if len(record.destinations) > 1:
-            return tuple(one for one in unproved if not one.certain)
+            # What only a tag filter might select need not be among what is completed.
+            return tuple(destination for destination in unproved if not destination.certain)
     return ()
 
 
@@ -140,6 +149,7 @@ def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads b
         case Sight.GONE:
             return _ended(record, Fate.GONE, seen, arrived)
         case Sight.DELETE_MARKER:
+            # S3 shows no status of a marker: nobody will ever see more of it.
             return _ended(record, Fate.UNPOLLABLE, seen, arrived)
         case Sight.PENDING | Sight.UNKNOWN | Sight.SILENT:
             answered = seen_missing(_answered(record), seen, elsewhere, arrived)
@@ -179,7 +189,7 @@ def proved(record: Record, schedule: Schedule) -> Settle | None:
     if not record.arrived or record.size is None:
         return None
     now = schedule.now
-    there = arrivals(record, [one.bucket for one in record.open], found_at=now)
+    there = arrivals(record, [destination.bucket for destination in record.open], found_at=now)
     settled = placed(record, settle(record, there, found_at=now), now=now)
     return schedule.settled(settled, path_of(record)) if isinstance(settled, Settle) else None
 
@@ -308,7 +318,11 @@ def _no_status(
     """
     Believe S3 that nothing selected the version, unless a replica or a failure proves that something did.
     """
-    if record.failed_before or arrived or any(one.counted for one in record.destinations):
+    if (
+        record.failed_before
+        or arrived
+        or any(destination.counted for destination in record.destinations)
+    ):
         return _not_final(record, seen, arrived, give_up_after)
     now = seen.looked_at
     # Unlike what the configuration tells, this leaves a mark: to find it out again would take another HEAD.
@@ -319,7 +333,7 @@ def _no_status(
 def _cause(record: Record, seen: Observation) -> Cause:
     if seen.storage_class in _ARCHIVES:
         return Cause.STORAGE_CLASS
-    if record.destinations and not any(one.certain for one in record.destinations):
+    if record.destinations and not any(destination.certain for destination in record.destinations):
         return Cause.TAG_FILTER
     if seen.encryption.startswith("aws:kms"):
         return Cause.ENCRYPTION

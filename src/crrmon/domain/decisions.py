@@ -4,8 +4,9 @@ import msgspec
 
 from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import Scope
-from crrmon.domain.outcomes import Fate, Outcome, Settlement, for_version
+from crrmon.domain.outcomes import Fate, Outcome, Settlement
 from crrmon.domain.records import Record
+from crrmon.domain.verdicts import for_version
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -30,7 +31,7 @@ class Settle(msgspec.Struct, frozen=True):
         """
         Whether replication wrote the version itself.
         """
-        return any(one.fate is Fate.IS_REPLICA for one in self.settlement.outcomes)
+        return any(outcome.fate is Fate.IS_REPLICA for outcome in self.settlement.outcomes)
 
 
 class Adopt(msgspec.Struct, frozen=True):
@@ -91,9 +92,10 @@ def _told_by_marks(record: Record, outcomes: tuple[Outcome, ...]) -> bool:
     """
     Return whether the marks of outcomes, and those from before, prove that nothing of a version is left to follow.
     """
-    marks = {one.mark for one in outcomes}
-    if any(one.scope is Scope.SOURCE for one in marks):
+    marks = {outcome.mark for outcome in outcomes}
+    if any(mark.scope is Scope.SOURCE for mark in marks):
         return True
     return bool(record.destinations) and all(
-        one.counted or record.replica_mark(one.bucket) in marks for one in record.destinations
+        destination.counted or record.replica_mark(destination.bucket) in marks
+        for destination in record.destinations
     )

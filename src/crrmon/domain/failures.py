@@ -1,19 +1,21 @@
 """Failure episodes: when one begins, where it is proved, and when it has lasted too long.
 
 S3 shows one merged FAILED. If a notice names the destination, or only one is left, it failed there and the others are
-pending; else the failure stands on the route to the unknown destination until somebody proves where it was.
+pending; else the failure stands on the route to the unknown destination until somebody proves where it was. Each
+destination of an episode counts once, when it is proved.
 """
 
 from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from crrmon.domain.arrivals import arrivals, everywhere, left_of
+from crrmon.domain.arrivals import arrivals, at_destinations, everywhere, left_of
 from crrmon.domain.decisions import Decision, Settle, Wait, settle
 from crrmon.domain.objects import UNKNOWN_DESTINATION
 from crrmon.domain.observations import Observation
-from crrmon.domain.outcomes import Fate, failed_there, failure_episode
+from crrmon.domain.outcomes import Fate
 from crrmon.domain.records import Destination, Record, State
+from crrmon.domain.verdicts import failed_there, failure_episode
 
 PLACED_WITHIN_SECONDS = 600.0
 """
@@ -76,12 +78,22 @@ def placed(record: Record, decision: Wait | Settle, *, now: float) -> Wait | Set
     last = record if kept is None else kept
     if not last.episode:
         return decision
-    proved = [one for one in last.failed_at_destinations if one.failed_episode < last.episode]
+    proved = [
+        destination
+        for destination in last.failed_at_destinations
+        if destination.failed_episode < last.episode
+    ]
     unknown = not proved and not last.placed and _unplaceable(kept, now)
     instead = last.unplaced_episode == last.episode and not last.failed_in_episode
-    buckets = [UNKNOWN_DESTINATION] if unknown else [one.bucket for one in proved][instead:]
+    buckets = (
+        [UNKNOWN_DESTINATION]
+        if unknown
+        else [destination.bucket for destination in proved][instead:]
+    )
     if kept is not None:
-        kept = _counted_there(kept, {one.bucket for one in proved}, unknown=unknown)
+        kept = _counted_there(
+            kept, {destination.bucket for destination in proved}, unknown=unknown
+        )
     outcomes = tuple(failed_there(last, bucket, found_at=now) for bucket in buckets)
     if isinstance(decision, Settle):
         outcomes = (*decision.settlement.outcomes, *outcomes)
@@ -106,27 +118,12 @@ def _counted_there(kept: Record, buckets: Collection[str], *, unknown: bool) -> 
     """
     Remember where the last failure episode was counted.
     """
-    if not buckets and not unknown:
-        return kept
-    return replace(
-        kept,
-        unplaced_episode=kept.episode if unknown else kept.unplaced_episode,
-        destinations=tuple(
-            replace(one, failed_episode=kept.episode) if one.bucket in buckets else one
-            for one in kept.destinations
-        ),
-    )
+    kept = at_destinations(kept, buckets, failed_episode=kept.episode)
+    return replace(kept, unplaced_episode=kept.episode) if unknown else kept
 
 
 def _blamed(record: Record, where: tuple[Destination, ...]) -> Record:
     """
     Remember at which destinations it failed.
     """
-    buckets = {one.bucket for one in where}
-    return replace(
-        record,
-        destinations=tuple(
-            replace(one, failed=True) if one.bucket in buckets else one
-            for one in record.destinations
-        ),
-    )
+    return at_destinations(record, {destination.bucket for destination in where}, failed=True)

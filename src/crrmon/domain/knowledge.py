@@ -137,7 +137,7 @@ class Knowledge(msgspec.Struct):
 
     def _rescale(self) -> None:
         """
-        Make a sample count one again, and drop what has faded.
+        Have a sample count one again, and drop what has faded.
         """
         counts = {interval: count / self.unit for interval, count in self.counts.items()}
         self.counts = {key: count for key, count in counts.items() if count > _NEGLIGIBLE}

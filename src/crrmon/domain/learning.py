@@ -33,18 +33,18 @@ def learn(pacer: Pacer, record: Record, settlement: Settlement, *, now: float) -
         The ways of which something new is known; none where the settlement tells nothing of them all.
     """
     path = path_of(record)
-    for one in settlement.outcomes:
-        way = apart(path, one.route)
+    for outcome in settlement.outcomes:
+        way = apart(path, outcome.route)
         # The bounds of the slowest of several tell of no single one.
-        if one.latency is not None and one.latency.slowest is None and way != path:
-            pacer.learn(way, one.latency, now=now, written_at=record.written_at)
+        if outcome.latency is not None and outcome.latency.slowest is None and way != path:
+            pacer.learn(way, outcome.latency, now=now, written_at=record.written_at)
     if settlement.keep is not None:
         return ()
-    outcomes = [one for one in settlement.outcomes if one.fate not in _NO_ARRIVAL]
-    took = [one.latency for one in outcomes if one.latency is not None]
+    outcomes = [outcome for outcome in settlement.outcomes if outcome.fate not in _NO_ARRIVAL]
+    took = [outcome.latency for outcome in outcomes if outcome.latency is not None]
     if not took or len(took) < len(outcomes):
         return ()
-    lower = max(one.lower if one.slowest is None else one.slowest for one in took)
-    latency = Latency(lower, max(one.upper for one in took))
+    lower = max(latency.lower if latency.slowest is None else latency.slowest for latency in took)
+    latency = Latency(lower, max(latency.upper for latency in took))
     pacer.learn(path, latency, now=now, written_at=record.written_at)
     return path

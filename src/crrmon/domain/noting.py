@@ -109,7 +109,7 @@ def _arrived(trail: Trail, replica: ReplicaWritten, now: float) -> Noted:
         return Noted.JOINED if changed else Noted.KNOWN
     if (ended := _ended(trail, version)) is not None:
         return ended
-    half = Half(replicated_at=replicated_at, region=replica.region, size=replica.size)
+    half = Half(replicated_at=replicated_at, size=replica.size)
     if (known := trail.halves.get(slot)) is not None:
         # CloudTrail's event looks earlier than S3's own, for it is cut to seconds, and may not tell a size.
         earliest = half if replicated_at < known.replicated_at else known

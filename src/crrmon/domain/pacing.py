@@ -39,7 +39,7 @@ def path_of(record: Record) -> Path:
     Return all ways that a version takes at once, those too whose end was found: its status is that of all.
     """
     source = record.version.bucket
-    buckets = [one.bucket for one in record.destinations] or [UNKNOWN_DESTINATION]
+    buckets = [destination.bucket for destination in record.destinations] or [UNKNOWN_DESTINATION]
     return tuple(Route(source, bucket) for bucket in buckets)
 
 
@@ -85,6 +85,7 @@ class Pacer:
         at = now
         early = self._early_share(state.knowledge, now)
         if draw < early:
+            # One draw decides twice: what is left of it is as evenly spread as it was.
             draw /= early
         else:
             draw = (draw - early) / (1 - early)
@@ -109,6 +110,7 @@ class Pacer:
         policy = self._policy
         if troubles > 0:
             wait = min(policy.retry_first * 2.0 ** min(troubles - 1, 30), policy.retry_longest)
+            # Downwards only, and far: what an outage put off together must not come back together.
             return now + wait * (0.5 + 0.5 * draw)
         state = self._state(path)
         age = now - written_at
@@ -205,6 +207,7 @@ class Pacer:
             return
         interval = span_of(lower, upper)
         if state.knowledge.learn(interval, now=now, policy=self._policy, price=self._price):
+            # The first is forgotten first, when there are too many.
             self._paths[path] = self._paths.pop(path)
 
     # ---- what is known ----
@@ -242,7 +245,7 @@ class Pacer:
         slowest = latency.lower if latency.slowest is None else latency.slowest
         slow = Latency(slowest, latency.upper)
         bounds = max(slow.lower, 0.0), slow.upper
-        odds = {one: self._state((one,)).knowledge.odds(*bounds) for one in (route, *among)}
+        odds = {way: self._state((way,)).knowledge.odds(*bounds) for way in (route, *among)}
         likely = odds[route] / sum(odds.values())
         own = Latency(latency.lower, latency.upper)
         blend: dict[int, float] = {}

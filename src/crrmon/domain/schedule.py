@@ -95,9 +95,9 @@ def _spread(pacer: Pacer, settlement: Settlement, path: Path) -> tuple[Outcome, 
     Return outcomes with their latencies estimated: spread over buckets, and as one expected number.
     """
     among = tuple(
-        one.route
-        for one in settlement.outcomes
-        if one.latency is not None and one.latency.slowest is not None
+        outcome.route
+        for outcome in settlement.outcomes
+        if outcome.latency is not None and outcome.latency.slowest is not None
     )
     return tuple(_estimated(pacer, outcome, path, among) for outcome in settlement.outcomes)
 

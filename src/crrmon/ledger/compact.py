@@ -82,7 +82,6 @@ class _Mark(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class _Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
     slot: bytes
     replicated_at: int | float
-    region: bytes = b""
     size: int | None = None
 
 
@@ -201,17 +200,13 @@ def _mark(fields: _Mark) -> tuple[str, Mark]:
 
 def _half_fields(slot: str, half: Half) -> list[object]:
     fields: list[object] = [pack(slot), _whole(half.replicated_at)]
-    if half.region or half.size is not None:
-        fields.append(pack(half.region))
     if half.size is not None:
         fields.append(half.size)
     return fields
 
 
 def _half(fields: _Half) -> Half:
-    return Half(
-        replicated_at=float(fields.replicated_at), region=unpack(fields.region), size=fields.size
-    )
+    return Half(replicated_at=float(fields.replicated_at), size=fields.size)
 
 
 def _batch(batch: str) -> _Batch:

@@ -25,8 +25,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     body: str
     sent_at: float | None
     """When it entered the queue."""
-    receive_count: int
-    """1 for the first delivery."""
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):

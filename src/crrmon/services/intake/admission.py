@@ -47,7 +47,7 @@ class Admission:
 
     def fits(self, messages: int) -> bool:
         """
-        Tell whether so many messages more may be received, if each weighs 1.
+        Return whether so many messages more may be received, if each weighs 1.
         """
         waits = self._waiting or self._unweighed
         return not waits and self._inside + messages <= self._most
@@ -60,7 +60,7 @@ class Admission:
 
     def may_enter(self, weight: int) -> bool:
         """
-        Tell whether a message would be let in at once.
+        Return whether a message would be let in at once.
         """
         return not self._waiting and self._has_room(weight)
 

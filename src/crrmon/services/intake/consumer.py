@@ -17,23 +17,12 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.events.decode import decode
-from crrmon.domain.events.facts import (
-    Channel,
-    Decoded,
-    DeletionTried,
-    Fact,
-    MalformedMessageError,
-    MarkerLaid,
-    ObjectWritten,
-    ReplicationFailed,
-    TargetOffline,
-    ThresholdPassed,
-    VersionReplicated,
-)
-from crrmon.domain.events.times import believable
+from crrmon.domain.events.facts import Fact
 from crrmon.ports.inbox import Inbox, InboxError, Message
 from crrmon.services.intake.admission import Admission
 from crrmon.services.intake.dispatcher import Facts
+from crrmon.services.intake.reading import Reader
+from crrmon.services.intake.visibility import VISIBILITY_SECONDS, Held, Visibility
 from crrmon.services.intake.watermarks import LEFT_SECONDS, RELEASED_SECONDS, Floors
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
@@ -46,21 +35,8 @@ from crrmon.services.tracking.holds import GivenBack, Hold
 WAIT_SECONDS = 20
 """Long poll: the longest SQS has."""
 
-VISIBILITY_SECONDS = 120
-"""How long a message stays hidden from the last time we asked for it."""
-
-EXTEND_BELOW_SECONDS = 60.0
-"""Time left hidden at which a held message is extended."""
-
 KEEPER_SECONDS = 10.0
 """How often held messages are checked for that."""
-
-EXTEND_BATCH = 10
-EXTEND_LANES = 16
-EXTEND_SECONDS = 1.0
-"""What one call may take: where many are held, extending begins sooner by the time that all of them need..."""
-EXTEND_BELOW_MOST_SECONDS = 100.0
-"""...but no sooner than at this much time left."""
 
 DELETES_IDLE_SECONDS = 600.0
 """After so long without anything to delete, that it failed is over."""
@@ -72,7 +48,7 @@ ACKNOWLEDGE_BATCH = 10
 ACKNOWLEDGE_LANES = 8
 ACKNOWLEDGE_LINGER_SECONDS = 0.2
 RETRY_SECONDS = 5.0
-REMEMBERED_MALFORMED = 1000
+REMEMBERED_FAULTS = 1000
 
 MOST_FAULTS = 20
 """How often a pushed message that makes the daemon fail is given back before it is let go."""
@@ -84,22 +60,6 @@ RECEIVER_PATIENCE_SECONDS = 180.0
 """A receiver that did not begin a round for so long is not alive."""
 
 log = structlog.get_logger()
-
-
-class _Held:
-    """
-    A message that was received and is not yet dealt with.
-    """
-
-    __slots__ = ("floor", "hidden_until", "hold", "message_id", "weight")
-
-    def __init__(self, message_id: str, hidden_until: float, floor: float, hold: Hold) -> None:
-        self.message_id = message_id
-        self.hidden_until = hidden_until
-        self.floor: float | None = floor
-        self.hold = hold
-        self.weight = 0
-        """Facts that it was let in with and that are not dealt with yet, at least 1; 0 before it was let in."""
 
 
 class Intake:
@@ -143,15 +103,14 @@ class Intake:
         self._hold_seconds = 0.0 if inbox.pushed else hold_seconds
         self._admission = Admission(max_in_flight)
         self._delays = delays
+        self._reader = Reader(inbox, runtime, delays=delays, horizon_seconds=horizon_seconds)
         self._floors = Floors()
-        self._horizon_seconds = horizon_seconds
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
+        self._visibility = Visibility(inbox, queue, self._held)
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
-        self._malformed: OrderedDict[str, None] = OrderedDict()
         self._faults: OrderedDict[str, int] = OrderedDict()
         """How often pushed messages failed, by id."""
-        self._malformed_log = ThrottledLog(log, "message_malformed", level="error")
         self._failed_log = ThrottledLog(log, "message_failed", level="error")
         self._release_log = ThrottledLog(log, "release_failed")
         self._stopping = asyncio.Event()
@@ -265,7 +224,7 @@ class Intake:
         """
         name = f"keeper {self.name}"
         while True:
-            if await patiently(self._extend_ending(), alive=self._keeper_alive):
+            if await patiently(self._visibility.extended(), alive=self._keeper_alive):
                 self._board.ended(name)
             self._show_age()
             self._deletes.retire(unasked_for=DELETES_IDLE_SECONDS)
@@ -302,8 +261,8 @@ class Intake:
             await asyncio.wait(pending)
         await self._acknowledge.drained()
         await self._release.drained()
-        for one in (self._malformed_log, self._failed_log, self._release_log):
-            one.tell()
+        for told in (self._reader, self._failed_log, self._release_log):
+            told.tell()
 
     async def abandon(self) -> None:
         """
@@ -319,7 +278,7 @@ class Intake:
         now = self._clock.now()
         hidden_until = asyncio.get_running_loop().time() + VISIBILITY_SECONDS
         # Ages by a clock that may be wrong would stay in the sums for good.
-        dated = [one.sent_at for one in messages if one.sent_at is not None]
+        dated = [message.sent_at for message in messages if message.sent_at is not None]
         ages = [max(now - sent_at, 0.0) for sent_at in dated] if self._clock.sure else []
         for age in ages:
             self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
@@ -333,7 +292,7 @@ class Intake:
             hold = Hold(self._clock, self._hold_for, pressing=self._inbox.pushed)
             if self._stopping.is_set():
                 hold.stop()
-            self._held[message.receipt] = _Held(message.id, hidden_until, floor, hold)
+            self._held[message.receipt] = Held(message.id, hidden_until, floor, hold)
             self._floors.came(message.id)
             self._admission.came()
             task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
@@ -343,7 +302,7 @@ class Intake:
 
     def _hold_for(self) -> float:
         """
-        Tell for how long anything is held: the fuller it is here, the shorter.
+        Return for how long anything is held: the fuller it is here, the shorter.
         """
         return self._hold_seconds * min(2 * self._admission.free, 1.0)
 
@@ -386,7 +345,7 @@ class Intake:
             del self._held[receipt]
             self._admission.left(held.weight)
             if left_for:
-                floor = min(one for one in (guessed, held.floor) if one is not None)
+                floor = min(floor for floor in (guessed, held.floor) if floor is not None)
                 until = self._clock.now() + left_for
                 self._floors.left(held.message_id, floor, until=until)
             self._mind_the_room()
@@ -402,21 +361,22 @@ class Intake:
             await self._acknowledge.submit(receipt)
             return
         self._faults[message_id] = times
-        if len(self._faults) > REMEMBERED_MALFORMED:
+        if len(self._faults) > REMEMBERED_FAULTS:
             self._faults.popitem(last=False)
         await self._release.submit(receipt)
 
-    async def _let_in(self, message: Message, held: _Held) -> deque[Fact] | None:
+    async def _let_in(self, message: Message, held: Held) -> deque[Fact] | None:
         """
         Read a message, and wait until what it tells may be dealt with; None for one that cannot be read.
         """
         try:
             await held.hold.certain()
-            decoded = self._read(message, held)
+            decoded = self._reader.read(message)
         finally:
             self._admission.weighed()
         if decoded is None:
             return None
+        held.floor = self._reader.floor(decoded, held.floor)
         weight = max(len(decoded.facts), 1)
         if not self._admission.may_enter(weight):
             decoded = None  # what it says takes more memory than its body: read again
@@ -425,14 +385,7 @@ class Intake:
         self._room.set()
         return deque((decoded or decode(message.body)).facts)
 
-    def _read(self, message: Message, held: _Held) -> Decoded | None:
-        decoded = self._decode(message)
-        if decoded is not None:
-            self._tell_delays(decoded, message.sent_at)
-            held.floor = self._floor(decoded, held.floor)
-        return decoded
-
-    def _dealt_with(self, held: _Held) -> None:
+    def _dealt_with(self, held: Held) -> None:
         """
         Make room for a fact; the last one's is needed until the message is acknowledged.
         """
@@ -441,106 +394,11 @@ class Intake:
             self._admission.left(1)
             self._room.set()
 
-    def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
-        """
-        Note how long after what they tell of events came into the queue, or were pushed.
-        """
-        if self._inbox.pushed:
-            sent_at = self._clock.now()
-        for fact in decoded.facts:
-            if (told := _told(fact)) is None:
-                continue
-            channel, at = told
-            if not self._believed(at):
-                self._meters.add(catalogue.IMPLAUSIBLE_TIMES, channel)
-                continue
-            if sent_at is None:
-                continue
-            if sent_at >= at:
-                self._meters.observe(catalogue.EVENT_DELAY, channel, value=sent_at - at)
-            if isinstance(fact, ObjectWritten):
-                self._delays.note(channel, sent_at - at)
-
-    def _believed(self, at: float) -> bool:
-        return believable(at, now=self._clock.now(), horizon_seconds=self._horizon_seconds)
-
-    def _floor(self, decoded: Decoded, guessed: float | None) -> float | None:
-        """
-        Return the oldest time of a write that a message tells of; None when it tells of none.
-
-        Args:
-            decoded: what it says.
-            guessed: the floor of a write whose time is not believed.
-        """
-        times = [at if self._believed(at) else guessed for at in _writes(decoded)]
-        return min((one for one in times if one is not None), default=None)
-
-    def _decode(self, message: Message) -> Decoded | None:
-        try:
-            decoded = decode(message.body)
-        except MalformedMessageError as error:
-            self._meters.add(catalogue.MESSAGES, self.name, "malformed")
-            if message.id not in self._malformed:
-                self._malformed[message.id] = None
-                if len(self._malformed) > REMEMBERED_MALFORMED:
-                    self._malformed.popitem(last=False)
-                self._malformed_log.met(
-                    str(error),
-                    example=message.id,
-                    queue=self.name,
-                    message_id=message.id,
-                    reason=str(error),
-                    left_for="nobody" if self._inbox.pushed else "dead-letter queue",
-                )
-            return None
-        self._meters.add(catalogue.MESSAGES, self.name, "fact" if decoded.facts else "irrelevant")
-        for kind in decoded.irrelevant:
-            self._meters.add(catalogue.EVENTS, kind)
-        return decoded
-
     # ---- the queue's side ----
 
     def _mind_the_room(self) -> None:
         self._meters.set(catalogue.HELD_MESSAGES, self.name, value=len(self._held))
         self._room.set()
-
-    async def _extend_ending(self) -> bool:
-        """
-        Extend the messages that would soon be visible again; tell whether the queue did it.
-        """
-        loop = asyncio.get_running_loop()
-        needed = len(self._held) / EXTEND_BATCH / EXTEND_LANES * EXTEND_SECONDS
-        soon = loop.time() + min(EXTEND_BELOW_SECONDS + needed, EXTEND_BELOW_MOST_SECONDS)
-        ending = [receipt for receipt, held in self._held.items() if held.hidden_until < soon]
-        ending.sort(key=lambda receipt: self._held[receipt].hidden_until)
-        batches = deque(
-            tuple(ending[start : start + EXTEND_BATCH])
-            for start in range(0, len(ending), EXTEND_BATCH)
-        )
-        lanes = (self._extend_all(batches) for _ in range(min(EXTEND_LANES, len(batches))))
-        return all(await asyncio.gather(*lanes))
-
-    async def _extend_all(self, batches: deque[tuple[str, ...]]) -> bool:
-        """
-        Extend batches as long as there are any and the queue does it.
-        """
-        while batches:
-            batch = [receipt for receipt in batches.popleft() if receipt in self._held]
-            try:
-                await self._extend(batch)
-            except InboxError as error:
-                self._queue.failed(str(error))
-                batches.clear()
-                return False
-        return True
-
-    async def _extend(self, receipts: Sequence[str]) -> None:
-        asked_at = asyncio.get_running_loop().time()
-        lost = set(await self._inbox.extend(receipts, seconds=VISIBILITY_SECONDS))
-        for receipt in receipts:
-            # One that could not be extended comes again elsewhere: harmless, it is counted once.
-            if receipt in self._held and receipt not in lost:
-                self._held[receipt].hidden_until = asked_at + VISIBILITY_SECONDS
 
     async def _do_acknowledge(self, receipts: Sequence[str]) -> Sequence[None]:
         try:
@@ -563,36 +421,3 @@ class Intake:
         except InboxError as error:
             self._release_log.met(self.name, queue=self.name, reason=str(error))
         return [None] * len(receipts)
-
-
-def _told(fact: Fact) -> tuple[str, float] | None:
-    """
-    Return who told of a fact, and when it was; None where its event does not say who it is from.
-    """
-    match fact:
-        case ObjectWritten():
-            return fact.channel.value, fact.written_at
-        case MarkerLaid():
-            return fact.channel.value, fact.laid_at
-        case ReplicationFailed() | ThresholdPassed() | TargetOffline():
-            return Channel.NOTICE.value, fact.noticed_at
-        case VersionReplicated(replicated_at=at) | DeletionTried(tried_at=at):
-            return Channel.NOTICE.value, at
-        case _:
-            return None
-
-
-def _writes(decoded: Decoded) -> list[float]:
-    """
-    Return when the writes were that a message tells of, by its own word.
-    """
-    times = []
-    for fact in decoded.facts:
-        match fact:
-            case ObjectWritten(written_at=at):
-                times.append(at)
-            case ReplicationFailed(written_at=at, noticed_at=noticed_at):
-                times.append(noticed_at if at is None else at)
-            case _:
-                pass
-    return times

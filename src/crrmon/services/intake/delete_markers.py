@@ -15,8 +15,9 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Channel, DeletionTried, MarkerLaid, ReplicationFailed
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.observations import Sight
-from crrmon.domain.outcomes import Fate, Half, Mark, Settlement, for_deletion
+from crrmon.domain.outcomes import Fate, Half, Mark, Settlement
 from crrmon.domain.trails import Trail
+from crrmon.domain.verdicts import for_deletion
 from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.tracking.configurations import Later, Routebook, until_known
 from crrmon.services.tracking.holds import Hold
@@ -90,7 +91,7 @@ class Markers:
             self._meters.add(catalogue.EVENTS, UNROUTED)
             return
         version = marker.version
-        routes = [Route(version.bucket, one.bucket) for one in answer]
+        routes = [Route(version.bucket, destination.bucket) for destination in answer]
         await self._count(Fate.MARKER_LAID, version, routes, at=marker.laid_at)
         if len(routes) == 1 and marker.channel is Channel.NOTIFICATION:
             told = MarkId.of(Scope.DELETION, version)
@@ -127,9 +128,9 @@ class Markers:
         marks = _marks(trail, version)
         # What failed of a marker that had arrived was its own deletion.
         there = any(
-            one.fate is Fate.MARKER_ARRIVED and one.written_at < told.tried_at for one in marks
+            mark.fate is Fate.MARKER_ARRIVED and mark.written_at < told.tried_at for mark in marks
         )
-        if {one.fate for one in marks} & (_FAILED - {Fate.MARKER_FAILED} if there else _FAILED):
+        if {mark.fate for mark in marks} & (_FAILED - {Fate.MARKER_FAILED} if there else _FAILED):
             return  # it is told with every try
         routes = _routes(marks, Fate.MARKER_LAID)
         if routes:
@@ -165,7 +166,9 @@ class Markers:
         )
         answer = await self._routebook.marker_destinations(marker)
         reached = () if isinstance(answer, Later) else answer
-        return Fate.MARKER_FAILED, [Route(version.bucket, one.bucket) for one in reached]
+        return Fate.MARKER_FAILED, [
+            Route(version.bucket, destination.bucket) for destination in reached
+        ]
 
     async def _count(
         self, fate: Fate, version: ObjectVersion, routes: Iterable[Route], *, at: float
@@ -186,11 +189,11 @@ def _marks(trail: Trail, version: ObjectVersion) -> list[Mark]:
     """
     Return what was counted of a source version.
     """
-    return [one for one in trail.marks.values() if one.route.source == version.bucket]
+    return [mark for mark in trail.marks.values() if mark.route.source == version.bucket]
 
 
 def _routes(marks: Iterable[Mark], fate: Fate) -> list[Route]:
     """
     Return where something was counted as this.
     """
-    return [one.route for one in marks if one.fate is fate]
+    return [mark.route for mark in marks if mark.fate is fate]

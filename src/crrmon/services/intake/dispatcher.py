@@ -169,7 +169,7 @@ class Facts:
 
     def _arrival_matters(self, version: ObjectVersion) -> bool:
         sources = self._routebook.sources(version.bucket)
-        return not sources or any(self._choice.includes(one, version.key) for one in sources)
+        return not sources or any(self._choice.includes(source, version.key) for source in sources)
 
     async def _arrived(self, replica: ReplicaWritten) -> None:
         if self._follows(replica, arrived=True):

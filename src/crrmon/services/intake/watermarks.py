@@ -52,7 +52,7 @@ class Floors:
 
     def lowest(self, *, now: float) -> float | None:
         """
-        Tell the lowest floor of what was left; None when nothing was lately.
+        Return the lowest floor of what was left; None when nothing was lately.
         """
         for message_id in [one for one, (_, until) in self._left.items() if until <= now]:
             del self._left[message_id]

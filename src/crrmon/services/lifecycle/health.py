@@ -279,7 +279,7 @@ class HealthBoard:
 
     def live(self) -> HealthVerdict:
         """
-        Tell whether every loop made progress lately.
+        Return whether every loop made progress lately.
         """
         now = asyncio.get_running_loop().time()
         details = {}
@@ -292,7 +292,7 @@ class HealthBoard:
 
     def ready(self) -> HealthVerdict:
         """
-        Tell whether all dependencies answer.
+        Return whether all dependencies answer.
         """
         details = {name: one.describe() for name, one in self._dependencies.items()}
         if self._stopping or self._starting:

@@ -44,7 +44,7 @@ class Reach:
 
     def failing(self, place: Place) -> bool:
         """
-        Tell whether the last look at a bucket did not reach it.
+        Return whether the last look at a bucket did not reach it.
         """
         known = self._buckets.get(place)
         return known is not None and known.unreachable

@@ -65,7 +65,7 @@ _OF_A_STORE = (
 
 def advice(store: Store) -> str:
     """
-    Tell what to do about a bucket in a kind of store that denies looks.
+    Return what to do about a bucket in a kind of store that denies looks.
     """
     return _OF_S3 if store is Store.S3 else _OF_A_STORE
 
@@ -124,7 +124,7 @@ class Denials:
 
     def known(self, place: Place) -> bool:
         """
-        Tell whether every look at a bucket is denied, as far as is known.
+        Return whether every look at a bucket is denied, as far as is known.
         """
         denial = self._denials.get(place)
         if denial is None or denial.in_a_row < DENIED_IN_A_ROW:
@@ -181,7 +181,7 @@ class Denials:
 
     def _shown(self, bucket: str) -> bool:
         """
-        Tell whether any bucket of a name is shown as one that denies every look.
+        Return whether any bucket of a name is shown as one that denies every look.
         """
         return any(one.shown for (name, _), one in self._denials.items() if name == bucket)
 

@@ -7,13 +7,11 @@ One that cannot be read says nothing: the last one read goes on covering keys, b
 A bucket that stands under one name at several sites has a configuration at each. Its routes have names only, so what is
 told of a route is told of all sites together, and known once all of them were read.
 
-Beside what events ask for, a survey reads the configurations of all sources now and then: a daemon that met only
-the destination's event so far must know that it is one.
+Beside what events ask for, a survey (`survey.py`) reads the configurations of all sources now and then.
 """
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -22,11 +20,10 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.events.facts import MarkerLaid, ObjectWritten
-from crrmon.domain.objects import Place, Route
+from crrmon.domain.objects import Route
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import (
     WRITE_SLACK_SECONDS,
-    Configuration,
     Covered,
     NotCovered,
     coverage,
@@ -42,6 +39,7 @@ from crrmon.ports.probe import (
 from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import certain
 from crrmon.services.tracking.holds import Hold
+from crrmon.services.tracking.pages import Page, Pages
 from crrmon.services.tracking.recorder import Bookkeeper
 
 REFRESH_SECONDS = 300.0
@@ -50,17 +48,8 @@ REFRESH_SECONDS = 300.0
 SPACING_SECONDS = 60.0
 """Least time between two reads for one bucket."""
 
-SURVEY_SECONDS = 300.0
-"""Between two rounds of reading the configurations of all sources..."""
-
-REPORTING_SURVEY_SECONDS = 60.0
-"""...and where this daemon reports: a route is not complete beyond the moment at which its rules were last seen."""
-
 EARLY_SECONDS = 5.0
 """How much sooner than that a survey may read: its rounds must not come out a moment too early for every other one."""
-
-SURVEY_LANES = 4
-"""Most configurations that a survey reads at once: it must leave room for what events ask for."""
 
 SURVEY_PATIENCE_SECONDS = 10.0
 """Longest time that anybody waits for the first survey; what is not known by then is asked of S3 object by object."""
@@ -70,16 +59,6 @@ NAMED = 5
 
 REMINDER_SECONDS = 60.0
 """Least time between two lines about configurations that events asked for and nobody could read."""
-
-SURVEY_REMINDER_SECONDS = 3600.0
-"""How often a survey tells again what it told already."""
-
-MAX_PAGES = 10_000
-"""
-Names of buckets come out of messages: more are not kept, except for those of sources, which others than messages name.
-
-What is forgotten is read again when it is met again.
-"""
 
 log = structlog.get_logger()
 
@@ -132,31 +111,6 @@ class Role(msgspec.Struct, frozen=True):
     """Whether its own configuration was ever readable."""
 
 
-class _Page:
-    """
-    What is known of one bucket's configuration.
-    """
-
-    def __init__(self) -> None:
-        self.configuration: Configuration | None = None
-        self.missing = False
-        """Whether there is no such bucket, by the word of its store."""
-        self.asked_at = float("-inf")
-        self.noted_at: float | None = None
-        """When the configuration was read that all daemons know of by now."""
-        self.reading = asyncio.Lock()
-        self.region = ""
-        self.owner: str | None = None
-        """Both as events told them: they decide who is asked, and in whose name."""
-
-    @property
-    def rules(self) -> bool:
-        """
-        Whether there are any, as far as is known.
-        """
-        return self.configuration is not None and bool(self.configuration.rules)
-
-
 class _Unread:
     """
     Tells of configurations that events asked for and nobody could read: in one line a minute, however many there are.
@@ -191,8 +145,7 @@ class Routebook:
 
     Args:
         probe: reads configurations.
-        buckets: sources that are surveyed even before anything is known of them.
-        reporting: tells whether this daemon reports for all.
+        buckets: sources that are remembered even before anything is known of them.
     """
 
     def __init__(
@@ -202,17 +155,17 @@ class Routebook:
         *,
         bookkeeper: Bookkeeper,
         buckets: Sequence[str] = (),
-        reporting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._probe = probe
         self._bookkeeper = bookkeeper
         self._clock = runtime.clock
         self._meters = runtime.meters
-        self._buckets = frozenset(buckets)
-        self._reporting = reporting
-        self._pages: dict[Place, _Page] = {}
-        """The one longest not asked for first."""
-        self._room = MAX_PAGES
+        surveyed = frozenset(buckets)
+        self._pages = Pages(
+            probe,
+            runtime.clock,
+            spared=lambda bucket: bucket in surveyed or bucket in self._known,
+        )
         self._known: Mapping[str, frozenset[str]] = {}
         """The destinations of each source, as the ledger remembers them."""
         self._leads: dict[str, frozenset[str]] = {}
@@ -220,8 +173,6 @@ class Routebook:
         self._sources: dict[str, set[str]] = {}
         self._surveyed = asyncio.Event()
         self._unread = _Unread(runtime.clock)
-        self._survey_told: frozenset[str] = frozenset()
-        self._survey_told_at = float("-inf")
 
     # ---- what events ask for ----
 
@@ -233,7 +184,7 @@ class Routebook:
             The destinations; or NotCovered, proved by a configuration read after the write; or when to ask again.
         """
         bucket = written.version.bucket
-        page = self._page(bucket, written.owner)
+        page = self._pages.get(bucket, written.owner)
         written_at, now = written.written_at, self._clock.now()
         if written_at > now:
             # A clock that goes wrong: whenever it was, it was before this question.
@@ -260,7 +211,7 @@ class Routebook:
             The destinations, perhaps none; or when to ask again, where no configuration could be read yet.
         """
         bucket = marker.version.bucket
-        page = self._page(bucket, marker.owner)
+        page = self._pages.get(bucket, marker.owner)
         async with page.reading:
             if page.configuration is None:
                 if self._clock.now() - page.asked_at >= SPACING_SECONDS:
@@ -281,7 +232,7 @@ class Routebook:
             owner: whose it is, where known: the id of an account, or a store's site.
         """
         await self.surveyed()
-        page = self._page(bucket, owner)
+        page = self._pages.get(bucket, owner)
         async with page.reading:
             await self._fresh(page, bucket, region, owner)
         source = page.configuration is None or bool(page.configuration.rules)
@@ -313,7 +264,7 @@ class Routebook:
         return frozenset(
             Route(source, destination)
             for source in self._leads
-            for page in self._read_pages(source)
+            for page in self._pages.read(source)
             if page.configuration is not None
             for destination in page.configuration.timed
         )
@@ -322,23 +273,24 @@ class Routebook:
         """
         Return when rules were last seen to lead along a route; None while they do not, or none could be read yet.
         """
-        known = self._merged(route.source)
+        known = self._pages.merged(route.source)
         if known is None or route.destination not in known.all_destinations:
             return None
         # Not before the register knows what it says: until then, what is remembered of the route may be older.
-        return self._noted_at(route.source)
+        return self._pages.noted_at(route.source)
 
     def whereabouts(self, bucket: str) -> list[tuple[str, str | None]]:
         """
         Return the region of a bucket and whose it is, as far as events told; of all that have its name.
         """
-        sites = self._probe.sites(bucket)
-        pages = [(site, self._pages.get((bucket, site))) for site in sites]
-        return [(page.region, page.owner or site) if page else ("", site) for site, page in pages]
+        return [
+            (page.region, page.owner or site) if page else ("", site)
+            for site, page in self._pages.at_sites(bucket)
+        ]
 
     @staticmethod
     def _covered(
-        page: _Page, key: str, written_at: float
+        page: Page, key: str, written_at: float
     ) -> tuple[Destination, ...] | NotCovered | None:
         if page.configuration is None:
             return None
@@ -352,73 +304,12 @@ class Routebook:
 
     # ---- the survey ----
 
-    async def survey(self) -> None:
-        """
-        Read the configurations of all sources now and then, for ever.
-        """
-        while True:
-            self._remembered(await self._bookkeeper.known_routes())
-            await self._bookkeeper.register.refresh()
-            lanes = asyncio.Semaphore(SURVEY_LANES)
-            buckets = sorted(self._buckets.union(self._known))
-            places = [(bucket, site) for bucket in buckets for site in self._probe.sites(bucket)]
-            errors = await asyncio.gather(*(self._visit(*one, lanes) for one in places))
-            self._tell_survey(
-                {
-                    bucket if site is None else f"{bucket} at {site}": str(error)
-                    for (bucket, site), error in zip(places, errors, strict=True)
-                    if error is not None
-                    and not isinstance(error, UnusableAccountError)
-                    and not (isinstance(error, NoBucketError) and self._read_pages(bucket))
-                },
-                of=len(places),
-            )
-            self._surveyed.set()
-            await self._pause()
-
-    @property
-    def _survey_seconds(self) -> float:
-        return REPORTING_SURVEY_SECONDS if self._reporting() else SURVEY_SECONDS
-
-    async def _pause(self) -> None:
-        """
-        Wait for the next round, which comes sooner where this daemon begins to report meanwhile.
-        """
-        loop = asyncio.get_running_loop()
-        ended_at = loop.time()
-        while loop.time() < ended_at + SURVEY_SECONDS:
-            await asyncio.sleep(REPORTING_SURVEY_SECONDS)
-            if self._reporting():
-                return
-
-    def _tell_survey(self, unreadable: Mapping[str, str], *, of: int) -> None:
-        """
-        Return which configurations could not be read, when they are others than before, and now and then.
-        """
-        now = self._clock.now()
-        same = self._survey_told == unreadable.keys()
-        if same and (not unreadable or 0 <= now - self._survey_told_at < SURVEY_REMINDER_SECONDS):
-            return
-        if unreadable:
-            log.warning(
-                "survey_incomplete",
-                unreadable=len(unreadable),
-                of=of,
-                reasons=dict(list(unreadable.items())[:NAMED]),
-                again_in_seconds=self._survey_seconds,
-            )
-        else:
-            log.info("survey_complete", of=of)
-        self._survey_told, self._survey_told_at = frozenset(unreadable), now
-
-    async def _visit(
-        self, bucket: str, site: str | None, lanes: asyncio.Semaphore
-    ) -> UnreadableConfigurationError | None:
+    async def reread(self, bucket: str, site: str | None) -> UnreadableConfigurationError | None:
         """
         Read a configuration, unless events had it read lately; return why not, if that fails.
         """
-        page = self._page(bucket, site)
-        async with lanes, page.reading:
+        page = self._pages.get(bucket, site)
+        async with page.reading:
             if self._clock.now() - page.asked_at < SPACING_SECONDS - EARLY_SECONDS:
                 return None
             asked_at = page.asked_at
@@ -428,57 +319,34 @@ class Routebook:
                 page.asked_at = asked_at
             return error
 
+    def read(self, bucket: str) -> bool:
+        """
+        Return whether the configuration of any bucket of a name could be read.
+        """
+        return bool(self._pages.read(bucket))
+
+    def surveyed_once(self) -> None:
+        """
+        Take in that all sources were asked.
+        """
+        self._surveyed.set()
+
     # ---- reading ----
 
-    def _page(self, bucket: str, owner: str | None) -> _Page:
-        place = (bucket, owner if owner in self._probe.sites(bucket) else None)
-        page = self._pages.pop(place, None)
-        if page is None:
-            page = _Page()
-            if len(self._pages) >= self._room:
-                self._make_room()
-        self._pages[place] = page
-        if page.asked_at > self._clock.now() + WRITE_SLACK_SECONDS:
-            # The clock was set back since: nobody knows when that was, so it is neither new nor proves anything.
-            page.asked_at = float("-inf")
-            page.noted_at = None
-            if page.configuration is not None:
-                page.configuration = msgspec.structs.replace(
-                    page.configuration, fetched_at=page.asked_at
-                )
-        return page
-
-    def _make_room(self) -> None:
-        """
-        Forget what was longest not asked for, of the buckets that only messages name; a tenth, to do it seldom.
-        """
-        spare = MAX_PAGES // 10
-        needless = (
-            (bucket, site)
-            for (bucket, site), page in self._pages.items()
-            if not page.rules
-            and not page.reading.locked()
-            and bucket not in self._buckets
-            and bucket not in self._known
-        )
-        for place in list(itertools.islice(needless, spare)):
-            del self._pages[place]
-        self._room = max(MAX_PAGES, len(self._pages) + spare)
-
-    async def _fresh(self, page: _Page, bucket: str, region: str, owner: str | None) -> None:
+    async def _fresh(self, page: Page, bucket: str, region: str, owner: str | None) -> None:
         """
         Have a configuration that is not old, if it can be read.
         """
         if self._clock.now() - page.asked_at >= REFRESH_SECONDS:
             await self._read(page, bucket, region, owner)
 
-    async def _read(self, page: _Page, bucket: str, region: str, owner: str | None) -> None:
+    async def _read(self, page: Page, bucket: str, region: str, owner: str | None) -> None:
         error = await self._ask(page, bucket, region, owner)
         if error is not None:
             self._unread.met(bucket, error)
 
     async def _ask(
-        self, page: _Page, bucket: str, region: str, owner: str | None
+        self, page: Page, bucket: str, region: str, owner: str | None
     ) -> UnreadableConfigurationError | None:
         """
         Read a configuration; return why not, if that fails.
@@ -503,16 +371,18 @@ class Routebook:
                 "rule_not_understood", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
             )
         self._connect(bucket)
-        if (merged := self._merged(bucket)) is not None:
+        if (merged := self._pages.merged(bucket)) is not None:
             await self._bookkeeper.register.observed(
-                bucket, merged, seen_at=self._noted_at(bucket)
+                bucket, merged, seen_at=self._pages.noted_at(bucket)
             )
         page.noted_at = page.configuration.fetched_at
         if destinations := page.configuration.all_destinations:
-            await self._bookkeeper.remember([Route(bucket, one) for one in destinations])
+            await self._bookkeeper.remember(
+                [Route(bucket, destination) for destination in destinations]
+            )
         return None
 
-    def _remembered(self, routes: Sequence[Route]) -> None:
+    def remembered(self, routes: Sequence[Route]) -> None:
         """
         Take in what the ledger remembers.
         """
@@ -529,11 +399,11 @@ class Routebook:
         """
         leads = frozenset(
             destination
-            for page in self._read_pages(source)
+            for page in self._pages.read(source)
             if page.configuration is not None
             for destination in page.configuration.all_destinations
         )
-        if self._merged(source) is None:
+        if self._pages.merged(source) is None:
             leads |= self._known.get(source, frozenset())
         before = self._leads.pop(source, frozenset())
         if leads:
@@ -542,51 +412,8 @@ class Routebook:
             self._sources[gone].discard(source)
             if not self._sources[gone]:
                 del self._sources[gone]
-        for one in leads - before:
-            self._sources.setdefault(one, set()).add(source)
-
-    def _read_pages(self, bucket: str) -> list[_Page]:
-        """
-        Return what is known of the configurations of all buckets of a name, as far as they were read.
-        """
-        return [
-            page
-            for page in self._pages_of(bucket)
-            if page is not None and page.configuration is not None
-        ]
-
-    def _pages_of(self, bucket: str) -> list[_Page | None]:
-        """
-        Return what is known of all buckets of a name; of sites that have none only where no other one has it.
-        """
-        pages = [self._pages.get((bucket, site)) for site in self._probe.sites(bucket)]
-        return [page for page in pages if page is None or not page.missing] or pages
-
-    def _noted_at(self, bucket: str) -> float | None:
-        """
-        Return of when the oldest of the configurations is that all daemons know of; None while any is unknown to them.
-        """
-        noted = [page.noted_at for page in self._read_pages(bucket)]
-        known = [at for at in noted if at is not None]
-        return min(known) if known and len(known) == len(noted) else None
-
-    def _merged(self, bucket: str) -> Configuration | None:
-        """
-        Return the rules of all buckets of a name, as old as the oldest of them; None while not all could be read.
-        """
-        read = [
-            page.configuration
-            for page in self._read_pages(bucket)
-            if page.configuration is not None
-        ]
-        if len(read) < len(self._pages_of(bucket)):
-            return None
-        if len(read) == 1:
-            return read[0]
-        return Configuration(
-            rules=tuple(rule for one in read for rule in one.rules),
-            fetched_at=min(one.fetched_at for one in read),
-        )
+        for destination in leads - before:
+            self._sources.setdefault(destination, set()).add(source)
 
     def _count(self, bucket: str, result: str) -> None:
         self._meters.add(catalogue.CONFIGURATION_READS, bucket, result)

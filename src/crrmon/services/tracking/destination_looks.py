@@ -58,9 +58,11 @@ class DestinationLooks:
         asked = asks(record, seen.sight)
         if not asked:
             return {}
-        sights = await asyncio.gather(*(self._look_at(record, each) for each in asked))
+        sights = await asyncio.gather(
+            *(self._look_at(record, destination) for destination in asked)
+        )
         told = zip(asked, sights, strict=True)
-        return {each.bucket: sight for each, sight in told if sight is not None}
+        return {destination.bucket: sight for destination, sight in told if sight is not None}
 
     async def _look_at(self, record: Record, destination: Destination) -> Sight | None:
         """

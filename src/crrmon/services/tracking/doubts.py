@@ -162,7 +162,7 @@ class Doubts:
 
     def hold(self, path: Sequence[Route]) -> float:
         """
-        Tell for how many seconds to put off what is doubted, on average.
+        Return for how many seconds to put off what is doubted, on average.
         """
         now = asyncio.get_running_loop().time()
         known = (self._routes.get(route) for route in path)
@@ -171,7 +171,7 @@ class Doubts:
 
     def _expected(self, record: Record, seen: Observation) -> bool:
         """
-        Tell whether an end says nothing of a wave: the deletion was told of, or the answer is not used yet.
+        Return whether an end says nothing of a wave: the deletion was told of, or the answer is not used yet.
         """
         if record.deleted or record.version in self._deleted:
             return True
@@ -207,7 +207,7 @@ class Doubts:
 
     async def _proved(self, record: Record, held: Sequence[_Held]) -> bool:
         """
-        Tell whether a wave lasted for long enough to be believed, and the bucket is the right one.
+        Return whether a wave lasted for long enough to be believed, and the bucket is the right one.
         """
         now = asyncio.get_running_loop().time()
         doubted = [one for one in held if one.wave.doubted]

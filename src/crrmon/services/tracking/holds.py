@@ -34,7 +34,7 @@ class Hold:
 
     def until(self) -> float:
         """
-        Tell until when it may wait, if that begins now.
+        Return until when it may wait, if that begins now.
         """
         return self._clock.now() + self._seconds()
 

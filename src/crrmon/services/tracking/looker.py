@@ -289,7 +289,7 @@ class Looker:
         settle = decision.then if isinstance(decision, Adopt) else decision
         if not isinstance(settle, Settle):
             return
-        if any(one.fate is Fate.COMPLETED for one in settle.settlement.outcomes):
+        if any(outcome.fate is Fate.COMPLETED for outcome in settle.settlement.outcomes):
             self._doubts.arrived(record.version, path_of(record), looked=looked)
         path = learn(self._pacer, record, settle.settlement, now=self._clock.now())
         for route in path:

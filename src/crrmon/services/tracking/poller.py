@@ -173,29 +173,39 @@ class Poller:
             return None
         if self._stopping.is_set():
             return 0
+        new = self._next(records, room)
+        for record in new:
+            self._begin(record)
+        return len(new)
+
+    def _next(self, records: Sequence[Record], room: int) -> list[Record]:
+        """
+        Choose what is visited now of what is due, and show how long the first of it has been waiting.
+        """
         waiting = [
-            one
-            for one in records
-            if one.version not in self._busy and not self._setbacks.resting(one.version)
+            record
+            for record in records
+            if record.version not in self._busy and not self._setbacks.resting(record.version)
         ]
-        since = min((one.next_look_at for one in waiting), default=math.inf)
+        since = min((record.next_look_at for record in waiting), default=math.inf)
         self._meters.set(catalogue.POLL_BACKLOG, value=max(self._clock.now() - since, 0.0))
         new = waiting[:room]
         if self._hindered():
             # One look is enough to find out whether all is well again; by turns, for one bucket may be gone for good.
-            new.sort(key=lambda one: self._tried.get(one.version.bucket, 0.0))
+            new.sort(key=lambda record: self._tried.get(record.version.bucket, 0.0))
             new = new[: 0 if self._busy else 1]
-        for record in new:
-            bucket = record.version.bucket
-            if self._hindered():
-                self._tried[bucket] = asyncio.get_running_loop().time()
-            under_way = sum(one.bucket == bucket for one in self._busy)
-            crowded = under_way >= FAILING_BUCKET_LOOKS and self._looker.failing(record)
-            work = self._put_off if crowded else self._revisit
-            task = asyncio.create_task(self._visit(record, work), name="revisit")
-            self._busy[record.version] = task
-            task.add_done_callback(functools.partial(self._ended, record.version))
-        return len(new)
+        return new
+
+    def _begin(self, record: Record) -> None:
+        bucket = record.version.bucket
+        if self._hindered():
+            self._tried[bucket] = asyncio.get_running_loop().time()
+        under_way = sum(version.bucket == bucket for version in self._busy)
+        crowded = under_way >= FAILING_BUCKET_LOOKS and self._looker.failing(record)
+        work = self._put_off if crowded else self._revisit
+        task = asyncio.create_task(self._visit(record, work), name="revisit")
+        self._busy[record.version] = task
+        task.add_done_callback(functools.partial(self._ended, record.version))
 
     async def _put_off(self, record: Record) -> None:
         """

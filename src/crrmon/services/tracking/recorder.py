@@ -24,21 +24,12 @@ from crrmon.domain.events.facts import (
 )
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import (
-    Cause,
-    Contribution,
-    Fate,
-    Half,
-    Mark,
-    Settlement,
-    Tally,
-    for_version,
-    late_arrival,
-)
+from crrmon.domain.outcomes import Cause, Contribution, Fate, Half, Mark, Settlement, Tally
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.stores import BucketStores
 from crrmon.domain.trails import Parked, Rescheduled, Trail
+from crrmon.domain.verdicts import for_version, late_arrival
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.runtime import Runtime
@@ -132,7 +123,7 @@ class Bookkeeper:
         """
         version = record.version
         source = MarkId.of(Scope.SOURCE, version)
-        buckets = [one.bucket for one in record.destinations]
+        buckets = [destination.bucket for destination in record.destinations]
         asked = [source, *(record.replica_mark(bucket) for bucket in buckets)]
         if record.channel is Channel.EVENTBRIDGE and version.version_id != "null":
             # What does not tell who wrote may come from a store that says itself when it is everywhere.
@@ -143,12 +134,12 @@ class Bookkeeper:
         there, (said, own) = found[: len(buckets)], (*found[len(buckets) :], None, None)[:2]
         if isinstance(whole, Mark) or _arrived(own):
             return None
-        if buckets and all(isinstance(one, Mark) for one in there):
+        if buckets and all(isinstance(kept, Mark) for kept in there):
             return None
         arrivals = {
-            bucket: one
-            for bucket, one in zip(buckets, there, strict=True)
-            if isinstance(one, Half)
+            bucket: kept
+            for bucket, kept in zip(buckets, there, strict=True)
+            if isinstance(kept, Half)
         }
         everywhere = said if isinstance(said, Half) else None
         return joined(record, arrivals, everywhere=everywhere)
@@ -167,8 +158,8 @@ class Bookkeeper:
             case Wait(record):
                 await self.park(record)
             case Settle(settlement, news):
-                for one in news:
-                    await self.note(one)
+                for fact in news:
+                    await self.note(fact)
                 return Settled.COUNTED in await self.settle(settlement)
             case Adopt(then, provisional):
                 new = await self.carry_out(then)
@@ -300,7 +291,7 @@ class Bookkeeper:
     async def _do_seen(
         self, asked: Sequence[tuple[MarkId, ...]]
     ) -> Sequence[Sequence[Mark | Half | None]]:
-        flat = [one for ids in asked for one in ids]
+        flat = [mark for ids in asked for mark in ids]
         found = iter(await self._persist("seen", lambda: self._ledger.seen(flat)))
         return [[next(found) for _ in ids] for ids in asked]
 
@@ -327,8 +318,8 @@ class Bookkeeper:
             "settle", lambda: self._ledger.settle(batch, settlements, now=now)
         )
         for settlement, settled in zip(settlements, results, strict=True):
-            for outcome, one in zip(settlement.outcomes, settled, strict=True):
-                if one is Settled.COUNTED:
+            for outcome, what in zip(settlement.outcomes, settled, strict=True):
+                if what is Settled.COUNTED:
                     self._counting.counted(outcome)
                 if outcome.fate is Fate.COMPLETED:
                     key, version_id = outcome.mark.key, outcome.mark.version_id
@@ -390,6 +381,6 @@ class Bookkeeper:
 
 def _arrived(kept: Mark | Half | None) -> bool:
     """
-    Tell whether what is kept of a version at a bucket proves that replication wrote it there.
+    Return whether what is kept of a version at a bucket proves that replication wrote it there.
     """
     return isinstance(kept, Half) or (kept is not None and kept.fate is Fate.COMPLETED)

@@ -45,7 +45,7 @@ class Setbacks:
 
     def resting(self, version: ObjectVersion) -> bool:
         """
-        Tell whether a version is to be left alone for now.
+        Return whether a version is to be left alone for now.
         """
         known = self._setbacks.get(version)
         return known is not None and asyncio.get_running_loop().time() < known.until

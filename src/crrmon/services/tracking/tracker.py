@@ -2,8 +2,8 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
 from msgspec.structs import replace
 
@@ -12,12 +12,13 @@ from crrmon.domain.decisions import Settle
 from crrmon.domain.events.facts import ObjectWritten
 from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
-from crrmon.domain.outcomes import Cause, Fate, Settlement, for_version
+from crrmon.domain.outcomes import Cause, Fate, Settlement
 from crrmon.domain.record_changes import routed
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import NotCovered
+from crrmon.domain.verdicts import for_version
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import Later, Routebook, until_known
+from crrmon.services.tracking.configurations import Answer, Later, Routebook, until_known
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.origins import Origins
@@ -185,32 +186,48 @@ class Tracker:
             return record
         if not record.rev and self._known_not_covered(record):
             return None
-        ask = partial(self._routebook.destinations, record)
-        answer = await ask()
-        if not isinstance(answer, tuple):
-            uncovered = isinstance(answer, NotCovered)
-            if await self._by_replication(record, uncovered=uncovered):
-                return None
-        if isinstance(answer, Later):
-            answer = await until_known(ask, hold, until)
+        answer: Answer | None = await until_known(self._question(record), hold, until)
         match answer:
             case tuple() as destinations:
                 return await self._covered(record, destinations)
             case NotCovered() if record.said:
                 # A rule did cover it when it was written, whatever there is now.
-                return routed(record, tuple(Destination(each.bucket) for each in record.said))
+                return routed(
+                    record, tuple(Destination(destination.bucket) for destination in record.said)
+                )
             case NotCovered(cause=cause):
                 await self._not_covered(record, cause)
             case Later(ask_again_at=at):
                 await self._unknown(record, at)
+            case None:
+                pass
         return None
+
+    def _question(self, record: Record) -> Callable[[], Awaitable[Answer | None]]:
+        """
+        Return the question where a version should arrive; its answer is None once replication turned out to have
+        written it, and that was dealt with.
+        """
+        doubted = False
+
+        async def ask() -> Answer | None:
+            nonlocal doubted
+            answer = await self._routebook.destinations(record)
+            if isinstance(answer, tuple) or doubted:
+                return answer
+            # Again with each answer: what part its bucket plays may be known by then. One look is enough, though.
+            doubted = await self._origins.doubtful(record)
+            uncovered = isinstance(answer, NotCovered)
+            if doubted and await self._by_replication(record, uncovered=uncovered):
+                return None
+            return answer
+
+        return ask
 
     async def _by_replication(self, record: Record, *, uncovered: bool) -> bool:
         """
         Deal with a version that replication wrote, or might have; return whether that was all.
         """
-        if not await self._origins.doubtful(record):
-            return False
         found = record if record.rev else await self._bookkeeper.unless_counted(record)
         if found is None:
             self._duplicate(record)
@@ -230,7 +247,7 @@ class Tracker:
         """
         if not record.rev:
             self._without.pop(record.version, None)
-        buckets = [each.bucket for each in destinations]
+        buckets = [destination.bucket for destination in destinations]
         await self._bookkeeper.register.heard(record.version.bucket, buckets)
         ready = replace(routed(record, destinations), next_look_at=self._clock.now())
         found = await self._bookkeeper.unless_counted(ready)

@@ -1,0 +1,92 @@
+"""Messages that are held: kept hidden from other receivers for as long as it takes."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from crrmon.ports.inbox import Inbox, InboxError
+from crrmon.services.lifecycle.health import Dependency
+from crrmon.services.tracking.holds import Hold
+
+VISIBILITY_SECONDS = 120
+"""How long a message stays hidden from the last time we asked for it."""
+
+EXTEND_BELOW_SECONDS = 60.0
+"""Time left hidden at which a held message is extended."""
+
+EXTEND_BATCH = 10
+EXTEND_LANES = 16
+EXTEND_SECONDS = 1.0
+"""What one call may take: where many are held, extending begins sooner by the time that all of them need..."""
+EXTEND_BELOW_MOST_SECONDS = 100.0
+"""...but no sooner than at this much time left."""
+
+
+class Held:
+    """
+    A message that was received and is not yet dealt with.
+    """
+
+    __slots__ = ("floor", "hidden_until", "hold", "message_id", "weight")
+
+    def __init__(self, message_id: str, hidden_until: float, floor: float, hold: Hold) -> None:
+        self.message_id = message_id
+        self.hidden_until = hidden_until
+        self.floor: float | None = floor
+        self.hold = hold
+        self.weight = 0
+        """Facts that it was let in with and that are not dealt with yet, at least 1; 0 before it was let in."""
+
+
+class Visibility:
+    """
+    Keeps messages hidden.
+
+    Args:
+        inbox: their queue.
+        queue: told when it does not extend them.
+        held: by receipt.
+    """
+
+    def __init__(self, inbox: Inbox, queue: Dependency, held: Mapping[str, Held]) -> None:
+        self._inbox = inbox
+        self._queue = queue
+        self._held = held
+
+    async def extended(self) -> bool:
+        """
+        Extend the messages that would soon be visible again; return whether the queue did it.
+        """
+        loop = asyncio.get_running_loop()
+        needed = len(self._held) / EXTEND_BATCH / EXTEND_LANES * EXTEND_SECONDS
+        soon = loop.time() + min(EXTEND_BELOW_SECONDS + needed, EXTEND_BELOW_MOST_SECONDS)
+        ending = [receipt for receipt, held in self._held.items() if held.hidden_until < soon]
+        ending.sort(key=lambda receipt: self._held[receipt].hidden_until)
+        batches = deque(
+            tuple(ending[start : start + EXTEND_BATCH])
+            for start in range(0, len(ending), EXTEND_BATCH)
+        )
+        lanes = (self._extend_all(batches) for _ in range(min(EXTEND_LANES, len(batches))))
+        return all(await asyncio.gather(*lanes))
+
+    async def _extend_all(self, batches: deque[tuple[str, ...]]) -> bool:
+        """
+        Extend batches as long as there are any and the queue does it.
+        """
+        while batches:
+            batch = [receipt for receipt in batches.popleft() if receipt in self._held]
+            try:
+                await self._extend(batch)
+            except InboxError as error:
+                self._queue.failed(str(error))
+                batches.clear()
+                return False
+        return True
+
+    async def _extend(self, receipts: Sequence[str]) -> None:
+        asked_at = asyncio.get_running_loop().time()
+        lost = set(await self._inbox.extend(receipts, seconds=VISIBILITY_SECONDS))
+        for receipt in receipts:
+            # One that could not be extended comes again elsewhere: harmless, it is counted once.
+            if receipt in self._held and receipt not in lost:
+                self._held[receipt].hidden_until = asked_at + VISIBILITY_SECONDS

@@ -273,11 +273,11 @@ class Measurement:
         if lease is None:
             raise RuntimeError("somebody else works on this ledger")
         watch = _Watch(self._units)
-        contributions = await watch.time(self._ledger.contributions())
+        deltas = await watch.time(self._ledger.deltas())
         window = FrozenWindow(
             starts_at=now,
             parts=(b"[]",),
-            contributions=tuple(one.id for one in contributions),
+            deltas=tuple(one.id for one in deltas),
         )
         await watch.time(self._ledger.freeze(window, lease=lease))
         await watch.time(self._ledger.forget(now, 0, lease=lease))

@@ -33,7 +33,7 @@ from crrmon.sandbox.emulator import emulator
 from crrmon.sandbox.redis import find
 from stubs import REGION
 
-HORIZON_SECONDS = 4 * 86_400.0
+RETENTION_SECONDS = 4 * 86_400.0
 TABLE = "bench"
 READS = {"BatchGetItem", "Query"}
 _CLOCK = SystemClock()
@@ -75,7 +75,7 @@ async def in_store(store: Store) -> Ledger:
     """
     Open the ledger in a store, as the daemon does.
     """
-    return await StoredLedger.open(store, horizon_seconds=HORIZON_SECONDS, clock=_CLOCK)
+    return await StoredLedger.open(store, retention_seconds=RETENTION_SECONDS, clock=_CLOCK)
 
 
 @asynccontextmanager

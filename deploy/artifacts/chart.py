@@ -331,7 +331,7 @@ A key that is not known is refused, in `config` as everywhere else; what has Kub
 volumes) is Kubernetes' to check. Values that cannot work together are refused with the remedy.
 
 Names begin with that of the release, so several installations can share a namespace. What they have outside of it must
-differ: the queue, `config.monitor`, and the table or the Redis prefix of the ledger. Releases of the same name in two
+differ: the queue, `config.name`, and the table or the Redis prefix of the ledger. Releases of the same name in two
 namespaces must not send monitors, alerts or dashboards into a third one: there they would have the same names.
 
 ## Upgrade

@@ -408,7 +408,7 @@ AGENT = (
             Widget(
                 title="Buckets at which every look is denied",
                 type="toplist",
-                queries=(_agent(catalogue.LOOKS_DENIED, "max", "bucket"),),
+                queries=(_agent(catalogue.ACCESS_DENIED, "max", "bucket"),),
             ),
         ),
     ),
@@ -462,7 +462,7 @@ AGENT = (
                 title="Failed and repaired",
                 queries=(
                     _agent(catalogue.FAILED_OBJECTS, "sum", alias="open failures"),
-                    _agent(catalogue.REPAIRED, "sum", alias="repaired"),
+                    _agent(catalogue.RECOVERED, "sum", alias="repaired"),
                 ),
             ),
         ),
@@ -520,14 +520,14 @@ AGENT = (
                 unit="second",
             ),
             Widget(
-                title="Looks by result",
+                title="Polling by result",
                 queries=(
                     _agent(catalogue.HEAD_REQUESTS, "sum", "result", matched="target:source"),
                 ),
                 bars=True,
             ),
             Widget(
-                title="Looks at destinations by result",
+                title="Polling at destinations by result",
                 queries=(
                     _agent(catalogue.HEAD_REQUESTS, "sum", "result", matched="target:destination"),
                 ),
@@ -535,7 +535,7 @@ AGENT = (
             ),
             Widget(
                 title="Most overdue look",
-                queries=(_agent(catalogue.POLL_BACKLOG, "max"),),
+                queries=(_agent(catalogue.POLL_OVERDUE, "max"),),
                 unit="second",
             ),
         ),
@@ -550,8 +550,8 @@ AGENT = (
                 bars=True,
             ),
             Widget(
-                title="Unmatched replicas: events of the source are lost",
-                queries=(_agent(catalogue.REPLICAS_UNMATCHED, "sum", "destination_bucket"),),
+                title="Orphaned replicas: events of the source are lost",
+                queries=(_agent(catalogue.REPLICAS_ORPHANED, "sum", "destination_bucket"),),
                 bars=True,
             ),
             Widget(
@@ -596,7 +596,7 @@ AGENT = (
             ),
             Widget(
                 title="Time since the oldest object that was let go was written",
-                queries=(_agent(catalogue.COMPLETE_FLOOR, "max", *_ROUTE),),
+                queries=(_agent(catalogue.COMPLETE_BLOCKED, "max", *_ROUTE),),
                 unit="second",
             ),
             Widget(
@@ -633,8 +633,8 @@ AGENT = (
             Widget(
                 title="Visits that failed by a fault of the daemon",
                 queries=(
-                    _agent(catalogue.VISITS_FAILED, "sum", alias="failed"),
-                    _agent(catalogue.VISITS_PUT_OFF, "sum", alias="objects put off"),
+                    _agent(catalogue.POLLS_FAILED, "sum", alias="failed"),
+                    _agent(catalogue.POLLS_DEFERRED, "sum", alias="objects put off"),
                 ),
             ),
         ),

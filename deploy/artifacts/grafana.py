@@ -152,7 +152,7 @@ OVERVIEW = Row(
             description="Buckets at which S3 denies every look. Nobody knows what becomes of their objects: mend the daemon's permissions before you believe any other panel.",
             queries=(
                 Query(
-                    expression=f"sum({highest(catalogue.LOOKS_DENIED, *catalogue.LOOKS_DENIED.labels)})"
+                    expression=f"sum({highest(catalogue.ACCESS_DENIED, *catalogue.ACCESS_DENIED.labels)})"
                 ),
             ),
             shape=Shape.NUMBER,
@@ -160,7 +160,7 @@ OVERVIEW = Row(
             height=5,
             steps=_AGAINST_ZERO,
             empty="none",
-            runbook=("CrrmonLooksDenied",),
+            runbook=("CrrmonAccessDenied",),
         ),
         Panel(
             number=107,
@@ -184,7 +184,7 @@ OVERVIEW = Row(
                     unit=Measure.SECONDS,
                 ),
                 Query(
-                    expression=age(catalogue.COMPLETE_FLOOR, *ROUTE),
+                    expression=age(catalogue.COMPLETE_BLOCKED, *ROUTE),
                     column="Let go",
                     unit=Measure.SECONDS,
                 ),
@@ -198,7 +198,7 @@ OVERVIEW = Row(
         Panel(
             number=108,
             title="Outcomes",
-            description="Objects a second by what became of them. `gone`: deleted before they replicated. `unpollable`: encrypted with a customer's key, so nobody can look. `given_up`: not final after the longest time allowed.",
+            description="Objects a second by what became of them. `gone`: deleted before they replicated. `unreadable`: encrypted with a customer's key, so nobody can look. `given_up`: not final after the longest time allowed.",
             queries=(
                 Query(expression=rate(catalogue.REPLICATIONS, "status"), legend="{{status}}"),
             ),
@@ -348,7 +348,7 @@ FAILURES = Row(
             description="Open failures, and objects that completed after having failed. Once the cause is mended (and, at S3, Batch Replication run) the first must fall while the second rises.",
             queries=(
                 Query(expression=fleet(catalogue.FAILED_OBJECTS), legend="open failures"),
-                Query(expression=grown(catalogue.REPAIRED), legend="repaired"),
+                Query(expression=grown(catalogue.RECOVERED), legend="repaired"),
             ),
         ),
         Panel(
@@ -365,7 +365,7 @@ FAILURES = Row(
                     column="Failed in this time",
                 ),
                 Query(
-                    expression=f"topk(10, {grown(catalogue.REPAIRED, *ROUTE, window=RANGE)} > 0)",
+                    expression=f"topk(10, {grown(catalogue.RECOVERED, *ROUTE, window=RANGE)} > 0)",
                     column="Repaired in this time",
                 ),
             ),
@@ -378,7 +378,7 @@ FAILURES = Row(
         Panel(
             number=305,
             title="Delete markers",
-            description="Delete markers that a rule replicates. They are not followed one by one: a lasting gap between `laid` and `arrived`, or any `failed`, is the only sign of trouble. `purge failed`: deletions for good that a store replicates, as MinIO does, and could not.",
+            description="Delete markers that a rule replicates. They are not followed one by one: a lasting gap between `created` and `arrived`, or any `failed`, is the only sign of trouble. `purge failed`: deletions for good that a store replicates, as MinIO does, and could not.",
             queries=(
                 Query(expression=grown(catalogue.DELETE_MARKERS, "status"), legend="{{status}}"),
                 Query(expression=grown(catalogue.PURGES_FAILED), legend="purge failed"),
@@ -482,7 +482,7 @@ INGEST = Row(
                     legend="{{queue}}: {{kind}}",
                 ),
                 Query(
-                    expression=rate(catalogue.RELEASED_MESSAGES, "queue"),
+                    expression=rate(catalogue.RETURNED_MESSAGES, "queue"),
                     legend="{{queue}}: given back",
                 ),
             ),
@@ -518,7 +518,7 @@ INGEST = Row(
                     legend="{{queue}}: {{state}}",
                 ),
                 Query(
-                    expression=f"sum by (queue) ({series(catalogue.HELD_MESSAGES)})",
+                    expression=f"sum by (queue) ({series(catalogue.MESSAGES_IN_FLIGHT)})",
                     legend="{{queue}}: held",
                 ),
             ),
@@ -559,10 +559,10 @@ INGEST = Row(
         Panel(
             number=507,
             title="Events put aside",
-            description="`duplicate`: of versions counted before, harmless. `too old`: written before the horizon, followed but not counted as new. `unidentified`: the event told no version id and the object is no longer the current one, so nobody knows which version to follow. `implausible time`: told a time that cannot be right.",
+            description="`duplicate`: of versions counted before, harmless. `too old`: written before the dedup retention, followed but not counted as new. `unidentified`: the event told no version id and the object is no longer the current one, so nobody knows which version to follow. `implausible time`: told a time that cannot be right.",
             queries=(
                 Query(expression=rate(catalogue.DUPLICATES), legend="duplicate"),
-                Query(expression=rate(catalogue.TOO_OLD), legend="too old"),
+                Query(expression=rate(catalogue.BEYOND_RETENTION), legend="too old"),
                 Query(expression=rate(catalogue.UNIDENTIFIED), legend="unidentified"),
                 Query(expression=rate(catalogue.IMPLAUSIBLE_TIMES), legend="implausible time"),
             ),
@@ -606,7 +606,7 @@ LOOKING = Row(
     panels=(
         Panel(
             number=601,
-            title="Looks by result",
+            title="Polling by result",
             description="HEAD requests a second at source buckets by what they showed. `denied`: permissions are missing. `throttled`: S3 slows crrmon down, which then slows itself down.",
             queries=(
                 Query(
@@ -616,11 +616,11 @@ LOOKING = Row(
             ),
             unit=Measure.PER_SECOND,
             stacked=True,
-            runbook=("CrrmonLooksDenied", "CrrmonLooksThrottled"),
+            runbook=("CrrmonAccessDenied", "CrrmonS3Throttling"),
         ),
         Panel(
             number=602,
-            title="Looks at destinations by result",
+            title="Polling at destinations by result",
             description="HEAD requests a second at destination buckets, made where the source's status does not tell enough. `denied` here: give the daemon's role the right to read the destinations' objects.",
             queries=(
                 Query(
@@ -630,15 +630,15 @@ LOOKING = Row(
             ),
             unit=Measure.PER_SECOND,
             stacked=True,
-            runbook=("CrrmonLooksDenied",),
+            runbook=("CrrmonAccessDenied",),
         ),
         Panel(
             number=603,
             title="Duration of looks",
             description="How long HEAD requests took. When it rises without throttling, look at the network, at proxies and at the CPU of the daemon.",
             queries=(
-                Query(expression=quantile(0.5, catalogue.LOOK_DURATION), legend="median"),
-                Query(expression=quantile(0.99, catalogue.LOOK_DURATION), legend="p99"),
+                Query(expression=quantile(0.5, catalogue.HEAD_DURATION), legend="median"),
+                Query(expression=quantile(0.99, catalogue.HEAD_DURATION), legend="p99"),
             ),
             unit=Measure.SECONDS,
         ),
@@ -648,14 +648,14 @@ LOOKING = Row(
             description="Buckets at which S3 denies every look. Add s3:GetObject, s3:GetObjectVersion and s3:ListBucket on their objects and the buckets for the role that crrmon takes there.",
             queries=(
                 Query(
-                    expression=f"{highest(catalogue.LOOKS_DENIED, 'bucket')} > 0",
+                    expression=f"{highest(catalogue.ACCESS_DENIED, 'bucket')} > 0",
                     column="Denied",
                 ),
             ),
             shape=Shape.TABLE,
             headings=(("bucket", "Bucket"),),
             empty="none",
-            runbook=("CrrmonLooksDenied",),
+            runbook=("CrrmonAccessDenied",),
         ),
         Panel(
             number=605,
@@ -668,14 +668,14 @@ LOOKING = Row(
                 ),
             ),
             unit=Measure.PER_SECOND,
-            runbook=("CrrmonLooksThrottled",),
+            runbook=("CrrmonS3Throttling",),
         ),
         Panel(
             number=606,
             title="Late looks",
             description="`backlog`: for how long the most overdue look waits. `p99`: how late looks were made. A backlog that grows: add replicas, if nothing is throttled.",
             queries=(
-                Query(expression=highest(catalogue.POLL_BACKLOG), legend="backlog"),
+                Query(expression=highest(catalogue.POLL_OVERDUE), legend="backlog"),
                 Query(expression=quantile(0.99, catalogue.POLL_LAG), legend="p99"),
             ),
             unit=Measure.SECONDS,
@@ -700,15 +700,15 @@ LOOKING = Row(
             title="Visits that failed",
             description="Visits to pending objects that ended in a fault of the daemon, and objects that are put off for it. Any of them is a defect worth reporting: the log has its traceback.",
             queries=(
-                Query(expression=grown(catalogue.VISITS_FAILED), legend="failed"),
+                Query(expression=grown(catalogue.POLLS_FAILED), legend="failed"),
                 Query(
-                    expression=f"sum({series(catalogue.VISITS_PUT_OFF)})",
+                    expression=f"sum({series(catalogue.POLLS_DEFERRED)})",
                     legend="objects put off",
                 ),
             ),
             width=12,
             height=6,
-            runbook=("CrrmonVisitsFail",),
+            runbook=("CrrmonPollsFail",),
         ),
     ),
 )
@@ -748,7 +748,9 @@ LEDGER = Row(
             title="Calls to CloudWatch",
             description="Calls by result. `failed` are tried again. `refused` are not: CloudWatch called the data wrong, and the log says why.",
             queries=(
-                Query(expression=grown(catalogue.SINK_CALLS, "result"), legend="{{result}}"),
+                Query(
+                    expression=grown(catalogue.CLOUDWATCH_REQUESTS, "result"), legend="{{result}}"
+                ),
             ),
             width=6,
             stacked=True,
@@ -805,11 +807,11 @@ COVERAGE = Row(
         ),
         Panel(
             number=804,
-            title="Unmatched replicas",
+            title="Orphaned replicas",
             description="Replicas whose source's event did not come within an hour. Events of the source are lost or never sent, so objects are written that nobody follows.",
             queries=(
                 Query(
-                    expression=grown(catalogue.REPLICAS_UNMATCHED, "destination_bucket"),
+                    expression=grown(catalogue.REPLICAS_ORPHANED, "destination_bucket"),
                     legend="{{destination_bucket}}",
                 ),
             ),
@@ -887,7 +889,7 @@ DAEMON = Row(
         Panel(
             number=905,
             title="Dependencies",
-            description="What the daemon needs, whether it answers all replicas (0: at least one of them has no answer), and since when that is so. The log event dependency_away says why.",
+            description="What the daemon needs, whether it answers all replicas (0: at least one of them has no answer), and since when that is so. The log event dependency_unavailable says why.",
             queries=(
                 Query(expression=lowest(catalogue.DEPENDENCY_UP, "dependency"), column="Up"),
                 Query(

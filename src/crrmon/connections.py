@@ -91,7 +91,7 @@ def _connections(settings: Settings) -> int:
     Return how many connections one client may need: long polls must not take the place of what is urgent.
     """
     polls = settings.intake.receivers * len(settings.queues)
-    return max(settings.looks.concurrency, polls + SPARE_CONNECTIONS)
+    return max(settings.polling.concurrency, polls + SPARE_CONNECTIONS)
 
 
 def queue_names(queues: Sequence[Queue]) -> list[str]:
@@ -174,7 +174,7 @@ async def open_ledger(
     Args:
         settings: of the ledger.
         aws: the way to a table.
-        clock: tells what is past the horizon.
+        clock: tells what is past the dedup retention.
         create: whether a new one may be created where a server has none of this name; if not, nothing is written.
 
     Raises:
@@ -184,7 +184,7 @@ async def open_ledger(
     return await StoredLedger.open(
         await open_store(settings, aws, clock=clock, rehearse=create),
         shards=settings.shards,
-        horizon_seconds=settings.horizon_seconds,
+        retention_seconds=settings.dedup_retention_seconds,
         clock=clock,
         # Whoever only reads looks for the file first: of these, opening makes what is not there.
         create=create or settings.kind in ("memory", "sqlite"),

@@ -21,24 +21,24 @@ from crrmon.ports.ledger import Ledger, LedgerError
 from crrmon.ports.probe import Probe
 from crrmon.ports.sink import Sink
 from crrmon.services.intake.consumer import Intake
-from crrmon.services.intake.dispatcher import Facts
+from crrmon.services.intake.dispatcher import Dispatcher
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
 from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import Question, Timekeeper
 from crrmon.services.membership.delay_memory import DelayMemory
-from crrmon.services.membership.heartbeat import Attendance
-from crrmon.services.membership.leases import Tenure
+from crrmon.services.membership.heartbeat import Heartbeat
+from crrmon.services.membership.leases import LeaseManager
 from crrmon.services.membership.sweeper import sweeper
 from crrmon.services.reporting.fleet_gauges import Fleet
-from crrmon.services.reporting.orphans import Unmatched
+from crrmon.services.reporting.orphans import OrphanWatch
 from crrmon.services.reporting.publisher import Publisher
-from crrmon.services.tracking.configurations import Routebook
+from crrmon.services.tracking.configurations import ConfigurationCache
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.origins import Origins
 from crrmon.services.tracking.poller import Poller
-from crrmon.services.tracking.recorder import Bookkeeper
-from crrmon.services.tracking.second_looks import SecondLooks
+from crrmon.services.tracking.rechecks import Rechecks
+from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.survey import Survey
 from crrmon.services.tracking.tracker import Tracker
 
@@ -94,9 +94,9 @@ class Daemon:
         self.ledger_health = ledger_health
         self.clock_health = clock_health
         self.s3_health = runtime.board.dependency("s3", tolerated=S3_TOLERATED_FAILURES)
-        self.horizon = settings.ledger.horizon_seconds
-        self.choice = settings.watch.choice
-        self.tenure = Tenure(ports.ledger, runtime, owner=owner, health=self.ledger_health)
+        self.retention = settings.ledger.dedup_retention_seconds
+        self.choice = settings.filter.choice
+        self.leases = LeaseManager(ports.ledger, runtime, owner=owner, health=self.ledger_health)
         self._track()
         self._take_in()
         self._report()
@@ -112,7 +112,7 @@ class Daemon:
         """
         Return whether this daemon reports for all.
         """
-        return self.tenure.reporting() is not None
+        return self.leases.reporting() is not None
 
     # ---- its parts ----
 
@@ -121,26 +121,26 @@ class Daemon:
         Put together what follows each version until it is final.
         """
         ports, settings, runtime = self.ports, self.settings, self.runtime
-        self.unmatched = Unmatched(ports.ledger, runtime, health=self.ledger_health)
-        self.bookkeeper = Bookkeeper(
+        self.orphans = OrphanWatch(ports.ledger, runtime, health=self.ledger_health)
+        self.recorder = Recorder(
             ports.ledger,
             runtime,
             health=self.ledger_health,
             stores=ports.stores,
-            halves=self.unmatched.noted,
+            early_facts=self.orphans.noted,
             hurried=any(inbox.pushed for inbox in ports.inboxes),
         )
-        self.routebook = Routebook(
+        self.configurations = ConfigurationCache(
             ports.probe,
             runtime,
-            bookkeeper=self.bookkeeper,
+            recorder=self.recorder,
             buckets=settings.buckets,
         )
         self.survey = Survey(
             ports.probe,
             runtime,
-            bookkeeper=self.bookkeeper,
-            routebook=self.routebook,
+            recorder=self.recorder,
+            configurations=self.configurations,
             buckets=settings.buckets,
             reporting=self.reporting,
         )
@@ -149,19 +149,19 @@ class Daemon:
             runtime,
             health=self.s3_health,
             stores=ports.stores,
-            pacer=Pacer(Policy(freshness=settings.looks.freshness)),
-            concurrency=settings.looks.concurrency,
-            per_bucket_per_second=settings.looks.per_bucket_per_second,
-            give_up_after=settings.looks.give_up_after_seconds,
+            pacer=Pacer(Policy(freshness=settings.polling.freshness)),
+            concurrency=settings.polling.concurrency,
+            per_bucket_per_second=settings.polling.per_bucket_per_second,
+            give_up_after=settings.polling.give_up_after_seconds,
         )
-        self.origins = Origins(runtime, routebook=self.routebook, looker=self.looker)
+        self.origins = Origins(runtime, configurations=self.configurations, looker=self.looker)
         self.tracker = Tracker(
             runtime,
-            bookkeeper=self.bookkeeper,
-            routebook=self.routebook,
+            recorder=self.recorder,
+            configurations=self.configurations,
             looker=self.looker,
             origins=self.origins,
-            horizon_seconds=self.horizon,
+            retention_seconds=self.retention,
         )
         self._look_again()
 
@@ -170,21 +170,21 @@ class Daemon:
         Put together what looks at versions that were looked at before.
         """
         settings, runtime = self.settings, self.runtime
-        self.second_looks = SecondLooks(
+        self.rechecks = Rechecks(
             runtime,
-            register=self.bookkeeper.register,
-            routebook=self.routebook,
+            register=self.recorder.register,
+            configurations=self.configurations,
             looker=self.looker,
             reporting=self.reporting,
         )
         self.poller = Poller(
             runtime,
             gates=self.gates,
-            bookkeeper=self.bookkeeper,
+            recorder=self.recorder,
             looker=self.looker,
             tracker=self.tracker,
-            shards=self.tenure.shards,
-            concurrency=settings.looks.concurrency,
+            shards=self.leases.shards,
+            concurrency=settings.polling.concurrency,
         )
 
     def _take_in(self) -> None:
@@ -192,17 +192,17 @@ class Daemon:
         Put together what events come in by.
         """
         ports, settings, runtime = self.ports, self.settings, self.runtime
-        least = settings.intake.least_event_delay_seconds
+        least = settings.intake.min_event_delay_seconds
         self.delays = DelayMemory(
             ports.ledger,
             clock=runtime.clock,
             least={str(channel): seconds for channel, seconds in least.items()},
-            horizon_seconds=self.horizon,
+            retention_seconds=self.retention,
         )
-        self.facts = Facts(
+        self.facts = Dispatcher(
             runtime,
-            bookkeeper=self.bookkeeper,
-            routebook=self.routebook,
+            recorder=self.recorder,
+            configurations=self.configurations,
             looker=self.looker,
             origins=self.origins,
             tracker=self.tracker,
@@ -219,11 +219,11 @@ class Daemon:
                 hold_seconds=settings.intake.hold_seconds,
                 max_in_flight=settings.intake.max_in_flight,
                 delays=self.delays,
-                horizon_seconds=self.horizon,
+                retention_seconds=self.retention,
             )
             for inbox in ports.inboxes
         ]
-        self.attendance = Attendance(
+        self.heartbeat = Heartbeat(
             ports.ledger,
             runtime,
             owner=self.owner,
@@ -241,14 +241,14 @@ class Daemon:
             ports.ledger,
             ports.sink,
             runtime,
-            tenure=self.tenure,
+            leases=self.leases,
             ledger_health=self.ledger_health,
             sink_health=runtime.board.dependency("cloudwatch"),
-            monitor=settings.monitor,
+            monitor=settings.name,
             buckets=settings.buckets,
             window_seconds=settings.report.window_seconds,
-            timed=self.routebook.timed,
-            stuck_after=settings.looks.stuck_after_seconds,
+            timed=self.configurations.timed,
+            stuck_after=settings.polling.stuck_after_seconds,
             queue_age=self._queue_age,
         )
         self.fleet = Fleet(
@@ -256,14 +256,14 @@ class Daemon:
             ports.inboxes,
             runtime,
             owner=self.owner,
-            reporting=self.tenure.reporting,
+            reporting=self.leases.reporting,
             unsent=self.publisher.unsent,
-            timed=self.routebook.timed,
-            seen_at=self.routebook.seen_at,
+            timed=self.configurations.timed,
+            seen_at=self.configurations.seen_at,
             choice=self.choice,
-            vouched=bool(settings.intake.least_event_delay_seconds),
+            vouched=bool(settings.intake.min_event_delay_seconds),
             health=self.ledger_health,
-            stuck_after=settings.looks.stuck_after_seconds,
+            stuck_after=settings.polling.stuck_after_seconds,
         )
 
     def _queue_age(self) -> float | None:
@@ -280,21 +280,21 @@ class Daemon:
         Return the loops that make up its life, by name.
         """
         roots: dict[str, Root] = {
-            "ledger": self.bookkeeper.intact,
-            "tenure": self.tenure.run,
+            "ledger": self.recorder.intact,
+            "leases": self.leases.run,
             "poller": self.poller.run,
             "survey": self.survey.run,
             "publisher": self.publisher.run,
             "fleet": self.fleet.run,
-            "presence": self.attendance.run,
-            "unmatched": self.unmatched.run,
-            "second looks": self.second_looks.run,
+            "heartbeat": self.heartbeat.run,
+            "orphaned": self.orphans.run,
+            "rechecks": self.rechecks.run,
             "sweeper": self._sweep,
         }
         if isinstance(self.runtime.clock, Timekeeper):
             roots["clock"] = partial(self._keep_time, self.runtime.clock)
         for intake in self.intakes:
-            roots[f"keeper {intake.name}"] = intake.keeper
+            roots[f"visibility {intake.name}"] = intake.keeper
             for number in range(1, self.settings.intake.receivers + 1):
                 roots[f"receiver {intake.name} {number}"] = partial(self._receive, intake)
         return roots
@@ -322,7 +322,7 @@ class Daemon:
 
     async def _receive(self, intake: Intake) -> None:
         # What nobody knows to be held here, others would pass over.
-        await patiently(self.attendance.announced(), alive=intake.alive)
+        await patiently(self.heartbeat.announced(), alive=intake.alive)
         await intake.receiver()
 
     async def drain(self) -> None:
@@ -337,7 +337,7 @@ class Daemon:
             self.publisher.drained(), *(intake.drained() for intake in self.intakes)
         )
         await self.poller.drained()
-        await self.bookkeeper.drained()
+        await self.recorder.drained()
 
     async def abandon(self) -> None:
         """
@@ -354,8 +354,8 @@ class Daemon:
             within: seconds for each of both.
         """
         for event, farewell in (
-            ("shards_kept", self.tenure.give_up),
-            ("presence_kept", self.attendance.leave),
+            ("lease_release_failed", self.leases.give_up),
+            ("member_removal_failed", self.heartbeat.leave),
         ):
             try:
                 async with asyncio.timeout(within):

@@ -28,7 +28,7 @@ async def opened_ledger(
     Args:
         settings: of the ledger.
         aws: the way to a table.
-        clock: tells what is past the horizon.
+        clock: tells what is past the dedup retention.
         health: of the ledger; told of each try.
         stop: set when the daemon is to stop.
 

@@ -737,8 +737,8 @@ def test_d43_receiving_never_ends(life: Life) -> None:
 
 def test_d44_what_is_in_flight_is_known(life: Life) -> None:
     """D44: the messages held are counted; the malformed ones are left to the queue, not held."""
-    assert "# TYPE crrmon_held_messages gauge" in life.page
-    assert f'crrmon_held_messages{{queue="{life.world.queue}"}} 0.0' in life.page
+    assert "# TYPE crrmon_messages_in_flight gauge" in life.page
+    assert f'crrmon_messages_in_flight{{queue="{life.world.queue}"}} 0.0' in life.page
 
 
 def test_invariant_10_malformed_messages_are_buried(life: Life) -> None:
@@ -810,7 +810,7 @@ async def test_sigterm_gives_back_what_is_held(world: World, tmp_path: Path) -> 
         world.send(written(key, at=_CLOCK.now(), bucket=later, version=f"version-of-{key}"))
     made = settings(world, tmp_path, intake={"receivers": 1, "hold_seconds": 300})
     async with running(tmp_path, made) as daemon:
-        await daemon.until_metric(10, "crrmon_held_messages", queue=world.queue)
+        await daemon.until_metric(10, "crrmon_messages_in_flight", queue=world.queue)
         assert world.visible == 0
         daemon.signal(signal.SIGTERM)
         assert await daemon.ended() == 0
@@ -858,7 +858,7 @@ async def test_the_grace_is_kept(world: World, tmp_path: Path) -> None:
         await until(lambda: any(action.startswith("HEAD") for action, _ in world.front.asked))
         daemon.signal(signal.SIGTERM)
         assert await daemon.ended() == 0
-        assert daemon.events("grace_over")
+        assert daemon.events("shutdown_timeout")
         assert not [line for line in daemon.lines if line["level"] == "error"]
         assert daemon.errors == ""
     assert world.waiting == 5
@@ -937,7 +937,7 @@ async def test_everything_unreachable_at_the_start(moto_url: str, tmp_path: Path
         # CloudWatch is not tried: nothing is published before somebody has told what time it is.
         away = {f"queue {world.queue}", "clock"}
         await until(
-            lambda: {one["dependency"] for one in daemon.events("dependency_away")} == away
+            lambda: {one["dependency"] for one in daemon.events("dependency_unavailable")} == away
         )
         status, body = await daemon.get("/readyz")
         assert status == 503
@@ -947,12 +947,14 @@ async def test_everything_unreachable_at_the_start(moto_url: str, tmp_path: Path
         assert (await daemon.get("/livez"))[0] == 200
         await until(lambda: asyncio.get_running_loop().time() - started_at > 4)
         assert len(daemon.lines) < 10
-        reasons = [one["reason"] for one in daemon.events("dependency_away")]
+        reasons = [one["reason"] for one in daemon.events("dependency_unavailable")]
         assert all("check the network" in one or "no answer of AWS" in one for one in reasons)
 
         async with front:
             await until(
-                lambda: {one["dependency"] for one in daemon.events("dependency_back")} == away
+                lambda: (
+                    {one["dependency"] for one in daemon.events("dependency_recovered")} == away
+                )
             )
             assert await daemon.ready()
             await until(lambda: world.told("ReplicationObjects") == 1)

@@ -31,7 +31,9 @@ async def test_an_outage_of_redis_stops_intake_and_loses_nothing(tmp_path: Path)
         await fleet.until_written(40)
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            await fleet.until(lambda: all(events(one, "dependency_away") for one in fleet.daemons))
+            await fleet.until(
+                lambda: all(events(one, "dependency_unavailable") for one in fleet.daemons)
+            )
             before = fleet.received()
             await asyncio.sleep(OUTAGE_SECONDS)
             meanwhile = fleet.received() - before

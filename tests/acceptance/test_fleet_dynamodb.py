@@ -73,7 +73,7 @@ async def test_replicas_that_stand_still_past_their_leases_count_nothing_twice(
 
 def counts(body: bytes) -> bool:
     """
-    Tell whether a transaction carries a contribution: something is counted.
+    Tell whether a transaction carries a delta: something is counted.
     """
     puts = (
         one.get("Put", {}).get("Item", {}) for one in msgspec.json.decode(body)["TransactItems"]

@@ -10,7 +10,7 @@ from fakes.patience import HANGS_SECONDS
 from fakes.sandbox_command import (
     ROUTES,
     check_every_number,
-    check_waterlines,
+    check_watermarks,
     numbers,
     sandbox,
     total,
@@ -70,9 +70,9 @@ async def test_t1_rules_that_go_are_seen_to_be_gone() -> None:
             assert len({one for one in told.values() if one is not None}) == 1, (measure, place)
     assert numbers(verdict, "not_covered")["src-a", None]["truth"] > 10
     assert numbers(verdict, "not_covered")["src-b", None]["truth"] > 10
-    check_waterlines(verdict, all_shown=True)
+    check_watermarks(verdict, all_shown=True)
     assert {
-        (one["source"], one["destination"]) for one in verdict["waterlines"] if one["last"] is None
+        (one["source"], one["destination"]) for one in verdict["watermarks"] if one["last"] is None
     } == gone
 
 

@@ -362,7 +362,7 @@ async def test_a_ledger_that_its_daemon_holds_is_unproved(
 ) -> None:
     """The check is often run beside the daemon."""
     path = tmp_path / "crrmon.db"
-    held = await SqliteLedger.at(path, shards=1, horizon_seconds=86_400.0)
+    held = await SqliteLedger.at(path, shards=1, retention_seconds=86_400.0)
     try:
         found = (await checked(settings))["ledger", "open"]
     finally:
@@ -376,11 +376,11 @@ async def test_a_ledger_is_read_and_written_and_left_as_it_was(
 ) -> None:
     """What is written is taken out again."""
     path = tmp_path / "crrmon.db"
-    await (await SqliteLedger.at(path, shards=1, horizon_seconds=86_400.0)).close()
+    await (await SqliteLedger.at(path, shards=1, retention_seconds=86_400.0)).close()
     checks = await checked(settings)
     assert checks["ledger", "write"].verdict is Verdict.PASSED
     assert "1 shard" in checks["ledger", "open"].found
-    after = await SqliteLedger.at(path, shards=1, horizon_seconds=86_400.0)
+    after = await SqliteLedger.at(path, shards=1, retention_seconds=86_400.0)
     assert await after.states("") == {}
     await after.close()
 

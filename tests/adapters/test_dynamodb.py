@@ -27,7 +27,7 @@ from crrmon.config.ledger import DynamoDBSettings
 from crrmon.connections import open_ledger
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement, Tally, fold
+from crrmon.domain.outcomes import Delta, EarlyFact, Mark, Settlement, Tally, fold
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ledger.isolation import BadItemError
@@ -63,13 +63,13 @@ from fakes.ledger_dynamodb import (
     new_table,
 )
 from fakes.ledger_use import batch, completed, holding, pending, publish
-from fakes.ledger_values import NOW, PRESENCE, arrived, done, episode, failed, record, replica
+from fakes.ledger_values import MEMBER, NOW, arrived, done, episode, failed, record, replica
 from fakes.ministack import shared_ministack
 
 pytestmark = pytest.mark.server
 
 ALL = range(4)
-HORIZON = 345_600.0
+RETENTION = 345_600.0
 WRITES = ("PutItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem")
 
 
@@ -210,7 +210,7 @@ async def test_batches_are_as_large_as_dynamodb_takes_them(
     await ledger.seen([record(f"k{at}").replica_mark("dst") for at in range(230)])
     tally = Tally(latency={at: random.Random(at).random() for at in range(25_000)})
     large = [
-        Contribution(id=f"c{at}", settled_at=NOW, tallies=((Route("src", "dst"), tally),))
+        Delta(id=f"c{at}", settled_at=NOW, tallies=((Route("src", "dst"), tally),))
         for at in range(7)
     ]
     await ledger.append(large)
@@ -223,7 +223,7 @@ async def test_batches_are_as_large_as_dynamodb_takes_them(
     assert sum(counts[3:]) == 7
     assert keys == [100, 100, 30]
     assert max(len(json.dumps(one)) for one in writes) < 2**20
-    assert len(await ledger.contributions()) == 7
+    assert len(await ledger.deltas()) == 7
 
 
 async def test_leftovers_without_end_are_an_error(
@@ -378,14 +378,14 @@ async def test_a_half_noted_a_moment_ago_is_seen(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
     """
-    Whoever asks settles next, and a mark takes the place of a half that was not told: reads are consistent.
+    Whoever asks settles next, and a mark takes the place of an early fact that was not told: reads are consistent.
     """
     await ledger.note([replica("k", at=NOW)], now=NOW)
     proxy.count()
-    (half,) = await ledger.seen([record("k").replica_mark("dst")])
+    (early,) = await ledger.seen([record("k").replica_mark("dst")])
     (asked,) = proxy.asked
 
-    assert isinstance(half, Half)
+    assert isinstance(early, EarlyFact)
     assert [one["ConsistentRead"] for one in asked.body["RequestItems"].values()] == [True]
 
 
@@ -528,9 +528,9 @@ async def test_invariant_9_a_daemon_reads_what_a_newer_one_wrote(ledger: Emulate
     """
     await ledger.park([record("k")])
     (item,) = await items(ledger)
-    marks, halves, records = body_of(item)
+    marks, early_facts, records = body_of(item)
     records[0]["novel"] = 1
-    newer = [marks, halves, records, None, "novel"]
+    newer = [marks, early_facts, records, None, "novel"]
     await put(ledger, with_body(item, newer) | {"novel": {"S": "x"}})
 
     (found,) = (await ledger.find("k", "v1")).records.values()
@@ -697,15 +697,15 @@ async def test_an_item_of_the_fleet_that_cannot_be_read_is_named(
     await ledger.park([record("k")])
     await publish(ledger, lease, NOW)
     await ledger.settle("b1", batch("m"), now=NOW)
-    await ledger.announce(PRESENCE)
+    await ledger.announce(MEMBER)
     await ledger.remember_routes([Route("src", "dst")])
     item = await damage(ledger, kind, sort, body=body)
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
-        "journal#": ledger.contributions,
+        "journal#": ledger.deltas,
         "windows": ledger.frozen,
         "backlog": ledger.backlog,
         "leases": ledger.leases,
-        "members": ledger.presences,
+        "members": ledger.members,
         "routes": ledger.known_routes,
     }
     if sort == "holder":
@@ -785,7 +785,7 @@ async def test_d25_d26_d27_what_is_settled_expires_and_a_record_never(
     ledger: EmulatedLedger,
 ) -> None:
     """
-    D25 to D27: the horizon from now, in seconds, under the attribute that the table names; closed failures, too.
+    D25 to D27: the dedup retention from now, in seconds, under the attribute that the table names; closed failures, too.
     """
     told = await ledger.calls.describe_expiry()
     name = told["TimeToLiveDescription"]["AttributeName"]
@@ -800,7 +800,7 @@ async def test_d25_d26_d27_what_is_settled_expires_and_a_record_never(
     await ledger.note([replica("half", at=NOW)], now=NOW + 1)
 
     expiries = sorted(int(item[name]["N"]) for item in await items(ledger) if name in item)
-    assert expiries == [math.ceil(NOW + 1 + HORIZON), math.ceil(NOW + 500.5 + HORIZON)]
+    assert expiries == [math.ceil(NOW + 1 + RETENTION), math.ceil(NOW + 500.5 + RETENTION)]
 
 
 async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
@@ -811,7 +811,7 @@ async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
     """
     await ledger.settle("b1", batch("k"), now=NOW)
     await ledger.note([replica("half", at=NOW)], now=NOW)
-    ledger.clock.time = NOW + HORIZON + 1
+    ledger.clock.time = NOW + RETENTION + 1
     ids = [record(key).replica_mark("dst") for key in ("k.0", "k.1", "half")]
 
     assert len(await items(ledger)) == 4
@@ -819,11 +819,11 @@ async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
     assert (await ledger.find("k.0", "v1")).marks == {}
     assert await ledger.park([record("k.0")]) == [Parked.PARKED]
     again = [replace(done(record(key)), rev=0) for key in ("k.1", "k.2")]
-    assert await ledger.settle("b2", again, now=NOW + HORIZON + 1) == [[Settled.COUNTED]] * 2
+    assert await ledger.settle("b2", again, now=NOW + RETENTION + 1) == [[Settled.COUNTED]] * 2
     late = [replica("half", at=NOW + 9)]
-    assert await ledger.note(late, now=NOW + HORIZON + 1) == [Noted.HALF]
-    (half,) = (await ledger.find("half", "v1")).halves.values()
-    assert half.replicated_at == NOW + 9
+    assert await ledger.note(late, now=NOW + RETENTION + 1) == [Noted.EARLY]
+    (early,) = (await ledger.find("half", "v1")).early_facts.values()
+    assert early.replicated_at == NOW + 9
 
 
 async def test_d27_nothing_is_left_of_a_record_without_outcome(ledger: EmulatedLedger) -> None:
@@ -946,17 +946,17 @@ async def work(ledger: EmulatedLedger, name: str) -> None:
     await ledger.settle(name, [done(one) for one in due], now=NOW)
     await ledger.backlog()
     lease = await holding(ledger)
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
     at = (await ledger.last_frozen() or NOW) + 300
-    window = FrozenWindow(starts_at=at, parts=(b"x",), contributions=tuple(taken))
+    window = FrozenWindow(starts_at=at, parts=(b"x",), deltas=tuple(taken))
     await ledger.freeze(window, lease=lease)
     await ledger.frozen()
     await ledger.forget(at, 0, lease=lease)
     await ledger.renew([lease])
     await ledger.leases()
-    await ledger.announce(PRESENCE)
-    await ledger.presences()
-    await ledger.dismiss(PRESENCE)
+    await ledger.announce(MEMBER)
+    await ledger.members()
+    await ledger.dismiss(MEMBER)
     await ledger.failures(limit=3)
     await ledger.find(f"{name}0", "v1")
     await ledger.known_routes()
@@ -1094,13 +1094,13 @@ async def test_d30_a_journal_of_many_pages_is_read_to_its_end(
     chance = random.Random(1)
     tally = Tally(completed=1, latency={at: chance.random() for at in range(15_000)})
     old = [
-        Contribution(id=f"c{at}", settled_at=NOW + at, tallies=((Route("src", "dst"), tally),))
+        Delta(id=f"c{at}", settled_at=NOW + at, tallies=((Route("src", "dst"), tally),))
         for at in range(60)
     ]
     await ledger.append(old)
     proxy.count()
 
-    told = await ledger.contributions()
+    told = await ledger.deltas()
 
     pages = [one for one in proxy.asked if one.operation == "Query"]
     assert len(pages) > 8
@@ -1271,7 +1271,7 @@ async def test_contributions_that_another_window_has_are_refused(
     stale = await publish(ledger, lease, NOW)
 
     window = FrozenWindow(
-        starts_at=NOW + 300, parts=(b"x",), contributions=tuple(one.id for one in stale)
+        starts_at=NOW + 300, parts=(b"x",), deltas=tuple(one.id for one in stale)
     )
     with pytest.raises(LedgerError, match="in another window"):
         await ledger.freeze(window, lease=lease)
@@ -1286,7 +1286,7 @@ async def test_large_windows_are_stored_in_pieces(ledger: EmulatedLedger) -> Non
     lease = await holding(ledger)
     chance = random.Random(1)
     parts = (chance.randbytes(1_000_000), b"small", chance.randbytes(500_000))
-    window = FrozenWindow(starts_at=NOW, parts=parts, contributions=())
+    window = FrozenWindow(starts_at=NOW, parts=parts, deltas=())
 
     await ledger.freeze(window, lease=lease)
     (frozen,) = await ledger.frozen()
@@ -1351,12 +1351,12 @@ async def stopped_after_commit(ledger: EmulatedLedger, lease: Lease) -> None:
     """
     Freeze what waits, and stop before anything of it is folded or deleted.
     """
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
     client = ledger.calls._client
     ledger.calls._client = Broken(client, after="transact_write_items")
     with pytest.raises(Broken.Error):
         await ledger.freeze(
-            FrozenWindow(starts_at=NOW, parts=(b"x",), contributions=tuple(taken)), lease=lease
+            FrozenWindow(starts_at=NOW, parts=(b"x",), deltas=tuple(taken)), lease=lease
         )
     ledger.calls._client = client
 
@@ -1396,11 +1396,11 @@ async def test_d31_a_window_committed_long_ago_is_finished(ledger: EmulatedLedge
     ledger.clock.time = NOW + 40 * 86_400
     await expire(ledger)
 
-    assert await ledger.contributions() == []
+    assert await ledger.deltas() == []
     assert await pending(ledger) == 1
     await ledger.settle("b1", batch("n"), now=ledger.clock.time)
     assert len(await publish(ledger, lease, ledger.clock.time)) == 1
-    assert await ledger.contributions() == []
+    assert await ledger.deltas() == []
     assert await pending(ledger) == 1
     assert [one.starts_at for one in await ledger.frozen()] == [NOW, ledger.clock.time]
     assert [one for one in await items(ledger, "pieces") if "taken" in one["sk"]["S"]] == []
@@ -1429,7 +1429,7 @@ async def test_a_window_whose_names_are_gone_does_not_stop_the_others(
     assert [(one["event"], one["starts_at"]) for one in logs] == [
         ("ledger_window_names_lost", NOW)
     ]
-    assert await ledger.contributions() == []
+    assert await ledger.deltas() == []
     assert await pending(ledger) == 1
     assert await items(ledger, "journal#") == []
 
@@ -1482,7 +1482,7 @@ async def test_a_large_drop_that_is_refused_again_and_again_gets_done(
     """
     monkeypatch.setattr(dynamodb_calls, "FIRST_DELAY_SECONDS", 0.0001)
     lease = await holding(ledger)
-    old = [Contribution(id=f"c{at}", settled_at=NOW, tallies=()) for at in range(300)]
+    old = [Delta(id=f"c{at}", settled_at=NOW, tallies=()) for at in range(300)]
     await ledger.append(old)
     asked = 0
 
@@ -1494,14 +1494,14 @@ async def test_a_large_drop_that_is_refused_again_and_again_gets_done(
         return None if asked % 24 < 3 else Part(0)
 
     proxy.fault = throttle
-    window = FrozenWindow(starts_at=NOW, parts=(), contributions=tuple(one.id for one in old))
+    window = FrozenWindow(starts_at=NOW, parts=(), deltas=tuple(one.id for one in old))
     left = [{position_of(one) for one in await items(ledger, "journal#")}]
     while left[-1] and len(left) < 20:
         proxy.count()
         try:
             await ledger.freeze(window, lease=lease)
         except LedgerError:
-            assert await ledger.contributions() == []
+            assert await ledger.deltas() == []
         deleted = {
             key
             for one in proxy.asked
@@ -1583,7 +1583,7 @@ async def test_a_window_is_frozen_once_although_answers_are_lost(
 
     assert seen > place
     assert len(taken) == 1
-    assert await ledger.frozen() == await ledger.contributions() == []
+    assert await ledger.frozen() == await ledger.deltas() == []
     assert await pending(ledger) == 2
     assert await items(ledger, "pieces") == await items(ledger, "journal#") == []
     (last,) = await items(ledger, "windows")
@@ -1606,7 +1606,7 @@ async def test_a_half_noted_although_the_answer_was_lost_is_a_half(
     """
     proxy.fault = Until(1, Lost(), "PutItem")
     assert await ledger.note([replica("k", at=NOW)], now=NOW) == [Noted.KNOWN]
-    assert len((await ledger.find("k", "v1")).halves) == 1
+    assert len((await ledger.find("k", "v1")).early_facts) == 1
 
     await ledger.park([record("m")])
     proxy.fault = Until(UNANSWERED, Lost(), "PutItem")
@@ -1621,12 +1621,12 @@ async def test_a_presence_dismissed_although_the_answer_was_lost_is_gone(
     """
     The second try finds another one in its place, or none: neither is harmed.
     """
-    await ledger.announce(PRESENCE)
+    await ledger.announce(MEMBER)
     proxy.fault = Until(1, Lost(), "DeleteItem")
 
-    await ledger.dismiss(PRESENCE)
+    await ledger.dismiss(MEMBER)
 
-    assert await ledger.presences() == []
+    assert await ledger.members() == []
 
 
 async def test_a_ledger_is_begun_once_although_the_answer_is_lost(
@@ -1706,7 +1706,7 @@ async def test_d15_two_destinations_are_one_item_and_two_counts(ledger: Emulated
     assert await ledger.settle("b1", [both], now=NOW) == [[Settled.COUNTED, Settled.COUNTED]]
 
     assert len(await items(ledger)) == 1
-    counted = fold(list(await ledger.contributions()))
+    counted = fold(list(await ledger.deltas()))
     assert {route.destination: one.completed for route, one in counted.items()} == {
         "dst": 1,
         "two": 1,

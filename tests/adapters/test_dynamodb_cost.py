@@ -25,7 +25,7 @@ from crrmon.domain.records import Record
 from crrmon.ports.ledger import FrozenWindow
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
 from fakes.ledger_use import holding, publish
-from fakes.ledger_values import NOW, PRESENCE, arrived, done, record
+from fakes.ledger_values import MEMBER, NOW, arrived, done, record
 from fakes.ministack import shared_ministack
 
 pytestmark = pytest.mark.server
@@ -205,7 +205,7 @@ async def test_an_object_settled_at_its_first_look_costs_2_1_write_units(
         await publish(ledger, await holding(ledger), NOW, parts=())
     with meter.per(1) as idle_publishing:
         await ledger.freeze(
-            FrozenWindow(starts_at=NOW + 300, parts=(), contributions=()),
+            FrozenWindow(starts_at=NOW + 300, parts=(), deltas=()),
             lease=(await ledger.leases())[0],
         )
 
@@ -275,7 +275,7 @@ async def test_an_object_whose_replica_is_told_of_first_costs_its_half_more(
     Noted, seen, settled without a look: one unit for the half, and no try in vain, which would be charged as well.
     """
     records = objects(4 * AT_ONCE)
-    halves = [
+    early_facts = [
         ReplicaWritten(
             version=replace(one.version, bucket=one.destinations[0].bucket),
             region="us-east-1",
@@ -285,7 +285,7 @@ async def test_an_object_whose_replica_is_told_of_first_costs_its_half_more(
         for one in records
     ]
     with meter.per(len(records)) as noting:
-        assert set(await ledger.note(halves, now=NOW)) == {Noted.HALF}
+        assert set(await ledger.note(early_facts, now=NOW)) == {Noted.EARLY}
     tries = failed_tries(ledger)
     with meter.per(len(records)) as settling:
         await settle_all(ledger, records, rev=0, exact=True)
@@ -332,10 +332,10 @@ async def test_announcing_a_daemon_is_one_unit(ledger: EmulatedLedger, meter: Me
     for number in range(20):
         owner = f"host-0123456789ab-{number}"
         with meter.per(1) as announcing:
-            await ledger.announce(replace(PRESENCE, owner=owner))
+            await ledger.announce(replace(MEMBER, owner=owner))
         assert announcing == [1.0, 0.0]
     with meter.per(1) as reading:
-        assert len(await ledger.presences()) == 20
+        assert len(await ledger.members()) == 20
     assert reading == [0.0, 1.0]
 
 

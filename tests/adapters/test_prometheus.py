@@ -136,13 +136,13 @@ def test_counters_add_and_gauges_are_set() -> None:
     meters.add(catalogue.DUPLICATES, "one")
     meters.add(catalogue.DUPLICATES, "one", amount=2)
     meters.add(catalogue.DUPLICATES, "two")
-    meters.set(catalogue.HELD_MESSAGES, value=5)
-    meters.set(catalogue.HELD_MESSAGES, value=4)
+    meters.set(catalogue.MESSAGES_IN_FLIGHT, value=5)
+    meters.set(catalogue.MESSAGES_IN_FLIGHT, value=4)
     found = samples(meters)
 
     assert found["crrmon_objects_duplicate_total", (("source_bucket", "one"),)] == 3
     assert found["crrmon_objects_duplicate_total", (("source_bucket", "two"),)] == 1
-    assert found["crrmon_held_messages", ()] == 4
+    assert found["crrmon_messages_in_flight", ()] == 4
 
 
 @both
@@ -224,7 +224,7 @@ def test_many_fractions_do_not_drift() -> None:
 def test_invariant_9_fleet_gauges_vanish_when_cleared() -> None:
     """Invariant 9: a cleared gauge has no series any more, not a zero; the others stay; it can come back."""
     meters = PrometheusMeters()
-    meters.set(catalogue.HELD_MESSAGES, value=1)
+    meters.set(catalogue.MESSAGES_IN_FLIGHT, value=1)
     for metric in METRICS:
         if metric.fleet:
             assert metric.kind is Kind.GAUGE
@@ -234,7 +234,7 @@ def test_invariant_9_fleet_gauges_vanish_when_cleared() -> None:
     names = {name for name, _ in samples(meters)}
 
     assert not names & {metric.name for metric in METRICS if metric.fleet}
-    assert "crrmon_held_messages" in names
+    assert "crrmon_messages_in_flight" in names
     meters.set(catalogue.PENDING_OBJECTS, "a", "b", value=2)
     assert "crrmon_pending_objects" in {name for name, _ in samples(meters)}
 
@@ -267,7 +267,7 @@ def test_invariant_7_names_in_messages_do_not_become_series_without_bound() -> N
     for _ in range(2):
         for number in range(many):
             meters.add(catalogue.NOT_COVERED, f"b{number}", "no_rule")
-            meters.set(catalogue.LOOKS_DENIED, f"b{number}", value=1)
+            meters.set(catalogue.ACCESS_DENIED, f"b{number}", value=1)
     found = samples(meters)
 
     counted = {
@@ -276,7 +276,7 @@ def test_invariant_7_names_in_messages_do_not_become_series_without_bound() -> N
         if name == catalogue.NOT_COVERED.name
     }
     denied = {
-        dict(labels)["bucket"] for name, labels in found if name == catalogue.LOOKS_DENIED.name
+        dict(labels)["bucket"] for name, labels in found if name == catalogue.ACCESS_DENIED.name
     }
     assert len(counted) == catalogue.MAX_BUCKETS + 1
     assert sum(counted.values()) == 2 * many
@@ -315,16 +315,16 @@ def test_r10_one_series_can_be_taken_away_and_makes_room() -> None:
         meters.set(catalogue.QUEUE_AGE, queue, value=3)
     meters.unset(catalogue.QUEUE_AGE, "one")
     for number in range(catalogue.MAX_BUCKETS):
-        meters.set(catalogue.LOOKS_DENIED, f"b{number}", value=1)
-    meters.set(catalogue.LOOKS_DENIED, "too many", value=1)
-    meters.unset(catalogue.LOOKS_DENIED, "b0")
-    meters.set(catalogue.LOOKS_DENIED, "after", value=1)
+        meters.set(catalogue.ACCESS_DENIED, f"b{number}", value=1)
+    meters.set(catalogue.ACCESS_DENIED, "too many", value=1)
+    meters.unset(catalogue.ACCESS_DENIED, "b0")
+    meters.set(catalogue.ACCESS_DENIED, "after", value=1)
 
     found = samples(meters)
     ages = [dict(labels)["queue"] for name, labels in found if name == catalogue.QUEUE_AGE.name]
     assert ages == ["two"]
     denied = {
-        dict(labels)["bucket"] for name, labels in found if name == catalogue.LOOKS_DENIED.name
+        dict(labels)["bucket"] for name, labels in found if name == catalogue.ACCESS_DENIED.name
     }
     assert len(denied) == catalogue.MAX_BUCKETS
     assert "after" in denied

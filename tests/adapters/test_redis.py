@@ -38,7 +38,7 @@ from crrmon.ports.ledger import (
 )
 from fakes import redis_stub
 from fakes.ledger_use import completed, holding, pending, publish
-from fakes.ledger_values import NOW, PRESENCE, arrived, done, failed, record, replica
+from fakes.ledger_values import MEMBER, NOW, arrived, done, failed, record, replica
 from fakes.ledgers import RedisLedger
 from fakes.patience import HANGS_SECONDS
 from fakes.redis_server import (
@@ -53,7 +53,7 @@ from fakes.redis_server import (
 pytestmark = pytest.mark.server
 
 DAY = 86_400.0
-HORIZON = 4 * DAY
+RETENTION = 4 * DAY
 ROUTE = Route("src", "dst")
 SECRET = "correct horse"  # noqa: S105 - of a test
 
@@ -65,7 +65,7 @@ async def opened(url: str, *, shards: int = 4, **fields: object) -> AsyncIterato
     """
     server = RedisServer(url=url, **fields)  # type: ignore[arg-type]
     ledger = await RedisLedger.at(
-        server, shards=shards, horizon_seconds=HORIZON, clock=SystemClock()
+        server, shards=shards, retention_seconds=RETENTION, clock=SystemClock()
     )
     try:
         yield ledger
@@ -488,7 +488,7 @@ async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_w
             assert await ledger.park([record("l")]) == [Parked.PARKED]
             assert await ledger.park([record("m")]) == [Parked.PARKED]
 
-    assert [one["event"] for one in logs] == ["redis_alone"]
+    assert [one["event"] for one in logs] == ["redis_no_replicas"]
     assert "min-replicas-to-write" in logs[0]["advice"]
 
 
@@ -718,7 +718,7 @@ async def _life(ledger: RedisLedger) -> None:
     (found,) = (await ledger.find("k", "v1")).records.values()
     assert await ledger.reschedule([found]) == [Rescheduled.RESCHEDULED]
     assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
-    assert await ledger.note([replica("m", at=NOW)], now=NOW) == [Noted.HALF]
+    assert await ledger.note([replica("m", at=NOW)], now=NOW) == [Noted.EARLY]
     await ledger.remember_routes([ROUTE])
     assert await ledger.known_routes() == [ROUTE]
     (lease,) = await ledger.renew([await holding(ledger)])
@@ -730,13 +730,13 @@ async def _life(ledger: RedisLedger) -> None:
     (failure,), after = await ledger.failures(limit=1)
     assert (failure.version.key, after) == ("l", None)
     assert len(await ledger.backlog()) == 1
-    await ledger.announce(PRESENCE)
-    assert await ledger.presences() == [PRESENCE]
-    await ledger.dismiss(PRESENCE)
+    await ledger.announce(MEMBER)
+    assert await ledger.members() == [MEMBER]
+    await ledger.dismiss(MEMBER)
     trails, _ = await ledger.export()
     await ledger.restore(trails, now=NOW)
-    await ledger.append(await ledger.contributions())
-    assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 2
+    await ledger.append(await ledger.deltas())
+    assert await ledger.sweep(now=NOW + RETENTION + 2 * DAY) == 2
 
 
 @pytest.mark.parametrize(
@@ -958,7 +958,7 @@ async def test_settings_of_the_server_that_lose_data_are_warned_of(own: RedisPro
         async with opened(own.url):
             pass
 
-    assert [one["event"] for one in logs] == ["redis_not_durable", "redis_evicts"]
+    assert [one["event"] for one in logs] == ["redis_not_durable", "redis_evicts_keys"]
     assert "appendonly yes" in logs[0]["advice"]
     assert "noeviction" in logs[1]["advice"]
 
@@ -1062,8 +1062,8 @@ async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
     prefix: str, command: str, key: str
 ) -> None:
     """
-    Invariant 2: its window is committed, its changes not yet folded into the backlog, or its contributions not yet
-    dropped, or the list of them. Another takes over and freezes; then the first one goes on. Each contribution is in
+    Invariant 2: its window is committed, its changes not yet folded into the backlog, or its deltas not yet
+    dropped, or the list of them. Another takes over and freezes; then the first one goes on. Each delta is in
     one window, and each change in the backlog once.
     """
     async with (
@@ -1073,8 +1073,8 @@ async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
         lease = await holding(first)
         await first.park([record("pending")])
         await first.settle("b1", [done(record("k"))], now=NOW)
-        taken = tuple(one.id for one in await first.contributions())
-        window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
+        taken = tuple(one.id for one in await first.deltas())
+        window = FrozenWindow(starts_at=300.0, parts=(b"one",), deltas=taken)
         gate = Gate(first, command, key)
         freezing = asyncio.create_task(first.freeze(window, lease=lease))
         await gate.reached.wait()
@@ -1082,13 +1082,11 @@ async def test_d31_a_publisher_that_stopped_between_its_steps_doubles_nothing(
         await second.settle("b2", [done(record("l"))], now=NOW)
         other = await second.claim((await second.leases())[0], owner="you")
         assert other is not None
-        rest = await second.contributions()
+        rest = await second.deltas()
         assert not {one.id for one in rest} & set(taken)
         assert fold(list(rest))[ROUTE].completed == 1
         assert [one.pending_objects for one in await second.backlog()] == [1]
-        late = FrozenWindow(
-            starts_at=600.0, parts=(b"two",), contributions=tuple(one.id for one in rest)
-        )
+        late = FrozenWindow(starts_at=600.0, parts=(b"two",), deltas=tuple(one.id for one in rest))
         await second.freeze(late, lease=other)
         await second.settle("b3", [done(record("m"))], now=NOW)
         gate.opened.set()
@@ -1121,8 +1119,8 @@ async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
     ):
         lease = await holding(first)
         await first.settle("b1", [done(record("k"))], now=NOW)
-        taken = tuple(one.id for one in await first.contributions())
-        window = FrozenWindow(starts_at=300.0, parts=parts, contributions=taken)
+        taken = tuple(one.id for one in await first.deltas())
+        window = FrozenWindow(starts_at=300.0, parts=parts, deltas=taken)
         gate = Gate(first, "HDEL", ":journal")
         freezing = asyncio.create_task(first.freeze(window, lease=lease))
         await gate.reached.wait()
@@ -1140,7 +1138,7 @@ async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
 
         reader._store._redis.ask = stepwise
 
-        assert await reader.contributions() == []
+        assert await reader.deltas() == []
         assert steps > step
         assert len(await reader.frozen()) == len(parts)
 
@@ -1157,8 +1155,8 @@ async def test_an_answer_lost_while_freezing_is_harmless(prefix: str, *, forward
     ):
         lease = await holding(ledger)
         await ledger.settle("b1", [done(record("k"))], now=NOW)
-        taken = tuple(one.id for one in await ledger.contributions())
-        window = FrozenWindow(starts_at=300.0, parts=(b"one",), contributions=taken)
+        taken = tuple(one.id for one in await ledger.deltas())
+        window = FrozenWindow(starts_at=300.0, parts=(b"one",), deltas=taken)
 
         # Only what commits a window tells which one is the last.
         proxy.cut_at("$5\r\n#last", forward=forward)
@@ -1168,7 +1166,7 @@ async def test_an_answer_lost_while_freezing_is_harmless(prefix: str, *, forward
         assert len(await ledger.frozen()) == int(forward)
         await ledger.freeze(window, lease=lease)
 
-        assert await ledger.contributions() == []
+        assert await ledger.deltas() == []
         assert len(await ledger.frozen()) == 1
 
 
@@ -1183,7 +1181,7 @@ async def test_d29_steady_work_lists_nothing_and_does_not_grow_with_what_is_park
 
     assert many == few
     assert not {"keys", "scan", "hscan", "zscan", "hvals", "hkeys", "sort"} & few.keys()
-    # The windows and, of each shard, the journal: once for the backlog, once for the contributions.
+    # The windows and, of each shard, the journal: once for the backlog, once for the deltas.
     assert few["hgetall"] == (1 + 4) * 2
 
 
@@ -1206,7 +1204,7 @@ async def _commands_of_work(number: int) -> dict[str, int]:
                 await ledger.park([due[0], replace(due[0], version=record(kind).version)])
                 await ledger.failures(limit=3)
                 await ledger.backlog()
-                await ledger.contributions()
+                await ledger.deltas()
                 await ledger.sweep(now=NOW)
         told = client.info("commandstats")
     return {
@@ -1229,7 +1227,7 @@ async def test_a_batch_on_one_server_is_one_call_and_one_contribution(own: Redis
             told = client.info("commandstats")
 
         assert told["cmdstat_evalsha"]["calls"] == 1
-        assert len(await ledger.contributions()) == 2
+        assert len(await ledger.deltas()) == 2
 
 
 async def test_marks_lie_by_day_and_go_by_dropping_a_days_hash(own: RedisProcess) -> None:
@@ -1245,10 +1243,10 @@ async def test_marks_lie_by_day_and_go_by_dropping_a_days_hash(own: RedisProcess
             assert [client.hlen(key) for key in kept] == [100] * 3
             client.config_resetstat()
 
-            assert await ledger.sweep(now=NOW + HORIZON + DAY) == 100
+            assert await ledger.sweep(now=NOW + RETENTION + DAY) == 100
             assert client.info("commandstats")["cmdstat_unlink"]["calls"] == 1
             assert sorted(client.keys("*:kept:*")) == kept[1:]
-            assert await ledger.sweep(now=NOW + HORIZON + 3 * DAY) == 200
+            assert await ledger.sweep(now=NOW + RETENTION + 3 * DAY) == 200
             assert client.keys("*:kept:*") == []
             assert client.keys("*:days") == []
 
@@ -1266,9 +1264,9 @@ async def test_a_trail_lies_in_one_day_only_the_newest(own: RedisProcess) -> Non
             kept = client.keys("*:kept:*")
             assert [client.hkeys(key) for key in kept] == [[one.version.trail_id]]
 
-        assert await ledger.sweep(now=NOW + HORIZON + 2 * DAY) == 0
+        assert await ledger.sweep(now=NOW + RETENTION + 2 * DAY) == 0
         assert len((await ledger.find("k", "v1")).marks) == 2
-        assert await ledger.sweep(now=NOW + HORIZON + 4 * DAY) == 1
+        assert await ledger.sweep(now=NOW + RETENTION + 4 * DAY) == 1
         assert (await ledger.find("k", "v1")).marks == {}
 
 
@@ -1339,10 +1337,10 @@ async def test_a_cluster_holds_its_shards_on_all_nodes() -> None:
 
 
 SEED, OTHER = "127.0.0.1", "127.0.0.2"
-HALF = 8192
+EARLY = 8192
 HOMES = [f"{{crrmon:{at}}}".encode() for at in range(64)]
-LOW = next(home for home in HOMES if key_slot(home + b":") < HALF)
-HIGH = next(home for home in HOMES if key_slot(home + b":") >= HALF)
+LOW = next(home for home in HOMES if key_slot(home + b":") < EARLY)
+HIGH = next(home for home in HOMES if key_slot(home + b":") >= EARLY)
 """Homes in the first half of the slots, and in the second."""
 
 
@@ -1354,7 +1352,7 @@ def cluster_of(*ranges: tuple[bytes | None, Sequence[bytes]]) -> redis_stub.Answ
     def answer(words: redis_stub.Words, port: int) -> object:
         if words != (b"CLUSTER", b"SLOTS"):
             return words[-1]
-        size = 2 * HALF // len(ranges)
+        size = 2 * EARLY // len(ranges)
         return [
             [at * size, (at + 1) * size - 1, [host, port, b"id%d" % at, list(metadata)]]
             for at, (host, metadata) in enumerate(ranges)
@@ -1627,11 +1625,11 @@ async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: s
 @pytest.mark.parametrize(
     ("key", "field", "ask"),
     [
-        (":0}:journal", "q", "contributions"),
+        (":0}:journal", "q", "deltas"),
         (":0}:journal", "q", "backlog"),
         ("}:backlog", "q", "backlog"),
         ("}:windows", "#last", "last_frozen"),
-        ("}:windows", "q", "contributions"),
+        ("}:windows", "q", "deltas"),
         ("}:windows", "q", "frozen"),
         ("}:leases", "0000", "leases"),
         ("}:members", "me", "presences"),
@@ -1698,7 +1696,7 @@ async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> N
     async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
         await ledger.settle("b1", [done(record("k"))], now=NOW)
         lease = await holding(ledger)
-        window = FrozenWindow(starts_at=300.0, parts=(b"x",), contributions=())
+        window = FrozenWindow(starts_at=300.0, parts=(b"x",), deltas=())
         await ledger.freeze(window, lease=lease)
         with _client(shared_server()) as client:
             (kept,) = client.keys(f"{{{prefix}:0}}:trail:kept:*")
@@ -1736,7 +1734,7 @@ async def test_others_get_their_turn_while_a_large_backlog_is_read(
         await ledger.park(records)
         if folded:
             lease = await holding(ledger)
-            window = FrozenWindow(starts_at=300.0, parts=(), contributions=())
+            window = FrozenWindow(starts_at=300.0, parts=(), deltas=())
             await ledger.freeze(window, lease=lease)
         answered: list[int] = []
         ask = ledger._store._redis.ask

@@ -26,7 +26,7 @@ from crrmon.domain.events.facts import (
     Channel,
     Fact,
     MalformedMessageError,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     Operation,
     ReplicationFailed,
@@ -429,7 +429,7 @@ async def test_calls_are_counted_by_operation(stage: Stage, outside: Aws) -> Non
 
 
 async def test_callers_are_told_apart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks are counted by the access key that each replica signs with."""
+    """Polling are counted by the access key that each replica signs with."""
     written = await put(stage, "src-a", "seen by two")
     for key, times in (("sandbox-1", 1), ("sandbox-2", 3)):
         async with caller(stage, key, monkeypatch) as aws:
@@ -596,7 +596,7 @@ async def test_everything_planned_is_written_and_told(stage: Stage) -> None:
     assert {one.version for one in facts if isinstance(one, ObjectWritten)} >= known
     assert tellers == {one.name: set(one.channels) for one in WORLD.sources}
     assert {type(one) for one in facts} == {
-        ObjectWritten, ReplicaWritten, ReplicationFailed, VersionDeleted, MarkerLaid,
+        ObjectWritten, ReplicaWritten, ReplicationFailed, VersionDeleted, MarkerCreated,
     }  # fmt: skip
     assert malformed == writer.malformed == 3
     assert len(stage.truth) == 60

@@ -27,11 +27,11 @@ from crrmon.ledger.journal import Entry, entry_put
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from fakes import ledger_settler
 from fakes.ledger_use import holding, pending, publish
-from fakes.ledger_values import NOW, PRESENCE, done, episode, failed, record, replica, whole
+from fakes.ledger_values import MEMBER, NOW, done, episode, failed, record, replica, whole
 from fakes.ledgers import SqliteLedger
 
 DAY = 86_400.0
-HORIZON = 345_600.0
+RETENTION = 345_600.0
 TESTS = Path(__file__).parents[1]
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ async def counted(ledger: SqliteLedger) -> Tally:
     """
     Tell what was counted and not yet reported.
     """
-    return fold(list(await ledger.contributions())).get(Route("src", "dst"), Tally())
+    return fold(list(await ledger.deltas())).get(Route("src", "dst"), Tally())
 
 
 def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
@@ -414,7 +414,7 @@ async def test_kill_9_loses_nothing_and_leaves_nothing_half_done(path: Path) -> 
         ledger = await SqliteLedger.at(path)
         under_way = settled + 1
 
-        ids = [one.id.partition(".")[0] for one in await ledger.contributions()]
+        ids = [one.id.partition(".")[0] for one in await ledger.deltas()]
         assert sorted(set(ids), key=ids.index) == ids
         assert ids in (
             [f"b{number}" for number in range(settled + 1)],
@@ -486,7 +486,7 @@ async def test_a_full_disk_fails_the_call_and_nothing_else(
 
     assert str(path) in str(caught.value)
     assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
-    assert await ledger.contributions() == []
+    assert await ledger.deltas() == []
     assert set(await ledger.seen([one.outcomes[0].mark for one in batch])) == {None}
     assert len(await ledger.due(range(64), now=NOW, limit=9)) == 1
 
@@ -496,11 +496,11 @@ async def test_a_full_disk_fails_the_call_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    "table", ["trail due", f"trail kept {int((NOW + HORIZON) // DAY)}", "items"]
+    "table", ["trail due", f"trail kept {int((NOW + RETENTION) // DAY)}", "items"]
 )
 async def test_a_call_is_done_wholly_or_not_at_all(ledger: SqliteLedger, table: str) -> None:
     """
-    Invariant 5: whichever of its writes fails, no mark stands without its contribution and no record goes without its
+    Invariant 5: whichever of its writes fails, no mark stands without its delta and no record goes without its
     mark; the same batch counts afterwards.
     """
     one = record("k")
@@ -519,7 +519,7 @@ async def test_a_call_is_done_wholly_or_not_at_all(ledger: SqliteLedger, table: 
     assert await ledger.seen([one.replica_mark("dst")]) == [None]
     assert len(await ledger.due(range(64), now=NOW, limit=9)) == 2
     assert await pending(ledger) == 2
-    assert [found.id.partition(".")[0] for found in await ledger.contributions()] == ["b0"]
+    assert [found.id.partition(".")[0] for found in await ledger.deltas()] == ["b0"]
     assert await ledger.settle("b1", [done(one)], now=NOW) == [[Settled.COUNTED]]
     assert (await counted(ledger)).completed == 2
 
@@ -538,10 +538,10 @@ async def main():
     try:
         await ledger.settle("b1", batch, now=NOW)
     except LedgerError as error:
-        print("failed", sys.argv[1] in str(error), len(await ledger.contributions()))
+        print("failed", sys.argv[1] in str(error), len(await ledger.deltas()))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await ledger.settle("b1", batch, now=NOW)
-    print("settled", sum(tally.completed for one in await ledger.contributions() for _, tally in one.tallies))
+    print("settled", sum(tally.completed for one in await ledger.deltas() for _, tally in one.tallies))
     await ledger.close()
 asyncio.run(main())
 """
@@ -657,9 +657,9 @@ async def watched(ledger: SqliteLedger, record_count: int) -> set[str]:
     await ledger.failures(bucket="src", after=after, limit=2)
     await ledger.find("old0", "v1")
     await ledger.export(after=(await ledger.export(limit=2))[1], limit=2)
-    await ledger.announce(PRESENCE)
-    await ledger.presences()
-    await ledger.dismiss(PRESENCE)
+    await ledger.announce(MEMBER)
+    await ledger.members()
+    await ledger.dismiss(MEMBER)
     await ledger.swap("a", None, b"b")
     await ledger.swap("a", b"b", None)
     await ledger.states("a")
@@ -742,7 +742,7 @@ async def test_sweeping_scans_only_what_it_drops(
 
     plans = await plans_of(ledger, statements)
     found = {one for plan in plans.values() for one in scans(plan)}
-    assert found == {f"SCAN trail over {int((NOW + HORIZON) // DAY)}"}
+    assert found == {f"SCAN trail over {int((NOW + RETENTION) // DAY)}"}
 
 
 async def test_work_does_not_grow_with_what_is_pending(tmp_path: Path) -> None:
@@ -806,7 +806,7 @@ async def test_sweeping_goes_in_portions_and_takes_the_tables_along(
 
 async def tables_of_days(ledger: SqliteLedger) -> list[str]:
     """
-    Tell the tables that hold marks and halves, and their indexes.
+    Tell the tables that hold marks and early facts, and their indexes.
     """
     query = "SELECT name FROM sqlite_master WHERE name GLOB '* [0-9]*'"
     return [name for (name,) in await rows(ledger, query)]

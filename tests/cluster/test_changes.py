@@ -64,7 +64,7 @@ def test_a_fleet_keeps_its_size_when_a_scaler_takes_over(release: Release, scale
     release.install(chart.merged(REDIS, {"replicaCount": 6}))
     with _counts(release) as seen:
         release.upgrade(scaled)
-        release.upgrade(chart.merged(scaled, {"config": {"monitor": "other"}}))
+        release.upgrade(chart.merged(scaled, {"config": {"name": "other"}}))
 
     assert set(seen) == {6}
 
@@ -75,10 +75,10 @@ def test_a_scaler_s_own_number_stands_over_upgrades_and_rollbacks(release: Relea
     release.install(chart.merged(REDIS, {"replicaCount": 6}))
     release.upgrade(scaled)
     release.scale(8)
-    release.upgrade(chart.merged(scaled, {"config": {"monitor": "other"}}))
+    release.upgrade(chart.merged(scaled, {"config": {"name": "other"}}))
     release.scale(7)
     with _counts(release) as seen:
-        release.upgrade(chart.merged(scaled, {"config": {"monitor": "another"}}))
+        release.upgrade(chart.merged(scaled, {"config": {"name": "another"}}))
         release.rollback()
 
     assert set(seen) == {7}
@@ -90,7 +90,7 @@ def test_a_scaler_that_was_there_from_the_start_keeps_its_number(release: Releas
     release.install(scaled)
     release.scale(8)
     with _counts(release) as seen:
-        release.upgrade(chart.merged(scaled, {"config": {"monitor": "other"}}))
+        release.upgrade(chart.merged(scaled, {"config": {"name": "other"}}))
         release.scale(7)
         release.rollback()
 
@@ -233,7 +233,7 @@ def test_two_installations_in_one_release_mind_their_own_ledgers(
     both = {"one": chart.LEAST, "two": REDIS}
     with release.beside("pair", helm.Chart.load(tmp_path)) as pair:
         pair.install(both)
-        pair.upgrade(chart.merged(both, {"two": {"config": {"monitor": "other"}}}))
+        pair.upgrade(chart.merged(both, {"two": {"config": {"name": "other"}}}))
 
 
 def test_a_release_of_another_name_minds_its_own_ledger(release: Release) -> None:

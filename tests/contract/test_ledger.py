@@ -14,13 +14,13 @@ from crrmon.domain.backlog import BACKLOG_SLOT_SECONDS, BacklogSlot
 from crrmon.domain.events.facts import Channel, Threshold
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import LARGEST_BYTES, MarkId, Route, Scope, shard_of
-from crrmon.domain.outcomes import Contribution, Fate, Half, Mark, Settlement, Tally, fold
+from crrmon.domain.outcomes import Delta, EarlyFact, Fate, Mark, Settlement, Tally, fold
 from crrmon.domain.record_changes import with_failure
 from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
-from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, Presence
-from fakes.ledger_backends import BACKENDS, HORIZON, SHARDS, Backend, each
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, Member
+from fakes.ledger_backends import BACKENDS, RETENTION, SHARDS, Backend, each
 from fakes.ledger_use import completed, holding, pending
 from fakes.ledger_values import (
     NOW,
@@ -43,7 +43,7 @@ from fakes.ledger_values import (
 ALL = range(SHARDS)
 DURABLE = each(name for name, backend in BACKENDS.items() if backend.durable)
 DAY = 86_400.0
-LATE = NOW + HORIZON + 2 * DAY
+LATE = NOW + RETENTION + 2 * DAY
 """When nothing that was kept by now need be kept any more, however coarsely a backend counts."""
 
 ODD_KEYS = [
@@ -94,7 +94,7 @@ async def totals(ledger: Ledger) -> dict[Route, Tally]:
     """
     Add up what waits to be reported.
     """
-    return fold(list(await ledger.contributions()))
+    return fold(list(await ledger.deltas()))
 
 
 async def backlog(ledger: Ledger) -> dict[tuple[str, float], tuple[int, int, int, int]]:
@@ -112,11 +112,11 @@ async def backlog(ledger: Ledger) -> dict[tuple[str, float], tuple[int, int, int
     }
 
 
-def window(starts_at: float, *parts: bytes, contributions: Sequence[str] = ()) -> FrozenWindow:
+def window(starts_at: float, *parts: bytes, deltas: Sequence[str] = ()) -> FrozenWindow:
     """
     Make a window.
     """
-    return FrozenWindow(starts_at=starts_at, parts=parts, contributions=tuple(contributions))
+    return FrozenWindow(starts_at=starts_at, parts=parts, deltas=tuple(deltas))
 
 
 # ---- seen ----
@@ -131,9 +131,9 @@ async def test_seen_tells_marks_halves_and_nothing_in_the_order_asked(ledger: Le
     await ledger.note([replica("early", at=NOW - 1)], now=NOW)
 
     ids = [one.replica_mark("dst") for one in (early, counted, unknown, counted)]
-    half, mark, nothing, again = await ledger.seen(ids)
+    early, mark, nothing, again = await ledger.seen(ids)
 
-    assert half == Half(replicated_at=NOW - 1, size=100)
+    assert early == EarlyFact(replicated_at=NOW - 1, size=100)
     assert isinstance(mark, Mark)
     assert nothing is None
     assert again == mark
@@ -185,7 +185,7 @@ async def test_a_mark_is_the_short_history_of_what_it_counted(ledger: Ledger) ->
 
 async def test_a_mark_takes_the_place_of_a_half(ledger: Ledger) -> None:
     """
-    Once an arrival is counted, its half is told no more.
+    Once an arrival is counted, its early fact is told no more.
     """
     one = record("k")
     await ledger.note([replica("k", at=NOW - 1)], now=NOW - DAY)
@@ -195,7 +195,7 @@ async def test_a_mark_takes_the_place_of_a_half(ledger: Ledger) -> None:
     trail = await ledger.find("k", "v1")
 
     assert isinstance(found, Mark)
-    assert trail.halves == {}
+    assert trail.early_facts == {}
 
 
 # ---- park ----
@@ -733,13 +733,13 @@ async def test_what_is_too_old_leaves_its_mark_and_is_counted_as_too_old(ledger:
 
 async def test_a_batch_adds_up_to_what_it_counted(ledger: Ledger) -> None:
     """
-    Its contribution tells all that was newly counted, of all routes, with the time of settling.
+    Its delta tells all that was newly counted, of all routes, with the time of settling.
     """
     a, b, c = record("a", size=10), record("b", size=20), record("c", bucket="src2", size=40)
 
     await ledger.settle("b1", [done(a), done(b), done(c), done(a)], now=NOW)
 
-    assert {one.settled_at for one in await ledger.contributions()} == {NOW}
+    assert {one.settled_at for one in await ledger.deltas()} == {NOW}
     counted = await totals(ledger)
     assert counted.keys() == {Route("src", "dst"), Route("src2", "dst")}
     tally = counted[Route("src", "dst")]
@@ -749,17 +749,17 @@ async def test_a_batch_adds_up_to_what_it_counted(ledger: Ledger) -> None:
 
 async def test_a_batch_that_counts_nothing_contributes_nothing(ledger: Ledger) -> None:
     """
-    Duplicates alone, or no outcomes at all, leave no contribution.
+    Duplicates alone, or no outcomes at all, leave no delta.
     """
     one = record("k")
     await ledger.settle("b1", [done(one)], now=NOW)
-    before = await ledger.contributions()
+    before = await ledger.deltas()
 
     await ledger.settle("b2", [done(one)], now=NOW)
     await ledger.settle("b3", [Settlement(version=one.version, outcomes=())], now=NOW)
     await ledger.settle("b4", [], now=NOW)
 
-    assert await ledger.contributions() == before
+    assert await ledger.deltas() == before
 
 
 async def test_a_record_is_dropped_whatever_its_revision(ledger: Ledger) -> None:
@@ -833,7 +833,7 @@ async def test_a_record_to_keep_is_not_brought_back(ledger: Ledger) -> None:
 
 async def test_a_new_record_to_keep_is_parked_with_its_outcome(ledger: Ledger) -> None:
     """
-    What fails at its first look is kept as an open failure, and knows of halves like any parked record.
+    What fails at its first look is kept as an open failure, and knows of early facts like any parked record.
     """
     one = failed("k", to=("dst", "two"))
     await ledger.note([replica("k", at=NOW - 1)], now=NOW)
@@ -1016,7 +1016,7 @@ async def test_a_version_that_is_closed_in_its_own_bucket_may_be_a_replica_there
         "b1", [done(one, arrived(one, "unknown"), whole(one, Fate.CLOSED))], now=NOW
     )
 
-    assert await ledger.note([replica("k", bucket="src", at=NOW)], now=NOW) == [Noted.HALF]
+    assert await ledger.note([replica("k", bucket="src", at=NOW)], now=NOW) == [Noted.EARLY]
 
 
 async def test_a_replica_that_nobody_waits_for_is_kept_as_a_half(ledger: Ledger) -> None:
@@ -1029,9 +1029,9 @@ async def test_a_replica_that_nobody_waits_for_is_kept_as_a_half(ledger: Ledger)
         [replica("k", at=NOW - 1), replica("l", at=NOW - 2), replica("m", at=NOW - 3)], now=NOW
     )
 
-    assert results == [Noted.HALF] * 3
+    assert results == [Noted.EARLY] * 3
     found = await ledger.seen([record(key).replica_mark("dst") for key in ("k", "l", "m")])
-    assert [one.replicated_at for one in found if isinstance(one, Half)] == [
+    assert [one.replicated_at for one in found if isinstance(one, EarlyFact)] == [
         NOW - 1,
         NOW - 2,
         NOW - 3,
@@ -1051,11 +1051,11 @@ async def test_the_earliest_event_of_an_arrival_stands_as_a_half(
     results = await ledger.note(batch, now=NOW)
 
     better = [now == min(order[: at + 1]) for at, now in enumerate(order)]
-    assert results == [Noted.HALF if one else Noted.KNOWN for one in better]
+    assert results == [Noted.EARLY if one else Noted.KNOWN for one in better]
 
     found = await ledger.seen([record(key).replica_mark("dst") for key in ("k", "l")])
 
-    assert [one.replicated_at for one in found if isinstance(one, Half)] == [NOW + 1, NOW + 1]
+    assert [one.replicated_at for one in found if isinstance(one, EarlyFact)] == [NOW + 1, NOW + 1]
 
 
 @pytest.mark.parametrize("order", [(3, 1, 2), (1, 2, 3), (3, 2, 1)])
@@ -1152,7 +1152,7 @@ async def test_m4_where_there_is_one_destination_it_is_the_moment_of_arrival(
     arrived_at = {"destinations": there, "next_look_at": NOW}
     assert await stored(ledger, fresh) == replace(fresh, rev=2, size=0, **arrived_at)
     assert await stored(ledger, broken) == replace(broken, rev=2, **arrived_at)
-    assert (await ledger.find("fresh", "v1")).halves == {}
+    assert (await ledger.find("fresh", "v1")).early_facts == {}
 
 
 @pytest.mark.parametrize("destinations", [("dst", "two"), ()])
@@ -1180,10 +1180,10 @@ async def test_m4_what_is_told_before_its_write_is_joined_then(ledger: Ledger) -
     """
     first = [everywhere("k", at=NOW - 1), everywhere("k", at=NOW - 2), everywhere("k", at=NOW)]
 
-    assert await ledger.note(first, now=NOW) == [Noted.HALF, Noted.HALF, Noted.KNOWN]
+    assert await ledger.note(first, now=NOW) == [Noted.EARLY, Noted.EARLY, Noted.KNOWN]
 
     (mark,) = await ledger.seen([record("k").replicated_mark])
-    assert mark == Half(replicated_at=NOW - 2)
+    assert mark == EarlyFact(replicated_at=NOW - 2)
     one, other, several = await parked(
         ledger, record("k"), record("k", bucket="else"), record("k", bucket="more", to=("a", "b"))
     )
@@ -1209,7 +1209,7 @@ async def test_m4_what_was_counted_is_settled_whoever_says_that_it_arrived(
 
     assert await ledger.note(news[:2], now=NOW) == [Noted.SETTLED] * 2
     assert await ledger.find("k", "v1") == before
-    assert await ledger.note(news[2:], now=NOW) == [Noted.HALF]
+    assert await ledger.note(news[2:], now=NOW) == [Noted.EARLY]
 
 
 async def test_m4_an_arrival_by_either_word_is_counted_once(ledger: Ledger) -> None:
@@ -1237,12 +1237,12 @@ async def test_m4_m5_that_a_deletion_is_everywhere_is_kept_and_is_no_arrival(
 
     results = await ledger.note(news, now=NOW)
 
-    assert results == [Noted.HALF, Noted.KNOWN, Noted.HALF]
+    assert results == [Noted.EARLY, Noted.KNOWN, Noted.EARLY]
     assert await stored(ledger, one) == one
     (later,) = await parked(ledger, record("m"))
     assert later.destinations == (Destination("dst"),)
     marker = MarkId(Scope.DELETION, "src", "m", "v1")
-    assert await ledger.seen([marker]) == [Half(replicated_at=NOW)]
+    assert await ledger.seen([marker]) == [EarlyFact(replicated_at=NOW)]
 
 
 # ---- note: a failure ----
@@ -1474,7 +1474,7 @@ async def test_a_failure_of_which_no_record_is_there_is_settled_or_unknown(ledge
         Noted.UNKNOWN,
     ]
     assert await ledger.backlog() == []
-    assert (await ledger.find("nothing", "v1")).halves == {}
+    assert (await ledger.find("nothing", "v1")).early_facts == {}
 
 
 async def test_a_failure_of_what_goes_nobody_knows_where_is_kept(ledger: Ledger) -> None:
@@ -1485,7 +1485,7 @@ async def test_a_failure_of_what_goes_nobody_knows_where_is_kept(ledger: Ledger)
 
     noted = await ledger.note([gave_up("k", at=NOW), threshold("k")], now=NOW)
 
-    assert noted == [Noted.JOINED, Noted.HALF]
+    assert noted == [Noted.JOINED, Noted.EARLY]
     assert await ledger.note([gave_up("k", at=NOW)], now=NOW) == [Noted.KNOWN]
     assert len(await ledger.due(ALL, now=NOW, limit=9)) == 1
     await ledger.park([record("k")])
@@ -1514,12 +1514,12 @@ async def test_a_missed_threshold_is_kept_in_the_record(ledger: Ledger) -> None:
     results = await ledger.note(news, now=NOW)
 
     assert results == [
-        Noted.HALF,
+        Noted.EARLY,
         Noted.JOINED,
         Noted.KNOWN,
-        Noted.HALF,
-        Noted.HALF,
-        Noted.HALF,
+        Noted.EARLY,
+        Noted.EARLY,
+        Noted.EARLY,
     ]
     assert await ledger.note(news, now=NOW + 60) == [Noted.KNOWN] * 6
     destinations = (Destination("dst", missed=True), Destination("two"))
@@ -1624,7 +1624,7 @@ async def test_restarts_and_deletions_of_what_is_counted_are_settled(ledger: Led
 
     results = await ledger.note(news, now=NOW)
 
-    assert results == [Noted.SETTLED] * 3 + [Noted.UNKNOWN] * 2 + [Noted.HALF]
+    assert results == [Noted.SETTLED] * 3 + [Noted.UNKNOWN] * 2 + [Noted.EARLY]
     assert (await ledger.find("nothing", "v1")).records == {}
 
 
@@ -1650,19 +1650,19 @@ async def test_t11_sums_of_the_largest_objects_are_exact(ledger: Ledger) -> None
 
 async def test_t10_a_restart_of_an_unknown_version_is_kept(ledger: Ledger) -> None:
     """
-    T10: the earliest one, beside its replica's half in either order, and for as long; a record that comes ignores it.
+    T10: the earliest one, beside its replica's early fact in either order, and for as long; a record that comes ignores it.
     """
     slots = {"b:src": NOW - 9, "r:dst": NOW - 5}
     told = [restarted("first", at=NOW - 9), replica("first", at=NOW - 5)]
     told += [replica("last", at=NOW - 5), restarted("last", at=NOW - 9)]
 
-    assert await ledger.note(told, now=NOW) == [Noted.HALF] * 4
+    assert await ledger.note(told, now=NOW) == [Noted.EARLY] * 4
     again = [restarted("first", at=NOW - 9), restarted("first", at=NOW), replica("last", at=NOW)]
     assert await ledger.note(again, now=NOW) == [Noted.KNOWN] * 3
 
     for key in ("first", "last"):
         trail = await ledger.find(key, "v1")
-        assert {slot: half.replicated_at for slot, half in trail.halves.items()} == slots
+        assert {slot: early.replicated_at for slot, early in trail.early_facts.items()} == slots
         assert (trail.records, trail.marks) == ({}, {})
     new = record("first")
     assert await ledger.park([new]) == [Parked.PARKED]
@@ -1676,7 +1676,7 @@ async def test_t10_a_restart_of_what_was_counted_elsewhere_is_kept_too(ledger: L
     await ledger.settle("b1", [done(record("k"))], now=NOW)
 
     assert await ledger.note([restarted("k", at=NOW)], now=NOW) == [Noted.SETTLED]
-    assert list((await ledger.find("k", "v1")).halves) == ["b:src"]
+    assert list((await ledger.find("k", "v1")).early_facts) == ["b:src"]
 
 
 async def test_news_of_one_version_take_effect_in_the_order_told(ledger: Ledger) -> None:
@@ -1803,7 +1803,7 @@ async def test_two_who_count_other_destinations_of_one_record_count_each_once(
     assert (await totals(ledger))[Route("src", "two")].completed == 1
 
 
-# ---- routes, contributions, windows ----
+# ---- routes, deltas, windows ----
 
 
 async def test_routes_are_remembered_once_and_told_sorted(ledger: Ledger) -> None:
@@ -1824,7 +1824,7 @@ async def test_contributions_are_told_oldest_first(ledger: Ledger) -> None:
     for number in range(12):
         await ledger.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW + number)
 
-    told = await ledger.contributions()
+    told = await ledger.deltas()
 
     assert [one.settled_at for one in told] == [NOW + number for number in range(12)]
     assert len({one.id for one in told}) == 12
@@ -1836,11 +1836,11 @@ async def test_a_frozen_window_takes_its_contributions_along(ledger: Ledger) -> 
     """
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
 
-    await ledger.freeze(window(NOW, b"one", b"two", contributions=taken), lease=lease)
+    await ledger.freeze(window(NOW, b"one", b"two", deltas=taken), lease=lease)
 
-    assert await ledger.contributions() == []
+    assert await ledger.deltas() == []
     (frozen,) = await ledger.frozen()
     assert (frozen.starts_at, frozen.parts) == (NOW, (b"one", b"two"))
 
@@ -1851,28 +1851,28 @@ async def test_what_is_settled_while_a_window_is_made_waits_for_the_next(ledger:
     """
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
     await ledger.settle("b2", [done(record("l"))], now=NOW)
 
-    await ledger.freeze(window(NOW, b"one", contributions=taken), lease=lease)
+    await ledger.freeze(window(NOW, b"one", deltas=taken), lease=lease)
 
     assert (await totals(ledger))[Route("src", "dst")].completed == 1
-    assert not {one.id for one in await ledger.contributions()} & set(taken)
+    assert not {one.id for one in await ledger.deltas()} & set(taken)
 
 
 async def test_a_batch_repeated_after_its_window_was_frozen_counts_nothing(ledger: Ledger) -> None:
     """
-    Invariant 5: the batch's contribution does not come back.
+    Invariant 5: the batch's delta does not come back.
     """
     lease = await holding(ledger)
     batch = [done(record("k"))]
     await ledger.settle("b1", batch, now=NOW)
-    taken = [one.id for one in await ledger.contributions()]
-    await ledger.freeze(window(NOW, b"one", contributions=taken), lease=lease)
+    taken = [one.id for one in await ledger.deltas()]
+    await ledger.freeze(window(NOW, b"one", deltas=taken), lease=lease)
 
     assert await ledger.settle("b1", batch, now=NOW) == [[Settled.COUNTED]]
 
-    assert await ledger.contributions() == []
+    assert await ledger.deltas() == []
 
 
 async def test_freezing_a_start_again_changes_nothing(ledger: Ledger) -> None:
@@ -1881,15 +1881,15 @@ async def test_freezing_a_start_again_changes_nothing(ledger: Ledger) -> None:
     """
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
     await ledger.freeze(window(NOW, b"one"), lease=lease)
 
-    await ledger.freeze(window(NOW, b"two", contributions=taken), lease=lease)
+    await ledger.freeze(window(NOW, b"two", deltas=taken), lease=lease)
     await ledger.forget(NOW, 0, lease=lease)
-    await ledger.freeze(window(NOW, b"three", contributions=taken), lease=lease)
+    await ledger.freeze(window(NOW, b"three", deltas=taken), lease=lease)
 
     assert await ledger.frozen() == []
-    assert [one.id for one in await ledger.contributions()] == taken
+    assert [one.id for one in await ledger.deltas()] == taken
 
 
 async def test_nobody_freezes_or_forgets_without_the_lease_of_shard_0(ledger: Ledger) -> None:
@@ -1899,7 +1899,7 @@ async def test_nobody_freezes_or_forgets_without_the_lease_of_shard_0(ledger: Le
     old = await holding(ledger)
     await ledger.freeze(window(NOW, b"one"), lease=old)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
     other = await holding(ledger, shard=1)
     released = await ledger.claim(old, owner="you")
     assert released is not None
@@ -1907,13 +1907,13 @@ async def test_nobody_freezes_or_forgets_without_the_lease_of_shard_0(ledger: Le
 
     for lease in (old, other, released):
         with pytest.raises(LeaseLostError):
-            await ledger.freeze(window(NOW + 300, b"x", contributions=taken), lease=lease)
+            await ledger.freeze(window(NOW + 300, b"x", deltas=taken), lease=lease)
         with pytest.raises(LeaseLostError):
             await ledger.forget(NOW, 0, lease=lease)
 
     assert [one.starts_at for one in await ledger.frozen()] == [NOW]
     assert await ledger.last_frozen() == NOW
-    assert [one.id for one in await ledger.contributions()] == taken
+    assert [one.id for one in await ledger.deltas()] == taken
 
 
 async def test_a_renewed_lease_still_freezes(ledger: Ledger) -> None:
@@ -1980,16 +1980,16 @@ async def test_parts_are_forgotten_one_by_one_and_the_window_with_the_last(ledge
 
 async def test_a_window_with_nothing_to_send_is_sent_at_once(ledger: Ledger) -> None:
     """
-    Its contributions are taken and its start is remembered.
+    Its deltas are taken and its start is remembered.
     """
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
 
-    await ledger.freeze(window(NOW, contributions=taken), lease=lease)
+    await ledger.freeze(window(NOW, deltas=taken), lease=lease)
 
     assert await ledger.frozen() == []
-    assert await ledger.contributions() == []
+    assert await ledger.deltas() == []
     assert await ledger.last_frozen() == NOW
 
 
@@ -2202,7 +2202,7 @@ async def test_a_closed_failure_is_listed_no_more(ledger: Ledger) -> None:
 
 async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> None:
     """
-    Records, marks and halves in whatever bucket, and nothing of other versions.
+    Records, marks and early facts in whatever bucket, and nothing of other versions.
     """
     one, other = await parked(
         ledger, record("k", to=("dst", "two")), record("k", bucket="src2", to=("two",))
@@ -2216,7 +2216,7 @@ async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> Non
 
     assert trail.records == {"src": replace(one, rev=2), "src2": other}
     assert [(slot, mark.fate) for slot, mark in trail.marks.items()] == [("r:dst", Fate.COMPLETED)]
-    assert [(slot, half.replicated_at) for slot, half in trail.halves.items()] == [
+    assert [(slot, early.replicated_at) for slot, early in trail.early_facts.items()] == [
         ("r:three", NOW)
     ]
 
@@ -2350,7 +2350,7 @@ async def swept(ledger: Ledger, *, now: float) -> int:
     return total
 
 
-async def test_marks_and_halves_are_kept_for_the_horizon(ledger: Ledger) -> None:
+async def test_marks_and_halves_are_kept_for_the_retention(ledger: Ledger) -> None:
     """
     D25: nothing is dropped a moment too early, at whatever time of the day it was written.
     """
@@ -2363,7 +2363,7 @@ async def test_marks_and_halves_are_kept_for_the_horizon(ledger: Ledger) -> None
         assert None not in await ledger.seen([x.replica_mark("dst") for x in (one, other)])
 
     for hour in range(0, 48, 5):
-        await swept(ledger, now=NOW + hour * 3600 + HORIZON - 1)
+        await swept(ledger, now=NOW + hour * 3600 + RETENTION - 1)
         ids = [record(f"{name}{hour}").replica_mark("dst") for name in "kl"]
         assert None not in await ledger.seen(ids)
         assert await ledger.settle("again", [done(record(f"k{hour}"))], now=NOW) == [
@@ -2371,7 +2371,7 @@ async def test_marks_and_halves_are_kept_for_the_horizon(ledger: Ledger) -> None
         ]
 
 
-async def test_marks_and_halves_past_the_horizon_are_dropped(ledger: Ledger) -> None:
+async def test_marks_and_halves_past_the_retention_are_dropped(ledger: Ledger) -> None:
     """
     D26: what expires does go, and the ledger does not grow without end.
     """
@@ -2402,7 +2402,7 @@ async def test_records_are_never_swept_and_leave_nothing_for_ever(ledger: Ledger
     assert await totals(ledger) == contributed
 
     await ledger.settle("b1", [done(pending), done(failure)], now=LATE)
-    assert await swept(ledger, now=LATE + HORIZON + 2 * DAY) == 2
+    assert await swept(ledger, now=LATE + RETENTION + 2 * DAY) == 2
     assert (await ledger.find("pending", "v1")).marks == {}
     assert (await ledger.find("failure", "v1")).marks == {}
 
@@ -2413,10 +2413,10 @@ async def test_a_half_that_became_a_mark_is_kept_as_long_as_the_mark(ledger: Led
     """
     one = record("k")
     await ledger.note([replica("k", at=NOW)], now=NOW)
-    later = NOW + HORIZON / 2
+    later = NOW + RETENTION / 2
     await ledger.settle("b1", [done(one)], now=later)
 
-    await swept(ledger, now=later + HORIZON - 1)
+    await swept(ledger, now=later + RETENTION - 1)
 
     (mark,) = await ledger.seen([one.replica_mark("dst")])
     assert isinstance(mark, Mark)
@@ -2449,11 +2449,11 @@ async def everything(ledger: Ledger) -> list[object]:
         await ledger.due(ALL, now=LATE, limit=99),
         await ledger.failures(),
         await backlog(ledger),
-        await ledger.contributions(),
+        await ledger.deltas(),
         await ledger.frozen(),
         await ledger.last_frozen(),
         await ledger.known_routes(),
-        await ledger.presences(),
+        await ledger.members(),
     ]
 
 
@@ -2468,7 +2468,7 @@ async def test_all_of_it_is_there_after_a_restart(backend: Backend) -> None:
     await ledger.settle("b1", [done(record("settled"))], now=NOW)
     await ledger.note([replica("half", at=NOW)], now=NOW)
     await ledger.remember_routes([Route("src", "dst")])
-    await ledger.announce(presence("me"))
+    await ledger.announce(member("me"))
     await ledger.freeze(window(NOW, b"one", b"two"), lease=lease)
     before = await everything(ledger)
     await ledger.close()
@@ -2504,25 +2504,25 @@ async def test_leases_found_at_opening_have_lapsed_where_only_one_can_open(
 # ---- the daemons among themselves ----
 
 
-def presence(owner: str, *, at: float = NOW, held_since: float | None = None) -> Presence:
+def member(owner: str, *, at: float = NOW, held_since: float | None = None) -> Member:
     """
     Make what a daemon says about itself.
     """
-    return Presence(owner=owner, announced_at=at, held_since=held_since, delay=2.5)
+    return Member(owner=owner, announced_at=at, held_since=held_since, delay=2.5)
 
 
 async def test_every_daemon_has_one_presence_told_by_owner(ledger: Ledger) -> None:
     """
     The newest instead of the last one.
     """
-    assert list(await ledger.presences()) == []
-    await ledger.announce(presence("you"))
-    await ledger.announce(presence("me", held_since=NOW - 60))
-    await ledger.announce(presence("you", at=NOW + 10, held_since=NOW - 1.25))
+    assert list(await ledger.members()) == []
+    await ledger.announce(member("you"))
+    await ledger.announce(member("me", held_since=NOW - 60))
+    await ledger.announce(member("you", at=NOW + 10, held_since=NOW - 1.25))
 
-    assert list(await ledger.presences()) == [
-        presence("me", held_since=NOW - 60),
-        presence("you", at=NOW + 10, held_since=NOW - 1.25),
+    assert list(await ledger.members()) == [
+        member("me", held_since=NOW - 60),
+        member("you", at=NOW + 10, held_since=NOW - 1.25),
     ]
 
 
@@ -2530,16 +2530,16 @@ async def test_a_presence_is_dismissed_if_it_still_is_this_one(ledger: Ledger) -
     """
     Whoever takes a daemon for dead, and errs, takes away nothing.
     """
-    mine, yours = presence("me"), presence("you")
+    mine, yours = member("me"), member("you")
     await ledger.announce(mine)
     await ledger.announce(yours)
-    newer = presence("you", at=NOW + 10)
+    newer = member("you", at=NOW + 10)
     await ledger.announce(newer)
 
-    for one in (mine, mine, yours, presence("nobody")):
+    for one in (mine, mine, yours, member("nobody")):
         await ledger.dismiss(one)
 
-    assert list(await ledger.presences()) == [newer]
+    assert list(await ledger.members()) == [newer]
 
 
 async def test_daemons_that_announce_themselves_side_by_side_do_not_harm_each_other(
@@ -2548,14 +2548,14 @@ async def test_daemons_that_announce_themselves_side_by_side_do_not_harm_each_ot
     """
     Also while somebody dismisses one of them.
     """
-    many = [presence(f"daemon {number:02}") for number in range(20)]
+    many = [member(f"daemon {number:02}") for number in range(20)]
     await ledger.announce(many[0])
 
     await asyncio.gather(
-        *(ledger.announce(one) for one in many[1:]), ledger.dismiss(many[0]), ledger.presences()
+        *(ledger.announce(one) for one in many[1:]), ledger.dismiss(many[0]), ledger.members()
     )
 
-    assert list(await ledger.presences()) == many[1:]
+    assert list(await ledger.members()) == many[1:]
 
 
 # ---- how to ask ----
@@ -2718,7 +2718,7 @@ async def fill(ledger: Ledger) -> None:
         [
             replica("two", at=NOW - 2, bucket="elsewhere"),
             replica("waits", at=NOW - 3),
-            replica("only a half", at=NOW - 4),
+            replica("only an early fact", at=NOW - 4),
         ],
         now=NOW,
     )
@@ -2738,14 +2738,14 @@ async def pending_of(ledger: Ledger) -> list[object]:
         sorted(due, key=lambda one: one.version),
         [await listed(ledger, limit=2), await listed(ledger, limit=2, bucket="src2")],
         await backlog(ledger),
-        await ledger.contributions(),
+        await ledger.deltas(),
     ]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 async def test_an_export_tells_each_trail_with_a_record_once(ledger: Ledger, limit: int) -> None:
     """
-    As `find` tells it, with its marks and halves; not those that hold no record.
+    As `find` tells it, with its marks and early facts; not those that hold no record.
     """
     await fill(ledger)
 
@@ -2755,7 +2755,7 @@ async def test_an_export_tells_each_trail_with_a_record_once(ledger: Ledger, lim
     assert len(trails) == len(by_key) == len(MOVED)
     assert by_key == {key: await ledger.find(key, "v1") for key in MOVED}
     assert list(by_key["two"].marks) == ["r:dst"]
-    assert list(by_key["two"].halves) == ["r:elsewhere"]
+    assert list(by_key["two"].early_facts) == ["r:elsewhere"]
     assert len(by_key["two"].records) == 2
 
 
@@ -2816,7 +2816,7 @@ async def test_what_is_exported_and_restored_is_all_there(
     backend: Backend, ledger: Ledger, tmp_path: Path, way: str
 ) -> None:
     """
-    Invariant 5: between any two kinds of ledger; records keep their revisions, marks and halves their places.
+    Invariant 5: between any two kinds of ledger; records keep their revisions, marks and early facts their places.
     """
     other = BACKENDS["memory"](tmp_path / "other")
     reference = await other.open()
@@ -2825,7 +2825,7 @@ async def test_what_is_exported_and_restored_is_all_there(
 
     for trail in await exported(source, limit=2):
         await target.restore([trail], now=NOW)
-    await target.append(await source.contributions())
+    await target.append(await source.deltas())
 
     assert await pending_of(target) == await pending_of(source)
     assert await target.known_routes() == []
@@ -2852,15 +2852,15 @@ async def test_restoring_again_changes_nothing(ledger: Ledger, tmp_path: Path) -
     """
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     await fill(reference)
-    trails, contributions = await exported(reference, limit=99), await reference.contributions()
+    trails, deltas = await exported(reference, limit=99), await reference.deltas()
     await ledger.restore(trails, now=NOW)
-    await ledger.append(contributions)
+    await ledger.append(deltas)
     (changed,) = (await ledger.find("changed", "v1")).records.values()
     await ledger.reschedule([replace(changed, looks=4)])
     before = await pending_of(ledger)
 
     await ledger.restore(trails, now=NOW + 60)
-    await ledger.append(contributions)
+    await ledger.append(deltas)
 
     assert await pending_of(ledger) == before
 
@@ -2893,7 +2893,7 @@ async def test_what_was_counted_before_the_move_is_not_counted_after_it(
     half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
     await reference.settle("b1", [half_done], now=NOW)
     await ledger.restore(await exported(reference, limit=9), now=NOW)
-    await ledger.append(await reference.contributions())
+    await ledger.append(await reference.deltas())
 
     results = await ledger.settle("b2", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
 
@@ -2906,7 +2906,7 @@ async def test_what_was_counted_before_the_move_is_not_counted_after_it(
     assert await ledger.backlog() == []
 
 
-async def test_restored_marks_and_halves_are_kept_for_the_horizon_from_then(
+async def test_restored_marks_and_halves_are_kept_for_the_retention_from_then(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     """
@@ -2917,13 +2917,13 @@ async def test_restored_marks_and_halves_are_kept_for_the_horizon_from_then(
     half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
     await reference.settle("b1", [half_done], now=NOW)
     await reference.note([replica("k", at=NOW, bucket="three")], now=NOW)
-    moved_at = NOW + HORIZON - 1
+    moved_at = NOW + RETENTION - 1
 
     await ledger.restore(await exported(reference, limit=9), now=moved_at)
-    await swept(ledger, now=moved_at + HORIZON - 1)
+    await swept(ledger, now=moved_at + RETENTION - 1)
 
     found = await ledger.seen([one.replica_mark("dst"), one.replica_mark("three")])
-    assert [type(kept) for kept in found] == [Mark, Half]
+    assert [type(kept) for kept in found] == [Mark, EarlyFact]
 
 
 async def test_restored_contributions_are_frozen_like_any_other(
@@ -2935,16 +2935,16 @@ async def test_restored_contributions_are_frozen_like_any_other(
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     for number in range(3):
         await reference.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW + number)
-    old = await reference.contributions()
+    old = await reference.deltas()
     await ledger.append(old)
     await ledger.settle("new", [done(record("new"))], now=NOW + 9)
-    assert [one.settled_at - NOW for one in await ledger.contributions()] == [0, 1, 2, 9]
+    assert [one.settled_at - NOW for one in await ledger.deltas()] == [0, 1, 2, 9]
 
     lease = await holding(ledger)
     taken = [one.id for one in old]
-    await ledger.freeze(window(NOW, b"x", contributions=taken), lease=lease)
+    await ledger.freeze(window(NOW, b"x", deltas=taken), lease=lease)
 
-    assert [one.settled_at - NOW for one in await ledger.contributions()] == [9]
+    assert [one.settled_at - NOW for one in await ledger.deltas()] == [9]
 
 
 async def test_a_large_page_can_be_restored_at_once(ledger: Ledger, tmp_path: Path) -> None:
@@ -2958,7 +2958,7 @@ async def test_a_large_page_can_be_restored_at_once(ledger: Ledger, tmp_path: Pa
         await reference.settle(f"b{at}", [kept], now=NOW)
 
     await ledger.restore(await exported(reference, limit=500), now=NOW)
-    await ledger.append(await reference.contributions())
+    await ledger.append(await reference.deltas())
 
     assert len(await ledger.due(ALL, now=NOW, limit=500)) == 130
     assert await backlog(ledger) == await backlog(reference)
@@ -3067,7 +3067,7 @@ async def test_d16_parking_noting_and_settling_at_the_same_moment_never_miss_eac
     for key, outcome in zip(keys, settled, strict=True):
         trail = await one.find(key, "v1")
         if outcome == [Settled.COUNTED]:
-            assert (len(trail.marks), trail.halves, trail.records) == (1, {}, {})
+            assert (len(trail.marks), trail.early_facts, trail.records) == (1, {}, {})
         else:
             assert aware == 0
             (waiting,) = trail.records.values()
@@ -3094,7 +3094,7 @@ async def test_d24_what_was_never_looked_at_is_pending_and_due(ledger: Ledger) -
 
 async def test_d27_what_is_settled_or_closed_does_not_stay_for_ever(ledger: Ledger) -> None:
     """
-    D27: repaired, given up or dropped: past the horizon nothing of it is listed, due, pending or to be moved.
+    D27: repaired, given up or dropped: past the dedup retention nothing of it is listed, due, pending or to be moved.
     """
     repaired, given_up, dropped = await parked(
         ledger, failed("repaired"), failed("given up"), record("dropped")
@@ -3156,7 +3156,7 @@ async def test_d28_times_keep_their_fractions_wherever_the_process_runs(ledger: 
     assert first[0].written_at == NOW - 0.123456
     assert first[0].destinations[0].replicated_at == NOW + 0.015625
     assert [one.failed_at for one in listing] == [NOW + 0.002, NOW + 0.001, NOW]
-    assert [one.settled_at for one in await ledger.contributions()] == [NOW + 0.0625]
+    assert [one.settled_at for one in await ledger.deltas()] == [NOW + 0.0625]
     assert await ledger.last_frozen() == NOW + 0.5
     assert {slot.written_from % 60 for slot in await ledger.backlog()} == {0.0}
 
@@ -3167,13 +3167,13 @@ async def test_d31_a_count_between_reading_and_freezing_is_told_again(ledger: Le
     """
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
-    taken = [one.id for one in await ledger.contributions()]
+    taken = [one.id for one in await ledger.deltas()]
 
     await ledger.settle("between", [done(record("l"))], now=NOW)
-    await ledger.freeze(window(NOW, b"x", contributions=taken), lease=lease)
+    await ledger.freeze(window(NOW, b"x", deltas=taken), lease=lease)
     await ledger.settle("after", [done(record("m"))], now=NOW + 1)
 
-    left = await ledger.contributions()
+    left = await ledger.deltas()
     assert [one.settled_at for one in left] == [NOW, NOW + 1]
     assert not {one.id for one in left} & set(taken)
     assert (await totals(ledger))[Route("src", "dst")].completed == 2
@@ -3187,7 +3187,7 @@ async def test_d31_nothing_is_lost_or_doubled_while_somebody_else_settles(
     """
     one, other = handles
     lease = await holding(one)
-    reported: list[Contribution] = []
+    reported: list[Delta] = []
 
     async def settle() -> None:
         for number in range(40):
@@ -3195,18 +3195,18 @@ async def test_d31_nothing_is_lost_or_doubled_while_somebody_else_settles(
 
     async def publish() -> None:
         for number in range(20):
-            taken = await one.contributions()
+            taken = await one.deltas()
             ids = [contributed.id for contributed in taken]
-            await one.freeze(window(NOW + number, b"x", contributions=ids), lease=lease)
+            await one.freeze(window(NOW + number, b"x", deltas=ids), lease=lease)
             reported.extend(taken)
 
     await asyncio.gather(settle(), publish())
 
-    everything_told = fold([*reported, *await one.contributions()])
+    everything_told = fold([*reported, *await one.deltas()])
     assert everything_told[Route("src", "dst")].completed == 40
 
 
-@pytest.mark.parametrize("fate", [Fate.GIVEN_UP, Fate.UNPOLLABLE])
+@pytest.mark.parametrize("fate", [Fate.GIVEN_UP, Fate.UNREADABLE])
 async def test_s3s_word_that_it_failed_goes_before_what_was_only_not_seen(
     ledger: Ledger, fate: Fate
 ) -> None:
@@ -3225,7 +3225,7 @@ async def test_s3s_word_that_it_failed_goes_before_what_was_only_not_seen(
     assert await ledger.park([record("arrived")]) == [Parked.SETTLED]
 
 
-@pytest.mark.parametrize("fate", [Fate.GIVEN_UP, Fate.UNPOLLABLE])
+@pytest.mark.parametrize("fate", [Fate.GIVEN_UP, Fate.UNREADABLE])
 async def test_m3_a_failure_that_was_known_when_it_ended_refutes_no_end(
     ledger: Ledger, fate: Fate
 ) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from crrmon.adapters.stores.memory import MemoryStore
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution, Settlement, Tally, fold
+from crrmon.domain.outcomes import Delta, Settlement, Tally, fold
 from crrmon.domain.trails import Trail
 from crrmon.ledger.layout import JOURNAL, PIECES, WINDOWS
 from crrmon.ledger.stored_ledger import StoredLedger
@@ -19,11 +19,11 @@ from crrmon.ports.ledger import Lease, LeaseLostError, Ledger, LedgerError
 from crrmon.ports.store import Found, Guard, ItemKind, Put
 from fakes.clock import LoopClock
 from fakes.faulty_store import Fault, FaultyStore
-from fakes.ledger_backends import HORIZON, SHARDS
+from fakes.ledger_backends import RETENTION, SHARDS
 from fakes.ledger_use import batch, holding, pending, publish, window
 from fakes.ledger_values import (
+    MEMBER,
     NOW,
-    PRESENCE,
     arrived,
     done,
     failed,
@@ -44,7 +44,7 @@ def ledger_on(store: FaultyStore, seed: int = 1) -> StoredLedger:
     return StoredLedger(
         store,
         shards=SHARDS,
-        horizon_seconds=HORIZON,
+        retention_seconds=RETENTION,
         clock=LoopClock(),
         chance=random.Random(seed),
     )
@@ -65,7 +65,7 @@ async def used(ledger: Ledger) -> Lease:
     await ledger.park([record("parked"), two, failed("failure")])
     await ledger.note([replica("half", at=NOW - 2)], now=NOW)
     await ledger.settle("b1", [done(record("counted too"))], now=NOW)
-    await ledger.announce(PRESENCE)
+    await ledger.announce(MEMBER)
     await ledger.swap("state", None, b"old")
     return lease
 
@@ -81,17 +81,17 @@ async def state_of(ledger: Ledger) -> list[Any]:
             (
                 [replace(one, rev=0) for one in trail.records.values()],
                 trail.marks,
-                trail.halves,
+                trail.early_facts,
             )
             for trail in trails
         ],
-        fold(list(await ledger.contributions())),
+        fold(list(await ledger.deltas())),
         [(one.starts_at, one.parts) for one in windows],
         await ledger.last_frozen(),
         await ledger.backlog(),
         [replace(one, rev=0) for one in (await ledger.failures())[0]],
         [(one.shard, one.owner, one.epoch) for one in await ledger.leases()],
-        await ledger.presences(),
+        await ledger.members(),
         await ledger.known_routes(),
         await ledger.states(""),
     ]
@@ -122,7 +122,7 @@ async def _note(ledger: Ledger, lease: Lease) -> None:
 
 
 async def _freeze(ledger: Ledger, lease: Lease) -> None:
-    taken = list(await ledger.contributions())
+    taken = list(await ledger.deltas())
     # A publisher that tries again decides on what is told then: of the same window, all of it or nothing is left.
     await ledger.freeze(window(NOW, taken), lease=lease)
 
@@ -138,8 +138,8 @@ OPERATIONS: dict[str, Callable[[Ledger, Lease], Awaitable[Any]]] = {
     "forget": lambda ledger, lease: ledger.forget(NOW - 300, 1, lease=lease),
     "renew": lambda ledger, lease: ledger.renew([lease]),
     "release": lambda ledger, lease: ledger.release([lease]),
-    "announce": lambda ledger, _: ledger.announce(replace(PRESENCE, owner="you")),
-    "dismiss": lambda ledger, _: ledger.dismiss(PRESENCE),
+    "announce": lambda ledger, _: ledger.announce(replace(MEMBER, owner="you")),
+    "dismiss": lambda ledger, _: ledger.dismiss(MEMBER),
     "swap": lambda ledger, _: ledger.swap("state", b"old", b"new"),
     "remember_routes": lambda ledger, _: ledger.remember_routes([Route("a", "b")]),
     "restore": lambda ledger, _: ledger.restore([_moved()], now=NOW),
@@ -151,10 +151,8 @@ def _moved() -> Trail:
     return Trail({"src": replace(record("new"), rev=3)})
 
 
-def _uncovered() -> Contribution:
-    return Contribution(
-        id="others", settled_at=NOW, tallies=((Route("src", ""), Tally(not_covered=2)),)
-    )
+def _uncovered() -> Delta:
+    return Delta(id="others", settled_at=NOW, tallies=((Route("src", ""), Tally(not_covered=2)),))
 
 
 async def undisturbed(name: str) -> tuple[int, list[Any]]:
@@ -216,7 +214,7 @@ async def test_invariant_5_a_claim_of_which_nothing_was_heard_is_made_once(fault
 
 async def prepared(ledger: Ledger) -> None:
     """
-    Have something of every kind to fold: earlier sums, changes of them, contributions.
+    Have something of every kind to fold: earlier sums, changes of them, deltas.
     """
     lease = await holding(ledger)
     await ledger.park([record(f"old{at}", written_at=NOW - 200_000) for at in range(3)])
@@ -260,7 +258,7 @@ async def _stop_publishing(at: int, fault: Fault) -> None:
     await prepared(other)
     old = await holding(other)
     store = FaultyStore(inner, at=at, fault=fault)
-    reported: list[Contribution] = []
+    reported: list[Delta] = []
     first = asyncio.create_task(publish(ledger_on(store, seed=2), old, NOW))
     await store.stood_still.wait()
 
@@ -295,8 +293,8 @@ async def _stop_publishing(at: int, fault: Fault) -> None:
         NOW + 600,
     ]
     assert {one.parts for one in windows} == {(b"first" * 3, b"second")}
-    assert {one.contributions for one in windows} == {()}
-    assert await other.contributions() == []
+    assert {one.deltas for one in windows} == {()}
+    assert await other.deltas() == []
     assert await inner.scan(JOURNAL, range(SHARDS)) == []
     kept = [one.key.sort for one in await inner.scan(PIECES, (-1,))]
     assert not any(b"#taken#" in sort for sort in kept)
@@ -356,7 +354,7 @@ async def test_two_windows_frozen_at_once_under_one_lease_are_one_after_the_othe
         else:
             assert isinstance(outcome, LedgerError), outcome
         assert fold(reported)[Route("src", "dst")].completed == 5
-        assert await ledger.contributions() == []
+        assert await ledger.deltas() == []
         assert await pending(ledger) == 5
         assert {b"first" * 3, b"second"} == {
             part for one in await ledger.frozen() for part in one.parts
@@ -391,7 +389,7 @@ async def test_d16_daemons_that_settle_the_same_at_once_count_each_once(seed: in
     await asyncio.gather(*tasks)
 
     ledger = ledger_on(FaultyStore(inner))
-    assert fold(list(await ledger.contributions()))[Route("src", "dst")].completed == 3
+    assert fold(list(await ledger.deltas()))[Route("src", "dst")].completed == 3
     assert await ledger.backlog() == []
 
 
@@ -482,13 +480,13 @@ async def test_counting_by_itself_reads_nothing_of_the_journal() -> None:
         await ledger.append([counted])
 
     assert store.steps - before == 2
-    assert await ledger.contributions() == [counted]
+    assert await ledger.deltas() == [counted]
 
 
-async def _contributions_of_another() -> Sequence[Contribution]:
+async def _contributions_of_another() -> Sequence[Delta]:
     other = ledger_on(FaultyStore(MemoryStore()))
     await other.settle("b", batch("k"), now=NOW)
-    return await other.contributions()
+    return await other.deltas()
 
 
 async def test_invariant_9_a_window_of_a_newer_version_is_sent_and_forgotten() -> None:

@@ -34,7 +34,7 @@ from crrmon.domain.events.facts import (
 )
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
-from crrmon.domain.outcomes import Fate, Half, Mark, Outcome, Settlement
+from crrmon.domain.outcomes import EarlyFact, Fate, Mark, Outcome, Settlement
 from crrmon.domain.record_changes import (
     merged,
     reopened,
@@ -48,8 +48,8 @@ from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import REFUTABLE, Parked, Rescheduled, Trail
 from crrmon.ledger.window_items import KEPT_SECONDS
-from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Presence
-from fakes.ledger_backends import BACKENDS, EXAMPLES, HORIZON, SHARDS, each
+from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Member
+from fakes.ledger_backends import BACKENDS, EXAMPLES, RETENTION, SHARDS, each
 from fakes.ledger_values import NOW
 
 DAY = 86_400.0
@@ -84,7 +84,7 @@ class Model:
         """The source bucket of what is marked."""
         self.closed: set[MarkId] = set()
         """Those marks that close a version."""
-        self.halves: dict[MarkId, float] = {}
+        self.early_facts: dict[MarkId, float] = {}
         self.counted: Counter[tuple[Route, Fate]] = Counter()
 
     def park(self, record: Record) -> Parked:
@@ -96,7 +96,7 @@ class Model:
             self._learn(v, self._with_halves(merged(self.records[v], record)))
             return Parked.PARKED
         arrivals = [record.replica_mark(one.bucket) for one in record.destinations]
-        failed = bool(failures_of(record)) and unrefuted(v) not in self.halves
+        failed = bool(failures_of(record)) and unrefuted(v) not in self.early_facts
         counted = arrivals and all(self._ends(mark, failed) for mark in arrivals)
         if counted or self._ends(MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id), failed):
             return Parked.SETTLED
@@ -105,10 +105,10 @@ class Model:
 
     def _with_halves(self, record: Record) -> Record:
         for one in record.destinations:
-            at = self.halves.get(record.replica_mark(one.bucket))
+            at = self.early_facts.get(record.replica_mark(one.bucket))
             if at is not None:
                 record = with_arrival(record, one.bucket, at=at, size=HALF_SIZE)
-        told = self.halves.get(record.replicated_mark)
+        told = self.early_facts.get(record.replicated_mark)
         return record if told is None else with_all_arrived(record, at=told, size=HALF_SIZE)
 
     def _learn(self, v: ObjectVersion, now: Record) -> Noted:
@@ -166,7 +166,7 @@ class Model:
             self.marks[outcome.mark] = batch
             self.sources[outcome.mark] = outcome.route.source
             self.fates[outcome.mark] = outcome.fate
-            self.halves.pop(outcome.mark, None)
+            self.early_facts.pop(outcome.mark, None)
             if outcome.fate is Fate.CLOSED:
                 self.closed.add(outcome.mark)
             else:
@@ -210,7 +210,7 @@ class Model:
                 return Noted.EXPLAINED if known is Noted.JOINED else Noted.KNOWN
             return learned
         whole = MarkId(Scope.SOURCE, v.bucket, v.key, v.version_id)
-        again = unrefuted(v) in self.halves
+        again = unrefuted(v) in self.early_facts
         by = news if isinstance(news, ReplicationFailed) and not again else None
         if about is None:
             counted = any(one == v for one in self.counted_versions())
@@ -225,10 +225,10 @@ class Model:
         Keep the earliest of what is told of a version, or the first.
         """
         slot = MarkId(scope, v.bucket, v.key, v.version_id)
-        if slot in self.halves and (first or self.halves[slot] <= at):
+        if slot in self.early_facts and (first or self.early_facts[slot] <= at):
             return Noted.KNOWN
-        self.halves[slot] = at
-        return Noted.HALF
+        self.early_facts[slot] = at
+        return Noted.EARLY
 
     def _everywhere(self, news: VersionReplicated, now: float) -> Noted:
         """
@@ -246,7 +246,7 @@ class Model:
             return self._learn(v, after)
         kept = self._keep(Scope.REPLICATED, v, at)
         if (
-            kept is Noted.HALF
+            kept is Noted.EARLY
             and self._learn(v, replace(before, next_look_at=sooner)) is Noted.JOINED
         ):
             return Noted.JOINED
@@ -259,12 +259,12 @@ class Model:
         v = news.version
         scope = Scope[news.threshold.name]
         slot = MarkId(scope, news.destination, v.key, v.version_id)
-        if slot in self.halves:
+        if slot in self.early_facts:
             return Noted.KNOWN
-        self.halves[slot] = news.noticed_at
+        self.early_facts[slot] = news.noticed_at
         before = self.records.get(v)
         if before is None or self._learn(v, self._told(before, news, now)) is Noted.KNOWN:
-            return Noted.HALF
+            return Noted.EARLY
         return Noted.JOINED
 
     def _restart(self, news: ReplicationRestarted) -> Noted:
@@ -273,10 +273,10 @@ class Model:
         """
         v = news.version
         slot = MarkId(Scope.RESTART, v.bucket, v.key, v.version_id)
-        if self.halves.get(slot, math.inf) <= news.restarted_at:
+        if self.early_facts.get(slot, math.inf) <= news.restarted_at:
             return Noted.KNOWN
-        self.halves[slot] = news.restarted_at
-        return Noted.HALF
+        self.early_facts[slot] = news.restarted_at
+        return Noted.EARLY
 
     def _ends(self, mark: MarkId, by: object) -> bool:
         """
@@ -343,21 +343,21 @@ class Model:
             return Noted.SETTLED
         if self.closed.intersection(elsewhere):
             return Noted.LATE
-        if mark in self.halves and self.halves[mark] <= at:
+        if mark in self.early_facts and self.early_facts[mark] <= at:
             return Noted.KNOWN
-        self.halves[mark] = at
-        return Noted.HALF
+        self.early_facts[mark] = at
+        return Noted.EARLY
 
     def leave_behind(self) -> None:
         """
-        Forget what is not moved: marks and halves where nothing is pending or failed.
+        Forget what is not moved: marks and early facts where nothing is pending or failed.
         """
         moved = {(version.key, version.version_id) for version in self.records}
         self.marks = {
             one: batch for one, batch in self.marks.items() if (one.key, one.version_id) in moved
         }
-        self.halves = {
-            one: at for one, at in self.halves.items() if (one.key, one.version_id) in moved
+        self.early_facts = {
+            one: at for one, at in self.early_facts.items() if (one.key, one.version_id) in moved
         }
 
     def backlog(self) -> dict[tuple[Route, float], tuple[int, int, int, int]]:
@@ -409,7 +409,7 @@ FATES = {
     Scope.REPLICA: Fate.COMPLETED,
     Scope.SOURCE: Fate.GONE,
     Scope.EPISODE: Fate.FAILED,
-    Scope.MARKER: Fate.MARKER_LAID,
+    Scope.MARKER: Fate.MARKER_CREATED,
     Scope.MARKER_ARRIVED: Fate.MARKER_ARRIVED,
     Scope.MARKER_FAILED: Fate.MARKER_FAILED,
 }
@@ -519,14 +519,14 @@ class Machine(RuleBasedStateMachine):
         self.ledger = self.run(self.backend.open())
         self.model = Model()
         self.now = NOW
-        self.kept_until = NOW + HORIZON
+        self.kept_until = NOW + RETENTION
         self.batches: list[tuple[str, list[Settlement]]] = []
         self.batch_number = 0
         self.published: Counter[tuple[Route, Fate]] = Counter()
         self.windows: dict[float, list[bytes]] = {}
         self.frozen_at: dict[float, float] = {}
         self.leases = _new_leases()
-        self.presences: dict[str, Presence] = {}
+        self.members: dict[str, Member] = {}
         self.states: dict[str, bytes] = {}
         self.routes: set[Route] = set()
 
@@ -674,14 +674,14 @@ class Machine(RuleBasedStateMachine):
     )
     def freeze(self, most: int, parts: list[bytes], *, lawful: bool) -> None:
         """
-        Freeze the oldest contributions, under the lease as the model knows it.
+        Freeze the oldest deltas, under the lease as the model knows it.
         """
         if lawful and not self.leases[0].owner:
             self.claim(0, "me", stale=False)
-        taken = self.run(self.ledger.contributions())[:most]
+        taken = self.run(self.ledger.deltas())[:most]
         starts_at = float(300 * (len(self.windows) + 1))
         window = FrozenWindow(
-            starts_at=starts_at, parts=tuple(parts), contributions=tuple(one.id for one in taken)
+            starts_at=starts_at, parts=tuple(parts), deltas=tuple(one.id for one in taken)
         )
         if not self.leases[0].owner:
             with pytest.raises(LeaseLostError):
@@ -715,7 +715,7 @@ class Machine(RuleBasedStateMachine):
         if forget and self.windows:
             work = self.ledger.forget(min(self.windows), 0, lease=stale)
         else:
-            window = FrozenWindow(starts_at=1.0, parts=tuple(parts), contributions=())
+            window = FrozenWindow(starts_at=1.0, parts=tuple(parts), deltas=())
             work = self.ledger.freeze(window, lease=stale)
         with pytest.raises(LeaseLostError):
             self.run(work)
@@ -768,18 +768,18 @@ class Machine(RuleBasedStateMachine):
         """
         Say that a daemon is there.
         """
-        one = Presence(owner=owner, announced_at=self.now, held_since=held_since, delay=1.5)
+        one = Member(owner=owner, announced_at=self.now, held_since=held_since, delay=1.5)
         self.run(self.ledger.announce(one))
-        self.presences[owner] = one
+        self.members[owner] = one
 
     @rule(owner=st.sampled_from(["me", "you"]), stale=st.booleans())
     def dismiss(self, owner: str, *, stale: bool) -> None:
         """
-        Drop a presence, or one that it was before.
+        Drop a heartbeat, or one that it was before.
         """
-        now = Presence(owner=owner, announced_at=0.0, held_since=None, delay=0.0)
+        now = Member(owner=owner, announced_at=0.0, held_since=None, delay=0.0)
         if not stale:
-            now = self.presences.pop(owner, now)
+            now = self.members.pop(owner, now)
         self.run(self.ledger.dismiss(now))
 
     # ---- small state, routes ----
@@ -811,31 +811,31 @@ class Machine(RuleBasedStateMachine):
     @rule(hours=st.integers(0, 30))
     def let_time_pass(self, hours: int) -> None:
         """
-        Go on some hours or days; as long as nothing is past the horizon, sweeping finds nothing.
+        Go on some hours or days; as long as nothing is past the dedup retention, sweeping finds nothing.
         """
         self.now = min(self.now + hours * 3600, self.kept_until - 1)
         self.backend.clock.time = self.now
         assert self.run(self.ledger.sweep(now=self.now)) == 0
 
     @rule()
-    def outlive_the_horizon(self) -> None:
+    def outlive_the_retention(self) -> None:
         """
         Go on until nothing that is kept need be kept, and sweep.
         """
-        self.now += HORIZON + 2 * DAY
+        self.now += RETENTION + 2 * DAY
         for starts_at, frozen_at in self.frozen_at.items():
             if self.now >= frozen_at + KEPT_SECONDS:
                 self.windows[starts_at] = [b"" for _ in self.windows[starts_at]]
-        self.kept_until = self.now + HORIZON
+        self.kept_until = self.now + RETENTION
         self.backend.clock.time = self.now
         dropped = 0
         while some := self.run(self.ledger.sweep(now=self.now)):
             dropped += some
-        kept = {(one.key, one.version_id) for one in (*self.model.marks, *self.model.halves)}
+        kept = {(one.key, one.version_id) for one in (*self.model.marks, *self.model.early_facts)}
         followed = {(one.key, one.version_id) for one in self.model.records}
         assert dropped >= len(kept - followed)
         self.model.marks.clear()
-        self.model.halves.clear()
+        self.model.early_facts.clear()
         # Marks are what makes a repetition recognise itself.
         self.batches.clear()
 
@@ -864,18 +864,18 @@ class Machine(RuleBasedStateMachine):
         target_backend = self.kind(directory)
         target_backend.clock.time = self.now
         target = self.run(target_backend.open())
-        contributions = self.run(self.ledger.contributions())
+        deltas = self.run(self.ledger.deltas())
         for trail in self._exported(limit):
             for _ in range(1 + twice):
                 self.run(target.restore([trail], now=self.now))
-                self.run(target.append(contributions[:1]))
-        self.run(target.append(contributions))
+                self.run(target.append(deltas[:1]))
+        self.run(target.append(deltas))
         self.run(self.ledger.close())
         self.ledger, self.backend = target, target_backend
         self.model.leave_behind()
         self.windows.clear()
         self.frozen_at.clear()
-        self.presences.clear()
+        self.members.clear()
         self.states.clear()
         self.routes.clear()
         self.leases = _new_leases()
@@ -917,7 +917,7 @@ class Machine(RuleBasedStateMachine):
         """
         Invariants 2 and 5: what waits and what was frozen add up to what was counted.
         """
-        waiting = _sums(self.run(self.ledger.contributions()))
+        waiting = _sums(self.run(self.ledger.deltas()))
         assert waiting + self.published == self.model.counted
 
     @rule()
@@ -933,17 +933,25 @@ class Machine(RuleBasedStateMachine):
             assert {one.version: one for one in trail.records.values()} == records
             marks = {one.slot: batch for one, batch in self.model.marks.items() if one.key == key}
             assert {slot: one.batch for slot, one in trail.marks.items()} == marks
-            halves = {one.slot: at for one, at in self.model.halves.items() if one.key == key}
-            assert {slot: one.replicated_at for slot, one in trail.halves.items()} == halves
-        ids = [*self.model.marks, *self.model.halves, MarkId(Scope.REPLICA, "no", "a", "v1")]
-        kinds = [Mark] * len(self.model.marks) + [Half] * len(self.model.halves) + [type(None)]
+            early_facts = {
+                one.slot: at for one, at in self.model.early_facts.items() if one.key == key
+            }
+            assert {
+                slot: one.replicated_at for slot, one in trail.early_facts.items()
+            } == early_facts
+        ids = [*self.model.marks, *self.model.early_facts, MarkId(Scope.REPLICA, "no", "a", "v1")]
+        kinds = (
+            [Mark] * len(self.model.marks)
+            + [EarlyFact] * len(self.model.early_facts)
+            + [type(None)]
+        )
         assert [type(one) for one in self.run(self.ledger.seen(ids))] == kinds
         for bucket in (None, "src", "dst"):
             self._compare_failures(bucket, None)
         self._compare_failures(None, "unknown")
         assert list(self.run(self.ledger.leases())) == list(self.leases.values())
-        announced = [one for _, one in sorted(self.presences.items())]
-        assert list(self.run(self.ledger.presences())) == announced
+        announced = [one for _, one in sorted(self.members.items())]
+        assert list(self.run(self.ledger.members())) == announced
         assert list(self.run(self.ledger.known_routes())) == sorted(self.routes)
         for prefix in ("", "a", "a/"):
             mine = {
@@ -993,17 +1001,17 @@ def _by_version(record: Record) -> ObjectVersion:
     return record.version
 
 
-def _sums(contributions: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
+def _sums(deltas: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
     """
-    Add up contributions in the model's terms.
+    Add up deltas in the model's terms.
     """
     sums: Counter[tuple[Route, Fate]] = Counter()
-    for one in contributions:
+    for one in deltas:
         for route, tally in one.tallies:
             sums[route, Fate.COMPLETED] += tally.completed
             sums[route, Fate.GONE] += tally.gone
             sums[route, Fate.FAILED] += tally.failed
-            sums[route, Fate.MARKER_LAID] += tally.markers
+            sums[route, Fate.MARKER_CREATED] += tally.markers
             sums[route, Fate.MARKER_ARRIVED] += tally.markers_arrived
             sums[route, Fate.MARKER_FAILED] += tally.markers_failed
     return +sums

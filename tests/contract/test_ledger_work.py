@@ -75,7 +75,7 @@ async def test_the_reference_sweeps_in_portions() -> None:
     """
     No call holds up the loop for long, however much has expired.
     """
-    ledger = MemoryLedger(horizon_seconds=10)
+    ledger = MemoryLedger(retention_seconds=10)
     for number in range(3):
         batch = [done(record(f"k{number}.{one}")) for one in range(5000)]
         await ledger.settle(f"b{number}", batch, now=NOW)

@@ -404,7 +404,7 @@ def test_the_check_sees_values_that_do_not_exist(series: str, label: str, value:
 def test_the_daemons_words_are_found() -> None:
     """The values that are read off the source are those that there are."""
     assert known_values(catalogue.REPLICATIONS, "status") == {
-        *("completed", "gone", "unpollable", "given_up", "failed")
+        *("completed", "gone", "unreadable", "given_up", "failed")
     }
     assert {"fleet", "publisher"} <= known_values(catalogue.LOOP_SUCCESS, "loop")
     assert {"ledger", "s3", "queue crrmon", "cloudwatch", "clock"} <= known_values(
@@ -514,7 +514,7 @@ def test_the_chart_fills_in_thresholds_as_plain_numbers() -> None:
     ]
 
     assert "> 25000000\n" in rules["CrrmonBacklogGrowing"][0]["expr"]
-    assert "> 0.0025\n" in rules["CrrmonLooksThrottled"][0]["expr"]
+    assert "> 0.0025\n" in rules["CrrmonS3Throttling"][0]["expr"]
     assert rules["CrrmonDeadLetters"][0]["expr"].endswith("> 7")
     assert budgets == ["vector(1 - 0.99999)", "vector(1 - 0.99)"]
     assert "@" not in str(manifest["spec"])

@@ -27,17 +27,17 @@ PRINTABLE = st.text(
 CONFIGS = st.fixed_dictionaries(
     {},
     optional={
-        "monitor": _text(r"[!-9;-~][ -~]{1,40}"),
+        "name": _text(r"[!-9;-~][ -~]{1,40}"),
         "accounts": st.lists(
             st.fixed_dictionaries({"id": st.from_regex(r"[0-9]{12}", fullmatch=True)}),
             max_size=3,
             unique_by=lambda account: account["id"],
         ),
-        "watch": st.fixed_dictionaries({"exclude": st.lists(PRINTABLE.map("acme-*/{}".format))}),
+        "filter": st.fixed_dictionaries({"exclude": st.lists(PRINTABLE.map("acme-*/{}".format))}),
         "intake": st.fixed_dictionaries(
             {"max_in_flight": st.integers(10, 100_000), "hold_seconds": st.floats(0, 600)}
         ),
-        "looks": st.fixed_dictionaries(
+        "polling": st.fixed_dictionaries(
             {
                 "freshness": st.floats(0, 1),
                 "stuck_after_seconds": st.floats(601, 1e6),
@@ -73,12 +73,12 @@ def test_large_numbers_quoted_ids_and_other_scripts_arrive() -> None:
             "config": {
                 "accounts": [{"id": "012345678901"}],
                 "intake": {"max_in_flight": 100_000},
-                "looks": {
+                "polling": {
                     "stuck_after_seconds": 31_535_999,
                     "freshness": 1e-7,
                     "give_up_after_days": 365,
                 },
-                "watch": {"include": ["acme/文書/", 'acme/Prüfung: "x" #1/']},
+                "filter": {"include": ["acme/文書/", 'acme/Prüfung: "x" #1/']},
             }
         }
     )
@@ -87,9 +87,9 @@ def test_large_numbers_quoted_ids_and_other_scripts_arrive() -> None:
 
     assert settings.accounts[0].id == "012345678901"
     assert settings.intake.max_in_flight == 100_000
-    assert settings.looks.stuck_after_seconds == 31_535_999
-    assert settings.looks.freshness == 1e-7
-    assert settings.watch.include == ("acme/文書/", 'acme/Prüfung: "x" #1/')
+    assert settings.polling.stuck_after_seconds == 31_535_999
+    assert settings.polling.freshness == 1e-7
+    assert settings.filter.include == ("acme/文書/", 'acme/Prüfung: "x" #1/')
 
 
 @pytest.mark.parametrize("values", chart.example_values().values(), ids=chart.example_values())
@@ -150,7 +150,7 @@ def test_queues_may_come_by_the_environment() -> None:
 
 def test_the_pods_are_replaced_when_the_configuration_changes() -> None:
     """The daemon reads it at the start only."""
-    assert _checksum({}) != _checksum({"config": {"monitor": "other"}})
+    assert _checksum({}) != _checksum({"config": {"name": "other"}})
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_the_checksum_changes_with_the_configuration_only(change: dict[str, Any]
 
 def test_the_checksum_does_not_depend_on_the_order_of_keys() -> None:
     """Two files of values that say the same are the same."""
-    one = {"config": {"monitor": "a", "log": {"level": "debug"}}}
-    other = {"config": {"log": {"level": "debug"}, "monitor": "a"}}
+    one = {"config": {"name": "a", "log": {"level": "debug"}}}
+    other = {"config": {"log": {"level": "debug"}, "name": "a"}}
 
     assert _checksum(one) == _checksum(other)
 

@@ -169,7 +169,7 @@ def test_what_cannot_be_changed_of_a_statefulset_stays() -> None:
     after = chart.render(
         {
             "image": {"tag": "9.9.9"},
-            "config": {"monitor": "other"},
+            "config": {"name": "other"},
             "commonLabels": {"a": "b"},
             "commonAnnotations": {"c": "d"},
             "podLabels": {"e": "f"},
@@ -333,7 +333,7 @@ def test_the_table_is_made_by_a_job_that_keeps_its_name() -> None:
     """A Job cannot be changed: another configuration makes another one, the same makes none."""
     on = chart.merged(DYNAMODB, {"createTable": {"enabled": True}})
     job = chart.render(on).one("Job")
-    other = chart.render(chart.merged(on, {"config": {"monitor": "other"}})).one("Job")
+    other = chart.render(chart.merged(on, {"config": {"name": "other"}})).one("Job")
     same = chart.render(chart.merged(on, {"replicaCount": 2})).one("Job")
 
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["ledger", "create"]
@@ -408,7 +408,7 @@ def test_the_query_for_scaling_asks_for_a_metric_that_exists() -> None:
     )
     (name,) = re.findall(r"crrmon_\w+", trigger["metadata"]["query"].partition("{")[0])
 
-    assert name == catalogue.POLL_BACKLOG.name
+    assert name == catalogue.POLL_OVERDUE.name
 
 
 def _image(values: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ SAMPLES: dict[str, Any] = {
     "*Probe": {"failureThreshold": 9},
     "*elabelings": [{"targetLabel": "cluster", "replacement": "one"}],
     "affinity": {"nodeAffinity": {}},
-    "config": {"monitor": "other"},
+    "config": {"name": "other"},
     "datadog.instance": {"tags": ["some:thing"]},
     "dnsPolicy": "Default",
     "extraArgs": ["--config", "/etc/crrmon/crrmon.yaml"],
@@ -169,7 +169,7 @@ def test_a_misspelt_key_is_refused(key: str, misspell: Any, chance: int) -> None
         ({"persistence": {"size": "10GB"}}, "/persistence/size"),
         ({"config": {"log": {"level": "loud"}}}, "/config/log/level"),
         ({"config": {"accounts": [{"id": 109876543210}]}}, "/config/accounts/0/id"),
-        ({"config": {"looks": {"freshness": 2}}}, "/config/looks/freshness"),
+        ({"config": {"polling": {"freshness": 2}}}, "/config/polling/freshness"),
         ({"prometheusRule": {"thresholds": {"throttledRatio": "5%"}}}, "/prometheusRule/thresholds/throttledRatio"),
     ],
 )  # fmt: skip

@@ -35,7 +35,7 @@ WITHOUT_DATA = {
     "Ledger errors by operation": "the ledger is there",
     "Not covered by cause": "an object is called so only after a minute",
     "Account errors": "there is one account",
-    "Unmatched replicas": "nothing is an hour old",
+    "Orphaned replicas": "nothing is an hour old",
     "Buckets denied": "S3 denies nothing",
     "Late": "nothing is a quarter of an hour old",
     "Burn rate: replicated": "it is made of counts of five minutes",

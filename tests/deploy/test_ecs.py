@@ -302,10 +302,10 @@ def test_it_is_remembered_for_as_long_as_a_message_can_come_back(
     aws: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is redriven from the dead-letter queue, even on its last day, is not counted twice."""
-    horizon = settings_of(Stack("crrmon"), monkeypatch).ledger.horizon_days * 86_400
+    retention = settings_of(Stack("crrmon"), monkeypatch).ledger.dedup_retention_days * 86_400
 
     for queue in ("Queue", "DeadLetterQueue"):
-        assert properties(queue)["MessageRetentionPeriod"] <= horizon, queue
+        assert properties(queue)["MessageRetentionPeriod"] <= retention, queue
 
 
 # ---- the task and its service ----
@@ -677,7 +677,7 @@ def test_silence_of_the_monitor_is_an_alarm(aws: None, monkeypatch: pytest.Monke
     assert alarm["Dimensions"] == [{"Name": "Monitor", "Value": {"Ref": "AWS::StackName"}}]
     assert alarm["Namespace"] == {"Ref": "MetricNamespace"}
     settings = settings_of(Stack("crrmon", MetricNamespace="Other"), monkeypatch)
-    assert (settings.monitor, settings.report.namespace) == ("crrmon", "Other")
+    assert (settings.name, settings.report.namespace) == ("crrmon", "Other")
     assert alarm["Period"] == settings.report.window_seconds
 
 

@@ -386,9 +386,9 @@ def check_values(shell: Shell, queue: Mapping[str, str], dead: Mapping[str, str]
     assert role.endswith(f":role/{NAME}")
     settings = loaded(manifests)
     kept = [int(one["MessageRetentionPeriod"]) for one in (queue, dead)]
-    assert settings.ledger.horizon_days * 86_400 >= max(kept)
+    assert settings.ledger.dedup_retention_days * 86_400 >= max(kept)
     assert [one.url for one in settings.queues] == [shell.value("QUEUE")]
-    assert (settings.monitor, settings.buckets) == (NAME, BUCKETS[:1])
+    assert (settings.name, settings.buckets) == (NAME, BUCKETS[:1])
     trust = json.loads((Path(shell.value("WORK")) / "trust.json").read_text())
     (statement,) = trust["Statement"]
     assert (

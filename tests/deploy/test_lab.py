@@ -127,7 +127,7 @@ async def _daemon(stage: Stage) -> AsyncIterator[DaemonProcess]:
     """
     (daemon,) = stage.daemons
     config = yaml.safe_load(daemon.site.config.read_text(encoding="utf-8"))
-    config["looks"]["stuck_after_seconds"] = STUCK_SECONDS
+    config["polling"]["stuck_after_seconds"] = STUCK_SECONDS
     config.setdefault("intake", {})["hold_seconds"] = STUCK_SECONDS / 2
     daemon.site.config.write_text(yaml.safe_dump(config), encoding="utf-8")
     daemon._command = (

@@ -96,14 +96,21 @@ class Night:
         self.on("process_start_time_seconds", steady(0), instance)
         for dependency in ("ledger", "s3", "queue crrmon", "clock"):
             self.on("crrmon_dependency_up", steady(1), instance, dependency=dependency)
-        for loop in ("intake crrmon", "keeper crrmon", "poller", "tenure", "presence", "sweeper"):
+        for loop in (
+            "intake crrmon",
+            "visibility crrmon",
+            "poller",
+            "leases",
+            "heartbeat",
+            "sweeper",
+        ):
             self.on("crrmon_last_attempt_timestamp_seconds", clock(), instance, loop=loop)
             self.on("crrmon_last_success_timestamp_seconds", clock(), instance, loop=loop)
         self.on("crrmon_messages_total", growing(200), instance, queue="crrmon", kind="fact")
         self.on("crrmon_queue_oldest_message_age_seconds", steady(2), instance, queue="crrmon")
-        self.on("crrmon_poll_backlog_seconds", steady(0), instance)
+        self.on("crrmon_poll_overdue_seconds", steady(0), instance)
         self.on("crrmon_clock_offset_seconds", steady(0.3), instance)
-        self.on("crrmon_visits_put_off", steady(0), instance)
+        self.on("crrmon_polls_deferred", steady(0), instance)
         for source, destination in self.routes:
             route = {"source_bucket": source, "destination_bucket": destination}
             done = growing(each_minute / len(REPLICAS))
@@ -112,7 +119,7 @@ class Night:
             self.on(
                 "crrmon_last_event_timestamp_seconds", clock(5), instance, source_bucket=source
             )
-            self.on("crrmon_bucket_looks_denied", steady(0), instance, bucket=source)
+            self.on("crrmon_bucket_access_denied", steady(0), instance, bucket=source)
             looks = {"bucket": source, "target": "source", "result": "completed"}
             self.on("crrmon_head_requests_total", growing(each_minute), instance, **looks)
 
@@ -251,7 +258,7 @@ def outage(night: Night, begin: int, end: int) -> None:
     for metric in ("crrmon_replications_total", "crrmon_head_requests_total"):
         night.change(metric, lambda course: stopped(course, begin, end))
     waiting = between(begin, end + 10, 60 * (end - begin), 0)
-    night.change("crrmon_poll_backlog_seconds", lambda _: waiting)
+    night.change("crrmon_poll_overdue_seconds", lambda _: waiting)
     night.change("crrmon_queue_oldest_message_age_seconds", lambda _: waiting)
     night.change(
         "crrmon_oldest_pending_timestamp_seconds", lambda course: stopped(course, begin, end + 5)

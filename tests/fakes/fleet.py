@@ -102,9 +102,9 @@ class Fleet:
             match line["event"]:
                 case "started":
                     held = 0
-                case "shards_held":
+                case "leases_changed":
                     held = line["shards"]
-                case "shard_lost":
+                case "lease_lost":
                     held -= 1
         return held
 
@@ -165,7 +165,7 @@ async def playing(
         task = asyncio.create_task(play.run())
         fleet = Fleet(stage, task, stop)
         try:
-            await fleet.until(lambda: all(events(one, "shards_held") for one in stage.daemons))
+            await fleet.until(lambda: all(events(one, "leases_changed") for one in stage.daemons))
             yield fleet
         finally:
             for daemon in stage.daemons:

@@ -21,7 +21,7 @@ STEADY = ("loopStalledSeconds",)
 """Thresholds that stay: the rounds of the daemon's loops take their time, and so do its windows."""
 
 WAITS: dict[str, tuple[str, ...]] = {
-    "crrmon.domain.waterline": ("MARGIN_SECONDS",),
+    "crrmon.domain.watermark": ("MARGIN_SECONDS",),
     "crrmon.services.lifecycle.health": ("PROBE_CAP_SECONDS", "FAILING_SECONDS"),
     "crrmon.services.lifecycle.reach": ("THROTTLED_SECONDS",),
     "crrmon.services.tracking.configurations": ("SPACING_SECONDS", "EARLY_SECONDS"),

@@ -14,7 +14,7 @@ from fakes.ledgers import MemoryLedger, RedisLedger, SqliteLedger
 from fakes.ministack import shared_ministack
 from fakes.redis_server import shared_cluster, shared_server
 
-HORIZON = 345_600.0
+RETENTION = 345_600.0
 SHARDS = 4
 
 
@@ -51,7 +51,7 @@ class MemoryBackend:
         """
         Make one.
         """
-        return MemoryLedger(shards=SHARDS, horizon_seconds=HORIZON, clock=self.clock)
+        return MemoryLedger(shards=SHARDS, retention_seconds=RETENTION, clock=self.clock)
 
 
 class SqliteBackend:
@@ -70,7 +70,7 @@ class SqliteBackend:
         Open the file.
         """
         return await SqliteLedger.at(
-            self._path, shards=SHARDS, horizon_seconds=HORIZON, clock=self.clock
+            self._path, shards=SHARDS, retention_seconds=RETENTION, clock=self.clock
         )
 
 
@@ -90,7 +90,7 @@ class RedisBackend:
         Connect.
         """
         return await RedisLedger.at(
-            self._server, shards=SHARDS, horizon_seconds=HORIZON, clock=self.clock
+            self._server, shards=SHARDS, retention_seconds=RETENTION, clock=self.clock
         )
 
 
@@ -121,7 +121,7 @@ class DynamoDBBackend:
         Open it; made the first time.
         """
         url = shared_ministack()
-        return await EmulatedLedger.on(url, self._table, self.clock, horizon_seconds=HORIZON)
+        return await EmulatedLedger.on(url, self._table, self.clock, retention_seconds=RETENTION)
 
 
 BACKENDS: dict[str, type[Backend]] = {

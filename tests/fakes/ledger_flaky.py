@@ -7,7 +7,7 @@ from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 
 ASYNC = {
     "seen", "park", "due", "reschedule", "settle", "note", "remember_routes", "known_routes",
-    "contributions", "freeze", "frozen", "last_frozen", "forget", "backlog", "failures", "find",
+    "deltas", "freeze", "frozen", "last_frozen", "forget", "backlog", "failures", "find",
     "leases", "claim", "renew", "release", "sweep", "export", "restore", "append",
     "announce", "presences", "dismiss", "states", "swap",
 }  # fmt: skip

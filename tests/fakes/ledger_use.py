@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from crrmon.domain.outcomes import Contribution, Settlement, fold
+from crrmon.domain.outcomes import Delta, Settlement, fold
 from crrmon.ports.ledger import FrozenWindow, Lease, Ledger
 from fakes.ledger_values import done, record
 
@@ -28,7 +28,7 @@ def batch(name: str, size: int = 3) -> list[Settlement]:
 
 
 def window(
-    starts_at: float, taken: Sequence[Contribution] = (), *, parts: Sequence[bytes] = PARTS
+    starts_at: float, taken: Sequence[Delta] = (), *, parts: Sequence[bytes] = PARTS
 ) -> FrozenWindow:
     """
     Make a window of what was counted.
@@ -36,17 +36,17 @@ def window(
     return FrozenWindow(
         starts_at=starts_at,
         parts=tuple(parts),
-        contributions=tuple(contribution.id for contribution in taken),
+        deltas=tuple(delta.id for delta in taken),
     )
 
 
 async def publish(
     ledger: Ledger, lease: Lease, starts_at: float, *, parts: Sequence[bytes] = PARTS
-) -> list[Contribution]:
+) -> list[Delta]:
     """
     Freeze all that waits; return it.
     """
-    taken = list(await ledger.contributions())
+    taken = list(await ledger.deltas())
     await ledger.freeze(window(starts_at, taken, parts=parts), lease=lease)
     return taken
 
@@ -55,7 +55,7 @@ async def completed(ledger: Ledger) -> int:
     """
     Count the arrivals that wait to be reported.
     """
-    return sum(tally.completed for tally in fold(list(await ledger.contributions())).values())
+    return sum(tally.completed for tally in fold(list(await ledger.deltas())).values())
 
 
 async def pending(ledger: Ledger) -> int:

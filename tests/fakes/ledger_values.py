@@ -13,12 +13,12 @@ from crrmon.domain.events.facts import (
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
 from crrmon.domain.records import Destination, Record, State
-from crrmon.ports.ledger import Presence
+from crrmon.ports.ledger import Member
 
 NOW = 4_000_000_110.0
 """Far ahead: emulators and servers drop by their own clock what has expired."""
 """Not the start of any slot."""
-PRESENCE = Presence(owner="me", announced_at=NOW, held_since=NOW - 1.5, delay=2.5)
+MEMBER = Member(owner="me", announced_at=NOW, held_since=NOW - 1.5, delay=2.5)
 
 
 def version(key: str, *, bucket: str = "src", version_id: str = "v1") -> ObjectVersion:

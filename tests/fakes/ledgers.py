@@ -24,13 +24,13 @@ class MemoryLedger(StoredLedger):
         self,
         *,
         shards: int = 64,
-        horizon_seconds: float = 345_600.0,
+        retention_seconds: float = 345_600.0,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
             MemoryStore(),
             shards=shards,
-            horizon_seconds=horizon_seconds,
+            retention_seconds=retention_seconds,
             clock=clock or LoopClock(),
             chance=random.Random(1),
         )

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from typing import Any
 
+from crrmon.config.intake import Filter
 from crrmon.config.intake import Intake as IntakeSettings
-from crrmon.config.intake import Watch
 from crrmon.config.report import Report
-from crrmon.config.settings import Looks, Settings
+from crrmon.config.settings import Polling, Settings
 from crrmon.daemon import Daemon, Ports
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
@@ -35,7 +35,7 @@ DAY = 86_400.0
 def settings_for_tests(
     *,
     buckets: Sequence[str] = ("src",),
-    watch: Watch | None = None,
+    selection: Filter | None = None,
     max_in_flight: int = 200,
     hold_seconds: float = 60.0,
     least_delay: Mapping[str, float] | None = None,
@@ -46,16 +46,16 @@ def settings_for_tests(
     Return a daemon's settings, unchecked: tests want what nobody may set.
     """
     return Settings.model_construct(
-        monitor="test",
+        name="test",
         buckets=tuple(buckets),
-        watch=watch or Watch(),
+        filter=selection or Filter(),
         intake=IntakeSettings.model_construct(
             receivers=1,
             max_in_flight=max_in_flight,
             hold_seconds=hold_seconds,
-            least_event_delay_seconds=dict(least_delay or {}),
+            min_event_delay_seconds=dict(least_delay or {}),
         ),
-        looks=Looks.model_construct(
+        polling=Polling.model_construct(
             concurrency=32,
             per_bucket_per_second=1000.0,
             give_up_after_days=give_up_after / DAY,
@@ -120,19 +120,19 @@ class Rig:
             ledger_health=self.board.dependency("ledger"),
             clock_health=self.board.dependency("clock"),
         )
-        self.unmatched = self.daemon.unmatched
-        self.bookkeeper = self.daemon.bookkeeper
-        self.routebook = self.daemon.routebook
+        self.orphans = self.daemon.orphans
+        self.recorder = self.daemon.recorder
+        self.configurations = self.daemon.configurations
         self.looker = self.daemon.looker
-        self.tenure = self.daemon.tenure
+        self.leases = self.daemon.leases
         self.facts = self.daemon.facts
         self.delays = self.daemon.delays
         (self.intake,) = self.daemon.intakes
         self.poller = self.daemon.poller
         self.publisher = self.daemon.publisher
         self.fleet = self.daemon.fleet
-        self.attendance = self.daemon.attendance
-        self.second_looks = self.daemon.second_looks
+        self.heartbeat = self.daemon.heartbeat
+        self.rechecks = self.daemon.rechecks
         self._tasks: list[asyncio.Task[None]] = []
 
     def put(

@@ -108,7 +108,7 @@ def check_every_number(verdict: dict[str, Any], *, objects: int, killed: bool = 
     cloudwatch_too = {"replicated", "bytes", "pending", "failed", "not_covered"}
     for measure in (
         *("replicated", "bytes", "pending", "repaired", "gone", "open_failures", "failures"),
-        *("markers_laid", "markers_arrived", "failed", "not_covered", "configured"),
+        *("markers_created", "markers_arrived", "failed", "not_covered", "configured"),
     ):
         mute = silent if measure in cloudwatch_too else {*silent, "cloudwatch"}
         mute = {*mute, "prometheus"} if measure == "failed" else mute
@@ -142,16 +142,16 @@ def check_every_number(verdict: dict[str, Any], *, objects: int, killed: bool = 
     assert total(verdict, "open_failures") > 0
     assert total(verdict, "gone") > 0
     assert total(verdict, "not_covered") > 0
-    assert total(verdict, "markers_laid") == total(verdict, "markers_arrived") > 0
+    assert total(verdict, "markers_created") == total(verdict, "markers_arrived") > 0
     assert total(verdict, "failures") == sum(one["truth"] for one in verdict["reasons"])
-    check_waterlines(verdict, all_shown=not killed)
+    check_watermarks(verdict, all_shown=not killed)
     reasons = sum(one["truth"] for one in verdict["reasons"])
     assert reasons == total(verdict, "repaired") + total(verdict, "open_failures")
     assert verdict["complaints"] == []
     assert verdict["agrees"] is True
 
 
-def check_waterlines(verdict: dict[str, Any], *, all_shown: bool) -> None:
+def check_watermarks(verdict: dict[str, Any], *, all_shown: bool) -> None:
     """
     Look at what became of "complete up to" and "settled up to".
 
@@ -160,7 +160,7 @@ def check_waterlines(verdict: dict[str, Any], *, all_shown: bool) -> None:
         all_shown: whether they must have been there on every route; a killed daemon's last word takes them away for
             minutes.
     """
-    lines = verdict["waterlines"]
+    lines = verdict["watermarks"]
     assert verdict["run"]["samples"] > 30
     assert {(one["ahead"], one["worst"]) for one in lines} <= {(0, None)}
     if all_shown:

@@ -59,7 +59,7 @@ async def _check_waits(stage: Stage, daemon: DaemonProcess, case: Case) -> None:
     details = json.loads(text)["details"]
     assert {name for name, one in details.items() if one != "ok"} == {"daemon", "ledger"}
     said = details["ledger"]
-    (line,) = events(daemon, "dependency_away")
+    (line,) = events(daemon, "dependency_unavailable")
     for words in case.words:
         assert words in said, said
         assert words in line["reason"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from crrmon.config import Watch
+from crrmon.config import Filter
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
@@ -105,7 +105,9 @@ async def test_t1_a_route_without_a_rule_is_not_complete_up_to_any_moment(
 
     assert rig.sink.total("NotCoveredObjects", "src") == 93
     assert rig.sink.total("NotCoveredObjects", "other") == 93
-    assert names(logged, "route_gone", "route_back", "route_changed") == ["route_gone"] * 2
+    assert (
+        names(logged, "route_removed", "route_restored", "route_changed") == ["route_removed"] * 2
+    )
 
 
 async def test_t1_a_rule_that_comes_back_does_not_hide_what_was_written_without_it(
@@ -125,7 +127,7 @@ async def test_t1_a_rule_that_comes_back_does_not_hide_what_was_written_without_
         rig.put("after")
         await asyncio.sleep(1200)
         assert complete(rig) == int(first_at)
-        assert rig.meters.gauge(catalogue.COMPLETE_FLOOR, *ROUTE) == int(first_at)
+        assert rig.meters.gauge(catalogue.COMPLETE_BLOCKED, *ROUTE) == int(first_at)
         assert rig.meters.gauge(catalogue.SETTLED_UP_TO, *ROUTE) >= rig.clock.now() - 150  # type: ignore[operator]
 
         for one in missing:
@@ -135,9 +137,9 @@ async def test_t1_a_rule_that_comes_back_does_not_hide_what_was_written_without_
                 )
             )
         await rig.until(lambda: (complete(rig) or 0.0) > first_at, within=300)
-        assert rig.meters.gauge(catalogue.COMPLETE_FLOOR, *ROUTE) is None
+        assert rig.meters.gauge(catalogue.COMPLETE_BLOCKED, *ROUTE) is None
 
-    assert names(logged, "route_gone", "route_back") == ["route_gone", "route_back"]
+    assert names(logged, "route_removed", "route_restored") == ["route_removed", "route_restored"]
 
 
 async def test_t1_a_gap_that_nobody_saw_shows_in_the_objects_of_it(rig: Rig) -> None:
@@ -163,7 +165,7 @@ async def test_t1_what_no_rule_ever_selected_holds_nothing_back() -> None:
         rig.s3.add_rule("src", "dst", prefix="new/")
         await asyncio.sleep(1200)
         assert complete(rig) >= rig.clock.now() - 150  # type: ignore[operator]
-        assert rig.meters.gauge(catalogue.COMPLETE_FLOOR, *ROUTE) is None
+        assert rig.meters.gauge(catalogue.COMPLETE_BLOCKED, *ROUTE) is None
 
 
 async def test_t1_a_route_whose_rules_cannot_be_read_stays_where_they_were_last_seen(
@@ -219,7 +221,7 @@ async def test_t2_what_is_let_go_without_having_arrived_holds_its_route_back(end
             rig.put(f"other{rig.clock.now()}")
             await asyncio.sleep(120)
             assert complete(rig) <= at  # type: ignore[operator]
-        await rig.until(lambda: rig.meters.gauge(catalogue.COMPLETE_FLOOR, *ROUTE) is not None)
+        await rig.until(lambda: rig.meters.gauge(catalogue.COMPLETE_BLOCKED, *ROUTE) is not None)
         trail = await rig.ledger.find(version.key, version.version_id)
         assert trail.records == {}
         await asyncio.sleep(HOUR)
@@ -278,7 +280,7 @@ async def test_t2_many_that_are_let_go_cost_the_ledger_little(rig: Rig) -> None:
         for number in range(5 * KEPT):
             rig.put(f"lost{number}", then=Sight.REFUSED)
         await rig.until(
-            lambda: rig.meters.count(catalogue.REPLICATIONS, *ROUTE, "unpollable") == 5 * KEPT,
+            lambda: rig.meters.count(catalogue.REPLICATIONS, *ROUTE, "unreadable") == 5 * KEPT,
             within=DAY,
         )
         assert rig.ledger.calls.count("swap") < 2 * KEPT
@@ -288,7 +290,7 @@ async def test_t2_many_that_are_let_go_cost_the_ledger_little(rig: Rig) -> None:
 
 async def test_t2_what_is_left_out_has_no_moment() -> None:
     """Excluded sources and prefixes are not followed: whether anything of them arrived is not known."""
-    rig = Rig(watch=Watch(exclude=("src/tmp/", "old")), buckets=("src", "old", "new"))
+    rig = Rig(selection=Filter(exclude=("src/tmp/", "old")), buckets=("src", "old", "new"))
     for bucket in ("src", "old", "new"):
         rig.s3.rule(bucket, "dst")
     async with rig.running():
@@ -301,7 +303,7 @@ async def test_t2_what_is_left_out_has_no_moment() -> None:
 
 async def test_t2_a_part_of_a_bucket_that_is_followed_as_a_whole_has_its_moment() -> None:
     """Where the rules select nothing that is left out, the route is complete as any other."""
-    rig = Rig(watch=Watch(include=("src/in/",)))
+    rig = Rig(selection=Filter(include=("src/in/",)))
     rig.s3.rule("src", "dst", prefix="in/")
     async with rig.running():
         rig.put("in/a")

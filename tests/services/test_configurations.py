@@ -49,38 +49,40 @@ async def test_sources_follow_every_change() -> None:
     rig.s3.rule("one", "dst")
     rig.s3.rule("two", "dst", "far")
     for bucket in ("one", "two", "bare"):
-        await rig.routebook.destinations(write(rig, bucket))
-    assert rig.routebook.sources("dst") == {"one", "two"}
-    assert rig.routebook.sources("far") == {"two"}
+        await rig.configurations.destinations(write(rig, bucket))
+    assert rig.configurations.sources("dst") == {"one", "two"}
+    assert rig.configurations.sources("far") == {"two"}
 
     rig.s3.configurations["two"] = None
     rig.s3.configurations["one"] = None
     rig.s3.rule("one", "far", timed=True)
     await asyncio.sleep(301)
     for bucket in ("one", "two"):
-        await rig.routebook.destinations(write(rig, bucket))
+        await rig.configurations.destinations(write(rig, bucket))
 
-    assert rig.routebook.sources("dst") == frozenset()
-    assert rig.routebook.sources("far") == {"one"}
-    assert {(one.source, one.destination) for one in rig.routebook.timed()} == {("one", "far")}
+    assert rig.configurations.sources("dst") == frozenset()
+    assert rig.configurations.sources("far") == {"one"}
+    assert {(one.source, one.destination) for one in rig.configurations.timed()} == {
+        ("one", "far")
+    }
 
 
 async def test_what_was_read_goes_before_what_the_ledger_remembers() -> None:
     """A route that the ledger knows leads to its destination until its source's configuration says otherwise."""
     first = Rig()
     first.s3.rule("src", "dst")
-    await first.routebook.destinations(write(first, "src"))
+    await first.configurations.destinations(write(first, "src"))
     rig = Rig(ledger=first.ledger, buckets=())
     rig.s3.hidden = {"src"}
     survey = asyncio.create_task(rig.daemon.survey.run())
     await asyncio.sleep(1)
-    assert rig.routebook.sources("dst") == {"src"}
+    assert rig.configurations.sources("dst") == {"src"}
 
     rig.s3.hidden = set()
     await asyncio.sleep(301)
     survey.cancel()
 
-    assert rig.routebook.sources("dst") == frozenset()
+    assert rig.configurations.sources("dst") == frozenset()
 
 
 async def test_a_read_costs_the_same_however_many_buckets_there_are(
@@ -102,7 +104,7 @@ async def test_a_read_costs_the_same_however_many_buckets_there_are(
     for number in range(300):
         rig.s3.rule(f"src-{number}", f"dst-{number}")
         before = asked
-        await rig.routebook.destinations(write(rig, f"src-{number}"))
+        await rig.configurations.destinations(write(rig, f"src-{number}"))
         costs.append(asked - before)
 
     assert set(costs) == {costs[0]}
@@ -115,17 +117,17 @@ async def test_invariant_7_buckets_that_only_messages_name_are_forgotten(
     monkeypatch.setattr(pages, "MAX_PAGES", 50)
     rig = Rig(buckets=("surveyed",))
     rig.s3.rule("src", "dst")
-    await rig.routebook.destinations(write(rig, "src"))
-    await rig.routebook.destinations(write(rig, "surveyed"))
+    await rig.configurations.destinations(write(rig, "src"))
+    await rig.configurations.destinations(write(rig, "surveyed"))
     for number in range(500):
-        await rig.routebook.destinations(write(rig, f"nonsense-{number}"))
-        await rig.routebook.destinations(write(rig, "busy"))
-        assert len(rig.routebook._pages) <= 51
+        await rig.configurations.destinations(write(rig, f"nonsense-{number}"))
+        await rig.configurations.destinations(write(rig, "busy"))
+        assert len(rig.configurations._pages) <= 51
 
     for bucket in ("src", "surveyed", "busy"):
-        await rig.routebook.destinations(write(rig, bucket))
+        await rig.configurations.destinations(write(rig, bucket))
         assert rig.s3.reads.count(bucket) == 1
-    assert rig.routebook.sources("dst") == {"src"}
+    assert rig.configurations.sources("dst") == {"src"}
 
 
 async def test_more_sources_than_pages_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +136,10 @@ async def test_more_sources_than_pages_are_all_kept(monkeypatch: pytest.MonkeyPa
     rig = Rig()
     for number in range(60):
         rig.s3.rule(f"src-{number}", "dst")
-        await rig.routebook.destinations(write(rig, f"src-{number}"))
+        await rig.configurations.destinations(write(rig, f"src-{number}"))
 
-    assert len(rig.routebook.sources("dst")) == 60
-    assert len(rig.routebook._pages) == 60
+    assert len(rig.configurations.sources("dst")) == 60
+    assert len(rig.configurations._pages) == 60
 
 
 async def test_unreadable_configurations_are_one_line_a_minute() -> None:
@@ -147,7 +149,7 @@ async def test_unreadable_configurations_are_one_line_a_minute() -> None:
     with capture_logs() as logs:
         for _ in range(10):
             for number in range(100):
-                answer = await rig.routebook.destinations(write(rig, f"b{number}"))
+                answer = await rig.configurations.destinations(write(rig, f"b{number}"))
                 assert isinstance(answer, Later)
             await asyncio.sleep(60.5)
 
@@ -173,7 +175,7 @@ async def test_an_account_that_cannot_be_used_is_not_told_again_for_each_bucket(
         survey = asyncio.create_task(rig.daemon.survey.run())
         await asyncio.sleep(1)
         for number in range(10):
-            await rig.routebook.destinations(write(rig, f"b{number}"))
+            await rig.configurations.destinations(write(rig, f"b{number}"))
         survey.cancel()
 
     assert logs == []
@@ -195,12 +197,12 @@ async def test_doubts_are_told_when_they_change() -> None:
     rig.s3.configurations["src"] = {"Rules": rules}
     with capture_logs() as logs:
         for _ in range(5):
-            await rig.routebook.destinations(write(rig, "src"))
+            await rig.configurations.destinations(write(rig, "src"))
             await asyncio.sleep(301)
         rig.s3.configurations["src"] = {"Rules": rules[:2]}
-        await rig.routebook.destinations(write(rig, "src"))
+        await rig.configurations.destinations(write(rig, "src"))
 
-    lines = told(logs, "rule_not_understood")
+    lines = told(logs, "rule_unsupported")
     assert [one["rules"] for one in lines] == [1000, 2]
     assert len(lines[0]["doubts"]) == routebook_module.NAMED
 
@@ -232,13 +234,13 @@ async def test_a_write_dated_in_the_future_is_proved_uncovered_at_once(ago: floa
     rig = Rig()
     rig.s3.rule("src", "dst", prefix="in/")
 
-    assert await rig.routebook.destinations(write(rig, "src", ago=ago)) == NotCovered(
+    assert await rig.configurations.destinations(write(rig, "src", ago=ago)) == NotCovered(
         Cause.NO_RULE
     )
     assert rig.s3.reads == ["src"]
 
     await asyncio.sleep(2)
-    answer = await rig.routebook.destinations(write(rig, "src", ago=ago))
+    answer = await rig.configurations.destinations(write(rig, "src", ago=ago))
     assert isinstance(answer, Later)  # what was read 2 s ago may be older than this one
     assert rig.s3.reads == ["src"]
 
@@ -248,25 +250,25 @@ async def test_t7_a_clock_that_was_set_back_makes_old_readings_no_newer() -> Non
     rig = Rig()
     rig.s3.rule("src", "dst", prefix="in/")
     rig.clock.leap(DAY)
-    await rig.routebook.destinations(write(rig, "src"))
+    await rig.configurations.destinations(write(rig, "src"))
     rig.clock.leap(-DAY)
     rig.s3.rule("src", "dst")
-    answer = await rig.routebook.destinations(write(rig, "src", ago=0.0))
+    answer = await rig.configurations.destinations(write(rig, "src", ago=0.0))
     assert [one.bucket for one in answer] == ["dst"]  # type: ignore[union-attr]
 
     rig.clock.leap(DAY)
     rig.s3.rule("src", "dst", prefix="in/")
     await asyncio.sleep(301)
-    await rig.routebook.destinations(write(rig, "src"))
+    await rig.configurations.destinations(write(rig, "src"))
     rig.clock.leap(-DAY)
     rig.s3.unreadable = True
-    assert isinstance(await rig.routebook.destinations(write(rig, "src", ago=0.0)), Later)
+    assert isinstance(await rig.configurations.destinations(write(rig, "src", ago=0.0)), Later)
 
 
 async def test_t7_nothing_is_read_on_an_unsure_clock(rig: Rig) -> None:
     """When it was read decides what it proves: the reading waits until that can be told."""
     rig.clock.sure = False
-    asking = asyncio.create_task(rig.routebook.destinations(write(rig, "src")))
+    asking = asyncio.create_task(rig.configurations.destinations(write(rig, "src")))
     await asyncio.sleep(60)
     assert rig.s3.reads == []
     rig.clock.sure = True

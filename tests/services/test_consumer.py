@@ -283,7 +283,7 @@ async def test_r8_large_and_small_messages_are_all_dealt_with_in_their_order() -
     assert len(rig.inbox.acknowledged) == len(sizes)
     assert rig.meters.count(catalogue.EVENTS, "version_deleted") == sum(sizes)
     assert rig.intake._admission.free == 1
-    assert rig.meters.gauges[catalogue.HELD_MESSAGES.name, "queue"] == 0
+    assert rig.meters.gauges[catalogue.MESSAGES_IN_FLIGHT.name, "queue"] == 0
 
 
 async def test_r8_a_message_that_breaks_while_it_is_read_leaves_the_room_as_it_was() -> None:
@@ -318,7 +318,7 @@ async def test_r8_what_waits_for_room_is_given_back_when_the_daemon_stops() -> N
         await rig.intake.drained()
 
     assert rig.inbox.waiting == 1
-    assert rig.meters.count(catalogue.RELEASED_MESSAGES, "queue") == 1
+    assert rig.meters.count(catalogue.RETURNED_MESSAGES, "queue") == 1
     assert rig.intake._admission.free == 1
 
 
@@ -336,10 +336,10 @@ async def test_stopping_gives_back_what_waits_and_finishes_what_is_looked_at() -
         await rig.intake.drained()
 
     assert rig.inbox.visible == 1
-    assert rig.meters.count(catalogue.RELEASED_MESSAGES, "queue") == 1
+    assert rig.meters.count(catalogue.RETURNED_MESSAGES, "queue") == 1
 
 
-async def test_d6_an_event_older_than_the_horizon_is_not_newly_counted(rig: Rig) -> None:
+async def test_d6_an_event_older_than_the_retention_is_not_newly_counted(rig: Rig) -> None:
     """Invariant 2, D6: a replayed old event is followed, but adds only to what is too old."""
     async with rig.running():
         name = rig.put("a", version="v1")
@@ -350,7 +350,7 @@ async def test_d6_an_event_older_than_the_horizon_is_not_newly_counted(rig: Rig)
         await rig.settled()
 
     assert outcomes(rig) == 1
-    assert rig.meters.count(catalogue.TOO_OLD, "src") == 1
+    assert rig.meters.count(catalogue.BEYOND_RETENTION, "src") == 1
 
 
 async def test_an_event_without_version_id_is_counted_under_the_version_found(rig: Rig) -> None:
@@ -421,13 +421,13 @@ async def test_an_arrival_known_during_the_hold_is_exact() -> None:
     assert exact >= 15, "all but those looked at early"
 
 
-async def test_a_customer_provided_key_is_unpollable_only_when_s3_takes_other_requests(
+async def test_a_customer_provided_key_is_unreadable_only_when_s3_takes_other_requests(
     rig: Rig,
 ) -> None:
     """400 ends an object only if the daemon's own requests are in order; then it does, after three answers."""
     async with rig.running():
         rig.put("a", then=Sight.REFUSED)
-        await rig.until(lambda: outcomes(rig, "unpollable") == 1)
+        await rig.until(lambda: outcomes(rig, "unreadable") == 1)
     assert len(rig.s3.looks) == 4
 
 
@@ -446,7 +446,7 @@ async def test_r4_a_message_whose_handling_fails_takes_nobodys_place() -> None:
             rig.put("well", takes=0)
             await rig.until(lambda: outcomes(rig) == 1, within=120)
             await rig.until(lambda: len(rig.inbox.dead) == 100)
-            assert rig.meters.gauge(catalogue.HELD_MESSAGES, "queue") == 0
+            assert rig.meters.gauge(catalogue.MESSAGES_IN_FLIGHT, "queue") == 0
             await asyncio.sleep(120)
 
     told = [one for one in logs if one["event"] == "message_failed"]
@@ -490,7 +490,7 @@ async def test_r10_thousands_of_held_messages_stay_hidden() -> None:
             assert rig.inbox.visible == 0
             assert rig.board.live().ok
         assert rig.inbox.most_receives == 1
-        assert rig.meters.gauge(catalogue.HELD_MESSAGES, "queue") == 2_400
+        assert rig.meters.gauge(catalogue.MESSAGES_IN_FLIGHT, "queue") == 2_400
 
 
 async def test_r10_the_age_of_a_queue_is_absent_while_nobody_can_tell() -> None:

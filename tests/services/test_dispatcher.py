@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crrmon.config import Watch
+from crrmon.config import Filter
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
@@ -109,13 +109,13 @@ async def test_a_parked_object_learns_from_a_better_event() -> None:
 
 
 async def test_an_event_of_a_week_ago_is_followed_and_not_counted(rig: Rig) -> None:
-    """D6: older than the horizon: looked at, only counted as too old, and no delay of others is guessed from it."""
+    """D6: older than the retention: looked at, only counted as too old, and no delay of others is guessed from it."""
     async with rig.running():
         at = store(rig, "a", arrives={"dst": 1.0})
         rig.clock.leap(7 * DAY)
         rig.inbox.send(events.native_created("a", at=at))
         await rig.settled()
-        await rig.until(lambda: rig.meters.count(catalogue.TOO_OLD, "src") == 1)
+        await rig.until(lambda: rig.meters.count(catalogue.BEYOND_RETENTION, "src") == 1)
 
     assert count(rig) == 0
     assert rig.delays.largest is None
@@ -246,7 +246,7 @@ async def test_a_replica_outside_the_rules_of_a_two_way_bucket_is_no_uncovered_w
 
     assert rig.meters.count(catalogue.NOT_COVERED, "two", "no_rule") == 1
     assert len(rig.s3.looks) == 2
-    assert (await rig.ledger.find("a", "v1")).halves
+    assert (await rig.ledger.find("a", "v1")).early_facts
 
 
 @pytest.mark.parametrize("is_replica", [True, False])
@@ -266,7 +266,7 @@ async def test_a_native_event_of_an_unknown_bucket_costs_one_look(*, is_replica:
         await rig.settled()
 
     assert len(rig.s3.looks) == 1
-    assert bool((await rig.ledger.find("a", "v1")).halves) is is_replica
+    assert bool((await rig.ledger.find("a", "v1")).early_facts) is is_replica
     uncovered = rig.meters.count(catalogue.NOT_COVERED, "lone", "no_configuration")
     assert uncovered == (0 if is_replica else 1)
 
@@ -288,7 +288,7 @@ async def test_a_look_that_tells_nothing_is_repeated_where_a_route_leads() -> No
             while await rig.backlog():
                 await asyncio.sleep(1)
 
-    assert (await rig.ledger.find("a", "v1")).halves
+    assert (await rig.ledger.find("a", "v1")).early_facts
     assert count(rig, "given_up", of="two", to="unknown") == 0
 
 
@@ -308,13 +308,13 @@ async def test_a_destination_that_shows_nothing_is_taken_for_one(rig: Rig) -> No
             while await rig.backlog():
                 await asyncio.sleep(1)
         for number in range(30):
-            assert (await rig.ledger.find(f"a{number}", f"v{number}")).halves
+            assert (await rig.ledger.find(f"a{number}", f"v{number}")).early_facts
 
     assert len(rig.s3.looks) <= 40
 
 
 async def test_halves_are_told_of_however_a_replica_was_found() -> None:
-    """Replicas whose source nobody told of are counted as unmatched an hour later, by their event or by a look."""
+    """Replicas whose source nobody told of are counted as orphaned an hour later, by their event or by a look."""
     rig = Rig(buckets=("src", "one", "two"))
     rig.s3.rule("src", "dst")
     async with rig.running():
@@ -323,7 +323,7 @@ async def test_halves_are_told_of_however_a_replica_was_found() -> None:
         rig.inbox.send(events.native_created("a", at=at, bucket="dst"))
         rig.inbox.send(events.native_created("b", at=at, bucket="lone"))
         await rig.settled()
-        assert {one.bucket for one in rig.unmatched._remembered} == {"dst", "lone"}
+        assert {one.bucket for one in rig.orphans._remembered} == {"dst", "lone"}
 
 
 async def test_what_part_a_bucket_plays_may_be_known_only_while_its_message_is_held() -> None:
@@ -339,7 +339,7 @@ async def test_what_part_a_bucket_plays_may_be_known_only_while_its_message_is_h
         await rig.settled()
     assert [one.bucket for one in rig.s3.looks] == ["lone"]
     assert rig.meters.count(catalogue.NOT_COVERED, "lone", "no_configuration") == 0
-    assert (await rig.ledger.find("b", "v1")).halves
+    assert (await rig.ledger.find("b", "v1")).early_facts
 
 
 async def test_roles_are_known_after_a_restart_from_the_ledgers_routes() -> None:
@@ -356,7 +356,7 @@ async def test_roles_are_known_after_a_restart_from_the_ledgers_routes() -> None
         await second.settled()
 
     assert second.s3.looks == []
-    assert (await ledger.find("a", "v1")).halves
+    assert (await ledger.find("a", "v1")).early_facts
 
 
 async def test_a_survey_that_fails_delays_nobody_and_is_repeated(
@@ -368,10 +368,10 @@ async def test_a_survey_that_fails_delays_nobody_and_is_repeated(
     rig.s3.hidden = {"src", "more", "most"}
     async with rig.running():
         await asyncio.sleep(2)
-        assert rig.routebook.timed() == frozenset()
+        assert rig.configurations.timed() == frozenset()
         rig.s3.hidden = set()
         await asyncio.sleep(301)
-        assert {route.source for route in rig.routebook.timed()} == {"src"}
+        assert {route.source for route in rig.configurations.timed()} == {"src"}
     assert capsys.readouterr().out.count("survey_incomplete") == 1
 
 
@@ -488,7 +488,7 @@ async def test_t13_a_threshold_notice_without_version_id_counts_and_is_no_replic
 
     for kind in ("missed", "replicated_after"):
         assert rig.meters.count(catalogue.THRESHOLD_NOTICES, "src", "dst", kind) == 1
-    assert (await rig.ledger.find("a", "v1")).halves == {}
+    assert (await rig.ledger.find("a", "v1")).early_facts == {}
 
 
 async def test_m3_a_notice_of_a_threshold_counts_once_however_often_it_comes() -> None:
@@ -619,7 +619,7 @@ async def test_d20_a_restart_reopens_a_failure_and_its_arrival_is_a_repair(rig: 
         assert (await record(rig)).state is State.PENDING
         await rig.until(lambda: count(rig) == 1, within=1200)
 
-    assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
+    assert rig.meters.count(catalogue.RECOVERED, "src", "dst") == 1
     assert count(rig, "failed") == 1
 
 
@@ -639,7 +639,7 @@ async def test_t10_batch_replication_of_existing_objects_leaves_no_replica_unmat
         await rig.settled()
         await asyncio.sleep(1.1 * HOUR)
 
-    assert rig.meters.count(catalogue.REPLICAS_UNMATCHED, "dst") == 1
+    assert rig.meters.count(catalogue.REPLICAS_ORPHANED, "dst") == 1
     assert await rig.backlog() == 0
     assert rig.s3.looks == []
 
@@ -709,8 +709,8 @@ async def test_markers_are_counted_once_and_never_looked_at() -> None:
     def markers(destination: str, status: str) -> float:
         return rig.meters.count(catalogue.DELETE_MARKERS, "src", destination, status)
 
-    assert markers("dst", "laid") == 1
-    assert markers("far", "laid") == 0
+    assert markers("dst", "created") == 1
+    assert markers("far", "created") == 0
     assert markers("dst", "arrived") == 1
     assert markers("dst", "failed") == 1
     assert rig.s3.looks == []
@@ -729,8 +729,8 @@ async def test_a_marker_in_a_two_way_bucket_that_nobody_signed_is_only_told_of()
         rig.inbox.send(events.marker("a", at=at, bucket="two", version="m", by_replication=True))
         await rig.settled()
 
-    assert rig.meters.count(catalogue.EVENTS, "marker_ambiguous") == 1
-    assert rig.meters.count(catalogue.DELETE_MARKERS, "one", "two", "laid") == 0
+    assert rig.meters.count(catalogue.EVENTS, "delete_marker_ambiguous") == 1
+    assert rig.meters.count(catalogue.DELETE_MARKERS, "one", "two", "created") == 0
     assert rig.meters.count(catalogue.DELETE_MARKERS, "one", "two", "arrived") == 1
 
 
@@ -739,7 +739,7 @@ async def test_a_marker_in_a_two_way_bucket_that_nobody_signed_is_only_told_of()
 
 async def test_what_is_excluded_is_acknowledged_and_counted_as_such() -> None:
     """Facts of excluded sources end at once; replicas too, where all that leads to their bucket is excluded."""
-    rig = Rig(watch=Watch(exclude=("src/tmp/", "dst")))
+    rig = Rig(selection=Filter(exclude=("src/tmp/", "dst")))
     rig.s3.rule("src", "dst")
     async with rig.running():
         await asyncio.sleep(1)
@@ -763,7 +763,7 @@ async def test_what_is_excluded_is_acknowledged_and_counted_as_such() -> None:
 
 async def test_an_excluded_two_way_bucket_still_tells_of_arrivals() -> None:
     """Its own writes are left out, its replicas of a followed source are not: one HEAD tells them apart."""
-    rig = Rig(buckets=("one", "two"), watch=Watch(include=("one",)))
+    rig = Rig(buckets=("one", "two"), selection=Filter(include=("one",)))
     rig.s3.rule("one", "two")
     rig.s3.rule("two", "one")
     async with rig.running():
@@ -774,7 +774,7 @@ async def test_an_excluded_two_way_bucket_still_tells_of_arrivals() -> None:
         rig.inbox.send(events.native_created("b", at=at, bucket="two", version="v2"))
         await rig.settled()
 
-    assert (await rig.ledger.find("a", "v1")).halves
+    assert (await rig.ledger.find("a", "v1")).early_facts
     assert rig.meters.count(catalogue.EVENTS, "excluded") == 1
     assert count(rig, of="two", to="one") == 0
 
@@ -861,7 +861,7 @@ async def test_a_tag_filters_destination_that_denies_counts_by_its_replica_whene
     assert rig.meters.count(catalogue.LATENCY_EXACT, "src", "far") == 1
     ((took, weight),) = rig.meters.observed["crrmon_replication_latency_seconds", "src", "far"]
     assert (took, weight) == (pytest.approx(5, rel=0.2), 1)
-    assert not [name for name, *_ in rig.meters.counters if "unmatched" in name]
+    assert not [name for name, *_ in rig.meters.counters if "orphaned" in name]
 
 
 async def test_what_was_counted_somewhere_is_not_counted_where_its_replica_tells() -> None:
@@ -885,7 +885,7 @@ async def test_what_was_counted_somewhere_is_not_counted_where_its_replica_tells
 
     assert (count(rig, to="unknown"), count(rig, to="dst"), count(rig, to="far")) == (1, 0, 0)
     assert len(rig.s3.looks) == looks
-    assert not [name for name, *_ in rig.meters.counters if "unmatched" in name]
+    assert not [name for name, *_ in rig.meters.counters if "orphaned" in name]
 
 
 async def test_a_repair_or_one_that_is_too_old_is_still_one_when_told_late(rig: Rig) -> None:
@@ -903,27 +903,27 @@ async def test_a_repair_or_one_that_is_too_old_is_still_one_when_told_late(rig: 
             await asyncio.sleep(600)
         rig.inbox.send(events.replica_notification("mended", at=at + 700, bucket="far"))
         await rig.settled()
-        assert rig.meters.count(catalogue.REPAIRED, "src", "far") == 1
+        assert rig.meters.count(catalogue.RECOVERED, "src", "far") == 1
         assert count(rig, to="far") == 1
 
         at = store(rig, "old", arrives={"dst": 3.0, "far": 5.0})
         rig.clock.leap(7 * DAY)
         rig.inbox.send(events.written("old", at=at))
         await rig.settled()
-        await rig.until(lambda: rig.meters.count(catalogue.TOO_OLD, "src") == 1)
+        await rig.until(lambda: rig.meters.count(catalogue.BEYOND_RETENTION, "src") == 1)
         rig.inbox.send(events.replica_notification("old", at=at + 5, bucket="far"))
         await rig.settled()
 
-    assert rig.meters.count(catalogue.TOO_OLD, "src") == 2
+    assert rig.meters.count(catalogue.BEYOND_RETENTION, "src") == 2
     assert count(rig, to="far") == 1
     assert rig.meters.count(catalogue.LATENCY_EXACT, "src", "far") == 0
 
 
-# ---- what the waterline asks ----
+# ---- what the watermark asks ----
 
 
 async def test_what_is_held_or_was_left_undeleted_holds_the_waterline() -> None:
-    """Floors: the write's time while held, a guess for what nobody could read, nothing once it is durable."""
+    """Watermarks: the write's time while held, a guess for what nobody could read, nothing once it is durable."""
     rig = Rig()
     rig.s3.rule("src", "dst", prefix="in/")
     async with rig.running():

@@ -23,13 +23,13 @@ from crrmon.domain.route_state import (
     encode,
     name_of,
 )
-from crrmon.domain.waterline import SILENT_SECONDS
+from crrmon.domain.watermark import SILENT_SECONDS
 from crrmon.domain.windows import Standing
-from crrmon.ports.ledger import Presence
+from crrmon.ports.ledger import Member
 from crrmon.ports.sink import Sink
 from crrmon.services.membership.delay_memory import DelayMemory
-from crrmon.services.membership.heartbeat import Attendance
-from crrmon.services.membership.leases import LEASE_SECONDS, Tenure
+from crrmon.services.membership.heartbeat import Heartbeat
+from crrmon.services.membership.leases import LEASE_SECONDS, LeaseManager
 from crrmon.services.reporting.fleet_gauges import (
     FORGOTTEN_SECONDS,
     REFRESH_SECONDS,
@@ -98,18 +98,18 @@ class Daemon:
         self.timed: frozenset[Route] = frozenset()
         self.held_since: float | None = None
         self.delays = DelayMemory(
-            self.ledger, clock=self.clock, least={"notification": 5.0}, horizon_seconds=HOUR
+            self.ledger, clock=self.clock, least={"notification": 5.0}, retention_seconds=HOUR
         )
-        self.meters = PrometheusMeters(shows_fleet=lambda: self.tenure.reporting() is not None)
+        self.meters = PrometheusMeters(shows_fleet=lambda: self.leases.reporting() is not None)
         daemon = runtime(self.clock, meters=self.meters, seed=owner)
         self.board = daemon.board
         health = self.board.dependency("ledger")
-        self.tenure = Tenure(self.ledger, daemon, owner=owner, health=health)
+        self.leases = LeaseManager(self.ledger, daemon, owner=owner, health=health)
         self.publisher = Publisher(
             self.ledger,
             sink,
             daemon,
-            tenure=self.tenure,
+            leases=self.leases,
             ledger_health=health,
             sink_health=self.board.dependency("cloudwatch"),
             monitor="test",
@@ -124,7 +124,7 @@ class Daemon:
             [self.inbox],
             daemon,
             owner=owner,
-            reporting=self.tenure.reporting,
+            reporting=self.leases.reporting,
             unsent=self.publisher.unsent,
             timed=lambda: self.timed,
             seen_at=lambda _: self.clock.now(),
@@ -133,7 +133,7 @@ class Daemon:
             health=health,
             stuck_after=900.0,
         )
-        self.attendance = Attendance(
+        self.heartbeat = Heartbeat(
             self.ledger,
             daemon,
             owner=owner,
@@ -144,7 +144,7 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        loops = (self.tenure.run, self.publisher.run, self.attendance.run, self.fleet.run)
+        loops = (self.leases.run, self.publisher.run, self.heartbeat.run, self.fleet.run)
         self._tasks = [asyncio.create_task(run()) for run in loops]
 
     def gauge(self, metric: Metric, *labels: str) -> float | None:
@@ -187,7 +187,7 @@ class Daemon:
         return {metric.name for metric, series in self.meters._values.items() if series} & FLEET
 
 
-async def know(ledger: MemoryLedger, *let_go: LetGo) -> None:
+async def know(ledger: MemoryLedger, *discarded: LetGo) -> None:
     """
     Let a ledger know the route, with a rule, and what was let go on it.
     """
@@ -197,7 +197,7 @@ async def know(ledger: MemoryLedger, *let_go: LetGo) -> None:
         read_at=EPOCH,
         changed_at=EPOCH,
         selects=(Selected("", EPOCH),),
-        let_go=let_go,
+        discarded=discarded,
         heard=True,
     )
     await ledger.swap(name_of(route), None, encode(state))
@@ -257,7 +257,7 @@ async def test_every_gauge_of_the_fleet_is_shown(ledger: MemoryLedger) -> None:
             "crrmon_queue_messages": 0,
             "crrmon_unsent_windows": 0,
             "crrmon_route_configured": 1,
-            "crrmon_complete_up_to_floor_timestamp_seconds": EPOCH - 900,
+            "crrmon_complete_up_to_blocked_timestamp_seconds": EPOCH - 900,
         }
         assert set(daemon.page) == FLEET
 
@@ -371,7 +371,7 @@ async def test_queues_then_daemons_then_the_ledger() -> None:
     The other daemon took a message before the queue was counted, and has it parked and says so between the two
     reads of a round. With the backlog read first, it would be in neither.
     """
-    other = Presence(owner="other", announced_at=EPOCH, held_since=None, delay=0.0)
+    other = Member(owner="other", announced_at=EPOCH, held_since=None, delay=0.0)
     old = EPOCH - 1000.0
 
     class Moving(SlowLedger):
@@ -446,7 +446,7 @@ async def test_a_message_held_by_a_killed_daemon_is_not_passed() -> None:
     assert 0 < bound() <= written_at
     one.s3.fates[version] = Fate(0.0, Sight.COMPLETED, 100, written_at=int(written_at))
     await one.until(lambda: bound() > written_at)
-    assert [presence.owner for presence in await one.ledger.presences()] == ["one"]
+    assert [member.owner for member in await one.ledger.members()] == ["one"]
     receiving.cancel()
     await one.kill()
 
@@ -461,7 +461,7 @@ async def test_unsent_windows_are_not_zero_before_they_are_known(ledger: MemoryL
     before = Daemon(ledger, away, owner="before")
     async with before.running():
         await asyncio.sleep(10 * WINDOW)
-    await before.tenure.give_up()
+    await before.leases.give_up()
     waiting = len(await ledger.frozen())
     assert waiting >= 8
 
@@ -554,16 +554,16 @@ async def test_invariant_9_a_late_answer_brings_no_gauge_back(ledger: MemoryLedg
         await asyncio.sleep(3)
         daemon.ledger.seconds["backlog"] = 15
         await asyncio.sleep(9)
-        lease = daemon.tenure.reporting()
+        lease = daemon.leases.reporting()
         assert lease is not None
         for metric in catalogue.METRICS:
             if metric.fleet:
                 daemon.meters.clear(metric)
         await ledger.claim((await ledger.leases())[0], owner="two")
-        daemon.tenure.lost(lease)
+        daemon.leases.lost(lease)
         for _ in range(int(4 * LEASE_SECONDS) - 4):
             await asyncio.sleep(0.25)
-            assert daemon.tenure.reporting() is None
+            assert daemon.leases.reporting() is None
             assert daemon.kept == set()
 
 
@@ -590,10 +590,10 @@ async def test_a_word_older_than_any_message_is_dropped() -> None:
     daemon = Daemon(ledger, FakeSink())
     daemon.inbox.send("never taken")
     old = daemon.clock.now() - FORGOTTEN_SECONDS - 1
-    await ledger.announce(Presence(owner="old", announced_at=old, held_since=old, delay=0.0))
+    await ledger.announce(Member(owner="old", announced_at=old, held_since=old, delay=0.0))
     async with daemon.running():
         await asyncio.sleep(SILENT_SECONDS + 3 * REFRESH_SECONDS)
-        assert "old" not in {one.owner for one in await ledger.presences()}
+        assert "old" not in {one.owner for one in await ledger.members()}
 
 
 @pytest.mark.looptime(noop_cycles=1)
@@ -605,11 +605,11 @@ async def test_t7_a_daemon_that_speaks_is_not_dropped_for_what_its_clock_shows()
     async with daemon.running():
         for place in range(40):
             at = daemon.clock.now() - FORGOTTEN_SECONDS - 86_400
-            said = Presence(owner="behind", announced_at=at, held_since=at, delay=0.0)
+            said = Member(owner="behind", announced_at=at, held_since=at, delay=0.0)
             await ledger.announce(said)
             await asyncio.sleep(REFRESH_SECONDS)
             if place > 2:
-                assert "behind" in {one.owner for one in await ledger.presences()}
+                assert "behind" in {one.owner for one in await ledger.members()}
 
 
 async def test_t7_nothing_new_is_shown_on_an_unsure_clock() -> None:

@@ -57,13 +57,17 @@ async def test_an_outage_is_logged_when_it_begins_once_a_minute_and_when_it_is_o
     dependency.succeeded()
     dependency.succeeded()
 
-    away = [one for one in logs if one["event"] == "dependency_away"]
-    back = [one for one in logs if one["event"] == "dependency_back"]
+    away = [one for one in logs if one["event"] == "dependency_unavailable"]
+    back = [one for one in logs if one["event"] == "dependency_recovered"]
     assert len(logs) == len(away) + len(back)
     assert len(away) == HOUR / REMINDER_SECONDS
-    assert [one["away_seconds"] for one in away[:3]] == [0, REMINDER_SECONDS, 2 * REMINDER_SECONDS]
+    assert [one["unavailable_seconds"] for one in away[:3]] == [
+        0,
+        REMINDER_SECONDS,
+        2 * REMINDER_SECONDS,
+    ]
     assert {(one["dependency"], one["reason"]) for one in away} == {("ledger", "nobody there")}
-    assert [(one["dependency"], one["away_seconds"]) for one in back] == [("ledger", HOUR)]
+    assert [(one["dependency"], one["unavailable_seconds"]) for one in back] == [("ledger", HOUR)]
 
 
 async def test_a_new_outage_is_logged_at_once(logs: list[Any]) -> None:
@@ -74,7 +78,7 @@ async def test_a_new_outage_is_logged_at_once(logs: list[Any]) -> None:
         await asyncio.sleep(1)
         dependency.succeeded()
 
-    assert [one["event"] for one in logs] == ["dependency_away", "dependency_back"] * 3
+    assert [one["event"] for one in logs] == ["dependency_unavailable", "dependency_recovered"] * 3
 
 
 async def test_what_never_failed_says_nothing(logs: list[Any]) -> None:
@@ -113,7 +117,9 @@ async def test_what_can_only_be_read_is_not_back(logs: list[Any]) -> None:
     dependency.succeeded("settle")
 
     assert not dependency.away
-    assert [one["event"] for one in logs] == ["dependency_away"] * 5 + ["dependency_back"]
+    assert [one["event"] for one in logs] == ["dependency_unavailable"] * 5 + [
+        "dependency_recovered"
+    ]
 
 
 async def test_what_nobody_tries_any_more_does_not_keep_it_away() -> None:
@@ -236,14 +242,14 @@ async def test_live_while_every_loop_makes_progress() -> None:
     """A loop that did not begin a round within its patience is named, with for how long."""
     board, _ = make_board()
     board.began("poller", patience=100)
-    board.began("tenure", patience=1000)
+    board.began("leases", patience=1000)
     await asyncio.sleep(100)
     assert board.live().ok
 
     await asyncio.sleep(50)
     verdict = board.live()
     assert not verdict.ok
-    assert verdict.details == {"poller": "no progress for 150 s", "tenure": "ok"}
+    assert verdict.details == {"poller": "no progress for 150 s", "leases": "ok"}
 
     board.began("poller", patience=100)
     assert board.live().ok

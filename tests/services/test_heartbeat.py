@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from crrmon.ports.ledger import Presence
+from crrmon.ports.ledger import Member
 from crrmon.services.membership.delay_memory import DelayMemory
-from crrmon.services.membership.heartbeat import ROUND_SECONDS, Attendance
+from crrmon.services.membership.heartbeat import ROUND_SECONDS, Heartbeat
 from fakes.clock import EPOCH, LoopClock
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledgers import MemoryLedger
@@ -33,9 +33,9 @@ class Desk:
         daemon = runtime(LoopClock())
         self.board = daemon.board
         self.delays = DelayMemory(
-            self.ledger, clock=LoopClock(), least={}, horizon_seconds=86_400.0
+            self.ledger, clock=LoopClock(), least={}, retention_seconds=86_400.0
         )
-        self.attendance = Attendance(
+        self.heartbeat = Heartbeat(
             self.ledger,
             daemon,
             owner="me",
@@ -46,18 +46,18 @@ class Desk:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Desk"]:
-        task = asyncio.create_task(self.attendance.run())
+        task = asyncio.create_task(self.heartbeat.run())
         try:
             yield self
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def said(self) -> Presence | None:
+    async def said(self) -> Member | None:
         """
         Tell what the others see.
         """
-        return next(iter(await self.ledger.presences()), None)
+        return next(iter(await self.ledger.members()), None)
 
 
 async def test_it_says_the_oldest_and_the_latest_of_all_queues() -> None:
@@ -67,13 +67,13 @@ async def test_it_says_the_oldest_and_the_latest_of_all_queues() -> None:
         desk.delays.note("notification", 3.0)
         desk.delays.note("cloudtrail", 8.0)
         await asyncio.sleep(1)
-        assert await desk.said() == Presence(
+        assert await desk.said() == Member(
             owner="me", announced_at=EPOCH, held_since=EPOCH - 50, delay=8.0
         )
         two.held_since = EPOCH - 70
         one.held_since = None
         await asyncio.sleep(ROUND_SECONDS)
-        assert await desk.said() == Presence(
+        assert await desk.said() == Member(
             owner="me", announced_at=EPOCH + 10, held_since=EPOCH - 70, delay=8.0
         )
 
@@ -83,7 +83,7 @@ async def test_it_waits_until_others_can_know_of_it() -> None:
     desk = Desk(Hands())
     desk.ledger.away = True
     async with desk.running():
-        waiting = asyncio.create_task(desk.attendance.announced())
+        waiting = asyncio.create_task(desk.heartbeat.announced())
         await asyncio.sleep(600)
         assert not waiting.done()
         assert not desk.board.ready().ok
@@ -98,7 +98,7 @@ async def test_it_leaves_no_word_behind() -> None:
     """A daemon that holds nothing any more takes its word back, and says nothing after."""
     async with Desk(Hands()).running() as desk:
         await asyncio.sleep(25)
-        await desk.attendance.leave()
+        await desk.heartbeat.leave()
         assert await desk.said() is None
         await asyncio.sleep(100)
         assert await desk.said() is None
@@ -110,7 +110,7 @@ async def test_what_it_leaves_in_the_queue_stays_said() -> None:
     async with Desk(hands).running() as desk:
         await asyncio.sleep(25)
         hands.held_since = EPOCH - 5
-        await desk.attendance.leave()
+        await desk.heartbeat.leave()
         said = await desk.said()
         assert said is not None
         assert (said.held_since, said.announced_at) == (EPOCH - 5, EPOCH + 25)
@@ -124,5 +124,5 @@ async def test_a_daemon_that_never_spoke_leaves_without_a_word() -> None:
     desk.ledger.away = True
     async with desk.running():
         await asyncio.sleep(5)
-        await desk.attendance.leave()
+        await desk.heartbeat.leave()
     assert "dismiss" not in desk.ledger.calls

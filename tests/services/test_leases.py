@@ -19,7 +19,7 @@ from crrmon.services.membership.leases import (
     LEASE_SECONDS,
     REPORTING_SHARD,
     ROUND_SECONDS,
-    Tenure,
+    LeaseManager,
     share,
 )
 from fakes.clock import LoopClock
@@ -71,7 +71,7 @@ class FarLedger(FlakyLedger):
 
 class Holder:
     """
-    One daemon's tenure, its own way to the ledger, and its own wall clock.
+    One daemon's leases, its own way to the ledger, and its own wall clock.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Holder:
         daemon = runtime(LoopClock(ahead=ahead), seed=owner)
         self.ledger = FarLedger(shared, seconds=seconds, rng=daemon.rng)
         self.health = daemon.board.dependency("ledger")
-        self.tenure = Tenure(self.ledger, daemon, owner=owner, health=self.health)
+        self.leases = LeaseManager(self.ledger, daemon, owner=owner, health=self.health)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self.tenure.run())
+        self._task = asyncio.create_task(self.leases.run())
 
     async def kill(self) -> None:
         """
@@ -100,11 +100,11 @@ class Holder:
         End in order.
         """
         await self.kill()
-        await self.tenure.give_up()
+        await self.leases.give_up()
 
     @property
     def shards(self) -> list[int]:
-        return sorted(self.tenure.shards())
+        return sorted(self.leases.shards())
 
 
 @pytest.fixture
@@ -231,10 +231,10 @@ def test_two_newcomers_seldom_want_the_same() -> None:
 async def test_one_daemon_gets_everything_at_once(shared: MemoryLedger) -> None:
     """Free shards need not lapse first: alone on a new ledger, all of them are held in the first round."""
     one = Holder(shared, "one")
-    assert one.tenure.reporting() is None
+    assert one.leases.reporting() is None
     async with holding(one):
         assert one.shards == ALL
-        lease = one.tenure.reporting()
+        lease = one.leases.reporting()
         assert lease is not None
         assert lease.shard == REPORTING_SHARD
 
@@ -317,11 +317,11 @@ async def test_the_reporting_shard_stays_where_it_is(shared: MemoryLedger) -> No
     one = Holder(shared, "one")
     others = [Holder(shared, f"d{number}") for number in range(10)]
     async with holding(one):
-        lease = one.tenure.reporting()
+        lease = one.leases.reporting()
         assert lease is not None
         async with holding(*others):
             for _ in range(100):
-                held = one.tenure.reporting()
+                held = one.leases.reporting()
                 assert held is not None
                 assert held.epoch == lease.epoch
                 await asyncio.sleep(1)
@@ -333,7 +333,7 @@ async def test_sharing_out_is_told(shared: MemoryLedger) -> None:
     with capture_logs() as logs:
         async with holding(one, two):
             await asyncio.sleep(HOUR)
-    told = [line for line in logs if line["event"] == "shards_held"]
+    told = [line for line in logs if line["event"] == "leases_changed"]
     assert [(line["shards"], line["of"], line["replicas"]) for line in told] == [
         (SHARDS, SHARDS, 1),
         (SHARDS // 2, SHARDS, 2),
@@ -397,7 +397,7 @@ async def test_nobody_believes_in_a_lease_that_was_not_renewed(shared: MemoryLed
         for _ in range(240):
             await asyncio.sleep(0.5)
             assert not (set(one.shards) & set(two.shards))
-            assert one.tenure.reporting() is None or two.tenure.reporting() is None
+            assert one.leases.reporting() is None or two.leases.reporting() is None
         assert one.health.away
         assert one.shards == []
         assert two.shards == ALL
@@ -406,7 +406,7 @@ async def test_nobody_believes_in_a_lease_that_was_not_renewed(shared: MemoryLed
         await asyncio.sleep(MINUTE)
         assert not one.health.away
         assert even([one, two])
-        assert two.tenure.reporting() is not None
+        assert two.leases.reporting() is not None
 
 
 async def test_a_short_outage_costs_no_shards(shared: MemoryLedger) -> None:
@@ -434,7 +434,7 @@ async def test_whoever_ends_in_order_lets_go_at_once(shared: MemoryLedger) -> No
     async with holding(one, two):
         await one.leave()
         assert one.shards == []
-        assert one.tenure.reporting() is None
+        assert one.leases.reporting() is None
         await asyncio.sleep(ROUND_SECONDS + 1)
         assert two.shards == ALL
 
@@ -443,10 +443,10 @@ async def test_epochs_grow_with_every_change_of_holder(shared: MemoryLedger) -> 
     """What was published under an older epoch can be told from what is published now."""
     one, two = Holder(shared, "one"), Holder(shared, "two")
     async with holding(one, two):
-        before = one.tenure.reporting()
+        before = one.leases.reporting()
         await one.kill()
         await asyncio.sleep(MINUTE)
-        after = two.tenure.reporting()
+        after = two.leases.reporting()
     assert before is not None
     assert after is not None
     assert after.epoch == before.epoch + 1
@@ -456,12 +456,12 @@ async def test_a_lease_that_the_ledger_refused_is_not_held_any_more(shared: Memo
     """Whoever finds out that a lease is lost says so, though it was renewed since; the other shards are kept."""
     one = Holder(shared, "one")
     async with holding(one):
-        lease = one.tenure.reporting()
+        lease = one.leases.reporting()
         assert lease is not None
         await asyncio.sleep(ROUND_SECONDS)
-        assert one.tenure.reporting() != lease, "renewed"
-        one.tenure.lost(lease)
-        assert one.tenure.reporting() is None
+        assert one.leases.reporting() != lease, "renewed"
+        one.leases.lost(lease)
+        assert one.leases.reporting() is None
         assert one.shards == ALL[1:]
 
 
@@ -469,15 +469,15 @@ async def test_a_newer_lease_is_not_lost_with_an_older_one(shared: MemoryLedger)
     """News about a lease of an older epoch says nothing about the one that is held by now."""
     one = Holder(shared, "one")
     async with holding(one):
-        lease = one.tenure.reporting()
+        lease = one.leases.reporting()
         assert lease is not None
-        one.tenure.lost(lease)
+        one.leases.lost(lease)
         await asyncio.sleep(ROUND_SECONDS)
-        again = one.tenure.reporting()
+        again = one.leases.reporting()
         assert again is not None
         assert again.epoch > lease.epoch
-        one.tenure.lost(lease)
-        assert one.tenure.reporting() == again
+        one.leases.lost(lease)
+        assert one.leases.reporting() == again
 
 
 async def test_two_that_claim_at_once_do_not_share_a_shard(shared: MemoryLedger) -> None:
@@ -542,7 +542,7 @@ async def test_a_claim_that_hangs_holds_up_no_renewal(shared: MemoryLedger) -> N
             for _ in range(int(HOUR)):
                 await asyncio.sleep(1)
                 assert one.shards == mine
-        assert "shards_shared_slowly" in {line["event"] for line in logs}
+        assert "lease_rebalance_slow" in {line["event"] for line in logs}
         one.ledger.seconds = 0.0
         await asyncio.sleep(2 * ROUND_SECONDS)
         assert one.shards == ALL

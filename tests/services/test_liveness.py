@@ -12,13 +12,13 @@ from fakes.rig import DAY, Rig
 
 LOOPS = {
     "intake queue",
-    "keeper queue",
+    "visibility queue",
     "poller",
-    "tenure",
+    "leases",
     "publisher",
     "fleet",
-    "presence",
-    "unmatched",
+    "heartbeat",
+    "orphaned",
     "sweeper",
 }
 MINUTES = 31

@@ -20,12 +20,12 @@ WORD = "geheim"
 """Is in every key."""
 
 OF_OBJECTS = {
-    "look_told_nothing",
+    "head_inconclusive",
     "message_failed",
     "message_malformed",
     "object_settled",
     "replication_failed",
-    "visit_failed",
+    "poll_failed",
 }
 """What is logged of single objects."""
 
@@ -50,12 +50,12 @@ async def lived(keys: logs.Keys, form: logs.Format) -> str:
         rig.inbox.send(json.dumps({"Records": [{"s3": {"object": {"key": WORD}}}]}))
         rig.inbox.send(f'{{"source": "aws.s3", "detail": "{WORD}"')
         await rig.until(lambda: "message_failed" in stream.getvalue())
-        await rig.until(lambda: "look_told_nothing" in stream.getvalue())
+        await rig.until(lambda: "head_inconclusive" in stream.getvalue())
         rig.s3.poison.add(f"{WORD}/later")
         logging.getLogger("asyncio").error("Task exception was never retrieved: %s", WORD)
         error = ValueError(WORD)
         logging.getLogger("somebody").error("it met %r", WORD, exc_info=error)
-        await rig.until(lambda: "visit_failed" in stream.getvalue())
+        await rig.until(lambda: "poll_failed" in stream.getvalue())
     return stream.getvalue()
 
 
@@ -78,9 +78,9 @@ async def test_keys_are_shown_by_default() -> None:
     lines = [json.loads(line) for line in (await lived("full", "json")).splitlines()]
     told = {line["event"]: line for line in lines}
     assert told["replication_failed"]["example_key"] == f"{WORD}/failed"
-    assert told["look_told_nothing"]["key"] == f"{WORD}/odd"
-    assert told["visit_failed"]["example_keys"] == [f"{WORD}/later"]
-    assert f"stumbled over {WORD}/later" in told["visit_failed"]["exception"]
+    assert told["head_inconclusive"]["key"] == f"{WORD}/odd"
+    assert told["poll_failed"]["example_keys"] == [f"{WORD}/later"]
+    assert f"stumbled over {WORD}/later" in told["poll_failed"]["exception"]
 
 
 def test_a_hash_is_what_a_shell_makes_of_the_key() -> None:

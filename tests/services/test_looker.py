@@ -1,4 +1,4 @@
-"""Looks at sources and destinations: what is asked where, what is remembered of a refusal, and what it is told as."""
+"""Polling at sources and destinations: what is asked where, what is remembered of a refusal, and what it is told as."""
 
 import asyncio
 from collections.abc import Sequence, Sized
@@ -185,12 +185,12 @@ async def test_a_destination_that_denies_is_left_alone_for_an_hour(desk: Desk) -
         for number in range(200):
             decision = await desk.settle(desk.put(ONE, TWO, key=f"{number}", steps=FAILS))
             assert decision.settlement.outcomes[-1].failures == ()
-    (line,) = [one for one in logs if one["event"] == "destination_not_looked_at"]
+    (line,) = [one for one in logs if one["event"] == "destination_heads_suspended"]
     assert "s3:GetObjectVersion" in line["advice"]
     assert line["bucket"] == "one"
     assert desk.asked("one") == 1
     assert not desk.health.away
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "one") is None
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "one") is None
 
     await asyncio.sleep(DENIED_DESTINATION_SECONDS)
     await desk.settle(desk.put(ONE, TWO, steps=FAILS))
@@ -367,8 +367,8 @@ async def test_a_bucket_that_denies_every_look_is_asked_now_and_then(desk: Desk)
         )
 
     assert desk.asked("src") <= 500 + 3600 / TRICKLE_SECONDS + 10
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
-    lines = [one for one in logs if one["event"] == "bucket_looks_denied"]
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 1
+    lines = [one for one in logs if one["event"] == "bucket_access_denied"]
     assert 1 < len(lines) <= 61
     assert len(logs) <= len(lines) + 2, "those before it was known, and how many they were"
     assert all("s3:ListBucket" in one["advice"] for one in lines)
@@ -382,12 +382,12 @@ async def test_a_bucket_that_answers_again_is_looked_at_as_ever(desk: Desk) -> N
     desk.s3.denied.add("src")
     for number in range(DENIED_IN_A_ROW):
         await desk.wait(desk.put(ONE, key=f"{number}"))
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 1
     assert desk.looker.denied(desk.put(ONE))
 
     desk.s3.denied.clear()
     assert fates(await desk.settle(desk.put(ONE))) == [(Fate.COMPLETED, "one")]
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 0
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 0
     assert not desk.looker.denied(desk.put(ONE))
     for number in range(20):
         await desk.settle(desk.put(ONE, key=f"{number}"))
@@ -404,19 +404,19 @@ async def test_m6_a_site_that_denies_looks_holds_no_other_one_back(
     for number in range(2 * DENIED_IN_A_ROW):
         await desk.wait(replace(desk.put(ONE, key=f"{number}"), owner=there))
     assert desk.looker.denied(replace(desk.put(ONE), owner=there))
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 1
 
     records = [replace(desk.put(ONE, key=f"here/{number}"), owner=here) for number in range(20)]
     assert not desk.looker.denied(records[0])
     for settled in await asyncio.gather(*map(desk.settle, records)):
         assert fates(settled) == [(Fate.COMPLETED, "one")]
     assert desk.looker.denied(replace(desk.put(ONE), owner=there))
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 1
 
     desk.s3.denied.clear()
     await asyncio.sleep(TRICKLE_SECONDS)
     await desk.settle(replace(desk.put(ONE), owner=there))
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 0
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 0
 
 
 async def test_m6_a_site_that_is_away_slows_no_other_one_down(desk: Desk) -> None:
@@ -440,14 +440,14 @@ async def test_m6_a_site_that_is_away_slows_no_other_one_down(desk: Desk) -> Non
 
 
 async def test_an_object_denied_among_others_is_its_own_matter(desk: Desk) -> None:
-    """Looks that are answered between show that it is not the bucket."""
+    """Polling that are answered between show that it is not the bucket."""
     for number in range(3 * DENIED_IN_A_ROW):
         desk.s3.denied.add("src")
         await desk.wait(desk.put(ONE, key=f"denied {number}"))
         desk.s3.denied.clear()
         await desk.settle(desk.put(ONE, key=f"{number}"))
 
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") is None
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") is None
 
 
 async def test_what_is_put_off_comes_back_after_a_share_of_the_time(desk: Desk) -> None:
@@ -560,8 +560,8 @@ async def test_what_is_denied_does_not_keep_from_what_is_not(desk: Desk) -> None
     assert sorted(took)[1000] == 0
     looks = [one for one in partly.looks if one.key.startswith("secret/")]
     assert len(looks) <= 1000 + LOOKS_PER_SECOND * (desk.clock.now() - began)
-    assert [one["event"] for one in logs].count("bucket_looks_denied") <= 1
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 0
+    assert [one["event"] for one in logs].count("bucket_access_denied") <= 1
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 0
 
 
 async def test_the_ceiling_of_a_bucket_holds_for_looks_from_everywhere(desk: Desk) -> None:
@@ -618,13 +618,13 @@ async def test_r2_a_bucket_that_nobody_looks_at_here_any_more_is_not_shown_as_de
     desk.s3.denied.add("src")
     for number in range(2 * DENIED_IN_A_ROW):
         await desk.looker.consider(desk.put(ONE, key=f"{number}"))
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 1
     await asyncio.sleep(HOLD_LONGEST_SECONDS)
     desk.looker.tidy()
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") == 1, "it is asked this seldom"
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") == 1, "it is asked this seldom"
     await asyncio.sleep(HOLD_LONGEST_SECONDS + 1)
     desk.looker.tidy()
-    assert desk.meters.gauge(catalogue.LOOKS_DENIED, "src") is None
+    assert desk.meters.gauge(catalogue.ACCESS_DENIED, "src") is None
     assert not desk.looker.denied(desk.put(ONE))
 
 
@@ -657,5 +657,5 @@ async def test_r11_denied_buckets_that_somebody_made_up_do_not_fill_the_log(desk
             for look in range(DENIED_IN_A_ROW):
                 version = ObjectVersion(bucket, f"{look}", "v1")
                 await desk.looker.consider(replace(desk.put(TAGGED), version=version))
-    assert len([one for one in logs if one["event"] == "bucket_looks_denied"]) == LINES
+    assert len([one for one in logs if one["event"] == "bucket_access_denied"]) == LINES
     assert len(logs) <= LINES + KINDS + 1

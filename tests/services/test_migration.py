@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Half, Mark, Settlement
+from crrmon.domain.outcomes import EarlyFact, Mark, Settlement
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Trail
@@ -27,8 +27,8 @@ from crrmon.services.migration import (
 from fakes.clock import LoopClock
 from fakes.ledger_use import holding
 from fakes.ledger_values import (
+    MEMBER,
     NOW,
-    PRESENCE,
     arrived,
     done,
     failed,
@@ -159,9 +159,7 @@ async def freeze(ledger: Ledger, starts_at: float, *parts: bytes) -> None:
     Freeze a window as a daemon does, and let go.
     """
     lease = await holding(ledger, owner="daemon")
-    await ledger.freeze(
-        FrozenWindow(starts_at=starts_at, parts=parts, contributions=()), lease=lease
-    )
+    await ledger.freeze(FrozenWindow(starts_at=starts_at, parts=parts, deltas=()), lease=lease)
     await ledger.release([lease])
 
 
@@ -216,7 +214,7 @@ async def everything(ledger: Ledger) -> list[object]:
         sorted(await ledger.due(range(ledger.shards), now=NOW + 99, limit=9999), key=by_name),
         await ledger.failures(limit=9999),
         sorted(await ledger.backlog(), key=str),
-        await ledger.contributions(),
+        await ledger.deltas(),
         await ledger.frozen(limit=9999),
         await ledger.last_frozen(),
         await ledger.known_routes(),
@@ -225,7 +223,7 @@ async def everything(ledger: Ledger) -> list[object]:
 
 async def test_all_that_is_pending_comes_along() -> None:
     """
-    Invariant 5: objects with marks and halves, failures, counts, windows and what was sent of them, routes.
+    Invariant 5: objects with marks and early facts, failures, counts, windows and what was sent of them, routes.
     """
     source, target = await used(), Shared(shards=7)
 
@@ -297,12 +295,12 @@ async def test_presences_stay_behind() -> None:
     They are of daemons that ran on the source.
     """
     source, target = await used(), Shared(shards=SHARDS)
-    await source.announce(PRESENCE)
+    await source.announce(MEMBER)
 
     await move(source, target)
 
-    assert await target.presences() == []
-    assert await source.presences() == [PRESENCE]
+    assert await target.members() == []
+    assert await source.members() == [MEMBER]
 
 
 async def test_more_than_a_page_is_copied_and_told_as_it_goes() -> None:
@@ -352,19 +350,19 @@ async def test_what_never_had_a_window_gets_none() -> None:
     assert {one.epoch for one in await target.leases()} == {0}
 
 
-async def test_marks_and_halves_are_kept_for_the_horizon_from_the_move() -> None:
+async def test_marks_and_halves_are_kept_for_the_retention_from_the_move() -> None:
     """
     Invariant 2: what was counted long ago is not forgotten the moment it arrives.
     """
     clock = LoopClock()
-    source, target = await used(), Shared(shards=SHARDS, horizon_seconds=100, clock=clock)
+    source, target = await used(), Shared(shards=SHARDS, retention_seconds=100, clock=clock)
     counted = record("two").replica_mark("dst")
     noted = record("late").replica_mark("elsewhere")
 
     await move(source, target)
 
     clock.leap(99)
-    assert [type(one) for one in await target.seen([counted, noted])] == [Mark, Half]
+    assert [type(one) for one in await target.seen([counted, noted])] == [Mark, EarlyFact]
     clock.leap(2)
     assert await target.seen([counted, noted]) == [None, None]
 
@@ -539,7 +537,7 @@ async def test_answers_that_get_lost_change_nothing() -> None:
 
     assert moved == Moved(pending=4, failures=1, batches=2, windows=2, routes=3, states=1)
     assert await everything(target) == await everything(source)
-    assert {"export", "contributions", "frozen", "backlog"} <= forgetful[0].asked
+    assert {"export", "deltas", "frozen", "backlog"} <= forgetful[0].asked
     assert {"restore", "freeze", "claim", "release", "remember_routes", "swap"} <= forgetful[
         1
     ].asked

@@ -85,7 +85,7 @@ async def test_m3_what_fails_is_looked_at_as_seldom_as_if_nobody_told_of_every_t
         there.takes = True
         here.scan()
         looked = heads(here)
-        await rig.until(lambda: rig.meters.count(catalogue.REPAIRED, A, B) == 20, within=5)
+        await rig.until(lambda: rig.meters.count(catalogue.RECOVERED, A, B) == 20, within=5)
         assert heads(here) == looked
         there.takes = False
         here.put(A, "again")
@@ -184,7 +184,7 @@ async def test_m4_of_several_destinations_it_is_a_reason_to_look(world: Minio) -
         here.scan()
 
         def arrived() -> bool:
-            return all(rig.meters.count(catalogue.REPAIRED, A, to) for to in (B, "c-one"))
+            return all(rig.meters.count(catalogue.RECOVERED, A, to) for to in (B, "c-one"))
 
         await rig.until(arrived, within=10)
     for to in (B, "c-one"):
@@ -204,7 +204,7 @@ async def test_m4_m5_markers_are_counted_as_laid_failed_and_arrived(
         for number in range(5):
             here.mark(A, f"quick/{number}")
         await asyncio.sleep(10)
-        assert told(rig, catalogue.DELETE_MARKERS, A, B) == {"laid": 5, "arrived": 5}
+        assert told(rig, catalogue.DELETE_MARKERS, A, B) == {"created": 5, "arrived": 5}
         assert heads(here) == 0
         there.up = False
         for number in range(5):
@@ -212,7 +212,7 @@ async def test_m4_m5_markers_are_counted_as_laid_failed_and_arrived(
         for _ in range(10):
             await asyncio.sleep(60)
             here.scan()
-        down = {"laid": 10, "arrived": 5, "failed": 5}
+        down = {"created": 10, "arrived": 5, "failed": 5}
         assert told(rig, catalogue.DELETE_MARKERS, A, B) == down
         assert heads(here) <= 5
         there.up = True
@@ -220,7 +220,7 @@ async def test_m4_m5_markers_are_counted_as_laid_failed_and_arrived(
         await asyncio.sleep(10)
 
         assert told(rig, catalogue.DELETE_MARKERS, A, B) == {
-            "laid": 10,
+            "created": 10,
             "arrived": 10,
             "failed": 5,
         }
@@ -243,7 +243,7 @@ async def test_m5_a_purge_of_a_marker_that_fails_is_no_failure_of_the_marker(
         there.up = True
         here.scan()
         await asyncio.sleep(30)
-        counted = {"laid": 1, "failed": 1, "arrived": 1}
+        counted = {"created": 1, "failed": 1, "arrived": 1}
         assert told(rig, catalogue.DELETE_MARKERS, A, B) == counted
         rig.inbox.send(late)
         await asyncio.sleep(30)
@@ -322,10 +322,10 @@ async def test_m5_users_markers_in_two_way_buckets_are_no_riddle(world: Minio) -
         there.mark(B, "two")
         await asyncio.sleep(30)
 
-    assert rig.meters.count(catalogue.EVENTS, "marker_ambiguous") == 0
+    assert rig.meters.count(catalogue.EVENTS, "delete_marker_ambiguous") == 0
     for source, destination in ((A, B), (B, A)):
         counted = told(rig, catalogue.DELETE_MARKERS, source, destination)
-        assert counted == {"laid": 1, "arrived": 1}
+        assert counted == {"created": 1, "arrived": 1}
 
 
 @ORDERS
@@ -351,7 +351,7 @@ async def test_m5_a_target_that_is_offline_is_why_and_not_s3s_tracking(
         assert failure.reason == "TargetOffline"
         there.up = True
         here.scan()
-        await rig.until(lambda: rig.meters.count(catalogue.REPAIRED, A, B) == 1, within=10)
+        await rig.until(lambda: rig.meters.count(catalogue.RECOVERED, A, B) == 1, within=10)
 
     assert await whole_backlog(rig) == 0
 

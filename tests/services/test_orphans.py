@@ -11,7 +11,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import ReplicaWritten
 from crrmon.domain.objects import provisional
 from crrmon.domain.outcomes import Settlement
-from crrmon.services.reporting.orphans import REMEMBERED, WAIT_SECONDS, Unmatched
+from crrmon.services.reporting.orphans import REMEMBERED, WAIT_SECONDS, OrphanWatch
 from fakes.clock import EPOCH, LoopClock
 from fakes.ledger_flaky import FlakyLedger
 from fakes.ledger_values import arrived, done, record, replica, restarted, whole
@@ -31,11 +31,11 @@ class Desk:
         shared = runtime(clock, meters=self.meters)
         self.board = shared.board
         self.ledger = FlakyLedger(MemoryLedger(shards=1))
-        self.unmatched = Unmatched(self.ledger, shared, health=self.board.dependency("ledger"))
+        self.orphans = OrphanWatch(self.ledger, shared, health=self.board.dependency("ledger"))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Desk"]:
-        task = asyncio.create_task(self.unmatched.run())
+        task = asyncio.create_task(self.orphans.run())
         try:
             yield self
         finally:
@@ -48,11 +48,11 @@ class Desk:
         """
         one = replica(key, at=EPOCH, bucket=bucket)
         await self.ledger.note([one], now=EPOCH)
-        self.unmatched.noted(one)
+        self.orphans.noted(one)
         return one
 
     def counted(self, bucket: str = "dst") -> float:
-        return self.meters.count(catalogue.REPLICAS_UNMATCHED, bucket)
+        return self.meters.count(catalogue.REPLICAS_ORPHANED, bucket)
 
 
 async def test_a_replica_without_a_source_is_counted_after_an_hour() -> None:
@@ -111,7 +111,7 @@ async def test_t10_a_replica_of_a_version_that_was_restarted_is_not_counted(
 
 
 async def test_a_mark_in_another_destination_proves_nothing_here() -> None:
-    """What arrived in one destination tells of its source; but a replica that no rule sent stays unmatched."""
+    """What arrived in one destination tells of its source; but a replica that no rule sent stays orphaned."""
     async with Desk().running() as desk:
         await desk.arrive("a", bucket="elsewhere")
         one = record("a")
@@ -124,9 +124,9 @@ async def test_the_same_replica_is_remembered_once_and_none_without_a_version() 
     """Events come twice; and without a version id nobody can tell whose replica it is."""
     async with Desk().running() as desk:
         one = await desk.arrive("a")
-        desk.unmatched.noted(one)
+        desk.orphans.noted(one)
         stand_in = provisional("dst", "b", EPOCH)
-        desk.unmatched.noted(replace(one, version=stand_in))
+        desk.orphans.noted(replace(one, version=stand_in))
         await asyncio.sleep(WAIT_SECONDS + 20)
         assert desk.counted() == 1
 
@@ -153,8 +153,8 @@ async def test_many_are_estimated_from_a_sample() -> None:
         known = 0
         for number in range(many):
             one = replica(f"k{number}", at=EPOCH, bucket="dst" if number % 4 else "dst2")
-            desk.unmatched.noted(one)
-            known = max(known, len(desk.unmatched._remembered))
+            desk.orphans.noted(one)
+            known = max(known, len(desk.orphans._remembered))
         assert known <= REMEMBERED
         await asyncio.sleep(WAIT_SECONDS + 20)
         assert desk.counted() == pytest.approx(0.75 * many, rel=0.05)
@@ -170,9 +170,9 @@ async def test_a_flood_that_comes_and_goes_is_estimated_rightly() -> None:
         for rate in rates:
             for _ in range(36):
                 for _ in range(rate):
-                    desk.unmatched.noted(replica(f"k{number}", at=EPOCH))
+                    desk.orphans.noted(replica(f"k{number}", at=EPOCH))
                     number += 1
                 await asyncio.sleep(100)
         await asyncio.sleep(WAIT_SECONDS + 20)
         assert desk.counted() == pytest.approx(number, rel=0.05)
-        assert desk.unmatched._halvings == 0
+        assert desk.orphans._halvings == 0

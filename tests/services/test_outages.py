@@ -158,7 +158,7 @@ async def test_an_unusable_ledger_ends_the_daemon_instead_of_the_queue(rig: Rig)
         rig.ledger.broken = True
         rig.put("a")
         with pytest.raises(UnusableLedgerError):
-            await rig.bookkeeper.intact()
+            await rig.recorder.intact()
         await asyncio.sleep(HOUR)
         assert rig.inbox.most_receives == 1
     assert rig.inbox.dead == []

@@ -29,7 +29,7 @@ async def test_d20_a_failure_counts_once_and_its_repair_once(rig: Rig) -> None:
         await asyncio.sleep(2 * 3600)
         assert (await rig.ledger.failures()) == ([], None)
 
-    assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
+    assert rig.meters.count(catalogue.RECOVERED, "src", "dst") == 1
     assert rig.sink.total("ReplicationObjects", "src", "dst") == 1
     assert rig.sink.total("FailedReplications", "src") == 1
     assert rig.meters.observed.get(("crrmon_replication_latency_seconds", "src", "dst")) is None
@@ -97,10 +97,10 @@ async def test_how_far_the_poller_is_behind_is_shown(rig: Rig) -> None:
         for number in range(5):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
         await rig.settled()
-        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_OVERDUE) == 0)
         rig.clock.ahead += 7200
-        await rig.until(lambda: (rig.meters.gauge(catalogue.POLL_BACKLOG) or 0) > 6000)
-        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
+        await rig.until(lambda: (rig.meters.gauge(catalogue.POLL_OVERDUE) or 0) > 6000)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_OVERDUE) == 0)
 
 
 async def test_parked_records_of_shards_that_others_hold_are_left_alone(rig: Rig) -> None:
@@ -131,10 +131,10 @@ async def test_a_duplicate_does_not_override_what_the_record_knows(rig: Rig) -> 
         await asyncio.sleep(2 * 3600)
 
     assert rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1
-    assert rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1
+    assert rig.meters.count(catalogue.RECOVERED, "src", "dst") == 1
 
 
-async def test_an_object_parked_beyond_the_horizon_still_counts_when_its_event_is_redriven(
+async def test_an_object_parked_beyond_the_retention_still_counts_when_its_event_is_redriven(
     rig: Rig,
 ) -> None:
     """Invariant 2: what was parked in time is new when it completes, even if its event comes again too late."""
@@ -147,7 +147,7 @@ async def test_an_object_parked_beyond_the_horizon_still_counts_when_its_event_i
         await rig.until(
             lambda: rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed") == 1
         )
-    assert rig.meters.count(catalogue.TOO_OLD, "src") == 0
+    assert rig.meters.count(catalogue.BEYOND_RETENTION, "src") == 0
 
 
 async def test_an_unreadable_configuration_is_asked_ever_more_rarely(rig: Rig) -> None:
@@ -179,16 +179,16 @@ async def test_r4_records_whose_visits_fail_keep_no_places(rig: Rig) -> None:
         rig.s3.poison.update(poison)
         with structlog.testing.capture_logs() as logs:
             rig.clock.ahead += 2 * HOUR
-            await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 40, within=30)
+            await rig.until(lambda: rig.meters.gauge(catalogue.POLLS_DEFERRED) == 40, within=30)
             rig.put("well", takes=100)
             await rig.until(lambda: _completed(rig) == 1, within=300)
             await asyncio.sleep(1800)
 
-        tries = rig.meters.count(catalogue.VISITS_FAILED)
+        tries = rig.meters.count(catalogue.POLLS_FAILED)
         # At once, and then after 1, 2, 4, 8 and 16 minutes.
         assert 40 * 5 <= tries <= 40 * 7
-        assert rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 40
-        told = [one for one in logs if one["event"] == "visit_failed"]
+        assert rig.meters.gauge(catalogue.POLLS_DEFERRED) == 40
+        told = [one for one in logs if one["event"] == "poll_failed"]
         assert told[0]["example_keys"][0].startswith("poison")
         assert isinstance(told[0]["exc_info"], RuntimeError)
         assert sum(one["times"] for one in told) <= tries
@@ -196,7 +196,7 @@ async def test_r4_records_whose_visits_fail_keep_no_places(rig: Rig) -> None:
 
         rig.s3.poison.clear()
         await rig.until(lambda: _completed(rig) == 41, within=2 * HOUR)
-        await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 0, within=5)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLLS_DEFERRED) == 0, within=5)
 
 
 async def test_r4_records_that_no_ledger_takes_back_are_left_out(rig: Rig) -> None:
@@ -209,13 +209,13 @@ async def test_r4_records_that_no_ledger_takes_back_are_left_out(rig: Rig) -> No
         rig.s3.poison.update(poison)
         rig.ledger.poison.update(poison)
         rig.clock.ahead += 2 * HOUR
-        await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 100, within=60)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLLS_DEFERRED) == 100, within=60)
         for number in range(100):
             rig.put(f"well{number}", version=f"w{number}", takes=100)
         await rig.until(lambda: _completed(rig) == 100, within=300)
         await asyncio.sleep(1200)
 
-    assert rig.meters.count(catalogue.VISITS_FAILED) <= 100 * 7
+    assert rig.meters.count(catalogue.POLLS_FAILED) <= 100 * 7
     assert rig.board.live().ok
 
 
@@ -227,12 +227,12 @@ async def test_r4_whoever_holds_no_shards_forgets_what_was_put_off(rig: Rig) -> 
         await rig.settled()
         rig.s3.poison.add("poison")
         rig.clock.ahead += 2 * HOUR
-        await rig.until(lambda: rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 1, within=30)
-        assert rig.meters.gauge(catalogue.POLL_BACKLOG) is not None
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLLS_DEFERRED) == 1, within=30)
+        assert rig.meters.gauge(catalogue.POLL_OVERDUE) is not None
         rig.poller._shards = tuple
         await asyncio.sleep(1)
-        assert rig.meters.gauge(catalogue.VISITS_PUT_OFF) == 0
-        assert rig.meters.gauge(catalogue.POLL_BACKLOG) is None, "there is nothing to be late with"
+        assert rig.meters.gauge(catalogue.POLLS_DEFERRED) == 0
+        assert rig.meters.gauge(catalogue.POLL_OVERDUE) is None, "there is nothing to be late with"
 
 
 async def test_r10_how_far_the_poller_is_behind_is_not_zero_while_nobody_can_tell(
@@ -243,14 +243,14 @@ async def test_r10_how_far_the_poller_is_behind_is_not_zero_while_nobody_can_tel
         for number in range(100):
             rig.put(f"a{number}", version=f"v{number}", takes=DAY)
         await rig.settled()
-        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_BACKLOG) == 0)
+        await rig.until(lambda: rig.meters.gauge(catalogue.POLL_OVERDUE) == 0)
         rig.ledger.away = True
         await asyncio.sleep(5)
         for _ in range(60):
             await asyncio.sleep(60)
-            assert rig.meters.gauge(catalogue.POLL_BACKLOG) is None
+            assert rig.meters.gauge(catalogue.POLL_OVERDUE) is None
         rig.ledger.away = False
-        await rig.until(lambda: (rig.meters.gauge(catalogue.POLL_BACKLOG) or 0) > 600, within=60)
+        await rig.until(lambda: (rig.meters.gauge(catalogue.POLL_OVERDUE) or 0) > 600, within=60)
 
 
 def _completed(rig: Rig) -> float:

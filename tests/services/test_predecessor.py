@@ -55,7 +55,7 @@ async def test_d4_delete_markers_are_counted_as_operations_of_their_own() -> Non
             rig.inbox.send(marker("gone", at=at))
             rig.inbox.send(marker("gone", at=at + 5, bucket="dst", by_replication=True))
         await rig.until(lambda: not rig.inbox.waiting)
-        assert rig.meters.count(catalogue.DELETE_MARKERS, "src", "dst", "laid") == 1
+        assert rig.meters.count(catalogue.DELETE_MARKERS, "src", "dst", "created") == 1
         assert rig.meters.count(catalogue.DELETE_MARKERS, "src", "dst", "arrived") == 1
         assert rig.s3.looks == []
 
@@ -83,7 +83,7 @@ async def test_d6_an_old_event_is_not_counted_as_a_fresh_one() -> None:
             Stored(written_at=at, trips={"dst": Trip(((at + 5, Sight.COMPLETED),))}),
         )
         rig.inbox.send(written("old", at=at))
-        await rig.until(lambda: rig.meters.count(catalogue.TOO_OLD, "src") == 1)
+        await rig.until(lambda: rig.meters.count(catalogue.BEYOND_RETENTION, "src") == 1)
         await asyncio.sleep(3 * WINDOW)
         assert _completed(rig) == 0
         assert rig.sink.total(catalogue.CW_OBJECTS.name, "src", "dst") == 0
@@ -165,7 +165,7 @@ async def test_d18_a_denied_look_erases_nothing() -> None:
         rig.s3.denied.clear()
         rig.s3.fates[name].then = Sight.COMPLETED
         await rig.until(
-            lambda: rig.meters.count(catalogue.REPAIRED, "src", "dst") == 1, within=DAY
+            lambda: rig.meters.count(catalogue.RECOVERED, "src", "dst") == 1, within=DAY
         )
 
 

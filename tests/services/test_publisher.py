@@ -17,7 +17,7 @@ from crrmon.domain.objects import Route
 from crrmon.ports.ledger import FrozenWindow
 from crrmon.ports.sink import RefusedPartError, Sink
 from crrmon.services.lifecycle.supervisor import supervise
-from crrmon.services.membership.leases import LEASE_SECONDS, Tenure
+from crrmon.services.membership.leases import LEASE_SECONDS, LeaseManager
 from crrmon.services.reporting.fleet_gauges import Fleet
 from crrmon.services.reporting.publisher import Publisher
 from crrmon.services.reporting.sending import RETRY_CAP_SECONDS
@@ -60,7 +60,7 @@ class Desk:
         self.queue_age: float | None = 7.0
         self.inbox = FakeInbox(self.clock)
         health = self.board.dependency("ledger")
-        self.tenure = Tenure(
+        self.leases = LeaseManager(
             self.ledger,
             daemon,
             owner=owner,
@@ -70,7 +70,7 @@ class Desk:
             self.ledger,
             sink,
             daemon,
-            tenure=self.tenure,
+            leases=self.leases,
             ledger_health=health,
             sink_health=self.board.dependency("cloudwatch"),
             monitor="test",
@@ -85,7 +85,7 @@ class Desk:
             [self.inbox],
             daemon,
             owner=owner,
-            reporting=self.tenure.reporting,
+            reporting=self.leases.reporting,
             unsent=self.publisher.unsent,
             timed=frozenset,
             seen_at=lambda _: self.clock.now(),
@@ -113,7 +113,7 @@ class Desk:
         return {name for name, *_ in self.meters.gauges} & fleet
 
     def start(self) -> None:
-        loops = (self.tenure.run, self.publisher.run, self.fleet.run)
+        loops = (self.leases.run, self.publisher.run, self.fleet.run)
         self._tasks = [asyncio.create_task(run()) for run in loops]
 
     async def kill(self) -> None:
@@ -259,7 +259,7 @@ async def test_the_open_window_is_not_published_early(
         await asyncio.sleep(WINDOW - 2)
         assert sink.total("ReplicationObjects", *ROUTE) == 0
     assert begins not in stamps(sink, "ReplicationObjects", *ROUTE)
-    assert len(await ledger.contributions()) == 1
+    assert len(await ledger.deltas()) == 1
 
     later = Desk(ledger, sink, owner="two")
     async with later.running():
@@ -363,7 +363,7 @@ async def test_cloudwatch_is_not_hammered_while_it_is_away(ledger: MemoryLedger)
     async with desk.running():
         await asyncio.sleep(HOUR)
         assert 0.8 * HOUR / RETRY_CAP_SECONDS < sink.tries < 1.5 * HOUR / RETRY_CAP_SECONDS
-        assert desk.meters.count(catalogue.SINK_CALLS, "failed") == sink.tries
+        assert desk.meters.count(catalogue.CLOUDWATCH_REQUESTS, "failed") == sink.tries
         assert not desk.board.ready().ok
         unsent = desk.meters.gauge(catalogue.UNSENT_WINDOWS)
         assert unsent == pytest.approx(HOUR / WINDOW, abs=2)
@@ -388,7 +388,7 @@ async def test_a_refused_part_is_dropped_and_holds_up_nobody(ledger: MemoryLedge
     async with desk.running():
         await asyncio.sleep(5 * WINDOW)
         assert desk.meters.gauge(catalogue.UNSENT_WINDOWS) == 0
-        assert desk.meters.count(catalogue.SINK_CALLS, "refused") >= 4
+        assert desk.meters.count(catalogue.CLOUDWATCH_REQUESTS, "refused") >= 4
         assert desk.board.ready().ok
 
     told: dict[str, Any] = {
@@ -408,7 +408,7 @@ async def test_without_cloudwatch_contributions_do_not_pile_up(ledger: MemoryLed
             await desk.count(f"a{number}")
             await asyncio.sleep(WINDOW / 2)
         await asyncio.sleep(2 * WINDOW)
-        assert await ledger.contributions() == []
+        assert await ledger.deltas() == []
         assert await ledger.frozen() == []
         assert desk.board.ready().ok
         assert "crrmon_pending_objects" in desk.shown
@@ -459,11 +459,11 @@ async def test_invariant_9_a_window_that_was_not_sent_is_no_reason_to_go_on_show
     sink.away = True
     async with one.running():
         await asyncio.sleep(2.5 * WINDOW)
-    await one.tenure.give_up()
+    await one.leases.give_up()
 
     async with robbed.running():
         await asyncio.sleep(10)
-        assert robbed.tenure.reporting() is None
+        assert robbed.leases.reporting() is None
         assert robbed.shown == set()
 
 
@@ -549,7 +549,7 @@ async def test_a_clock_a_minute_behind_waits_and_alarms_nobody(
                 counted += 1
                 await asyncio.sleep(17)
                 assert desk.board.ready().ok
-        await desk.tenure.give_up()
+        await desk.leases.give_up()
     async with behind.running():
         await asyncio.sleep(120 + 3 * window)
 
@@ -605,7 +605,7 @@ async def test_t7_who_takes_over_amid_windows_from_the_future_doubles_none(
                 await desk.count(f"k{counted}")
                 counted += 1
                 await asyncio.sleep(17)
-        await desk.tenure.give_up()
+        await desk.leases.give_up()
     async with desks[0].running():
         await asyncio.sleep(4 * WINDOW)
 
@@ -673,13 +673,13 @@ async def test_r2_a_former_reporter_says_nothing_of_cloudwatch(
         assert not one.board.ready().ok
         assert one.meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") == 0
         async with two.running():
-            one.tenure.lost((await ledger.leases())[0])
+            one.leases.lost((await ledger.leases())[0])
             for lease in await ledger.leases():
                 await ledger.release([lease])
                 await ledger.claim((await ledger.leases())[lease.shard], owner="two")
             await asyncio.sleep(2 * WINDOW)
-            assert one.tenure.reporting() is None
-            assert two.tenure.reporting() is not None
+            assert one.leases.reporting() is None
+            assert two.leases.reporting() is not None
             assert one.board.ready().ok, "it is for the other one to say"
             assert one.board.ready().details["cloudwatch"] == "not asked by this replica"
             assert one.meters.gauge(catalogue.DEPENDENCY_UP, "cloudwatch") is None
@@ -765,7 +765,7 @@ async def test_r5_a_sink_that_refuses_everything_is_away_and_nothing_is_lost(
         assert not desk.board.ready().ok
         assert "refuses all" in desk.board.ready().details["cloudwatch"]
         assert len(await ledger.frozen()) >= 19
-        tries = desk.meters.count(catalogue.SINK_CALLS, "refused")
+        tries = desk.meters.count(catalogue.CLOUDWATCH_REQUESTS, "refused")
         assert 20 <= tries <= 40, "ever more rarely"
         sink.refuses = False
         await asyncio.sleep(5 * WINDOW)
@@ -798,15 +798,15 @@ async def test_r5_a_refused_part_is_dropped_once_others_were_accepted(
     async with desk.running():
         await asyncio.sleep(3 * WINDOW + 1)  # the last window is frozen
         now = desk.clock.now()
-        lease = desk.tenure.reporting()
+        lease = desk.leases.reporting()
         assert lease is not None
-        bad = FrozenWindow(starts_at=now - 7, parts=(b'[{"bad":1}]',), contributions=())
+        bad = FrozenWindow(starts_at=now - 7, parts=(b'[{"bad":1}]',), deltas=())
         await ledger.freeze(bad, lease=lease)
         for _ in range(4 * WINDOW):
             await asyncio.sleep(1)
             assert desk.board.ready().ok, "one part's refusal is no outage"
         assert await ledger.frozen() == []
-    assert 2 <= desk.meters.count(catalogue.SINK_CALLS, "refused") <= 4
+    assert 2 <= desk.meters.count(catalogue.CLOUDWATCH_REQUESTS, "refused") <= 4
     assert len(stamps(sink, "FailedReplications", "src")) >= 6
 
 
@@ -830,7 +830,7 @@ async def test_r5_what_cloudwatch_takes_no_more_for_its_age_is_let_go_at_once(
     assert taken is not None
     for number in range(50):
         starts_at = now - 15 * 86_400 + 60 * number
-        old = FrozenWindow(starts_at=starts_at, parts=(b'[{"a":"old"}]',), contributions=())
+        old = FrozenWindow(starts_at=starts_at, parts=(b'[{"a":"old"}]',), deltas=())
         await ledger.freeze(old, lease=taken)
     await ledger.release([taken])
     async with desk.running():

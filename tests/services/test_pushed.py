@@ -172,9 +172,9 @@ async def test_m8_a_message_that_makes_the_daemon_fail_is_let_go_in_the_end(
         await rig.until(lambda: not rig.inbox.waiting, within=MOST_FAULTS * 10)
         await rig.until(lambda: completed(rig) == 1)
     assert rig.inbox.received == 1 + MOST_FAULTS
-    (let_go,) = [line for line in logged if line["event"] == "message_let_go"]
-    assert (let_go["log_level"], let_go["times"]) == ("error", MOST_FAULTS)
-    assert rig.meters.count(catalogue.MESSAGES, "queue", "let_go") == 1
+    (discarded,) = [line for line in logged if line["event"] == "message_discarded"]
+    assert (discarded["log_level"], discarded["times"]) == ("error", MOST_FAULTS)
+    assert rig.meters.count(catalogue.MESSAGES, "queue", "discarded") == 1
 
 
 async def test_m8_at_the_end_nothing_is_kept_that_is_not_durable() -> None:

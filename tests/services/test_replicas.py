@@ -206,7 +206,7 @@ class World:
                 one.pending_objects for one in await self.ledger.backlog()
             ):
                 await asyncio.sleep(1)
-            while await self.ledger.contributions() or await self.ledger.frozen():
+            while await self.ledger.deltas() or await self.ledger.frozen():
                 await asyncio.sleep(1)
 
     def told(self, *, repeated: int = 0) -> None:
@@ -406,7 +406,7 @@ async def test_invariant_2_what_is_redriven_days_later_is_not_newly_counted(days
 
     world.told()
     duplicates = sum(rig.meters.count(catalogue.DUPLICATES, "src") for rig in rigs)
-    too_old = sum(rig.meters.count(catalogue.TOO_OLD, "src") for rig in rigs)
+    too_old = sum(rig.meters.count(catalogue.BEYOND_RETENTION, "src") for rig in rigs)
     if days > 4:
         assert too_old == 40
         assert duplicates <= 30
@@ -429,10 +429,10 @@ async def test_invariant_9_clocks_a_minute_apart_lose_and_double_nothing() -> No
     held: list[str] = []
     for _ in range(9):
         await world.write_many(20, every=4, takes=30)
-        (publisher,) = [rig for rig in alive if rig.tenure.reporting() is not None]
+        (publisher,) = [rig for rig in alive if rig.leases.reporting() is not None]
         held.append(f"{publisher.clock.ahead:+.0f}")
         await publisher.kill()
-        await publisher.tenure.give_up()
+        await publisher.leases.give_up()
         alive.remove(publisher)
         await asyncio.sleep(2 * ROUND_SECONDS)
         alive.append(world.rig(clock=LoopClock(ahead=publisher.clock.ahead)))
@@ -469,7 +469,7 @@ async def standing_still(
                     world.write(takes=world.rng.choice([20, 300]), copies=2)
                     await asyncio.sleep(1)
             await asyncio.sleep(seconds)
-            assert two.tenure.reporting() is not None
+            assert two.leases.reporting() is not None
             ice.thaw()
             yield one, two
             await world.write_many(20, every=5, takes=30)
@@ -485,7 +485,7 @@ async def standing_still(
         ("freeze", "after", 0),
         ("forget", "before", 1),
         ("forget", "after", 0),
-        ("contributions", "after", 0),
+        ("deltas", "after", 0),
     ],
 )
 async def test_invariant_5_a_publisher_that_stood_still_repeats_one_call_at_most(
@@ -507,7 +507,7 @@ async def test_invariant_5_a_publisher_that_stood_still_does_not_go_on_with_old_
     before.sink.away = True
     async with running(before):
         await world.write_many(60, every=5, takes=30)
-    await before.tenure.give_up()
+    await before.leases.give_up()
     assert len(await world.ledger.frozen()) >= 3
 
     ice = Ice()
@@ -519,7 +519,7 @@ async def test_invariant_5_a_publisher_that_stood_still_does_not_go_on_with_old_
         async with running(two):
             # As long as the lease and a little more: its time to send what has piled up is not over yet.
             await asyncio.sleep(LEASE_SECONDS + 3)
-            assert two.tenure.reporting() is not None
+            assert two.leases.reporting() is not None
             assert await world.ledger.frozen() == []
             ice.thaw()
             await world.finished()

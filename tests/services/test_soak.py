@@ -27,7 +27,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import Contribution, fold
+from crrmon.domain.outcomes import Delta, fold
 from crrmon.ports.clock import Clock, Dates
 from crrmon.ports.health import HealthVerdict
 from crrmon.ports.ledger import FrozenWindow, Lease
@@ -113,15 +113,15 @@ class Accounts:
 
     def __init__(self) -> None:
         self.ledger = MemoryLedger(shards=SHARDS)
-        self.taken: list[Contribution] = []
+        self.taken: list[Delta] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ledger, name)
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
-        before = list(await self.ledger.contributions())
+        before = list(await self.ledger.deltas())
         await self.ledger.freeze(window, lease=lease)
-        left = {one.id for one in await self.ledger.contributions()}
+        left = {one.id for one in await self.ledger.deltas()}
         self.taken += [one for one in before if one.id not in left]
 
 
@@ -230,8 +230,8 @@ class Machine:
             async with asyncio.timeout(22):
                 await rig.intake.drained()
                 await rig.poller.drained()
-                await rig.bookkeeper.drained()
-        for farewell in (rig.tenure.give_up, rig.attendance.leave):
+                await rig.recorder.drained()
+        for farewell in (rig.leases.give_up, rig.heartbeat.leave):
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
                     await farewell()
@@ -255,7 +255,7 @@ class Machine:
         """
         Whether its page shows the fleet.
         """
-        return self.moving.is_set() and self.rig.tenure.reporting() is not None
+        return self.moving.is_set() and self.rig.leases.reporting() is not None
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -586,7 +586,7 @@ class World:
             "underway": len(self._mail),
             "queue": self.inbox.waiting,
             "pending": sum(one.pending_objects for one in await self.accounts.backlog()),
-            "contributions": len(await self.accounts.contributions()),
+            "deltas": len(await self.accounts.deltas()),
             "frozen": len(await self.accounts.frozen()),
         }
         return {where: count for where, count in counts.items() if count}
@@ -599,7 +599,7 @@ class World:
         for route, tally in fold(self.accounts.taken).items():
             name = f"{route.source}>{route.destination}" if route.destination else route.source
             for what in (
-                "completed", "repaired", "failed", "gone", "not_covered", "bytes", "unpollable",
+                "completed", "repaired", "failed", "gone", "not_covered", "bytes", "unreadable",
                 "given_up", "unidentified", "too_old",
             ):  # fmt: skip
                 found[f"{what} {name}"] += getattr(tally, what)

@@ -55,7 +55,7 @@ async def test_m1_a_rule_of_minio_has_its_waterline_its_markers_its_zeros_and_it
 
         assert counted(rig, "a-one", "b-one") == {"completed": 10}
         assert counted(rig, "a-one", "unknown") == {}
-        laid = rig.meters.count(catalogue.DELETE_MARKERS, "a-one", "b-one", "laid")
+        laid = rig.meters.count(catalogue.DELETE_MARKERS, "a-one", "b-one", "created")
         assert laid == 1
         assert rig.meters.count(catalogue.NOT_COVERED, "a-one", "no_rule") == 1
         complete = rig.meters.gauge(catalogue.COMPLETE_UP_TO, "a-one", "b-one")
@@ -287,7 +287,7 @@ async def test_m7_minios_users_are_not_sent_to_aws(world: Minio) -> None:
             assert counted(rig, "a-one", "b-one") == {"failed": 1}
 
     advice = {one["event"]: one["advice"] for one in logs if "advice" in one}
-    assert advice.keys() == {"replication_failed", "route_gone"}
+    assert advice.keys() == {"replication_failed", "route_removed"}
     for said in advice.values():
         assert "mc replicate resync start" in said
         assert "Batch Replication" not in said

@@ -144,7 +144,7 @@ async def test_draining_lasts_no_longer_than_the_grace() -> None:
 
     assert life.ended_at == pytest.approx(100 + GRACE)
     assert life.events[-1] == "one ends"
-    assert [one["grace_seconds"] for one in logs if one["event"] == "grace_over"] == [GRACE]
+    assert [one["grace_seconds"] for one in logs if one["event"] == "shutdown_timeout"] == [GRACE]
 
 
 async def test_what_cannot_be_drained_is_no_reason_to_live_on() -> None:

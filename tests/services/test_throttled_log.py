@@ -38,7 +38,7 @@ async def test_r11_the_first_at_once_and_the_others_once_a_minute(logs: list[Any
 
 async def test_r11_each_kind_has_a_line_of_its_own_up_to_a_limit(logs: list[Any]) -> None:
     """R11: whoever makes up kinds gets one line for all beyond the limit; a quiet minute makes room again."""
-    told = ThrottledLog(log, "look_told_nothing")
+    told = ThrottledLog(log, "head_inconclusive")
     for number in range(1000):
         told.met(f"bucket{number}", bucket=f"bucket{number}")
     await asyncio.sleep(61)
@@ -53,7 +53,7 @@ async def test_r11_each_kind_has_a_line_of_its_own_up_to_a_limit(logs: list[Any]
 
 async def test_r11_at_the_end_nothing_is_left_untold(logs: list[Any]) -> None:
     """R11: what waits for its line when the daemon stops is told then."""
-    told = ThrottledLog(log, "release_failed")
+    told = ThrottledLog(log, "message_return_failed")
     for _ in range(3):
         told.met("queue", queue="queue")
     told.tell()

@@ -223,7 +223,7 @@ _COUNTED: Mapping[Status, tuple[str, ...]] = {
     Status.REPAIRED_TOLD: ("failed", "completed", "repaired", "reason"),
     Status.STUCK: ("pending", "stuck"),
     Status.GONE: ("gone",),
-    Status.REFUSED: ("unpollable",),
+    Status.REFUSED: ("unreadable",),
     Status.DENIED: ("pending", "stuck"),
     Status.GIVEN_UP: ("given_up",),
 }
@@ -248,15 +248,15 @@ def expected(case: Case) -> Counter[str]:
         and case.status is Status.REFUSED
         and case.replicas == (EB,)
     ):
-        want["unpollable dst>src"] = (
+        want["unreadable dst>src"] = (
             1  # S3's own event of the replica alone: it might be a write there
         )
     if case.status in _UNREPLICATED:
         want[f"not covered {_cause(case)} src"] = 1
     if case.status is Status.REPLICA:
-        want["unmatched src"] = 1
+        want["orphaned src"] = 1
     if case.topology is Topology.MARKERS and case.status is not Status.OUTSIDE:
-        want["marker laid src>dst"] = 1
+        want["marker created src>dst"] = 1
         want["marker arrived src>dst"] = 1 if case.replicas else 0
     return +want
 
@@ -283,7 +283,7 @@ def _counted(case: Case, bucket: str) -> tuple[str, ...]:
     counted = _COUNTED.get(case.status_at(bucket), ())
     if case.status in {Status.REFUSED, Status.DENIED} and not case.blind:
         return ("completed",)
-    ended = {"gone", "given_up", "unpollable"} & {*counted}
+    ended = {"gone", "given_up", "unreadable"} & {*counted}
     if ended and bucket == "far" and case.topology is Topology.BESIDE_SELECTED:
         return ()  # nobody can tell any more whether it was to arrive there
     return counted
@@ -470,10 +470,10 @@ _CLOUDWATCH = {
     catalogue.CW_LATE.name: "late",
 }
 _COUNTERS = {
-    catalogue.REPAIRED.name: "repaired",
+    catalogue.RECOVERED.name: "repaired",
     catalogue.UNIDENTIFIED.name: "unidentified",
-    catalogue.TOO_OLD.name: "too old",
-    catalogue.REPLICAS_UNMATCHED.name: "unmatched",
+    catalogue.BEYOND_RETENTION.name: "too old",
+    catalogue.REPLICAS_ORPHANED.name: "orphaned",
 }
 _LABELLED = {
     catalogue.REPLICATIONS.name: "",

@@ -20,7 +20,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
-from crrmon.domain.outcomes import Contribution, fold
+from crrmon.domain.outcomes import Delta, fold
 from crrmon.domain.records import State
 from crrmon.ports.ledger import FrozenWindow, Lease
 from fakes.clock import LoopClock
@@ -252,7 +252,7 @@ class Accounts(FlakyLedger):
 
     def __init__(self) -> None:
         super().__init__(MemoryLedger(shards=4))
-        self.taken: list[Contribution] = []
+        self.taken: list[Delta] = []
 
     @override
     def __getattr__(self, name: str) -> Any:
@@ -261,9 +261,9 @@ class Accounts(FlakyLedger):
             return inner
 
         async def freeze(window: FrozenWindow, *, lease: Lease) -> None:
-            before = list(await self.contributions())
+            before = list(await self.deltas())
             await inner(window, lease=lease)
-            left = {one.id for one in await self.contributions()}
+            left = {one.id for one in await self.deltas()}
             self.taken += [one for one in before if one.id not in left]
 
         return freeze
@@ -354,7 +354,7 @@ class World:
 
     async def check_waterline(self) -> None:
         """
-        See that nothing that came out of the queue and is older than a waterline is still open.
+        See that nothing that came out of the queue and is older than a watermark is still open.
         """
         lines: dict[tuple[str, ...], float] = {}
         for rig in self.rigs:
@@ -376,13 +376,13 @@ class World:
 
     def counted(self) -> Counter[str]:
         """
-        Tell all that was counted, by the ledger's contributions.
+        Tell all that was counted, by the ledger's deltas.
         """
         found: Counter[str] = Counter()
         for route, tally in fold(self.ledger.taken).items():
             name = f"{route.source}>{route.destination}" if route.destination else route.source
             for what in (
-                "completed", "repaired", "failed", "gone", "not_covered", "bytes", "unpollable",
+                "completed", "repaired", "failed", "gone", "not_covered", "bytes", "unreadable",
                 "given_up", "unidentified", "too_old", "markers", "markers_arrived", "markers_failed",
             ):  # fmt: skip
                 found[f"{what} {name}"] += getattr(tally, what)

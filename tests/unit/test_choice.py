@@ -86,7 +86,7 @@ def test_the_settings_name_the_pattern_that_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
         load(file)
 
-    assert str(error.value).startswith("watch.exclude[1]: 's3://a' is not allowed: write BUCKET")
+    assert str(error.value).startswith("filter.exclude[1]: 's3://a' is not allowed: write BUCKET")
 
 
 def test_many_stars_take_no_time() -> None:

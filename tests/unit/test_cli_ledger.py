@@ -98,7 +98,7 @@ async def _told(path: Path) -> list[object]:
             [one.version.key for one in await ledger.due(range(64), now=NOW, limit=9)],
             await ledger.failures(),
             await ledger.backlog(),
-            await ledger.contributions(),
+            await ledger.deltas(),
             await ledger.frozen(),
             await ledger.last_frozen(),
             await ledger.known_routes(),
@@ -144,7 +144,7 @@ def test_what_is_pending_is_copied_and_shown_in_a_table(
     assert ["small", "states", "1"] in rows
     assert "copying 5 objects" in result.stderr
     assert "Not copied: what tells that objects settled before were counted" in result.stderr
-    assert "ledger.horizon_days" in result.stderr
+    assert "ledger.dedup_retention_days" in result.stderr
     assert told(tmp_path / "new.db") == told(tmp_path / "old.db") == before
 
 

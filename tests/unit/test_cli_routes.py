@@ -49,7 +49,7 @@ def config(tmp_path: Path) -> str:
     assert gone is not None
 
     async def fill() -> None:
-        opened = await SqliteLedger.at(ledger, shards=1, horizon_seconds=86_400.0)
+        opened = await SqliteLedger.at(ledger, shards=1, retention_seconds=86_400.0)
         for route, state in ((HELD, held), (FREE, free), (GONE, gone)):
             assert await opened.swap(name_of(route), None, encode(state))
         await opened.close()
@@ -65,7 +65,7 @@ def kept(config: str) -> dict[str, RouteState]:
     path = yaml.safe_load(Path(config).read_text())["ledger"]["path"]
 
     async def read() -> dict[str, RouteState]:
-        opened = await SqliteLedger.at(Path(path), shards=1, horizon_seconds=86_400.0)
+        opened = await SqliteLedger.at(Path(path), shards=1, retention_seconds=86_400.0)
         states = await opened.states("")
         await opened.close()
         return {name: decode(body) for name, body in states.items()}
@@ -91,7 +91,7 @@ def test_routes_are_told_to_machines_as_json(config: str) -> None:
     assert result.exit_code == 0
     by_name = {one["destination_bucket"]: one for one in json.loads(result.stdout)}
     assert by_name["held"]["held_back_since"] == "2025-11-29T23:00:00Z"
-    assert by_name["held"]["let_go"] == [
+    assert by_name["held"]["discarded"] == [
         {
             "key": "in/[red]a\n",
             "version_id": "v1",
@@ -112,7 +112,7 @@ def test_t2_a_route_is_released(config: str) -> None:
         "Released the route from src to held from 1 object, since 2025-11-29T23:00:00Z."
         in result.output
     )
-    assert kept(config)[name_of(HELD)].floor is None
+    assert kept(config)[name_of(HELD)].blocked_at is None
     again = crrmon("release", "src", "held", "--config", config)
     assert "Released the route from src to held: nothing held it back yet." in again.output
 

@@ -81,7 +81,7 @@ def optional(key: str) -> bool:
     [
         ({"que": []}, "que", "queues"),
         ({**QUEUES, "bucket": ["a"]}, "bucket", "buckets"),
-        ({**QUEUES, "looks": {"freshnes": 1}}, "looks.freshnes", "looks.freshness"),
+        ({**QUEUES, "polling": {"freshnes": 1}}, "looks.freshnes", "polling.freshness"),
         ({**QUEUES, "ledger": {"Path": "x"}}, "ledger.Path", "ledger.path"),
         ({**QUEUES, "window_seconds": 5}, "window_seconds", "report.window_seconds"),
         ({**QUEUES, "http": {1: "x"}}, "http.1", "http.port"),
@@ -102,7 +102,7 @@ def test_an_unknown_key_is_named_with_the_nearest(
 @pytest.mark.parametrize(
     ("name", "value", "unknown", "near"),
     [
-        ("CRRMON_LOOKS__FRESHNES", "1", "CRRMON_LOOKS__FRESHNES", "CRRMON_LOOKS__FRESHNESS"),
+        ("CRRMON_POLLING__FRESHNES", "1", "CRRMON_POLLING__FRESHNES", "CRRMON_POLLING__FRESHNESS"),
         ("CRRMON_LEDGER_PATH", "x", "CRRMON_LEDGER_PATH", "CRRMON_LEDGER__PATH"),
         ("CRRMON_PORT", "9464", "CRRMON_PORT", ""),
         ("crrmon_http__prt", "9464", "CRRMON_HTTP__PRT", "CRRMON_HTTP__PORT"),
@@ -135,8 +135,8 @@ def test_an_unknown_variable_is_named_with_the_nearest(
         ("http", "port", "many", "valid integer"),
         ("http", "port", True, "a number"),
         ("http", "port", [1], "valid integer"),
-        ("looks", "freshness", -0.1, "greater than or equal to 0"),
-        ("looks", "freshness", float("nan"), "less than or equal to 1"),
+        ("polling", "freshness", -0.1, "greater than or equal to 0"),
+        ("polling", "freshness", float("nan"), "less than or equal to 1"),
         ("looks", "stuck_after_seconds", float("inf"), "finite"),
         ("looks", "concurrency", 1.5, "integer"),
         ("intake", "max_in_flight", 9, "greater than or equal to 10"),
@@ -149,7 +149,7 @@ def test_an_unknown_variable_is_named_with_the_nearest(
             ":a",
             "letters, digits and . _ / # : -, the first of them no colon",
         ),
-        ("ledger", "horizon_days", 31, "less than or equal to 30"),
+        ("ledger", "dedup_retention_days", 31, "less than or equal to 30"),
         ("ledger", "path", 5, "path"),
     ],
 )
@@ -185,8 +185,8 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
         ({**QUEUES, "http": None}, "http: None is not allowed: must be a mapping with host, port"),
         ({**QUEUES, "buckets": "b"}, "buckets: 'b' is not allowed: must be a list"),
         ({**QUEUES, "buckets": ["good", ""]}, "buckets[1]: '' is not allowed"),
-        ({**QUEUES, "monitor": "süd"}, "monitor: 'süd' is not allowed"),
-        ({**QUEUES, "monitor": " "}, "monitor: ' ' is not allowed"),
+        ({**QUEUES, "name": "süd"}, "name: 'süd' is not allowed"),
+        ({**QUEUES, "name": " "}, "name: ' ' is not allowed"),
     ],
 )
 def test_wrong_lists_and_sections(tmp_path: Path, raw: object, said: str) -> None:
@@ -255,9 +255,9 @@ def test_a_contradiction_in_a_list_of_sections_is_told_without_them_all(tmp_path
     ("text", "told"),
     [
         ("buckets: [a", "expected ',' or ']', but got '<stream end>' in line 1, column 12"),
-        ("monitor: 'x'y", "expected <block end>, but found '<scalar>' in line 1, column 13"),
+        ("name: 'x'y", "expected <block end>, but found '<scalar>' in line 1, column 13"),
         (
-            "monitor: `secret",
+            "name: `secret",
             "found character ... that cannot start any token in line 1, column 10",
         ),
     ],
@@ -269,7 +269,7 @@ def test_what_yaml_expected_is_told_and_nothing_of_what_stands_there(
     assert told in complaint(tmp_path, text)
 
 
-@pytest.mark.parametrize("raw", ["", "queues:", "queues: []", "monitor: x"])
+@pytest.mark.parametrize("raw", ["", "queues:", "queues: []", "name: x"])
 def test_no_queue(tmp_path: Path, raw: str) -> None:
     """Without a queue, the error says what to set, in the file and in the environment."""
     said = complaint(tmp_path, raw)
@@ -291,14 +291,14 @@ def test_lists_in_the_environment_are_json(
 
 def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     """Nobody should have to try again for each mistake."""
-    raw = {**QUEUES, "http": {"port": -1}, "looks": {"freshness": 2}, "log": {"level": "x"}}
+    raw = {**QUEUES, "http": {"port": -1}, "polling": {"freshness": 2}, "log": {"level": "x"}}
 
     assert len(complaint(tmp_path, raw).splitlines()) == 3
 
 
 def test_a_long_value_is_cut(tmp_path: Path) -> None:
     """The error stays readable whatever the value is."""
-    assert len(complaint(tmp_path, {**QUEUES, "monitor": "x" * 10_000})) < 300
+    assert len(complaint(tmp_path, {**QUEUES, "name": "x" * 10_000})) < 300
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
     [
         ("[1]", "must be a mapping"),
         ("a: [", "is not YAML"),
-        ("monitor: 2026-02-31", "is not YAML"),
+        ("name: 2026-02-31", "is not YAML"),
         ("[" * 3000, "is not YAML"),
         ("a: 1\n---\nb: 2", "is not YAML"),
         ("monitor: !!python/object/apply:os.system [id]", "is not YAML"),
@@ -391,7 +391,7 @@ def test_any_mapping_gives_settings_or_an_error_that_names_keys(
     else:
         said = "fine"
         assert settings.queues
-        assert 0 <= settings.looks.freshness <= 1
+        assert 0 <= settings.polling.freshness <= 1
     assert said
 
 
@@ -441,16 +441,14 @@ def test_the_environment_wins_over_the_file(
 ) -> None:
     """Each key for itself: others of the same section stay as the file has them."""
     monkeypatch.setenv("CRRMON_HTTP__PORT", "7")
-    monkeypatch.setenv("CRRMON_MONITOR", "from-environment")
+    monkeypatch.setenv("CRRMON_NAME", "from-environment")
     monkeypatch.setenv("CRRMON_BUCKETS", '["one", "two"]')
 
-    settings = load(
-        tmp_path, {**QUEUES, "monitor": "from-file", "http": {"host": "::", "port": 1}}
-    )
+    settings = load(tmp_path, {**QUEUES, "name": "from-file", "http": {"host": "::", "port": 1}})
 
     assert settings.http.port == 7
     assert settings.http.host == "::"
-    assert settings.monitor == "from-environment"
+    assert settings.name == "from-environment"
     assert settings.buckets == ("one", "two")
 
 
@@ -987,7 +985,7 @@ def test_settings_that_cannot_be_used_end_with_2(tmp_path: Path, command: list[s
 def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
     """CRRMON_CONFIG names the file as --config does."""
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump({**QUEUES, "monitor": "found"}))
+    path.write_text(yaml.safe_dump({**QUEUES, "name": "found"}))
 
     result = crrmon("config", "show", CRRMON_CONFIG=str(path))
 

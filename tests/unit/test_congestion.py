@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crrmon.config import Looks
+from crrmon.config import Polling
 from crrmon.domain.congestion import START, Congestion
 from crrmon.domain.observations import Sight
 
@@ -168,7 +168,7 @@ def test_the_default_ceiling_leaves_most_of_a_prefix_to_others():
     """
     S3 bears 5,500 reads a second and prefix: the daemon's own share is a small one unless somebody raises it.
     """
-    congestion = Congestion(most=1_000_000, per_second=Looks().per_bucket_per_second)
+    congestion = Congestion(most=1_000_000, per_second=Polling().per_bucket_per_second)
     congestion._limit = 1e6
     now, count = 0.0, 0
     while now < 60:

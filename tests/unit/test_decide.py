@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crrmon.domain.decide import (
-    REFUSALS_TO_UNPOLLABLE,
+    REFUSALS_TO_UNREADABLE,
     TROUBLES_TO_GIVE_UP,
     asks,
     proved,
@@ -83,7 +83,7 @@ def fates(decision: Settle) -> list[tuple[Fate, str]]:
         pytest.param(Sight.GONE, [(Fate.GONE, "dst")], id="404"),
         pytest.param(Sight.NO_STATUS, [(Fate.NOT_COVERED, "")], id="no-status-D12-D22"),
         pytest.param(Sight.REPLICA, [(Fate.IS_REPLICA, "")], id="replica"),
-        pytest.param(Sight.DELETE_MARKER, [(Fate.UNPOLLABLE, "dst")], id="405"),
+        pytest.param(Sight.DELETE_MARKER, [(Fate.UNREADABLE, "dst")], id="405"),
     ],
 )
 def test_what_proves_something_settles_and_drops_the_record(
@@ -199,12 +199,12 @@ def test_a_repair_counts_as_replicated_and_leaves_the_latency_out() -> None:
 def test_400_is_believed_only_several_times_in_a_row() -> None:
     """An expired token looks like a customer-provided key to a HEAD, so one refusal proves nothing."""
     current = record()
-    for _ in range(REFUSALS_TO_UNPOLLABLE - 1):
+    for _ in range(REFUSALS_TO_UNREADABLE - 1):
         current = wait(current, seen(Sight.REFUSED))
     interrupted = wait(current, seen(Sight.PENDING))
     assert interrupted.refusals == 0
 
-    assert fates(settle(current, seen(Sight.REFUSED))) == [(Fate.UNPOLLABLE, "dst")]
+    assert fates(settle(current, seen(Sight.REFUSED))) == [(Fate.UNREADABLE, "dst")]
 
 
 def test_never_final_is_given_up_by_age() -> None:
@@ -233,7 +233,7 @@ def test_an_open_failure_is_closed_after_its_own_deadline() -> None:
 
 
 def test_too_old_leaves_marks_but_counts_nothing_new() -> None:
-    """Invariant 2: a version whose event came after the horizon adds only to `too_old`."""
+    """Invariant 2: a version whose event came after the dedup retention adds only to `too_old`."""
     decision = settle(record(counts=False), seen(Sight.COMPLETED))
 
     outcome = decision.settlement.outcomes[0]
@@ -395,7 +395,7 @@ def test_d17_completed_settles_every_destination_that_it_proves(name: str) -> No
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
 @pytest.mark.parametrize(
-    ("sight", "fate"), [(Sight.GONE, Fate.GONE), (Sight.DELETE_MARKER, Fate.UNPOLLABLE)]
+    ("sight", "fate"), [(Sight.GONE, Fate.GONE), (Sight.DELETE_MARKER, Fate.UNREADABLE)]
 )
 def test_the_end_of_the_source_ends_every_destination_but_those_reached(
     name: str, sight: Sight, fate: Fate

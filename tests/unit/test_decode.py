@@ -12,7 +12,7 @@ from crrmon.domain.events.facts import (
     Channel,
     Decoded,
     MalformedMessageError,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     Operation,
     ReplicationFailed,
@@ -88,15 +88,15 @@ def deleted(**changes: Any) -> VersionDeleted:
     return VersionDeleted(**plain | changes)
 
 
-def marker(**changes: Any) -> MarkerLaid:
+def marker(**changes: Any) -> MarkerCreated:
     """Say what cloudtrail_delete_object_marker.json says, but for some fields."""
     plain: dict[str, Any] = {
         "version": ObjectVersion(SOURCE, KEY, MARKER),
         "region": "eu-west-1",
-        "laid_at": WRITTEN_AT,
+        "created_at": WRITTEN_AT,
         "owner": OWNER,
     }
-    return MarkerLaid(**plain | changes)
+    return MarkerCreated(**plain | changes)
 
 
 def native(**changes: Any) -> ObjectWritten:
@@ -253,7 +253,7 @@ FACTS = {
     "cloudtrail_replica_delete_object": marker(
         version=ObjectVersion(DESTINATION, KEY, MARKER),
         region="eu-central-1",
-        laid_at=REPLICATED_AT,
+        created_at=REPLICATED_AT,
         owner="987654321098",
         by_replication=True,
     ),
@@ -285,7 +285,7 @@ FACTS = {
     ),
     "eventbridge_object_deleted": deleted(deleted_at=CREATED_AT),
     "eventbridge_lifecycle_deleted": deleted(deleted_at=CREATED_AT),
-    "eventbridge_delete_marker": marker(laid_at=CREATED_AT, channel=Channel.EVENTBRIDGE),
+    "eventbridge_delete_marker": marker(created_at=CREATED_AT, channel=Channel.EVENTBRIDGE),
     "s3_notification": notified(),
     "s3_notification_sns": notified(),
     "s3_notification_bare": notified(),
@@ -309,12 +309,12 @@ FACTS = {
     "s3_notification_deleted": deleted(deleted_at=NOTIFIED_AT, owner=None),
     "s3_notification_lifecycle_deleted": deleted(deleted_at=NOTIFIED_AT, owner=None),
     "s3_notification_delete_marker": marker(
-        laid_at=NOTIFIED_AT, owner=None, channel=Channel.NOTIFICATION
+        created_at=NOTIFIED_AT, owner=None, channel=Channel.NOTIFICATION
     ),
     "s3_notification_replica_delete_marker": marker(
         version=ObjectVersion(DESTINATION, KEY, MARKER),
         region="eu-central-1",
-        laid_at=ARRIVED_AT,
+        created_at=ARRIVED_AT,
         owner=None,
         channel=Channel.NOTIFICATION,
         by_replication=True,
@@ -336,7 +336,7 @@ FACTS = {
     "minio_delete_marker": marker(
         version=ObjectVersion(SOURCE, KEY, "00000000-0000-4000-8000-00000000dead"),
         region="",
-        laid_at=NOTIFIED_AT,
+        created_at=NOTIFIED_AT,
         owner=SITE,
         channel=Channel.NOTIFICATION,
     ),
@@ -1326,8 +1326,8 @@ def test_the_builders_of_messages_say_what_they_are_named():
     facts = [fact for body in bodies for fact in decode(body).facts]
 
     assert [type(fact).__name__ for fact in facts] == [
-        *("ObjectWritten", "ReplicaWritten", "VersionDeleted", "MarkerLaid"),
-        *("ReplicationRestarted", "ObjectWritten", "VersionDeleted", "MarkerLaid"),
+        *("ObjectWritten", "ReplicaWritten", "VersionDeleted", "MarkerCreated"),
+        *("ReplicationRestarted", "ObjectWritten", "VersionDeleted", "MarkerCreated"),
         *("ObjectWritten", "ReplicaWritten", "ReplicationFailed", "ThresholdPassed"),
     ]
     assert {fact.version.key for fact in facts} == {KEY}

@@ -66,9 +66,9 @@ def seen(sight: Sight, *, modified: float | None, after: float = 10.0) -> Observ
     ],
 )
 def test_t8_what_is_believed(at: float, *, can_be: bool, believed: bool) -> None:
-    """From the horizon to a minute from now; before S3 there was nothing, and later nothing can have been."""
+    """From the dedup retention to a minute from now; before S3 there was nothing, and later nothing can have been."""
     assert possible(at, now=NOW) is can_be
-    assert believable(at, now=NOW, horizon_seconds=4 * DAY) is believed
+    assert believable(at, now=NOW, retention_seconds=4 * DAY) is believed
 
 
 def test_t8_s3_says_when_it_was_written() -> None:

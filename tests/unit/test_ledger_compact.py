@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from crrmon.domain.objects import MarkId, Route, Scope
-from crrmon.domain.outcomes import Fate, Half, Mark
+from crrmon.domain.outcomes import EarlyFact, Fate, Mark
 from crrmon.domain.records import Record
 from crrmon.domain.trails import Trail
 from crrmon.ledger import compact
@@ -66,7 +66,7 @@ RECORDS = st.builds(
     st.integers(0, 1000),
     st.lists(TEXTS, max_size=3).map(tuple),
 )
-HALVES = st.builds(Half, replicated_at=TIMES, size=st.none() | st.integers(0, 2**50))
+EARLY_FACTS = st.builds(EarlyFact, replicated_at=TIMES, size=st.none() | st.integers(0, 2**50))
 
 
 @example(
@@ -82,17 +82,20 @@ HALVES = st.builds(Half, replicated_at=TIMES, size=st.none() | st.integers(0, 2*
 @given(
     st.lists(RECORDS, max_size=2),
     st.lists(marks(), max_size=3).map(dict),
-    st.dictionaries(TEXTS, HALVES, max_size=2),
+    st.dictionaries(TEXTS, EARLY_FACTS, max_size=2),
     st.none() | st.integers(0, 2**33),
 )
 def test_a_trail_comes_back_as_it_was(
-    records: list[Record], kept: dict[str, Mark], halves: dict[str, Half], until: int | None
+    records: list[Record],
+    kept: dict[str, Mark],
+    early_facts: dict[str, EarlyFact],
+    until: int | None,
 ) -> None:
     """
     Every field, exactly, whatever the texts hold: lone surrogates too. Until when it is kept is written only where a
     record keeps it from expiring.
     """
-    trail = Trail({one.version.bucket: one for one in records}, kept, halves)
+    trail = Trail({one.version.bucket: one for one in records}, kept, early_facts)
 
     told = compact.decode(compact.encode(trail, until))
 
@@ -121,13 +124,13 @@ def test_a_mark_of_a_later_version_can_be_read_and_of_an_earlier_one_too() -> No
     ]
     read, until = compact.decode(msgspec.msgpack.encode(later))
     assert read.marks["r:dst"].written_at == 100.0
-    assert read.halves["r:x"].size == 1
+    assert read.early_facts["r:x"].size == 1
     assert read.records["src"] == known
     assert until == 7
 
     earlier, _ = compact.decode(msgspec.msgpack.encode([[[b"s:src", 2, 100, 4, b"\0" * 16]]]))
     assert earlier.marks["s:src"].route == Route("src", "")
-    assert (earlier.records, earlier.halves) == ({}, {})
+    assert (earlier.records, earlier.early_facts) == ({}, {})
 
 
 def test_a_mark_of_a_fate_that_came_later_still_proves_the_counting() -> None:

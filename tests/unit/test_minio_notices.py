@@ -12,7 +12,7 @@ from crrmon.domain.events.facts import (
     Decoded,
     DeletionTried,
     Fact,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     Operation,
     ReplicationFailed,
@@ -88,10 +88,10 @@ FACTS: dict[str, Fact] = {
         done=False,
         owner=SITE,
     ),
-    "marker_by_a_user_in_a_two_way_bucket": MarkerLaid(
+    "marker_by_a_user_in_a_two_way_bucket": MarkerCreated(
         version=ObjectVersion("x-east", "fromeast/1", "d818adc4-6da6-4914-8127-64fb4f00ab8d"),
         region="",
-        laid_at=1795992302.380,
+        created_at=1795992302.380,
         owner=SITE,
         channel=Channel.NOTIFICATION,
     ),

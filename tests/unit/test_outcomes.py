@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from crrmon.domain.objects import MarkId, Route, Scope
 from crrmon.domain.outcomes import (
     Cause,
-    Contribution,
+    Delta,
     Fate,
     Latency,
     Outcome,
     Tallies,
     Tally,
-    contribution,
+    delta,
     fold,
     tally,
 )
@@ -64,7 +64,7 @@ def test_folding_adds_up_as_one_by_one(batches: list[list[tuple[Route, Tally]]])
     """Every field of every route, to the last bit, and the latencies in the order in which they were met."""
     told = fold(
         [
-            Contribution(id=f"b{number}", settled_at=0.0, tallies=tuple(batch))
+            Delta(id=f"b{number}", settled_at=0.0, tallies=tuple(batch))
             for number, batch in enumerate(batches)
         ]
     )
@@ -97,8 +97,8 @@ outcomes = st.builds(
 
 @given(st.lists(outcomes, max_size=20))
 def test_a_batch_adds_up_its_outcomes(batch: list[Outcome]) -> None:
-    """A contribution is the sum of what its outcomes add, by route and in the order of the routes."""
-    told = contribution("b", batch, settled_at=5.0)
+    """A delta is the sum of what its outcomes add, by route and in the order of the routes."""
+    told = delta("b", batch, settled_at=5.0)
     by_themselves = (Fate.FAILED_THERE, Fate.PURGE_FAILED)
     expected = one_by_one(
         [(one.route, tally(one)) for one in batch if one.fate not in by_themselves]
@@ -129,14 +129,14 @@ def test_every_fate_counts_once_where_it_belongs(fate: Fate) -> None:
         Fate.CLOSED: set(),
         Fate.FAILED_THERE: set(),
         Fate.PURGE_FAILED: set(),
-        Fate.MARKER_LAID: {"markers"},
+        Fate.MARKER_CREATED: {"markers"},
         Fate.MARKER_ARRIVED: {"markers_arrived"},
         Fate.MARKER_FAILED: {"markers_failed"},
     }.get(fate, {fate.value})
 
 
 def test_a_late_completion_counts_as_late_beside_its_latency() -> None:
-    """Late is of completed ones alone, and nothing is late whose event was older than the horizon."""
+    """Late is of completed ones alone, and nothing is late whose event was older than the dedup retention."""
     took = {"late": True, "latency": Latency(901.0, 901.0), "seconds": 901.0}
     one = tally(outcome(Fate.COMPLETED, size=7, **took))
 

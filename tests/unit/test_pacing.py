@@ -565,7 +565,7 @@ def test_stuck_objects_are_no_outage():
 
 def test_early_looks_are_no_outage():
     """
-    Looks that were not expected to find anything prove nothing.
+    Polling that were not expected to find anything prove nothing.
     """
     pacer, now = taught()
     for _ in range(500):
@@ -695,7 +695,7 @@ class World:
 
 def test_an_outage_costs_few_looks_and_ends_without_a_burst():
     """
-    Looks stay near the usual rate while nothing completes and when it does again, and all objects are found.
+    Polling stay near the usual rate while nothing completes and when it does again, and all objects are found.
     """
     outage = (2000.0, 4000.0)
     noticed = World(Policy(), outage=outage, objects=7000)

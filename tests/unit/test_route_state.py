@@ -126,18 +126,18 @@ def test_t1_a_rule_that_goes_beside_others_leaves_a_doubt() -> None:
     state = known(100.0)
     gone = observed(state, (), read_at=200.0, seen_at=140.0, alone=False)
     assert gone is not None
-    assert gone.floor == 140.0
+    assert gone.blocked_at == 140.0
     unread = observed(state, (), read_at=200.0, alone=False)
     assert unread is not None
-    assert unread.floor == 100.0
+    assert unread.blocked_at == 100.0
     alone = observed(state, (), read_at=200.0, seen_at=140.0)
     assert alone is not None
-    assert alone.floor is None
+    assert alone.blocked_at is None
     assert observed(state, state.selects, read_at=200.0, seen_at=140.0, alone=False) is state
     back = observed(gone, (Selected("", 300.0),), read_at=300.0, seen_at=200.0, alone=False)
     assert back is not None
-    assert (back.configured, back.floor) == (True, 140.0)
-    assert released(back, now=400.0).floor is None
+    assert (back.configured, back.blocked_at) == (True, 140.0)
+    assert released(back, now=400.0).blocked_at is None
 
 
 def test_t1_a_rule_that_was_narrowed_before_still_leaves_a_doubt() -> None:
@@ -148,7 +148,7 @@ def test_t1_a_rule_that_was_narrowed_before_still_leaves_a_doubt() -> None:
     free = released(less, now=210.0)
     none = observed(free, (), read_at=300.0, seen_at=250.0, alone=False)
     assert none is not None
-    assert none.floor == 250.0
+    assert none.blocked_at == 250.0
 
 
 def test_t1_a_rule_with_a_tag_filter_that_goes_leaves_a_doubt() -> None:
@@ -156,7 +156,7 @@ def test_t1_a_rule_with_a_tag_filter_that_goes_leaves_a_doubt() -> None:
     tagged = rule(Filter={"And": {"Prefix": "a/", "Tags": [{"Key": "k", "Value": "v"}]}})
     gone = read(known(100.0, tagged), 200.0)
     assert gone is not None
-    assert gone.floor == 100.0
+    assert gone.blocked_at == 100.0
 
 
 def test_the_last_reading_is_dated_anew_once_in_a_while() -> None:
@@ -174,7 +174,7 @@ def test_states_stay_small_whatever_is_done_to_the_rules() -> None:
         state = read(state, 10.0 * (number + 1), rule(f"{number:03}/"))
     assert state is not None
     assert len(state.lost) == SELECTIONS_KEPT
-    assert state.floor is not None
+    assert state.blocked_at is not None
 
     many = known(100.0, *(rule(f"{number:03}/") for number in range(2 * SELECTIONS_KEPT)))
     assert (len(many.selects), many.partial) == (SELECTIONS_KEPT, True)
@@ -221,14 +221,14 @@ def test_objects_under_a_kms_key_are_selected_by_rules_that_opt_in() -> None:
 def test_t2_what_was_let_go_holds_back_until_it_arrives() -> None:
     """The oldest counts; a second word about the same object changes nothing."""
     state = known()
-    assert state.floor is None
+    assert state.blocked_at is None
     for one in (lost("b", 300.0), lost("a", 200.0), lost("c", 400.0)):
         state = with_let_go(state, one)
-    assert state.floor == 200.0
+    assert state.blocked_at == 200.0
     assert with_let_go(state, lost("a", 100.0)) is state
 
     state = with_arrival(state, "a", "v")
-    assert state.floor == 300.0
+    assert state.blocked_at == 300.0
     assert with_arrival(state, "a", "v") is state
     assert with_arrival(state, "b", "another") is state
 
@@ -239,13 +239,15 @@ def test_t2_beyond_what_is_kept_one_by_one_the_oldest_time_is_kept() -> None:
     for number in range(KEPT + 10):
         state = with_let_go(state, lost(f"k{number}", 1000.0 - number))
 
-    assert len(state.let_go) == KEPT
-    assert {one.written_at for one in state.let_go} == {1000.0 - n for n in range(10, KEPT + 10)}
+    assert len(state.discarded) == KEPT
+    assert {one.written_at for one in state.discarded} == {
+        1000.0 - n for n in range(10, KEPT + 10)
+    }
     assert state.others_from == 991.0
     assert with_let_go(state, lost("late", 995.0)) is state
-    for one in state.let_go:
+    for one in state.discarded:
         state = with_arrival(state, one.key, one.version_id)
-    assert state.floor == 991.0
+    assert state.blocked_at == 991.0
 
 
 def test_t2_a_person_releases_a_route() -> None:
@@ -255,7 +257,7 @@ def test_t2_a_person_releases_a_route() -> None:
     state = released(with_let_go(gone, lost("b/x", 250.0)), now=500.0)
 
     assert state.configured
-    assert state.floor is None
+    assert state.blocked_at is None
     assert not state.missing("b/y", written_at=600.0)
     assert not state.selecting("a/x", written_at=400.0)
     assert state.selecting("a/x", written_at=500.0)
@@ -330,4 +332,4 @@ def test_t2_what_is_followed_as_a_whole() -> None:
 def test_state_defaults_hold_nothing_back() -> None:
     """A route that is new is held back by nothing."""
     state = RouteState(read_at=1.0, changed_at=1.0, selects=(ALL,))
-    assert (state.floor, state.configured, state.retired) == (None, True, False)
+    assert (state.blocked_at, state.configured, state.retired) == (None, True, False)

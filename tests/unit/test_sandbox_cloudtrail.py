@@ -8,7 +8,7 @@ import pytest
 from crrmon.domain.events.decode import decode
 from crrmon.domain.events.facts import (
     MalformedMessageError,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     Operation,
     ReplicationRestarted,
@@ -98,7 +98,7 @@ def test_deletions_markers_and_restarts_name_their_version() -> None:
 
     assert [decode(body).facts for body in bodies] == [
         (VersionDeleted(deleted_at=1_790_000_009.0, **place),),
-        (MarkerLaid(laid_at=1_790_000_000.0, **place),),
+        (MarkerCreated(created_at=1_790_000_000.0, **place),),
         (ReplicationRestarted(restarted_at=1_790_000_019.0, **place),),
     ]
 

@@ -8,7 +8,7 @@ from crrmon.domain.events.decode import decode
 from crrmon.domain.events.facts import (
     Channel,
     Fact,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     ReplicationFailed,
     ReplicaWritten,
@@ -97,8 +97,8 @@ def test_markers_are_told_by_both(by_replication: bool) -> None:  # noqa: FBT001
         )
     )
 
-    assert isinstance(event, MarkerLaid)
-    assert isinstance(notification, MarkerLaid)
+    assert isinstance(event, MarkerCreated)
+    assert isinstance(notification, MarkerCreated)
     assert event.version == notification.version == one.version
     assert notification.by_replication is by_replication
 

@@ -17,8 +17,8 @@ def test_a_page_is_summed_up_by_route_and_reason() -> None:
         meters.add(catalogue.REPLICATIONS, *labels, amount=times)
     meters.add(catalogue.REPLICATIONS, *a, "failed")
     meters.add(catalogue.REPLICATED_BYTES, *a, amount=500)
-    meters.add(catalogue.REPAIRED, *c)
-    meters.add(catalogue.DELETE_MARKERS, *a, "laid", amount=3)
+    meters.add(catalogue.RECOVERED, *c)
+    meters.add(catalogue.DELETE_MARKERS, *a, "created", amount=3)
     meters.add(catalogue.DELETE_MARKERS, *a, "arrived", amount=2)
     meters.add(catalogue.NOT_COVERED, "src-b", "no_rule", amount=2)
     meters.add(catalogue.NOT_COVERED, "src-b", "no_status")
@@ -40,7 +40,7 @@ def test_a_page_is_summed_up_by_route_and_reason() -> None:
         pending={C: 7},
         open_failures={A: 1},
         failures={A: 1},
-        markers_laid={A: 3},
+        markers_created={A: 3},
         markers_arrived={A: 2},
         configured={A: 1, C: 0},
         failed=None,

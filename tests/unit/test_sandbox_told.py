@@ -65,13 +65,13 @@ def mark(fate: Fate) -> tuple[str, Mark]:
 
 async def test_a_ledger_is_summed_up_from_its_trails() -> None:
     """Completed, failed, pending and untraced versions are told apart, and so is what was never reported."""
-    ledger = MemoryLedger(shards=4, horizon_seconds=86_400, clock=SetClock(AT))
+    ledger = MemoryLedger(shards=4, retention_seconds=86_400, clock=SetClock(AT))
     names = ("done", "repaired", "failed", "waiting", "gone")
     done, repaired, failed, waiting, gone = (record(one) for one in names)
     kept = msgspec.structs.replace(failed, state=State.FAILED, failed_at=AT + 9, episode=1)
     await ledger.park([done, repaired, failed, waiting, gone])
     marker = MarkId(Scope.MARKER, "dst-a", "key", "marker")
-    laid = msgspec.structs.replace(outcome(done, Fate.MARKER_LAID), mark=marker)
+    laid = msgspec.structs.replace(outcome(done, Fate.MARKER_CREATED), mark=marker)
     await ledger.settle(
         "batch",
         [
@@ -107,7 +107,7 @@ async def test_a_ledger_is_summed_up_from_its_trails() -> None:
     assert {k: v for k, v in report.account.pending.items() if v} == {ROUTE: 1}
     assert report.account.repaired == {ROUTE: 1}
     assert report.account.gone == {ROUTE: 1}
-    assert report.account.markers_laid == {ROUTE: 1}
+    assert report.account.markers_created == {ROUTE: 1}
     assert report.account.open_failures == {ROUTE: 1}
     assert {k: v for k, v in report.account.failed.items() if v} == {"src-a": 2}
     assert report.account.not_covered == {"src-a": 1}
@@ -125,12 +125,12 @@ async def test_a_ledger_is_summed_up_from_its_trails() -> None:
 
 async def test_a_forgotten_window_is_told_from_one_that_came_too_late() -> None:
     """What was frozen as the daemons were asked to end waits for the next one; what lay there before is a fault."""
-    ledger = MemoryLedger(shards=4, horizon_seconds=86_400, clock=SetClock(AT))
+    ledger = MemoryLedger(shards=4, retention_seconds=86_400, clock=SetClock(AT))
     (seen, *_) = await ledger.leases()
     lease = await ledger.claim(seen, owner="daemon")
     assert lease is not None
     for starts_at in (AT, AT + 5, AT + 10):
-        window = FrozenWindow(starts_at=starts_at, parts=(b"[]",), contributions=())
+        window = FrozenWindow(starts_at=starts_at, parts=(b"[]",), deltas=())
         await ledger.freeze(window, lease=lease)
 
     assert (await read_ledger(ledger, [], sent_before=AT)).unsent == 0
@@ -164,7 +164,7 @@ def test_sound_trails_have_words(fates: list[Fate], states: list[State], status:
         ([Fate.COMPLETED, Fate.FAILED], [State.FAILED]),
         ([Fate.IS_REPLICA], []),
         ([Fate.COMPLETED, Fate.NOT_COVERED], []),
-        ([Fate.COMPLETED, Fate.UNPOLLABLE], []),
+        ([Fate.COMPLETED, Fate.UNREADABLE], []),
     ],
 )
 def test_unsound_trails_are_described(fates: list[Fate], states: list[State]) -> None:

@@ -53,7 +53,7 @@ def test_every_version_stands_somewhere_on_each_route() -> None:
         pending={TO_B: 1},
         open_failures={TO_B: 1},
         failures={TO_B: 1},
-        markers_laid={},
+        markers_created={},
         markers_arrived={},
         failed={"src-b": 1},
         not_covered={"src-b": 1},
@@ -162,7 +162,7 @@ def test_delete_markers_are_counted_where_a_rule_takes_them() -> None:
     truth.marked(ObjectVersion("src-b", "key", "m2"), [])
     truth.marker_arrived(TO_A)
 
-    assert truth.account().markers_laid == {TO_A: 1}
+    assert truth.account().markers_created == {TO_A: 1}
     assert truth.account().markers_arrived == {TO_A: 1}
     assert len(truth.markers) == 2
     assert len(truth) == 0

@@ -16,7 +16,7 @@ from crrmon.sandbox.verdict import (
     compare_reasons,
     judge,
 )
-from crrmon.sandbox.waterlines import Ahead, WaterlineLine
+from crrmon.sandbox.watermarks import Ahead, WatermarkLine
 
 A, B = Route("src-a", "dst-a"), Route("src-b", "dst-b")
 TRUTH = SandboxAccount(
@@ -26,7 +26,7 @@ TRUTH = SandboxAccount(
     gone={A: 2},
     open_failures={A: 1},
     failures={A: 1, B: 1},
-    markers_laid={A: 3},
+    markers_created={A: 3},
     markers_arrived={A: 3},
     configured={A: 1, B: 0},
     failed={"src-a": 1, "src-b": 1},
@@ -68,7 +68,7 @@ def judged(
     prometheus: SandboxAccount | None = PROMETHEUS,
     status: tuple[str, str] = (COMPLETED, COMPLETED),
     listed: dict[str, int] | None = None,
-    waterlines: tuple[WaterlineLine, ...] = (),
+    watermarks: tuple[WatermarkLine, ...] = (),
     unreported: int = 0,
     unsent: int = 0,
 ) -> SandboxVerdict:
@@ -79,7 +79,7 @@ def judged(
         compare(TRUTH, cloudwatch, ledger, prometheus),
         run,
         reasons=compare_reasons(TRUTH, prometheus),
-        waterlines=waterlines,
+        watermarks=watermarks,
         statuses={VERSION: status},
         open_failures=({"src-a": 1}, {"src-a": 1} if listed is None else listed),
         unreported=unreported,
@@ -117,7 +117,7 @@ def test_equal_accounts_agree() -> None:
         ("failures", "src-b", 1),
         ("configured", "src-a", 1),
         ("configured", "src-b", 0),
-        ("markers_laid", "src-a", 3),
+        ("markers_created", "src-a", 3),
         ("markers_arrived", "src-a", 3),
         ("failed", "src-a", 1),
         ("failed", "src-b", 1),
@@ -157,7 +157,7 @@ def test_a_wrong_number_is_found(side: str, numbers: dict, complaint: str) -> No
         ({"repaired": {}}, "src-b → dst-b: repaired"),
         ({"gone": {A: 3}}, "src-a → dst-a: gone"),
         ({"open_failures": {B: 1, A: 1}}, "src-b → dst-b: open_failures"),
-        ({"markers_laid": {A: 2}}, "src-a → dst-a: markers_laid"),
+        ({"markers_created": {A: 2}}, "src-a → dst-a: markers_created"),
         ({"markers_arrived": {}}, "src-a → dst-a: markers_arrived"),
         ({"not_covered": {"src-b": 3}}, "src-b: not_covered"),
     ],
@@ -218,27 +218,27 @@ def test_t1_rules_that_are_gone_must_be_known_to_be(side: str, told: dict, compl
 def test_t1_where_no_rule_leads_nothing_is_complete() -> None:
     """The gauge must be away as soon as it is known, however right it may be by chance."""
     gone, led = (
-        WaterlineLine(
+        WatermarkLine(
             measure="complete_up_to", source=route.source, destination=route.destination,
             shown=90, ahead=0, worst=None, last=1900.0,
         )
         for route in (B, A)
     )  # fmt: skip
 
-    assert judged(waterlines=(gone, led)).complaints == (
+    assert judged(watermarks=(gone, led)).complaints == (
         "src-b → dst-b: no rule leads there, and complete_up_to is shown all the same",
     )
-    assert judged(waterlines=(msgspec.structs.replace(gone, last=None), led)).agrees
+    assert judged(watermarks=(msgspec.structs.replace(gone, last=None), led)).agrees
 
 
 def test_a_waterline_ahead_of_the_truth_is_told_with_its_sample() -> None:
     """Route, gauge, replica, what was shown when, what was missing, and by how much; one sample spoils the verdict."""
     worst = Ahead(replica="replica 2", seen_at=2000.0, shown=1900.0, truth=1887.5, missing=VERSION)
-    line = WaterlineLine(
+    line = WatermarkLine(
         measure="complete_up_to", source="src-a", destination="dst-a",
         shown=90, ahead=3, worst=worst, last=1900.0,
     )  # fmt: skip
-    verdict = judged(waterlines=(line,))
+    verdict = judged(watermarks=(line,))
 
     assert not verdict.agrees
     (complaint,) = verdict.complaints
@@ -248,8 +248,8 @@ def test_a_waterline_ahead_of_the_truth_is_told_with_its_sample() -> None:
         r'"s3://src-a/a\nkey" version v1, written at 1970-01-01T00:31:27.500+00:00, was missing'
     )
     good = msgspec.structs.replace(line, ahead=0, worst=None)
-    assert judged(waterlines=(good,)).agrees
-    assert judged(waterlines=(good,)).waterlines == (good,)
+    assert judged(watermarks=(good,)).agrees
+    assert judged(watermarks=(good,)).watermarks == (good,)
 
 
 def test_what_a_killed_process_counted_is_not_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""From contributions to the datapoints of windows."""
+"""From deltas to the datapoints of windows."""
 
 import msgspec
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crrmon.domain import windows
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution, Tally, fold
+from crrmon.domain.outcomes import Delta, Tally, fold
 from crrmon.domain.windows import Pulse, Standing
 
 A, B = Route("src-a", "dst-a"), Route("src-b", "dst-b")
@@ -20,8 +20,8 @@ def named(datums: list[dict], name: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def contribution(at: float, route: Route, **counts: object) -> Contribution:
-    return Contribution(id=f"c{at}", settled_at=at, tallies=((route, Tally(**counts)),))
+def delta(at: float, route: Route, **counts: object) -> Delta:
+    return Delta(id=f"c{at}", settled_at=at, tallies=((route, Tally(**counts)),))
 
 
 def test_d38_zeros_are_sent_for_every_known_bucket() -> None:
@@ -91,7 +91,7 @@ def test_one_datapoint_per_metric_and_window(
 ) -> None:
     """Whatever is folded, no metric appears twice with the same dimensions, and counts add up."""
     given_ones = [
-        contribution(float(number), route, completed=done, failed=failed)
+        delta(float(number), route, completed=done, failed=failed)
         for number, (route, done, failed) in enumerate(counts)
     ]
     datums = windows.datapoints(0.0, fold(given_ones), routes=routes, sources=["src-a"])
@@ -111,14 +111,14 @@ def test_one_datapoint_per_metric_and_window(
 def test_the_open_window_is_left_out() -> None:
     """What was settled in the slot that is still open waits for its end."""
     ready = windows.by_window(
-        [contribution(650.0, A)], closing=300.0, last_frozen=None, window_seconds=300
+        [delta(650.0, A)], closing=300.0, last_frozen=None, window_seconds=300
     )
     assert ready == {}
 
 
 def test_late_work_goes_into_the_window_that_is_closing() -> None:
-    """A contribution to a window that is frozen already lands in the next; others keep their own start."""
-    late, crashed, own = contribution(310.0, A), contribution(700.0, A), contribution(950.0, A)
+    """A delta to a window that is frozen already lands in the next; others keep their own start."""
+    late, crashed, own = delta(310.0, A), delta(700.0, A), delta(950.0, A)
     ready = windows.by_window(
         [late, crashed, own], closing=900.0, last_frozen=300.0, window_seconds=300
     )

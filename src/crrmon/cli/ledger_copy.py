@@ -24,7 +24,7 @@ from crrmon.services.migration import DisturbedError, Move, Moved, OccupiedError
 NOT_COPIED = (
     "Not copied: what tells that objects settled before were counted. Events that come again for those would be"
     " counted again: let the old daemon empty its queue before you stop it, or let what is left in the queue grow"
-    " older than ledger.horizon_days."
+    " older than ledger.dedup_retention_days."
 )
 
 _From = Annotated[
@@ -66,7 +66,7 @@ def copy(
     Not copied: what tells that objects settled before were counted. Events
     that come again for those would be counted again. So let the daemon
     empty its queue before you stop it; or let what is left in the queue
-    grow older than ledger.horizon_days.
+    grow older than ledger.dedup_retention_days.
 
     A daemon that was killed seems to work for half a minute more, which is
     waited for. A copy that was interrupted is begun again, with the target

@@ -83,11 +83,11 @@ def release(
     what = f"the route from {source} to {destination}"
     if not before.configured:
         typer.echo(f"Retired {what}: no enabled rule leads there.")
-    elif before.floor is None:
+    elif before.blocked_at is None:
         typer.echo(f"Released {what}: nothing held it back yet.")
     else:
-        held = _number(before) if before.let_go else "what is in doubt"
-        typer.echo(f"Released {what} from {held}, since {_time(before.floor)}.")
+        held = _number(before) if before.discarded else "what is in doubt"
+        typer.echo(f"Released {what} from {held}, since {_time(before.blocked_at)}.")
 
 
 def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
@@ -135,14 +135,14 @@ def _print(states: Mapping[Route, RouteState]) -> None:
         table.add_column(heading, no_wrap=whole, overflow="fold")
     for route, state in states.items():
         rule = "enabled" if state.configured else "retired" if state.retired else "gone"
-        floor = "" if state.floor is None else _time(state.floor)
+        blocked_at = "" if state.blocked_at is None else _time(state.blocked_at)
         table.add_row(
             Text(route.source),
             Text(route.destination),
             rule,
             _time(state.changed_at),
-            "" if state.floor is None else _number(state),
-            floor,
+            "" if state.blocked_at is None else _number(state),
+            blocked_at,
         )
     console.print(table)
 
@@ -156,24 +156,24 @@ def _plain(route: Route, state: RouteState) -> dict[str, Any]:
         "changed_at": _time(state.changed_at),
         "prefixes": [one.prefix for one in state.selects],
         "prefixes_without_rule": [one.prefix for one in state.lost],
-        "held_back_since": None if state.floor is None else _time(state.floor),
-        "let_go": [
+        "held_back_since": None if state.blocked_at is None else _time(state.blocked_at),
+        "discarded": [
             {
                 "key": one.key,
                 "version_id": one.version_id,
                 "written_at": _time(one.written_at),
                 "why": one.why,
             }
-            for one in state.let_go
+            for one in state.discarded
         ],
         "more_were_let_go": state.others_from is not None,
     }
 
 
 def _number(state: RouteState) -> str:
-    if not state.let_go:
+    if not state.discarded:
         return "a doubt"
-    count = len(state.let_go)
+    count = len(state.discarded)
     more = state.others_from is not None
     return f"{count:,} object{'' if count == 1 else 's'}{' and more' if more else ''}"
 

@@ -5,21 +5,21 @@ An unknown key is an error, never ignored: a misspelt setting that is silently o
 """
 
 from crrmon.config.example import example, schema
-from crrmon.config.intake import Queue, Watch, Webhook
+from crrmon.config.intake import Filter, Queue, Webhook
 from crrmon.config.ledger import LedgerSettings
 from crrmon.config.loading import load, public
 from crrmon.config.names import keys
 from crrmon.config.section import ConfigurationError
-from crrmon.config.settings import PREFIX, Looks, Settings
+from crrmon.config.settings import PREFIX, Polling, Settings
 
 __all__ = [
     "PREFIX",
     "ConfigurationError",
+    "Filter",
     "LedgerSettings",
-    "Looks",
+    "Polling",
     "Queue",
     "Settings",
-    "Watch",
     "Webhook",
     "example",
     "keys",

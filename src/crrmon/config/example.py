@@ -25,7 +25,7 @@ def example() -> str:
     """
     head = """\
 # Settings of crrmon, each with its default. Only `queues` must be set, or `inboxes`.
-# The environment overrides this file: CRRMON_LOOKS__FRESHNESS=0.8, CRRMON_QUEUES='[{"url": "..."}]'.
+# The environment overrides this file: CRRMON_POLLING__FRESHNESS=0.8, CRRMON_QUEUES='[{"url": "..."}]'.
 """
     return head + "".join(_lines(Settings, ""))
 

@@ -126,7 +126,7 @@ class Intake(Section):
     Longest time to hold a message until the first look at its object is due. Most objects replicate in this time
     and then cost one HEAD and no pending record; what takes longer goes to the ledger at once.
     """
-    least_event_delay_seconds: dict[
+    min_event_delay_seconds: dict[
         Literal["cloudtrail", "eventbridge", "notification"], _Seconds
     ] = {}  # noqa: RUF012 - pydantic copies it
     """
@@ -143,7 +143,7 @@ def _a_pattern(text: str) -> str:
 Pattern = Annotated[str, AfterValidator(_a_pattern)]
 
 
-class Watch(Section):
+class Filter(Section):
     """
     Which objects are followed: patterns BUCKET or BUCKET/PREFIX of the source, where * and ? in the bucket's name
     stand for other characters. What is left out is counted in crrmon_events_total as excluded.

@@ -95,15 +95,15 @@ class LedgerSettings(Section):
     dynamodb: DynamoDBSettings = DynamoDBSettings()
     shards: Annotated[int, Field(ge=1, le=4096), NUMBER] = 64
     """Into how many parts the ledger is divided, and at most how many replicas share the work; fixed when it is made."""
-    horizon_days: Annotated[float, Field(gt=0, le=30), NUMBER] = 4.0
+    dedup_retention_days: Annotated[float, Field(gt=0, le=30), NUMBER] = 4.0
     """
     How long it is remembered that an object was counted. An event that comes later than this is followed, but not
     counted as new. No shorter than the retention of the queue and its dead-letter queue, if those are redriven.
     """
 
     @property
-    def horizon_seconds(self) -> float:
+    def dedup_retention_seconds(self) -> float:
         """
-        `horizon_days` in seconds.
+        `dedup_retention_days` in seconds.
         """
-        return self.horizon_days * DAY_SECONDS
+        return self.dedup_retention_days * DAY_SECONDS

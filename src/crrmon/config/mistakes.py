@@ -187,7 +187,7 @@ _PATTERN_FORM = "write the name of a bucket, in which * stands for any character
 
 
 _FORMS = {
-    "monitor": "at most 255 printable characters of ASCII, the first of them no blank and no colon",
+    "name": "at most 255 printable characters of ASCII, the first of them no blank and no colon",
     "queues[].url": "give the URL of the queue, such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
     "queues[].region": _REGION_FORM,
     "inboxes[].name": "at most 80 letters, digits and . _ -",

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from typing_extensions import override
 
 from crrmon.config.accounts import Account, Aws, BucketName, no_contradiction
-from crrmon.config.intake import Intake, Queue, Watch, Webhook, each_once
+from crrmon.config.intake import Filter, Intake, Queue, Webhook, each_once
 from crrmon.config.ledger import LedgerSettings
 from crrmon.config.report import Http, Log, Report
 from crrmon.config.section import DAY_SECONDS, NUMBER, Section, held, no_repetition
@@ -21,11 +21,11 @@ PREFIX = "CRRMON_"
 NESTING = "__"
 
 
-_SHORTEST_HORIZON_SECONDS = 3600.0
+_SHORTEST_RETENTION_SECONDS = 3600.0
 """CloudTrail's events come up to a quarter of an hour after S3's own of the same object, and more in bad times."""
 
 
-class Looks(Section):
+class Polling(Section):
     """
     How replication status is looked at.
     """
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    monitor: Annotated[str, Field(pattern=r"^[!-9;-~][ -~]{0,254}$")] = "crrmon"
+    name: Annotated[str, Field(pattern=r"^[!-9;-~][ -~]{0,254}$")] = "crrmon"
     """Name of this monitor (all replicas together): the dimension of Heartbeat and QueueAge."""
     queues: Annotated[tuple[Queue, ...], AfterValidator(each_once)] = ()
     """The SQS queues to read, in any regions."""
@@ -80,9 +80,9 @@ class Settings(BaseSettings):
     """
     Accounts and S3-compatible stores whose buckets are reached in a way of their own. docs/operations.md has examples.
     """
-    watch: Watch = Watch()
+    filter: Filter = Filter()
     intake: Intake = Intake()
-    looks: Looks = Looks()
+    polling: Polling = Polling()
     ledger: LedgerSettings = LedgerSettings()
     report: Report = Report()
     http: Http = Http()
@@ -135,41 +135,41 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
     """
     Return which times go together, and what to do where they do not.
     """
-    hold, stuck = settings.intake.hold_seconds, settings.looks.stuck_after_seconds
-    give_up = settings.looks.give_up_after_seconds
-    horizon = settings.ledger.horizon_seconds
+    hold, stuck = settings.intake.hold_seconds, settings.polling.stuck_after_seconds
+    give_up = settings.polling.give_up_after_seconds
+    retention = settings.ledger.dedup_retention_seconds
     window = settings.report.window_seconds
-    for channel, delay in settings.intake.least_event_delay_seconds.items():
+    for channel, delay in settings.intake.min_event_delay_seconds.items():
         yield (
-            delay < horizon,
+            delay < retention,
             (
-                f"intake.least_event_delay_seconds of {channel} is {delay:g} and not shorter than ledger.horizon_days, "
-                f"{settings.ledger.horizon_days:g} ({horizon:g} s): events that late are not counted; lower the one or "
+                f"intake.min_event_delay_seconds of {channel} is {delay:g} and not shorter than ledger.dedup_retention_days, "
+                f"{settings.ledger.dedup_retention_days:g} ({retention:g} s): events that late are not counted; lower the one or "
                 "raise the other"
             ),
         )
     yield (
         stuck < give_up,
         (
-            f"looks.give_up_after_days is {settings.looks.give_up_after_days:g} ({give_up:g} s) and not longer than "
-            f"looks.stuck_after_seconds, {stuck:g}: objects would be given up before they count as stuck; raise the one "
+            f"polling.give_up_after_days is {settings.polling.give_up_after_days:g} ({give_up:g} s) and not longer than "
+            f"polling.stuck_after_seconds, {stuck:g}: objects would be given up before they count as stuck; raise the one "
             "or lower the other"
         ),
     )
     yield (
         hold < stuck,
         (
-            f"intake.hold_seconds is {hold:g} and not shorter than looks.stuck_after_seconds, {stuck:g}: what is held "
+            f"intake.hold_seconds is {hold:g} and not shorter than polling.stuck_after_seconds, {stuck:g}: what is held "
             "was not looked at, and cannot count as stuck; lower the one or raise the other"
         ),
     )
-    least = _SHORTEST_HORIZON_SECONDS + hold + window
+    least = _SHORTEST_RETENTION_SECONDS + hold + window
     yield (
-        horizon >= least,
+        retention >= least,
         (
-            f"ledger.horizon_days is {settings.ledger.horizon_days:g} ({horizon:g} s): with intake.hold_seconds of "
+            f"ledger.dedup_retention_days is {settings.ledger.dedup_retention_days:g} ({retention:g} s): with intake.hold_seconds of "
             f"{hold:g} and report.window_seconds of {window} it must be at least {least / DAY_SECONDS:.3g}, for events "
-            "come late and come twice, and one that comes after the horizon is not counted; no shorter than the retention "
+            "come late and come twice, and one that comes after the dedup retention is not counted; no shorter than the retention "
             "of the queue is right"
         ),
     )
@@ -179,15 +179,19 @@ def _choice(settings: Settings) -> Iterator[tuple[bool, str]]:
     """
     Return whether something is followed of all that is named, and what to do where nothing is.
     """
-    watch = settings.watch
-    choice = watch.choice
+    selection = settings.filter
+    choice = selection.choice
     for bucket in choice.void():
-        named = f"watch.include names {bucket}" if watch.include else "watch.include names nothing"
-        yield (False, f"{named}, and watch.exclude leaves all of it out: correct one of them")
+        named = (
+            f"filter.include names {bucket}"
+            if selection.include
+            else "filter.include names nothing"
+        )
+        yield (False, f"{named}, and filter.exclude leaves all of it out: correct one of them")
     for bucket in settings.buckets:
-        reason = "watch.exclude leaves all of it out"
-        if watch.include and not any(pattern(one).fits(bucket) for one in watch.include):
-            reason = "watch.include does not name it"
+        reason = "filter.exclude leaves all of it out"
+        if selection.include and not any(pattern(one).fits(bucket) for one in selection.include):
+            reason = "filter.include does not name it"
         yield (
             choice.touches(bucket),
             (

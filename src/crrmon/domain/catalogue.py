@@ -41,14 +41,16 @@ def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...]
 
 REPLICATIONS = _counter(
     "replications_total",
-    "Outcomes counted: completed, gone, unpollable, given_up, failed. An episode of failure is counted at each destination, once it is proved there; at the destination `unknown` where nobody could tell within ten minutes which one it was.",
+    "Outcomes counted: completed, gone, unreadable, given_up, failed. An episode of failure is counted at each destination, once it is proved there; at the destination `unknown` where nobody could tell within ten minutes which one it was.",
     *_ROUTE,
     "status",
 )
 REPLICATED_BYTES = _counter(
     "replicated_bytes_total", "Bytes of the objects whose replication completed.", *_ROUTE
 )
-REPAIRED = _counter("repaired_total", "Objects that completed after having failed.", *_ROUTE)
+RECOVERED = _counter(
+    "replications_recovered_total", "Objects that completed after having failed.", *_ROUTE
+)
 LATE = _counter(
     "replications_late_total",
     "Objects that completed later than 15 minutes after the write, by S3's own word or as far as is known; repairs are left out.",
@@ -77,8 +79,8 @@ PURGES_FAILED = _counter(
     "Versions that were deleted for good at the source and could not be at a destination, by the notices of stores that replicate that (MinIO does, S3 never). Each counts once.",
     *_ROUTE,
 )
-REPLICAS_UNMATCHED = _counter(
-    "replicas_unmatched_total",
+REPLICAS_ORPHANED = _counter(
+    "replicas_orphaned_total",
     "Replicas that arrived and whose source's event did not come within an hour: events are lost. Estimated from a sample where there are many; what a daemon has not judged when it ends is not judged.",
     "destination_bucket",
 )
@@ -109,9 +111,9 @@ UNIDENTIFIED = _counter(
     "Events without a version id whose object is no longer the current one.",
     "source_bucket",
 )
-TOO_OLD = _counter(
-    "objects_too_old_total",
-    "Objects whose event was older than the horizon: followed, but not counted as new.",
+BEYOND_RETENTION = _counter(
+    "objects_beyond_retention_total",
+    "Objects whose event was older than the retention: followed, but not counted as new.",
     "source_bucket",
 )
 DUPLICATES = _counter(
@@ -163,8 +165,8 @@ SETTLED_UP_TO = _gauge(
     *_ROUTE,
     fleet=True,
 )
-COMPLETE_FLOOR = _gauge(
-    "complete_up_to_floor_timestamp_seconds",
+COMPLETE_BLOCKED = _gauge(
+    "complete_up_to_blocked_timestamp_seconds",
     "When the oldest object of the route was written that was let go without having arrived (given up, unreadable, closed by age, or written while no rule led here), as long as it has not arrived after all and nobody has released it: `complete_up_to` stays before it. Absent where there is none.",
     *_ROUTE,
     fleet=True,
@@ -192,13 +194,13 @@ UNSENT_WINDOWS = _gauge(
 
 MESSAGES = _counter(
     "messages_total",
-    "Messages received, by what they turned out to be: fact, irrelevant, malformed; and let_go, those of a webhook that made the daemon fail each time that they were sent.",
+    "Messages received, by what they turned out to be: fact, irrelevant, malformed; and discarded, those of a webhook that made the daemon fail each time that they were sent.",
     "queue",
     "kind",
 )
 EVENTS = _counter(
     "events_total",
-    "Parts of messages by kind: object_written, replica_written, version_deleted, marker_laid, marker_ambiguous, marker_unrouted, replication_failed, threshold_passed, replication_restarted, version_replicated, target_offline, deletion_tried, deletion_unidentified, excluded (by the configuration), and the kinds of what is irrelevant.",
+    "Parts of messages by kind: object_written, replica_written, version_deleted, delete_marker_created, delete_marker_ambiguous, delete_marker_unrouted, replication_failed, threshold_passed, replication_restarted, version_replicated, target_offline, deletion_tried, deletion_unidentified, excluded (by the configuration), and the kinds of what is irrelevant.",
     "kind",
 )
 EVENT_DELAY = _histogram(
@@ -228,11 +230,11 @@ QUEUE_AGE = _gauge(
     "Age of the oldest message lately received; 0 when the queue was found empty, absent while it cannot be read, and always of a webhook: what its senders still keep, nobody here sees.",
     "queue",
 )
-HELD_MESSAGES = _gauge(
-    "held_messages", "Messages received and not yet acknowledged or given back.", "queue"
+MESSAGES_IN_FLIGHT = _gauge(
+    "messages_in_flight", "Messages received and not yet acknowledged or given back.", "queue"
 )
-RELEASED_MESSAGES = _counter(
-    "messages_released_total", "Messages given back to the queue unprocessed.", "queue"
+RETURNED_MESSAGES = _counter(
+    "messages_returned_total", "Messages given back to the queue unprocessed.", "queue"
 )
 WEBHOOK_REQUESTS = _counter(
     "webhook_requests_total",
@@ -247,8 +249,8 @@ HEAD_REQUESTS = _counter(
     "target",
     "result",
 )
-LOOKS_DENIED = _gauge(
-    "bucket_looks_denied",
+ACCESS_DENIED = _gauge(
+    "bucket_access_denied",
     "Whether S3 denies every look at a bucket, 1 or 0: what becomes of its objects cannot be seen.",
     "bucket",
 )
@@ -257,24 +259,24 @@ ACCOUNT_ERRORS = _counter(
     "Failed attempts to get credentials for an account of the configuration.",
     "account",
 )
-LOOK_DURATION = _histogram(
-    "look_duration_seconds", "How long HEAD requests took.", buckets=_REQUEST_BUCKETS
+HEAD_DURATION = _histogram(
+    "head_request_duration_seconds", "How long HEAD requests took.", buckets=_REQUEST_BUCKETS
 )
 POLL_LAG = _histogram(
     "poll_lag_seconds",
     "How late parked objects were looked at: due against done.",
     buckets=_QUEUE_BUCKETS,
 )
-POLL_BACKLOG = _gauge(
-    "poll_backlog_seconds",
+POLL_OVERDUE = _gauge(
+    "poll_overdue_seconds",
     "For how long the parked object whose look is most overdue has waited for it; 0 when none waits, absent while this replica cannot tell. What to scale replicas on, beside the visible messages.",
 )
-VISITS_FAILED = _counter(
-    "visits_failed_total",
+POLLS_FAILED = _counter(
+    "polls_failed_total",
     "Visits to parked objects that ended in a fault of the daemon: the object is put off, and tried again ever more rarely.",
 )
-VISITS_PUT_OFF = _gauge(
-    "visits_put_off", "Parked objects that are put off after such a fault, at this replica."
+POLLS_DEFERRED = _gauge(
+    "polls_deferred", "Parked objects that are put off after such a fault, at this replica."
 )
 SETTLING_HELD = _gauge(
     "settling_held",
@@ -296,8 +298,10 @@ LEDGER_DURATION = _histogram(
 LEDGER_ERRORS = _counter(
     "ledger_errors_total", "Ledger operations that failed and were tried again.", "operation"
 )
-SINK_CALLS = _counter(
-    "sink_calls_total", "Calls to CloudWatch by result: accepted, failed, refused.", "result"
+CLOUDWATCH_REQUESTS = _counter(
+    "cloudwatch_requests_total",
+    "Calls to CloudWatch by result: accepted, failed, refused.",
+    "result",
 )
 LOOP_ATTEMPT = _gauge(
     "last_attempt_timestamp_seconds", "When each loop last began a round.", "loop"

@@ -24,7 +24,7 @@ from crrmon.domain.events.facts import Channel, Operation
 from crrmon.domain.failures import failed, placed, too_old
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion
 from crrmon.domain.observations import Observation, Sight
-from crrmon.domain.outcomes import Cause, Fate, Half, Settlement
+from crrmon.domain.outcomes import Cause, EarlyFact, Fate, Settlement
 from crrmon.domain.pacing import path_of
 from crrmon.domain.record_changes import reopened, with_all_arrived, with_arrival
 from crrmon.domain.records import Destination, Record
@@ -43,7 +43,7 @@ open for longer, but lifecycle rules commonly end them after a week.
 ENDINGS_TO_BELIEVE = 2
 """A store that does not prove to be itself is believed an end that it told so often in a row."""
 
-REFUSALS_TO_UNPOLLABLE = 3
+REFUSALS_TO_UNREADABLE = 3
 """
 400 means a customer-provided key, but an expired token looks the same to a HEAD, which has no body, and must not end
 tracking: only several in a row are believed, and only if S3 takes the daemon's other requests. To make sure of that,
@@ -150,7 +150,7 @@ def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads b
             return _ended(record, Fate.GONE, seen, arrived)
         case Sight.DELETE_MARKER:
             # S3 shows no status of a marker: nobody will ever see more of it.
-            return _ended(record, Fate.UNPOLLABLE, seen, arrived)
+            return _ended(record, Fate.UNREADABLE, seen, arrived)
         case Sight.PENDING | Sight.UNKNOWN | Sight.SILENT:
             answered = seen_missing(_answered(record), seen, elsewhere, arrived)
             return _not_final(answered, seen, arrived, give_up_after)
@@ -194,7 +194,9 @@ def proved(record: Record, schedule: Schedule) -> Settle | None:
     return schedule.settled(settled, path_of(record)) if isinstance(settled, Settle) else None
 
 
-def joined(record: Record, arrivals: Mapping[str, Half], *, everywhere: Half | None) -> Record:
+def joined(
+    record: Record, arrivals: Mapping[str, EarlyFact], *, everywhere: EarlyFact | None
+) -> Record:
     """
     Return the record with the exact arrivals that are known.
 
@@ -203,8 +205,8 @@ def joined(record: Record, arrivals: Mapping[str, Half], *, everywhere: Half | N
         arrivals: what replica events told, by destination bucket.
         everywhere: a store's word that the version is everywhere.
     """
-    for bucket, half in arrivals.items():
-        record = with_arrival(record, bucket, at=half.replicated_at, size=half.size)
+    for bucket, early in arrivals.items():
+        record = with_arrival(record, bucket, at=early.replicated_at, size=early.size)
     if everywhere is not None:
         record = with_all_arrived(record, at=everywhere.replicated_at, size=everywhere.size)
     return record
@@ -291,8 +293,8 @@ def _trouble(
 ) -> Decision:
     refusals = record.refusals + 1 if seen.sight is Sight.REFUSED else 0
     record = replace(record, troubles=record.troubles + 1, refusals=refusals)
-    if refusals >= REFUSALS_TO_UNPOLLABLE:
-        return _ended(record, Fate.UNPOLLABLE, seen, arrived)
+    if refusals >= REFUSALS_TO_UNREADABLE:
+        return _ended(record, Fate.UNREADABLE, seen, arrived)
     # An outage alone must not end what is old: only trouble that is this version's own may.
     old = too_old(record, now=seen.looked_at, give_up_after=give_up_after)
     if old and record.troubles >= TROUBLES_TO_GIVE_UP:

@@ -17,7 +17,7 @@ from crrmon.domain.events.facts import (
     VersionReplicated,
 )
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Scope
-from crrmon.domain.outcomes import Fate, Half
+from crrmon.domain.outcomes import EarlyFact, Fate
 from crrmon.domain.record_changes import (
     reopened,
     with_all_arrived,
@@ -35,10 +35,10 @@ class Noted(enum.StrEnum):
     What came of news.
     """
 
-    HALF = "half"
+    EARLY = "half"
     """
     A replica's arrival, a restart, or that a version is everywhere, and nothing was known of its version; or what is
-    told of a deletion or a threshold, and no record learned from it: kept for the horizon.
+    told of a deletion or a threshold, and no record learned from it: kept for the dedup retention.
     """
     JOINED = "joined"
     """A parked record learned something from it."""
@@ -109,16 +109,16 @@ def _arrived(trail: Trail, replica: ReplicaWritten, now: float) -> Noted:
         return Noted.JOINED if changed else Noted.KNOWN
     if (ended := _ended(trail, version)) is not None:
         return ended
-    half = Half(replicated_at=replicated_at, size=replica.size)
-    if (known := trail.halves.get(slot)) is not None:
+    early = EarlyFact(replicated_at=replicated_at, size=replica.size)
+    if (known := trail.early_facts.get(slot)) is not None:
         # CloudTrail's event looks earlier than S3's own, for it is cut to seconds, and may not tell a size.
-        earliest = half if replicated_at < known.replicated_at else known
-        size = known.size if known.size is not None else half.size
-        half = replace(earliest, size=size)
-        if half == known:
+        earliest = early if replicated_at < known.replicated_at else known
+        size = known.size if known.size is not None else early.size
+        early = replace(earliest, size=size)
+        if early == known:
             return Noted.KNOWN
-    trail.halves[slot] = half
-    return Noted.HALF
+    trail.early_facts[slot] = early
+    return Noted.EARLY
 
 
 def _ended(trail: Trail, replica: ObjectVersion) -> Noted | None:
@@ -161,7 +161,7 @@ def _passed(trail: Trail, news: ThresholdPassed) -> Noted:
     told = _told(
         trail, version, bucket, None, lambda one: with_miss(one, bucket) if missed else one
     )
-    return Noted.JOINED if told is Noted.JOINED else Noted.HALF
+    return Noted.JOINED if told is Noted.JOINED else Noted.EARLY
 
 
 def _replicated(trail: Trail, news: VersionReplicated, now: float) -> Noted:
@@ -176,11 +176,11 @@ def _replicated(trail: Trail, news: VersionReplicated, now: float) -> Noted:
         joined = with_all_arrived(record, at=news.replicated_at, size=news.size)
         after = record if joined is record else _sooner(joined, now)
         return Noted.JOINED if trail.change(record, after) else Noted.KNOWN
-    said = Half(replicated_at=news.replicated_at, size=news.size)
+    said = EarlyFact(replicated_at=news.replicated_at, size=news.size)
     if _earliest(trail, Scope.REPLICATED, version, said) is Noted.KNOWN:
         return Noted.KNOWN
     hastened = record is not None and trail.change(record, _sooner(record, now))
-    return Noted.JOINED if hastened else Noted.HALF
+    return Noted.JOINED if hastened else Noted.EARLY
 
 
 def _restarted(trail: Trail, news: ReplicationRestarted, now: float) -> Noted:
@@ -191,20 +191,20 @@ def _restarted(trail: Trail, news: ReplicationRestarted, now: float) -> Noted:
     told = _told(trail, version, None, now, lambda one: reopened(one, at=at))
     if trail.records.get(version.bucket):
         return told
-    kept = _earliest(trail, Scope.RESTART, version, Half(replicated_at=at))
+    kept = _earliest(trail, Scope.RESTART, version, EarlyFact(replicated_at=at))
     return kept if told is Noted.UNKNOWN else told
 
 
-def _earliest(trail: Trail, scope: Scope, version: ObjectVersion, half: Half) -> Noted:
+def _earliest(trail: Trail, scope: Scope, version: ObjectVersion, early: EarlyFact) -> Noted:
     """
     Keep what was told, unless the same was told of the same moment or an earlier one.
     """
     slot = _slot(scope, version)
-    known = trail.halves.get(slot)
-    if known is not None and known.replicated_at <= half.replicated_at:
+    known = trail.early_facts.get(slot)
+    if known is not None and known.replicated_at <= early.replicated_at:
         return Noted.KNOWN
-    trail.halves[slot] = half
-    return Noted.HALF
+    trail.early_facts[slot] = early
+    return Noted.EARLY
 
 
 def _once(trail: Trail, scope: Scope, version: ObjectVersion, at: float) -> Noted:
@@ -212,10 +212,10 @@ def _once(trail: Trail, scope: Scope, version: ObjectVersion, at: float) -> Note
     Keep that something was told, unless it was told before.
     """
     slot = _slot(scope, version)
-    if slot in trail.halves:
+    if slot in trail.early_facts:
         return Noted.KNOWN
-    trail.halves[slot] = Half(replicated_at=at)
-    return Noted.HALF
+    trail.early_facts[slot] = EarlyFact(replicated_at=at)
+    return Noted.EARLY
 
 
 def _told(
@@ -257,7 +257,7 @@ def _counted(
     """
     if destination is None:
         return any(one.route.source == version.bucket for one in trail.marks.values())
-    refuted = refuted and unrefuted(version).slot not in trail.halves
+    refuted = refuted and unrefuted(version).slot not in trail.early_facts
     there = MarkId.of(Scope.REPLICA, version, at=destination)
     return any(trail.ends(one, refuted=refuted) for one in (there, source_mark(version)))
 

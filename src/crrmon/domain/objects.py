@@ -1,6 +1,6 @@
 """What replicates, from where to where, and how its traces are identified.
 
-Everything the daemon remembers of one written version (the pending record, replica halves, marks of what was
+Everything the daemon remembers of one written version (the pending record, early facts of replicas, marks of what was
 counted) is found under the same 16-byte `trail_id`, a digest of key and version id alone: a replica keeps the
 version id of its source, so its event leads to the same place although it names another bucket.
 That place decides the shard, and a shard is the unit of atomicity.

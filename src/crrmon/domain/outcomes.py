@@ -26,7 +26,7 @@ class Fate(enum.StrEnum):
     """
     GONE = "gone"
     """Deleted before it replicated."""
-    UNPOLLABLE = "unpollable"
+    UNREADABLE = "unreadable"
     """S3 refuses every HEAD as a bad request: encrypted with a customer-provided key."""
     GIVEN_UP = "given_up"
     """Not final within `give_up_after`."""
@@ -43,10 +43,10 @@ class Fate(enum.StrEnum):
     It is final as a whole, while a destination that only a tag filter might select is not proved, or nobody knows its
     destinations. Not counted.
     """
-    MARKER_LAID = "marker_laid"
+    MARKER_CREATED = "delete_marker_created"
     """A delete marker that a rule replicates. S3 tells nobody how far it got, so it is not followed."""
-    MARKER_ARRIVED = "marker_arrived"
-    MARKER_FAILED = "marker_failed"
+    MARKER_ARRIVED = "delete_marker_arrived"
+    MARKER_FAILED = "delete_marker_failed"
     PURGE_FAILED = "purge_failed"
     """A store could not delete at a destination what was deleted for good at the source. Counted by itself only."""
 
@@ -138,7 +138,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    Proof that something was counted, kept for the horizon; also its short history.
+    Proof that something was counted, kept for the dedup retention; also its short history.
     """
 
     fate: Fate
@@ -155,7 +155,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: bool = True
 
 
-class Half(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EarlyFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     What was told of a version and is no count: a replica's event that came before anything else was known of it; a
     restart of a version unknown; a notice of a threshold, to know it again; a store's word that a version or a deletion
@@ -208,7 +208,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     late: int = 0
     failed: int = 0
     gone: int = 0
-    unpollable: int = 0
+    unreadable: int = 0
     given_up: int = 0
     not_covered: int = 0
     unidentified: int = 0
@@ -228,7 +228,7 @@ _COUNTS = {
 Tallies = dict[Route, Tally]
 
 
-class Contribution(msgspec.Struct, frozen=True, kw_only=True):
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
     """
     What one settled batch adds to the statistics: one append-only item for all its routes.
     """
@@ -242,11 +242,11 @@ class Contribution(msgspec.Struct, frozen=True, kw_only=True):
 _COUNTED = {
     Fate.FAILED: "failed",
     Fate.GONE: "gone",
-    Fate.UNPOLLABLE: "unpollable",
+    Fate.UNREADABLE: "unreadable",
     Fate.GIVEN_UP: "given_up",
     Fate.NOT_COVERED: "not_covered",
     Fate.UNIDENTIFIED: "unidentified",
-    Fate.MARKER_LAID: "markers",
+    Fate.MARKER_CREATED: "markers",
     Fate.MARKER_ARRIVED: "markers_arrived",
     Fate.MARKER_FAILED: "markers_failed",
 }
@@ -277,7 +277,7 @@ def tally(outcome: Outcome) -> Tally:
     return msgspec.structs.replace(Tally(), **{counted: 1}) if counted else Tally()
 
 
-def contribution(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Contribution:
+def delta(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Delta:
     """
     Fold the newly counted outcomes of a batch.
 
@@ -291,18 +291,18 @@ def contribution(batch: str, outcomes: list[Outcome], *, settled_at: float) -> C
         for outcome in outcomes
         if outcome.fate not in (Fate.FAILED_THERE, Fate.PURGE_FAILED)
     )
-    return Contribution(
+    return Delta(
         id=batch,
         settled_at=settled_at,
         tallies=tuple(sorted(tallies.items(), key=lambda item: item[0])),
     )
 
 
-def fold(contributions: list[Contribution]) -> Tallies:
+def fold(deltas: list[Delta]) -> Tallies:
     """
-    Add up contributions by route.
+    Add up deltas by route.
     """
-    return _totals(pair for item in contributions for pair in item.tallies)
+    return _totals(pair for item in deltas for pair in item.tallies)
 
 
 def _totals(pairs: Iterable[tuple[Route, Tally]]) -> Tallies:

@@ -122,7 +122,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heard of, until a look tells.
     """
     counts: bool = True
-    """False for a version whose event was older than the horizon: it is followed, never newly counted."""
+    """False for a version whose event was older than the retention: it is followed, never newly counted."""
     rev: int = 0
     """The ledger's revision; 0 for a record that it does not hold yet."""
 

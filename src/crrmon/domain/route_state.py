@@ -7,7 +7,7 @@ until it arrives after all, or until a person releases the route.
 
 While no enabled rule leads there, the route has no such moment at all.
 
-A mark proves that something was counted; whether it ever arrived is another question, and outlives the horizon. So this
+A mark proves that something was counted; whether it ever arrived is another question, and outlives the dedup retention. So this
 state is written *before* what it is about is settled or acknowledged, and read *after* the backlog: whatever happens in
 between, an object that has not arrived is in one of the two. Nothing is known of a gap between two readings of a
 configuration except by its objects, which show no status although a rule selects them; that is why those hold their
@@ -78,7 +78,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the enabled rules that lead here select. None: no rule leads here."""
     lost: tuple[Selected, ...] = ()
     """What rules selected before and no longer do."""
-    let_go: tuple[LetGo, ...] = ()
+    discarded: tuple[LetGo, ...] = ()
     """The oldest `KEPT` objects that were let go."""
     others_from: float | None = None
     """
@@ -100,11 +100,11 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return bool(self.selects)
 
     @property
-    def floor(self) -> float | None:
+    def blocked_at(self) -> float | None:
         """
         When the oldest object was written that was let go and has not arrived; None where there is none.
         """
-        times = [one.written_at for one in self.let_go]
+        times = [one.written_at for one in self.discarded]
         if self.others_from is not None:
             times.append(self.others_from)
         return min(times, default=None)
@@ -270,24 +270,24 @@ def with_let_go(state: RouteState, one: LetGo) -> RouteState:
     """
     Return what is to be remembered after an object was let go; the state itself where that is nothing new.
     """
-    if any((one.key, one.version_id) == (two.key, two.version_id) for two in state.let_go):
+    if any((one.key, one.version_id) == (two.key, two.version_id) for two in state.discarded):
         return state
     if state.others_from is not None and one.written_at >= state.others_from:
         return state
-    kept = sorted((*state.let_go, one), key=lambda each: each.written_at)
+    kept = sorted((*state.discarded, one), key=lambda each: each.written_at)
     kept, rest = kept[:KEPT], kept[KEPT:]
     if not rest:
-        return replace(state, let_go=tuple(kept))
+        return replace(state, discarded=tuple(kept))
     others_from = _earliest(state.others_from, rest[0].written_at)
-    return replace(state, let_go=tuple(kept), others_from=others_from)
+    return replace(state, discarded=tuple(kept), others_from=others_from)
 
 
 def with_arrival(state: RouteState, key: str, version_id: str) -> RouteState:
     """
     Return what is to be remembered after a version arrived; the state itself where it was not let go.
     """
-    left = tuple(one for one in state.let_go if (one.key, one.version_id) != (key, version_id))
-    return state if len(left) == len(state.let_go) else replace(state, let_go=left)
+    left = tuple(one for one in state.discarded if (one.key, one.version_id) != (key, version_id))
+    return state if len(left) == len(state.discarded) else replace(state, discarded=left)
 
 
 def with_event(state: RouteState) -> RouteState:
@@ -312,7 +312,7 @@ def released(state: RouteState, *, now: float) -> RouteState:
             Selected(one.prefix, now, one.certain, one.encrypted) for one in state.selects
         ),
         lost=(),
-        let_go=(),
+        discarded=(),
         others_from=None,
     )
 

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from crrmon.domain.objects import MarkId
-from crrmon.domain.outcomes import Half, Outcome, Settlement, mark
+from crrmon.domain.outcomes import EarlyFact, Outcome, Settlement, mark
 from crrmon.domain.trails import REFUTABLE, Trail, failures_of, unrefuted
 
 
@@ -42,7 +42,7 @@ def settle(
         met.add(outcome.mark)
         slot = outcome.mark.slot
         if slot not in trail.marks:
-            trail.halves.pop(slot, None)
+            trail.early_facts.pop(slot, None)
             trail.marks[slot] = mark(outcome, batch)
             new.append(outcome)
         # Only a batch's own id tells a repetition from a duplicate. One whose answer got lost is repeated under its id,
@@ -63,7 +63,7 @@ def settle(
 
 def part_of(batch: str, counted: Sequence[Outcome]) -> str:
     """
-    Name the contribution of a part of a batch: the same for the same outcomes, another one for others.
+    Name the delta of a part of a batch: the same for the same outcomes, another one for others.
 
     Only what is counted just now is in it, so that a batch of which a part was written before adds the rest.
     """
@@ -112,4 +112,4 @@ def _drop(trail: Trail, settlement: Settlement) -> None:
     said = [] if dropped is None else failures_of(dropped)
     if said and any(one.fate in REFUTABLE for one in settlement.outcomes):
         at = max(one.noticed_at for one in said)
-        trail.halves.setdefault(unrefuted(version).slot, Half(replicated_at=at))
+        trail.early_facts.setdefault(unrefuted(version).slot, EarlyFact(replicated_at=at))

@@ -1,7 +1,7 @@
 """All that is known of one key and version id, and what parking and rescheduling records does to it.
 
 A trail holds the versions of this name in every bucket: the records of those that are followed, the marks of what was
-counted, and the halves of what was told before anybody followed it. Settling (`settling`) and news (`noting`) change it
+counted, and the early facts of what was told before anybody followed it. Settling (`settling`) and news (`noting`) change it
 as well. Ledgers read a trail, let it be changed here, and store what differs, on condition that nobody else changed it.
 """
 
@@ -11,11 +11,11 @@ import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Fate, Half, Mark
+from crrmon.domain.outcomes import EarlyFact, Fate, Mark
 from crrmon.domain.record_changes import merged, with_all_arrived, with_arrival
 from crrmon.domain.records import Failure, Record, State
 
-REFUTABLE = (Fate.NOT_COVERED, Fate.GIVEN_UP, Fate.UNPOLLABLE)
+REFUTABLE = (Fate.NOT_COVERED, Fate.GIVEN_UP, Fate.UNREADABLE)
 """What a version was counted as because nobody could see more; S3's word that it failed goes before that."""
 
 
@@ -49,14 +49,14 @@ class Trail(msgspec.Struct):
     """By source bucket."""
     marks: dict[str, Mark] = {}
     """By `MarkId.slot`."""
-    halves: dict[str, Half] = {}
+    early_facts: dict[str, EarlyFact] = {}
     """By `MarkId.slot`; none where there is a mark."""
 
     def copy(self) -> "Trail":
         """
         Return what is held now, to compare with later.
         """
-        return Trail(self.records.copy(), self.marks.copy(), self.halves.copy())
+        return Trail(self.records.copy(), self.marks.copy(), self.early_facts.copy())
 
     def take_over(self, other: "Trail") -> None:
         """
@@ -65,14 +65,14 @@ class Trail(msgspec.Struct):
         if self.empty:
             self.records = other.records.copy()
             self.marks = other.marks.copy()
-            self.halves = other.halves.copy()
+            self.early_facts = other.early_facts.copy()
 
     @property
     def empty(self) -> bool:
         """
         Whether nothing is held.
         """
-        return not (self.records or self.marks or self.halves)
+        return not (self.records or self.marks or self.early_facts)
 
     @property
     def id(self) -> bytes:
@@ -118,16 +118,16 @@ class Trail(msgspec.Struct):
 
     def joined(self, record: Record) -> Record:
         """
-        Return a record with the arrivals that halves tell of.
+        Return a record with the arrivals that early facts tell of.
         """
-        if self.halves:
+        if self.early_facts:
             for destination in record.destinations:
-                half = self.halves.get(record.replica_mark(destination.bucket).slot)
-                if half is not None:
+                early = self.early_facts.get(record.replica_mark(destination.bucket).slot)
+                if early is not None:
                     record = with_arrival(
-                        record, destination.bucket, at=half.replicated_at, size=half.size
+                        record, destination.bucket, at=early.replicated_at, size=early.size
                     )
-            said = self.halves.get(record.replicated_mark.slot)
+            said = self.early_facts.get(record.replicated_mark.slot)
             if said is not None:
                 record = with_all_arrived(record, at=said.replicated_at, size=said.size)
         return record
@@ -145,7 +145,7 @@ class Trail(msgspec.Struct):
 
     def _settled(self, record: Record) -> bool:
         version = record.version
-        failed = bool(failures_of(record)) and unrefuted(version).slot not in self.halves
+        failed = bool(failures_of(record)) and unrefuted(version).slot not in self.early_facts
         if self.ends(source_mark(version), refuted=failed):
             return True
         marks = [record.replica_mark(one.bucket) for one in record.destinations]

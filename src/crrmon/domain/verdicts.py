@@ -82,7 +82,7 @@ def late_arrival(replica: ReplicaWritten, closed: Mark, *, found_at: float) -> O
 
 
 _OF_DELETIONS = {
-    Fate.MARKER_LAID: Scope.MARKER,
+    Fate.MARKER_CREATED: Scope.MARKER,
     Fate.MARKER_ARRIVED: Scope.MARKER_ARRIVED,
     Fate.MARKER_FAILED: Scope.MARKER_FAILED,
     Fate.PURGE_FAILED: Scope.PURGE_FAILED,

@@ -13,7 +13,7 @@ import msgspec
 from crrmon.domain import catalogue, latency
 from crrmon.domain.metric import CloudWatchMetric
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution, Tallies, Tally
+from crrmon.domain.outcomes import Delta, Tallies, Tally
 
 PART_DATUMS = 1000
 """Most metrics of one PutMetricData call."""
@@ -59,17 +59,17 @@ def slot_start(at: float, window_seconds: int) -> float:
 
 
 def by_window(
-    contributions: Iterable[Contribution],
+    deltas: Iterable[Delta],
     *,
     closing: float,
     last_frozen: float | None,
     window_seconds: int,
-) -> dict[float, list[Contribution]]:
+) -> dict[float, list[Delta]]:
     """
-    Sort contributions into the windows that can be frozen now.
+    Sort deltas into the windows that can be frozen now.
 
     Args:
-        contributions: those that are in no window yet.
+        deltas: those that are in no window yet.
         closing: start of the newest slot that is over.
         last_frozen: start of the newest window frozen so far.
         window_seconds: length of a slot.
@@ -78,8 +78,8 @@ def by_window(
         By the start of the window, oldest first. Contributions of slots that are not over are left out; those whose
         window is frozen already go into the one that is closing.
     """
-    windows: dict[float, list[Contribution]] = {}
-    for one in contributions:
+    windows: dict[float, list[Delta]] = {}
+    for one in deltas:
         start = slot_start(one.settled_at, window_seconds)
         if start > closing:
             continue

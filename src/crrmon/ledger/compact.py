@@ -1,7 +1,7 @@
 """Trails written down small, for stores that keep them in memory or charge for every kilobyte.
 
-A trail is one value: a MessagePack array of its marks, its halves, its records, and until when marks and halves are
-kept, with what is empty left out from the end. Marks are the most by far, so they and halves are arrays without field
+A trail is one value: a MessagePack array of its marks, its early facts, its records, and until when marks and early facts are
+kept, with what is empty left out from the end. Marks are the most by far, so they and early facts are arrays without field
 names, the fields that are mostly at their defaults last and left out from the end. Records are maps by field name. A
 reader skips fields that it does not know and fills in those it misses, so that versions of the daemon side by side can
 read each other.
@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from crrmon.domain.objects import Route, Scope
-from crrmon.domain.outcomes import Fate, Half, Mark
+from crrmon.domain.outcomes import EarlyFact, Fate, Mark
 from crrmon.domain.records import Record
 from crrmon.domain.trails import Trail
 from crrmon.ledger.encoding import RECORD, pack, unpack
@@ -29,13 +29,13 @@ _FATE_NUMBERS: Final = {
     Fate.COMPLETED: 0,
     Fate.FAILED: 1,
     Fate.GONE: 2,
-    Fate.UNPOLLABLE: 3,
+    Fate.UNREADABLE: 3,
     Fate.GIVEN_UP: 4,
     Fate.NOT_COVERED: 5,
     Fate.IS_REPLICA: 6,
     Fate.UNIDENTIFIED: 7,
     Fate.IDENTIFIED: 8,
-    Fate.MARKER_LAID: 9,
+    Fate.MARKER_CREATED: 9,
     Fate.MARKER_ARRIVED: 10,
     Fate.MARKER_FAILED: 11,
     Fate.CLOSED: 12,
@@ -79,7 +79,7 @@ class _Mark(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """None: the bucket that the slot names if it is of a replica, else nowhere."""
 
 
-class _Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class _EarlyFact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     slot: bytes
     replicated_at: int | float
     size: int | None = None
@@ -87,7 +87,7 @@ class _Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class _Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
     marks: tuple[_Mark, ...] = ()
-    halves: tuple[_Half, ...] = ()
+    early_facts: tuple[_EarlyFact, ...] = ()
     records: tuple[Record | bytes, ...] = ()
     """Bytes: a body of its own, of a record with text that MessagePack cannot hold."""
     until: int | None = None
@@ -103,11 +103,11 @@ def encode(trail: Trail, until: int | None = None) -> bytes:
 
     Args:
         trail: which.
-        until: until when its marks and halves are kept, in seconds since the epoch, if that is to be remembered.
+        until: until when its marks and early facts are kept, in seconds since the epoch, if that is to be remembered.
     """
     fields: list[object] = [[_mark_fields(slot, one) for slot, one in trail.marks.items()]]
-    if trail.halves or trail.records:
-        fields.append([_half_fields(slot, one) for slot, one in trail.halves.items()])
+    if trail.early_facts or trail.records:
+        fields.append([_half_fields(slot, one) for slot, one in trail.early_facts.items()])
     if trail.records:
         fields.append(list(trail.records.values()))
         if until is not None:
@@ -121,7 +121,7 @@ def encode(trail: Trail, until: int | None = None) -> bytes:
 
 def decode(body: bytes) -> tuple[Trail, int | None]:
     """
-    Read a trail, and until when its marks and halves are kept, if that was remembered.
+    Read a trail, and until when its marks and early facts are kept, if that was remembered.
     """
     kept = _decoder.decode(body)
     trail = Trail()
@@ -130,8 +130,8 @@ def decode(body: bytes) -> tuple[Trail, int | None]:
         trail.records[one.version.bucket] = one
     if kept.marks:
         trail.marks = dict(map(_mark, kept.marks))
-    if kept.halves:
-        trail.halves = {unpack(one.slot): _half(one) for one in kept.halves}
+    if kept.early_facts:
+        trail.early_facts = {unpack(one.slot): _early(one) for one in kept.early_facts}
     return trail, kept.until
 
 
@@ -198,15 +198,15 @@ def _mark(fields: _Mark) -> tuple[str, Mark]:
     )
 
 
-def _half_fields(slot: str, half: Half) -> list[object]:
-    fields: list[object] = [pack(slot), _whole(half.replicated_at)]
-    if half.size is not None:
-        fields.append(half.size)
+def _half_fields(slot: str, early: EarlyFact) -> list[object]:
+    fields: list[object] = [pack(slot), _whole(early.replicated_at)]
+    if early.size is not None:
+        fields.append(early.size)
     return fields
 
 
-def _half(fields: _Half) -> Half:
-    return Half(replicated_at=float(fields.replicated_at), size=fields.size)
+def _early(fields: _EarlyFact) -> EarlyFact:
+    return EarlyFact(replicated_at=float(fields.replicated_at), size=fields.size)
 
 
 def _batch(batch: str) -> _Batch:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted, note
 from crrmon.domain.objects import MarkId
-from crrmon.domain.outcomes import Half, Mark, Outcome, Settlement
+from crrmon.domain.outcomes import EarlyFact, Mark, Outcome, Settlement
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled, settle
 from crrmon.domain.trails import Parked, Rescheduled, Trail
@@ -37,7 +37,7 @@ class Decider:
         # Where nobody else can be in the way, neither are we: reading and writing are one thing, as seen from here.
         self._one_by_one = asyncio.Lock() if exclusive else contextlib.nullcontext()
 
-    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
+    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | EarlyFact | None]:
         """
         Return what is kept under each id.
         """
@@ -47,7 +47,7 @@ class Decider:
         found = []
         for mark in ids:
             trail = held.get(mark.trail_id, NOTHING).trail
-            found.append(trail.marks.get(mark.slot) or trail.halves.get(mark.slot))
+            found.append(trail.marks.get(mark.slot) or trail.early_facts.get(mark.slot))
         return found
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
@@ -98,21 +98,21 @@ class Decider:
 
 def _has_half(record: Record) -> bool:
     """
-    Return whether a new record knows of an arrival: then there is a half that told it.
+    Return whether a new record knows of an arrival: then there is an early fact that told it.
     """
     return any(one.replicated_at is not None for one in record.destinations)
 
 
 def _knows_of_some(settlement: Settlement) -> bool:
     """
-    Return whether a settlement was decided on a record, or on an arrival that is kept as a half.
+    Return whether a settlement was decided on a record, or on an arrival that is kept as an early fact.
     """
     return settlement.rev != 0 or any(map(_is_exact, settlement.outcomes))
 
 
 def _is_exact(outcome: Outcome) -> bool:
     """
-    Return whether a replica's own event told of the arrival: then it is kept as a half, or in a record.
+    Return whether a replica's own event told of the arrival: then it is kept as an early fact, or in a record.
     """
     return outcome.latency is not None and outcome.latency.exact
 

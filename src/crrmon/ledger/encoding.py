@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from crrmon.domain.records import Record
-from crrmon.ports.ledger import Presence
+from crrmon.ports.ledger import Member
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def unpack(text: bytes) -> str:
 
 
 RECORD: Final = Body(Record)
-PRESENCE: Final = Body(Presence)
+MEMBER: Final = Body(Member)
 
 
 FailurePlace = tuple[float, bytes, str]

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from crrmon.domain.objects import Route
 from crrmon.ledger.damage import decoded
-from crrmon.ledger.encoding import PRESENCE, Body, pack, unpack
+from crrmon.ledger.encoding import MEMBER, Body, pack, unpack
 from crrmon.ledger.layout import MEMBERS, OF_FLEET, ROUTES, STATES, fleet_key, joined
-from crrmon.ports.ledger import Presence
+from crrmon.ports.ledger import Member
 from crrmon.ports.store import ABSENT, ConflictError, Delete, Put, Store, prefixed
 
 _ROUTE = Body(Route)
@@ -53,28 +53,28 @@ class FleetItems:
 
     # ---- the daemons among themselves ----
 
-    async def announce(self, presence: Presence) -> None:
+    async def announce(self, member: Member) -> None:
         """
-        Keep a daemon's presence, instead of its last one.
+        Keep a daemon's heartbeat, instead of its last one.
         """
-        key = fleet_key(MEMBERS, presence.owner)
-        await self._store.write([Put(key, PRESENCE.encode(presence))])
+        key = fleet_key(MEMBERS, member.owner)
+        await self._store.write([Put(key, MEMBER.encode(member))])
 
-    async def presences(self) -> Sequence[Presence]:
+    async def members(self) -> Sequence[Member]:
         """
-        Return the presence of every daemon, by owner.
+        Return the heartbeat of every daemon, by owner.
         """
         return [
-            decoded(self._store, found, PRESENCE)
+            decoded(self._store, found, MEMBER)
             for found in await self._store.scan(MEMBERS, OF_FLEET)
         ]
 
-    async def dismiss(self, presence: Presence) -> None:
+    async def dismiss(self, member: Member) -> None:
         """
-        Drop a presence, if it still is this one.
+        Drop a heartbeat, if it still is this one.
         """
-        for found in await self._store.get([fleet_key(MEMBERS, presence.owner)]):
-            if decoded(self._store, found, PRESENCE) == presence:
+        for found in await self._store.get([fleet_key(MEMBERS, member.owner)]):
+            if decoded(self._store, found, MEMBER) == member:
                 with contextlib.suppress(ConflictError):  # then it is another one by now
                     await self._store.write([Delete(found.key, found.tag)])
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution
+from crrmon.domain.outcomes import Delta
 from crrmon.ledger.damage import reading
 from crrmon.ledger.encoding import Body, pack, unpack
 from crrmon.ledger.layout import JOURNAL
@@ -35,7 +35,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     What one write adds.
     """
 
-    added: Contribution | None = None
+    added: Delta | None = None
     moved: tuple[Moved, ...] = ()
 
 
@@ -98,15 +98,15 @@ class Journal:
         there = {(unpack(one.key.sort), one.key.group) for one in found}
         await self.drop(sorted(wanted & there))
 
-    async def append(self, contributions: Sequence[Contribution]) -> None:
+    async def append(self, deltas: Sequence[Delta]) -> None:
         """
-        Add contributions; one that was added before is the same, and lies where it would.
+        Add deltas; one that was added before is the same, and lies where it would.
         """
         groups = len(self._groups)
         await self._store.write_each(
             [
                 entry_put((one.id, zlib.crc32(pack(one.id)) % groups), Entry(added=one))
-                for one in contributions
+                for one in deltas
             ]
         )
 

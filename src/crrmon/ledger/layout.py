@@ -2,7 +2,7 @@
 
 | kind | group | sort key | what |
 | --- | --- | --- | --- |
-| `trail` | shard | the trail's id | records, marks and halves of a version (`trails`): due where it has a record, else expiring |
+| `trail` | shard | the trail's id | records, marks and early facts of a version (`trails`): due where it has a record, else expiring |
 | `failures` | shard | time, trail, bucket | open failures, a key without a body (`failures`) |
 | `bucketfailures` | shard | bucket, time, trail | the same, by source bucket |
 | `journal` | shard | name | what one write adds to the sums (`journal`) |

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from crrmon.domain.objects import ObjectVersion
-from crrmon.domain.outcomes import Contribution, Outcome, contribution
+from crrmon.domain.outcomes import Delta, Outcome, delta
 from crrmon.domain.settling import part_of
 from crrmon.domain.trails import Trail
 from crrmon.ledger.isolation import BadItemError
@@ -58,13 +58,13 @@ class DecisionPlan(msgspec.Struct, Generic[Item, Result], frozen=True, kw_only=T
     likely_held: Callable[[Item], bool] = lambda _: True
     """Tells the items of which something is likely held, so that reading first is worth it."""
 
-    def contribution(self, counted: list[Outcome]) -> Contribution | None:
+    def delta(self, counted: list[Outcome]) -> Delta | None:
         """
         Return what is added to the statistics; None where nothing was counted.
         """
         if not counted:
             return None
-        return contribution(part_of(self.batch, counted), counted, settled_at=self.now)
+        return delta(part_of(self.batch, counted), counted, settled_at=self.now)
 
 
 class Undertaking(Generic[Item, Result]):
@@ -117,8 +117,8 @@ class Undertaking(Generic[Item, Result]):
             self._results.update(zip(places, decided, strict=True))
             return
         # One that is too much by itself harms itself only: the others are done before it is told.
-        half = len(trails) // 2
-        await self._do_all((trails[:half], trails[half:]))
+        early = len(trails) // 2
+        await self._do_all((trails[:early], trails[early:]))
 
     async def _decided(self, items: Sequence[Item], trails: Sequence[bytes]) -> list[Result]:
         """
@@ -139,7 +139,7 @@ class Undertaking(Generic[Item, Result]):
             if not changes:
                 return results
             others = await self._trails.write(
-                changes, added=self._plan.contribution(counted), now=self._plan.now
+                changes, added=self._plan.delta(counted), now=self._plan.now
             )
             if not others:
                 return results
@@ -155,7 +155,7 @@ def _differ(before: Trail, after: Trail) -> bool:
     pairs = (
         (before.records, after.records),
         (before.marks, after.marks),
-        (before.halves, after.halves),
+        (before.early_facts, after.early_facts),
     )
     return any(
         old.keys() != new.keys() or any(one is not old[name] for name, one in new.items())

@@ -15,7 +15,7 @@ from crrmon.domain.backlog import BacklogSlot, backlog_slot
 from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, trail_id
-from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
+from crrmon.domain.outcomes import Delta, EarlyFact, Mark, Settlement
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
@@ -44,8 +44,8 @@ class StoredLedger(FleetItems):
     Args:
         store: where everything lies.
         shards: how many the ledger was made with.
-        horizon_seconds: how long marks and halves are kept at least.
-        clock: tells what is past the horizon.
+        retention_seconds: how long marks and early facts are kept at least.
+        clock: tells what is past the dedup retention.
         chance: names what needs a name of its own.
     """
 
@@ -54,7 +54,7 @@ class StoredLedger(FleetItems):
         store: Store,
         *,
         shards: int,
-        horizon_seconds: float,
+        retention_seconds: float,
         clock: Clock,
         chance: random.Random,
     ) -> None:
@@ -63,7 +63,7 @@ class StoredLedger(FleetItems):
         self.exclusive = store.exclusive
         self.pace = store.pace
         self._trails = Trails(
-            store, shards=shards, horizon=horizon_seconds, clock=clock, chance=chance
+            store, shards=shards, retention=retention_seconds, clock=clock, chance=chance
         )
         self._decider = Decider(self._trails, exclusive=store.exclusive, clock=clock)
         self._leases = Leases(store, shards=shards, chance=chance)
@@ -82,7 +82,7 @@ class StoredLedger(FleetItems):
         store: Store,
         *,
         shards: int = 64,
-        horizon_seconds: float = 345_600.0,
+        retention_seconds: float = 345_600.0,
         clock: Clock,
         chance: random.Random | None = None,
         create: bool = True,
@@ -91,7 +91,7 @@ class StoredLedger(FleetItems):
         Open the ledger in a store, or create one; the store is closed if that fails.
 
         Args:
-            store, shards, horizon_seconds, clock, chance: as above; a ledger that exists keeps its number of shards.
+            store, shards, retention_seconds, clock, chance: as above; a ledger that exists keeps its number of shards.
             create: whether to create one where there is none; if not, opening writes nothing.
 
         Raises:
@@ -103,7 +103,7 @@ class StoredLedger(FleetItems):
             ledger = cls(
                 store,
                 shards=meta.shards,
-                horizon_seconds=horizon_seconds,
+                retention_seconds=retention_seconds,
                 clock=clock,
                 chance=chance or random.Random(),  # noqa: S311 - no secret
             )
@@ -117,9 +117,9 @@ class StoredLedger(FleetItems):
 
     # ---- intake and looking ----
 
-    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
-        # As it is now: a half that came a moment ago and is not told would be lost, for whoever asks here settles next, and
-        # a mark takes the place of a half.
+    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | EarlyFact | None]:
+        # As it is now: an early fact that came a moment ago and is not told would be lost, for whoever asks here settles next, and
+        # a mark takes the place of an early fact.
         return await self._decider.seen(ids)
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
@@ -152,8 +152,8 @@ class StoredLedger(FleetItems):
 
     # ---- reporting ----
 
-    async def contributions(self) -> Sequence[Contribution]:
-        return await self._windows.contributions()
+    async def deltas(self) -> Sequence[Delta]:
+        return await self._windows.deltas()
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
         await self._windows.freeze(window, lease=lease)
@@ -242,7 +242,7 @@ class StoredLedger(FleetItems):
 
     async def sweep(self, *, now: float) -> int:
         """
-        Drop a bounded number of items past the horizon.
+        Drop a bounded number of items past the dedup retention.
         """
         kinds = ((TRAILS, range(self.shards)), (PIECES, OF_FLEET), (BACKLOG, OF_FLEET))
         return sum([await self._store.expire(kind, groups, now=now) for kind, groups in kinds])
@@ -260,8 +260,8 @@ class StoredLedger(FleetItems):
     async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
         await restore_trails(self._trails, trails, now=now)
 
-    async def append(self, contributions: Sequence[Contribution]) -> None:
-        await self._journal.append(contributions)
+    async def append(self, deltas: Sequence[Delta]) -> None:
+        await self._journal.append(deltas)
 
     async def close(self) -> None:
         await self._store.close()

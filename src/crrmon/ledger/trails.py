@@ -13,7 +13,7 @@ import msgspec
 
 from crrmon.domain.backlog import BacklogChange
 from crrmon.domain.objects import shard_of
-from crrmon.domain.outcomes import Contribution
+from crrmon.domain.outcomes import Delta
 from crrmon.domain.records import Record
 from crrmon.domain.slicing import sliced
 from crrmon.domain.trails import Trail
@@ -34,7 +34,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     trail: Trail
     tag: Tag
     until: int | None = None
-    """Until when its marks and halves are kept, in seconds since the epoch, where a record keeps it from expiring."""
+    """Until when its marks and early facts are kept, in seconds since the epoch, where a record keeps it from expiring."""
 
 
 NOTHING = Held(Trail(), ABSENT)
@@ -67,12 +67,12 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     @property
     def adds(self) -> bool:
         """
-        Whether there is a new mark or half.
+        Whether there is a new mark or early fact.
         """
         before, after = self.held.trail, self.after
-        # NB: a mark is never replaced, a half is.
+        # NB: a mark is never replaced, an early fact is.
         return len(before.marks) != len(after.marks) or any(
-            half is not before.halves.get(slot) for slot, half in after.halves.items()
+            early is not before.early_facts.get(slot) for slot, early in after.early_facts.items()
         )
 
 
@@ -83,17 +83,17 @@ class Trails:
     Args:
         store: where they are.
         shards: of the ledger.
-        horizon: seconds that marks and halves are kept.
+        retention: seconds that marks and early facts are kept.
         clock: tells which of them are past it.
         chance: names entries of the journal.
     """
 
     def __init__(
-        self, store: Store, *, shards: int, horizon: float, clock: Clock, chance: random.Random
+        self, store: Store, *, shards: int, retention: float, clock: Clock, chance: random.Random
     ) -> None:
         self._store = store
         self._shards = shards
-        self._horizon = horizon
+        self._retention = retention
         self._clock = clock
         self._chance = chance
 
@@ -162,21 +162,21 @@ class Trails:
         except UNREADABLE as error:
             return damaged(self._store, key, error)
         if until is not None and until <= now:
-            trail.marks, trail.halves, until = {}, {}, None
+            trail.marks, trail.early_facts, until = {}, {}, None
         return Held(trail, tag, until)
 
     # ---- writing ----
 
     async def write(
-        self, changes: Sequence[Change], *, added: Contribution | None, now: float
+        self, changes: Sequence[Change], *, added: Delta | None, now: float
     ) -> Sequence[bytes]:
         """
-        Write the changes of one chunk, the change of the backlog that they make, and a contribution: all or nothing.
+        Write the changes of one chunk, the change of the backlog that they make, and a delta: all or nothing.
 
         Args:
             changes: at least one.
             added: what is appended to the statistics.
-            now: when; marks and halves that are new are kept for the horizon from then.
+            now: when; marks and early facts that are new are kept for the dedup retention from then.
 
         Returns:
             The trails that are others by now: then nothing was written.
@@ -216,10 +216,10 @@ class Trails:
         until = held.until
         if until is None or change.adds:
             # Whoever comes later may have a clock that is behind.
-            until = max(until or 0, math.ceil(now + self._horizon))
+            until = max(until or 0, math.ceil(now + self._retention))
         if not after.records:
             return Put(key, compact.encode(after), held.tag, expires_at=until)
-        kept = until if after.marks or after.halves else None
+        kept = until if after.marks or after.early_facts else None
         due = min([record.next_look_at for record in after.records.values()])
         return Put(key, compact.encode(after, kept), held.tag, due=due)
 

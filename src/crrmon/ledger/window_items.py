@@ -65,7 +65,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     What a window takes along.
     """
 
-    contributions: tuple[EntryId, ...] = ()
+    deltas: tuple[EntryId, ...] = ()
     others: tuple[EntryId, ...] = ()
     """Entries that change the backlog only."""
     moved: tuple[Moved, ...] = ()
@@ -75,7 +75,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         """
         All entries of the journal that are in the window.
         """
-        return (*self.contributions, *self.others)
+        return (*self.deltas, *self.others)
 
 
 class Last(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,7 +233,7 @@ class WindowItems:
         return FrozenWindow(
             starts_at=header.starts_at,
             parts=tuple(whole.get(part) or b"" for part in range(header.parts)),
-            contributions=() if taken is None else tuple(name for name, _ in taken.contributions),
+            deltas=() if taken is None else tuple(name for name, _ in taken.deltas),
         )
 
     async def _tell_lost_parts(self, header: Header, parts: Sequence[int]) -> None:
@@ -287,7 +287,7 @@ class WindowItems:
             "ledger_window_names_lost",
             starts_at=header.starts_at,
             item=self._store.where(_taken_key(header.name, 0)),
-            reason="the list of what was counted in this window is gone; those of its contributions that were not "
+            reason="the list of what was counted in this window is gone; those of its deltas that were not "
             "deleted yet are reported once more, in the next window",
         )
         return True

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution
+from crrmon.domain.outcomes import Delta
 from crrmon.ledger.backlog import Backlog, FoldedBacklog
 from crrmon.ledger.journal import Entry, EntryId, Journal, Sums, Unfolded, add, moves, summed
 from crrmon.ledger.leases import Leases
@@ -59,7 +59,7 @@ class Windows:
 
     # ---- telling ----
 
-    async def contributions(self) -> list[Contribution]:
+    async def deltas(self) -> list[Delta]:
         """
         Return what no window holds, oldest first.
         """
@@ -279,16 +279,16 @@ class Windows:
 
 async def _take(window: FrozenWindow, entries: Mapping[EntryId, Entry]) -> Taken:
     """
-    Find what a window takes along: its contributions, and all that concerns the backlog only.
+    Find what a window takes along: its deltas, and all that concerns the backlog only.
     """
-    wanted = set(window.contributions)
+    wanted = set(window.deltas)
     mine = tuple(
         place for place, entry in entries.items() if entry.added is not None and place[0] in wanted
     )
     gone = wanted - {name for name, _ in mine}
     if gone:
         # Told to the publisher before a window took them whose commit was slow to arrive.
-        raise LedgerError(f"{len(gone)} contributions are in another window by now")
+        raise LedgerError(f"{len(gone)} deltas are in another window by now")
     others = tuple(place for place, entry in entries.items() if entry.added is None)
     moved = moves(await summed(entries[place].moved for place in (*mine, *others)))
-    return Taken(contributions=mine, others=others, moved=moved)
+    return Taken(deltas=mine, others=others, moved=moved)

@@ -2,9 +2,9 @@
 
 How it is laid out, whatever it lies in (`crrmon.ledger` does it, over `crrmon.ports.store`):
 
-- A *trail* (`objects.trail_id`: key and version id) holds records, marks and halves. It belongs to one shard, and
+- A *trail* (`objects.trail_id`: key and version id) holds records, marks and early facts. It belongs to one shard, and
   whatever is said to be atomic below is atomic within one trail. A batch may span shards; where a store cannot
-  write all of it at once it is split, each part atomic, each with a contribution of its own whose id starts with the
+  write all of it at once it is split, each part atomic, each with a delta of its own whose id starts with the
   batch's.
 - Contributions are appended, never updated, and wait until a window is frozen from them.
 - Everything stored carries a schema number; readers ignore fields they do not know.
@@ -23,7 +23,7 @@ from crrmon.domain.backlog import BacklogSlot
 from crrmon.domain.events.facts import News
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route
-from crrmon.domain.outcomes import Contribution, Half, Mark, Settlement
+from crrmon.domain.outcomes import Delta, EarlyFact, Mark, Settlement
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
@@ -100,11 +100,11 @@ class FrozenWindow(msgspec.Struct, frozen=True, kw_only=True):
     starts_at: float
     parts: tuple[bytes, ...]
     """One call to the sink each; what was sent is forgotten one by one, an empty one stays as b''."""
-    contributions: tuple[str, ...]
-    """Ids of all contributions in it: they must not get into another. Empty once the ledger has dropped those."""
+    deltas: tuple[str, ...]
+    """Ids of all deltas in it: they must not get into another. Empty once the ledger has dropped those."""
 
 
-class Presence(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """
     What one daemon says about itself, for whoever speaks for all of them.
     """
@@ -135,11 +135,11 @@ class Ledger(Protocol):
 
     # ---- intake and looking ----
 
-    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | Half | None]:
+    async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | EarlyFact | None]:
         """
-        Return what is kept under each id: the mark if there is one, else the half, else None; in the order asked.
+        Return what is kept under each id: the mark if there is one, else the early fact, else None; in the order asked.
 
-        Marks and halves past the horizon may or may not be told.
+        Marks and early facts past the dedup retention may or may not be told.
         """
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
@@ -148,7 +148,7 @@ class Ledger(Protocol):
 
         A record whose destinations all have their mark, or whose version has a mark of scope SOURCE, is not
         stored. If some destinations have theirs, or it knows none, it is stored whole: settling sorts that out.
-        A half of one of its destinations is joined: the destination gets its `replicated_at`. So is one that says that it
+        An early fact about one of its destinations is joined: the destination gets its `replicated_at`. So is one that says that it
         is everywhere, where there is one destination.
         A version that has a record already keeps it, and that learns what the new one tells better (`record_changes.merged`).
         The batch may hold the same version twice.
@@ -177,16 +177,16 @@ class Ledger(Protocol):
         Count outcomes, each at most once, and let their records go.
 
         Atomically per batch (per part of it where the store must): write the mark of every outcome that has
-        none, drop or keep the records as each settlement says, and append ONE contribution of what was newly
+        none, drop or keep the records as each settlement says, and append ONE delta of what was newly
         counted, unless that is nothing. A settlement of `rev` 0 whose version has a record is a duplicate as a whole
         and changes nothing. Outcomes with the same mark within the batch: the first one counts.
-        All marks of a settlement are of its version's trail. A mark takes the place of a half.
+        All marks of a settlement are of its version's trail. A mark takes the place of an early fact.
 
         Args:
             batch: unique id, the same when the same batch is repeated after an error: its own marks then read as
                 counted.
             settlements: what was decided.
-            now: becomes the contribution's `settled_at`; marks expire by it.
+            now: becomes the delta's `settled_at`; marks expire by it.
 
         Returns:
             For each settlement, for each of its outcomes.
@@ -196,15 +196,15 @@ class Ledger(Protocol):
         """
         Add what others told to the records of versions, each atomically.
 
-        - A replica's arrival: in the record that waits for it, else as a half. The earliest event of one stands.
+        - A replica's arrival: in the record that waits for it, else as an early fact. The earliest event of one stands.
           A record that arrived everywhere by that, or is an open failure, is due at once.
         - A failure: in the record, which is due at once. One that is older than the record's last retry tells nothing,
           nor does one that tells again what is known (`record_changes.with_failure`), but perhaps the reason.
           A record without destinations keeps it until they are known.
         - A store's word that a version is everywhere: as a replica's arrival, in a record of one destination. A record of
-          another number is due at once, the first time; that, and what is told of no record, is kept for the horizon.
-        - A store's word that a deletion is everywhere: kept for the horizon.
-        - A threshold: a missed one in the record. Each is kept, for the horizon, as told.
+          another number is due at once, the first time; that, and what is told of no record, is kept for the dedup retention.
+        - A store's word that a deletion is everywhere: kept for the dedup retention.
+        - A threshold: a missed one in the record. Each is kept, for the dedup retention, as told.
         - A restart: an open failure found before it is pending again and due at once.
         - A deletion: the record is due at once, the first time.
         """
@@ -221,24 +221,24 @@ class Ledger(Protocol):
         Return all routes remembered so far, sorted.
         """
 
-    async def contributions(self) -> Sequence[Contribution]:
+    async def deltas(self) -> Sequence[Delta]:
         """
-        Return all committed contributions that no window was frozen from, oldest first.
+        Return all committed deltas that no window was frozen from, oldest first.
         """
 
-    async def append(self, contributions: Sequence[Contribution]) -> None:
+    async def append(self, deltas: Sequence[Delta]) -> None:
         """
-        Add contributions that no settlement made: what no rule covers, or what another ledger had not frozen.
+        Add deltas that no settlement made: what no rule covers, or what another ledger had not frozen.
 
         One whose id is there already stays as it is.
         """
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
         """
-        Store a window under the lease of shard 0; its contributions are not told again and get dropped.
+        Store a window under the lease of shard 0; its deltas are not told again and get dropped.
 
         Its start is remembered as `last_frozen`, if it is the newest. If a window with this start exists, or is the
-        newest frozen, nothing is done: the first one stands, and contributions that are not in it are told again.
+        newest frozen, nothing is done: the first one stands, and deltas that are not in it are told again.
         A window that has nothing to send is wholly sent at once.
 
         Raises:
@@ -270,19 +270,19 @@ class Ledger(Protocol):
 
     # ---- the daemons among themselves ----
 
-    async def announce(self, presence: Presence) -> None:
+    async def announce(self, member: Member) -> None:
         """
-        Keep a daemon's presence, instead of its last one.
-        """
-
-    async def presences(self) -> Sequence[Presence]:
-        """
-        Return the presence of every daemon that announced itself and was not dismissed, by owner.
+        Keep a daemon's heartbeat, instead of its last one.
         """
 
-    async def dismiss(self, presence: Presence) -> None:
+    async def members(self) -> Sequence[Member]:
         """
-        Drop a presence, if it still is this one.
+        Return the heartbeat of every daemon that announced itself and was not dismissed, by owner.
+        """
+
+    async def dismiss(self, member: Member) -> None:
+        """
+        Drop a heartbeat, if it still is this one.
         """
 
     # ---- small state by name ----
@@ -367,7 +367,7 @@ class Ledger(Protocol):
 
     async def sweep(self, *, now: float) -> int:
         """
-        Drop a bounded number of items past the horizon, such as trails without records; called now and then.
+        Drop a bounded number of items past the dedup retention, such as trails without records; called now and then.
 
         Returns:
             How many were dropped; 0 when none is left to drop.
@@ -394,7 +394,7 @@ class Ledger(Protocol):
 
         Args:
             trails: each holds a record; those are stored with the `rev` they have.
-            now: marks and halves are kept for the horizon from then.
+            now: marks and early facts are kept for the dedup retention from then.
         """
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
     pending: ByRoute = {}
     open_failures: ByRoute | None = None
     """Failed and not repaired."""
-    markers_laid: ByRoute | None = None
+    markers_created: ByRoute | None = None
     """Delete markers that a rule replicates."""
     markers_arrived: ByRoute | None = None
     failures: ByRoute | None = None
@@ -46,7 +46,7 @@ BY_ROUTE = (
     "pending",
     "open_failures",
     "failures",
-    "markers_laid",
+    "markers_created",
     "markers_arrived",
     "configured",
 )

@@ -87,11 +87,11 @@ def write_config(site: Site, world: World, *, ledger: Mapping[str, Any]) -> None
         ledger: that section.
     """
     config = {
-        "monitor": "sandbox",
+        "name": "sandbox",
         "queues": [{"url": queue_url(site.endpoint, world.queue), "region": world.queue_region}],
         "buckets": [bucket.name for bucket in world.sources],
         "aws": {"endpoint_url": site.endpoint, "region": world.queue_region},
-        "looks": {"freshness": 0.5},
+        "polling": {"freshness": 0.5},
         "ledger": dict(ledger),
         "report": {
             "window_seconds": WINDOW_SECONDS,

@@ -53,7 +53,7 @@ from crrmon.sandbox.verdict import (
     judge,
     where,
 )
-from crrmon.sandbox.waterlines import SETTLED, Lookout
+from crrmon.sandbox.watermarks import SETTLED, Lookout
 from crrmon.sandbox.world import WORLD, build, queue_url
 from crrmon.sandbox.writer import Writer
 
@@ -72,7 +72,7 @@ SENT_WITHIN_SECONDS = 30.0
 """How long a window may wait in the ledger after its end; one that is still there then was forgotten."""
 ENDLESS_TRIALS_WITHIN_SECONDS = 60.0
 SAMPLE_SECONDS = 1.0
-"""How often everything that is shown of waterlines is compared with the truth."""
+"""How often everything that is shown of watermarks is compared with the truth."""
 PASSING_SECONDS = 45.0
 """How long to wait for them to pass the last write: they lag by something more than a minute."""
 REPAIR_SECONDS = 1.0
@@ -332,7 +332,7 @@ class Play:
 
     async def _look_out(self) -> None:
         """
-        Compare the waterlines that are shown with the truth, again and again.
+        Compare the watermarks that are shown with the truth, again and again.
         """
         while True:
             await asyncio.gather(*(self._sample(one) for one in self._stage.daemons))
@@ -345,7 +345,7 @@ class Play:
 
     async def _until_passed(self) -> None:
         """
-        Wait until the waterlines have passed all that was written, or too long: what they never came near, they cannot
+        Wait until the watermarks have passed all that was written, or too long: what they never came near, they cannot
         have passed wrongly.
 
         A killed daemon's last word holds them for minutes, which nobody waits for.
@@ -361,7 +361,7 @@ class Play:
                     for route in followed
                     if (self._lookout.last(SETTLED, route) or 0.0) < last
                 ]:
-                    self._phase = f"waiting for {len(behind)} waterlines to pass what was written"
+                    self._phase = f"waiting for {len(behind)} watermarks to pass what was written"
                     await asyncio.sleep(SAMPLE_SECONDS)
 
     def _chance(self, of: str) -> random.Random:
@@ -599,7 +599,7 @@ class Play:
             compare(account, await self._reported(), report.account, counted),
             run,
             reasons=compare_reasons(account, counted),
-            waterlines=self._lookout.lines(),
+            watermarks=self._lookout.lines(),
             statuses={
                 story.written.version: (story.told, report.statuses[story.written.version])
                 for story in truth

@@ -39,12 +39,12 @@ def account(page: str) -> SandboxAccount:
     return SandboxAccount(
         replicated=by_route(catalogue.REPLICATIONS, "completed"),
         bytes=by_route(catalogue.REPLICATED_BYTES),
-        repaired=by_route(catalogue.REPAIRED),
+        repaired=by_route(catalogue.RECOVERED),
         gone=by_route(catalogue.REPLICATIONS, "gone"),
         pending=by_route(catalogue.PENDING_OBJECTS),
         open_failures=by_route(catalogue.FAILED_OBJECTS),
         failures=by_route(catalogue.REPLICATIONS, "failed"),
-        markers_laid=by_route(catalogue.DELETE_MARKERS, "laid"),
+        markers_created=by_route(catalogue.DELETE_MARKERS, "created"),
         markers_arrived=by_route(catalogue.DELETE_MARKERS, "arrived"),
         # A daemon that shows no route at all tells nothing of any.
         configured={

@@ -238,10 +238,10 @@ def summary(verdict: SandboxVerdict) -> Iterator[Text]:
             f"Calls that DynamoDB refused for want of capacity: {run.ledger_calls_refused}; "
             f"that it carried out and whose answer got lost: {run.ledger_answers_lost}."
         )
-    if verdict.waterlines:
+    if verdict.watermarks:
         yield Text(
-            f"Up to when all is complete, or settled, was read {sum(one.shown for one in verdict.waterlines):,} times in "
-            f"{run.samples:,} samples, and was ahead of the truth {sum(one.ahead for one in verdict.waterlines):,} times."
+            f"Up to when all is complete, or settled, was read {sum(one.shown for one in verdict.watermarks):,} times in "
+            f"{run.samples:,} samples, and was ahead of the truth {sum(one.ahead for one in verdict.watermarks):,} times."
         )
     for complaint in verdict.complaints:
         yield Text(complaint, "red")

@@ -69,7 +69,7 @@ class Throttling:
 
     async def _refuse(self, operation: str, body: bytes, carry: Carry) -> tuple[int, bytes]:
         if operation in _PARTIAL:
-            done, left = _halves(msgspec.json.decode(body)["RequestItems"])
+            done, left = _early_facts(msgspec.json.decode(body)["RequestItems"])
             if done:
                 asked = {**msgspec.json.decode(body), "RequestItems": done}
                 status, answered = await carry(msgspec.json.encode(asked))
@@ -101,7 +101,7 @@ def _error(name: str, **fields: Any) -> tuple[int, bytes]:
     return HTTPStatus.BAD_REQUEST, msgspec.json.encode({"__type": kind, **fields})
 
 
-def _halves(requested: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _early_facts(requested: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     Divide what a batch asks of the first table it names; nothing is in the first half if that is one thing only.
     """

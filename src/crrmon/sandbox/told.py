@@ -232,14 +232,14 @@ async def read_ledger(
             gone=dict(counts[Fate.GONE]),
             pending=dict(pending),
             open_failures=dict(+open_failures),
-            markers_laid=dict(counts[Fate.MARKER_LAID]),
+            markers_created=dict(counts[Fate.MARKER_CREATED]),
             markers_arrived=dict(counts[Fate.MARKER_ARRIVED]),
             failed=dict(failed),
             not_covered=dict(+not_covered),
         ),
         statuses=statuses,
         open_failures=await _open_failures(ledger),
-        unreported=len(await ledger.contributions()),
+        unreported=len(await ledger.deltas()),
         unsent=sum(window.starts_at < sent_before for window in await ledger.frozen()),
     )
 

@@ -260,7 +260,7 @@ class Truth:
             pending=dict(+by_route[PENDING]),
             open_failures=dict(+by_route[FAILED]),
             failures=dict(failures),
-            markers_laid=dict(laid),
+            markers_created=dict(laid),
             markers_arrived=dict(arrived),
             failed=dict(self._failed),
             not_covered=dict(+self._not_covered),

@@ -9,7 +9,7 @@ import msgspec
 from crrmon.domain.objects import ObjectVersion
 from crrmon.sandbox.accounts import BY_ROUTE, BY_SOURCE, SandboxAccount
 from crrmon.sandbox.truth import NOT_COVERED
-from crrmon.sandbox.waterlines import WaterlineLine
+from crrmon.sandbox.watermarks import WatermarkLine
 
 NOTHING = "nothing"
 """What the ledger has of a version that no rule covers: the daemon keeps no trace of those."""
@@ -98,7 +98,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Of which kind."""
     written: int
     samples: int = 0
-    """Pages of metrics whose waterlines were compared with the truth."""
+    """Pages of metrics whose watermarks were compared with the truth."""
     replicas: tuple[Replica, ...]
     ledger_kills: int = 0
     """How often the ledger's server was killed and started again."""
@@ -143,7 +143,7 @@ class SandboxVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong, in words; empty when all agree."""
     lines: tuple[Line, ...]
     reasons: tuple[ReasonLine, ...]
-    waterlines: tuple[WaterlineLine, ...]
+    watermarks: tuple[WatermarkLine, ...]
     run: Run
 
 
@@ -239,7 +239,7 @@ def judge(
     run: Run,
     *,
     reasons: tuple[ReasonLine, ...] = (),
-    waterlines: tuple[WaterlineLine, ...] = (),
+    watermarks: tuple[WatermarkLine, ...] = (),
     statuses: Mapping[ObjectVersion, tuple[str, str]],
     open_failures: tuple[Mapping[str, int], Mapping[str, int]],
     unreported: int,
@@ -252,17 +252,17 @@ def judge(
         lines: of `compare`.
         run: what else was seen.
         reasons: of `compare_reasons`.
-        waterlines: of all samples of the run.
+        watermarks: of all samples of the run.
         statuses: of every version: the true status and the ledger's.
         open_failures: by source bucket: the true number and the ledger's.
-        unreported: contributions left in the ledger.
+        unreported: deltas left in the ledger.
         unsent: windows left in the ledger.
     """
     complaints = [
         *(f"{where(line)}: {line.measure} differs" for line in lines if not line.agrees),
         *(f"{where(one)}: failures by {one.reason} differ" for one in reasons if not one.agrees),
-        *(_ahead(one) for one in waterlines if not one.agrees),
-        *_undead(lines, waterlines),
+        *(_ahead(one) for one in watermarks if not one.agrees),
+        *_undead(lines, watermarks),
         *_misremembered(statuses),
         *_run_complaints(run),
     ]
@@ -270,7 +270,7 @@ def judge(
     if true_failures != listed:
         complaints.append(f"open failures are {true_failures}, the ledger lists {listed}")
     if unreported:
-        complaints.append(f"{unreported} contributions in the ledger were never reported")
+        complaints.append(f"{unreported} deltas in the ledger were never reported")
     if unsent:
         complaints.append(f"{unsent} windows in the ledger were never sent")
     return SandboxVerdict(
@@ -278,19 +278,19 @@ def judge(
         complaints=tuple(complaints),
         lines=lines,
         reasons=reasons,
-        waterlines=waterlines,
+        watermarks=watermarks,
         run=run,
     )
 
 
-def where(line: Line | ReasonLine | LatencyVerdict | WaterlineLine) -> str:
+def where(line: Line | ReasonLine | LatencyVerdict | WatermarkLine) -> str:
     """
     Say what a line is about: a route or a source bucket.
     """
     return line.source if line.destination is None else f"{line.source} → {line.destination}"
 
 
-def _ahead(line: WaterlineLine) -> str:
+def _ahead(line: WatermarkLine) -> str:
     told = f"{where(line)}: {line.measure} was ahead of the truth in {line.ahead} of {line.shown} samples"
     worst = line.worst
     if worst is None:
@@ -305,12 +305,12 @@ def _ahead(line: WaterlineLine) -> str:
     )
 
 
-def _undead(lines: Iterable[Line], waterlines: Iterable[WaterlineLine]) -> Iterable[str]:
+def _undead(lines: Iterable[Line], watermarks: Iterable[WatermarkLine]) -> Iterable[str]:
     """
-    Find waterlines that are shown although it is known that no rule leads there.
+    Find watermarks that are shown although it is known that no rule leads there.
     """
     dead = {where(line) for line in lines if line.measure == "configured" and line.prometheus == 0}
-    for one in waterlines:
+    for one in watermarks:
         if where(one) in dead and one.last is not None:
             yield f"{where(one)}: no rule leads there, and {one.measure} is shown all the same"
 

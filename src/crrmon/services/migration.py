@@ -20,7 +20,7 @@ from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, Led
 from crrmon.services.membership.leases import LEASE_SECONDS, REPORTING_SHARD
 
 PAGE = 500
-"""Trails and contributions of one call."""
+"""Trails and deltas of one call."""
 WATCH_SECONDS = 1.0
 """Between two looks at leases that somebody seems to hold."""
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -141,7 +141,7 @@ class Move:
     Args:
         source: is only read.
         target: must hold nothing.
-        clock: marks and halves are kept for the target's horizon from its time on.
+        clock: marks and early facts are kept for the target's dedup retention from its time on.
         owner: names this move in the target's lease of the reporting shard.
         teller: is told how far it is.
     """
@@ -253,22 +253,22 @@ class Move:
                 return
 
     async def _copy_contributions(self) -> int:
-        contributions = await self._try(self._source.contributions)
-        for start in range(0, len(contributions), PAGE):
-            page = contributions[start : start + PAGE]
+        deltas = await self._try(self._source.deltas)
+        for start in range(0, len(deltas), PAGE):
+            page = deltas[start : start + PAGE]
             await self._try(partial(self._target.append, page))
-        return len(contributions)
+        return len(deltas)
 
     async def _copy_windows(self, last_frozen: float | None) -> int:
         windows = await self._frozen(self._source)
         if last_frozen is None:
             return 0
         # One that has nothing to send is remembered all the same; where the newest is unsent, that one stands.
-        newest = FrozenWindow(starts_at=last_frozen, parts=(), contributions=())
+        newest = FrozenWindow(starts_at=last_frozen, parts=(), deltas=())
         lease = await self._claimed()
         try:
             for window in (*windows, newest):
-                mine = msgspec.structs.replace(window, contributions=())
+                mine = msgspec.structs.replace(window, deltas=())
                 await self._try(partial(self._target.freeze, mine, lease=lease))
         except LeaseLostError as error:
             raise DisturbedError(f"a daemon works on the target meanwhile: {error}") from error
@@ -300,7 +300,7 @@ class Move:
             )
         return _Holdings(
             backlog=backlog,
-            batches=frozenset(one.id for one in await self._try(ledger.contributions)),
+            batches=frozenset(one.id for one in await self._try(ledger.deltas)),
             windows={
                 one.starts_at: tuple(map(len, one.parts)) for one in await self._frozen(ledger)
             },

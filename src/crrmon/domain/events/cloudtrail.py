@@ -16,7 +16,7 @@ from crrmon.domain.events.envelopes import Irrelevant, Part, parse
 from crrmon.domain.events.facts import (
     Fact,
     MalformedMessageError,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     Operation,
     ReplicationRestarted,
@@ -280,7 +280,7 @@ def _replica_written(part: Part, event_name: str) -> ReplicaWritten | Irrelevant
     )
 
 
-def _deleted(part: Part, *, by_replication: bool) -> VersionDeleted | MarkerLaid:
+def _deleted(part: Part, *, by_replication: bool) -> VersionDeleted | MarkerCreated:
     call = parse(_CALL, part.raw, part.where)
     asked = _asked(call, part.where)
     target = _target(part, call, asked)
@@ -293,10 +293,10 @@ def _deleted(part: Part, *, by_replication: bool) -> VersionDeleted | MarkerLaid
         )
     # Whoever names no version gets a marker.
     at = call.happened_at
-    return MarkerLaid(
+    return MarkerCreated(
         version=fields.version(target.bucket, target.key, call.answered_version_id, at=at),
         region=target.region,
-        laid_at=at,
+        created_at=at,
         owner=target.owner,
         by_replication=by_replication,
     )

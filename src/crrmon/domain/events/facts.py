@@ -87,7 +87,7 @@ class VersionDeleted(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
-class MarkerLaid(msgspec.Struct, frozen=True, kw_only=True):
+class MarkerCreated(msgspec.Struct, frozen=True, kw_only=True):
     """
     A delete marker was laid over a key. Those of lifecycle rules are never told: they do not replicate.
     """
@@ -95,7 +95,7 @@ class MarkerLaid(msgspec.Struct, frozen=True, kw_only=True):
     version: ObjectVersion
     """The marker's own version id; a stand-in (`objects.provisional`) where the event gave none."""
     region: str
-    laid_at: float
+    created_at: float
     owner: str | None = None
     channel: Channel = Channel.CLOUDTRAIL
     by_replication: bool = False
@@ -217,7 +217,7 @@ Fact = (
     ObjectWritten
     | ReplicaWritten
     | VersionDeleted
-    | MarkerLaid
+    | MarkerCreated
     | ReplicationFailed
     | ThresholdPassed
     | ReplicationRestarted

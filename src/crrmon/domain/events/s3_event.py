@@ -14,7 +14,7 @@ from crrmon.domain.events.facts import (
     Channel,
     Fact,
     MalformedMessageError,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     Operation,
     VersionDeleted,
@@ -93,7 +93,7 @@ def _written(part: Part) -> ObjectWritten:
     )
 
 
-def _deleted(part: Part) -> VersionDeleted | MarkerLaid | Irrelevant:
+def _deleted(part: Part) -> VersionDeleted | MarkerCreated | Irrelevant:
     detail, at = parse(_DETAIL, part.raw, part.where), _happened_at(part)
     told, region = detail.object, part.region or ""
     version = fields.version(detail.bucket.name, told.key, told.version_id, at=at)
@@ -107,10 +107,10 @@ def _deleted(part: Part) -> VersionDeleted | MarkerLaid | Irrelevant:
         case "Delete Marker Created" if detail.reason == "Lifecycle Expiration":
             return Irrelevant.LIFECYCLE_MARKER
         case "Delete Marker Created":
-            return MarkerLaid(
+            return MarkerCreated(
                 version=version,
                 region=region,
-                laid_at=at,
+                created_at=at,
                 owner=_owner(part),
                 channel=Channel.EVENTBRIDGE,
             )

@@ -26,7 +26,7 @@ from crrmon.domain.events.facts import (
     DeletionTried,
     Fact,
     MalformedMessageError,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     Operation,
     ReplicationFailed,
@@ -130,11 +130,11 @@ def _deleted(record: NotificationRecord, version: ObjectVersion) -> VersionDelet
     )
 
 
-def _marker_laid(record: NotificationRecord, version: ObjectVersion) -> MarkerLaid:
-    return MarkerLaid(
+def _marker_laid(record: NotificationRecord, version: ObjectVersion) -> MarkerCreated:
+    return MarkerCreated(
         version=version,
         region=record.region,
-        laid_at=record.happened_at,
+        created_at=record.happened_at,
         owner=record.site,
         channel=Channel.NOTIFICATION if record.of_minio else record.channel,
         by_replication=fields.is_replication(record.principal),

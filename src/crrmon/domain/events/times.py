@@ -4,7 +4,7 @@ An event is told by somebody's clock, or was made up: consoles and tutorials sen
 something about the event's identity, for the next delivery says the same, but nothing about an age.
 
 - Before S3 was there, or later than now: impossible.
-- Older than the horizon: possible, when somebody sends old messages again. S3 itself says so as soon as the object
+- Older than the retention: possible, when somebody sends old messages again. S3 itself says so as soon as the object
   is looked at; until then nobody knows.
 
 What is not believed is taken for written when it was heard of, until a look tells S3's own LastModified. So a
@@ -39,11 +39,11 @@ def possible(at: float, *, now: float) -> bool:
     return S3_BEGAN_AT <= at <= now + AHEAD_SECONDS
 
 
-def believable(at: float, *, now: float, horizon_seconds: float) -> bool:
+def believable(at: float, *, now: float, retention_seconds: float) -> bool:
     """
     Return whether a moment that an event tells is believed before S3 itself has told.
     """
-    return possible(at, now=now) and now - at <= horizon_seconds
+    return possible(at, now=now) and now - at <= retention_seconds
 
 
 def in_time(fact: Fact, *, now: float) -> Fact:

@@ -20,10 +20,10 @@ from crrmon.domain.events.decode import decode
 from crrmon.domain.events.facts import Fact
 from crrmon.ports.inbox import Inbox, InboxError, Message
 from crrmon.services.intake.admission import Admission
-from crrmon.services.intake.dispatcher import Facts
+from crrmon.services.intake.dispatcher import Dispatcher
 from crrmon.services.intake.reading import Reader
 from crrmon.services.intake.visibility import VISIBILITY_SECONDS, Held, Visibility
-from crrmon.services.intake.watermarks import LEFT_SECONDS, RELEASED_SECONDS, Floors
+from crrmon.services.intake.watermarks import LEFT_SECONDS, RELEASED_SECONDS, QueueWatermarks
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
 from crrmon.services.lifecycle.runtime import Runtime
@@ -74,7 +74,7 @@ class Intake:
         hold_seconds: longest time to hold a message until a first look.
         max_in_flight: most facts held at once; a message that tells more is held alone.
         delays: told how late events come.
-        horizon_seconds: the times of events older than this are not believed.
+        retention_seconds: the times of events older than this are not believed.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Intake:
         *,
         queue: Dependency,
         gates: Sequence[Dependency],
-        facts: Facts,
+        facts: Dispatcher,
         hold_seconds: float,
         max_in_flight: int,
         delays: DelayMemory,
-        horizon_seconds: float,
+        retention_seconds: float,
     ) -> None:
         self._inbox = inbox
         self._queue = queue
@@ -103,8 +103,8 @@ class Intake:
         self._hold_seconds = 0.0 if inbox.pushed else hold_seconds
         self._admission = Admission(max_in_flight)
         self._delays = delays
-        self._reader = Reader(inbox, runtime, delays=delays, horizon_seconds=horizon_seconds)
-        self._floors = Floors()
+        self._reader = Reader(inbox, runtime, delays=delays, retention_seconds=retention_seconds)
+        self._watermarks = QueueWatermarks()
         self._held: dict[str, Held] = {}
         self._visibility = Visibility(inbox, queue, self._held)
         self._attending: set[asyncio.Task[None]] = set()
@@ -112,7 +112,7 @@ class Intake:
         self._faults: OrderedDict[str, int] = OrderedDict()
         """How often pushed messages failed, by id."""
         self._failed_log = ThrottledLog(log, "message_failed", level="error")
-        self._release_log = ThrottledLog(log, "release_failed")
+        self._release_log = ThrottledLog(log, "message_return_failed")
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._expected = 0
@@ -157,9 +157,9 @@ class Intake:
 
         That of messages that are held, and of those lately left in the queue.
         """
-        floors = [held.floor for held in self._held.values()]
-        floors.append(self._floors.lowest(now=self._clock.now()))
-        return min((floor for floor in floors if floor is not None), default=None)
+        watermarks = [held.watermark for held in self._held.values()]
+        watermarks.append(self._watermarks.lowest(now=self._clock.now()))
+        return min((watermark for watermark in watermarks if watermark is not None), default=None)
 
     # ---- loops ----
 
@@ -222,7 +222,7 @@ class Intake:
         """
         Keep held messages hidden, for ever.
         """
-        name = f"keeper {self.name}"
+        name = f"visibility {self.name}"
         while True:
             if await patiently(self._visibility.extended(), alive=self._keeper_alive):
                 self._board.ended(name)
@@ -231,7 +231,7 @@ class Intake:
             await asyncio.sleep(KEEPER_SECONDS)
 
     def _keeper_alive(self) -> None:
-        self._board.began(f"keeper {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
+        self._board.began(f"visibility {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
 
     def _show_age(self) -> None:
         if (age := self.queue_age) is None:
@@ -288,12 +288,12 @@ class Intake:
         for message in messages:
             # Nobody knows yet how old what it tells of is; without any delay known, it may be as old as it likes.
             sent_at = now if message.sent_at is None else message.sent_at
-            floor = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
+            watermark = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
             hold = Hold(self._clock, self._hold_for, pressing=self._inbox.pushed)
             if self._stopping.is_set():
                 hold.stop()
-            self._held[message.receipt] = Held(message.id, hidden_until, floor, hold)
-            self._floors.came(message.id)
+            self._held[message.receipt] = Held(message.id, hidden_until, watermark, hold)
+            self._watermarks.came(message.id)
             self._admission.came()
             task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
             self._attending.add(task)
@@ -312,7 +312,7 @@ class Intake:
         """
         receipt = message.receipt
         held = self._held[receipt]
-        guessed = held.floor
+        guessed = held.watermark
         left_for = LEFT_SECONDS
         try:
             facts = await self._let_in(message, held)
@@ -328,7 +328,7 @@ class Intake:
             left_for = 0.0
         except GivenBack:
             await self._release.submit(receipt)
-            self._meters.add(catalogue.RELEASED_MESSAGES, self.name)
+            self._meters.add(catalogue.RETURNED_MESSAGES, self.name)
             left_for = RELEASED_SECONDS
         except Exception as error:  # noqa: BLE001 - one bad message harms itself only
             # It comes back when its visibility ends, and in the end goes to the dead-letter queue, if there is one.
@@ -345,9 +345,11 @@ class Intake:
             del self._held[receipt]
             self._admission.left(held.weight)
             if left_for:
-                floor = min(floor for floor in (guessed, held.floor) if floor is not None)
+                watermark = min(
+                    watermark for watermark in (guessed, held.watermark) if watermark is not None
+                )
                 until = self._clock.now() + left_for
-                self._floors.left(held.message_id, floor, until=until)
+                self._watermarks.left(held.message_id, watermark, until=until)
             self._mind_the_room()
 
     async def _send_back(self, receipt: str, message_id: str) -> None:
@@ -356,8 +358,8 @@ class Intake:
         """
         times = self._faults.pop(message_id, 0) + 1
         if times >= MOST_FAULTS:
-            log.error("message_let_go", queue=self.name, message_id=message_id, times=times)
-            self._meters.add(catalogue.MESSAGES, self.name, "let_go")
+            log.error("message_discarded", queue=self.name, message_id=message_id, times=times)
+            self._meters.add(catalogue.MESSAGES, self.name, "discarded")
             await self._acknowledge.submit(receipt)
             return
         self._faults[message_id] = times
@@ -376,7 +378,7 @@ class Intake:
             self._admission.weighed()
         if decoded is None:
             return None
-        held.floor = self._reader.floor(decoded, held.floor)
+        held.watermark = self._reader.watermark(decoded, held.watermark)
         weight = max(len(decoded.facts), 1)
         if not self._admission.may_enter(weight):
             decoded = None  # what it says takes more memory than its body: read again
@@ -397,7 +399,7 @@ class Intake:
     # ---- the queue's side ----
 
     def _mind_the_room(self) -> None:
-        self._meters.set(catalogue.HELD_MESSAGES, self.name, value=len(self._held))
+        self._meters.set(catalogue.MESSAGES_IN_FLIGHT, self.name, value=len(self._held))
         self._room.set()
 
     async def _do_acknowledge(self, receipts: Sequence[str]) -> Sequence[None]:

@@ -12,22 +12,22 @@ from collections.abc import Iterable
 from functools import partial
 
 from crrmon.domain import catalogue
-from crrmon.domain.events.facts import Channel, DeletionTried, MarkerLaid, ReplicationFailed
+from crrmon.domain.events.facts import Channel, DeletionTried, MarkerCreated, ReplicationFailed
 from crrmon.domain.objects import UNKNOWN_DESTINATION, MarkId, ObjectVersion, Route, Scope
 from crrmon.domain.observations import Sight
-from crrmon.domain.outcomes import Fate, Half, Mark, Settlement
+from crrmon.domain.outcomes import EarlyFact, Fate, Mark, Settlement
 from crrmon.domain.trails import Trail
 from crrmon.domain.verdicts import for_deletion
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import Later, Routebook, until_known
+from crrmon.services.tracking.configurations import ConfigurationCache, Later, until_known
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.looker import Looker
-from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.tracker import Tracker
 
-AMBIGUOUS = "marker_ambiguous"
+AMBIGUOUS = "delete_marker_ambiguous"
 """An event does not say who laid it, and its bucket is both source and destination."""
-UNROUTED = "marker_unrouted"
+UNROUTED = "delete_marker_unrouted"
 """Nobody can tell whether it should arrive anywhere: its bucket's configuration cannot be read."""
 
 UNIDENTIFIED = "deletion_unidentified"
@@ -45,25 +45,25 @@ class Markers:
         self,
         runtime: Runtime,
         *,
-        bookkeeper: Bookkeeper,
-        routebook: Routebook,
+        recorder: Recorder,
+        configurations: ConfigurationCache,
         looker: Looker,
         tracker: Tracker,
     ) -> None:
-        self._bookkeeper = bookkeeper
-        self._routebook = routebook
+        self._recorder = recorder
+        self._configurations = configurations
         self._looker = looker
         self._tracker = tracker
         self._clock = runtime.clock
         self._meters = runtime.meters
 
-    async def arrived(self, marker: MarkerLaid) -> bool | None:
+    async def arrived(self, marker: MarkerCreated) -> bool | None:
         """
         Return whether replication laid a marker; None when nobody can tell.
         """
         if marker.by_replication or marker.channel is not Channel.EVENTBRIDGE:
             return marker.by_replication
-        role = await self._routebook.role(
+        role = await self._configurations.role(
             marker.version.bucket, region=marker.region, owner=marker.owner
         )
         if role.source and role.destination:
@@ -71,32 +71,32 @@ class Markers:
             return None
         return role.destination
 
-    async def count_arrived(self, marker: MarkerLaid) -> None:
+    async def count_arrived(self, marker: MarkerCreated) -> None:
         """
         Count the arrival of a marker at a destination.
         """
         bucket = marker.version.bucket
-        sources = self._routebook.sources(bucket)
+        sources = self._configurations.sources(bucket)
         source = next(iter(sources)) if len(sources) == 1 else UNKNOWN_DESTINATION
         routes = [Route(source, bucket)]
-        await self._count(Fate.MARKER_ARRIVED, marker.version, routes, at=marker.laid_at)
+        await self._count(Fate.MARKER_ARRIVED, marker.version, routes, at=marker.created_at)
 
-    async def count_laid(self, marker: MarkerLaid, hold: Hold) -> None:
+    async def count_created(self, marker: MarkerCreated, hold: Hold) -> None:
         """
         Count a marker that somebody laid at each destination that it should reach.
         """
-        ask = partial(self._routebook.marker_destinations, marker)
+        ask = partial(self._configurations.marker_destinations, marker)
         answer = await until_known(ask, hold, hold.until())
         if isinstance(answer, Later):
             self._meters.add(catalogue.EVENTS, UNROUTED)
             return
         version = marker.version
         routes = [Route(version.bucket, destination.bucket) for destination in answer]
-        await self._count(Fate.MARKER_LAID, version, routes, at=marker.laid_at)
+        await self._count(Fate.MARKER_CREATED, version, routes, at=marker.created_at)
         if len(routes) == 1 and marker.channel is Channel.NOTIFICATION:
             told = MarkId.of(Scope.DELETION, version)
-            (kept,) = await self._bookkeeper.seen((told,))
-            if isinstance(kept, Half):
+            (kept,) = await self._recorder.seen((told,))
+            if isinstance(kept, EarlyFact):
                 await self._count(Fate.MARKER_ARRIVED, version, routes, at=kept.replicated_at)
 
     async def count_failed(self, notice: ReplicationFailed) -> None:
@@ -114,8 +114,8 @@ class Markers:
         """
         version = told.version
         # Before the marker is looked for: it may be counted as laid at this moment, which looks for this.
-        await self._bookkeeper.note(told)
-        laid = _routes(_marks(await self._bookkeeper.find(version), version), Fate.MARKER_LAID)
+        await self._recorder.note(told)
+        laid = _routes(_marks(await self._recorder.find(version), version), Fate.MARKER_CREATED)
         if len(laid) == 1:
             await self._count(Fate.MARKER_ARRIVED, version, laid, at=told.tried_at)
 
@@ -124,7 +124,7 @@ class Markers:
         Count once a deletion that a store could not replicate: as a marker's, or as one for good.
         """
         version = told.version
-        trail = await self._bookkeeper.find(version)
+        trail = await self._recorder.find(version)
         marks = _marks(trail, version)
         # What failed of a marker that had arrived was its own deletion.
         there = any(
@@ -132,7 +132,7 @@ class Markers:
         )
         if {mark.fate for mark in marks} & (_FAILED - {Fate.MARKER_FAILED} if there else _FAILED):
             return  # it is told with every try
-        routes = _routes(marks, Fate.MARKER_LAID)
+        routes = _routes(marks, Fate.MARKER_CREATED)
         if routes:
             fate = Fate.PURGE_FAILED if there else Fate.MARKER_FAILED
         elif version.bucket in trail.records or marks:
@@ -161,10 +161,10 @@ class Markers:
             return Fate.PURGE_FAILED, []
         if sight is not Sight.DELETE_MARKER:
             return None
-        marker = MarkerLaid(
-            version=version, region=told.region, laid_at=told.tried_at, owner=told.owner
+        marker = MarkerCreated(
+            version=version, region=told.region, created_at=told.tried_at, owner=told.owner
         )
-        answer = await self._routebook.marker_destinations(marker)
+        answer = await self._configurations.marker_destinations(marker)
         reached = () if isinstance(answer, Later) else answer
         return Fate.MARKER_FAILED, [
             Route(version.bucket, destination.bucket) for destination in reached
@@ -182,7 +182,7 @@ class Markers:
         )
         if outcomes:
             # NB: rev 0, or the record of an object that shares a stand-in's name would be dropped.
-            await self._bookkeeper.settle(Settlement(version=version, outcomes=outcomes, rev=0))
+            await self._recorder.settle(Settlement(version=version, outcomes=outcomes, rev=0))
 
 
 def _marks(trail: Trail, version: ObjectVersion) -> list[Mark]:

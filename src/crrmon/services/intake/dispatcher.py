@@ -2,7 +2,7 @@
 
 The configuration's choice is about sources. A replica's event does not name its source, so it is left out only where
 every source known to replicate to its bucket is left out for its key. With others beside those, replicas of what is
-left out are kept as halves that find no match.
+left out are kept as early facts that find no match.
 """
 
 from crrmon.domain import catalogue
@@ -10,7 +10,7 @@ from crrmon.domain.choice import Choice
 from crrmon.domain.events.facts import (
     DeletionTried,
     Fact,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     ReplicationFailed,
     ReplicationRestarted,
@@ -26,18 +26,18 @@ from crrmon.domain.stores import BucketStores
 from crrmon.services.intake.delete_markers import Markers
 from crrmon.services.intake.notices import Notices
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import Routebook
+from crrmon.services.tracking.configurations import ConfigurationCache
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.origins import Origins, replica_of
-from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.tracker import Tracker
 
 _KINDS: dict[type[Fact], str] = {
     ObjectWritten: "object_written",
     ReplicaWritten: "replica_written",
     VersionDeleted: "version_deleted",
-    MarkerLaid: "marker_laid",
+    MarkerCreated: "delete_marker_created",
     ReplicationFailed: "replication_failed",
     ThresholdPassed: "threshold_passed",
     ReplicationRestarted: "replication_restarted",
@@ -59,7 +59,7 @@ _AtSource = (
 """What is told of a source version that is followed, or should be."""
 
 
-class Facts:
+class Dispatcher:
     """
     Makes facts durable.
 
@@ -72,16 +72,16 @@ class Facts:
         self,
         runtime: Runtime,
         *,
-        bookkeeper: Bookkeeper,
-        routebook: Routebook,
+        recorder: Recorder,
+        configurations: ConfigurationCache,
         looker: Looker,
         origins: Origins,
         tracker: Tracker,
         stores: BucketStores,
         choice: Choice,
     ) -> None:
-        self._bookkeeper = bookkeeper
-        self._routebook = routebook
+        self._recorder = recorder
+        self._configurations = configurations
         self._origins = origins
         self._stores = stores
         self._choice = choice
@@ -89,12 +89,12 @@ class Facts:
         self._meters = runtime.meters
         self._tracker = tracker
         self._notices = Notices(
-            runtime, bookkeeper=bookkeeper, routebook=routebook, tracker=tracker
+            runtime, recorder=recorder, configurations=configurations, tracker=tracker
         )
         self._markers = Markers(
             runtime,
-            bookkeeper=bookkeeper,
-            routebook=routebook,
+            recorder=recorder,
+            configurations=configurations,
             looker=looker,
             tracker=tracker,
         )
@@ -109,7 +109,7 @@ class Facts:
         fact = in_time(fact, now=self._clock.now())
         if isinstance(fact, ObjectWritten | ReplicationFailed):
             self._stores.heard(fact.version.bucket, fact.store)
-        if isinstance(fact, ObjectWritten | MarkerLaid) and await self._nobodys(fact):
+        if isinstance(fact, ObjectWritten | MarkerCreated) and await self._nobodys(fact):
             self._meters.add(catalogue.EVENTS, _EXCLUDED)
             return
         if isinstance(fact, ObjectWritten) and await self._origins.only_replicas(fact):
@@ -119,7 +119,7 @@ class Facts:
                 await self._written(fact, hold)
             case ReplicaWritten():
                 await self._arrived(fact)
-            case MarkerLaid():
+            case MarkerCreated():
                 await self._marker(fact, hold)
             case _ if self._follows(fact):
                 await self._told(fact, hold)
@@ -145,15 +145,15 @@ class Facts:
             case DeletionTried():
                 await self._markers.count_hindered(fact)
 
-    async def _nobodys(self, fact: ObjectWritten | MarkerLaid) -> bool:
+    async def _nobodys(self, fact: ObjectWritten | MarkerCreated) -> bool:
         """
         Return whether a fact is of a bucket that is left out and to which nothing leads: nothing of it need be known.
         """
         version = fact.version
         if self._choice.includes(version.bucket, version.key):
             return False
-        await self._routebook.surveyed()
-        return not self._routebook.sources(version.bucket)
+        await self._configurations.surveyed()
+        return not self._configurations.sources(version.bucket)
 
     def _follows(self, fact: Fact, *, arrived: bool = False) -> bool:
         """
@@ -168,12 +168,12 @@ class Facts:
         return followed
 
     def _arrival_matters(self, version: ObjectVersion) -> bool:
-        sources = self._routebook.sources(version.bucket)
+        sources = self._configurations.sources(version.bucket)
         return not sources or any(self._choice.includes(source, version.key) for source in sources)
 
     async def _arrived(self, replica: ReplicaWritten) -> None:
         if self._follows(replica, arrived=True):
-            await self._bookkeeper.note(replica)
+            await self._recorder.note(replica)
 
     async def _written(self, written: ObjectWritten, hold: Hold) -> None:
         version = written.version
@@ -190,11 +190,11 @@ class Facts:
         version = written.version
         return self._arrival_matters(version) and await self._tracker.found_replica(written)
 
-    async def _marker(self, marker: MarkerLaid, hold: Hold) -> None:
+    async def _marker(self, marker: MarkerCreated, hold: Hold) -> None:
         arrived = await self._markers.arrived(marker)
         if arrived is None or not self._follows(marker, arrived=arrived):
             return
         if arrived:
             await self._markers.count_arrived(marker)
         else:
-            await self._markers.count_laid(marker, hold)
+            await self._markers.count_created(marker, hold)

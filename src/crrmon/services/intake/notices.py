@@ -27,9 +27,9 @@ from crrmon.domain.records import Destination, Failure, Record
 from crrmon.domain.routes import NotCovered
 from crrmon.domain.trails import Parked
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import Answer, Later, Routebook, until_known
+from crrmon.services.tracking.configurations import Answer, ConfigurationCache, Later, until_known
 from crrmon.services.tracking.holds import Hold
-from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.tracker import Tracker
 
 
@@ -42,12 +42,12 @@ class Notices:
         self,
         runtime: Runtime,
         *,
-        bookkeeper: Bookkeeper,
-        routebook: Routebook,
+        recorder: Recorder,
+        configurations: ConfigurationCache,
         tracker: Tracker,
     ) -> None:
-        self._bookkeeper = bookkeeper
-        self._routebook = routebook
+        self._recorder = recorder
+        self._configurations = configurations
         self._tracker = tracker
         self._clock = runtime.clock
         self._meters = runtime.meters
@@ -58,10 +58,10 @@ class Notices:
 
         A store may tell of an open failure with every try, and try with every look: only a new one may hasten one.
         """
-        noted = await self._bookkeeper.note(notice)
+        noted = await self._recorder.note(notice)
         if noted is Noted.UNKNOWN:
             async with self._tracker.alone(notice.version, hurry=True):
-                noted = await self._bookkeeper.note(notice)
+                noted = await self._recorder.note(notice)
                 if noted is Noted.UNKNOWN:
                     noted = await self._followed(notice, hold)
         if noted is Noted.JOINED:
@@ -86,10 +86,10 @@ class Notices:
             region=notice.region,
             noticed_at=notice.noticed_at,
         )
-        noted = await self._bookkeeper.note(failure)
+        noted = await self._recorder.note(failure)
         if noted is Noted.UNKNOWN:
             async with self._tracker.alone(version):
-                noted = await self._bookkeeper.note(failure)
+                noted = await self._recorder.note(failure)
         if noted is Noted.JOINED:
             self._count_reason(failure)
 
@@ -97,7 +97,7 @@ class Notices:
         """
         Join to its version that it is everywhere.
         """
-        await self._bookkeeper.note(news)
+        await self._recorder.note(news)
 
     async def passed(self, notice: ThresholdPassed) -> None:
         """
@@ -108,11 +108,11 @@ class Notices:
         if named and kind is Threshold.REPLICATED_AFTER:
             # First: once the notice is known, it is not read again.
             replica = ObjectVersion(notice.destination, version.key, version.version_id)
-            await self._bookkeeper.note(
+            await self._recorder.note(
                 ReplicaWritten(version=replica, region="", written_at=notice.noticed_at)
             )
         async with self._tracker.alone(version):
-            noted = await self._bookkeeper.note(notice)
+            noted = await self._recorder.note(notice)
         if noted is not Noted.KNOWN:
             self._meters.add(
                 catalogue.THRESHOLD_NOTICES, version.bucket, notice.destination, kind.value
@@ -126,11 +126,11 @@ class Notices:
         deleted = isinstance(news, VersionDeleted)
         if deleted:
             self._tracker.deleted(news.version)
-            if await self._bookkeeper.note(news) is not Noted.UNKNOWN:
+            if await self._recorder.note(news) is not Noted.UNKNOWN:
                 return
         # What is held and was never looked at is hastened by its deletion; that it is pending is no news of it.
         async with self._tracker.alone(news.version, hurry=deleted):
-            await self._bookkeeper.note(news)
+            await self._recorder.note(news)
 
     def _count_reason(self, notice: ReplicationFailed) -> None:
         route = (notice.version.bucket, notice.destination)
@@ -141,7 +141,7 @@ class Notices:
         Follow a version that only its failure was told of; return whether that is new.
         """
         record = await self._record(notice, hold)
-        parked = await self._bookkeeper.park(record)
+        parked = await self._recorder.park(record)
         return Noted.JOINED if parked is Parked.PARKED else Noted.SETTLED
 
     async def _record(self, notice: ReplicationFailed, hold: Hold) -> Record:
@@ -174,7 +174,7 @@ class Notices:
         """
         Return where the version should arrive; nowhere known, while that cannot be told in time.
         """
-        ask = partial(self._routebook.destinations, record)
+        ask = partial(self._configurations.destinations, record)
         answer: Answer = await until_known(ask, hold, hold.until())
         match answer:
             case tuple() as destinations:

@@ -12,7 +12,7 @@ from crrmon.domain.events.facts import (
     DeletionTried,
     Fact,
     MalformedMessageError,
-    MarkerLaid,
+    MarkerCreated,
     ObjectWritten,
     ReplicationFailed,
     TargetOffline,
@@ -37,18 +37,18 @@ class Reader:
     Args:
         inbox: the queue.
         delays: told how late events come.
-        horizon_seconds: the times of events older than this are not believed.
+        retention_seconds: the times of events older than this are not believed.
     """
 
     def __init__(
-        self, inbox: Inbox, runtime: Runtime, *, delays: DelayMemory, horizon_seconds: float
+        self, inbox: Inbox, runtime: Runtime, *, delays: DelayMemory, retention_seconds: float
     ) -> None:
         self._name = inbox.name
         self._pushed = inbox.pushed
         self._clock = runtime.clock
         self._meters = runtime.meters
         self._delays = delays
-        self._horizon_seconds = horizon_seconds
+        self._retention_seconds = retention_seconds
         self._malformed: OrderedDict[str, None] = OrderedDict()
         self._malformed_log = ThrottledLog(log, "message_malformed", level="error")
 
@@ -61,13 +61,13 @@ class Reader:
             self._tell_delays(decoded, message.sent_at)
         return decoded
 
-    def floor(self, decoded: Decoded, guessed: float | None) -> float | None:
+    def watermark(self, decoded: Decoded, guessed: float | None) -> float | None:
         """
         Return the oldest time of a write that a message tells of; None when it tells of none.
 
         Args:
             decoded: what it says.
-            guessed: the floor of a write whose time is not believed.
+            guessed: the watermark of a write whose time is not believed.
         """
         times = [at if self._believed(at) else guessed for at in _writes(decoded)]
         return min((at for at in times if at is not None), default=None)
@@ -93,7 +93,7 @@ class Reader:
                 self._delays.note(channel, sent_at - at)
 
     def _believed(self, at: float) -> bool:
-        return believable(at, now=self._clock.now(), horizon_seconds=self._horizon_seconds)
+        return believable(at, now=self._clock.now(), retention_seconds=self._retention_seconds)
 
     def _decoded(self, message: Message) -> Decoded | None:
         try:
@@ -132,8 +132,8 @@ def _told(fact: Fact) -> tuple[str, float] | None:
     match fact:
         case ObjectWritten():
             return fact.channel.value, fact.written_at
-        case MarkerLaid():
-            return fact.channel.value, fact.laid_at
+        case MarkerCreated():
+            return fact.channel.value, fact.created_at
         case ReplicationFailed() | ThresholdPassed() | TargetOffline():
             return Channel.NOTICE.value, fact.noticed_at
         case VersionReplicated(replicated_at=at) | DeletionTried(tried_at=at):

@@ -27,12 +27,12 @@ class Held:
     A message that was received and is not yet dealt with.
     """
 
-    __slots__ = ("floor", "hidden_until", "hold", "message_id", "weight")
+    __slots__ = ("hidden_until", "hold", "message_id", "watermark", "weight")
 
-    def __init__(self, message_id: str, hidden_until: float, floor: float, hold: Hold) -> None:
+    def __init__(self, message_id: str, hidden_until: float, watermark: float, hold: Hold) -> None:
         self.message_id = message_id
         self.hidden_until = hidden_until
-        self.floor: float | None = floor
+        self.watermark: float | None = watermark
         self.hold = hold
         self.weight = 0
         """Facts that it was let in with and that are not dealt with yet, at least 1; 0 before it was let in."""

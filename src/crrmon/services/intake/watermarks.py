@@ -16,9 +16,9 @@ REMEMBERED_MESSAGES = 10_000
 """Most messages of those that are remembered."""
 
 
-class Floors:
+class QueueWatermarks:
     """
-    The floors of one queue's messages that were left in it.
+    The low watermarks of one queue's messages that were left in it.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Floors:
         self._let_go: tuple[float, float] | None = None
         """The lowest floor of those that were too many to remember, and when the last of them may be forgotten."""
 
-    def left(self, message_id: str, floor: float, *, until: float) -> None:
+    def left(self, message_id: str, watermark: float, *, until: float) -> None:
         """
         Note that a message stays in the queue.
 
@@ -35,14 +35,14 @@ class Floors:
             floor: its floor.
             until: when to forget it.
         """
-        self._left[message_id] = (floor, until)
+        self._left[message_id] = (watermark, until)
         if len(self._left) > REMEMBERED_MESSAGES:
             # The limit must not let anybody pass over what was there. Not even when it comes again: which it was is
             # not known any more.
-            _, (floor, until) = self._left.popitem(last=False)
+            _, (watermark, until) = self._left.popitem(last=False)
             if self._let_go is not None:
-                floor, until = min(floor, self._let_go[0]), max(until, self._let_go[1])
-            self._let_go = floor, until
+                watermark, until = min(watermark, self._let_go[0]), max(until, self._let_go[1])
+            self._let_go = watermark, until
 
     def came(self, message_id: str) -> None:
         """
@@ -58,7 +58,7 @@ class Floors:
             del self._left[message_id]
         if self._let_go is not None and self._let_go[1] <= now:
             self._let_go = None
-        floors = [floor for floor, _ in self._left.values()]
+        watermarks = [watermark for watermark, _ in self._left.values()]
         if self._let_go is not None:
-            floors.append(self._let_go[0])
-        return min(floors, default=None)
+            watermarks.append(self._let_go[0])
+        return min(watermarks, default=None)

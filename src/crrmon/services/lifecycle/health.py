@@ -92,7 +92,7 @@ class Dependency:
             return
         self._failing.clear()
         away = self._clock.now() - self._away_since
-        log.info("dependency_back", dependency=self.name, away_seconds=round(away, 1))
+        log.info("dependency_recovered", dependency=self.name, unavailable_seconds=round(away, 1))
         self._recovered()
         self._show(up=True)
 
@@ -121,7 +121,9 @@ class Dependency:
             return
         self._reminded_at = now
         away = round(now - self._away_since, 1)
-        log.warning("dependency_away", dependency=self.name, reason=reason, away_seconds=away)
+        log.warning(
+            "dependency_unavailable", dependency=self.name, reason=reason, unavailable_seconds=away
+        )
 
     def forgo(self, operation: str) -> None:
         """
@@ -144,7 +146,7 @@ class Dependency:
                 return
         if self._away_since is not None:
             away = round(self._clock.now() - self._away_since, 1)
-            log.info("dependency_not_asked", dependency=self.name, away_seconds=away)
+            log.info("dependency_unused", dependency=self.name, unavailable_seconds=away)
         self._failures = 0
         self._failing.clear()
         self._recovered()

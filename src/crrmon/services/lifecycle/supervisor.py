@@ -83,6 +83,6 @@ async def _drained(drain: Callable[[], Awaitable[None]], grace: float) -> None:
             await drain()
     except TimeoutError:
         # Nothing is lost: what was not acknowledged comes again.
-        log.warning("grace_over", grace_seconds=grace)
+        log.warning("shutdown_timeout", grace_seconds=grace)
     else:
         log.info("drained")

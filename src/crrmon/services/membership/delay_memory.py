@@ -18,7 +18,7 @@ class DelayMemory:
 
     Args:
         least: delays in seconds to reckon with in any case, by channel.
-        horizon_seconds: a delay beyond this is of an old event sent again, and tells nothing of the others.
+        retention_seconds: a delay beyond this is of an old event sent again, and tells nothing of the others.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class DelayMemory:
         *,
         clock: Clock,
         least: Mapping[str, float],
-        horizon_seconds: float,
+        retention_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._least = least
-        self._horizon_seconds = horizon_seconds
+        self._retention_seconds = retention_seconds
         self._delays = EventDelays()
         self._body: bytes | None = None
         """As the ledger had it when it was last asked."""
@@ -49,7 +49,7 @@ class DelayMemory:
         """
         Note how long after a write its message was sent.
         """
-        if seconds > self._horizon_seconds:
+        if seconds > self._retention_seconds:
             return
         delays = self._delays.noted(channel, seconds, now=self._clock.now())
         if delays is not self._delays:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from crrmon.ports.ledger import Ledger, Presence
+from crrmon.ports.ledger import Ledger, Member
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.rounds import Pause, rounds
 from crrmon.services.lifecycle.runtime import Runtime
@@ -35,7 +35,7 @@ class Holder(Protocol):
         ...
 
 
-class Attendance:
+class Heartbeat:
     """
     Announces this daemon, and dismisses it in the end.
 
@@ -73,7 +73,7 @@ class Attendance:
         """
         await rounds(
             self._announce,
-            name="presence",
+            name="heartbeat",
             board=self._board,
             patience=PATIENCE_SECONDS,
             health=self._health,
@@ -101,22 +101,22 @@ class Attendance:
         if not self._announced.is_set():
             return
         async with self._saying:
-            presence = self._presence()
-            await self._ledger.announce(presence)
-            if presence.held_since is None:
-                await self._ledger.dismiss(presence)
+            member = self._member()
+            await self._ledger.announce(member)
+            if member.held_since is None:
+                await self._ledger.dismiss(member)
 
     async def _announce(self) -> Pause:
         async with self._saying:
             if not self._leaving.is_set():
                 await self._delays.share()
-                await self._ledger.announce(self._presence())
+                await self._ledger.announce(self._member())
                 self._announced.set()
         return Pause(ROUND_SECONDS)
 
-    def _presence(self) -> Presence:
+    def _member(self) -> Member:
         held = [one.held_since for one in self._holders]
-        return Presence(
+        return Member(
             owner=self._owner,
             announced_at=self._clock.now(),
             held_since=min((since for since in held if since is not None), default=None),

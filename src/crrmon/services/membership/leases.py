@@ -113,7 +113,7 @@ def share(
     return Share(claim=tuple(claims), replicas=replicas)
 
 
-class Tenure:
+class LeaseManager:
     """
     Holds shards.
 
@@ -163,7 +163,7 @@ class Tenure:
         # Whatever its beat: it may have been renewed since it was handed out.
         if held is not None and held.epoch == lease.epoch:
             del self._held[lease.shard]
-            log.warning("shard_lost", shard=lease.shard)
+            log.warning("lease_lost", shard=lease.shard)
 
     async def run(self) -> None:
         """
@@ -171,7 +171,7 @@ class Tenure:
         """
         await rounds(
             self._once,
-            name="tenure",
+            name="leases",
             board=self._board,
             patience=PATIENCE_SECONDS,
             health=self._health,
@@ -209,7 +209,7 @@ class Tenure:
             async with asyncio.timeout(ROUND_SECONDS):
                 await self._even_out()
         except TimeoutError:
-            log.warning("shards_shared_slowly", seconds=ROUND_SECONDS, shards=len(self._held))
+            log.warning("lease_rebalance_slow", seconds=ROUND_SECONDS, shards=len(self._held))
         self._tell()
 
     async def _even_out(self) -> None:
@@ -258,7 +258,7 @@ class Tenure:
         if held != self._told:
             self._told = held
             log.info(
-                "shards_held",
+                "leases_changed",
                 shards=len(self._held),
                 of=self._ledger.shards,
                 replicas=self._replicas,

@@ -1,4 +1,4 @@
-"""Housekeeping of the ledger: what is past the horizon is dropped, a little at a time."""
+"""Housekeeping of the ledger: what is past the dedup retention is dropped, a little at a time."""
 
 from crrmon.ports.ledger import Ledger
 from crrmon.services.lifecycle.health import Dependency

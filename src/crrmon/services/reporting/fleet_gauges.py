@@ -17,7 +17,7 @@ from crrmon.domain.choice import Choice
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import LATE_SECONDS
 from crrmon.domain.route_state import RouteState
-from crrmon.domain.waterline import QueueSeen, QueueWatch, Standpoint, waterlines
+from crrmon.domain.watermark import QueueSeen, QueueWatch, Standpoint, watermarks
 from crrmon.domain.windows import AGES, Standing
 from crrmon.ports.inbox import Depth, Inbox, InboxError
 from crrmon.ports.ledger import Lease, Ledger
@@ -45,7 +45,7 @@ class Fleet:
 
     Args:
         inboxes: all queues.
-        owner: this daemon, as in its presence.
+        owner: this daemon, as in its heartbeat.
         reporting: tells the lease of the reporting shard while it is held.
         unsent: tells how many frozen windows wait to be sent; None when that is not known, or not of interest.
         timed: tells the routes under Replication Time Control, which has a threshold of its own.
@@ -120,7 +120,7 @@ class Fleet:
         # NB: in this order. What moves on meanwhile, from a queue to a daemon to the ledger, must meet us once.
         at = self._clock.now()
         depths = await self._depths()
-        presences = await self._ledger.presences()
+        members = await self._ledger.members()
         holders = {one.owner for one in await self._ledger.leases() if one.owner}
         slots = await self._ledger.backlog()
         routes = await self._ledger.known_routes()
@@ -131,7 +131,7 @@ class Fleet:
         if self._reporting() is None:
             return  # the answer took so long that others report by now
         queues = {name: None if one is None else _queue(one) for name, one in depths.items()}
-        self._watch = self._watch.after(at, queues, presences)
+        self._watch = self._watch.after(at, queues, members)
         now = self._clock.now()
         standings = standing(slots, now=now, timed=self._timed(), stuck_after=self._stuck_after)
         for metric in _REFRESHED:
@@ -140,18 +140,16 @@ class Fleet:
         for route in {*routes, *standings}:
             self._show_standing(route, standings.get(route, Standing()))
         self._show_states(states)
-        if holders <= {one.owner for one in presences}:
+        if holders <= {one.owner for one in members}:
             # Else somebody works here who does not say what it holds: a daemon of the version before.
-            self._show_waterlines(standings, states, seen, delay)
+            self._show_watermarks(standings, states, seen, delay)
         departed = self._watch.departed
-        for presence in presences:
+        for member in members:
             # NB: what a daemon whose clock is wrong says just now is not old.
-            old = now - presence.announced_at > FORGOTTEN_SECONDS
-            if presence in departed or (old and self._watch.heard[presence.owner].silent(now)):
-                log.info(
-                    "daemon_dismissed", owner=presence.owner, silent_since=presence.announced_at
-                )
-                await self._ledger.dismiss(presence)
+            old = now - member.announced_at > FORGOTTEN_SECONDS
+            if member in departed or (old and self._watch.heard[member.owner].silent(now)):
+                log.info("member_expired", owner=member.owner, silent_since=member.announced_at)
+                await self._ledger.dismiss(member)
 
     async def _depths(self) -> dict[str, Depth | None]:
         """
@@ -174,7 +172,7 @@ class Fleet:
         now = asyncio.get_running_loop().time()
         if now - self._warned_at.get(inbox.name, float("-inf")) >= REMINDER_SECONDS:
             self._warned_at[inbox.name] = now
-            log.warning("queue_not_counted", queue=inbox.name, reason=reason)
+            log.warning("queue_depth_unknown", queue=inbox.name, reason=reason)
 
     def _show_depths(self, depths: Mapping[str, Depth | None]) -> None:
         for name, depth in depths.items():
@@ -207,10 +205,10 @@ class Fleet:
             if not state.retired:
                 value = int(state.configured)
                 self._meters.set(catalogue.ROUTE_CONFIGURED, *labels, value=value)
-            if state.floor is not None:
-                self._meters.set(catalogue.COMPLETE_FLOOR, *labels, value=state.floor)
+            if state.blocked_at is not None:
+                self._meters.set(catalogue.COMPLETE_BLOCKED, *labels, value=state.blocked_at)
 
-    def _show_waterlines(
+    def _show_watermarks(
         self,
         standings: Mapping[Route, Standing],
         states: Mapping[Route, RouteState],
@@ -224,7 +222,7 @@ class Fleet:
             route: self._standpoint(route, state, seen.get(route))
             for route, state in states.items()
         }
-        for route, one in waterlines(bound, standings, routes=routes).items():
+        for route, one in watermarks(bound, standings, routes=routes).items():
             labels = (route.source, route.destination)
             self._meters.set(catalogue.COMPLETE_UP_TO, *labels, value=one.complete)
             self._meters.set(catalogue.SETTLED_UP_TO, *labels, value=one.settled)
@@ -236,7 +234,7 @@ class Fleet:
         return Standpoint(
             # By what is remembered as well: another daemon may have read later that the rules are gone.
             known_at=seen_at if state.configured else None,
-            floor=state.floor,
+            blocked_at=state.blocked_at,
             whole=followed and heard and not state.partial,
         )
 

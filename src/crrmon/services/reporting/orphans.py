@@ -1,6 +1,6 @@
 """Replicas whose source's event never came: evidence that events are lost.
 
-A replica's event that comes first is kept as a half. If after an hour nothing is known of its source yet, somebody
+A replica's event that comes first is kept as an early fact. If after an hour nothing is known of its source yet, somebody
 does not tell of writes. Batch Replication copies what was written long ago; that it restarted a version is kept, too. Where there are many, a sample stands for all of them: a share of the trails, by their
 digest, each counted as many times as there are others like it.
 """
@@ -38,7 +38,7 @@ class _Remembered(msgspec.Struct, frozen=True):
     """How often the sample was halved in its time: it stands for two to the power of that."""
 
 
-class Unmatched:
+class OrphanWatch:
     """
     Counts replicas that stay without a source.
     """
@@ -61,7 +61,7 @@ class Unmatched:
 
     def noted(self, replica: ReplicaWritten) -> None:
         """
-        Remember a replica that was kept as a half.
+        Remember a replica that was kept as an early fact.
         """
         version = replica.version
         if not version.identified or version in self._remembered:
@@ -78,7 +78,7 @@ class Unmatched:
         """
         await rounds(
             self._once,
-            name="unmatched",
+            name="orphaned",
             board=self._board,
             patience=PATIENCE_SECONDS,
             health=self._health,
@@ -106,7 +106,7 @@ class Unmatched:
         one = self._remembered.pop(version, None)
         if one is not None and not _matched(trail, version):
             weight = float(2**one.halvings)
-            self._meters.add(catalogue.REPLICAS_UNMATCHED, version.bucket, amount=weight)
+            self._meters.add(catalogue.REPLICAS_ORPHANED, version.bucket, amount=weight)
         if len(self._remembered) < REMEMBERED // 4:
             self._halvings = max(self._halvings - 1, 0)
         return True
@@ -143,5 +143,5 @@ def _matched(trail: Trail, replica: ObjectVersion) -> bool:
         slot == arrival or (slot.startswith(whole) and mark.fate is not Fate.IS_REPLICA)
         for slot, mark in trail.marks.items()
     )
-    restarted = any(slot.startswith(restart) for slot in trail.halves)
+    restarted = any(slot.startswith(restart) for slot in trail.early_facts)
     return bool(trail.records) or counted or restarted

@@ -20,7 +20,7 @@ NOT_TOLD = "not told yet"
 """Stands for the reason of a failure of which S3's own notice did not come, or not before the look."""
 
 _DELETIONS: dict[Fate, tuple[Metric, *tuple[str, ...]]] = {
-    Fate.MARKER_LAID: (catalogue.DELETE_MARKERS, "laid"),
+    Fate.MARKER_CREATED: (catalogue.DELETE_MARKERS, "created"),
     Fate.MARKER_ARRIVED: (catalogue.DELETE_MARKERS, "arrived"),
     Fate.MARKER_FAILED: (catalogue.DELETE_MARKERS, "failed"),
     Fate.PURGE_FAILED: (catalogue.PURGES_FAILED,),
@@ -61,7 +61,7 @@ class Counting:
         if outcome.fate in (Fate.IDENTIFIED, Fate.IS_REPLICA, Fate.CLOSED):
             return
         if not outcome.counts:
-            self._meters.add(catalogue.TOO_OLD, source)
+            self._meters.add(catalogue.BEYOND_RETENTION, source)
             return
         match outcome.fate:
             case Fate.NOT_COVERED:
@@ -94,7 +94,7 @@ class Counting:
         route = (outcome.route.source, outcome.route.destination)
         self._meters.add(catalogue.REPLICATED_BYTES, *route, amount=outcome.size)
         if outcome.repaired:
-            self._meters.add(catalogue.REPAIRED, *route)
+            self._meters.add(catalogue.RECOVERED, *route)
         if outcome.late:
             self._meters.add(catalogue.LATE, *route)
         if outcome.latency is not None:

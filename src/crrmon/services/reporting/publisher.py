@@ -16,14 +16,14 @@ import structlog
 
 from crrmon.domain import windows
 from crrmon.domain.objects import Route
-from crrmon.domain.outcomes import Contribution, fold
+from crrmon.domain.outcomes import Delta, fold
 from crrmon.domain.windows import Pulse
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger
 from crrmon.ports.sink import Sink
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.rounds import Pause, rounds
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.membership.leases import Tenure
+from crrmon.services.membership.leases import LeaseManager
 from crrmon.services.reporting.fleet_gauges import standing
 from crrmon.services.reporting.sending import Sender
 
@@ -67,7 +67,7 @@ class Publisher:
         sink: Sink | None,
         runtime: Runtime,
         *,
-        tenure: Tenure,
+        leases: LeaseManager,
         ledger_health: Dependency,
         sink_health: Dependency,
         monitor: str,
@@ -78,7 +78,7 @@ class Publisher:
         queue_age: Callable[[], float | None],
     ) -> None:
         self._ledger = ledger
-        self._tenure = tenure
+        self._leases = leases
         self._ledger_health = ledger_health
         self._sink_health = sink_health
         self._sender: Sender | None = None
@@ -128,7 +128,7 @@ class Publisher:
         )
 
     async def _once(self) -> Pause:
-        lease = self._tenure.reporting()
+        lease = self._leases.reporting()
         self._note_beginning()
         if lease is None:
             self._retire()
@@ -136,7 +136,7 @@ class Publisher:
             try:
                 await self.round(lease)
             except LeaseLostError:
-                self._tenure.lost(lease)
+                self._leases.lost(lease)
             else:
                 return Pause(ROUND_SECONDS, done=not self._sink_health.away)
         return Pause(ROUND_SECONDS, answered=False, done=False)
@@ -168,7 +168,7 @@ class Publisher:
         self._ledger_health.forgo("publish")
 
     def _holds(self, lease: Lease) -> bool:
-        reporting = self._tenure.reporting()
+        reporting = self._leases.reporting()
         return reporting is not None and reporting.epoch == lease.epoch
 
     async def round(self, lease: Lease) -> None:
@@ -198,7 +198,7 @@ class Publisher:
         if last is not None and closing <= last:
             return
         ready = windows.by_window(
-            self._settled(await self._ledger.contributions(), closing),
+            self._settled(await self._ledger.deltas(), closing),
             closing=closing,
             last_frozen=last,
             window_seconds=self._window_seconds,
@@ -208,10 +208,10 @@ class Publisher:
         if not ready:
             return
         routes = await self._ledger.known_routes()
-        for starts_at, contributions in sorted(ready.items())[:FREEZING_WINDOWS]:
+        for starts_at, deltas in sorted(ready.items())[:FREEZING_WINDOWS]:
             self._alive()
             datums = windows.datapoints(
-                starts_at, fold(contributions), routes=routes, sources=self._buckets
+                starts_at, fold(deltas), routes=routes, sources=self._buckets
             )
             standing = starts_at == closing and starts_at >= self._began_slot
             if standing:
@@ -222,7 +222,7 @@ class Publisher:
             # Whatever happens on the way, no series is forgotten before its zero is frozen.
             if not await self._owe(add=left):
                 return
-            await self._store(starts_at, datums, contributions, lease)
+            await self._store(starts_at, datums, deltas, lease)
             await self._owe(drop=series - left)
         if self._frozen_up_to is not None:
             self._frozen_up_to = (lease.epoch, starts_at)
@@ -246,16 +246,14 @@ class Publisher:
             self._frozen_up_to = (lease.epoch, closing)
         return self._frozen_up_to[1]
 
-    def _settled(
-        self, contributions: Sequence[Contribution], closing: float
-    ) -> Sequence[Contribution]:
+    def _settled(self, deltas: Sequence[Delta], closing: float) -> Sequence[Delta]:
         """
         Let what a clock that was ahead has counted be told with what is counted now.
         """
         latest = self._clock.now() + CLOCKS_APART_SECONDS
         return [
             msgspec.structs.replace(one, settled_at=closing) if one.settled_at > latest else one
-            for one in contributions
+            for one in deltas
         ]
 
     async def _owed_series(self) -> tuple[bytes | None, frozenset[windows.Series]]:
@@ -318,17 +316,15 @@ class Publisher:
         self,
         starts_at: float,
         datums: list[dict[str, object]],
-        contributions: list[Contribution],
+        deltas: list[Delta],
         lease: Lease,
     ) -> None:
         window = FrozenWindow(
             starts_at=starts_at,
             parts=windows.parts(datums) if self._sender is not None else (),
-            contributions=tuple(one.id for one in contributions),
+            deltas=tuple(one.id for one in deltas),
         )
         await self._ledger.freeze(window, lease=lease)
         if self._sender is not None:
             self._sender.froze(window)
-        log.debug(
-            "window_frozen", starts_at=starts_at, datums=len(datums), batches=len(contributions)
-        )
+        log.debug("window_frozen", starts_at=starts_at, datums=len(datums), batches=len(deltas))

@@ -226,14 +226,14 @@ class Sender:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self._sink.send(part)
         except RefusedPartError as error:
-            self._meters.add(catalogue.SINK_CALLS, "refused")
+            self._meters.add(catalogue.CLOUDWATCH_REQUESTS, "refused")
             return self._refused(key, str(error))
         except (SinkError, TimeoutError) as error:
-            self._meters.add(catalogue.SINK_CALLS, "failed")
+            self._meters.add(catalogue.CLOUDWATCH_REQUESTS, "failed")
             self._health.failed(str(error) or f"no answer within {DEADLINE_SECONDS:.0f} s")
             self._back_off()
             return _Sent.FAILED
-        self._meters.add(catalogue.SINK_CALLS, "accepted")
+        self._meters.add(catalogue.CLOUDWATCH_REQUESTS, "accepted")
         self._refusals.accepted()
         self._health.succeeded()
         self._delay = RETRY_FIRST_SECONDS

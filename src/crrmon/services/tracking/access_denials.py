@@ -100,7 +100,7 @@ class _Denial(msgspec.Struct):
     denied_at: float = 0.0
     """When a look was last denied."""
     denied: int = 0
-    """Looks since it was logged."""
+    """Polling since it was logged."""
     put_off: int = 0
     """Objects since it was logged."""
     next_at: float = 0.0
@@ -177,7 +177,7 @@ class Denials:
 
     def _forget(self, place: Place) -> None:
         if self._denials.pop(place).shown and not self._shown(place[0]):
-            self._meters.unset(catalogue.LOOKS_DENIED, place[0])
+            self._meters.unset(catalogue.ACCESS_DENIED, place[0])
 
     def _shown(self, bucket: str) -> bool:
         """
@@ -213,8 +213,8 @@ class Denials:
         denial.in_a_row = denial.denied = denial.put_off = 0
         if denial.shown:
             denial.shown, denial.told_at = False, -math.inf
-            self._meters.set(catalogue.LOOKS_DENIED, place[0], value=self._shown(place[0]))
-            log.info("bucket_looks_answered", **_named(place))
+            self._meters.set(catalogue.ACCESS_DENIED, place[0], value=self._shown(place[0]))
+            log.info("bucket_access_restored", **_named(place))
         denial.answers += troubled
         if denial.looks < DENIED_IN_A_ROW or denial.answers >= ANSWERED_IN_A_ROW:
             del self._denials[place]
@@ -232,12 +232,12 @@ class Denials:
         denial.answers = 0
         if not self.known(place):
             return
-        self._meters.set(catalogue.LOOKS_DENIED, place[0], value=1)
+        self._meters.set(catalogue.ACCESS_DENIED, place[0], value=1)
         denial.shown = True
         if now - denial.told_at < REMINDER_SECONDS or not self._may_log(now):
             return
         log.warning(
-            "bucket_looks_denied",
+            "bucket_access_denied",
             **_named(place),
             looks_denied=denial.denied,
             objects_put_off=denial.put_off,

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from crrmon.domain import catalogue
-from crrmon.domain.events.facts import MarkerLaid, ObjectWritten
+from crrmon.domain.events.facts import MarkerCreated, ObjectWritten
 from crrmon.domain.objects import Route
 from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import (
@@ -40,7 +40,7 @@ from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import certain
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.pages import Page, Pages
-from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.recorder import Recorder
 
 REFRESH_SECONDS = 300.0
 """Age at which a configuration is read again although it covers the key."""
@@ -139,7 +139,7 @@ class _Unread:
         self._told_at, self._reads, self._examples = now, 0, {}
 
 
-class Routebook:
+class ConfigurationCache:
     """
     Answers which destinations a written version should reach.
 
@@ -153,11 +153,11 @@ class Routebook:
         probe: Probe,
         runtime: Runtime,
         *,
-        bookkeeper: Bookkeeper,
+        recorder: Recorder,
         buckets: Sequence[str] = (),
     ) -> None:
         self._probe = probe
-        self._bookkeeper = bookkeeper
+        self._recorder = recorder
         self._clock = runtime.clock
         self._meters = runtime.meters
         surveyed = frozenset(buckets)
@@ -200,7 +200,7 @@ class Routebook:
             return Later(page.asked_at + SPACING_SECONDS)
         return answer
 
-    async def marker_destinations(self, marker: MarkerLaid) -> tuple[Destination, ...] | Later:
+    async def marker_destinations(self, marker: MarkerCreated) -> tuple[Destination, ...] | Later:
         """
         Return where a delete marker should arrive, by the configuration of the moment.
 
@@ -368,16 +368,16 @@ class Routebook:
         doubts = page.configuration.doubts
         if doubts and (before is None or before.doubts != doubts):
             log.warning(
-                "rule_not_understood", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
+                "rule_unsupported", bucket=bucket, rules=len(doubts), doubts=doubts[:NAMED]
             )
         self._connect(bucket)
         if (merged := self._pages.merged(bucket)) is not None:
-            await self._bookkeeper.register.observed(
+            await self._recorder.register.observed(
                 bucket, merged, seen_at=self._pages.noted_at(bucket)
             )
         page.noted_at = page.configuration.fetched_at
         if destinations := page.configuration.all_destinations:
-            await self._bookkeeper.remember(
+            await self._recorder.remember(
                 [Route(bucket, destination) for destination in destinations]
             )
         return None

@@ -1,4 +1,4 @@
-"""Looks at destinations, where the source's merged status does not tell enough.
+"""Polling at destinations, where the source's merged status does not tell enough.
 
 They may well not be allowed, and S3 may be away there and nowhere else: what they tell is used, and what they do not
 is no trouble.
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 class DestinationLooks:
     """
-    Looks at destinations.
+    Polling at destinations.
 
     Args:
         probe: where to look.
@@ -123,7 +123,7 @@ class DestinationLooks:
         # Nobody has to allow looks at destinations: it is no trouble when they are denied.
         tell = log.info if seen.sight is Sight.DENIED else log.warning
         tell(
-            "destination_not_looked_at",
+            "destination_heads_suspended",
             bucket=place[0],
             sight=seen.sight.value,
             detail=seen.detail,

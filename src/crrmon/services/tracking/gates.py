@@ -64,7 +64,7 @@ class Gates:
             sight = seen.sight
         finally:
             gate.leave(sight, began_at=began_at)
-        self._meters.observe(catalogue.LOOK_DURATION, value=loop.time() - sent_at)
+        self._meters.observe(catalogue.HEAD_DURATION, value=loop.time() - sent_at)
         return seen
 
     def _gate(self, place: Place) -> "_Gate":

@@ -7,7 +7,7 @@ import structlog
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue
-from crrmon.domain.decide import REFUSALS_TO_UNPOLLABLE, dated, decide, proved
+from crrmon.domain.decide import REFUSALS_TO_UNREADABLE, dated, decide, proved
 from crrmon.domain.decisions import Adopt, Decision, Settle, Wait
 from crrmon.domain.learning import heed, learn
 from crrmon.domain.objects import ObjectVersion, Place
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 class Looker:
     """
-    Looks at versions, and has decided what becomes of them.
+    Polling at versions, and has decided what becomes of them.
 
     Args:
         probe: where to look.
@@ -84,7 +84,7 @@ class Looker:
         self._give_up_after = give_up_after
         self._denials = Denials(runtime.meters, stores)
         self._doubts = Doubts(probe, runtime.meters)
-        self._told_nothing = ThrottledLog(log, "look_told_nothing")
+        self._told_nothing = ThrottledLog(log, "head_inconclusive")
 
     def failing(self, record: Record) -> bool:
         """
@@ -125,7 +125,7 @@ class Looker:
         if (later := self._held_back(record)) is not None:
             return later
         seen = await self._look(record)
-        if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNPOLLABLE:
+        if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNREADABLE:
             seen = await self._certain_refusal(record, seen)
         seen = await self._doubts.weighed(record, path_of(record), seen)
         record = dated(record, seen)

@@ -8,7 +8,7 @@ from crrmon.domain.decisions import Decision, Settle, Wait, replica_found
 from crrmon.domain.events.facts import Channel, ObjectWritten, ReplicaWritten
 from crrmon.domain.records import Record
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import Role, Routebook
+from crrmon.services.tracking.configurations import ConfigurationCache, Role
 from crrmon.services.tracking.looker import Looker
 
 
@@ -17,8 +17,10 @@ class Origins:
     Finds out who wrote a version.
     """
 
-    def __init__(self, runtime: Runtime, *, routebook: Routebook, looker: Looker) -> None:
-        self._routebook = routebook
+    def __init__(
+        self, runtime: Runtime, *, configurations: ConfigurationCache, looker: Looker
+    ) -> None:
+        self._configurations = configurations
         self._looker = looker
         self._clock = runtime.clock
 
@@ -26,11 +28,11 @@ class Origins:
         """
         Return whether replication must have written it, by its bucket alone: a destination without rules of its own.
 
-        NB: a direct write to such a bucket looks the same. It is not replicated, and becomes a half without a match.
+        NB: a direct write to such a bucket looks the same. It is not replicated, and becomes an early fact without a match.
         """
         if written.channel is not Channel.EVENTBRIDGE or not written.version.identified:
             return False
-        role = await self._routebook.role(
+        role = await self._configurations.role(
             written.version.bucket, region=written.region, owner=written.owner
         )
         return role.destination and not role.source
@@ -65,7 +67,9 @@ class Origins:
         # Replication needs versioning: what has no version id is no replica.
         if record.channel is not Channel.EVENTBRIDGE or not version.identified:
             return None
-        role = await self._routebook.role(version.bucket, region=record.region, owner=record.owner)
+        role = await self._configurations.role(
+            version.bucket, region=record.region, owner=record.owner
+        )
         return None if role.source and not role.destination else role
 
     async def _looked(self, record: Record, role: Role, *, uncovered: bool) -> Decision | None:

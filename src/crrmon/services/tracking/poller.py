@@ -20,7 +20,7 @@ from crrmon.services.lifecycle.patience import patiently
 from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.throttled_log import ThrottledLog
 from crrmon.services.tracking.looker import Looker
-from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.setbacks import Setbacks
 from crrmon.services.tracking.tracker import Tracker
 
@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 class Poller:
     """
-    Looks again at what is parked.
+    Polling again at what is parked.
 
     Args:
         gates: what must be usable before more is looked at: ledger and S3.
@@ -66,7 +66,7 @@ class Poller:
         runtime: Runtime,
         *,
         gates: Sequence[Dependency],
-        bookkeeper: Bookkeeper,
+        recorder: Recorder,
         looker: Looker,
         tracker: Tracker,
         shards: Callable[[], Sequence[int]],
@@ -74,7 +74,7 @@ class Poller:
     ) -> None:
         self._gates = gates
         self._board = runtime.board
-        self._bookkeeper = bookkeeper
+        self._recorder = recorder
         self._looker = looker
         self._tracker = tracker
         self._clock = runtime.clock
@@ -85,7 +85,7 @@ class Poller:
         """When a bucket's turn was, while S3 or the ledger is away."""
         self._setbacks = Setbacks()
         self._visit_failed = ThrottledLog(
-            log, "visit_failed", level="error", examples="example_keys"
+            log, "poll_failed", level="error", examples="example_keys"
         )
         self._tidied_at = float("-inf")
         self._concurrency = concurrency
@@ -118,7 +118,7 @@ class Poller:
         """
         if not self._hindered():
             self._tried.clear()
-        self._meters.set(catalogue.VISITS_PUT_OFF, value=len(self._setbacks))
+        self._meters.set(catalogue.POLLS_DEFERRED, value=len(self._setbacks))
         now = asyncio.get_running_loop().time()
         if now - self._tidied_at >= TIDY_SECONDS:
             self._tidied_at = now
@@ -155,11 +155,11 @@ class Poller:
             How many; None where there is no room, or the ledger does not tell what is due.
         """
         if not self._clock.sure:
-            self._meters.unset(catalogue.POLL_BACKLOG)
+            self._meters.unset(catalogue.POLL_OVERDUE)
             return 0  # nobody can tell what is due
         shards = self._shards()
         if not shards:
-            self._meters.unset(catalogue.POLL_BACKLOG)
+            self._meters.unset(catalogue.POLL_OVERDUE)
             self._setbacks.clear()
             return 0
         room = self._concurrency - len(self._busy)
@@ -167,9 +167,9 @@ class Poller:
             return None
         # Those under way are still due in the ledger, and the longest, as are some that failed: ask for as many more.
         needless = len(self._busy) + self._setbacks.still_due
-        records = await self._bookkeeper.due(shards, limit=room + needless)
+        records = await self._recorder.due(shards, limit=room + needless)
         if records is None:
-            self._meters.unset(catalogue.POLL_BACKLOG)
+            self._meters.unset(catalogue.POLL_OVERDUE)
             return None
         if self._stopping.is_set():
             return 0
@@ -188,7 +188,7 @@ class Poller:
             if record.version not in self._busy and not self._setbacks.resting(record.version)
         ]
         since = min((record.next_look_at for record in waiting), default=math.inf)
-        self._meters.set(catalogue.POLL_BACKLOG, value=max(self._clock.now() - since, 0.0))
+        self._meters.set(catalogue.POLL_OVERDUE, value=max(self._clock.now() - since, 0.0))
         new = waiting[:room]
         if self._hindered():
             # One look is enough to find out whether all is well again; by turns, for one bucket may be gone for good.
@@ -212,7 +212,7 @@ class Poller:
         Make room for other buckets: this one does not answer, and enough looks are waiting for it.
         """
         at = self._clock.now() + PUT_OFF_SECONDS * (0.5 + self._rng.random())
-        await self._bookkeeper.reschedule(msgspec.structs.replace(record, next_look_at=at))
+        await self._recorder.reschedule(msgspec.structs.replace(record, next_look_at=at))
 
     def _ended(self, version: ObjectVersion, _task: asyncio.Task[None]) -> None:
         del self._busy[version]
@@ -256,7 +256,7 @@ class Poller:
         """
         version = record.version
         seconds = self._setbacks.failed(version)
-        self._meters.add(catalogue.VISITS_FAILED)
+        self._meters.add(catalogue.POLLS_FAILED)
         self._visit_failed.met(
             type(error).__name__,
             example=version.key,
@@ -269,9 +269,9 @@ class Poller:
         later = msgspec.structs.replace(record, next_look_at=self._clock.now() + seconds)
         try:
             async with asyncio.timeout(PUTTING_OFF_SECONDS):
-                await self._bookkeeper.reschedule(later)
+                await self._recorder.reschedule(later)
         except Exception as trouble:  # noqa: BLE001 - it may be the record that no ledger takes
-            log.debug("visit_not_put_off", bucket=version.bucket, reason=repr(trouble))
+            log.debug("poll_not_deferred", bucket=version.bucket, reason=repr(trouble))
         else:
             self._setbacks.rescheduled(version)
 

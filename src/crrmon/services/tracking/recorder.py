@@ -24,7 +24,7 @@ from crrmon.domain.events.facts import (
 )
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
-from crrmon.domain.outcomes import Cause, Contribution, Fate, Half, Mark, Settlement, Tally
+from crrmon.domain.outcomes import Cause, Delta, EarlyFact, Fate, Mark, Settlement, Tally
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.stores import BucketStores
@@ -51,7 +51,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Bookkeeper:
+class Recorder:
     """
     Reads and writes the ledger for intake and poller.
 
@@ -71,7 +71,7 @@ class Bookkeeper:
         *,
         health: Dependency,
         stores: BucketStores,
-        halves: Callable[[ReplicaWritten], None] | None = None,
+        early_facts: Callable[[ReplicaWritten], None] | None = None,
         hurried: bool = False,
     ) -> None:
         self._ledger = ledger
@@ -79,7 +79,7 @@ class Bookkeeper:
         self._clock = runtime.clock
         self._meters = runtime.meters
         self._rng = runtime.rng
-        self._halves = halves
+        self._early_facts = early_facts
         self._counting = Counting(runtime.meters, stores)
         self._seen = self._batcher(self._do_seen, "seen", hurried=hurried)
         self._park = self._batcher(self._do_park, "park", hurried=hurried)
@@ -107,7 +107,7 @@ class Bookkeeper:
         linger = 0.0 if hurried else pace.linger
         return Batcher(act, name=name, size=pace.size, linger=linger, lanes=pace.lanes)
 
-    async def seen(self, ids: tuple[MarkId, ...]) -> Sequence[Mark | Half | None]:
+    async def seen(self, ids: tuple[MarkId, ...]) -> Sequence[Mark | EarlyFact | None]:
         """
         Return what is kept under some marks of one version.
         """
@@ -139,9 +139,9 @@ class Bookkeeper:
         arrivals = {
             bucket: kept
             for bucket, kept in zip(buckets, there, strict=True)
-            if isinstance(kept, Half)
+            if isinstance(kept, EarlyFact)
         }
-        everywhere = said if isinstance(said, Half) else None
+        everywhere = said if isinstance(said, EarlyFact) else None
         return joined(record, arrivals, everywhere=everywhere)
 
     async def carry_out(self, decision: Decision) -> bool:
@@ -220,8 +220,12 @@ class Bookkeeper:
         if noted is Noted.LATE and isinstance(news, ReplicaWritten):
             await self._count_late(news)
             return Noted.SETTLED
-        if noted is Noted.HALF and isinstance(news, ReplicaWritten) and self._halves is not None:
-            self._halves(news)
+        if (
+            noted is Noted.EARLY
+            and isinstance(news, ReplicaWritten)
+            and self._early_facts is not None
+        ):
+            self._early_facts(news)
         return noted
 
     async def _count_late(self, replica: ReplicaWritten) -> None:
@@ -290,7 +294,7 @@ class Bookkeeper:
 
     async def _do_seen(
         self, asked: Sequence[tuple[MarkId, ...]]
-    ) -> Sequence[Sequence[Mark | Half | None]]:
+    ) -> Sequence[Sequence[Mark | EarlyFact | None]]:
         flat = [mark for ids in asked for mark in ids]
         found = iter(await self._persist("seen", lambda: self._ledger.seen(flat)))
         return [[next(found) for _ in ids] for ids in asked]
@@ -331,7 +335,7 @@ class Bookkeeper:
         await certain(self._clock)
         now = self._clock.now()
         counts = sorted(Counter(buckets).items())
-        counted = Contribution(
+        counted = Delta(
             id=uuid.UUID(int=self._rng.getrandbits(128), version=4).hex,
             settled_at=now,
             tallies=tuple(
@@ -379,8 +383,8 @@ class Bookkeeper:
         return result
 
 
-def _arrived(kept: Mark | Half | None) -> bool:
+def _arrived(kept: Mark | EarlyFact | None) -> bool:
     """
     Return whether what is kept of a version at a bucket proves that replication wrote it there.
     """
-    return isinstance(kept, Half) or (kept is not None and kept.fate is Fate.COMPLETED)
+    return isinstance(kept, EarlyFact) or (kept is not None and kept.fate is Fate.COMPLETED)

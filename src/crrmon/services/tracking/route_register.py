@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 _BY_CONFIGURATION = (Cause.NO_CONFIGURATION, Cause.NO_RULE)
 """Causes for which nobody looked at the object."""
-_UNPROVED = (Fate.GIVEN_UP, Fate.UNPOLLABLE, Fate.UNIDENTIFIED)
+_UNPROVED = (Fate.GIVEN_UP, Fate.UNREADABLE, Fate.UNIDENTIFIED)
 """Ends of which nobody knows whether the object arrived."""
 
 log = structlog.get_logger()
@@ -181,7 +181,7 @@ class RouteRegister:
         """
         List what was let go on each route and has not arrived, as far as this daemon has read.
         """
-        return [(route, self._states[route].let_go) for route in sorted(self._holding)]
+        return [(route, self._states[route].discarded) for route in sorted(self._holding)]
 
     async def _found(self, version: ObjectVersion, concerns: Callable[[Route], bool]) -> None:
         key, version_id = version.key, version.version_id
@@ -297,7 +297,7 @@ class RouteRegister:
     def _put(self, route: Route, state: RouteState) -> None:
         self._states[route] = state
         self._destinations[route.source].add(route.destination)
-        if state.let_go:
+        if state.discarded:
             self._holding.add(route)
         else:
             self._holding.discard(route)
@@ -325,7 +325,7 @@ def _tell(
     }
     if before.configured and not after.configured:
         log.warning(
-            "route_gone",
+            "route_removed",
             **told,
             advice=(
                 f"no enabled replication rule leads there any more: {ROUTE_GONE[store]}; or retire the route with"
@@ -333,6 +333,10 @@ def _tell(
             ),
         )
     elif after.configured and not before.configured:
-        log.info("route_back", **told, away_seconds=round(after.changed_at - before.changed_at))
+        log.info(
+            "route_restored",
+            **told,
+            unavailable_seconds=round(after.changed_at - before.changed_at),
+        )
     else:
         log.info("route_changed", **told)

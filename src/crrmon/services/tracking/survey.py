@@ -16,8 +16,8 @@ from crrmon.ports.probe import (
     UnusableAccountError,
 )
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import NAMED, Routebook
-from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.configurations import NAMED, ConfigurationCache
+from crrmon.services.tracking.recorder import Recorder
 
 SURVEY_SECONDS = 300.0
 """Between two rounds of reading the configurations of all sources..."""
@@ -49,14 +49,14 @@ class Survey:
         probe: Probe,
         runtime: Runtime,
         *,
-        bookkeeper: Bookkeeper,
-        routebook: Routebook,
+        recorder: Recorder,
+        configurations: ConfigurationCache,
         buckets: Sequence[str],
         reporting: Callable[[], bool],
     ) -> None:
         self._probe = probe
-        self._bookkeeper = bookkeeper
-        self._routebook = routebook
+        self._recorder = recorder
+        self._configurations = configurations
         self._clock = runtime.clock
         self._buckets = frozenset(buckets)
         self._reporting = reporting
@@ -69,20 +69,20 @@ class Survey:
         """
         while True:
             await self._round()
-            self._routebook.surveyed_once()
+            self._configurations.surveyed_once()
             await self._pause()
 
     async def _round(self) -> None:
-        routes = await self._bookkeeper.known_routes()
-        self._routebook.remembered(routes)
-        await self._bookkeeper.register.refresh()
+        routes = await self._recorder.known_routes()
+        self._configurations.remembered(routes)
+        await self._recorder.register.refresh()
         lanes = asyncio.Semaphore(SURVEY_LANES)
         buckets = sorted(self._buckets.union(route.source for route in routes))
         places = [(bucket, site) for bucket in buckets for site in self._probe.sites(bucket)]
 
         async def reread(bucket: str, site: str | None) -> UnreadableConfigurationError | None:
             async with lanes:
-                return await self._routebook.reread(bucket, site)
+                return await self._configurations.reread(bucket, site)
 
         errors = await asyncio.gather(*(reread(*place) for place in places))
         self._tell(
@@ -91,7 +91,7 @@ class Survey:
                 for (bucket, site), error in zip(places, errors, strict=True)
                 if error is not None
                 and not isinstance(error, UnusableAccountError)
-                and not (isinstance(error, NoBucketError) and self._routebook.read(bucket))
+                and not (isinstance(error, NoBucketError) and self._configurations.read(bucket))
             },
             of=len(places),
         )

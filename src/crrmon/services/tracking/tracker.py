@@ -18,11 +18,11 @@ from crrmon.domain.records import Destination, Record
 from crrmon.domain.routes import NotCovered
 from crrmon.domain.verdicts import for_version
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import Answer, Later, Routebook, until_known
+from crrmon.services.tracking.configurations import Answer, ConfigurationCache, Later, until_known
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.origins import Origins
-from crrmon.services.tracking.recorder import Bookkeeper
+from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.tracks import Tracks
 
 REMEMBERED = 20_000
@@ -40,26 +40,26 @@ class Tracker:
     Follows versions until they are final.
 
     Args:
-        horizon_seconds: events older than this are not counted as new.
+        retention_seconds: events older than this are not counted as new.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         *,
-        bookkeeper: Bookkeeper,
-        routebook: Routebook,
+        recorder: Recorder,
+        configurations: ConfigurationCache,
         looker: Looker,
         origins: Origins,
-        horizon_seconds: float,
+        retention_seconds: float,
     ) -> None:
-        self._bookkeeper = bookkeeper
-        self._routebook = routebook
+        self._recorder = recorder
+        self._configurations = configurations
         self._looker = looker
         self._origins = origins
         self._clock = runtime.clock
         self._meters = runtime.meters
-        self._horizon_seconds = horizon_seconds
+        self._retention_seconds = retention_seconds
         self._tracks = Tracks()
         self._without: OrderedDict[ObjectVersion, bool] = OrderedDict()
         """Versions without destinations: whether they are parked until somebody can tell. Else they are not covered."""
@@ -70,7 +70,7 @@ class Tracker:
         """
         Return whether what was written then is new enough to be counted.
         """
-        return self._clock.now() - written_at <= self._horizon_seconds
+        return self._clock.now() - written_at <= self._retention_seconds
 
     def believed(self, at: float) -> tuple[float, float | None]:
         """
@@ -83,7 +83,7 @@ class Tracker:
             `written_at` and `claimed_at` of its record.
         """
         now = self._clock.now()
-        if believable(at, now=now, horizon_seconds=self._horizon_seconds):
+        if believable(at, now=now, retention_seconds=self._retention_seconds):
             return at, None
         return now, at
 
@@ -112,7 +112,7 @@ class Tracker:
         decision = await self._origins.decided(self._record(written), uncovered=False)
         if not isinstance(decision, Settle):
             return False
-        await self._bookkeeper.carry_out(decision)
+        await self._recorder.carry_out(decision)
         return True
 
     # ---- following ----
@@ -156,10 +156,10 @@ class Tracker:
             decision = self._looker.settled(ready)
         if decision is None:
             decision = await self._looker.consider(ready)
-        new = await self._bookkeeper.carry_out(decision)
+        new = await self._recorder.carry_out(decision)
         if not new and not ready.rev:
             # A record was there: it learns what this event knows better. Where none is, this changes nothing.
-            await self._bookkeeper.park(ready)
+            await self._recorder.park(ready)
 
     async def _held(self, found: Record, hold: Hold, until: float) -> Record | None:
         """
@@ -168,12 +168,12 @@ class Tracker:
         first_look_at = self._looker.first_look_at(found)
         # Whoever waits for an answer does not wait for that of a store, which may be slow for one bucket alone.
         if hold.pressing or first_look_at > max(until, self._clock.now()):
-            await self._bookkeeper.park(replace(found, next_look_at=first_look_at))
+            await self._recorder.park(replace(found, next_look_at=first_look_at))
             return None
         if not await hold.wait(first_look_at):
             return found
         # The replica's own event may have come meanwhile, or somebody else have counted it.
-        again = await self._bookkeeper.unless_counted(found)
+        again = await self._recorder.unless_counted(found)
         return None if again is None else self._merged(again)
 
     # ---- where it should arrive ----
@@ -212,7 +212,7 @@ class Tracker:
 
         async def ask() -> Answer | None:
             nonlocal doubted
-            answer = await self._routebook.destinations(record)
+            answer = await self._configurations.destinations(record)
             if isinstance(answer, tuple) or doubted:
                 return answer
             # Again with each answer: what part its bucket plays may be known by then. One look is enough, though.
@@ -228,14 +228,14 @@ class Tracker:
         """
         Deal with a version that replication wrote, or might have; return whether that was all.
         """
-        found = record if record.rev else await self._bookkeeper.unless_counted(record)
+        found = record if record.rev else await self._recorder.unless_counted(record)
         if found is None:
             self._duplicate(record)
             return True
         decision = await self._origins.decided(found, uncovered=uncovered)
         if decision is None:
             return False
-        await self._bookkeeper.carry_out(decision)
+        await self._recorder.carry_out(decision)
         self._merged(record)
         return True
 
@@ -248,13 +248,13 @@ class Tracker:
         if not record.rev:
             self._without.pop(record.version, None)
         buckets = [destination.bucket for destination in destinations]
-        await self._bookkeeper.register.heard(record.version.bucket, buckets)
+        await self._recorder.register.heard(record.version.bucket, buckets)
         ready = replace(routed(record, destinations), next_look_at=self._clock.now())
-        found = await self._bookkeeper.unless_counted(ready)
+        found = await self._recorder.unless_counted(ready)
         if found is not None:
             return self._merged(found)
         if record.rev:
-            await self._bookkeeper.settle(
+            await self._recorder.settle(
                 Settlement(version=record.version, outcomes=(), rev=record.rev)
             )
         else:
@@ -268,14 +268,14 @@ class Tracker:
         if record.rev:
             reason = "replication configuration unreadable"
             later = self._looker.postponed(record, reason=reason, at=ask_again_at)
-            await self._bookkeeper.carry_out(later)
+            await self._recorder.carry_out(later)
             return
         new = replace(record, next_look_at=ask_again_at)
-        found = await self._bookkeeper.unless_counted(new)
+        found = await self._recorder.unless_counted(new)
         if found is None:
             self._duplicate(record)
             return
-        await self._bookkeeper.park(self._merged(found))
+        await self._recorder.park(self._merged(found))
         self._remember(record.version, parked=True)
 
     async def _not_covered(self, record: Record, cause: Cause) -> None:
@@ -284,19 +284,19 @@ class Tracker:
             outcome = for_version(
                 record, Fate.NOT_COVERED, found_at=self._clock.now(), cause=cause
             )
-            await self._bookkeeper.settle(
+            await self._recorder.settle(
                 Settlement(version=version, outcomes=(outcome,), rev=record.rev)
             )
             return
         if self._without.get(version):
             self._duplicate(record)  # the poller counts it
             return
-        await self._bookkeeper.not_covered(record, cause)
+        await self._recorder.not_covered(record, cause)
         self._remember(version, parked=False)
         if record.counts:
             self._meters.add(catalogue.NOT_COVERED, version.bucket, cause.value)
         else:
-            self._meters.add(catalogue.TOO_OLD, version.bucket)
+            self._meters.add(catalogue.BEYOND_RETENTION, version.bucket)
         self._merged(record)  # what was handed over is not covered either
 
     def _known_not_covered(self, record: Record) -> bool:

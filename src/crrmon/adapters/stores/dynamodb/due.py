@@ -75,17 +75,17 @@ class DueIndex:
         return quiet is not None and quiet.since <= now < quiet.until
 
     async def _of(self, kind: ItemKind, shard: int, now: float, limit: int) -> list[Due]:
-        horizon = now + LOOKED_AHEAD_SECONDS
+        lookahead = now + LOOKED_AHEAD_SECONDS
         changes = self._changes.get(shard)
         found = await self._page(
-            shard, f" AND {DUE} <= :until", {":until": number(horizon)}, limit=limit
+            shard, f" AND {DUE} <= :until", {":until": number(lookahead)}, limit=limit
         )
         places = [_due(kind, shard, item) for item in found]
         due = [place for place in places if place.at <= now]
         # What this process wrote a moment ago may not be in the index yet, so its silence proves nothing.
         settled = changes is None or abs(now - changes[1]) >= SETTLING_SECONDS
         if not due and settled and changes == self._changes.get(shard):
-            until = places[0].at if places else horizon
+            until = places[0].at if places else lookahead
             self._quiet[shard] = _Quiet(since=now, until=until)
         return due
 

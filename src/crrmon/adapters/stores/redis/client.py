@@ -124,7 +124,7 @@ def _warn(server: RedisServer, found: dict[str, str]) -> None:
     policy = found.get("maxmemory_policy", "")
     if policy.startswith("allkeys-"):
         log.warning(
-            "redis_evicts",
+            "redis_evicts_keys",
             server=server.place,
             policy=policy,
             advice="it drops what is pending when memory runs short: set maxmemory-policy noeviction on the server",

@@ -90,7 +90,7 @@ class Replicas:
             return
         if not self.in_doubt or now - self._lost_at >= ALONE_SECONDS:
             log.warning(
-                "redis_alone",
+                "redis_no_replicas",
                 in_doubt=self.in_doubt,
                 advice="no replica is left, what is written now is on one server only: see to the replicas; with"
                 " min-replicas-to-write 1 the server itself would refuse writes instead",

@@ -41,7 +41,7 @@ _BY_CODE: Final = (
     ("NOPERM|can't (run|access)", _NOT_ALLOWED),
     ("LOADING", "is still reading its data: it will answer when it is done"),
     ("BUSY", "is busy with a script that does not end: SCRIPT KILL ends it"),
-    ("OOM", "is out of memory: raise its maxmemory, or shorten ledger.horizon_days"),
+    ("OOM", "is out of memory: raise its maxmemory, or shorten ledger.dedup_retention_days"),
     ("READONLY", "is a replica and takes no writes: ledger.redis.url must lead to the primary"),
     ("MISCONF", "cannot save its data and takes no writes: see its log and its disk"),
     ("NOREPLICAS", "has too few replicas to take writes, see its min-replicas-to-write"),

@@ -9,7 +9,7 @@ from crrmon.domain.events.facts import Operation
 from crrmon.domain.metric import Metric
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.sandbox.truth import Truth, Written
-from crrmon.sandbox.waterlines import COMPLETE, SETTLED, Lookout
+from crrmon.sandbox.watermarks import COMPLETE, SETTLED, Lookout
 from crrmon.sandbox.world import WORLD
 
 TO_A, TO_C = Route("src-a", "dst-a"), Route("src-a", "dst-c")

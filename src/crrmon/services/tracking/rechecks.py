@@ -11,7 +11,7 @@ from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.observations import Sight
 from crrmon.services.lifecycle.patience import patiently
 from crrmon.services.lifecycle.runtime import Runtime
-from crrmon.services.tracking.configurations import Routebook
+from crrmon.services.tracking.configurations import ConfigurationCache
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.route_register import RouteRegister
 
@@ -24,9 +24,9 @@ STEP_SECONDS = 10.0
 PATIENCE_SECONDS = 180.0
 
 
-class SecondLooks:
+class Rechecks:
     """
-    Looks again at what was let go, while this daemon reports.
+    Polling again at what was let go, while this daemon reports.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class SecondLooks:
         runtime: Runtime,
         *,
         register: RouteRegister,
-        routebook: Routebook,
+        configurations: ConfigurationCache,
         looker: Looker,
         reporting: Callable[[], bool],
     ) -> None:
         self._register = register
-        self._routebook = routebook
+        self._configurations = configurations
         self._looker = looker
         self._reporting = reporting
         self._board = runtime.board
@@ -57,11 +57,11 @@ class SecondLooks:
             if loop.time() >= due_at and self._reporting():
                 await self._round()
                 due_at = loop.time() + ROUND_SECONDS
-            self._board.ended("second looks")
+            self._board.ended("rechecks")
             await asyncio.sleep(STEP_SECONDS)
 
     def _alive(self) -> None:
-        self._board.began("second looks", patience=PATIENCE_SECONDS)
+        self._board.began("rechecks", patience=PATIENCE_SECONDS)
 
     async def _round(self) -> None:
         missing: set[ObjectVersion] = set()
@@ -83,7 +83,7 @@ class SecondLooks:
         # Where several buckets have the name, the version is in one of them, and may be a replica in another.
         sights = {
             await self._looker.glance(version, region=region, owner=owner)
-            for region, owner in self._routebook.whereabouts(route.source)
+            for region, owner in self._configurations.whereabouts(route.source)
         }
         if Sight.COMPLETED in sights and self._register.alone(route):
             # Beside others it would not tell: it is the status of those that a rule led to at the time.

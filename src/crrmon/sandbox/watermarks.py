@@ -41,7 +41,7 @@ class Ahead(msgspec.Struct, frozen=True, kw_only=True):
         return self.shown - self.truth
 
 
-class WaterlineLine(msgspec.Struct, frozen=True, kw_only=True):
+class WatermarkLine(msgspec.Struct, frozen=True, kw_only=True):
     """
     How one of the gauges fared on one route.
     """
@@ -132,12 +132,12 @@ class Lookout:
         """
         return max(self._courses[measure, route].last.values(), default=None)
 
-    def lines(self) -> tuple[WaterlineLine, ...]:
+    def lines(self) -> tuple[WatermarkLine, ...]:
         """
         Sum up.
         """
         return tuple(
-            WaterlineLine(
+            WatermarkLine(
                 measure=measure,
                 source=route.source,
                 destination=route.destination,

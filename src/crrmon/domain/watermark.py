@@ -45,7 +45,7 @@ GAP_SECONDS = 60.0
 """Time without a round after which nothing that was seen before tells anything: others may have been silent for it."""
 
 KEPT = 100
-"""Most rounds and floors that are remembered; what is let go makes the result older, never wrong."""
+"""Most rounds and lower bounds that are remembered; what is let go makes the result older, never wrong."""
 
 
 class Announcement(Protocol):
@@ -157,7 +157,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
     queues: dict[str, Emptied] = {}
     heard: dict[str, Heard] = {}
     """By owner."""
-    floors: tuple[tuple[float, float], ...] = ()
+    lower_bounds: tuple[tuple[float, float], ...] = ()
     """What daemons held: the round in which they told it, and since when it was held; both rise."""
 
     @property
@@ -197,10 +197,10 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
         if not delays:
             return None  # nobody ever saw an event: how late they come is anybody's guess
         arrived = moment - MARGIN_SECONDS - max(0.0, *delays)
-        return min([arrived, *(since for _, since in self.floors[:1])])
+        return min([arrived, *(since for _, since in self.lower_bounds[:1])])
 
     def after(
-        self, at: float, queues: Mapping[str, QueueSeen | None], presences: Iterable[Announcement]
+        self, at: float, queues: Mapping[str, QueueSeen | None], members: Iterable[Announcement]
     ) -> "QueueWatch":
         """
         Take up what one more round has shown.
@@ -211,8 +211,8 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
             presences: of all daemons, read after the queues.
         """
         if self.at is not None and not 0 < at - self.at <= GAP_SECONDS:
-            return QueueWatch().after(at, queues, presences)
-        heard = {said.owner: self._heard(said, at) for said in presences}
+            return QueueWatch().after(at, queues, members)
+        heard = {said.owner: self._heard(said, at) for said in members}
         emptied = {
             name: self.queues.get(name, Emptied()).after(at, queue, heard)
             for name, queue in queues.items()
@@ -223,7 +223,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
             queues=emptied,
             heard=heard,
         )
-        return msgspec.structs.replace(watch, floors=self._floors(watch))
+        return msgspec.structs.replace(watch, lower_bounds=self._lower_bounds(watch))
 
     def _heard(self, said: Announcement, at: float) -> Heard:
         known = self.heard.get(said.owner)
@@ -231,24 +231,24 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
             return known
         return Heard(said, at)
 
-    def _floors(self, after: "QueueWatch") -> tuple[tuple[float, float], ...]:
+    def _lower_bounds(self, after: "QueueWatch") -> tuple[tuple[float, float], ...]:
         """
-        Return which floors stand after a round: those told since the queues were last found empty.
+        Return which lower bounds stand after a round: those told since the queues were last found empty.
         """
         moment, at = after.emptied_at, after.at
-        floors = [one for one in self.floors if moment is None or one[0] >= moment]
+        lower_bounds = [one for one in self.lower_bounds if moment is None or one[0] >= moment]
         held = [one.said.held_since for one in after.heard.values()]
         lowest = min((since for since in held if since is not None), default=None)
         if lowest is not None and at is not None:
             # One that is no higher and stands longer makes others needless.
-            floors = [one for one in floors if one[1] < lowest]
-            floors.append((at, lowest))
-        if len(floors) > KEPT:
-            floors[:2] = [(floors[1][0], floors[0][1])]
-        return tuple(floors)
+            lower_bounds = [one for one in lower_bounds if one[1] < lowest]
+            lower_bounds.append((at, lowest))
+        if len(lower_bounds) > KEPT:
+            lower_bounds[:2] = [(lower_bounds[1][0], lower_bounds[0][1])]
+        return tuple(lower_bounds)
 
 
-class Waterline(msgspec.Struct, frozen=True):
+class Watermark(msgspec.Struct, frozen=True):
     """
     Up to when all is known of one route, in whole seconds.
     """
@@ -266,15 +266,15 @@ class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     known_at: float | None
     """When rules were last seen to lead there; None while they do not, or nobody could see."""
-    floor: float | None = None
+    blocked_at: float | None = None
     """When the oldest object was written that was let go and has not arrived."""
     whole: bool = True
     """Whether all that its rules select is followed."""
 
 
-def waterlines(
+def watermarks(
     bound: float, standings: Mapping[Route, Standing], *, routes: Mapping[Route, Standpoint]
-) -> dict[Route, Waterline]:
+) -> dict[Route, Watermark]:
     """
     Return for every route up to when all is known.
 
@@ -300,9 +300,9 @@ def waterlines(
             unknown.oldest_written_at,
         )
         complete = _lowest(
-            settled, known.floor, standing.oldest_failed_at, unknown.oldest_failed_at
+            settled, known.blocked_at, standing.oldest_failed_at, unknown.oldest_failed_at
         )
-        found[route] = Waterline(math.floor(complete), math.floor(settled))
+        found[route] = Watermark(math.floor(complete), math.floor(settled))
     return found
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crrmon.domain.objects import Route
-from crrmon.domain.waterline import (
+from crrmon.domain.watermark import (
     GAP_SECONDS,
     KEPT,
     MARGIN_SECONDS,
@@ -15,8 +15,8 @@ from crrmon.domain.waterline import (
     QueueSeen,
     QueueWatch,
     Standpoint,
-    Waterline,
-    waterlines,
+    Watermark,
+    watermarks,
 )
 from crrmon.domain.windows import Standing
 
@@ -158,7 +158,7 @@ def test_after_a_gap_all_begins_anew() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """However long a queue is busy or a daemon silent, a bounded number of rounds and floors is remembered."""
+    """However long a queue is busy or a daemon silent, a bounded number of rounds and lower bounds is remembered."""
     other = Said(owner="other", announced_at=0.0)
     watch = QueueWatch()
     for number in range(10 * KEPT):
@@ -166,8 +166,8 @@ def test_memory_is_bounded() -> None:
         told = [Said(announced_at=at + 0.5, held_since=at), other]
         watch = watch.after(at, {"queue": NOTHING if number < 200 else SOME}, told)
     assert len(watch.queues["queue"].rounds) <= KEPT
-    assert len(watch.floors) <= KEPT
-    assert watch.floors[0][1] == START
+    assert len(watch.lower_bounds) <= KEPT
+    assert watch.lower_bounds[0][1] == START
 
 
 # ---- routes ----
@@ -184,17 +184,17 @@ def test_t1_a_route_is_complete_no_further_than_its_rules_were_seen() -> None:
     """What is written after the rules went arrives nowhere; a route without rules has no such moment at all."""
     lately, gone = Route("a", "x"), Route("a", "y")
     routes = {lately: Standpoint(known_at=450.5), gone: Standpoint(known_at=None)}
-    assert waterlines(600.0, {}, routes=routes) == {lately: Waterline(450, 450)}
+    assert watermarks(600.0, {}, routes=routes) == {lately: Watermark(450, 450)}
 
 
 def test_t2_what_was_let_go_bounds_what_is_complete() -> None:
     """It is not pending any more, so it bounds nothing else; what is not followed is absent."""
     held, partly = Route("a", "x"), Route("a", "y")
     routes = {
-        held: Standpoint(known_at=1e9, floor=300.0),
+        held: Standpoint(known_at=1e9, blocked_at=300.0),
         partly: Standpoint(known_at=1e9, whole=False),
     }
-    assert waterlines(600.0, {}, routes=routes) == {held: Waterline(300, 600)}
+    assert watermarks(600.0, {}, routes=routes) == {held: Watermark(300, 600)}
 
 
 def test_t3_without_any_event_nobody_knows_how_late_they_are() -> None:
@@ -213,10 +213,10 @@ def test_each_route_is_bound_by_what_is_open_on_it() -> None:
         slow: Standing(pending_objects=1, oldest_written_at=60.0),
         broken: Standing(failed_objects=1, oldest_failed_at=120.0),
     }
-    assert waterlines(600.9, standings, routes=known(slow, broken, fine)) == {
-        slow: Waterline(60, 60),
-        broken: Waterline(120, 600),
-        fine: Waterline(600, 600),
+    assert watermarks(600.9, standings, routes=known(slow, broken, fine)) == {
+        slow: Watermark(60, 60),
+        broken: Watermark(120, 600),
+        fine: Watermark(600, 600),
     }
 
 
@@ -229,10 +229,10 @@ def test_what_goes_to_nobody_knows_where_bounds_all_routes_of_its_source() -> No
             pending_objects=1, oldest_written_at=120.0, failed_objects=1, oldest_failed_at=60.0
         )
     }
-    assert waterlines(600.0, standings, routes=known(one, two, other)) == {
-        one: Waterline(60, 120),
-        two: Waterline(60, 120),
-        other: Waterline(600, 600),
+    assert watermarks(600.0, standings, routes=known(one, two, other)) == {
+        one: Watermark(60, 120),
+        two: Watermark(60, 120),
+        other: Watermark(600, 600),
     }
 
 

@@ -80,7 +80,7 @@ def test_the_settings_name_the_pattern_that_is_wrong(tmp_path: Path) -> None:
     """Whoever sets nonsense is told which entry it is, and what to write."""
     file = tmp_path / "crrmon.yaml"
     file.write_text(
-        "queues: [{url: https://sqs.example/1/q}]\nwatch: {include: [src], exclude: ['*', 's3://a']}\n"
+        "queues: [{url: https://sqs.example/1/q}]\nfilter: {include: [src], exclude: ['*', 's3://a']}\n"
     )
 
     with pytest.raises(ConfigurationError) as error:

@@ -158,7 +158,7 @@ def test_r12_one_queue_under_two_urls_is_refused(tmp_path: Path, other: str) -> 
 )
 def test_r12_what_goes_together_is_accepted(tmp_path: Path, raw: dict[str, Any]) -> None:
     """Nothing is refused that works."""
-    assert load(tmp_path, raw).monitor == "crrmon"
+    assert load(tmp_path, raw).name == "crrmon"
 
 
 def test_r12_all_contradictions_are_told_at_once(tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ NO_QUEUE = (
     "inboxes: [{kind: webhook, token_file: PATH}]"
 )
 
+_RENAMED = {
+    "monitor": "name",
+    "looks": "polling",
+    "watch": "filter",
+    "ledger.horizon_days": "ledger.dedup_retention_days",
+    "intake.least_event_delay_seconds": "intake.min_event_delay_seconds",
+}
+"""Settings by the names that they had before the first release: whoever tried it then is told where they went."""
+
 
 def explanations(error: ValidationError) -> Iterator[str]:
     """
@@ -121,15 +130,34 @@ def _explain(name: str, error: Any) -> str:
 
 
 def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
+    if renamed := _renamed(name):
+        return f"{name}: unknown {what}; it is {renamed} now"
     own = [one for one in keys() if "[" not in one] if what == "setting" else known
     elsewhere = [one for one in own if one.rpartition(".")[2] == name]
     near = (
         elsewhere
-        or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         or difflib.get_close_matches(name, own, n=1, cutoff=0.6)
     )
     hint = f"; did you mean {near[0]}?" if near else "; config.example.yaml shows every one"
     return f"{name}: unknown {what}{hint}"
+
+
+def _renamed(name: str) -> str | None:
+    """
+    Return the new name of a setting or variable that was renamed, or of one in a section that was; else None.
+    """
+    for before, now in _RENAMED.items():
+        if name == before:
+            return now
+        variable = _as_variable(before)
+        if name == variable or name.startswith(variable + NESTING):
+            return _as_variable(now) + name.removeprefix(variable)
+    return None
+
+
+def _as_variable(key: str) -> str:
+    return PREFIX + key.upper().replace(".", NESTING)
 
 
 def _name(name: object, value: object, model: type[BaseModel] | None) -> str:

@@ -20,7 +20,7 @@ _READ_BYTES = 4096
 
 def item_bytes(item: Mapping[str, Mapping[str, Any]]) -> int:
     """
-    Tell the size of an item as DynamoDB counts it: names, texts and bytes as they are, numbers at two digits a byte.
+    Return the size of an item as DynamoDB counts it: names, texts and bytes as they are, numbers at two digits a byte.
     """
     size = 0
     for name, value in item.items():
@@ -35,7 +35,7 @@ def item_bytes(item: Mapping[str, Mapping[str, Any]]) -> int:
 
 def write_units(size: int, *, transactional: bool = False, index_writes: int = 0) -> int:
     """
-    Tell what writing or deleting an item costs.
+    Return what writing or deleting an item costs.
 
     Args:
         size: bytes of the larger of what was there and what is there then.
@@ -48,14 +48,14 @@ def write_units(size: int, *, transactional: bool = False, index_writes: int = 0
 
 def read_units(size: int, *, consistent: bool = True) -> float:
     """
-    Tell what reading costs: an item got alone or in a batch, or all items of one page of a query together.
+    Return what reading costs: an item got alone or in a batch, or all items of one page of a query together.
     """
     return max(math.ceil(size / _READ_BYTES), 1) * (1.0 if consistent else 0.5)
 
 
 def dollars(writes: float, reads: float) -> float:
     """
-    Tell the price of units.
+    Return the price of units.
     """
     return (writes * DOLLARS_PER_MILLION_WRITES + reads * DOLLARS_PER_MILLION_READS) / 1e6
 
@@ -105,7 +105,7 @@ class Object:
 
 def idle(*, replicas: int, shards: int = 64) -> dict[str, tuple[float, float]]:
     """
-    Tell what a fleet without objects asks for in a month, writes and reads, by what it is for.
+    Return what a fleet without objects asks for in a month, writes and reads, by what it is for.
     """
     round_seconds, window_seconds, gauges_seconds, ahead_seconds = 6.0, 300.0, 10.0, 5.0
     rounds, windows = MONTH_SECONDS / round_seconds, MONTH_SECONDS / window_seconds
@@ -129,7 +129,7 @@ def due_round(
     *, found: int, taken: int, shards: int = 64, entry: int = 75, record: int = 700
 ) -> float:
     """
-    Tell the read units of asking once what is due, while there is much of it.
+    Return the read units of asking once what is due, while there is much of it.
 
     Args:
         found: due trails that the index tells of each shard, as many as are asked for at the most.

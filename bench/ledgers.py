@@ -89,7 +89,7 @@ class Row(msgspec.Struct, tag="row", kw_only=True):
 
 def lying(number: int, *, now: float) -> Record:
     """
-    Make a record as it lies in a ledger: written in the last day, seen pending, not due for a month.
+    Create a record as it lies in a ledger: written in the last day, seen pending, not due for a month.
     """
     spread = number * 7919 % DAY
     return _record(LYING + number, written_at=now - spread, next_look_at=now + FAR + spread)
@@ -111,7 +111,7 @@ def _record(number: int, *, written_at: float, next_look_at: float) -> Record:
 
 def fresh(number: int, now: float) -> Record:
     """
-    Make a record of an object written lately, due at once.
+    Create a record of an object written lately, due at once.
     """
     return _record(number, written_at=now - 80, next_look_at=now - 1)
 
@@ -158,7 +158,7 @@ def settlement(record: Record, found_at: float) -> Settlement:
 
 def _marks(record: Record) -> tuple[MarkId, MarkId]:
     """
-    Tell what intake asks for before it looks at a version.
+    Return what intake asks for before it looks at a version.
     """
     version = record.version
     whole = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
@@ -266,7 +266,7 @@ class Measurement:
 
     async def _freeze(self, now: float) -> Row:
         """
-        Make a window of what was just settled; its objects are the items.
+        Create a window of what was just settled; its objects are the items.
         """
         (first, *_) = await self._ledger.leases()
         lease = first if first.owner == OWNER else await self._ledger.claim(first, owner=OWNER)
@@ -277,7 +277,7 @@ class Measurement:
         window = FrozenWindow(
             starts_at=now,
             parts=(b"[]",),
-            deltas=tuple(one.id for one in deltas),
+            deltas=tuple(delta.id for delta in deltas),
         )
         await watch.time(self._ledger.freeze(window, lease=lease))
         await watch.time(self._ledger.forget(now, 0, lease=lease))
@@ -300,7 +300,7 @@ class Measurement:
             records = await due.time(self._ledger.due(shards, now=now, limit=BATCH))
             if not records:
                 raise RuntimeError(f"only {len(visited)} of {self._items} were due")
-            later = [msgspec.structs.replace(one, next_look_at=now + FAR) for one in records]
+            later = [msgspec.structs.replace(record, next_look_at=now + FAR) for record in records]
             results = await reschedule.time(self._ledger.reschedule(later))
             _expect(results, Rescheduled.RESCHEDULED)
             visited += records
@@ -324,7 +324,7 @@ def _batches(items: Sequence[Item], size: int = BATCH) -> Iterator[Sequence[Item
 
 
 def _expect(results: Sequence[object], wanted: object) -> None:
-    wrong = [one for one in results if one != wanted]
+    wrong = [result for result in results if result != wanted]
     if wrong:
         raise RuntimeError(f"the ledger answered {wrong[0]!r}, not {wanted!r}")
 

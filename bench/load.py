@@ -375,7 +375,7 @@ def _settings(case: Case, endpoint: int, port: int, file: Path | None) -> dict[s
 
 def _environment() -> dict[str, str]:
     """
-    Make an environment that leads to no account and no other endpoint.
+    Create an environment that leads to no account and no other endpoint.
     """
     kept = {
         name: value
@@ -416,7 +416,7 @@ def _busy_seconds(core: int | None) -> float:
         if line.split()[0] == name:
             user, nice, system, _idle, _iowait, irq, softirq, steal = line.split()[1:9]
             parts = (user, nice, system, irq, softirq, steal)
-            return sum(int(one) for one in parts) / TICK
+            return sum(int(part) for part in parts) / TICK
     raise KeyError(name)
 
 

@@ -97,7 +97,7 @@ class Kept(Protocol):
 
     async def size(self) -> int:
         """
-        Tell how many bytes it takes; nobody has it open.
+        Return how many bytes it takes; nobody has it open.
         """
         ...
 
@@ -245,13 +245,13 @@ async def _settle(ledger: Ledger, numbers: Sequence[int], now: float) -> tuple[f
     """
     wall = cpu = 0.0
     for start in range(0, len(numbers), ledgers.BATCH):
-        records = [ledgers.fresh(one, now) for one in numbers[start : start + ledgers.BATCH]]
+        records = [ledgers.fresh(number, now) for number in numbers[start : start + ledgers.BATCH]]
         settlements = [ledgers.settlement(record, now) for record in records]
         began, began_cpu = time.perf_counter(), time.process_time()
         results = await ledger.settle(uuid.uuid4().hex, settlements, now=now)
         wall += time.perf_counter() - began
         cpu += time.process_time() - began_cpu
-        if any(one != [Settled.COUNTED] for one in results):
+        if any(result != [Settled.COUNTED] for result in results):
             raise RuntimeError("something was counted before")
     return wall, cpu
 

@@ -65,7 +65,7 @@ def key(number: int) -> str:
 
 def version_id(number: int) -> str:
     """
-    Make a version id that looks like one of S3's: 32 characters.
+    Create a version id that looks like one of S3's: 32 characters.
     """
     return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16).hexdigest()
 
@@ -139,7 +139,7 @@ class _Stubs:
 
     def report(self) -> bytes:
         """
-        Tell the counters.
+        Return the counters.
         """
         self.counts.calls = dict(self.calls)
         return msgspec.json.encode(self.counts)
@@ -166,7 +166,7 @@ class _Events:
 
     def message(self, number: int, now: float) -> bytes:
         """
-        Make one message of a ReceiveMessage answer.
+        Create one message of a ReceiveMessage answer.
         """
         age = self._rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
         written = datetime.fromtimestamp(int(now - age), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -322,7 +322,7 @@ class _Connection(asyncio.Protocol):
             entries = _batch_decoder.decode(body).entries
             if operation == "DeleteMessageBatch":
                 self._stubs.acknowledge([one.receipt_handle for one in entries])
-            done = ",".join(f'{{"Id":"{one.id}"}}' for one in entries)
+            done = ",".join(f'{{"Id":"{entry.id}"}}' for entry in entries)
             self._answer(b'{"Successful":[' + done.encode() + b'],"Failed":[]}')
         elif operation == "GetQueueAttributes":
             counts = self._stubs.counts

@@ -127,8 +127,8 @@ def body() -> dict[str, Any]:
     """
     Return the dashboard's body, with CloudFormation's names in it.
     """
-    shown = [one.metric for _, panels in _SECTIONS for one in panels]
-    if sorted(one.name for one in shown) != sorted(one.name for one in CLOUDWATCH_METRICS):
+    shown = [panel.metric for _, panels in _SECTIONS for panel in panels]
+    if sorted(one.name for one in shown) != sorted(metric.name for metric in CLOUDWATCH_METRICS):
         raise ValueError("every CloudWatch metric of the catalogue has one panel")
     sections = [(title, [_panel(one) for one in panels]) for title, panels in _SECTIONS]
     sections.append(("Queue and service", _surroundings()))
@@ -137,7 +137,7 @@ def body() -> dict[str, Any]:
 
 def _panel(shown: _Shown) -> Mapping[str, Any]:
     """
-    Make the panel of a metric: every bucket or route that has it shows up by itself.
+    Create the panel of a metric: every bucket or route that has it shows up by itself.
     """
     schema = ",".join(("${MetricNamespace}", *shown.metric.dimensions))
     search = f'{{{schema}}} MetricName="{shown.metric.name}"'
@@ -156,7 +156,7 @@ def _panel(shown: _Shown) -> Mapping[str, Any]:
 
 def _surroundings() -> list[Mapping[str, Any]]:
     """
-    Make the panels of what AWS itself tells.
+    Create the panels of what AWS itself tells.
     """
     queue = ("QueueName", "${Queue}")
     service = ("ClusterName", "${Cluster}", "ServiceName", "${Service.Name}")

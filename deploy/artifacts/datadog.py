@@ -164,7 +164,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         """
         Return it in Datadog's language.
         """
-        filters = [f"${one}" for one in self.tags if one in _CHOSEN]
+        filters = [f"${tag}" for tag in self.tags if tag in _CHOSEN]
         filters += [self.matched] if self.matched else []
         grouping = f" by {{{','.join(self.by)}}}" if self.by else ""
         return f"{self.over}:{self.metric}{{{','.join(filters) or '*'}}}{grouping}{self.function}"
@@ -790,8 +790,8 @@ def _between(text: str, mark: str, made: str) -> str:
 
 def _cloudwatch_names() -> str:
     lines = [
-        f"| `{one.name}` | `{cloudwatch_name(one)}` | {', '.join(f'`{cloudwatch_tag(tag)}`' for tag in one.dimensions)} |"
-        for one in catalogue.CLOUDWATCH_METRICS
+        f"| `{metric.name}` | `{cloudwatch_name(metric)}` | {', '.join(f'`{cloudwatch_tag(tag)}`' for tag in metric.dimensions)} |"
+        for metric in catalogue.CLOUDWATCH_METRICS
     ]
     return "\n".join(["| CloudWatch | Datadog | tags |", "| --- | --- | --- |", *lines, ""])
 
@@ -799,8 +799,8 @@ def _cloudwatch_names() -> str:
 def _agent_names() -> str:
     kinds = {Kind.COUNTER: "count", Kind.GAUGE: "gauge", Kind.HISTOGRAM: "distribution"}
     lines = [
-        f"| `{one.name}` | `{agent_name(one)}` | {kinds[one.kind]} | {', '.join(f'`{agent_tag(label)}`' for label in one.labels) or '-'} |"
-        for one in catalogue.METRICS
+        f"| `{metric.name}` | `{agent_name(metric)}` | {kinds[metric.kind]} | {', '.join(f'`{agent_tag(label)}`' for label in metric.labels) or '-'} |"
+        for metric in catalogue.METRICS
     ]
     return "\n".join(
         ["| `/metrics` | Datadog | type | tags |", "| --- | --- | --- | --- |", *lines, ""]

@@ -954,7 +954,7 @@ def _defaults(panel: Panel) -> Json:
         "color": {"mode": "palette-classic" if drawn else "thresholds"},
         "thresholds": {
             "mode": "absolute",
-            "steps": [{"value": one.value, "color": one.color.value} for one in panel.steps],
+            "steps": [{"value": step.value, "color": step.color.value} for step in panel.steps],
         },
     }
     if panel.maximum is not None:

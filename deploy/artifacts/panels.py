@@ -273,14 +273,14 @@ def lowest(metric: Metric, *labels: str, **matched: str) -> str:
 
 def age(metric: Metric, *labels: str) -> str:
     """
-    Tell how long ago a moment is: the earliest of several.
+    Return how long ago a moment is: the earliest of several.
     """
     return f"time() - min{by(metric, *labels)} ({series(metric)})"
 
 
 def oldest_age(*labels: str) -> str:
     """
-    Tell the age of the oldest pending object: 0 when nothing is pending, nothing when nobody knows.
+    Return the age of the oldest pending object: 0 when nothing is pending, nothing when nobody knows.
     """
     known = f"sum{by(PENDING_OBJECTS, *labels)} ({series(PENDING_OBJECTS)})"
     return f"({age(OLDEST_PENDING, *labels)}) or 0 * {known}"

@@ -3,7 +3,7 @@
 
 def __getattr__(name: str) -> str:
     """
-    Tell the version when somebody asks for it: the health check does not, and runs every few seconds.
+    Return the version when somebody asks for it: the health check does not, and runs every few seconds.
     """
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -178,8 +178,8 @@ async def check(settings: Settings) -> Sequence[Check]:
 
 def _own_credentials(settings: Settings) -> bool:
     """
-    Tell whether AWS is asked for anything with the daemon's own credentials: not where there are stores alone.
+    Return whether AWS is asked for anything with the daemon's own credentials: not where there are stores alone.
     """
-    stores = [one.endpoint_url and one.profile for one in settings.accounts]
+    stores = [account.endpoint_url and account.profile for account in settings.accounts]
     asked = settings.queues or settings.report.cloudwatch or settings.ledger.kind == "dynamodb"
     return bool(asked) or not stores or not all(stores)

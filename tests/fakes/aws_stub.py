@@ -147,7 +147,7 @@ class AwsStub:
 
 def head(version_id: str | None = None, status: str | None = None, **more: str) -> Answer:
     """
-    Make S3's 200 to a HEAD.
+    Create S3's 200 to a HEAD.
     """
     headers = {
         "ETag": '"d41d8cd98f00b204e9800998ecf8427e"',
@@ -164,7 +164,7 @@ def head(version_id: str | None = None, status: str | None = None, **more: str) 
 
 def s3_error(status: int, code: str, message: str = "", *, region: str | None = None) -> Answer:
     """
-    Make an error of S3 with a body.
+    Create an error of S3 with a body.
     """
     text = (
         f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code>'
@@ -180,7 +180,7 @@ def role_credentials(
     access_key: str, *, ends_at: float, token: str | None = None, action: str = "AssumeRole"
 ) -> Answer:
     """
-    Make STS's answer to AssumeRole.
+    Create STS's answer to AssumeRole.
 
     Args:
         access_key: id of the key; its secret is derived from it.
@@ -201,7 +201,7 @@ def role_credentials(
 
 def sts_error(status: int, code: str, message: str = "") -> Answer:
     """
-    Make an error of STS.
+    Create an error of STS.
     """
     text = (
         '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
@@ -212,7 +212,7 @@ def sts_error(status: int, code: str, message: str = "") -> Answer:
 
 def json_error(status: int, code: str, message: str = "") -> Answer:
     """
-    Make an error of a service that speaks JSON (SQS, CloudWatch).
+    Create an error of a service that speaks JSON (SQS, CloudWatch).
     """
     body = json.dumps({"__type": f"com.amazonaws#{code}", "message": message})
     return Answer(status, JSON, body.encode())
@@ -220,6 +220,6 @@ def json_error(status: int, code: str, message: str = "") -> Answer:
 
 def json_answer(body: Mapping[str, Any]) -> Answer:
     """
-    Make an answer of a service that speaks JSON.
+    Create an answer of a service that speaks JSON.
     """
     return Answer(200, JSON, json.dumps(body).encode())

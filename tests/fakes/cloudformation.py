@@ -33,7 +33,7 @@ def template() -> dict[str, Any]:
 
 def properties(name: str) -> dict[str, Any]:
     """
-    Tell the properties of a resource as they are written.
+    Return the properties of a resource as they are written.
     """
     return dict(template()["Resources"][name]["Properties"])
 
@@ -74,7 +74,7 @@ class Stack:
 
     def client(self, service: str) -> Any:
         """
-        Make a client of the same AWS.
+        Create a client of the same AWS.
         """
         return boto3.client(
             service,  # type: ignore[call-overload]
@@ -86,7 +86,7 @@ class Stack:
 
     def physical(self) -> Mapping[str, str]:
         """
-        Tell the names that the resources got, by those of the template; without those that moto does not make.
+        Return the names that the resources got, by those of the template; without those that moto does not make.
         """
         told = self._formation.list_stack_resources(StackName=self.name)["StackResourceSummaries"]
         return {
@@ -97,14 +97,14 @@ class Stack:
 
     def outputs(self) -> Mapping[str, str]:
         """
-        Tell the outputs.
+        Return the outputs.
         """
         (told,) = self._formation.describe_stacks(StackName=self.name)["Stacks"]
         return {one["OutputKey"]: one["OutputValue"] for one in told["Outputs"]}
 
     def container(self) -> Mapping[str, Any]:
         """
-        Tell the container of the task definition.
+        Return the container of the task definition.
         """
         arn = self.physical()["TaskDefinition"]
         told = self.client("ecs").describe_task_definition(taskDefinition=arn)
@@ -113,14 +113,14 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         """
-        Tell the environment of the container.
+        Return the environment of the container.
         """
         # NB: moto leaves None where a condition left something out; CloudFormation does not.
         return {one["name"]: one["value"] for one in self.container()["environment"] if one}
 
     def statements(self, role: str) -> Mapping[str, Mapping[str, Any]]:
         """
-        Tell what a role may do, by the ids of its statements.
+        Return what a role may do, by the ids of its statements.
         """
         iam = self.client("iam")
         name = self.physical()[role]
@@ -139,6 +139,6 @@ class Stack:
 
 def listed(value: str | Sequence[Any]) -> list[Any]:
     """
-    Make a list of what IAM lets be one value or several; moto leaves None where a condition left something out.
+    Create a list of what IAM lets be one value or several; moto leaves None where a condition left something out.
     """
     return [value] if isinstance(value, str) else [one for one in value if one is not None]

@@ -157,7 +157,7 @@ DENIED = json_error(400, "AccessDeniedException", "User is not authorized to per
 
 def cancelled(*codes: str) -> Answer:
     """
-    Make the answer to a transaction that was cancelled, with a reason for each action.
+    Create the answer to a transaction that was cancelled, with a reason for each action.
     """
     body = {
         "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
@@ -179,7 +179,7 @@ class Until:
 
     def __call__(self, asked: Asked) -> Fault:
         """
-        Tell what to do with a request.
+        Return what to do with a request.
         """
         if asked.operation not in self._operations or not self.left:
             return None

@@ -128,7 +128,7 @@ def told_of_replica(
     operation: Operation = Operation.PUT,
 ) -> list[Told]:
     """
-    Tell what is said when replication writes a version.
+    Return what is said when replication writes a version.
     """
     words = _WORDS[_REPLICA_OPERATION[operation]]
     named: dict[str, Any] = {"at": at, "bucket": replica.bucket, "version": replica.version_id}

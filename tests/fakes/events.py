@@ -26,7 +26,7 @@ def written(
     **detail: Any,
 ) -> str:
     """
-    Make CloudTrail's event of a write, through EventBridge.
+    Create CloudTrail's event of a write, through EventBridge.
     """
     return _call(
         name,
@@ -49,7 +49,7 @@ def replica_cloudtrail(
     **detail: Any,
 ) -> str:
     """
-    Make CloudTrail's event of replication's write to a destination.
+    Create CloudTrail's event of replication's write to a destination.
     """
     identity = {"userIdentity": {"type": "AssumedRole", "principalId": _REPLICATION}}
     return written(
@@ -61,7 +61,7 @@ def deleted(
     key: str, *, at: float, bucket: str = "src", version: str = "v1", **detail: Any
 ) -> str:
     """
-    Make CloudTrail's event of a version that was deleted for good.
+    Create CloudTrail's event of a version that was deleted for good.
     """
     asked = {"bucketName": bucket, "key": key, "versionId": version}
     return _call(
@@ -84,7 +84,7 @@ def marker(
     **detail: Any,
 ) -> str:
     """
-    Make CloudTrail's event of a delete marker that was laid.
+    Create CloudTrail's event of a delete marker that was laid.
 
     Args:
         key: the object key.
@@ -102,7 +102,7 @@ def restarted(
     key: str, *, at: float, bucket: str = "src", version: str | None = "v1", **detail: Any
 ) -> str:
     """
-    Make CloudTrail's event of a version that Batch Replication put back to pending.
+    Create CloudTrail's event of a version that Batch Replication put back to pending.
     """
     asked = {"bucketName": bucket, "key": key} | ({"versionId": version} if version else {})
     return _call(
@@ -126,7 +126,7 @@ def native_created(
     **envelope: Any,
 ) -> str:
     """
-    Make S3's own "Object Created" through EventBridge: the same for a write and for a replica.
+    Create S3's own "Object Created" through EventBridge: the same for a write and for a replica.
     """
     told = {"key": key, "size": size, "version-id": version}
     return _native("Object Created", told, at=at, bucket=bucket, reason=reason, **envelope)
@@ -143,7 +143,7 @@ def native_deleted(
     **envelope: Any,
 ) -> str:
     """
-    Make S3's own "Object Deleted" through EventBridge.
+    Create S3's own "Object Deleted" through EventBridge.
 
     Args:
         key: the object key.
@@ -178,7 +178,7 @@ def notification(
     **record: Any,
 ) -> str:
     """
-    Make S3's own notification, as a bucket sends it to a queue.
+    Create S3's own notification, as a bucket sends it to a queue.
 
     Args:
         key: the object key, not encoded.
@@ -225,7 +225,7 @@ def replica_notification(
     **record: Any,
 ) -> str:
     """
-    Make S3's notification of replication's write to a destination.
+    Create S3's notification of replication's write to a destination.
     """
     return notification(
         key,
@@ -254,7 +254,7 @@ def notice(
     **record: Any,
 ) -> str:
     """
-    Make S3's notice about a replication.
+    Create S3's notice about a replication.
 
     Args:
         key: the object key, not encoded.
@@ -292,7 +292,7 @@ def _call(
     name: str, key: str, *, at: float, bucket: str, answer: str | None, detail: dict[str, Any]
 ) -> str:
     """
-    Make CloudTrail's event of a call.
+    Create CloudTrail's event of a call.
     """
     return _encode(
         {
@@ -340,7 +340,7 @@ def _native(
     **envelope: Any,
 ) -> str:
     """
-    Make S3's own event through EventBridge.
+    Create S3's own event through EventBridge.
     """
     return _encode(
         {

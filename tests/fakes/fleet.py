@@ -83,19 +83,19 @@ class Fleet:
 
     def received(self) -> int:
         """
-        Tell how often the queue was asked for messages.
+        Return how often the queue was asked for messages.
         """
         return self.stage.facade.calls["ReceiveMessage"]
 
     def shards(self) -> list[int]:
         """
-        Tell how many shards each replica last said that it holds; 0 for one that just began.
+        Return how many shards each replica last said that it holds; 0 for one that just began.
         """
         return [self.shards_of(daemon) for daemon in self.daemons]
 
     def shards_of(self, daemon: DaemonProcess) -> int:
         """
-        Tell how many shards a replica last said that it holds.
+        Return how many shards a replica last said that it holds.
         """
         held = 0
         for line in events(daemon):
@@ -110,7 +110,7 @@ class Fleet:
 
     def even(self) -> bool:
         """
-        Tell whether every shard has one holder, and none holds two more than another.
+        Return whether every shard has one holder, and none holds two more than another.
         """
         held = self.shards()
         return sum(held) == SHARDS and max(held) - min(held) <= 1

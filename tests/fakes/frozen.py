@@ -57,7 +57,7 @@ async def stand_still(fleet: Fleet, freezer: Freezer) -> None:
     settling, publishing = freezer.settling, freezer.publishing
     assert settling is not None
     assert publishing is not None
-    (awake,) = (one for one in fleet.daemons if one not in (settling, publishing))
+    (awake,) = (daemon for daemon in fleet.daemons if daemon not in (settling, publishing))
     told = facade.calls_of[awake.site.access_key]
     before = told["PutMetricData"]
     await fleet.until(lambda: fleet.shards_of(awake) == SHARDS)

@@ -191,7 +191,7 @@ class Container:
 
 def build(storage: Storage) -> Image:
     """
-    Make the stand-in for the base, and the image on it.
+    Create the stand-in for the base, and the image on it.
     """
     base = storage.folder / "base"
     # It mounts /proc inside, which must end with it, whatever ends it.

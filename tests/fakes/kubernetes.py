@@ -445,11 +445,14 @@ class Kubernetes:
 
     def _established(self, path: str) -> bool:
         conditions = self.api.ask("GET", path).get("status", {}).get("conditions") or ()
-        return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+        return any(
+            condition["type"] == "Established" and condition["status"] == "True"
+            for condition in conditions
+        )
 
     def namespace(self, name: str) -> str:
         """
-        Make a namespace that enforces the restricted standard, with its account; return its name.
+        Create a namespace that enforces the restricted standard, with its account; return its name.
         """
         labels = {
             f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")

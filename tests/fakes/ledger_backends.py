@@ -49,7 +49,7 @@ class MemoryBackend:
 
     async def open(self) -> Ledger:
         """
-        Make one.
+        Create one.
         """
         return MemoryLedger(shards=SHARDS, retention_seconds=RETENTION, clock=self.clock)
 

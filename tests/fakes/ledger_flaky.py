@@ -42,7 +42,7 @@ class FlakyLedger:
                 raise LedgerError("nobody there")
             if name in self.delays:
                 await asyncio.sleep(self.delays[name])
-            if name == "reschedule" and any(one.version.key in self.poison for one in args[0]):
+            if name == "reschedule" and any(arg.version.key in self.poison for arg in args[0]):
                 raise ValueError("no ledger takes this record")
             result = await inner(*args, **kwargs)
             if self.deaf and name in {"settle", "park", "reschedule"}:

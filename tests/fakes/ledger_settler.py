@@ -13,14 +13,14 @@ SIZE = 20
 
 def records(number: int) -> list[Record]:
     """
-    Make the records of a batch.
+    Create the records of a batch.
     """
     return [record(f"k{number}.{one}") for one in range(SIZE)]
 
 
 def batch(number: int) -> list[Settlement]:
     """
-    Make a batch.
+    Create a batch.
     """
     return [done(one) for one in records(number)]
 

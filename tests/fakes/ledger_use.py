@@ -31,7 +31,7 @@ def window(
     starts_at: float, taken: Sequence[Delta] = (), *, parts: Sequence[bytes] = PARTS
 ) -> FrozenWindow:
     """
-    Make a window of what was counted.
+    Create a window of what was counted.
     """
     return FrozenWindow(
         starts_at=starts_at,

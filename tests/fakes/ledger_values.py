@@ -39,7 +39,7 @@ def record(
     **fields: object,
 ) -> Record:
     """
-    Make a new record, pending at each of the destinations.
+    Create a new record, pending at each of the destinations.
     """
     return Record(
         version=version(key, bucket=bucket),
@@ -54,14 +54,14 @@ def record(
 
 def failed(key: str, *, at: float = NOW, **fields: object) -> Record:
     """
-    Make a new record of an open failure.
+    Create a new record of an open failure.
     """
     return record(key, state=State.FAILED, episode=1, failed_at=at, **fields)  # type: ignore[arg-type]
 
 
 def arrived(one: Record, destination: str = "dst", **fields: object) -> Outcome:
     """
-    Make the outcome that a record's version arrived in a destination.
+    Create the outcome that a record's version arrived in a destination.
     """
     given: dict[str, object] = {
         "mark": one.replica_mark(destination),
@@ -80,7 +80,7 @@ def arrived(one: Record, destination: str = "dst", **fields: object) -> Outcome:
 
 def whole(one: Record, fate: Fate = Fate.NOT_COVERED) -> Outcome:
     """
-    Make an outcome about a record's version as a whole.
+    Create an outcome about a record's version as a whole.
     """
     at = one.version
     mark = MarkId(Scope.SOURCE, at.bucket, at.key, at.version_id)
@@ -92,7 +92,7 @@ def whole(one: Record, fate: Fate = Fate.NOT_COVERED) -> Outcome:
 
 def episode(one: Record, number: int = 1) -> Outcome:
     """
-    Make the outcome that a failure episode of a record's version began.
+    Create the outcome that a failure episode of a record's version began.
     """
     at = one.version
     mark = MarkId(Scope.EPISODE, at.bucket, at.key, at.version_id, number)
@@ -111,7 +111,7 @@ def done(one: Record, *outcomes: Outcome) -> Settlement:
 
 def replica(key: str, *, at: float, bucket: str = "dst") -> ReplicaWritten:
     """
-    Make the event that a version arrived in a bucket.
+    Create the event that a version arrived in a bucket.
     """
     return ReplicaWritten(
         version=version(key, bucket=bucket), region="us-east-1", written_at=at, size=100
@@ -122,7 +122,7 @@ def gave_up(
     key: str, *, at: float, destination: str = "dst", reason: str = "DstPutObjNotPermitted"
 ) -> ReplicationFailed:
     """
-    Make S3's notice that it gave up to replicate a version of the bucket "src".
+    Create S3's notice that it gave up to replicate a version of the bucket "src".
     """
     return ReplicationFailed(
         version=version(key),
@@ -139,7 +139,7 @@ def threshold(
     key: str, *, destination: str = "dst", what: Threshold = Threshold.MISSED
 ) -> ThresholdPassed:
     """
-    Make S3's notice of how a version of the bucket "src" stands against the promise of 15 minutes.
+    Create S3's notice of how a version of the bucket "src" stands against the promise of 15 minutes.
     """
     return ThresholdPassed(
         version=version(key),
@@ -153,27 +153,27 @@ def threshold(
 
 def restarted(key: str, *, at: float) -> ReplicationRestarted:
     """
-    Make the event that a version of the bucket "src" was put back to pending.
+    Create the event that a version of the bucket "src" was put back to pending.
     """
     return ReplicationRestarted(version=version(key), region="eu-west-1", restarted_at=at)
 
 
 def deleted(key: str, *, bucket: str = "src", at: float = NOW) -> VersionDeleted:
     """
-    Make the event that a version was deleted for good.
+    Create the event that a version was deleted for good.
     """
     return VersionDeleted(version=version(key, bucket=bucket), region="eu-west-1", deleted_at=at)
 
 
 def everywhere(key: str, *, at: float, bucket: str = "src") -> VersionReplicated:
     """
-    Make a store's notice at the source that a version is at all its destinations.
+    Create a store's notice at the source that a version is at all its destinations.
     """
     return VersionReplicated(version=version(key, bucket=bucket), region="", replicated_at=at)
 
 
 def deletion_done(key: str, *, at: float) -> DeletionTried:
     """
-    Make a store's notice at the bucket "src" that a deletion is at all its destinations.
+    Create a store's notice at the bucket "src" that a deletion is at all its destinations.
     """
     return DeletionTried(version=version(key), region="", tried_at=at, done=True)

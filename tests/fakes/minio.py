@@ -197,7 +197,7 @@ class Site:
 
     def holds(self, version: ObjectVersion, bucket: str | None = None) -> bool:
         """
-        Tell whether a version lies here, in its bucket or another one.
+        Return whether a version lies here, in its bucket or another one.
         """
         found = self._find(bucket or version.bucket, version.key, version.version_id)
         return found is not None and not found.purged
@@ -415,13 +415,13 @@ class Minio:
 
     def new_id(self) -> str:
         """
-        Make a UUID.
+        Create a UUID.
         """
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
 
     def new_request_id(self) -> str:
         """
-        Make the id of a request, or an event's sequencer.
+        Create the id of a request, or an event's sequencer.
         """
         self._requests += 1
         return f"{0x18ECA4D900000000 + self._requests:X}"
@@ -551,7 +551,7 @@ def _event(
     site: Site, name: str, stored: _Stored, world: Minio, *, by_user: bool, status: str
 ) -> str:
     """
-    Make the body of a notification, as the webhook sends it and a queue holds it.
+    Create the body of a notification, as the webhook sends it and a queue holds it.
     """
     version = stored.version
     who = "miniouser" if by_user else ""

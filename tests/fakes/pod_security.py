@@ -38,7 +38,10 @@ def violations(pod: dict[str, Any]) -> list[str]:
     """
     Return what the profile forbids in the spec of a pod.
     """
-    return [*_of_pod(pod), *(told for one in _containers(pod) for told in _of_container(one, pod))]
+    return [
+        *_of_pod(pod),
+        *(told for container in _containers(pod) for told in _of_container(container, pod)),
+    ]
 
 
 def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:

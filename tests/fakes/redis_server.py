@@ -71,7 +71,7 @@ class RedisProcess:
 
     def client(self, **options: object) -> redis.Redis:
         """
-        Make a plain client.
+        Create a plain client.
         """
         given: dict[str, object] = {"socket_timeout": 20, "retry": Retry(NoBackoff(), 0)}
         return redis.Redis(host="127.0.0.1", port=self.port, **(given | options))  # type: ignore[arg-type]
@@ -191,7 +191,7 @@ def redis_cluster(*options: str) -> Iterator[list[RedisProcess]]:
 
 
 def _join(servers: Sequence[RedisProcess]) -> None:
-    clients = [one.client() for one in servers]
+    clients = [server.client() for server in servers]
     with contextlib.ExitStack() as stack:
         for client in clients:
             stack.enter_context(client)
@@ -221,7 +221,7 @@ atexit.register(_shared.close)
 @cache
 def shared_server() -> str:
     """
-    Tell the address of a server for all tests of this process; each takes a prefix of its own.
+    Return the address of a server for all tests of this process; each takes a prefix of its own.
     """
     server = _shared.enter_context(redis_server("--appendonly", "yes", "--appendfsync", "no"))
     return server.url
@@ -230,7 +230,7 @@ def shared_server() -> str:
 @cache
 def shared_cluster() -> str:
     """
-    Tell the address of a node of a cluster for all tests of this process.
+    Return the address of a node of a cluster for all tests of this process.
     """
     servers = _shared.enter_context(redis_cluster("--appendonly", "yes", "--appendfsync", "no"))
     return servers[0].url
@@ -238,7 +238,7 @@ def shared_cluster() -> str:
 
 def certificate(directory: Path) -> tuple[Path, Path]:
     """
-    Make a certificate of 127.0.0.1 that is its own authority, and its key.
+    Create a certificate of 127.0.0.1 that is its own authority, and its key.
     """
     made, key = directory / "server.crt", directory / "server.key"
     command = [

@@ -91,7 +91,7 @@ class Release:
             pods = [(pod["metadata"]["name"], pod["status"]) for pod in self.all("Pod")]
             events = self.api.ask("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"]
             error.add_note(f"pods: {pods}")
-            error.add_note(f"events: {[(one['reason'], one['message']) for one in events]}")
+            error.add_note(f"events: {[(event['reason'], event['message']) for event in events]}")
             raise
 
     def rollback(self, version: int | None = None) -> None:
@@ -114,7 +114,7 @@ class Release:
 
     def neighbour(self) -> str:
         """
-        Make a second namespace, and tell its name.
+        Create a second namespace, and tell its name.
         """
         return self._kubernetes.namespace(f"{self.namespace}-beside")
 

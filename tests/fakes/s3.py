@@ -41,7 +41,7 @@ class Trip(msgspec.Struct, frozen=True):
 
     def at(self, now: float) -> Sight:
         """
-        Tell how it stands.
+        Return how it stands.
         """
         passed = bisect.bisect_right([at for at, _ in self.steps], now)
         return self.steps[passed - 1][1] if passed else Sight.PENDING
@@ -254,7 +254,7 @@ class FakeS3:
 
     def status(self, version: ObjectVersion, now: float) -> Sight:
         """
-        Tell the merged status of a version where it was written, as S3 does.
+        Return the merged status of a version where it was written, as S3 does.
         """
         stands = {trip.at(now) for trip in self.stored[version].trips.values()}
         if not stands:

@@ -162,7 +162,7 @@ def check_watermarks(verdict: dict[str, Any], *, all_shown: bool) -> None:
     """
     lines = verdict["watermarks"]
     assert verdict["run"]["samples"] > 30
-    assert {(one["ahead"], one["worst"]) for one in lines} <= {(0, None)}
+    assert {(line["ahead"], line["worst"]) for line in lines} <= {(0, None)}
     if all_shown:
         assert {(one["source"], one["destination"], one["measure"]) for one in lines} == {
             (*route, measure)
@@ -183,7 +183,7 @@ def check_the_run(run: dict[str, Any], *, objects: int) -> None:
     replicas = run["replicas"]
     assert run["repeated_calls"] <= sum(one["kills"] for one in replicas) + run["ledger_kills"]
     assert run["doubled_datapoints"] == 0
-    assert [one["exit"] for one in replicas] == [0] * len(replicas)
+    assert [replica["exit"] for replica in replicas] == [0] * len(replicas)
     assert [one["reports"] for one in replicas].count(True) == 1
     assert sum(one["looks"] for one in replicas) == run["calls"]["HeadObject"]
     for latency in run["latencies"]:

@@ -39,13 +39,13 @@ class FakeSink:
 
     def values(self, metric: str, *dimensions: str) -> list[tuple[float, float]]:
         """
-        Tell (timestamp, value) of every datapoint of a metric, in the order they came.
+        Return (timestamp, value) of every datapoint of a metric, in the order they came.
         """
         return [
-            (one["Timestamp"], one["Value"])
-            for one in self.datums
-            if one["MetricName"] == metric
-            and tuple(two["Value"] for two in one["Dimensions"]) == dimensions
+            (datum["Timestamp"], datum["Value"])
+            for datum in self.datums
+            if datum["MetricName"] == metric
+            and tuple(two["Value"] for two in datum["Dimensions"]) == dimensions
         ]
 
     def total(self, metric: str, *dimensions: str) -> float:

@@ -72,7 +72,7 @@ class MemoryBackend:
 
     async def open(self) -> Store:
         """
-        Make one.
+        Create one.
         """
         return MemoryStore()
 
@@ -214,7 +214,7 @@ atexit.register(_shared.close)
 @cache
 def shared_moto() -> str:
     """
-    Tell the address of a moto for all tests of this process; each takes a table of its own.
+    Return the address of a moto for all tests of this process; each takes a table of its own.
     """
     return _shared.enter_context(moto_server())
 

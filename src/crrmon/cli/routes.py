@@ -154,7 +154,7 @@ def _plain(route: Route, state: RouteState) -> dict[str, Any]:
         "configured": state.configured,
         "retired": state.retired,
         "changed_at": _time(state.changed_at),
-        "prefixes": [one.prefix for one in state.selects],
+        "prefixes": [select.prefix for select in state.selects],
         "prefixes_without_rule": [one.prefix for one in state.lost],
         "held_back_since": None if state.blocked_at is None else _time(state.blocked_at),
         "discarded": [

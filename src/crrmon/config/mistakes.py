@@ -55,7 +55,7 @@ def unknown_keys(
     """
     for name, value in raw.items():
         if name not in model.model_fields:
-            around = [f"{prefix}{one}" for one in model.model_fields]
+            around = [f"{prefix}{field}" for field in model.model_fields]
             yield _unknown(f"{prefix}{_name(name, value, model)}", around)
             continue
         section, mark = section_in(model.model_fields[name].annotation)
@@ -132,7 +132,7 @@ def _explain(name: str, error: Any) -> str:
 def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
     if renamed := _renamed(name):
         return f"{name}: unknown {what}; it is {renamed} now"
-    own = [one for one in keys() if "[" not in one] if what == "setting" else known
+    own = [key for key in keys() if "[" not in key] if what == "setting" else known
     elsewhere = [one for one in own if one.rpartition(".")[2] == name]
     near = (
         elsewhere

@@ -116,7 +116,7 @@ def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
     """
     Return whether each of those that events come from has a name and a port of its own.
     """
-    names = [queue_name(one.url) for one in settings.queues]
+    names = [queue_name(queue.url) for queue in settings.queues]
     ports = [settings.http.port]
     for place, one in enumerate(settings.inboxes):
         yield (

@@ -51,7 +51,9 @@ def _parts(pattern: str) -> list[frozenset[str] | None]:
             closed = pattern.find("]", at + 2 + (pattern[at + 1 : at + 2] == "!"))
             end = closed + 1 if closed >= 0 else end
         part = pattern[at:end]
-        fits = frozenset(one for one in _CHARACTERS if fnmatch.fnmatchcase(one, part))
+        fits = frozenset(
+            character for character in _CHARACTERS if fnmatch.fnmatchcase(character, part)
+        )
         parts.append(None if part == "*" else fits)
         at = end
     return parts

@@ -8,9 +8,9 @@ def reference() -> str:
     Return the documentation of all metrics, as Markdown.
     """
     prometheus = "\n".join(
-        f"| `{one.name}` | {one.kind.value}{', fleet' if one.fleet else ''} "
-        f"| {', '.join(f'`{label}`' for label in one.labels) or '-'} | {one.meaning} |"
-        for one in METRICS
+        f"| `{metric.name}` | {metric.kind.value}{', fleet' if metric.fleet else ''} "
+        f"| {', '.join(f'`{label}`' for label in metric.labels) or '-'} | {metric.meaning} |"
+        for metric in METRICS
     )
     cloudwatch = "\n".join(
         f"| `{one.name}` | {', '.join(one.dimensions)} | {one.unit.value} | {one.meaning} |"

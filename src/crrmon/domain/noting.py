@@ -256,7 +256,7 @@ def _counted(
     Return whether a source version was counted: in a destination bucket or, with None, in any; or as a whole.
     """
     if destination is None:
-        return any(one.route.source == version.bucket for one in trail.marks.values())
+        return any(mark.route.source == version.bucket for mark in trail.marks.values())
     refuted = refuted and unrefuted(version).slot not in trail.early_facts
     there = MarkId.of(Scope.REPLICA, version, at=destination)
     return any(trail.ends(one, refuted=refuted) for one in (there, source_mark(version)))

@@ -329,7 +329,7 @@ def _total(tallies: list[Tally]) -> Tally:
 
 def mark(outcome: Outcome, batch: str) -> Mark:
     """
-    Make the mark that proves an outcome counted by a batch.
+    Create the mark that proves an outcome counted by a batch.
     """
     latency = outcome.latency
     return Mark(

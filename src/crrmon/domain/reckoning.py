@@ -143,8 +143,8 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
         if len(misfits) < AGREEING:
             return replace(self, misfits=misfits)
         agreed = said
-        for one in misfits:
-            agreed = agreed.shared(one) or agreed
+        for misfit in misfits:
+            agreed = agreed.shared(misfit) or agreed
         return self._confirmed(agreed, lead=lead, at=at)
 
     def _confirmed(self, bounds: Bounds, *, lead: float, at: float) -> "Reckoning":

@@ -205,7 +205,9 @@ def reopened(record: Record, *, at: float) -> Record:
         state=State.PENDING,
         failed_at=None,
         reopened_at=at,
-        destinations=tuple(replace(one, failure=None) for one in record.destinations),
+        destinations=tuple(
+            replace(destination, failure=None) for destination in record.destinations
+        ),
     )
 
 
@@ -225,13 +227,15 @@ def merged(known: Record, told: Record) -> Record:
     for one in told.said:
         if one.failure is not None:
             record = with_failure(record, one.bucket, one.failure)
-    for one in told.destinations:
-        if one.replicated_at is not None:
-            record = with_arrival(record, one.bucket, at=one.replicated_at, size=told.size)
-        if one.failure is not None:
-            record = with_failure(record, one.bucket, one.failure)
-        if one.missed:
-            record = with_miss(record, one.bucket)
+    for destination in told.destinations:
+        if destination.replicated_at is not None:
+            record = with_arrival(
+                record, destination.bucket, at=destination.replicated_at, size=told.size
+            )
+        if destination.failure is not None:
+            record = with_failure(record, destination.bucket, destination.failure)
+        if destination.missed:
+            record = with_miss(record, destination.bucket)
     failures = {one.bucket: one.failure for one in known.destinations}
     if any(one.failure not in (None, failures.get(one.bucket)) for one in record.destinations):
         record = replace(record, next_look_at=min(record.next_look_at, told.next_look_at))

@@ -138,7 +138,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         The destinations whose outcome is not counted yet.
         """
-        return tuple(one for one in self.destinations if not one.counted)
+        return tuple(destination for destination in self.destinations if not destination.counted)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -157,7 +157,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         if self.state is not State.FAILED:
             return ()
-        named = tuple(one for one in self.open if one.failure is not None)
+        named = tuple(destination for destination in self.open if destination.failure is not None)
         if named:
             return named
         return self.open if len(self.open) == 1 else ()
@@ -167,7 +167,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         Whether the last failure episode is known to have been at any destination.
         """
-        return any(one.failed_episode == self.episode for one in self.destinations)
+        return any(destination.failed_episode == self.episode for destination in self.destinations)
 
     @property
     def placed(self) -> bool:
@@ -182,7 +182,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Whether replicas' own events prove that it reached every destination.
         """
         return bool(self.destinations) and all(
-            one.counted or one.replicated_at is not None for one in self.destinations
+            destination.counted or destination.replicated_at is not None
+            for destination in self.destinations
         )
 
     def repairs(self, destination: Destination) -> bool:
@@ -228,7 +229,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.state is State.PENDING:
             return tuple((route, State.PENDING) for route in self.routes)
         source = self.version.bucket
-        failed = {one.bucket for one in self.failed_at_destinations} or {UNKNOWN_DESTINATION}
+        failed = {destination.bucket for destination in self.failed_at_destinations} or {
+            UNKNOWN_DESTINATION
+        }
         waiting = tuple(
             (Route(source, one.bucket), State.PENDING)
             for one in self.open

@@ -119,11 +119,11 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             encrypted: whether the object is under a KMS key, which a rule must opt into.
         """
         return any(
-            one.certain
-            and key.startswith(one.prefix)
-            and written_at >= one.since
-            and (one.encrypted or not encrypted)
-            for one in self.selects
+            select.certain
+            and key.startswith(select.prefix)
+            and written_at >= select.since
+            and (select.encrypted or not encrypted)
+            for select in self.selects
         )
 
     def missing(self, key: str, *, written_at: float, encrypted: bool = False) -> bool:
@@ -249,7 +249,7 @@ def _reread(
         return (
             state if read_at - state.read_at < DATED_SECONDS else replace(state, read_at=read_at)
         )
-    gone = [one for one in state.selects if not any(_includes(two, one) for two in now)]
+    gone = [select for select in state.selects if not any(_includes(two, select) for two in now)]
     others_from = state.others_from
     if gone and not (alone and all(one.certain for one in gone)):
         others_from = _earliest(others_from, state.read_at if seen_at is None else seen_at)
@@ -309,7 +309,8 @@ def released(state: RouteState, *, now: float) -> RouteState:
     return replace(
         state,
         selects=tuple(
-            Selected(one.prefix, now, one.certain, one.encrypted) for one in state.selects
+            Selected(select.prefix, now, select.certain, select.encrypted)
+            for select in state.selects
         ),
         lost=(),
         discarded=(),
@@ -363,9 +364,9 @@ def _distinct(selections: Iterable[Selected]) -> tuple[Selected, ...]:
     Leave out what another one includes and was seen no later.
     """
     kept: list[Selected] = []
-    for one in sorted(selections, key=_order):
-        if not any(two.since <= one.since and _includes(two, one) for two in kept):
-            kept.append(one)
+    for selection in sorted(selections, key=_order):
+        if not any(two.since <= selection.since and _includes(two, selection) for two in kept):
+            kept.append(selection)
     return tuple(kept)
 
 

@@ -110,6 +110,6 @@ def _drop(trail: Trail, settlement: Settlement) -> None:
     version = settlement.version
     dropped = trail.records.pop(version.bucket, None)
     said = [] if dropped is None else failures_of(dropped)
-    if said and any(one.fate in REFUTABLE for one in settlement.outcomes):
+    if said and any(outcome.fate in REFUTABLE for outcome in settlement.outcomes):
         at = max(one.noticed_at for one in said)
         trail.early_facts.setdefault(unrefuted(version).slot, EarlyFact(replicated_at=at))

@@ -148,9 +148,9 @@ class Trail(msgspec.Struct):
         failed = bool(failures_of(record)) and unrefuted(version).slot not in self.early_facts
         if self.ends(source_mark(version), refuted=failed):
             return True
-        marks = [record.replica_mark(one.bucket) for one in record.destinations]
+        marks = [record.replica_mark(destination.bucket) for destination in record.destinations]
         # NB: all() of no destinations would be true; where they are unknown, nothing of them is settled.
-        return bool(marks) and all(self.ends(one, refuted=failed) for one in marks)
+        return bool(marks) and all(self.ends(mark, refuted=failed) for mark in marks)
 
 
 def failures_of(record: Record) -> list[Failure]:

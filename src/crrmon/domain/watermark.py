@@ -165,7 +165,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
         """
         The newest moment after which all was sent that waits in any queue, but for what daemons held then.
         """
-        moments = [one.counts for one in self.queues.values() if one.counts is not None]
+        moments = [queue.counts for queue in self.queues.values() if queue.counts is not None]
         return min(moments) if moments and len(moments) == len(self.queues) else None
 
     @property
@@ -236,7 +236,9 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
         Return which lower bounds stand after a round: those told since the queues were last found empty.
         """
         moment, at = after.emptied_at, after.at
-        lower_bounds = [one for one in self.lower_bounds if moment is None or one[0] >= moment]
+        lower_bounds = [
+            bound for bound in self.lower_bounds if moment is None or bound[0] >= moment
+        ]
         held = [one.said.held_since for one in after.heard.values()]
         lowest = min((since for since in held if since is not None), default=None)
         if lowest is not None and at is not None:
@@ -307,4 +309,4 @@ def watermarks(
 
 
 def _lowest(bound: float, *others: float | None) -> float:
-    return min([bound, *(one for one in others if one is not None)])
+    return min([bound, *(other for other in others if other is not None)])

@@ -79,13 +79,13 @@ def by_window(
         window is frozen already go into the one that is closing.
     """
     windows: dict[float, list[Delta]] = {}
-    for one in deltas:
-        start = slot_start(one.settled_at, window_seconds)
+    for delta in deltas:
+        start = slot_start(delta.settled_at, window_seconds)
         if start > closing:
             continue
         if last_frozen is not None and start <= last_frozen:
             start = closing
-        windows.setdefault(start, []).append(one)
+        windows.setdefault(start, []).append(delta)
     return dict(sorted(windows.items()))
 
 

@@ -115,7 +115,7 @@ def encode(trail: Trail, until: int | None = None) -> bytes:
     try:
         return _encoder.encode(fields)
     except (UnicodeEncodeError, OverflowError):
-        fields[2] = [RECORD.encode(one) for one in trail.records.values()]
+        fields[2] = [RECORD.encode(record) for record in trail.records.values()]
         return _encoder.encode(fields)
 
 
@@ -131,7 +131,7 @@ def decode(body: bytes) -> tuple[Trail, int | None]:
     if kept.marks:
         trail.marks = dict(map(_mark, kept.marks))
     if kept.early_facts:
-        trail.early_facts = {unpack(one.slot): _early(one) for one in kept.early_facts}
+        trail.early_facts = {unpack(early.slot): _early(early) for early in kept.early_facts}
     return trail, kept.until
 
 

@@ -100,7 +100,7 @@ def _has_half(record: Record) -> bool:
     """
     Return whether a new record knows of an arrival: then there is an early fact that told it.
     """
-    return any(one.replicated_at is not None for one in record.destinations)
+    return any(destination.replicated_at is not None for destination in record.destinations)
 
 
 def _knows_of_some(settlement: Settlement) -> bool:

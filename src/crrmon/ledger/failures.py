@@ -101,8 +101,8 @@ def open_failures(
         destination: bucket on the way to which they stand as failed; None for any.
     """
     failed = {
-        (one.version.trail_id, one.version.bucket): one
-        for one in records
-        if one.state is State.FAILED and failed_towards(one, destination)
+        (record.version.trail_id, record.version.bucket): record
+        for record in records
+        if record.state is State.FAILED and failed_towards(record, destination)
     }
     return [failed[at] for at in page if at in failed]

@@ -105,8 +105,8 @@ class Journal:
         groups = len(self._groups)
         await self._store.write_each(
             [
-                entry_put((one.id, zlib.crc32(pack(one.id)) % groups), Entry(added=one))
-                for one in deltas
+                entry_put((delta.id, zlib.crc32(pack(delta.id)) % groups), Entry(added=delta))
+                for delta in deltas
             ]
         )
 

@@ -174,7 +174,9 @@ class Windows:
         """
         wanted = (number, window, taken)
         before = [
-            one for one in self._drafts if (one.header.number, one.window, one.taken) == wanted
+            draft
+            for draft in self._drafts
+            if (draft.header.number, draft.window, draft.taken) == wanted
         ]
         name = before[0].header.name if before else name_of(number, self._chance)
         header, puts = self._items.draft(window, taken, number=number, name=name)
@@ -196,7 +198,7 @@ class Windows:
             self._drafts.remove(draft)
 
     def _forget_draft(self, header: Header) -> None:
-        self._drafts = [one for one in self._drafts if one.header.name != header.name]
+        self._drafts = [draft for draft in self._drafts if draft.header.name != header.name]
 
     async def _commit(self, header: Header, committed: Committed, *, held: Guard) -> None:
         """

@@ -245,7 +245,7 @@ class Restartable:
 
 def is_free(port: int) -> bool:
     """
-    Tell whether nobody listens on a port of this machine.
+    Return whether nobody listens on a port of this machine.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

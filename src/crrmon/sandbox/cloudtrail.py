@@ -32,7 +32,7 @@ _WRITER = f"arn:aws:sts::{ACCOUNT}:assumed-role/ingest/ingest-7"
 
 def written_body(written: Written, *, chance: int) -> str:
     """
-    Make the event of a version that was written.
+    Create the event of a version that was written.
 
     Args:
         written: the version.
@@ -61,7 +61,7 @@ def written_body(written: Written, *, chance: int) -> str:
 
 def deleted_body(written: Written, *, at: float, chance: int) -> str:
     """
-    Make the event of a version that was deleted for good.
+    Create the event of a version that was deleted for good.
 
     Args:
         written: the version.
@@ -77,7 +77,7 @@ def deleted_body(written: Written, *, at: float, chance: int) -> str:
 
 def marker_body(marker: Written, *, chance: int) -> str:
     """
-    Make the event of a delete marker that was laid.
+    Create the event of a delete marker that was laid.
 
     Args:
         marker: with the version id of its own.
@@ -93,7 +93,7 @@ def marker_body(marker: Written, *, chance: int) -> str:
 
 def restarted_body(written: Written, *, at: float, chance: int) -> str:
     """
-    Make the event of Batch Replication putting a version back to pending.
+    Create the event of Batch Replication putting a version back to pending.
 
     Args:
         written: the version, in its source bucket.
@@ -108,7 +108,7 @@ def restarted_body(written: Written, *, at: float, chance: int) -> str:
 
 def stray_body(stray: Stray, beside: Written, *, chance: int) -> str:
     """
-    Make a message that concerns no object written.
+    Create a message that concerns no object written.
 
     Args:
         stray: its kind.

@@ -129,7 +129,7 @@ class DaemonProcess(Restartable):
 
     async def reports(self) -> bool:
         """
-        Tell whether it shows the numbers of the whole fleet on /metrics.
+        Return whether it shows the numbers of the whole fleet on /metrics.
         """
         return any(
             family.samples

@@ -35,7 +35,7 @@ def datapoints(body: bytes) -> list[Datapoint]:
     return [
         (
             datum.MetricName,
-            tuple(sorted((one.Name, one.Value) for one in datum.Dimensions)),
+            tuple(sorted((dimension.Name, dimension.Value) for dimension in datum.Dimensions)),
             datum.Timestamp,
         )
         for datum in msgspec.json.decode(body, type=_PutCall).MetricData

@@ -57,7 +57,7 @@ async def emulator(folder: Path) -> AsyncIterator[str]:
 
 async def answers(http: aiohttp.ClientSession, url: str) -> bool:
     """
-    Tell whether a GET is answered with 200.
+    Return whether a GET is answered with 200.
     """
     try:
         async with http.get(url, timeout=aiohttp.ClientTimeout(total=5)) as response:

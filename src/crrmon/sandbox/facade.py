@@ -372,14 +372,14 @@ def caller_of(headers: Mapping[str, str]) -> str:
 
 def is_of_s3(path: str, headers: Mapping[str, str]) -> bool:
     """
-    Tell whether a call is for S3: all other services name their operation.
+    Return whether a call is for S3: all other services name their operation.
     """
     return "X-Amz-Target" not in headers and "/operation/" not in path
 
 
 def is_on_items(headers: Mapping[str, str]) -> bool:
     """
-    Tell whether a call reads or writes items of a DynamoDB table.
+    Return whether a call reads or writes items of a DynamoDB table.
     """
     target = headers.get("X-Amz-Target", "")
     return target.startswith(_TABLES) and target.endswith(_ON_ITEMS)

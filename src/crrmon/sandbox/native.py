@@ -36,7 +36,7 @@ _S3 = "s3.amazonaws.com"
 
 def created_event(written: Written, *, chance: int) -> str:
     """
-    Make the event of a version that was written, by whomever.
+    Create the event of a version that was written, by whomever.
 
     Args:
         written: the version.
@@ -55,14 +55,14 @@ def created_event(written: Written, *, chance: int) -> str:
 
 def deleted_event(version: ObjectVersion, region: str, *, at: float, chance: int) -> str:
     """
-    Make the event of a version that was deleted for good.
+    Create the event of a version that was deleted for good.
     """
     return _removed_event(version, region, at=at, chance=chance, kind="Permanently Deleted")
 
 
 def marker_event(marker: ObjectVersion, region: str, *, at: float, chance: int) -> str:
     """
-    Make the event of a delete marker that was laid, by whomever.
+    Create the event of a delete marker that was laid, by whomever.
     """
     return _removed_event(marker, region, at=at, chance=chance, kind="Delete Marker Created")
 
@@ -126,7 +126,7 @@ def _event(
 
 def created_notification(written: Written, *, by_replication: bool, chance: int) -> str:
     """
-    Make the notification of a version that was written.
+    Create the notification of a version that was written.
 
     Args:
         written: the version.
@@ -146,7 +146,7 @@ def created_notification(written: Written, *, by_replication: bool, chance: int)
 
 def deleted_notification(version: ObjectVersion, region: str, *, at: float, chance: int) -> str:
     """
-    Make the notification of a version that was deleted for good.
+    Create the notification of a version that was deleted for good.
     """
     return _notification("ObjectRemoved:Delete", version, region, at=at, chance=chance)
 
@@ -155,7 +155,7 @@ def marker_notification(
     marker: ObjectVersion, region: str, *, at: float, by_replication: bool, chance: int
 ) -> str:
     """
-    Make the notification of a delete marker that was laid.
+    Create the notification of a delete marker that was laid.
     """
     return _notification(
         "ObjectRemoved:DeleteMarkerCreated",
@@ -171,7 +171,7 @@ def failed_notice(
     written: Written, *, destination: str, rule: str, reason: str, at: float, chance: int
 ) -> str:
     """
-    Make S3's notice that it gave up to replicate a version.
+    Create S3's notice that it gave up to replicate a version.
 
     Args:
         written: the version, in its source bucket.

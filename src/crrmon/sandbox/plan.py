@@ -168,7 +168,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         """
         Whether it fails anywhere.
         """
-        return any(one.reason for one in self.passages)
+        return any(passage.reason for passage in self.passages)
 
 
 def plan(world: World, chances: Chances, *, seed: int) -> Iterator[Planned]:

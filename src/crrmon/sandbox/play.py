@@ -319,14 +319,16 @@ class Play:
 
     async def _reporting(self) -> list[DaemonProcess]:
         """
-        Tell who shows the fleet's numbers; wait for it to be one alone.
+        Return who shows the fleet's numbers; wait for it to be one alone.
         """
         self._phase = "waiting for one replica to speak for all"
         reporting: list[DaemonProcess] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORTER_SECONDS):
                 while len(reporting) != 1:
-                    reporting = [one for one in self._stage.daemons if await one.reports()]
+                    reporting = [
+                        daemon for daemon in self._stage.daemons if await daemon.reports()
+                    ]
                     await asyncio.sleep(0.5)
         return reporting
 
@@ -335,7 +337,7 @@ class Play:
         Compare the watermarks that are shown with the truth, again and again.
         """
         while True:
-            await asyncio.gather(*(self._sample(one) for one in self._stage.daemons))
+            await asyncio.gather(*(self._sample(daemon) for daemon in self._stage.daemons))
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _sample(self, daemon: DaemonProcess) -> None:

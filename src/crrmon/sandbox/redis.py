@@ -20,7 +20,7 @@ class NoRedisError(SandboxError):
 
 def redis(folder: Path, port: int) -> Restartable:
     """
-    Make a server that keeps all that it acknowledged, even when it is killed.
+    Create a server that keeps all that it acknowledged, even when it is killed.
 
     Args:
         folder: for its data and its log.
@@ -69,7 +69,7 @@ def find() -> str:
 
 async def _answers(port: int) -> bool:
     """
-    Tell whether it answers a PING; it does not while it still reads its data.
+    Return whether it answers a PING; it does not while it still reads its data.
     """
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):

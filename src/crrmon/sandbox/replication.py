@@ -95,7 +95,7 @@ class Replication:
         Return the source buckets in which failures wait for their repair.
         """
         buckets = {one.written.version.bucket for one in self._to_repair}
-        return {one for one in buckets if not self._rules.touched(one)}
+        return {bucket for bucket in buckets if not self._rules.touched(bucket)}
 
     def repair(self, bucket: str) -> None:
         """
@@ -131,7 +131,7 @@ class Replication:
 
     def is_source(self, version: ObjectVersion) -> bool:
         """
-        Tell whether an application wrote a version: everything else is looked for at a destination.
+        Return whether an application wrote a version: everything else is looked for at a destination.
         """
         return self._truth.status(version) is not None
 

@@ -53,7 +53,7 @@ class Rules:
 
     def touched(self, bucket: str) -> bool:
         """
-        Tell whether a rule of a bucket was switched off.
+        Return whether a rule of a bucket was switched off.
         """
         return any(rule.id in self._off for rule in self.world.rules_of(bucket))
 
@@ -75,7 +75,9 @@ class Rules:
             return planned
         return msgspec.structs.replace(
             planned,
-            passages=tuple(one for one in planned.passages if one.rule not in self._off),
+            passages=tuple(
+                passage for passage in planned.passages if passage.rule not in self._off
+            ),
             deletion=None,
             marking=None,
         )

@@ -164,8 +164,8 @@ def _ours(group: BaseExceptionGroup[BaseException]) -> Iterator[SandboxError]:
     """
     Find the troubles in a group that have a clear message.
     """
-    for one in group.exceptions:
-        if isinstance(one, BaseExceptionGroup):
-            yield from _ours(one)
-        elif isinstance(one, SandboxError):
-            yield one
+    for exception in group.exceptions:
+        if isinstance(exception, BaseExceptionGroup):
+            yield from _ours(exception)
+        elif isinstance(exception, SandboxError):
+            yield exception

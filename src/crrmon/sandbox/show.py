@@ -80,7 +80,7 @@ class Show:
         Print where to look, and how to repeat this.
         """
         said = [
-            *(("metrics", f"{one.site.url}/metrics") for one in daemons),
+            *(("metrics", f"{daemon.site.url}/metrics") for daemon in daemons),
             *(("health", f"{one.site.url}/readyz  {one.site.url}/livez") for one in daemons),
             ("AWS", f"{endpoint}  (any credentials, any service)"),
             *(("configuration", str(one.site.config)) for one in daemons),
@@ -152,7 +152,7 @@ _SHOWN_AT_ZERO = ("replicated", "failed", "pending")
 
 def _worth_showing(line: Line) -> bool:
     """
-    Tell whether a line that agrees is of interest; that rules lead along a route is not.
+    Return whether a line that agrees is of interest; that rules lead along a route is not.
     """
     if line.measure == "configured":
         return not line.truth
@@ -176,7 +176,7 @@ def reasons(verdict: SandboxVerdict) -> Table:
 
 def _narrow(title: str) -> Table:
     """
-    Make a table that fits into 80 columns.
+    Create a table that fits into 80 columns.
     """
     return Table(
         title=f"\n{title}",
@@ -202,14 +202,14 @@ def fleet(verdict: SandboxVerdict) -> Table:
         made.add_column(name, justify="right", no_wrap=True)
     made.add_column("fleet's numbers on /metrics", no_wrap=True)
     all_looks = sum(one.looks for one in verdict.run.replicas)
-    for one in verdict.run.replicas:
+    for replica in verdict.run.replicas:
         made.add_row(
-            one.name,
-            _number(one.looks),
-            f"{one.looks / all_looks:.0%}" if all_looks else "",
-            _number(one.kills),
-            "killed" if one.exit is None else str(one.exit),
-            "shown here" if one.reports else "",
+            replica.name,
+            _number(replica.looks),
+            f"{replica.looks / all_looks:.0%}" if all_looks else "",
+            _number(replica.kills),
+            "killed" if replica.exit is None else str(replica.exit),
+            "shown here" if replica.reports else "",
         )
     return made
 
@@ -240,7 +240,7 @@ def summary(verdict: SandboxVerdict) -> Iterator[Text]:
         )
     if verdict.watermarks:
         yield Text(
-            f"Up to when all is complete, or settled, was read {sum(one.shown for one in verdict.watermarks):,} times in "
+            f"Up to when all is complete, or settled, was read {sum(watermark.shown for watermark in verdict.watermarks):,} times in "
             f"{run.samples:,} samples, and was ahead of the truth {sum(one.ahead for one in verdict.watermarks):,} times."
         )
     for complaint in verdict.complaints:

@@ -161,7 +161,7 @@ def _timestamp(point: "DatapointTypeDef") -> datetime:
 
 
 def _route(dimensions: "list[DimensionTypeDef]") -> Route:
-    named = {one["Name"]: one["Value"] for one in dimensions}
+    named = {dimension["Name"]: dimension["Value"] for dimension in dimensions}
     return Route(named.get("SourceBucket", ""), named.get("DestBucket", ""))
 
 

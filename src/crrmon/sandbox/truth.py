@@ -177,7 +177,7 @@ class Truth:
         Note a delete marker, and where it should replicate to.
         """
         self.markers.append(marker)
-        self._markers[0].update(Route(marker.bucket, one) for one in destinations)
+        self._markers[0].update(Route(marker.bucket, destination) for destination in destinations)
 
     def marker_arrived(self, route: Route) -> None:
         """

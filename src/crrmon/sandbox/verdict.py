@@ -122,7 +122,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """
         How many processes were killed, the ledger's server included.
         """
-        return self.ledger_kills + sum(one.kills for one in self.replicas)
+        return self.ledger_kills + sum(replica.kills for replica in self.replicas)
 
     @property
     def heads_per_object(self) -> float:
@@ -260,8 +260,12 @@ def judge(
     """
     complaints = [
         *(f"{where(line)}: {line.measure} differs" for line in lines if not line.agrees),
-        *(f"{where(one)}: failures by {one.reason} differ" for one in reasons if not one.agrees),
-        *(_ahead(one) for one in watermarks if not one.agrees),
+        *(
+            f"{where(reason)}: failures by {reason.reason} differ"
+            for reason in reasons
+            if not reason.agrees
+        ),
+        *(_ahead(watermark) for watermark in watermarks if not watermark.agrees),
         *_undead(lines, watermarks),
         *_misremembered(statuses),
         *_run_complaints(run),
@@ -310,9 +314,9 @@ def _undead(lines: Iterable[Line], watermarks: Iterable[WatermarkLine]) -> Itera
     Find watermarks that are shown although it is known that no rule leads there.
     """
     dead = {where(line) for line in lines if line.measure == "configured" and line.prometheus == 0}
-    for one in watermarks:
-        if where(one) in dead and one.last is not None:
-            yield f"{where(one)}: no rule leads there, and {one.measure} is shown all the same"
+    for watermark in watermarks:
+        if where(watermark) in dead and watermark.last is not None:
+            yield f"{where(watermark)}: no rule leads there, and {watermark.measure} is shown all the same"
 
 
 def _utc(seconds: float) -> str:
@@ -343,8 +347,8 @@ def _run_complaints(run: Run) -> Iterable[str]:
     reporting = sum(one.reports for one in run.replicas)
     if reporting != 1:
         yield f"{reporting} replicas show the numbers of the whole fleet on /metrics, not 1"
-    for one in run.replicas:
-        if one.exit is None:
-            yield f"{one.name} had to be killed when it was asked to end"
-        elif one.exit != 0:
-            yield f"{one.name} ended with exit code {one.exit}"
+    for replica in run.replicas:
+        if replica.exit is None:
+            yield f"{replica.name} had to be killed when it was asked to end"
+        elif replica.exit != 0:
+            yield f"{replica.name} ended with exit code {replica.exit}"

@@ -99,7 +99,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         """
         Return the rules of a bucket.
         """
-        return tuple(one for one in self.rules if one.source == bucket)
+        return tuple(rule for rule in self.rules if rule.source == bucket)
 
     def covering(self, bucket: str, key: str) -> tuple[SandboxRule, ...]:
         """
@@ -184,7 +184,7 @@ def configured(
     rules: Iterable[SandboxRule], *, off: Collection[str] = ()
 ) -> "ReplicationConfigurationTypeDef":
     """
-    Make the replication configuration of a bucket.
+    Create the replication configuration of a bucket.
 
     Args:
         rules: of the bucket.

@@ -156,7 +156,7 @@ class Writer:
 
 async def _store(s3: "S3Client", planned: Planned) -> str:
     """
-    Make the version and return its id.
+    Create the version and return its id.
     """
     bucket, key = planned.bucket, planned.key
     if planned.copy_of is not None:

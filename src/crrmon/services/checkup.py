@@ -99,12 +99,12 @@ class Checkup:
         estate = self._estate
         tries = [
             *([("credentials", self._identity())] if estate.own_credentials else []),
-            *((f"account {one}", self._account(one)) for one in estate.accounts),
-            *((f"queue {one.name}", self._queue(one)) for one in estate.inboxes),
+            *((f"account {account}", self._account(account)) for account in estate.accounts),
+            *((f"queue {inbox.name}", self._queue(inbox)) for inbox in estate.inboxes),
             *(
-                (_subject(one, site), self._bucket(one, site))
-                for one in estate.buckets
-                for site in self._probe.sites(one)
+                (_subject(bucket, site), self._bucket(bucket, site))
+                for bucket in estate.buckets
+                for site in self._probe.sites(bucket)
             ),
             ("cloudwatch", self._cloudwatch()),
             ("ledger", self._kept()),
@@ -333,7 +333,7 @@ async def _in_time(subject: str, work: Awaitable[Sequence[Check]]) -> Sequence[C
 
 async def _attempted(subject: str, call: str, needs: str, work: Awaitable[Iterable[str]]) -> Check:
     """
-    Make a call that refuses what it is given, entry by entry, where it may be made at all.
+    Create a call that refuses what it is given, entry by entry, where it may be made at all.
     """
     try:
         await work
@@ -344,7 +344,7 @@ async def _attempted(subject: str, call: str, needs: str, work: Awaitable[Iterab
 
 def _looked(check: Check, seen: Observation, listed: Check | None) -> Check:
     """
-    Tell what a look at something that is not there proves.
+    Return what a look at something that is not there proves.
     """
     if seen.sight.answered:
         return msgspec.structs.replace(check, found="answered as for what is not there")
@@ -361,7 +361,7 @@ def _forbidden(seen: Observation) -> bool:
 
 def _denied(check: Check, listed: Check | None, store: Store) -> Check:
     """
-    Tell whose want a 403 is: of the look's own permission, or of the one without which it hides a 404.
+    Return whose want a 403 is: of the look's own permission, or of the one without which it hides a 404.
     """
     if listed is not None and listed.verdict is Verdict.PASSED:
         remedy = f"grant {check.needs} on the bucket's objects to whoever looks at it"

@@ -220,7 +220,7 @@ class Move:
 
     async def _worker(self, where: str) -> str:
         """
-        Tell who changed a lease since the last time, and did not just let go of it.
+        Return who changed a lease since the last time, and did not just let go of it.
         """
         before, self._leases[where] = self._leases[where], await self._leases_of(where)
         pairs = zip(before, self._leases[where], strict=True)
@@ -311,7 +311,7 @@ class Move:
 
     async def _frozen(self, ledger: Ledger) -> Sequence[FrozenWindow]:
         """
-        Tell all windows that are not wholly sent: two weeks of them at the most.
+        Return all windows that are not wholly sent: two weeks of them at the most.
         """
         limit = PAGE
         while len(told := await self._try(partial(ledger.frozen, limit=limit))) >= limit:

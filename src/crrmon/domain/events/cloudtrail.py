@@ -387,7 +387,7 @@ def _owner(bucket: str, places: list[_NamedArn]) -> str | None:
     # NB: not the recipient's account: a caller from elsewhere gets a copy of the event, too. As `ExpectedBucketOwner`
     # it would turn every HEAD into a 403.
     accounts = (fields.account(place.account_id) for place in places if place.bucket == bucket)
-    return next((one for one in accounts if one), None)
+    return next((account for account in accounts if account), None)
 
 
 def _size(call: _Call, event_name: str) -> int | None:

@@ -299,5 +299,7 @@ class HealthBoard:
         details = {name: one.describe() for name, one in self._dependencies.items()}
         if self._stopping or self._starting:
             details["daemon"] = "stopping" if self._stopping else "starting"
-        ok = "daemon" not in details and not any(one.away for one in self._dependencies.values())
+        ok = "daemon" not in details and not any(
+            dependency.away for dependency in self._dependencies.values()
+        )
         return HealthVerdict(ok, details)

@@ -115,7 +115,7 @@ class Heartbeat:
         return Pause(ROUND_SECONDS)
 
     def _member(self) -> Member:
-        held = [one.held_since for one in self._holders]
+        held = [holder.held_since for holder in self._holders]
         return Member(
             owner=self._owner,
             announced_at=self._clock.now(),

@@ -228,7 +228,7 @@ class Fleet:
             self._meters.set(catalogue.SETTLED_UP_TO, *labels, value=one.settled)
 
     def _standpoint(self, route: Route, state: RouteState, seen_at: float | None) -> Standpoint:
-        followed = all(self._choice.whole(route.source, one.prefix) for one in state.selects)
+        followed = all(self._choice.whole(route.source, select.prefix) for select in state.selects)
         # A bucket whose events nobody ever saw may tell of none, unless somebody vouches for their delay.
         heard = state.heard or self._vouched
         return Standpoint(

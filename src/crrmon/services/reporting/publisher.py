@@ -252,8 +252,10 @@ class Publisher:
         """
         latest = self._clock.now() + CLOCKS_APART_SECONDS
         return [
-            msgspec.structs.replace(one, settled_at=closing) if one.settled_at > latest else one
-            for one in deltas
+            msgspec.structs.replace(delta, settled_at=closing)
+            if delta.settled_at > latest
+            else delta
+            for delta in deltas
         ]
 
     async def _owed_series(self) -> tuple[bytes | None, frozenset[windows.Series]]:
@@ -322,7 +324,7 @@ class Publisher:
         window = FrozenWindow(
             starts_at=starts_at,
             parts=windows.parts(datums) if self._sender is not None else (),
-            deltas=tuple(one.id for one in deltas),
+            deltas=tuple(delta.id for delta in deltas),
         )
         await self._ledger.freeze(window, lease=lease)
         if self._sender is not None:

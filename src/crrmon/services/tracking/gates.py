@@ -34,7 +34,7 @@ class Gates:
 
     async def look(self, place: Place, look: Callable[[], Awaitable[Observation]]) -> Observation:
         """
-        Make a look when the gate of its bucket lets it through.
+        Create a look when the gate of its bucket lets it through.
         """
         seen = await self.look_unless(place, look, needless=lambda: False)
         assert seen is not None  # noqa: S101 - for the type checker
@@ -48,7 +48,7 @@ class Gates:
         needless: Callable[[], bool],
     ) -> Observation | None:
         """
-        Make a look when the gate of its bucket lets it through; None where it is needless by then.
+        Create a look when the gate of its bucket lets it through; None where it is needless by then.
         """
         loop = asyncio.get_running_loop()
         gate = self._gate(place)

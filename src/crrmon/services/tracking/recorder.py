@@ -146,7 +146,7 @@ class Recorder:
 
     async def carry_out(self, decision: Decision) -> bool:
         """
-        Make a decision durable.
+        Create a decision durable.
 
         Returns:
             False when nothing of a settlement was new: others counted it all, or hold a record that knows more.

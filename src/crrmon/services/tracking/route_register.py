@@ -320,7 +320,7 @@ def _tell(
     told = {
         "source_bucket": route.source,
         "destination_bucket": route.destination,
-        "prefixes_before": sorted({one.prefix for one in before.selects}),
+        "prefixes_before": sorted({select.prefix for select in before.selects}),
         "prefixes": sorted({one.prefix for one in after.selects}),
     }
     if before.configured and not after.configured:

@@ -34,7 +34,7 @@ class Track:
 
     def hand_over(self, record: Record) -> int:
         """
-        Tell what another event says; return what to ask `took` by.
+        Return what another event says; return what to ask `took` by.
         """
         self._told.append(record)
         return len(self._told)

@@ -142,7 +142,7 @@ def passes(error: ClientError) -> bool:
     """
     if code_of(error) in _PASSING:
         return True
-    reasons = {one for one in _reasons(error) if one != "None"}
+    reasons = {reason for reason in _reasons(error) if reason != "None"}
     # One condition that does not hold decides it, whatever else was in the way.
     return bool(reasons) and reasons <= _PASSING
 

@@ -96,7 +96,7 @@ def first_error(replies: Sequence[Reply]) -> list[Reply]:
     Raises:
         RedisError: the first of them that is one.
     """
-    for one in replies:
-        if isinstance(one, Exception):
-            raise one
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
     return list(replies)

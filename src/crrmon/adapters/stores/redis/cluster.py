@@ -58,7 +58,7 @@ class Cluster:
                     self._slots = []  # perhaps another node took over
                     raise failure
             places = [at for at in places if isinstance(replies[at], MovedError)]
-            if any(isinstance(one, RedisError) for one in replies):
+            if any(isinstance(reply, RedisError) for reply in replies):
                 self._slots = []
             if not places:
                 break

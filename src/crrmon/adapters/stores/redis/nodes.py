@@ -114,7 +114,7 @@ class Node:
         self._lanes.discard(lane)
 
     async def _exchange(self, requests: Sequence[_Request]) -> list[list[Reply]]:
-        durable = any(one.durable for one in requests)
+        durable = any(request.durable for request in requests)
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         done = exposed = False
         try:
@@ -137,7 +137,7 @@ class Node:
                     self._replicas.doubt()
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
-        if any(_takes_no_writes(one) for answers in replies for one in answers):
+        if any(_takes_no_writes(answer) for answers in replies for answer in answers):
             # It is no primary any more; the name may lead to another one by now.
             await self._pool.disconnect()
         return replies
@@ -206,7 +206,7 @@ class Node:
             # Nothing was written before WAIT, so it may have told of nothing.
             if isinstance(unsafe, AskError):
                 unsafe = ResponseError("TRYAGAIN the keys are being moved")
-            return [one if isinstance(one, Exception) else unsafe for one in replies]
+            return [reply if isinstance(reply, Exception) else unsafe for reply in replies]
         if not isinstance(acknowledged, int) or acknowledged < 1:
             raise UnacknowledgedError
         if before:
@@ -239,16 +239,16 @@ def _closed() -> LostError:
 
 
 def _fail(requests: Iterable[_Request], error: Exception) -> None:
-    for one in requests:
-        if not one.answer.done():
-            one.answer.set_exception(error)
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_exception(error)
 
 
 def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
     """
     Return a small write to where one of these requests has its keys.
     """
-    placed = [one for one in requests if one.calls[0].home]
+    placed = [request for request in requests if request.calls[0].home]
     if not placed:
         return []
     one = min(placed, key=lambda one: one.asking)

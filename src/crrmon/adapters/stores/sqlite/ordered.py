@@ -72,8 +72,8 @@ class OrderedItems:
         self._connection.executemany(
             _PUT,
             [
-                (one.key.kind.name, one.key.sort, one.key.group, one.expires_at, one.body)
-                for one in puts
+                (put.key.kind.name, put.key.sort, put.key.group, put.expires_at, put.body)
+                for put in puts
             ],
         )
         self._connection.executemany(

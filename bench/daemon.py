@@ -39,9 +39,7 @@ AIM_PER_SECOND, AIM_CALLS, AIM_MIB = 250, 1.5, 200
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How much is measured.
-    """
+    """How much is measured."""
 
     objects: int
     fills: tuple[int, ...]
@@ -57,9 +55,7 @@ QUICK = Scale(objects=3_000, fills=(10_000,), items=5_000, emulated=1_000)
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """
-    All that was measured, and where.
-    """
+    """All that was measured, and where."""
 
     measured_at: str
     python: str
@@ -97,9 +93,7 @@ class _Session:
         )
 
     def measure(self) -> Report:
-        """
-        Measure; return what came of it.
-        """
+        """Measure; return what came of it."""
         fills = self._scale.fills
         with self._status:
             for parked in (0, *fills):
@@ -141,9 +135,7 @@ class _Session:
         have: int = 0,
         items: int | None = None,
     ) -> None:
-        """
-        Measure a ledger by itself, in a process on the daemon's core.
-        """
+        """Measure a ledger by itself, in a process on the daemon's core."""
         arguments = [str(HERE / "ledgers.py"), "--backend", backend, "--have", str(have)]
         arguments += ["--items", str(items or self._scale.items)]
         arguments += ["--file", str(file)] if file else []
@@ -170,9 +162,7 @@ def _processor() -> str:
 
 
 def show(console: Console, report: Report) -> None:
-    """
-    Print everything, and whether it reaches what was set out to be reached.
-    """
+    """Print everything, and whether it reaches what was set out to be reached."""
     console.print()
     console.print(_runs_table(report.runs))
     real = [row for row in report.ledgers if row.write_units is None]
@@ -289,18 +279,14 @@ def _priced(write: float, read: float) -> tuple[str, str, str]:
 
 
 def _few(parked: int) -> str:
-    """
-    Write a number of parked records into a narrow column.
-    """
+    """Write a number of parked records into a narrow column."""
     if not parked:
         return "empty"
     return f"{parked // 1_000_000} M" if parked >= 1_000_000 else f"{parked // 1000} k"
 
 
 def targets(runs: list[Run]) -> dict[str, bool]:
-    """
-    Compare with what was set out to be reached.
-    """
+    """Compare with what was set out to be reached."""
     slowest = min(runs, key=lambda run: run.per_core)
     aims = {
         f"at least {AIM_PER_SECOND} objects settled per second and core": (
@@ -318,9 +304,7 @@ def targets(runs: list[Run]) -> dict[str, bool]:
 
 
 def for_machines(report: Report) -> dict[str, Any]:
-    """
-    Return the report with what follows from its figures.
-    """
+    """Return the report with what follows from its figures."""
     plain: dict[str, Any] = msgspec.to_builtins(report)
     for run, entry in zip(report.runs, plain["runs"], strict=True):
         entry["objects_per_second"] = run.per_second

@@ -47,16 +47,12 @@ def write_units(size: int, *, transactional: bool = False, index_writes: int = 0
 
 
 def read_units(size: int, *, consistent: bool = True) -> float:
-    """
-    Return what reading costs: an item got alone or in a batch, or all items of one page of a query together.
-    """
+    """Return what reading costs: an item got alone or in a batch, or all items of one page of a query together."""
     return max(math.ceil(size / _READ_BYTES), 1) * (1.0 if consistent else 0.5)
 
 
 def dollars(writes: float, reads: float) -> float:
-    """
-    Return the price of units.
-    """
+    """Return the price of units."""
     return (writes * DOLLARS_PER_MILLION_WRITES + reads * DOLLARS_PER_MILLION_READS) / 1e6
 
 
@@ -82,16 +78,12 @@ class Object:
 
     @property
     def first_look(self) -> tuple[float, float]:
-        """
-        Write and read units of one settled at its first look: asked for, settled, reported.
-        """
+        """Write and read units of one settled at its first look: asked for, settled, reported."""
         writes = write_units(self._mark, transactional=True) + self.entry_writes / self._batch
         return writes, read_units(self._mark)
 
     def parked(self, further_looks: int) -> tuple[float, float]:
-        """
-        Write and read units of one that is parked without a look, looked at, so often again, and settled.
-        """
+        """Write and read units of one that is parked without a look, looked at, so often again, and settled."""
         share = self.entry_writes / self._batch
         park = write_units(self._record, transactional=True, index_writes=1) + share
         again = write_units(self._record, index_writes=2)
@@ -104,9 +96,7 @@ class Object:
 
 
 def idle(*, replicas: int, shards: int = 64) -> dict[str, tuple[float, float]]:
-    """
-    Return what a fleet without objects asks for in a month, writes and reads, by what it is for.
-    """
+    """Return what a fleet without objects asks for in a month, writes and reads, by what it is for."""
     round_seconds, window_seconds, gauges_seconds, ahead_seconds = 6.0, 300.0, 10.0, 5.0
     rounds, windows = MONTH_SECONDS / round_seconds, MONTH_SECONDS / window_seconds
     seconds = MONTH_SECONDS
@@ -142,9 +132,7 @@ def due_round(
 
 
 def main() -> None:
-    """
-    Print it.
-    """
+    """Print it."""
     one = Object()
     for name, (writes, reads) in (
         ("settled at its first look", one.first_look),

@@ -48,17 +48,13 @@ _CLOCK = SystemClock()
 
 
 class Progress(msgspec.Struct, tag="progress"):
-    """
-    Tells what is going on.
-    """
+    """Tells what is going on."""
 
     text: str
 
 
 class Row(msgspec.Struct, tag="row", kw_only=True):
-    """
-    One operation of one backend, measured; `filling` parks what only lies there.
-    """
+    """One operation of one backend, measured; `filling` parks what only lies there."""
 
     backend: str
     parked: int
@@ -74,23 +70,17 @@ class Row(msgspec.Struct, tag="row", kw_only=True):
 
     @property
     def per_second(self) -> float:
-        """
-        Items per second of wall time.
-        """
+        """Items per second of wall time."""
         return self.items / self.seconds
 
     @property
     def cpu_microseconds(self) -> float:
-        """
-        CPU time of one item.
-        """
+        """CPU time of one item."""
         return self.cpu_seconds / self.items * 1e6
 
 
 def lying(number: int, *, now: float) -> Record:
-    """
-    Create a record as it lies in a ledger: written in the last day, seen pending, not due for a month.
-    """
+    """Create a record as it lies in a ledger: written in the last day, seen pending, not due for a month."""
     spread = number * 7919 % DAY
     return _record(LYING + number, written_at=now - spread, next_look_at=now + FAR + spread)
 
@@ -110,9 +100,7 @@ def _record(number: int, *, written_at: float, next_look_at: float) -> Record:
 
 
 def fresh(number: int, now: float) -> Record:
-    """
-    Create a record of an object written lately, due at once.
-    """
+    """Create a record of an object written lately, due at once."""
     return _record(number, written_at=now - 80, next_look_at=now - 1)
 
 
@@ -137,9 +125,7 @@ async def fill(ledger: Ledger, parked: int, *, have: int = 0) -> None:
 
 
 def settlement(record: Record, found_at: float) -> Settlement:
-    """
-    Settle a record as arrived: decided without a record when it has none.
-    """
+    """Settle a record as arrived: decided without a record when it has none."""
     (there,) = record.destinations
     outcome = Outcome(
         mark=record.replica_mark(there.bucket),
@@ -157,18 +143,14 @@ def settlement(record: Record, found_at: float) -> Settlement:
 
 
 def _marks(record: Record) -> tuple[MarkId, MarkId]:
-    """
-    Return what intake asks for before it looks at a version.
-    """
+    """Return what intake asks for before it looks at a version."""
     version = record.version
     whole = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
     return whole, record.replica_mark(record.destinations[0].bucket)
 
 
 class _Watch:
-    """
-    Adds up wall time, CPU time and capacity units of what is awaited.
-    """
+    """Adds up wall time, CPU time and capacity units of what is awaited."""
 
     def __init__(self, units: Units | None) -> None:
         self._units = units or Units()
@@ -178,9 +160,7 @@ class _Watch:
         self.read_units = 0.0
 
     async def time(self, work: Awaitable[Result]) -> Result:
-        """
-        Do something and add what it took.
-        """
+        """Do something and add what it took."""
         units = self._units
         write, read = units.write, units.read
         cpu, wall = time.process_time(), time.perf_counter()
@@ -193,9 +173,7 @@ class _Watch:
 
 
 class Measurement:
-    """
-    All operations of one backend on one fill.
-    """
+    """All operations of one backend on one fill."""
 
     def __init__(self, place: Place, *, backend: str, parked: int, items: int) -> None:
         self._ledger = place.ledger
@@ -207,9 +185,7 @@ class Measurement:
         self._start = MEASURED + 10 * parked
 
     async def rows(self) -> list[Row]:
-        """
-        Measure in the order of an object's life: one settled at its first look, then one that is parked.
-        """
+        """Measure in the order of an object's life: one settled at its first look, then one that is parked."""
         now = _CLOCK.now()
         await self._freeze(now - 1)  # what filling left
         rows = [await self._seen(now), await self._settle_new(now), await self._freeze(now)]
@@ -232,9 +208,7 @@ class Measurement:
         )
 
     async def _find_few(self, now: float) -> Row:
-        """
-        Find a hundred that are due among all that are not; they are settled afterwards.
-        """
+        """Find a hundred that are due among all that are not; they are settled afterwards."""
         start = self._start + 2 * self._items
         few = [fresh(number, now) for number in range(start, start + FEW_DUE)]
         await self._ledger.park(few)
@@ -265,9 +239,7 @@ class Measurement:
         return self._row("settle at first look", await self._settle(records, now))
 
     async def _freeze(self, now: float) -> Row:
-        """
-        Create a window of what was just settled; its objects are the items.
-        """
+        """Create a window of what was just settled; its objects are the items."""
         (first, *_) = await self._ledger.leases()
         lease = first if first.owner == OWNER else await self._ledger.claim(first, owner=OWNER)
         if lease is None:
@@ -290,9 +262,7 @@ class Measurement:
         return self._row("park", watch)
 
     async def _visit(self, now: float) -> tuple[Row, Row, list[Record]]:
-        """
-        Find what is due and give it another date, as the poller does in turn.
-        """
+        """Find what is due and give it another date, as the poller does in turn."""
         due, reschedule = _Watch(self._units), _Watch(self._units)
         visited: list[Record] = []
         shards = range(self._ledger.shards)
@@ -364,9 +334,7 @@ async def measure(
 
 
 def main() -> None:
-    """
-    Measure one backend.
-    """
+    """Measure one backend."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--backend", choices=PLACES, required=True)
     parser.add_argument("--parked", type=int, action="append", required=True)

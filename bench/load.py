@@ -36,15 +36,11 @@ Tell = Callable[[str], None]
 
 
 class BrokenRunError(Exception):
-    """
-    The daemon did not do what it was to do; the text says what is known.
-    """
+    """The daemon did not do what it was to do; the text says what is known."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What to measure.
-    """
+    """What to measure."""
 
     ledger: str
     parked: int
@@ -53,9 +49,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What was measured.
-    """
+    """What was measured."""
 
     ledger: str
     parked: int
@@ -76,54 +70,40 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def per_second(self) -> float:
-        """
-        Settled objects per second, as it was.
-        """
+        """Settled objects per second, as it was."""
         return self.objects / self.seconds
 
     @property
     def per_core(self) -> float:
-        """
-        Settled objects per second of the daemon's CPU time: per second, had it had the core for itself.
-        """
+        """Settled objects per second of the daemon's CPU time: per second, had it had the core for itself."""
         return self.objects / self.cpu_seconds
 
     @property
     def cpu_milliseconds(self) -> float:
-        """
-        CPU time of one object.
-        """
+        """CPU time of one object."""
         return self.cpu_seconds / self.objects * 1e3
 
     @property
     def calls_per_object(self) -> float:
-        """
-        AWS calls of one object.
-        """
+        """AWS calls of one object."""
         return sum(self.calls.values()) / self.objects
 
 
 class Cores(msgspec.Struct, frozen=True):
-    """
-    Who runs where; None on a machine with one core.
-    """
+    """Who runs where; None on a machine with one core."""
 
     daemon: int | None
     stubs: int | None
 
     @classmethod
     def choose(cls) -> "Cores":
-        """
-        Take the last core for the daemon and the first one for everything else.
-        """
+        """Take the last core for the daemon and the first one for everything else."""
         usable = sorted(os.sched_getaffinity(0))
         return cls(usable[-1], usable[0]) if len(usable) > 1 else cls(None, None)
 
 
 class Process:
-    """
-    A child process on a core of its own, and the kernel's figures of it.
-    """
+    """A child process on a core of its own, and the kernel's figures of it."""
 
     def __init__(self, arguments: Sequence[str], *, core: int | None, log: Path) -> None:
         self._log = log
@@ -141,31 +121,23 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """
-        Whether it runs.
-        """
+        """Whether it runs."""
         return self._child.poll() is None
 
     @property
     def said(self) -> str:
-        """
-        The end of what it wrote.
-        """
+        """The end of what it wrote."""
         return self._log.read_text(errors="replace")[-2000:]
 
     @property
     def cpu_seconds(self) -> float:
-        """
-        CPU time of all its threads.
-        """
+        """CPU time of all its threads."""
         stat = Path(f"/proc/{self._child.pid}/stat").read_text()
         fields = stat.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
     def memory(self, what: str) -> int:
-        """
-        Return VmRSS or VmHWM in bytes.
-        """
+        """Return VmRSS or VmHWM in bytes."""
         for line in Path(f"/proc/{self._child.pid}/status").read_text().splitlines():
             name, _, value = line.partition(":")
             if name == what:
@@ -173,9 +145,7 @@ class Process:
         raise KeyError(what)
 
     def end(self, *, patience: float = 40.0) -> int:
-        """
-        End it as an orchestrator would; return its exit code.
-        """
+        """End it as an orchestrator would; return its exit code."""
         if self.alive:
             self._child.send_signal(signal.SIGTERM)
         try:
@@ -187,9 +157,7 @@ class Process:
 
 
 class Stubs:
-    """
-    The stubs' process.
-    """
+    """The stubs' process."""
 
     def __init__(self, *, core: int | None, folder: Path, first: int) -> None:
         self.port = _free_port()
@@ -206,15 +174,11 @@ class Stubs:
             _pause(0.05)
 
     def counts(self) -> Counts:
-        """
-        Ask what they saw so far.
-        """
+        """Ask what they saw so far."""
         return self._ask("GET", "/-/counts")
 
     def release(self, objects: int) -> Counts:
-        """
-        Put messages into the queue.
-        """
+        """Put messages into the queue."""
         return self._ask("POST", f"/-/release?objects={objects}")
 
     def _ask(self, method: str, path: str) -> Counts:
@@ -271,9 +235,7 @@ class Bench:
         return run
 
     def lines(self, arguments: Sequence[str]) -> Iterator[bytes]:
-        """
-        Run another script on the daemon's core and tell the lines that it writes.
-        """
+        """Run another script on the daemon's core and tell the lines that it writes."""
         with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE) as child:  # noqa: S603
             if self.cores.daemon is not None:
                 os.sched_setaffinity(child.pid, {self.cores.daemon})
@@ -305,9 +267,7 @@ class Bench:
             _pause(0.1)
 
     def _let_through(self, stubs: Stubs, daemon: Process, objects: int, doing: str) -> Counts:
-        """
-        Put messages into the queue and wait until all of them are deleted.
-        """
+        """Put messages into the queue and wait until all of them are deleted."""
         counts = stubs.release(objects)
         progress, moved_at = -1, time.monotonic()
         while counts.acknowledged < counts.released:
@@ -354,9 +314,7 @@ class Bench:
         )
 
     def _figures(self, stubs: Stubs, daemon: Process) -> tuple[float, float, float]:
-        """
-        Return the CPU seconds so far of the daemon, of the stubs, and of all on the daemon's core.
-        """
+        """Return the CPU seconds so far of the daemon, of the stubs, and of all on the daemon's core."""
         core = _busy_seconds(self.cores.daemon)
         return daemon.cpu_seconds, stubs.process.cpu_seconds, core
 
@@ -374,9 +332,7 @@ def _settings(case: Case, endpoint: int, port: int, file: Path | None) -> dict[s
 
 
 def _environment() -> dict[str, str]:
-    """
-    Create an environment that leads to no account and no other endpoint.
-    """
+    """Create an environment that leads to no account and no other endpoint."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -393,9 +349,7 @@ def _environment() -> dict[str, str]:
 
 
 def _completed(port: int) -> float:
-    """
-    Ask the daemon how many objects it counted as completed.
-    """
+    """Ask the daemon how many objects it counted as completed."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics")
@@ -408,9 +362,7 @@ def _completed(port: int) -> float:
 
 
 def _busy_seconds(core: int | None) -> float:
-    """
-    Return how long a core (all of them for None) has worked since the machine was started.
-    """
+    """Return how long a core (all of them for None) has worked since the machine was started."""
     name = "cpu" if core is None else f"cpu{core}"
     for line in Path("/proc/stat").read_text().splitlines():
         if line.split()[0] == name:

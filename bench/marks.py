@@ -43,9 +43,7 @@ _CLOCK = SystemClock()
 
 
 class Measured(msgspec.Struct, kw_only=True):
-    """
-    What settling cost on top of so many marks.
-    """
+    """What settling cost on top of so many marks."""
 
     backend: str
     marks: int
@@ -57,48 +55,34 @@ class Measured(msgspec.Struct, kw_only=True):
 
     @property
     def per_second(self) -> float:
-        """
-        Items settled per second.
-        """
+        """Items settled per second."""
         return self.items / self.seconds
 
     @property
     def bytes_per_mark(self) -> float:
-        """
-        What a mark takes, with its share of all else.
-        """
+        """What a mark takes, with its share of all else."""
         return self.bytes_kept / (self.marks + self.items)
 
 
 def _body(number: int, now: float) -> bytes:
-    """
-    Return the mark of an object as settling writes it.
-    """
+    """Return the mark of an object as settling writes it."""
     outcome = ledgers.settlement(ledgers.fresh(number, now), now).outcomes[0]
     return compact.encode(Trail({}, {outcome.mark.slot: mark(outcome, uuid.uuid4().hex)}))
 
 
 class Kept(Protocol):
-    """
-    A ledger that can be filled by other means than settling.
-    """
+    """A ledger that can be filled by other means than settling."""
 
     async def open(self) -> Ledger:
-        """
-        Open it as the daemon does.
-        """
+        """Open it as the daemon does."""
         ...
 
     async def fill(self, marks: int, now: float) -> None:
-        """
-        Add marks, spread over the days that are kept; nobody has it open.
-        """
+        """Add marks, spread over the days that are kept; nobody has it open."""
         ...
 
     async def size(self) -> int:
-        """
-        Return how many bytes it takes; nobody has it open.
-        """
+        """Return how many bytes it takes; nobody has it open."""
         ...
 
 
@@ -106,36 +90,26 @@ class Kept(Protocol):
 
 
 class Sqlite:
-    """
-    A file.
-    """
+    """A file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     async def open(self) -> Ledger:
-        """
-        Open it as the daemon does.
-        """
+        """Open it as the daemon does."""
         return await in_store(await SqliteStore.open(self._file))
 
     async def fill(self, marks: int, now: float) -> None:
-        """
-        Add marks.
-        """
+        """Add marks."""
         await asyncio.to_thread(_fill_sqlite, self._file, marks, now)
 
     async def size(self) -> int:
-        """
-        Weigh the file, which is whole when it is closed.
-        """
+        """Weigh the file, which is whole when it is closed."""
         return self._file.stat().st_size
 
 
 def _fill_sqlite(file: Path, marks: int, now: float) -> None:
-    """
-    Add marks to the tables of the last days, with keys as random as digests are.
-    """
+    """Add marks to the tables of the last days, with keys as random as digests are."""
     connection = sqlite3.connect(file, isolation_level=None)
     connection.create_function("place", 1, lambda trail: int.from_bytes(trail[:6], "big"))
     connection.execute("PRAGMA synchronous = OFF")
@@ -177,24 +151,18 @@ _FILLED_AT_ONCE = 20_000
 
 
 class RedisKept:
-    """
-    A server.
-    """
+    """A server."""
 
     def __init__(self, url: str, own: "Redis[bytes]") -> None:
         self._url = url
         self._own = own
 
     async def open(self) -> Ledger:
-        """
-        Open it as the daemon does.
-        """
+        """Open it as the daemon does."""
         return await in_store(await RedisStore.open(RedisServer(url=self._url)))
 
     async def fill(self, marks: int, now: float) -> None:
-        """
-        Add marks to the hashes of the last days; the append-only file is off meanwhile, for it would be as large.
-        """
+        """Add marks to the hashes of the last days; the append-only file is off meanwhile, for it would be as large."""
         await self._own.config_set("appendonly", "no")
         body = _body(0, now)
         print(f"a mark is {len(body)} bytes as it is written", flush=True)
@@ -213,9 +181,7 @@ class RedisKept:
         print(f"filled {marks:,} marks in {time.perf_counter() - began:.0f} s", flush=True)
 
     async def size(self) -> int:
-        """
-        Ask for the memory in use.
-        """
+        """Ask for the memory in use."""
         return int((await self._own.info("memory"))["used_memory"])
 
 
@@ -240,9 +206,7 @@ BACKENDS: dict[str, Callable[[Path], AbstractAsyncContextManager[Kept]]] = {
 
 
 async def _settle(ledger: Ledger, numbers: Sequence[int], now: float) -> tuple[float, float]:
-    """
-    Settle objects at their first look, in batches; return wall and CPU seconds.
-    """
+    """Settle objects at their first look, in batches; return wall and CPU seconds."""
     wall = cpu = 0.0
     for start in range(0, len(numbers), ledgers.BATCH):
         records = [ledgers.fresh(number, now) for number in numbers[start : start + ledgers.BATCH]]
@@ -257,9 +221,7 @@ async def _settle(ledger: Ledger, numbers: Sequence[int], now: float) -> tuple[f
 
 
 async def measure(backend: str, file: Path, marks: int) -> Measured:
-    """
-    Fill, settle on top, and weigh.
-    """
+    """Fill, settle on top, and weigh."""
     async with BACKENDS[backend](file) as kept:
         now = _CLOCK.now()
         ledger = await kept.open()  # makes what filling needs
@@ -280,9 +242,7 @@ async def measure(backend: str, file: Path, marks: int) -> Measured:
 
 
 def main() -> None:
-    """
-    Measure one backend.
-    """
+    """Measure one backend."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--backend", choices=BACKENDS, required=True)
     parser.add_argument("--marks", type=int, default=50_000_000)

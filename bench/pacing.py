@@ -55,9 +55,7 @@ def _heavy(rng: random.Random) -> float:
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How long objects take to replicate, and how many there are.
-    """
+    """How long objects take to replicate, and how many there are."""
 
     name: str
     formula: str
@@ -90,9 +88,7 @@ SCENARIOS = (
 
 
 class Followed(msgspec.Struct, kw_only=True):
-    """
-    One object on its way.
-    """
+    """One object on its way."""
 
     written_at: float
     known_at: float
@@ -107,23 +103,17 @@ class Followed(msgspec.Struct, kw_only=True):
 
     @property
     def latency(self) -> float:
-        """
-        The truth, in seconds.
-        """
+        """The truth, in seconds."""
         return self.replicated_at - self.written_at
 
     @property
     def delay(self) -> float:
-        """
-        Seconds from when it could have been found to when it was.
-        """
+        """Seconds from when it could have been found to when it was."""
         return self.found_at - max(self.replicated_at, self.known_at)
 
 
 class Run(msgspec.Struct, frozen=True):
-    """
-    One simulation, over.
-    """
+    """One simulation, over."""
 
     scenario: Scenario
     objects: list[Followed]
@@ -132,9 +122,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What one run comes down to. Everything but the first figures is of objects in steady state.
-    """
+    """What one run comes down to. Everything but the first figures is of objects in steady state."""
 
     scenario: str
     freshness: float
@@ -155,9 +143,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def follow(scenario: Scenario, policy: Policy, *, seed: int = SEED) -> Run:
-    """
-    Let a pacer follow all objects of a scenario until the last is found.
-    """
+    """Let a pacer follow all objects of a scenario until the last is found."""
     world, rng = random.Random(seed), random.Random(seed + 1)  # noqa: S311 - a simulation
     pacer = Pacer(policy)
     objects = _written(scenario, world)
@@ -225,9 +211,7 @@ def _found(pacer: Pacer, followed: Followed, now: float) -> bool:
 
 
 def figures(run: Run, policy: Policy) -> Figures:
-    """
-    Sum a run up.
-    """
+    """Sum a run up."""
     steady = [followed for followed in run.objects if followed.steady]
     delays = sorted(followed.delay for followed in steady)
     weights: dict[int, float] = {}
@@ -256,18 +240,14 @@ def figures(run: Run, policy: Policy) -> Figures:
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """
-    What calls of the pacer cost.
-    """
+    """What calls of the pacer cost."""
 
     call: str
     microseconds: float
 
 
 def costs(run: Run, policy: Policy) -> list[Cost]:
-    """
-    Measure the processor time of each method over the objects of a run, fits included.
-    """
+    """Measure the processor time of each method over the objects of a run, fits included."""
     pacer = Pacer(policy)
     found = sorted(run.objects, key=lambda followed: followed.found_at)
     intervals = [
@@ -331,9 +311,7 @@ def _microseconds(
 
 
 def show(console: Console, rows: list[Figures], calls: list[Cost]) -> None:
-    """
-    Print the figures at the default policy, and whether they reach what was set out to be reached.
-    """
+    """Print the figures at the default policy, and whether they reach what was set out to be reached."""
     table = Table(
         "", "HEADs per\nobject", "with\nlearning", "$ per\nmillion", "delay\nmedian", "delay\n95 %",
         "latency\ntrue", "latency\nreported", "off by", "only upper\nbounds", "done before\nseen pending",
@@ -365,9 +343,7 @@ def show(console: Console, rows: list[Figures], calls: list[Cost]) -> None:
 
 
 def targets(rows: dict[str, Figures]) -> dict[str, bool]:
-    """
-    Compare with what section 6 of the design wants.
-    """
+    """Compare with what section 6 of the design wants."""
     fast, slow = rows["fast"], rows["slow"]
     return {
         "fast: at most 1.2 HEADs per object": fast.heads <= 1.2,
@@ -383,9 +359,7 @@ GREY = "#888888"
 
 
 def draw(file: Path, curves: list[list[Figures]], runs: dict[str, Run], unheld: Run) -> None:
-    """
-    Draw the trade-off, and how tail and outage are found.
-    """
+    """Draw the trade-off, and how tail and outage are found."""
     plt.rcParams.update(
         {
             "font.size": 10,
@@ -516,9 +490,7 @@ def _draw_outage(axes: Axes, run: Run, unheld: Run) -> None:
 
 
 def _rates(looks: list[float], start: float) -> tuple[list[int], list[float]]:
-    """
-    Count looks per second in slots of two minutes, from half an hour before the start.
-    """
+    """Count looks per second in slots of two minutes, from half an hour before the start."""
     slots = range(-30, 102, 2)
     counts = dict.fromkeys(slots, 0)
     for at in looks:
@@ -529,9 +501,7 @@ def _rates(looks: list[float], start: float) -> tuple[list[int], list[float]]:
 
 
 def main() -> None:
-    """
-    Run all scenarios over all of `freshness`.
-    """
+    """Run all scenarios over all of `freshness`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, default=Path("docs/img/pacing.png"))

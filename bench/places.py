@@ -40,18 +40,14 @@ _CLOCK = SystemClock()
 
 
 class Units(msgspec.Struct):
-    """
-    Capacity units that DynamoDB says were consumed, by call.
-    """
+    """Capacity units that DynamoDB says were consumed, by call."""
 
     calls: Counter[str] = msgspec.field(default_factory=Counter)
     write: float = 0.0
     read: float = 0.0
 
     def add(self, told: Mapping[str, Any]) -> None:
-        """
-        Add the consumed capacity of a call.
-        """
+        """Add the consumed capacity of a call."""
         operation = told["Operation"]
         self.calls[operation] += 1
         units = float(told.get("CapacityUnits", 0.0))
@@ -62,9 +58,7 @@ class Units(msgspec.Struct):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    An open ledger.
-    """
+    """An open ledger."""
 
     ledger: Ledger
     units: Units | None = None
@@ -72,9 +66,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def in_store(store: Store) -> Ledger:
-    """
-    Open the ledger in a store, as the daemon does.
-    """
+    """Open the ledger in a store, as the daemon does."""
     return await StoredLedger.open(store, retention_seconds=RETENTION_SECONDS, clock=_CLOCK)
 
 

@@ -43,37 +43,27 @@ _CLOCK = SystemClock()
 
 
 def source(number: int) -> str:
-    """
-    Name the source bucket of an object.
-    """
+    """Name the source bucket of an object."""
     return f"bench-source-{number % ROUTES}"
 
 
 def destination(number: int) -> str:
-    """
-    Name the destination bucket of an object.
-    """
+    """Name the destination bucket of an object."""
     return f"bench-destination-{number % ROUTES}"
 
 
 def key(number: int) -> str:
-    """
-    Name an object: a data lake's kind of key.
-    """
+    """Name an object: a data lake's kind of key."""
     return f"lake/events/dt=2026-11-22/hour={number % 24:02d}/part-{number:08d}.snappy.parquet"
 
 
 def version_id(number: int) -> str:
-    """
-    Create a version id that looks like one of S3's: 32 characters.
-    """
+    """Create a version id that looks like one of S3's: 32 characters."""
     return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16).hexdigest()
 
 
 class Counts(msgspec.Struct, kw_only=True):
-    """
-    What the stubs saw since they were started.
-    """
+    """What the stubs saw since they were started."""
 
     calls: dict[str, int] = {}
     """By operation; receives that found nothing apart."""
@@ -93,9 +83,7 @@ _DEPTH = b"""{"Attributes":{"ApproximateNumberOfMessages":"%d",
 
 
 class _Stubs:
-    """
-    What all connections share: the queue and the counters.
-    """
+    """What all connections share: the queue and the counters."""
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -106,18 +94,14 @@ class _Stubs:
         self._gone: set[int] = set()
 
     def release(self, objects: int) -> None:
-        """
-        Put messages into the queue, and hand them to whoever waits.
-        """
+        """Put messages into the queue, and hand them to whoever waits."""
         self.counts.released += objects
         self.counts.released_at = time.monotonic()
         while self.waiting and self.counts.delivered < self.counts.released:
             self.waiting.popleft().end()
 
     def take(self, most: int) -> list[bytes]:
-        """
-        Take messages out of the queue.
-        """
+        """Take messages out of the queue."""
         start = self.counts.delivered
         end = min(start + most, self.counts.released)
         self.counts.delivered = end
@@ -125,9 +109,7 @@ class _Stubs:
         return [self.events.message(self.first + one, now) for one in range(start, end)]
 
     def acknowledge(self, receipts: list[str]) -> None:
-        """
-        Drop messages for good.
-        """
+        """Drop messages for good."""
         for receipt in receipts:
             number = int(receipt[:_NUMBER])
             if number in self._gone:
@@ -138,17 +120,13 @@ class _Stubs:
         self.counts.acknowledged_at = time.monotonic()
 
     def report(self) -> bytes:
-        """
-        Return the counters.
-        """
+        """Return the counters."""
         self.counts.calls = dict(self.calls)
         return msgspec.json.encode(self.counts)
 
 
 class _Events:
-    """
-    Makes the messages: CloudTrail's record of a PutObject, as EventBridge puts it into a queue.
-    """
+    """Makes the messages: CloudTrail's record of a PutObject, as EventBridge puts it into a queue."""
 
     _MARK = re.compile(r"<(\w+)>")
 
@@ -165,9 +143,7 @@ class _Events:
         return self._MARK.sub("%s", text.replace("%", "%%")), names
 
     def message(self, number: int, now: float) -> bytes:
-        """
-        Create one message of a ReceiveMessage answer.
-        """
+        """Create one message of a ReceiveMessage answer."""
         age = self._rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
         written = datetime.fromtimestamp(int(now - age), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         bits = f"{self._rng.getrandbits(128):032x}"
@@ -190,9 +166,7 @@ class _Events:
 
 
 class _Poll:
-    """
-    A ReceiveMessage that waits for messages.
-    """
+    """A ReceiveMessage that waits for messages."""
 
     def __init__(self, stubs: _Stubs, answer: Callable[[bytes], None], most: int) -> None:
         self._stubs = stubs
@@ -201,9 +175,7 @@ class _Poll:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, seconds: float) -> None:
-        """
-        Wait, but not for ever.
-        """
+        """Wait, but not for ever."""
         self._stubs.waiting.append(self)
         self._timer = asyncio.get_running_loop().call_later(seconds, self._give_up)
 
@@ -212,9 +184,7 @@ class _Poll:
         self.end()
 
     def end(self) -> None:
-        """
-        Answer with what there is.
-        """
+        """Answer with what there is."""
         if self._timer is not None:
             self._timer.cancel()
         messages = self._stubs.take(self._most)
@@ -241,9 +211,7 @@ _batch_decoder = msgspec.json.Decoder(_Batch)
 
 
 class _Connection(asyncio.Protocol):
-    """
-    One connection: one request after the other, kept alive.
-    """
+    """One connection: one request after the other, kept alive."""
 
     _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
     _TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
@@ -257,24 +225,18 @@ class _Connection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """
-        Take the connection.
-        """
+        """Take the connection."""
         # uvloop's has the methods, but not the base class.
         self._transport = cast("asyncio.Transport", transport)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """
-        Forget the connection.
-        """
+        """Forget the connection."""
         self._transport = None
 
     @override
     def data_received(self, data: bytes) -> None:
-        """
-        Answer what is complete.
-        """
+        """Answer what is complete."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = self._buffer[:end]
@@ -458,9 +420,7 @@ async def _serve(port: int, first: int) -> None:
 
 
 def main() -> None:
-    """
-    Serve until the process is ended.
-    """
+    """Serve until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--first", type=int, default=0, help="number of the first object")

@@ -29,9 +29,7 @@ PROFILE_SECONDS = 0.002
 
 
 def prefill(parked: int) -> None:
-    """
-    Have the composition root open a ledger in which records lie already.
-    """
+    """Have the composition root open a ledger in which records lie already."""
     open_ledger = app.open_ledger
 
     async def open_filled(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
@@ -73,9 +71,7 @@ def profiled(file: Path) -> Iterator[None]:
 
 
 def _place(path: str) -> str:
-    """
-    Shorten the path of a module.
-    """
+    """Shorten the path of a module."""
     for root in (
         "/site-packages/",
         "/src/",
@@ -87,9 +83,7 @@ def _place(path: str) -> str:
 
 
 def main() -> None:
-    """
-    Run the daemon until SIGTERM.
-    """
+    """Run the daemon until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--parked", type=int, default=0)

@@ -34,9 +34,7 @@ PLACES = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    Refuse a test that no target of the Makefile would run.
-    """
+    """Refuse a test that no target of the Makefile would run."""
     for item in items:
         for kind in PLACES.keys() & {mark.name for mark in item.iter_markers()}:
             if item.path.relative_to(HERE).parts[0] not in PLACES[kind]:
@@ -44,18 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """
-    Take what was collected, which stays to the end, out of the garbage collector's way.
-    """
+    """Take what was collected, which stays to the end, out of the garbage collector's way."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Keep the machine's own AWS and crrmon settings out of every test.
-    """
+    """Keep the machine's own AWS and crrmon settings out of every test."""
     for name in os.environ:
         if name.startswith(("AWS_", "CRRMON_")):
             monkeypatch.delenv(name)
@@ -63,9 +57,7 @@ def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_log() -> None:
-    """
-    Log what a daemon would, without the locals of every frame.
-    """
+    """Log what a daemon would, without the locals of every frame."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         processors=[
@@ -89,9 +81,7 @@ def _descriptions_are_read_once() -> Iterator[None]:
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
-    """
-    Leave logging as it was, for tests of what sets it up.
-    """
+    """Leave logging as it was, for tests of what sets it up."""
     before = structlog.get_config()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -102,9 +92,7 @@ def restored_logging() -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """
-    Let no test be skipped where CI is to prove that everything works.
-    """
+    """Let no test be skipped where CI is to prove that everything works."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter is not None else []
     if os.environ.get("CI") == "true" and skipped:

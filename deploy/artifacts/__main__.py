@@ -19,16 +19,12 @@ SOURCES: tuple[Callable[[], dict[str, str]], ...] = (
 
 
 def files() -> dict[str, str]:
-    """
-    Return the text of every generated file by its path from the repository's top.
-    """
+    """Return the text of every generated file by its path from the repository's top."""
     return {path: text for source in SOURCES for path, text in source().items()}
 
 
 def main() -> None:
-    """
-    Write them.
-    """
+    """Write them."""
     for path, text in files().items():
         target = TOP / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -152,9 +152,7 @@ What the defaults do not tell, by dotted path; * stands for anything. A key that
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One key of values.yaml.
-    """
+    """One key of values.yaml."""
 
     path: tuple[str, ...]
     description: str
@@ -164,30 +162,22 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """
-        Return the dotted path.
-        """
+        """Return the dotted path."""
         return ".".join(self.path)
 
 
 class UndescribedError(Exception):
-    """
-    Nothing tells what a key of values.yaml may hold; the text names the key and the remedy.
-    """
+    """Nothing tells what a key of values.yaml may hold; the text names the key and the remedy."""
 
 
 def known(path: tuple[str, ...]) -> Fragment | None:
-    """
-    Look up what `KNOWN` says of a key.
-    """
+    """Look up what `KNOWN` says of a key."""
     name = ".".join(path)
     return next((found for like, found in KNOWN.items() if fnmatchcase(name, like)), None)
 
 
 def entries(text: str) -> tuple[Entry, ...]:
-    """
-    Read the text of values.yaml.
-    """
+    """Read the text of values.yaml."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise UndescribedError("values.yaml must be a mapping")
@@ -210,9 +200,7 @@ def _entries(
 
 
 def _comment(lines: list[str], line: int) -> str:
-    """
-    Return the comment right above a line from its mark on; empty, if there is none.
-    """
+    """Return the comment right above a line from its mark on; empty, if there is none."""
     words: list[str] = []
     for one in reversed(lines[:line]):
         stripped = one.strip()
@@ -225,9 +213,7 @@ def _comment(lines: list[str], line: int) -> str:
 
 
 def leaves(found: tuple[Entry, ...]) -> Iterator[Entry]:
-    """
-    List the keys that are set as a whole, in the file's order.
-    """
+    """List the keys that are set as a whole, in the file's order."""
     for entry in found:
         if entry.inner:
             yield from leaves(entry.inner)
@@ -236,9 +222,7 @@ def leaves(found: tuple[Entry, ...]) -> Iterator[Entry]:
 
 
 def sections(found: tuple[Entry, ...]) -> Iterator[Entry]:
-    """
-    List the keys that hold others, in the file's order.
-    """
+    """List the keys that hold others, in the file's order."""
     for entry in found:
         if entry.inner:
             yield entry
@@ -401,9 +385,7 @@ def _shown(default: Any) -> str:
 
 
 def example(text: str) -> str:
-    """
-    Return what a file of values says of itself: the comment at its top.
-    """
+    """Return what a file of values says of itself: the comment at its top."""
     told: list[str] = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -417,9 +399,7 @@ def example(text: str) -> str:
 
 
 def files() -> dict[str, str]:
-    """
-    Return the chart's page and the schema of its values.
-    """
+    """Return the chart's page and the schema of its values."""
     chart = TOP / CHART
     found = entries((chart / "values.yaml").read_text(encoding="utf-8"))
     about = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))

@@ -39,9 +39,7 @@ _HEIGHT: Final = 6
 
 
 class _Shown(msgspec.Struct, frozen=True):
-    """
-    A metric as it is shown.
-    """
+    """A metric as it is shown."""
 
     metric: CloudWatchMetric
     title: str
@@ -86,9 +84,7 @@ _SECTIONS: Final = (
 
 
 def files() -> dict[str, str]:
-    """
-    Return the template with the dashboard in its place.
-    """
+    """Return the template with the dashboard in its place."""
     text = (_TOP / TEMPLATE).read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -98,9 +94,7 @@ def files() -> dict[str, str]:
 
 
 def resource() -> str:
-    """
-    Return the resource as it stands in the template, where CloudFormation fills in the names.
-    """
+    """Return the resource as it stands in the template, where CloudFormation fills in the names."""
     return textwrap.indent(
         "Dashboard:\n"
         "  Type: AWS::CloudWatch::Dashboard\n"
@@ -116,17 +110,13 @@ def resource() -> str:
 
 
 def _lines(whole: Mapping[str, Any]) -> str:
-    """
-    Write a line for each widget: readable, and small, for a template may have 51,200 bytes.
-    """
+    """Write a line for each widget: readable, and small, for a template may have 51,200 bytes."""
     widgets = ",\n".join(f" {json.dumps(one, separators=(',', ':'))}" for one in whole["widgets"])
     return f'{{"widgets": [\n{widgets}\n]}}'
 
 
 def body() -> dict[str, Any]:
-    """
-    Return the dashboard's body, with CloudFormation's names in it.
-    """
+    """Return the dashboard's body, with CloudFormation's names in it."""
     shown = [panel.metric for _, panels in _SECTIONS for panel in panels]
     if sorted(one.name for one in shown) != sorted(metric.name for metric in CLOUDWATCH_METRICS):
         raise ValueError("every CloudWatch metric of the catalogue has one panel")
@@ -136,9 +126,7 @@ def body() -> dict[str, Any]:
 
 
 def _panel(shown: _Shown) -> Mapping[str, Any]:
-    """
-    Create the panel of a metric: every bucket or route that has it shows up by itself.
-    """
+    """Create the panel of a metric: every bucket or route that has it shows up by itself."""
     schema = ",".join(("${MetricNamespace}", *shown.metric.dimensions))
     search = f'{{{schema}}} MetricName="{shown.metric.name}"'
     if shown.metric.dimensions == ("Monitor",):
@@ -155,9 +143,7 @@ def _panel(shown: _Shown) -> Mapping[str, Any]:
 
 
 def _surroundings() -> list[Mapping[str, Any]]:
-    """
-    Create the panels of what AWS itself tells.
-    """
+    """Create the panels of what AWS itself tells."""
     queue = ("QueueName", "${Queue}")
     service = ("ClusterName", "${Cluster}", "ServiceName", "${Service.Name}")
     messages = "ApproximateNumberOfMessages"
@@ -224,9 +210,7 @@ def _chart(title: str, metrics: Sequence[Any], *, unit: str, period: int = 60) -
 
 
 def _laid_out(sections: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
-    """
-    Place headings and panels, row by row.
-    """
+    """Place headings and panels, row by row."""
     widgets: list[dict[str, Any]] = []
     y = 0
     for title, panels in sections:

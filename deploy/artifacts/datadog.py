@@ -55,16 +55,12 @@ _SUFFIXES = {"average": "", "sum": ".sum", "maximum": ".maximum"}
 
 
 def cloudwatch_name(metric: CloudWatchMetric, statistic: str = "") -> str:
-    """
-    Return the name under which Datadog shows a CloudWatch metric: its case is kept.
-    """
+    """Return the name under which Datadog shows a CloudWatch metric: its case is kept."""
     return f"{CLOUDWATCH_PREFIX}.{metric.name}{_SUFFIXES[statistic or STATISTICS[metric]]}"
 
 
 def cloudwatch_tag(dimension: str) -> str:
-    """
-    Return the key of the tag that Datadog makes of a dimension.
-    """
+    """Return the key of the tag that Datadog makes of a dimension."""
     return dimension.lower()
 
 
@@ -100,9 +96,7 @@ def agent_name(metric: Metric) -> str:
 
 
 def agent_tag(label: str) -> str:
-    """
-    Return the key of the tag that the Agent makes of a label.
-    """
+    """Return the key of the tag that the Agent makes of a label."""
     return RENAMED.get(label, label)
 
 
@@ -142,9 +136,7 @@ COLUMNS = 12
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One query: an aggregation over the chosen buckets.
-    """
+    """One query: an aggregation over the chosen buckets."""
 
     metric: str
     over: str
@@ -161,9 +153,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """
-        Return it in Datadog's language.
-        """
+        """Return it in Datadog's language."""
         filters = [f"${tag}" for tag in self.tags if tag in _CHOSEN]
         filters += [self.matched] if self.matched else []
         grouping = f" by {{{','.join(self.by)}}}" if self.by else ""
@@ -175,9 +165,7 @@ _CHOSEN = ("source_bucket", "destination_bucket", "sourcebucket", "destbucket")
 
 
 class Widget(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One widget.
-    """
+    """One widget."""
 
     title: str
     queries: tuple[Query, ...]
@@ -193,9 +181,7 @@ class Widget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Widgets under one heading; what one should know of them stands in a note.
-    """
+    """Widgets under one heading; what one should know of them stands in a note."""
 
     title: str
     note: str
@@ -707,9 +693,7 @@ def _layout(x: int, y: int, width: int, height: int) -> Json:
 
 
 def _widgets(group: Group) -> tuple[list[Json], int]:
-    """
-    Lay out a group's widgets under its note, and tell how high they are together.
-    """
+    """Lay out a group's widgets under its note, and tell how high they are together."""
     note = {"type": "note", "content": group.note, "background_color": "white"}
     told: list[Json] = [{"definition": note, "layout": _layout(0, 0, COLUMNS, 1)}]
     x, y, below = 0, 1, 0
@@ -754,9 +738,7 @@ def _dashboard(title: str, about: str, groups: tuple[Group, ...], tags: tuple[st
 
 
 def dashboards() -> dict[str, Json]:
-    """
-    Return both dashboards, by the way on which their metrics come.
-    """
+    """Return both dashboards, by the way on which their metrics come."""
     return {
         "cloudwatch": _dashboard(
             "S3 replication (crrmon, CloudWatch)",
@@ -777,9 +759,7 @@ def dashboards() -> dict[str, Json]:
 
 
 def _between(text: str, mark: str, made: str) -> str:
-    """
-    Put what was made between the marks of a page.
-    """
+    """Put what was made between the marks of a page."""
     begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
@@ -808,25 +788,19 @@ def _agent_names() -> str:
 
 
 def annotation() -> str:
-    """
-    Return what the Agent has to be told as a pod's annotation or a container's label holds it.
-    """
+    """Return what the Agent has to be told as a pod's annotation or a container's label holds it."""
     return json.dumps(check(), indent=2)
 
 
 def page(text: str) -> str:
-    """
-    Return the page with everything in it that follows from the catalogue.
-    """
+    """Return the page with everything in it that follows from the catalogue."""
     text = _between(text, "names from CloudWatch", _cloudwatch_names())
     text = _between(text, "names from the Agent", _agent_names())
     return _between(text, "check", f"```json\n{annotation()}\n```\n")
 
 
 def files() -> dict[str, str]:
-    """
-    Return both dashboards, the chart's part and the page.
-    """
+    """Return both dashboards, the chart's part and the page."""
     made = {
         FILES[way]: json.dumps(one, indent=2, ensure_ascii=False) + "\n"
         for way, one in dashboards().items()

@@ -63,9 +63,7 @@ _AGAINST_SLA = (Step(None, Color.GOOD), Step(900, Color.WATCH), Step(3600, Color
 
 
 def _share(part: str, whole: str) -> str:
-    """
-    Divide, and tell nothing where nothing happened.
-    """
+    """Divide, and tell nothing where nothing happened."""
     return f"({part}) / ({whole} > 0)"
 
 
@@ -1049,9 +1047,7 @@ def _grid(place: Place) -> Json:
 
 
 def _description(panel: Panel) -> str:
-    """
-    Say where to read on, too: by name, for nobody knows where the repository's pages are kept.
-    """
+    """Say where to read on, too: by name, for nobody knows where the repository's pages are kept."""
     sections = f" More in {RUNBOOK}: {', '.join(panel.runbook)}." if panel.runbook else ""
     return panel.description + sections
 
@@ -1105,9 +1101,7 @@ def _variable(name: str, label: str, query: str) -> Json:
 
 
 def dashboard() -> Json:
-    """
-    Return the dashboard as Grafana's classic JSON model has it.
-    """
+    """Return the dashboard as Grafana's classic JSON model has it."""
     pending = catalogue.PENDING_OBJECTS.name
     return {
         "uid": UID,
@@ -1153,8 +1147,6 @@ def dashboard() -> Json:
 
 
 def files() -> dict[str, str]:
-    """
-    Return the dashboard for Grafana and, the same, for the chart.
-    """
+    """Return the dashboard for Grafana and, the same, for the chart."""
     text = json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
     return dict.fromkeys(FILES, text)

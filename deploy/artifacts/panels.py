@@ -33,15 +33,11 @@ _VARIABLES = {
 
 
 class UnknownLabelError(Exception):
-    """
-    A query asks for a label that its metric does not have.
-    """
+    """A query asks for a label that its metric does not have."""
 
 
 class Shape(enum.StrEnum):
-    """
-    How a panel shows its numbers; the words are Grafana's.
-    """
+    """How a panel shows its numbers; the words are Grafana's."""
 
     NUMBER = "stat"
     LINES = "timeseries"
@@ -50,9 +46,7 @@ class Shape(enum.StrEnum):
 
 
 class Measure(enum.StrEnum):
-    """
-    Units; the words are Grafana's.
-    """
+    """Units; the words are Grafana's."""
 
     COUNT = "short"
     SECONDS = "s"
@@ -65,9 +59,7 @@ class Measure(enum.StrEnum):
 
 
 class Color(enum.StrEnum):
-    """
-    What a number means to whoever looks.
-    """
+    """What a number means to whoever looks."""
 
     GOOD = "green"
     WATCH = "yellow"
@@ -76,18 +68,14 @@ class Color(enum.StrEnum):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """
-    The color from a value on; None is from the lowest on.
-    """
+    """The color from a value on; None is from the lowest on."""
 
     value: float | None
     color: Color
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One query, and what its results are called.
-    """
+    """One query, and what its results are called."""
 
     expression: str
     legend: str = ""
@@ -98,9 +86,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One panel. Its number stays the same for good: links lead to it.
-    """
+    """One panel. Its number stays the same for good: links lead to it."""
 
     number: int
     title: str
@@ -124,9 +110,7 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Panels under one heading, from left to right; a panel for which no place is left begins a new line.
-    """
+    """Panels under one heading, from left to right; a panel for which no place is left begins a new line."""
 
     number: int
     title: str
@@ -134,9 +118,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """
-    Where something lies on the grid.
-    """
+    """Where something lies on the grid."""
 
     x: int
     y: int
@@ -145,9 +127,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def placed(rows: tuple[Row, ...]) -> Iterator[tuple[Row | Panel, Place]]:
-    """
-    Give every heading and every panel its place, from top to bottom.
-    """
+    """Give every heading and every panel its place, from top to bottom."""
     y = 0
     for row in rows:
         yield row, Place(0, y, COLUMNS, 1)
@@ -206,9 +186,7 @@ def recorded(name: str, **labels: str) -> str:
 
 
 def process(name: str) -> str:
-    """
-    Select what the client library adds to every page.
-    """
+    """Select what the client library adds to every page."""
     return f'{name}{{job=~"$job"}}'
 
 
@@ -226,9 +204,7 @@ def by(metric: Metric, *labels: str) -> str:
 
 
 def rate(metric: Metric, *labels: str, **matched: str) -> str:
-    """
-    Count a second, over all replicas.
-    """
+    """Count a second, over all replicas."""
     return f"sum{by(metric, *labels)} (rate({series(metric, **matched)}[{RATE}]))"
 
 
@@ -250,46 +226,34 @@ def grown(metric: Metric, *labels: str, window: str = RATE, **matched: str) -> s
 
 
 def fleet(metric: Metric, *labels: str, **matched: str) -> str:
-    """
-    Sum what one replica says for all, whichever of them it is.
-    """
+    """Sum what one replica says for all, whichever of them it is."""
     inner = f"max{by(metric, *metric.labels)} ({series(metric, **matched)})"
     return f"sum{by(metric, *labels)} ({inner})" if labels != metric.labels else inner
 
 
 def highest(metric: Metric, *labels: str, **matched: str) -> str:
-    """
-    Take the highest of all replicas.
-    """
+    """Take the highest of all replicas."""
     return f"max{by(metric, *labels)} ({series(metric, **matched)})"
 
 
 def lowest(metric: Metric, *labels: str, **matched: str) -> str:
-    """
-    Take the lowest of all replicas.
-    """
+    """Take the lowest of all replicas."""
     return f"min{by(metric, *labels)} ({series(metric, **matched)})"
 
 
 def age(metric: Metric, *labels: str) -> str:
-    """
-    Return how long ago a moment is: the earliest of several.
-    """
+    """Return how long ago a moment is: the earliest of several."""
     return f"time() - min{by(metric, *labels)} ({series(metric)})"
 
 
 def oldest_age(*labels: str) -> str:
-    """
-    Return the age of the oldest pending object: 0 when nothing is pending, nothing when nobody knows.
-    """
+    """Return the age of the oldest pending object: 0 when nothing is pending, nothing when nobody knows."""
     known = f"sum{by(PENDING_OBJECTS, *labels)} ({series(PENDING_OBJECTS)})"
     return f"({age(OLDEST_PENDING, *labels)}) or 0 * {known}"
 
 
 def quantile(share: float, metric: Metric, *labels: str, window: str = RATE) -> str:
-    """
-    Estimate a quantile of a histogram over all replicas.
-    """
+    """Estimate a quantile of a histogram over all replicas."""
     if metric.kind is not Kind.HISTOGRAM:
         raise UnknownLabelError(f"{metric.name} is no histogram")
     grouping = by(metric, "le", *labels)
@@ -297,7 +261,5 @@ def quantile(share: float, metric: Metric, *labels: str, window: str = RATE) -> 
 
 
 def heat(metric: Metric) -> str:
-    """
-    Count in each bucket of a histogram, over all replicas.
-    """
+    """Count in each bucket of a histogram, over all replicas."""
     return f"sum by (le) (increase({series(metric, part='_bucket')}[{RATE}]))"

@@ -4,9 +4,7 @@ from crrmon.cli import app
 
 
 def main() -> None:
-    """
-    Run the command line.
-    """
+    """Run the command line."""
     app()
 
 

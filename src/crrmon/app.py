@@ -70,9 +70,7 @@ async def run(settings: Settings) -> None:
 async def _live(
     settings: Settings, ledger: Ledger, aws: Aws, front: Front, stop: asyncio.Event
 ) -> None:
-    """
-    Put the daemon together and run it until it is told to stop.
-    """
+    """Put the daemon together and run it until it is told to stop."""
     webhooks = webhooks_of(settings, meters=front.meters, oddity=front.odd)
     daemon = _daemon(settings, ledger, aws, front, webhooks)
     front.reporting = daemon.reporting
@@ -148,9 +146,7 @@ def _heed_signals(stop: asyncio.Event) -> None:
 
 
 async def check(settings: Settings) -> Sequence[Check]:
-    """
-    Try one call of each kind that the daemon would make by these settings; see `services.checkup`.
-    """
+    """Try one call of each kind that the daemon would make by these settings; see `services.checkup`."""
     async with aws_of(settings) as aws:
         clock, meters = SystemClock(), PrometheusMeters()
         accounts = Accounts(aws, accounts_of(settings), clock=clock, meters=meters)
@@ -177,9 +173,7 @@ async def check(settings: Settings) -> Sequence[Check]:
 
 
 def _own_credentials(settings: Settings) -> bool:
-    """
-    Return whether AWS is asked for anything with the daemon's own credentials: not where there are stores alone.
-    """
+    """Return whether AWS is asked for anything with the daemon's own credentials: not where there are stores alone."""
     stores = [account.endpoint_url and account.profile for account in settings.accounts]
     asked = settings.queues or settings.report.cloudwatch or settings.ledger.kind == "dynamodb"
     return bool(asked) or not stores or not all(stores)

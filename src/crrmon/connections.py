@@ -30,16 +30,12 @@ SPARE_CONNECTIONS = 24
 
 
 def accounts_of(settings: Settings) -> list[KnownAccount]:
-    """
-    Hand the settings of accounts over to what uses them.
-    """
+    """Hand the settings of accounts over to what uses them."""
     return [KnownAccount(**account.model_dump()) for account in settings.accounts]
 
 
 def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
-    """
-    Create the queues that the settings name.
-    """
+    """Create the queues that the settings name."""
     return [
         SqsInbox(aws, queue.url, region=queue.region, name=name)
         for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True)
@@ -47,9 +43,7 @@ def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
 
 
 def sink_of(settings: Settings, aws: Aws) -> CloudWatchSink | None:
-    """
-    Create what windows are sent to; None where nothing is.
-    """
+    """Create what windows are sent to; None where nothing is."""
     report = settings.report
     if not report.cloudwatch:
         return None
@@ -87,9 +81,7 @@ def _port_of(webhook: Webhook, setting: str) -> WebhookPort:
 
 
 def _connections(settings: Settings) -> int:
-    """
-    Return how many connections one client may need: long polls must not take the place of what is urgent.
-    """
+    """Return how many connections one client may need: long polls must not take the place of what is urgent."""
     polls = settings.intake.receivers * len(settings.queues)
     return max(settings.polling.concurrency, polls + SPARE_CONNECTIONS)
 
@@ -153,9 +145,7 @@ def check_sdk(settings: Settings, *, daemon: bool = True) -> None:
 
 
 def _without_region(settings: Settings, *, daemon: bool) -> Iterator[str]:
-    """
-    List what is reached in the default region.
-    """
+    """List what is reached in the default region."""
     for number, queue in enumerate(settings.queues if daemon else ()):
         if not (queue.region or region_of(queue.url)):
             yield f"queues[{number}]"
@@ -236,9 +226,7 @@ async def open_store(
 async def opened_ledger(
     settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool = False
 ) -> AsyncIterator[Ledger]:
-    """
-    Open a ledger, as `open_ledger` does, and close it at the end.
-    """
+    """Open a ledger, as `open_ledger` does, and close it at the end."""
     ledger = await open_ledger(settings, aws, clock=clock, create=create)
     try:
         yield ledger

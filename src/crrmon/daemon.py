@@ -51,9 +51,7 @@ Root = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a daemon reaches others by.
-    """
+    """What a daemon reaches others by."""
 
     ledger: Ledger
     inboxes: Sequence[Inbox]
@@ -103,23 +101,17 @@ class Daemon:
 
     @property
     def gates(self) -> tuple[Dependency, ...]:
-        """
-        What must be there before anything is taken in or looked at.
-        """
+        """What must be there before anything is taken in or looked at."""
         return (self.ledger_health, self.s3_health)
 
     def reporting(self) -> bool:
-        """
-        Return whether this daemon reports for all.
-        """
+        """Return whether this daemon reports for all."""
         return self.leases.reporting() is not None
 
     # ---- its parts ----
 
     def _track(self) -> None:
-        """
-        Put together what follows each version until it is final.
-        """
+        """Put together what follows each version until it is final."""
         ports, settings, runtime = self.ports, self.settings, self.runtime
         self.orphans = OrphanWatch(ports.ledger, runtime, health=self.ledger_health)
         self.recorder = Recorder(
@@ -166,9 +158,7 @@ class Daemon:
         self._look_again()
 
     def _look_again(self) -> None:
-        """
-        Put together what looks at versions that were looked at before.
-        """
+        """Put together what looks at versions that were looked at before."""
         settings, runtime = self.settings, self.runtime
         self.rechecks = Rechecks(
             runtime,
@@ -188,9 +178,7 @@ class Daemon:
         )
 
     def _take_in(self) -> None:
-        """
-        Put together what events come in by.
-        """
+        """Put together what events come in by."""
         ports, settings, runtime = self.ports, self.settings, self.runtime
         least = settings.intake.min_event_delay_seconds
         self.delays = DelayMemory(
@@ -233,9 +221,7 @@ class Daemon:
         )
 
     def _report(self) -> None:
-        """
-        Put together what tells others.
-        """
+        """Put together what tells others."""
         ports, settings, runtime = self.ports, self.settings, self.runtime
         self.publisher = Publisher(
             ports.ledger,
@@ -276,9 +262,7 @@ class Daemon:
     # ---- its life ----
 
     def roots(self) -> dict[str, Root]:
-        """
-        Return the loops that make up its life, by name.
-        """
+        """Return the loops that make up its life, by name."""
         roots: dict[str, Root] = {
             "ledger": self.recorder.intact,
             "leases": self.leases.run,
@@ -308,9 +292,7 @@ class Daemon:
         )
 
     def _questions(self) -> list[Question]:
-        """
-        Return who can be asked for the time: the queues; where there are none, those who have the buckets.
-        """
+        """Return who can be asked for the time: the queues; where there are none, those who have the buckets."""
         queues: list[Question] = [inbox.depth for inbox in self.ports.inboxes if not inbox.pushed]
         return queues or [
             partial(self.ports.probe.configuration, bucket, region="", owner=None)
@@ -326,9 +308,7 @@ class Daemon:
         await intake.receiver()
 
     async def drain(self) -> None:
-        """
-        Take in nothing more, and wait until what is under way is done.
-        """
+        """Take in nothing more, and wait until what is under way is done."""
         for intake in self.intakes:
             intake.stop()
         self.poller.stop()
@@ -340,9 +320,7 @@ class Daemon:
         await self.recorder.drained()
 
     async def abandon(self) -> None:
-        """
-        End what outlived the grace where it stands: it must not meet a ledger that is closed.
-        """
+        """End what outlived the grace where it stands: it must not meet a ledger that is closed."""
         await asyncio.gather(*(intake.abandon() for intake in self.intakes))
         await self.poller.abandon()
 

@@ -19,9 +19,7 @@ log = structlog.get_logger()
 
 
 class Front:
-    """
-    What others see of the daemon from before it has a ledger to the end, and the clock that all of it goes by.
-    """
+    """What others see of the daemon from before it has a ledger to the end, and the clock that all of it goes by."""
 
     def __init__(self) -> None:
         self.clock = Timekeeper(SystemClock())
@@ -38,9 +36,7 @@ class Front:
 
     @classmethod
     async def open(cls, settings: Settings, stack: AsyncExitStack) -> "Front":
-        """
-        Start to serve; the stack ends that.
-        """
+        """Start to serve; the stack ends that."""
         front = cls()
         server = HttpServer(
             host=settings.http.host,
@@ -55,13 +51,9 @@ class Front:
         return front
 
     def odd(self, reason: str, whom: str) -> None:
-        """
-        Log what a stranger did on the port; strangers may do so without end.
-        """
+        """Log what a stranger did on the port; strangers may do so without end."""
         self._refused.met(reason, example=whom, reason=reason)
 
     def speaks_for_fleet(self) -> bool:
-        """
-        Return whether this daemon reports for all.
-        """
+        """Return whether this daemon reports for all."""
         return self.reporting()

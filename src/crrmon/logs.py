@@ -43,9 +43,7 @@ LEFT_OUT = "text left out, for it may hold keys of objects (log.keys)"
 
 # A test reads every call that logs, so that a field with keys has such a name; no event has to think of `log.keys`.
 def holds_keys(field: str) -> bool:
-    """
-    Return whether a field of this name holds keys of objects; all that do are named so, and nothing else is.
-    """
+    """Return whether a field of this name holds keys of objects; all that do are named so, and nothing else is."""
     return field in ("key", "keys") or field.endswith(("_key", "_keys"))
 
 
@@ -113,9 +111,7 @@ def configure(
 
 
 class _Outlet:
-    """
-    Where lines go. A full disk, or a collector that is gone, is no reason to stop working: they are lost then.
-    """
+    """Where lines go. A full disk, or a collector that is gone, is no reason to stop working: they are lost then."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -135,9 +131,7 @@ def _adopt_standard_logging(
     out: TextIO,
     threshold: int,
 ) -> None:
-    """
-    Have libraries that use the standard library's logging go the same way.
-    """
+    """Have libraries that use the standard library's logging go the same way."""
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -156,9 +150,7 @@ def _adopt_standard_logging(
 
 
 class _Throttle(logging.Filter):
-    """
-    Lets each complaint of a library through once a minute: what it complains of may be a stranger's doing.
-    """
+    """Lets each complaint of a library through once a minute: what it complains of may be a stranger's doing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,9 +159,7 @@ class _Throttle(logging.Filter):
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        """
-        Decide on one line; the next one of its kind tells how many were left out.
-        """
+        """Decide on one line; the next one of its kind tells how many were left out."""
         error = record.exc_info[0] if record.exc_info else None
         kind = (record.name, str(record.msg)[:200], "" if error is None else error.__name__)
         told_at, left_out = self._told.pop(kind, (float("-inf"), 0))
@@ -185,17 +175,13 @@ class _Throttle(logging.Filter):
 
 
 class _Curtain:
-    """
-    Hides the keys of objects, in every field that holds some.
-    """
+    """Hides the keys of objects, in every field that holds some."""
 
     def __init__(self, keys: Literal["hashed", "none"]) -> None:
         self._keys = keys
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """
-        Hide them in one line.
-        """
+        """Hide them in one line."""
         if self._keys == "none":
             return {name: value for name, value in event.items() if not holds_keys(name)}
         return {
@@ -210,16 +196,12 @@ def _hashed(value: object) -> object:
 
 
 def _without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """
-    Take out what a library says in its own words: they may quote anything.
-    """
+    """Take out what a library says in its own words: they may quote anything."""
     return {**event, "event": LEFT_OUT}
 
 
 def _bare_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """
-    Tell of an exception which one it is and where it was raised, but not its text, which may quote anything.
-    """
+    """Tell of an exception which one it is and where it was raised, but not its text, which may quote anything."""
     told = event.pop("exc_info", None)
     error = told[1] if isinstance(told, tuple) else told
     if error is True:
@@ -230,9 +212,7 @@ def _bare_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 
 
 def _bare(error: BaseException, met: set[int]) -> Iterator[str]:
-    """
-    Write an exception after what led to it.
-    """
+    """Write an exception after what led to it."""
     met.add(id(error))
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
@@ -244,9 +224,7 @@ def _bare(error: BaseException, met: set[int]) -> Iterator[str]:
 
 
 def _masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """
-    Take users and passwords out of addresses: libraries' errors quote those of proxies, and more.
-    """
+    """Take users and passwords out of addresses: libraries' errors quote those of proxies, and more."""
     return {
         name: value if name in _VERBATIM or holds_keys(name) else _without_userinfo(value)
         for name, value in event.items()
@@ -264,9 +242,7 @@ def _without_userinfo(value: Any) -> Any:
 
 
 def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """
-    Keep lines short enough for what collects them; a message of a megabyte may hold a key of a megabyte.
-    """
+    """Keep lines short enough for what collects them; a message of a megabyte may hold a key of a megabyte."""
     return {
         name: _shortened(value) if isinstance(value, str) and name not in _TRACES else value
         for name, value in event.items()

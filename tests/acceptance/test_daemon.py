@@ -90,18 +90,14 @@ class Front:
         await self._stack.aclose()
 
     async def start(self) -> None:
-        """
-        Listen from now on.
-        """
+        """Listen from now on."""
         self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, int(self.url.rpartition(":")[2])).start()
         self.url = f"http://{HOST}:{self._runner.addresses[0][1]}"
 
     def count(self, action: str) -> int:
-        """
-        Tell how often something was asked.
-        """
+        """Tell how often something was asked."""
         return sum(asked == action for asked, _ in self.asked)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -127,9 +123,7 @@ class Front:
 
     @staticmethod
     def _head(request: web.BaseRequest) -> web.Response:
-        """
-        Answer for moto, whose routes know no keys with line breaks.
-        """
+        """Answer for moto, whose routes know no keys with line breaks."""
         _, bucket, key = unquote(request.raw_path.partition("?")[0]).split("/", 2)
         found = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(
             bucket, key, version_id=request.query.get("versionId")
@@ -179,9 +173,7 @@ class Front:
 
 
 class World:
-    """
-    One queue with a dead-letter queue, one bucket that replicates to another, of this test alone.
-    """
+    """One queue with a dead-letter queue, one bucket that replicates to another, of this test alone."""
 
     def __init__(self, moto_url: str, front: Front) -> None:
         number = next(_NUMBERS)
@@ -208,9 +200,7 @@ class World:
 
     @property
     def queue_url(self) -> str:
-        """
-        The queue as the daemon sees it.
-        """
+        """The queue as the daemon sees it."""
         return f"{self.front.url}/{DEFAULT_ACCOUNT_ID}/{self.queue}"
 
     def _make_queue(self, name: str) -> str:
@@ -227,9 +217,7 @@ class World:
         self._s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
     def replicate(self, bucket: str) -> None:
-        """
-        Have everything in a bucket replicated; make the bucket if it is not there.
-        """
+        """Have everything in a bucket replicated; make the bucket if it is not there."""
         if bucket not in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets:
             self._make_bucket(bucket)
         rule = {
@@ -248,9 +236,7 @@ class World:
     def write(
         self, key: str, status: str | None, *, bucket: str | None = None, event: bool = True
     ) -> str:
-        """
-        Write an object of ten bytes, plant its replication status, and send its event; return its version.
-        """
+        """Write an object of ten bytes, plant its replication status, and send its event; return its version."""
         bucket = bucket or self.source
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         version = backend.put_object(bucket, key, b"x" * 10).version_id
@@ -262,24 +248,18 @@ class World:
     def plant(
         self, key: str, version: str, status: str | None, *, bucket: str | None = None
     ) -> None:
-        """
-        Set what HEAD says.
-        """
+        """Set what HEAD says."""
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         metadata = backend.get_object(bucket or self.source, key, version_id=version).metadata
         if status is not None:
             metadata["x-amz-replication-status"] = status
 
     def add_queue(self, region: str) -> None:
-        """
-        Make a queue of the same name in another region.
-        """
+        """Make a queue of the same name in another region."""
         sqs_backends[DEFAULT_ACCOUNT_ID][region].create_queue(self.queue)
 
     def send(self, body: str, *, region: str = REGION) -> str:
-        """
-        Send a message; return its id.
-        """
+        """Send a message; return its id."""
         backend = sqs_backends[DEFAULT_ACCOUNT_ID][region]
         return str(backend.send_message(self.queue, body).id)
 
@@ -288,29 +268,21 @@ class World:
 
     @property
     def waiting(self) -> int:
-        """
-        Messages that nobody deleted.
-        """
+        """Messages that nobody deleted."""
         return len(self._stored(self.queue))
 
     @property
     def visible(self) -> int:
-        """
-        Messages that could be received at this moment.
-        """
+        """Messages that could be received at this moment."""
         return sum(one.visible for one in self._stored(self.queue))
 
     @property
     def dead(self) -> list[str]:
-        """
-        Ids in the dead-letter queue.
-        """
+        """Ids in the dead-letter queue."""
         return [one.id for one in self._stored(self._dead)]
 
     def bury_after(self, receives: int) -> None:
-        """
-        Set how often a message is received before it goes to the dead-letter queue.
-        """
+        """Set how often a message is received before it goes to the dead-letter queue."""
         arn = self._sqs.get_queue_attributes(
             QueueUrl=self._url(self._dead), AttributeNames=["QueueArn"]
         )["Attributes"]["QueueArn"]
@@ -320,9 +292,7 @@ class World:
         )
 
     def show_again(self) -> None:
-        """
-        End the visibility time-out of everything that was received.
-        """
+        """End the visibility time-out of everything that was received."""
         for one in self._stored(self.queue):
             if not one.visible:
                 self._sqs.change_message_visibility(
@@ -332,9 +302,7 @@ class World:
                 )
 
     def datums(self, metric: str) -> list[tuple[float, float]]:
-        """
-        Tell (time, value) of every datapoint that CloudWatch has of a metric.
-        """
+        """Tell (time, value) of every datapoint that CloudWatch has of a metric."""
         backend = cloudwatch_backends[DEFAULT_ACCOUNT_ID][REGION]
         return [
             (one.timestamp.timestamp(), one.value)
@@ -344,16 +312,12 @@ class World:
 
     @property
     def units(self) -> set[str]:
-        """
-        Units of all datapoints.
-        """
+        """Units of all datapoints."""
         backend = cloudwatch_backends[DEFAULT_ACCOUNT_ID][REGION]
         return {one.unit for one in list(backend.metric_data) if one.namespace == self.namespace}
 
     def told(self, metric: str) -> float:
-        """
-        Sum up what CloudWatch was told.
-        """
+        """Sum up what CloudWatch was told."""
         return sum(value for _, value in self.datums(metric))
 
 
@@ -361,9 +325,7 @@ class World:
 
 
 def value_of(page: str, name: str, **labels: str) -> float:
-    """
-    Find a metric on a page; 0 when there is none.
-    """
+    """Find a metric on a page; 0 when there is none."""
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             if (sample.name, sample.labels) == (name, labels):
@@ -372,9 +334,7 @@ def value_of(page: str, name: str, **labels: str) -> float:
 
 
 class Daemon:
-    """
-    A `crrmon run` process, its log and its port.
-    """
+    """A `crrmon run` process, its log and its port."""
 
     def __init__(self, process: Process, out: Path, err: Path) -> None:
         self.process = process
@@ -392,26 +352,20 @@ class Daemon:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """
-        Its log so far; every whole line of it is JSON.
-        """
+        """Its log so far; every whole line of it is JSON."""
         return [json.loads(line) for line in self._out.read_bytes().split(b"\n")[:-1]]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"] == name]
 
     def started(self) -> bool:
-        """
-        Tell whether its port answers, and remember where.
-        """
+        """Tell whether its port answers, and remember where."""
         for line in self.events("started"):
             self.url = line["http"]
         return bool(self.url)
 
     async def get(self, path: str, accept: str = "") -> tuple[int, str]:
-        """
-        Ask its port.
-        """
+        """Ask its port."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(self.url + path, headers={"Accept": accept}) as answer,
@@ -419,16 +373,12 @@ class Daemon:
             return answer.status, await answer.text()
 
     async def metric(self, name: str, **labels: str) -> float:
-        """
-        Read a metric; 0 when there is none.
-        """
+        """Read a metric; 0 when there is none."""
         _, page = await self.get("/metrics")
         return value_of(page, name, **labels)
 
     async def until_metric(self, value: float, name: str, **labels: str) -> None:
-        """
-        Wait until a metric has a value.
-        """
+        """Wait until a metric has a value."""
         found = None
         try:
             async with asyncio.timeout(HANGS_SECONDS):
@@ -444,17 +394,13 @@ class Daemon:
         self.process.send_signal(number)
 
     async def ended(self) -> int:
-        """
-        Wait for its end; return its exit code.
-        """
+        """Wait for its end; return its exit code."""
         async with asyncio.timeout(HANGS_SECONDS):
             return await self.process.wait()
 
 
 def settings(world: World, folder: Path, **sections: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Make settings for a daemon on a world, its files in a folder; sections are merged into them.
-    """
+    """Make settings for a daemon on a world, its files in a folder; sections are merged into them."""
     made: dict[str, Any] = {
         "queues": [{"url": world.queue_url, "region": REGION}],
         "aws": {"region": REGION, "endpoint_url": world.front.url},
@@ -473,9 +419,7 @@ def settings(world: World, folder: Path, **sections: Mapping[str, Any]) -> dict[
 async def spawn(
     folder: Path, made: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> Daemon:
-    """
-    Start `crrmon run`.
-    """
+    """Start `crrmon run`."""
     number = next(_NUMBERS)
     config, out, err = (folder / f"{number}.{end}" for end in ("yaml", "out", "err"))
     config.write_text(yaml.safe_dump(dict(made)))
@@ -501,9 +445,7 @@ async def spawn(
 async def running(
     folder: Path, made: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Daemon]:
-    """
-    Start the daemon and wait until its port answers; whatever happens, it does not outlive the block.
-    """
+    """Start the daemon and wait until its port answers; whatever happens, it does not outlive the block."""
     daemon = await spawn(folder, made, environment)
     try:
         await until(
@@ -520,9 +462,7 @@ async def running(
 
 @asynccontextmanager
 async def new_world(moto_url: str, *, port: int = 0) -> AsyncIterator[World]:
-    """
-    Make AWS for one test.
-    """
+    """Make AWS for one test."""
     async with Front(moto_url, port=port) as front:
         world = World(moto_url, front)
         try:
@@ -533,18 +473,14 @@ async def new_world(moto_url: str, *, port: int = 0) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def world(moto_url: str) -> AsyncIterator[World]:
-    """
-    Make AWS for one test.
-    """
+    """Make AWS for one test."""
     async with new_world(moto_url) as made:
         yield made
 
 
 @asynccontextmanager
 async def ledger_of(folder: Path) -> AsyncIterator[SqliteLedger]:
-    """
-    Open the ledger of a daemon that has ended.
-    """
+    """Open the ledger of a daemon that has ended."""
     ledger = await SqliteLedger.at(folder / "ledger.db")
     try:
         yield ledger
@@ -573,17 +509,13 @@ HOSTILE_KEYS = [
 
 
 def padded(key: str, world: World, version: str) -> str:
-    """
-    Make an event of almost a megabyte, most of which concerns nobody.
-    """
+    """Make an event of almost a megabyte, most of which concerns nobody."""
     more = {"additionalEventData": {"bytesTransferredIn": 10, "x": ["y" * 1000] * 1000}}
     return written(key, at=_CLOCK.now(), bucket=world.source, version=version, **more)
 
 
 def malformed(world: World) -> list[str]:
-    """
-    Make bodies that tell nothing that could be understood.
-    """
+    """Make bodies that tell nothing that could be understood."""
     good = written("KEY", at=_CLOCK.now(), bucket=world.source)
     return [
         "no JSON at all",
@@ -599,9 +531,7 @@ def malformed(world: World) -> list[str]:
 
 
 class Life(msgspec.Struct, kw_only=True):
-    """
-    What was to be seen of a daemon from its start to its end.
-    """
+    """What was to be seen of a daemon from its start to its end."""
 
     world: Any
     exit_code: int
@@ -680,9 +610,7 @@ async def _live(moto_url: str, folder: Path) -> Life:
 
 @pytest.fixture(scope="module")
 def life(moto_url: str, tmp_path_factory: pytest.TempPathFactory) -> Life:
-    """
-    Let a daemon live: good, bad and ugly messages, then Ctrl-C.
-    """
+    """Let a daemon live: good, bad and ugly messages, then Ctrl-C."""
     return asyncio.run(_live(moto_url, tmp_path_factory.mktemp("life")))
 
 
@@ -919,9 +847,7 @@ async def test_r3_a_call_to_cloudwatch_that_was_begun_ends_before_the_daemon_doe
 
 
 def free_port() -> int:
-    """
-    Find a port on which nobody listens.
-    """
+    """Find a port on which nobody listens."""
     with socket.socket() as found:
         found.bind((HOST, 0))
         return int(found.getsockname()[1])
@@ -1009,9 +935,7 @@ async def test_two_daemons_get_in_each_others_way_visibly(world: World, tmp_path
 
 
 def kept_in(folder: Path) -> set[str]:
-    """
-    List what the tests did not make for the daemon.
-    """
+    """List what the tests did not make for the daemon."""
     return {one.name for one in folder.iterdir() if one.suffix not in {".yaml", ".out", ".err"}}
 
 
@@ -1089,9 +1013,7 @@ TOKEN = "s3cr3t-and-long-enough"  # noqa: S105 - to be found where it must not b
 
 
 class Sender:
-    """
-    Posts events as a store does: one after the other, each again and again until it is accepted.
-    """
+    """Posts events as a store does: one after the other, each again and again until it is accepted."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://{HOST}:{port}/"
@@ -1102,9 +1024,7 @@ class Sender:
         """How many answers more reach it; the others get lost on the way."""
 
     async def run(self) -> None:
-        """
-        Send, for ever.
-        """
+        """Send, for ever."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:

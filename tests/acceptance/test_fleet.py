@@ -67,9 +67,7 @@ async def test_two_versions_share_a_ledger(tmp_path: Path) -> None:
 
 
 def stored_in(folder: Path) -> bytes:
-    """
-    Return all that Redis wrote into its append-only files.
-    """
+    """Return all that Redis wrote into its append-only files."""
     return b"".join(one.read_bytes() for one in folder.rglob("*.aof"))
 
 

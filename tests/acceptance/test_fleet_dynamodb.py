@@ -72,9 +72,7 @@ async def test_replicas_that_stand_still_past_their_leases_count_nothing_twice(
 
 
 def counts(body: bytes) -> bool:
-    """
-    Tell whether a transaction carries a delta: something is counted.
-    """
+    """Tell whether a transaction carries a delta: something is counted."""
     puts = (
         one.get("Put", {}).get("Item", {}) for one in msgspec.json.decode(body)["TransactItems"]
     )
@@ -143,14 +141,10 @@ async def test_a_table_that_will_not_do_is_said_and_waited_for(tmp_path: Path) -
 
 
 def section(table: str) -> dict[str, Any]:
-    """
-    Make the ledger's settings.
-    """
+    """Make the ledger's settings."""
     return {"kind": "dynamodb", "dynamodb": {"table": table, "region": REGION}}
 
 
 async def create(aws: Aws, table: str) -> None:
-    """
-    Make a table as `crrmon ledger create` does.
-    """
+    """Make a table as `crrmon ledger create` does."""
     await creation.create(aws, table=table, region=REGION, tags={})

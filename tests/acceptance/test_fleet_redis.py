@@ -47,9 +47,7 @@ async def test_killing_daemons_and_redis_loses_and_doubles_nothing() -> None:
 
 @asynccontextmanager
 async def proxies(freezer: Freezer) -> AsyncIterator[Callable[[Stage], Awaitable[None]]]:
-    """
-    Give what puts a proxy between each daemon and Redis.
-    """
+    """Give what puts a proxy between each daemon and Redis."""
     async with AsyncExitStack() as stack:
 
         async def prepare(stage: Stage) -> None:
@@ -147,7 +145,5 @@ async def test_a_server_that_will_not_do_is_said_and_waited_for(tmp_path: Path) 
 
 
 def section(url: str, **more: str) -> dict[str, Any]:
-    """
-    Make the ledger's settings.
-    """
+    """Make the ledger's settings."""
     return {"kind": "redis", "redis": {"url": url, **more}}

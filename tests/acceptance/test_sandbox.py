@@ -122,24 +122,18 @@ async def test_nothing_is_left_behind(tmp_path: Path, signum: signal.Signals, co
 
 
 def children_of(pid: int) -> list[int]:
-    """
-    Return the processes that a process started.
-    """
+    """Return the processes that a process started."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
     return [int(one) for one in listed.split()]
 
 
 def names_in(folder: Path) -> set[str]:
-    """
-    Return the names of the files in a folder.
-    """
+    """Return the names of the files in a folder."""
     return {one.name for one in folder.iterdir()}
 
 
 def is_running(pid: int) -> bool:
-    """
-    Tell whether a process is there, and not only its remains.
-    """
+    """Tell whether a process is there, and not only its remains."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:

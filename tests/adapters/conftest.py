@@ -9,9 +9,7 @@ from fakes.moto_server import moto_server
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    Give the SDK credentials that open nothing, and hide the machine's own.
-    """
+    """Give the SDK credentials that open nothing, and hide the machine's own."""
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -23,17 +21,13 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
-    """
-    Run moto in this process, so that tests can reach into it.
-    """
+    """Run moto in this process, so that tests can reach into it."""
     with moto_server() as url:
         yield url
 
 
 @pytest.fixture
 async def stub() -> AsyncIterator[AwsStub]:
-    """
-    Run a server that answers as it is told to.
-    """
+    """Run a server that answers as it is told to."""
     async with AwsStub() as server:
         yield server

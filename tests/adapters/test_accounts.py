@@ -53,9 +53,7 @@ STORE = KnownAccount(id="minio", endpoint_url="http://127.0.0.1:1", buckets=("mi
 
 
 class Cloud:
-    """
-    STS and S3 at one address. S3 lets in whoever has a key that STS gave lately, or the daemon's own.
-    """
+    """STS and S3 at one address. S3 lets in whoever has a key that STS gave lately, or the daemon's own."""
 
     def __init__(self, stub: AwsStub, clock: Clock) -> None:
         self.stub = stub
@@ -87,30 +85,22 @@ class Cloud:
 
     @property
     def looks(self) -> list[Asked]:
-        """
-        Give the requests to S3.
-        """
+        """Give the requests to S3."""
         return [one for one in self.stub.asked if one.method != "POST"]
 
 
 def access_key(asked: Asked) -> str:
-    """
-    Tell whose credentials a request was signed with.
-    """
+    """Tell whose credentials a request was signed with."""
     return asked.headers["Authorization"].split("Credential=")[1].split("/")[0]
 
 
 def signed_for(asked: Asked) -> str:
-    """
-    Tell for which region a request was signed.
-    """
+    """Tell for which region a request was signed."""
     return asked.headers["Authorization"].split("/")[2]
 
 
 class Daemon:
-    """
-    What looks, with some accounts configured.
-    """
+    """What looks, with some accounts configured."""
 
     def __init__(self, aws: Aws, *accounts: KnownAccount, clock: Clock) -> None:
         self.meters = FakeMeters()
@@ -120,41 +110,31 @@ class Daemon:
     async def look(
         self, owner: str | None, bucket: str = "src", region: str = REGION
     ) -> Observation:
-        """
-        Look at a version in a bucket of an account.
-        """
+        """Look at a version in a bucket of an account."""
         return await self.probe.look(
             ObjectVersion(bucket, "some/secret-key", "Zx81"), region=region, owner=owner
         )
 
     def errors(self, account: str) -> float:
-        """
-        Tell how many attempts to get credentials were counted as failed.
-        """
+        """Tell how many attempts to get credentials were counted as failed."""
         return self.meters.count(catalogue.ACCOUNT_ERRORS, account)
 
 
 @pytest.fixture
 async def clock() -> LoopClock:
-    """
-    Make a clock that tests can set ahead.
-    """
+    """Make a clock that tests can set ahead."""
     return StandingClock()
 
 
 @pytest.fixture
 async def cloud(stub: AwsStub, clock: LoopClock) -> Cloud:
-    """
-    Put STS and S3 at the stub's address.
-    """
+    """Put STS and S3 at the stub's address."""
     return Cloud(stub, clock)
 
 
 @pytest.fixture
 async def aws(stub: AwsStub) -> AsyncIterator[Aws]:
-    """
-    Make the way to the stub.
-    """
+    """Make the way to the stub."""
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as made:
         yield made
 
@@ -327,9 +307,7 @@ async def test_d47_moto_cross_account(moto_url: str, monkeypatch: pytest.MonkeyP
 
 
 async def write(s3: Any, owner: str) -> ObjectVersion:
-    """
-    Make a bucket in moto, and a replicated object in it.
-    """
+    """Make a bucket in moto, and a replicated object in it."""
     bucket = f"src-{owner}"
     await s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     await s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -630,9 +608,7 @@ async def test_endpoints(
 
 @pytest.fixture
 def profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """
-    Write the SDK's shared files, with profiles of their own keys.
-    """
+    """Write the SDK's shared files, with profiles of their own keys."""
     path = tmp_path / "config"
     path.write_text(
         "[default]\nuse_fips_endpoint = true\n"
@@ -684,17 +660,13 @@ async def test_a_profile_takes_the_role(
 
 @pytest.fixture
 async def store() -> AsyncIterator[AwsStub]:
-    """
-    Run a store beside AWS.
-    """
+    """Run a store beside AWS."""
     async with AwsStub() as server:
         yield server
 
 
 def kept_in(store: AwsStub, **more: Any) -> KnownAccount:
-    """
-    Describe the store as an account.
-    """
+    """Describe the store as an account."""
     return KnownAccount(
         id="minio", endpoint_url=store.url, profile="minio", buckets=("mini-*",), **more
     )
@@ -829,9 +801,7 @@ async def test_a_profile_that_takes_its_time(
 
 @pytest.fixture(scope="module")
 def strict_url() -> Iterator[str]:
-    """
-    Run MiniStack so that it checks credentials and policies.
-    """
+    """Run MiniStack so that it checks credentials and policies."""
     with ministack(AUTH="true") as url:
         yield url
 

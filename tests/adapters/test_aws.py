@@ -19,9 +19,7 @@ NOBODY = "http://127.0.0.1:1"
 
 
 def session(url: str | None = NOBODY, region: str | None = REGION) -> Aws:
-    """
-    Make a session that need not reach anybody.
-    """
+    """Make a session that need not reach anybody."""
     return Aws(endpoint_url=url, default_region=region, max_connections=8)
 
 
@@ -155,9 +153,7 @@ async def test_connections_are_bounded(stub: AwsStub) -> None:
 
 
 def error(code: str | None, *, status: int = 400, message: str = "") -> ClientError:
-    """
-    Make an error as the SDK raises it.
-    """
+    """Make an error as the SDK raises it."""
     told = {} if code is None else {"Error": {"Code": code, "Message": message}}
     return ClientError({**told, "ResponseMetadata": {"HTTPStatusCode": status}}, "Operation")
 
@@ -218,9 +214,7 @@ AMZN_ID = {"x-amzn-RequestId": "0a1b2c3d"}
 
 
 class Ear:
-    """
-    Remembers what it was told.
-    """
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
         self.heard_of: list[tuple[float, float]] = []

@@ -57,33 +57,25 @@ STRANGE = {
 
 @pytest.fixture
 async def aws(stub: AwsStub) -> AsyncIterator[Aws]:
-    """
-    Ask the stub whatever is asked.
-    """
+    """Ask the stub whatever is asked."""
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield aws
 
 
 @pytest.fixture
 def inbox(aws: Aws) -> SqsInbox:
-    """
-    Make an inbox on the stub.
-    """
+    """Make an inbox on the stub."""
     return SqsInbox(aws, QUEUE)
 
 
 @pytest.fixture
 async def calls(aws: Aws) -> Calls:
-    """
-    Ask a table on the stub.
-    """
+    """Ask a table on the stub."""
     return Calls(await aws.client("dynamodb"), table="t", region=REGION, chance=random.Random(1))
 
 
 def probe(aws: Aws) -> S3Probe:
-    """
-    Look with the role of another account.
-    """
+    """Look with the role of another account."""
     accounts = Accounts(aws, [ROLE], clock=LoopClock(), meters=FakeMeters())
     return S3Probe(accounts, clock=LoopClock())
 

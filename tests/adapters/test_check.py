@@ -54,9 +54,7 @@ Said = Answer | Hang | Reset
 
 
 class Aws:
-    """
-    Answers as AWS does to a daemon that may do all it must; what is in `instead` it may not.
-    """
+    """Answers as AWS does to a daemon that may do all it must; what is in `instead` it may not."""
 
     def __init__(self, stub: AwsStub) -> None:
         self.instead: dict[str, Said] = {}
@@ -74,16 +72,12 @@ class Aws:
 
     @property
     def calls(self) -> set[str]:
-        """
-        Name what was asked.
-        """
+        """Name what was asked."""
         return {call for call, _ in self.asked}
 
 
 def _call(asked: Asked) -> str:
-    """
-    Name the call that a request is.
-    """
+    """Name the call that a request is."""
     if "X-Amz-Target" in asked.headers:
         return asked.headers["X-Amz-Target"].partition(".")[2]
     if asked.method == "POST":
@@ -120,17 +114,13 @@ _ALLOWED: Mapping[str, Said] = {
 
 @pytest.fixture
 def aws(stub: AwsStub) -> Aws:
-    """
-    Have everything allowed.
-    """
+    """Have everything allowed."""
     return Aws(stub)
 
 
 @pytest.fixture
 def settings(stub: AwsStub, tmp_path: Path) -> Settings:
-    """
-    Name a queue, a bucket and a file that is not there yet.
-    """
+    """Name a queue, a bucket and a file that is not there yet."""
     return Settings.model_validate(
         {
             "queues": [{"url": QUEUE}],
@@ -142,23 +132,17 @@ def settings(stub: AwsStub, tmp_path: Path) -> Settings:
 
 
 async def checked(settings: Settings) -> dict[tuple[str, str], Check]:
-    """
-    Try all calls.
-    """
+    """Try all calls."""
     return {(one.subject, one.call): one for one in await composition.check(settings)}
 
 
 def left_in(folder: Path) -> list[str]:
-    """
-    Name what a folder holds.
-    """
+    """Name what a folder holds."""
     return [one.name for one in folder.iterdir()]
 
 
 def verdicts(checks: Mapping[tuple[str, str], Check]) -> dict[str, set[str]]:
-    """
-    Sort the calls by what came of them.
-    """
+    """Sort the calls by what came of them."""
     found: dict[str, set[str]] = {}
     for (subject, call), one in checks.items():
         found.setdefault(one.verdict.value, set()).add(f"{subject}: {call}")
@@ -426,9 +410,7 @@ async def test_a_server_without_a_ledger_yet_is_unproved() -> None:
 
 
 class Nobody:
-    """
-    Has credentials that need no asking for.
-    """
+    """Has credentials that need no asking for."""
 
     async def identity(self) -> str:
         return "arn:aws:iam::210987654321:user/nobody"
@@ -472,9 +454,7 @@ def test_no_word_is_broken_in_a_log_of_eighty_characters(
 
 @pytest.fixture
 def config(moto_url: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """
-    Make a queue and a bucket, and write configurations that name them.
-    """
+    """Make a queue and a bucket, and write configurations that name them."""
     sqs = boto3.client("sqs", region_name=REGION, endpoint_url=moto_url)
     s3 = boto3.client("s3", region_name=REGION, endpoint_url=moto_url)
     url = sqs.create_queue(QueueName="checked")["QueueUrl"]
@@ -499,9 +479,7 @@ def config(moto_url: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 
 def crrmon(*arguments: str) -> Result:
-    """
-    Run the command line in this process.
-    """
+    """Run the command line in this process."""
     return CliRunner().invoke(app, ["check", *arguments], env={"COLUMNS": "200"})
 
 

@@ -19,34 +19,26 @@ PAIR = [{"Name": "SourceBucket", "Value": "src"}, {"Name": "DestBucket", "Value"
 
 
 def datum(name: str = "ReplicationObjects", **more: Any) -> dict[str, Any]:
-    """
-    Make a datum as windows have them.
-    """
+    """Make a datum as windows have them."""
     plain = {"MetricName": name, "Dimensions": PAIR, "Timestamp": WINDOW, "Unit": "Count"}
     return {**plain, "Value": 3.0} if not more else {**plain, **more}
 
 
 def part(*data: dict[str, Any]) -> bytes:
-    """
-    Make a part of these datums, or of a plain one.
-    """
+    """Make a part of these datums, or of a plain one."""
     return msgspec.json.encode(list(data) or [datum()])
 
 
 @pytest.fixture
 async def sink(stub: AwsStub) -> AsyncIterator[CloudWatchSink]:
-    """
-    Make a sink that sends to the stub.
-    """
+    """Make a sink that sends to the stub."""
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield CloudWatchSink(aws, namespace="CRRMonitor")
 
 
 @pytest.fixture
 def empty_moto(moto_url: str) -> Iterator[str]:
-    """
-    Give moto's address, and forget its metrics at the end.
-    """
+    """Give moto's address, and forget its metrics at the end."""
     yield moto_url
     cloudwatch_backends[DEFAULT_ACCOUNT_ID][REGION].reset()
 

@@ -75,26 +75,20 @@ WRITES = ("PutItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem")
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[DynamoDBProxy]:
-    """
-    Stands between the ledger and MiniStack.
-    """
+    """Stands between the ledger and MiniStack."""
     async with DynamoDBProxy(shared_ministack()) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def table() -> str:
-    """
-    Names a table of this test.
-    """
+    """Names a table of this test."""
     return new_table()
 
 
 @pytest.fixture
 async def ledger(proxy: DynamoDBProxy, table: str) -> AsyncIterator[EmulatedLedger]:
-    """
-    A new ledger, asked through the proxy.
-    """
+    """A new ledger, asked through the proxy."""
     ledger = await EmulatedLedger.on(proxy.url, table, SetClock())
     proxy.count()
     yield ledger
@@ -103,47 +97,35 @@ async def ledger(proxy: DynamoDBProxy, table: str) -> AsyncIterator[EmulatedLedg
 
 @pytest.fixture
 async def other(ledger: EmulatedLedger, table: str) -> AsyncIterator[EmulatedLedger]:
-    """
-    The same ledger as another daemon has it.
-    """
+    """The same ledger as another daemon has it."""
     other = await EmulatedLedger.on(shared_ministack(), table, SetClock())
     yield other
     await other.close()
 
 
 async def items(ledger: EmulatedLedger, kind: str = "trail#") -> list[dict[str, Any]]:
-    """
-    Read the items of which the partition begins like this.
-    """
+    """Read the items of which the partition begins like this."""
     found = await everything(ledger.calls)
     return [one for one in found if one["pk"]["S"].startswith(kind)]
 
 
 async def put(ledger: EmulatedLedger, item: dict[str, Any]) -> None:
-    """
-    Write an item, whatever is there.
-    """
+    """Write an item, whatever is there."""
     await ledger.calls.single("Put", {"Item": item})
 
 
 def body_of(item: dict[str, Any]) -> Any:
-    """
-    Read the body of an item that is not packed.
-    """
+    """Read the body of an item that is not packed."""
     return msgspec.msgpack.decode(item["body"]["B"])
 
 
 def with_body(item: dict[str, Any], body: Any) -> dict[str, Any]:
-    """
-    Return an item with another body.
-    """
+    """Return an item with another body."""
     return item | {"body": {"B": msgspec.msgpack.encode(body)}}
 
 
 async def reopened(url: str, table: str) -> EmulatedLedger:
-    """
-    Open a ledger that is there.
-    """
+    """Open a ledger that is there."""
     return await EmulatedLedger.on(url, table, SetClock(), make=False)
 
 
@@ -153,9 +135,7 @@ async def reopened(url: str, table: str) -> EmulatedLedger:
 async def test_throttled_calls_are_slower_and_lose_nothing(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Invariant 5: each kind of call is asked again a few times before anybody else hears of it.
-    """
+    """Invariant 5: each kind of call is asked again a few times before anybody else hears of it."""
     for operation in (*WRITES, "Query", "BatchGetItem"):
         proxy.fault = Until(TRIES - 1, THROTTLED, operation)
         await ledger.remember_routes([Route("src", operation)])
@@ -172,9 +152,7 @@ async def test_throttled_calls_are_slower_and_lose_nothing(
 async def test_what_stays_throttled_is_told_and_can_be_asked_again(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Invariant 5: after a few tries the caller waits; nothing was done meanwhile.
-    """
+    """Invariant 5: after a few tries the caller waits; nothing was done meanwhile."""
     proxy.fault = Until(TRIES, THROTTLED, "TransactWriteItems")
     with pytest.raises(LedgerError, match="AWS asks for fewer calls"):
         await ledger.settle("b1", batch("k"), now=NOW)
@@ -187,9 +165,7 @@ async def test_what_stays_throttled_is_told_and_can_be_asked_again(
 async def test_leftovers_of_batches_are_asked_again(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Invariant 5: UnprocessedItems and UnprocessedKeys are neither lost nor taken for nothing.
-    """
+    """Invariant 5: UnprocessedItems and UnprocessedKeys are neither lost nor taken for nothing."""
     await ledger.settle("b1", batch("k", size=4), now=NOW)
     proxy.fault = Until(4, Part(), "BatchGetItem")
     found = await ledger.seen([record(f"k.{at}").replica_mark("dst") for at in range(4)])
@@ -203,9 +179,7 @@ async def test_leftovers_of_batches_are_asked_again(
 async def test_batches_are_as_large_as_dynamodb_takes_them(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    25 writes and 100 reads of a call, and no more than a megabyte on the wire.
-    """
+    """25 writes and 100 reads of a call, and no more than a megabyte on the wire."""
     await ledger.remember_routes([Route("src", f"d{at}") for at in range(60)])
     await ledger.seen([record(f"k{at}").replica_mark("dst") for at in range(230)])
     tally = Tally(latency={at: random.Random(at).random() for at in range(25_000)})
@@ -229,9 +203,7 @@ async def test_batches_are_as_large_as_dynamodb_takes_them(
 async def test_leftovers_without_end_are_an_error(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Nobody is told that something was done or is not there while DynamoDB only puts off.
-    """
+    """Nobody is told that something was done or is not there while DynamoDB only puts off."""
     await ledger.settle("b1", batch("k", size=TRIES + 1), now=NOW)
     proxy.fault = Until(TRIES, Part(), "BatchGetItem")
 
@@ -264,9 +236,7 @@ async def test_invariant_5_a_lost_answer_of_a_settled_batch_changes_nothing(
 
 
 async def test_one_lost_answer_is_no_outage(ledger: EmulatedLedger, proxy: DynamoDBProxy) -> None:
-    """
-    A single broken connection is asked over again before anybody is told; nothing is counted or done twice.
-    """
+    """A single broken connection is asked over again before anybody is told; nothing is counted or done twice."""
     operations = ("TransactWriteItems", "PutItem", "BatchGetItem", "Query")
     for operation in operations:
         proxy.fault = Until(1, Lost(), operation)
@@ -285,9 +255,7 @@ async def test_one_lost_answer_is_no_outage(ledger: EmulatedLedger, proxy: Dynam
 async def test_invariant_5_a_lost_answer_is_recognised_after_the_token_is_forgotten(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    The marks tell, not DynamoDB's memory of ten minutes: another request finds them all the same.
-    """
+    """The marks tell, not DynamoDB's memory of ten minutes: another request finds them all the same."""
     proxy.fault = Until(2, Lost(), "TransactWriteItems")
     with pytest.raises(LedgerError):
         await ledger.settle("b1", batch("k"), now=NOW)
@@ -301,9 +269,7 @@ async def test_invariant_5_a_lost_answer_is_recognised_after_the_token_is_forgot
 async def test_parking_again_after_dropping_is_another_request(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Invariant 5: within the ten minutes of a token, the same record parked, dropped and parked again is parked.
-    """
+    """Invariant 5: within the ten minutes of a token, the same record parked, dropped and parked again is parked."""
     one = record("k")
     for _ in range(2):
         assert await ledger.park([one]) == [Parked.PARKED]
@@ -320,9 +286,7 @@ async def test_parking_again_after_dropping_is_another_request(
 async def test_d16_transactions_that_meet_are_asked_again(
     ledger: EmulatedLedger, proxy: DynamoDBProxy, code: str
 ) -> None:
-    """
-    D16: a transaction cancelled only because another one was under way goes through a moment later.
-    """
+    """D16: a transaction cancelled only because another one was under way goes through a moment later."""
     proxy.fault = Until(TRIES - 1, cancelled("None", code, "None", "None"), "TransactWriteItems")
 
     assert await ledger.settle("b1", batch("k"), now=NOW) == [[Settled.COUNTED]] * 3
@@ -336,9 +300,7 @@ async def test_d16_transactions_that_meet_are_asked_again(
 async def test_d16_a_condition_that_does_not_hold_is_not_asked_again_as_it_stands(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    D16: whoever was slower decides anew on what is there now, whatever else was in the way.
-    """
+    """D16: whoever was slower decides anew on what is there now, whatever else was in the way."""
     await ledger.settle("b0", [done(record("k.1"))], now=NOW)
     reasons = cancelled("None", "ConditionalCheckFailed", "TransactionConflict", "None")
     proxy.fault = Until(1, reasons, "TransactWriteItems")
@@ -354,9 +316,7 @@ async def test_d16_a_condition_that_does_not_hold_is_not_asked_again_as_it_stand
 async def test_d16_two_daemons_racing_for_the_same_versions_count_each_once(
     ledger: EmulatedLedger, other: EmulatedLedger
 ) -> None:
-    """
-    D16, invariant 2: batches that overlap, at the same moment, from two processes.
-    """
+    """D16, invariant 2: batches that overlap, at the same moment, from two processes."""
     batches = [batch("k", size=6), list(reversed(batch("k", size=6)))]
     results = await asyncio.gather(
         *(
@@ -393,9 +353,7 @@ async def test_a_half_noted_a_moment_ago_is_seen(
 
 
 async def test_a_table_that_is_not_there_is_named_with_the_remedy(proxy: DynamoDBProxy) -> None:
-    """
-    The message says which, where, and how to make it; it may yet come.
-    """
+    """The message says which, where, and how to make it; it may yet come."""
     async with EmulatorAws(proxy.url) as aws:
         with pytest.raises(
             LedgerError,
@@ -407,9 +365,7 @@ async def test_a_table_that_is_not_there_is_named_with_the_remedy(proxy: DynamoD
 async def test_a_table_that_vanishes_is_named_too(
     ledger: EmulatedLedger, proxy: DynamoDBProxy, table: str
 ) -> None:
-    """
-    Not only at the start.
-    """
+    """Not only at the start."""
     await ledger.calls._client.delete_table(TableName=table)
 
     with pytest.raises(LedgerError, match=f"{table}' does not exist in eu-west-1"):
@@ -442,9 +398,7 @@ NAMES = [
 async def test_a_table_made_for_something_else_is_refused(
     proxy: DynamoDBProxy, table: str, schema: dict[str, Any], expected: str
 ) -> None:
-    """
-    By the daemon and by whoever would make it; the message says what was expected.
-    """
+    """By the daemon and by whoever would make it; the message says what was expected."""
     async with EmulatorAws(proxy.url) as aws:
         client: Any = await aws.client("dynamodb")
         await client.create_table(TableName=table, BillingMode="PAY_PER_REQUEST", **schema)
@@ -466,9 +420,7 @@ async def test_a_table_made_for_something_else_is_refused(
 async def test_a_missing_permission_is_named(
     ledger: EmulatedLedger, proxy: DynamoDBProxy, table: str, operation: str, action: str
 ) -> None:
-    """
-    With the action to grant and the table, so that a policy can be mended from the log.
-    """
+    """With the action to grant and the table, so that a policy can be mended from the log."""
     proxy.fault = Until(99, DENIED, operation)
 
     async def use_it() -> None:
@@ -484,9 +436,7 @@ async def test_a_missing_permission_is_named(
 async def test_d26_a_table_that_never_expires_is_told_of(
     ledger: EmulatedLedger, table: str
 ) -> None:
-    """
-    D26: the daemon works, and warns that the table grows; also when another attribute was named.
-    """
+    """D26: the daemon works, and warns that the table grows; also when another attribute was named."""
     off = {"Enabled": False, "AttributeName": "expires_at"}
     client = ledger.calls._client
     with structlog.testing.capture_logs() as logs:
@@ -499,9 +449,7 @@ async def test_d26_a_table_that_never_expires_is_told_of(
 
 
 async def test_a_ledger_of_a_newer_daemon_is_refused(ledger: EmulatedLedger, table: str) -> None:
-    """
-    If it says that this version cannot work on it; the message says what to do.
-    """
+    """If it says that this version cannot work on it; the message says what to do."""
     meta = (await items(ledger, "meta"))[0]
     told = body_of(meta)
     assert told == {"format": 1, "readable_by": 1, "shards": 4}
@@ -514,9 +462,7 @@ async def test_a_ledger_of_a_newer_daemon_is_refused(ledger: EmulatedLedger, tab
 
 
 async def test_a_ledger_keeps_its_number_of_shards(ledger: EmulatedLedger, table: str) -> None:
-    """
-    Whatever is asked for later: every trail lies where that number put it.
-    """
+    """Whatever is asked for later: every trail lies where that number put it."""
     again = await EmulatedLedger.on(shared_ministack(), table, SetClock(), shards=64)
     assert again.shards == 4
     await again.close()
@@ -540,9 +486,7 @@ async def test_invariant_9_a_daemon_reads_what_a_newer_one_wrote(ledger: Emulate
 
 
 async def test_a_ledger_that_is_only_read_is_not_begun(table: str) -> None:
-    """
-    The source of a copy, in a table that was made and never used.
-    """
+    """The source of a copy, in a table that was made and never used."""
     aws = EmulatorAws(shared_ministack())
     async with aws:
         await creation.create(aws, table=table, region=REGION, tags={})
@@ -571,9 +515,7 @@ OTHER_KEYS = json_error(
 async def damage(
     ledger: EmulatedLedger, kind: str, sort: str = "", *, body: str = "body"
 ) -> dict[str, Any]:
-    """
-    Make the body of an item unreadable; return the item as it was.
-    """
+    """Make the body of an item unreadable; return the item as it was."""
     item = next(one for one in await items(ledger, kind) if one["sk"]["S"].startswith(sort))
     whole = {name: value for name, value in item.items() if name not in {"body", "packed"}}
     await put(ledger, whole | {body: {"B": b"x\x00\x01"}})
@@ -583,9 +525,7 @@ async def damage(
 async def test_invariant_10_a_trail_that_cannot_be_read_harms_itself_only(
     ledger: EmulatedLedger,
 ) -> None:
-    """
-    It is not told as due, and said once; who asks for it is told which item, and nobody else is harmed.
-    """
+    """It is not told as due, and said once; who asks for it is told which item, and nobody else is harmed."""
     await ledger.park([record("bad", next_look_at=NOW - 1)])
     whole = await damage(ledger, "trail#")
     await ledger.park([record("good"), record("fine")])
@@ -623,9 +563,7 @@ async def test_invariant_10_a_trail_that_cannot_be_read_harms_itself_only(
 async def test_invariant_10_a_key_that_is_refused_harms_only_who_asked_for_it(
     proxy: DynamoDBProxy, ledger: EmulatedLedger
 ) -> None:
-    """
-    Others asked at the same moment, in the same call; they are told what they asked for.
-    """
+    """Others asked at the same moment, in the same call; they are told what they asked for."""
     await ledger.park([record("good")])
     refused = record("bad").version.trail_id.hex()
     proxy.fault = lambda asked: REFUSED if refused in str(asked.body) else None
@@ -656,9 +594,7 @@ async def test_invariant_10_a_key_that_is_refused_harms_only_who_asked_for_it(
 async def test_invariant_10_whatever_is_in_an_item_it_is_told_and_never_written_over(
     ledger: EmulatedLedger, attributes: dict[str, Any]
 ) -> None:
-    """
-    A later version may write other attributes: what this one cannot read is not taken for nothing.
-    """
+    """A later version may write other attributes: what this one cannot read is not taken for nothing."""
     await ledger.park([record("k")])
     (whole,) = await items(ledger)
     rest = {name: value for name, value in whole.items() if name != "body"}
@@ -690,9 +626,7 @@ FLEET = [
 async def test_an_item_of_the_fleet_that_cannot_be_read_is_named(
     ledger: EmulatedLedger, kind: str, sort: str, body: str
 ) -> None:
-    """
-    Whoever needs it is told which it is and what to do, and asks again; the daemon does not end.
-    """
+    """Whoever needs it is told which it is and what to do, and asks again; the daemon does not end."""
     lease = await holding(ledger)
     await ledger.park([record("k")])
     await publish(ledger, lease, NOW)
@@ -723,9 +657,7 @@ async def test_an_item_of_the_fleet_that_cannot_be_read_is_named(
 async def test_what_a_ledger_says_of_itself_is_not_guessed(
     ledger: EmulatedLedger, table: str, body: str
 ) -> None:
-    """
-    Without its number of shards nobody could find anything: another ledger is to be named.
-    """
+    """Without its number of shards nobody could find anything: another ledger is to be named."""
     await damage(ledger, "meta", "", body=body)
     with pytest.raises(UnusableLedgerError, match=f"{table}.* is no ledger, or it is damaged"):
         await reopened(shared_ministack(), table)
@@ -734,9 +666,7 @@ async def test_what_a_ledger_says_of_itself_is_not_guessed(
 async def test_what_dynamodb_does_not_take_harms_itself_only(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Nothing that is wrong with one request ends the daemon, or is asked again for ever; keys of another table do.
-    """
+    """Nothing that is wrong with one request ends the daemon, or is asked again for ever; keys of another table do."""
     for time in (math.nan, math.inf):
         with pytest.raises(ValueError, match="no number that DynamoDB takes"):
             number(time)
@@ -762,9 +692,7 @@ async def test_what_dynamodb_does_not_take_harms_itself_only(
 async def test_sums_that_do_not_fit_into_an_item_are_named(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    What the publisher writes and DynamoDB finds too large is told by its key; the publisher goes on.
-    """
+    """What the publisher writes and DynamoDB finds too large is told by its key; the publisher goes on."""
     lease = await holding(ledger)
     await ledger.park([record("k")])
     large = json_error(
@@ -806,9 +734,7 @@ async def test_d25_d26_d27_what_is_settled_expires_and_a_record_never(
 async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
     ledger: EmulatedLedger,
 ) -> None:
-    """
-    D26: DynamoDB takes up to two days; until then nothing is found, and new things take the place of old ones.
-    """
+    """D26: DynamoDB takes up to two days; until then nothing is found, and new things take the place of old ones."""
     await ledger.settle("b1", batch("k"), now=NOW)
     await ledger.note([replica("half", at=NOW)], now=NOW)
     ledger.clock.time = NOW + RETENTION + 1
@@ -827,9 +753,7 @@ async def test_d26_what_has_expired_is_not_told_although_it_is_still_there(
 
 
 async def test_d27_nothing_is_left_of_a_record_without_outcome(ledger: EmulatedLedger) -> None:
-    """
-    D27: what was dropped uncounted leaves no item that would never expire.
-    """
+    """D27: what was dropped uncounted leaves no item that would never expire."""
     await ledger.park([record("k")])
     await ledger.settle("b", [Settlement(version=record("k").version, outcomes=())], now=NOW)
 
@@ -841,9 +765,7 @@ KEY = "lake/region=eu-west-1/" + "x" * 278
 
 
 async def test_typical_items_fit_into_one_write_unit(ledger: EmulatedLedger) -> None:
-    """
-    A record with a long key, and what is left of it: each under 1 KB, names and keys included.
-    """
+    """A record with a long key, and what is left of it: each under 1 KB, names and keys included."""
     version = ObjectVersion("a-bucket-with-a-name-of-some-length", KEY, "x" * 32)
     one = replace(
         record("k", to=("another-bucket-with-a-name-of-some-length",)),
@@ -863,18 +785,14 @@ async def test_typical_items_fit_into_one_write_unit(ledger: EmulatedLedger) -> 
 
 
 def size_of(item: dict[str, Any]) -> int:
-    """
-    Tell the size of an item as DynamoDB counts it, or a few bytes more.
-    """
+    """Tell the size of an item as DynamoDB counts it, or a few bytes more."""
     return sum(len(name) + len(next(iter(value.values()))) for name, value in item.items())
 
 
 async def test_invariant_10_what_does_not_fit_into_an_item_harms_itself_only(
     ledger: EmulatedLedger,
 ) -> None:
-    """
-    A version with far too much to remember fails alone; it is no reason to end the daemon.
-    """
+    """A version with far too much to remember fails alone; it is no reason to end the daemon."""
     huge = record(
         "huge",
         to=tuple(f"{at}-" + f"{random.Random(at).getrandbits(400):x}" for at in range(9000)),
@@ -889,9 +807,7 @@ async def test_invariant_10_what_does_not_fit_into_an_item_harms_itself_only(
 async def test_invariant_10_what_is_too_much_does_not_keep_the_others_from_being_done(
     ledger: EmulatedLedger,
 ) -> None:
-    """
-    Wherever in a batch it stands: the others are written before it is told.
-    """
+    """Wherever in a batch it stands: the others are written before it is told."""
     names = tuple(f"{at}-" + f"{random.Random(at).getrandbits(400):x}" for at in range(9000))
     some = [record(f"k{at}") for at in range(6)]
 
@@ -904,9 +820,7 @@ async def test_invariant_10_what_is_too_much_does_not_keep_the_others_from_being
 async def test_more_than_one_transaction_takes_is_split(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Failures come with entries of lists: each transaction holds a hundred actions at the most, and all is written.
-    """
+    """Failures come with entries of lists: each transaction holds a hundred actions at the most, and all is written."""
     records = [failed(f"k{at}") for at in range(70)]
     await ledger.park(records)
     moved = [replace(one, rev=1, failed_at=NOW + 1) for one in records]
@@ -933,9 +847,7 @@ async def test_more_than_one_transaction_takes_is_split(
 
 
 async def work(ledger: EmulatedLedger, name: str) -> None:
-    """
-    Do some of everything that is done all day.
-    """
+    """Do some of everything that is done all day."""
     records = [record(f"{name}{at}", next_look_at=NOW - 60 + at / 9) for at in range(20)]
     await ledger.seen([one.replica_mark("dst") for one in records])
     await ledger.park(records)
@@ -989,9 +901,7 @@ async def test_d29_invariant_6_nothing_is_scanned_and_work_does_not_grow(
 async def test_a_quiet_ledger_is_seldom_asked_what_is_due(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    A shard in which nothing is due soon is not asked twice a second; what this process parks is found at once.
-    """
+    """A shard in which nothing is due soon is not asked twice a second; what this process parks is found at once."""
     for tenth in range(49):
         assert await ledger.due(ALL, now=NOW + tenth / 10, limit=9) == []
     assert proxy.count() == {"Query": 4}
@@ -1015,9 +925,7 @@ async def test_a_quiet_ledger_is_seldom_asked_what_is_due(
 async def test_what_this_process_parks_is_found_although_the_index_is_late(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    What the index does not tell just after a write of this process is not taken for not there.
-    """
+    """What the index does not tell just after a write of this process is not taken for not there."""
     await ledger.park([record("k")])
     nothing = json_answer({"Items": [], "Count": 0, "ScannedCount": 0})
     proxy.fault = Until(4, nothing, "Query")
@@ -1036,9 +944,7 @@ async def test_what_this_process_parks_is_found_although_the_index_is_late(
 async def test_no_more_trails_are_read_than_are_asked_for(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Of what all shards tell as due, the longest due are read, and no others.
-    """
+    """Of what all shards tell as due, the longest due are read, and no others."""
     records = [record(f"k{at}", next_look_at=NOW - at) for at in range(60)]
     await ledger.park(records)
     proxy.count()
@@ -1054,9 +960,7 @@ async def test_no_more_trails_are_read_than_are_asked_for(
 async def test_what_another_daemon_parks_is_found_when_it_is_due(
     ledger: EmulatedLedger, other: EmulatedLedger
 ) -> None:
-    """
-    If that is further off than a shard is asked ahead; sooner, it is found that much later at the most.
-    """
+    """If that is further off than a shard is asked ahead; sooner, it is found that much later at the most."""
     assert await ledger.due(ALL, now=NOW, limit=9) == []
     soon, later = NOW + 1, NOW + LOOKED_AHEAD_SECONDS + 1
     await other.park([record("soon", next_look_at=soon), record("later", next_look_at=later)])
@@ -1067,9 +971,7 @@ async def test_what_another_daemon_parks_is_found_when_it_is_due(
 
 
 async def test_what_the_index_is_wrong_about_is_not_told(ledger: EmulatedLedger) -> None:
-    """
-    It is a moment behind: the trail itself says whether it is due, or there at all.
-    """
+    """It is a moment behind: the trail itself says whether it is due, or there at all."""
     await ledger.park([record("k"), record("gone"), record("moved")])
     store = ledger._store
     assert isinstance(store, DynamoDBStore)
@@ -1088,9 +990,7 @@ async def test_what_the_index_is_wrong_about_is_not_told(ledger: EmulatedLedger)
 async def test_d30_a_journal_of_many_pages_is_read_to_its_end(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    D30: several megabytes wait to be reported; every page is of this table, and none is left out.
-    """
+    """D30: several megabytes wait to be reported; every page is of this table, and none is left out."""
     chance = random.Random(1)
     tally = Tally(completed=1, latency={at: chance.random() for at in range(15_000)})
     old = [
@@ -1111,9 +1011,7 @@ async def test_d30_a_journal_of_many_pages_is_read_to_its_end(
 async def test_d32_no_item_is_written_by_two_batches(
     ledger: EmulatedLedger, proxy: DynamoDBProxy, table: str
 ) -> None:
-    """
-    D32: whatever is settled and parked at once, by however many daemons, no two write the same item.
-    """
+    """D32: whatever is settled and parked at once, by however many daemons, no two write the same item."""
     second = await EmulatedLedger.on(proxy.url, table, SetClock(), make=False)
     proxy.count()
     await asyncio.gather(
@@ -1137,9 +1035,7 @@ async def test_d32_no_item_is_written_by_two_batches(
 async def test_trails_written_alone_are_read_together(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    A look that changes nothing but its own record costs one write, and a share of one read.
-    """
+    """A look that changes nothing but its own record costs one write, and a share of one read."""
     records = [record(f"k{at}") for at in range(20)]
     await ledger.park(records)
     proxy.count()
@@ -1151,9 +1047,7 @@ async def test_trails_written_alone_are_read_together(
 
 
 async def test_reading_for_one_that_gave_up_answers_the_others(ledger: EmulatedLedger) -> None:
-    """
-    Whoever waits for the same call is not harmed when one of them is cancelled.
-    """
+    """Whoever waits for the same call is not harmed when one of them is cancelled."""
     await ledger.settle("b1", batch("k"), now=NOW)
     asking = [
         asyncio.create_task(ledger.seen([record(f"k.{at}").replica_mark("dst")]))
@@ -1170,9 +1064,7 @@ async def test_reading_for_one_that_gave_up_answers_the_others(ledger: EmulatedL
 
 @pytest.mark.parametrize("prefix", ["é", "ÿ", "a\x7f", "aÿ\U0010ffff", "\U0010ffff"])
 async def test_what_begins_with_any_text_is_found(ledger: EmulatedLedger, prefix: str) -> None:
-    """
-    DynamoDB takes texts only, and the bytes that come after all with a prefix need not be one.
-    """
+    """DynamoDB takes texts only, and the bytes that come after all with a prefix need not be one."""
     names = [f"{prefix[:-1]}a", prefix, f"{prefix}a", f"{prefix}\U0010ffff"]
     after = [f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"] if prefix[-1] != "\U0010ffff" else []
     for name in (*names, *after):
@@ -1187,9 +1079,7 @@ async def test_what_begins_with_any_text_is_found(ledger: EmulatedLedger, prefix
 async def test_d31_what_is_settled_while_a_window_is_frozen_is_told_again(
     ledger: EmulatedLedger, other: EmulatedLedger
 ) -> None:
-    """
-    D31: at whatever call of freezing another daemon commits something, it waits for the next window.
-    """
+    """D31: at whatever call of freezing another daemon commits something, it waits for the next window."""
     lease = await holding(ledger)
     await ledger.settle("b0", batch("k"), now=NOW)
     client = ledger.calls._client
@@ -1220,9 +1110,7 @@ async def test_d31_what_is_settled_while_a_window_is_frozen_is_told_again(
 async def test_the_backlog_is_right_while_windows_are_frozen(
     ledger: EmulatedLedger, other: EmulatedLedger
 ) -> None:
-    """
-    At whatever call of telling it a window takes entries along and folds them in, none is missed or told twice.
-    """
+    """At whatever call of telling it a window takes entries along and folds them in, none is missed or told twice."""
     lease = await holding(other)
     client = ledger.calls._client
     for at in range(8):
@@ -1236,9 +1124,7 @@ async def test_the_backlog_is_right_while_windows_are_frozen(
 
 
 class Interrupted:
-    """
-    A client during one of whose calls something else happens first.
-    """
+    """A client during one of whose calls something else happens first."""
 
     def __init__(
         self, client: Any, *, by: Callable[[], Awaitable[Any]], at: int = 0, method: str = ""
@@ -1263,9 +1149,7 @@ class Interrupted:
 async def test_contributions_that_another_window_has_are_refused(
     ledger: EmulatedLedger,
 ) -> None:
-    """
-    Invariant 2: a commit whose answer got lost may land after it was read what waits; that is read again.
-    """
+    """Invariant 2: a commit whose answer got lost may land after it was read what waits; that is read again."""
     lease = await holding(ledger)
     await ledger.settle("b0", batch("k"), now=NOW)
     stale = await publish(ledger, lease, NOW)
@@ -1280,9 +1164,7 @@ async def test_contributions_that_another_window_has_are_refused(
 
 
 async def test_large_windows_are_stored_in_pieces(ledger: EmulatedLedger) -> None:
-    """
-    A part of a window may be a megabyte, an item 400 KB.
-    """
+    """A part of a window may be a megabyte, an item 400 KB."""
     lease = await holding(ledger)
     chance = random.Random(1)
     parts = (chance.randbytes(1_000_000), b"small", chance.randbytes(500_000))
@@ -1302,9 +1184,7 @@ async def test_large_windows_are_stored_in_pieces(ledger: EmulatedLedger) -> Non
 
 
 async def test_a_window_that_nobody_takes_any_more_is_let_go(ledger: EmulatedLedger) -> None:
-    """
-    After two weeks CloudWatch refuses it; what belongs to it expires then, and it can still be forgotten.
-    """
+    """After two weeks CloudWatch refuses it; what belongs to it expires then, and it can still be forgotten."""
     lease = await holding(ledger)
     await publish(ledger, lease, NOW)
     ledger.clock.time = NOW + 15 * 86_400
@@ -1328,9 +1208,7 @@ async def test_a_window_that_nobody_takes_any_more_is_let_go(ledger: EmulatedLed
 async def test_nothing_is_left_of_what_no_window_came_of(
     ledger: EmulatedLedger, other: EmulatedLedger
 ) -> None:
-    """
-    A publisher whose commit is refused deletes what it wrote for it.
-    """
+    """A publisher whose commit is refused deletes what it wrote for it."""
     lease = await holding(ledger)
     await ledger.settle("b0", batch("k"), now=NOW)
     client = ledger.calls._client
@@ -1348,9 +1226,7 @@ async def test_nothing_is_left_of_what_no_window_came_of(
 
 
 async def stopped_after_commit(ledger: EmulatedLedger, lease: Lease) -> None:
-    """
-    Freeze what waits, and stop before anything of it is folded or deleted.
-    """
+    """Freeze what waits, and stop before anything of it is folded or deleted."""
     taken = [one.id for one in await ledger.deltas()]
     client = ledger.calls._client
     ledger.calls._client = Broken(client, after="transact_write_items")
@@ -1362,14 +1238,10 @@ async def stopped_after_commit(ledger: EmulatedLedger, lease: Lease) -> None:
 
 
 class Broken:
-    """
-    A client of a process that ends right after a call of some kind.
-    """
+    """A client of a process that ends right after a call of some kind."""
 
     class Error(BaseException):
-        """
-        The end: nothing at the border takes it for an answer that did not come.
-        """
+        """The end: nothing at the border takes it for an answer that did not come."""
 
     def __init__(self, client: Any, *, after: str) -> None:
         self._client = client
@@ -1386,9 +1258,7 @@ class Broken:
 
 
 async def test_d31_a_window_committed_long_ago_is_finished(ledger: EmulatedLedger) -> None:
-    """
-    D31: a publisher stopped between commit and finish, and nobody came for weeks: nothing of it expired.
-    """
+    """D31: a publisher stopped between commit and finish, and nobody came for weeks: nothing of it expired."""
     lease = await holding(ledger)
     await ledger.park([record("k")])
     await ledger.settle("b0", batch("m"), now=NOW)
@@ -1409,9 +1279,7 @@ async def test_d31_a_window_committed_long_ago_is_finished(ledger: EmulatedLedge
 async def test_a_window_whose_names_are_gone_does_not_stop_the_others(
     ledger: EmulatedLedger,
 ) -> None:
-    """
-    Whoever finds it says once what is lost, and goes on: what was not deleted is told again.
-    """
+    """Whoever finds it says once what is lost, and goes on: what was not deleted is told again."""
     lease = await holding(ledger)
     await ledger.park([record("k")])
     await ledger.settle("b0", batch("m"), now=NOW)
@@ -1437,9 +1305,7 @@ async def test_a_window_whose_names_are_gone_does_not_stop_the_others(
 async def test_what_a_publisher_left_that_ended_while_finishing_is_deleted_by_the_next(
     ledger: EmulatedLedger,
 ) -> None:
-    """
-    After its header tells that a window is dealt with, its names are of no use, and nothing else would find them.
-    """
+    """After its header tells that a window is dealt with, its names are of no use, and nothing else would find them."""
     lease = await holding(ledger)
     await ledger.settle("b0", batch("m"), now=NOW)
     client = ledger.calls._client
@@ -1457,9 +1323,7 @@ async def test_what_a_publisher_left_that_ended_while_finishing_is_deleted_by_th
 async def test_a_commit_of_which_nothing_is_known_leaves_nothing(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    Not committed, it might yet have been on its way: its names are deleted once another window has its number.
-    """
+    """Not committed, it might yet have been on its way: its names are deleted once another window has its number."""
     lease = await holding(ledger)
     await ledger.settle("b0", batch("m"), now=NOW)
     proxy.fault = Until(TRIES, THROTTLED, "TransactWriteItems")
@@ -1477,9 +1341,7 @@ async def test_a_commit_of_which_nothing_is_known_leaves_nothing(
 async def test_a_large_drop_that_is_refused_again_and_again_gets_done(
     ledger: EmulatedLedger, proxy: DynamoDBProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Deleting what a window took along goes on where it was refused, and what is gone is not deleted once more.
-    """
+    """Deleting what a window took along goes on where it was refused, and what is gone is not deleted once more."""
     monkeypatch.setattr(dynamodb_calls, "FIRST_DELAY_SECONDS", 0.0001)
     lease = await holding(ledger)
     old = [Delta(id=f"c{at}", settled_at=NOW, tallies=()) for at in range(300)]
@@ -1522,9 +1384,7 @@ async def test_a_large_drop_that_is_refused_again_and_again_gets_done(
 async def test_a_batch_that_shrinks_is_gone_on_with(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    As long as DynamoDB does some of it, it is no failure.
-    """
+    """As long as DynamoDB does some of it, it is no failure."""
     proxy.fault = Until(100, Part(), "BatchWriteItem")
     await ledger.remember_routes([Route("src", f"d{at}") for at in range(TRIES + 4)])
     assert len(await ledger.known_routes()) == TRIES + 4
@@ -1591,9 +1451,7 @@ async def test_a_window_is_frozen_once_although_answers_are_lost(
 
 
 async def prepared_once(ledger: EmulatedLedger) -> None:
-    """
-    Have something pending and something counted.
-    """
+    """Have something pending and something counted."""
     await ledger.park([record("k0"), record("k1")])
     await ledger.settle("b0", batch("m"), now=NOW)
 
@@ -1618,9 +1476,7 @@ async def test_a_half_noted_although_the_answer_was_lost_is_a_half(
 async def test_a_presence_dismissed_although_the_answer_was_lost_is_gone(
     ledger: EmulatedLedger, proxy: DynamoDBProxy
 ) -> None:
-    """
-    The second try finds another one in its place, or none: neither is harmed.
-    """
+    """The second try finds another one in its place, or none: neither is harmed."""
     await ledger.announce(MEMBER)
     proxy.fault = Until(1, Lost(), "DeleteItem")
 
@@ -1632,9 +1488,7 @@ async def test_a_presence_dismissed_although_the_answer_was_lost_is_gone(
 async def test_a_ledger_is_begun_once_although_the_answer_is_lost(
     proxy: DynamoDBProxy, table: str
 ) -> None:
-    """
-    Its number of shards is what was written, whoever wrote it.
-    """
+    """Its number of shards is what was written, whoever wrote it."""
     proxy.fault = Until(1, Lost(), "PutItem")
     ledger = await EmulatedLedger.on(proxy.url, table, SetClock(), shards=7)
     assert ledger.shards == 7
@@ -1645,9 +1499,7 @@ async def test_a_ledger_is_begun_once_although_the_answer_is_lost(
 
 
 async def test_hundreds_of_shards_are_few_items(proxy: DynamoDBProxy, table: str) -> None:
-    """
-    Renewing all shards that a daemon holds is a read and a write of each 256.
-    """
+    """Renewing all shards that a daemon holds is a read and a write of each 256."""
     ledger = await EmulatedLedger.on(proxy.url, table, SetClock(), shards=600)
     free = await ledger.leases()
     assert [one.shard for one in free] == list(range(600))
@@ -1666,9 +1518,7 @@ async def test_hundreds_of_shards_are_few_items(proxy: DynamoDBProxy, table: str
 async def test_daemons_that_claim_and_renew_at_once_do_not_harm_each_other(
     ledger: EmulatedLedger, other: EmulatedLedger
 ) -> None:
-    """
-    Invariant 9: all leases lie in one item, and every change of it builds on the one before.
-    """
+    """Invariant 9: all leases lie in one item, and every change of it builds on the one before."""
     free = await ledger.leases()
     await asyncio.gather(
         *(
@@ -1697,9 +1547,7 @@ async def _list(renewing: Any) -> list[Lease]:
 
 
 async def test_d15_two_destinations_are_one_item_and_two_counts(ledger: EmulatedLedger) -> None:
-    """
-    D15: what arrived in each bucket is counted apart, and remembered in one item that one write makes.
-    """
+    """D15: what arrived in each bucket is counted apart, and remembered in one item that one write makes."""
     one = record("k", to=("dst", "two"))
     both = replace(done(one, arrived(one), arrived(one, "two")), rev=0)
 
@@ -1721,9 +1569,7 @@ async def test_d15_two_destinations_are_one_item_and_two_counts(ledger: Emulated
 async def test_making_the_table_is_finished_however_far_it_came(
     proxy: DynamoDBProxy, table: str
 ) -> None:
-    """
-    Every step that is missing is done, and none that is not; a second time there is nothing to do.
-    """
+    """Every step that is missing is done, and none that is not; a second time there is nothing to do."""
     tags = {"team": "storage", "cost": "1"}
     requests = dynamodb_table.description(table, tags)
     async with EmulatorAws(proxy.url) as aws:
@@ -1746,9 +1592,7 @@ async def test_making_the_table_is_finished_however_far_it_came(
 async def test_making_the_table_does_what_its_description_says(
     proxy: DynamoDBProxy, table: str
 ) -> None:
-    """
-    What a dry run prints is what is asked, and in that order.
-    """
+    """What a dry run prints is what is asked, and in that order."""
     tags = {"team": "storage"}
     async with EmulatorAws(proxy.url) as aws:
         made = await creation.create(aws, table=table, region=None, tags=tags)
@@ -1765,9 +1609,7 @@ async def test_making_the_table_does_what_its_description_says(
 async def test_who_may_not_make_the_table_is_told_what_to_grant(
     proxy: DynamoDBProxy, table: str, operation: str
 ) -> None:
-    """
-    Action and table; what was done so far stays.
-    """
+    """Action and table; what was done so far stays."""
     proxy.fault = Until(1, DENIED, operation)
     async with EmulatorAws(proxy.url) as aws:
         with pytest.raises(LedgerError, match=f"grant dynamodb:{operation} on table {table}"):
@@ -1811,9 +1653,7 @@ async def test_a_new_table_takes_its_time(
     answer: Fault,
     asked: int,
 ) -> None:
-    """
-    What DynamoDB puts off, or does not know of yet, is asked again; what is done already is fine.
-    """
+    """What DynamoDB puts off, or does not know of yet, is asked again; what is done already is fine."""
     monkeypatch.setattr(creation, "POLL_SECONDS", 0.0)
     proxy.fault = Until(2 if asked > 1 else 1, answer, operation)
     async with EmulatorAws(proxy.url) as aws:
@@ -1826,9 +1666,7 @@ async def test_a_new_table_takes_its_time(
 async def test_a_table_that_never_gets_ready_is_given_up(
     proxy: DynamoDBProxy, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    After some minutes, with what DynamoDB said last, and what to do.
-    """
+    """After some minutes, with what DynamoDB said last, and what to do."""
     monkeypatch.setattr(creation, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(creation, "READY_SECONDS", 1.0)
     proxy.fault = Until(10_000, BACKUPS_LATER, "UpdateContinuousBackups")

@@ -49,18 +49,14 @@ units = _bench()
 
 
 class Meter:
-    """
-    Adds up consumed units.
-    """
+    """Adds up consumed units."""
 
     def __init__(self) -> None:
         self.writes = 0.0
         self.reads = 0.0
 
     def __call__(self, consumed: Mapping[str, Any]) -> None:
-        """
-        Take one entry.
-        """
+        """Take one entry."""
         if consumed["Operation"] in READS:
             self.reads += consumed["CapacityUnits"]
         else:
@@ -68,9 +64,7 @@ class Meter:
 
     @contextmanager
     def per(self, items: int) -> Iterator[list[float]]:
-        """
-        Measure what is done within: writes and reads of each of so many items.
-        """
+        """Measure what is done within: writes and reads of each of so many items."""
         self.writes = self.reads = 0.0
         result: list[float] = []
         yield result
@@ -79,17 +73,13 @@ class Meter:
 
 @pytest.fixture
 def meter() -> Meter:
-    """
-    Adds up what the ledger consumes.
-    """
+    """Adds up what the ledger consumes."""
     return Meter()
 
 
 @pytest.fixture
 async def ledger(meter: Meter) -> AsyncIterator[EmulatedLedger]:
-    """
-    A new ledger, metered.
-    """
+    """A new ledger, metered."""
     url = shared_ministack()
     ledger = await EmulatedLedger.on(url, new_table(), SetClock(), shards=64, consumed=meter)
     yield ledger
@@ -97,9 +87,7 @@ async def ledger(meter: Meter) -> AsyncIterator[EmulatedLedger]:
 
 
 def objects(number: int) -> list[Record]:
-    """
-    Make records of usual sizes, of a few routes.
-    """
+    """Make records of usual sizes, of a few routes."""
     return [
         replace(
             record("k", to=(f"company-lake-replica-{at % ROUTES}",)),
@@ -117,9 +105,7 @@ def objects(number: int) -> list[Record]:
 
 
 def settled(one: Record, *, exact: bool = False, **fields: Any) -> Settlement:
-    """
-    Settle a record, its latency spread over as many buckets as a look half a minute apart makes it, or exact.
-    """
+    """Settle a record, its latency spread over as many buckets as a look half a minute apart makes it, or exact."""
     outcome = arrived(
         one,
         one.destinations[0].bucket,
@@ -131,18 +117,14 @@ def settled(one: Record, *, exact: bool = False, **fields: Any) -> Settlement:
 
 
 async def settle_all(ledger: EmulatedLedger, records: list[Record], **fields: Any) -> None:
-    """
-    Settle as the daemon does, in batches of the ledger's pace.
-    """
+    """Settle as the daemon does, in batches of the ledger's pace."""
     for start in range(0, len(records), AT_ONCE):
         some = [settled(one, **fields) for one in records[start : start + AT_ONCE]]
         await ledger.settle(f"{start:032x}", some, now=NOW)
 
 
 def failed_tries(ledger: EmulatedLedger) -> Callable[[], int]:
-    """
-    Count from now on the transactions that a condition refuses.
-    """
+    """Count from now on the transactions that a condition refuses."""
     refused = 0
 
     def count(**_: Any) -> None:
@@ -161,9 +143,7 @@ def failed_tries(ledger: EmulatedLedger) -> Callable[[], int]:
 
 
 def batch_reads(ledger: EmulatedLedger) -> Callable[[], int]:
-    """
-    Count from now on the items that BatchGetItem is asked for, of which MiniStack tells no units.
-    """
+    """Count from now on the items that BatchGetItem is asked for, of which MiniStack tells no units."""
     asked = 0
 
     def count(params: Mapping[str, Any], **_: Any) -> None:
@@ -176,9 +156,7 @@ def batch_reads(ledger: EmulatedLedger) -> Callable[[], int]:
 
 
 async def sizes(ledger: EmulatedLedger, kind: str) -> list[int]:
-    """
-    Tell the sizes of the items of a kind.
-    """
+    """Tell the sizes of the items of a kind."""
     return [
         units.item_bytes(item)
         for item in await everything(ledger.calls)
@@ -224,9 +202,7 @@ async def test_an_object_settled_at_its_first_look_costs_2_1_write_units(
 async def test_two_destinations_of_a_version_share_its_item(
     ledger: EmulatedLedger, meter: Meter
 ) -> None:
-    """
-    The second destination costs next to nothing.
-    """
+    """The second destination costs next to nothing."""
     records = [record(f"k{at}", to=("dst", "two")) for at in range(AT_ONCE)]
     with meter.per(2 * len(records)) as settling:
         await ledger.settle(
@@ -240,9 +216,7 @@ async def test_two_destinations_of_a_version_share_its_item(
 async def test_a_parked_object_costs_6_2_write_units_and_3_for_each_further_look(
     ledger: EmulatedLedger, meter: Meter
 ) -> None:
-    """
-    Parked, found, looked at again and settled: each step as computed, and the whole within its target.
-    """
+    """Parked, found, looked at again and settled: each step as computed, and the whole within its target."""
     records = objects(3 * AT_ONCE)
     with meter.per(len(records)) as parking:
         for start in range(0, len(records), AT_ONCE):
@@ -298,9 +272,7 @@ async def test_an_object_whose_replica_is_told_of_first_costs_its_half_more(
 async def test_what_is_said_about_a_failure_costs_no_more_than_a_look(
     ledger: EmulatedLedger, meter: Meter
 ) -> None:
-    """
-    It is found sooner in the index, which is all that changes beside the record itself.
-    """
+    """It is found sooner in the index, which is all that changes beside the record itself."""
     records = [replace(one, next_look_at=NOW + 60) for one in objects(AT_ONCE)]
     await ledger.park(records)
     news = [
@@ -326,9 +298,7 @@ async def test_what_is_said_about_a_failure_costs_no_more_than_a_look(
 
 
 async def test_announcing_a_daemon_is_one_unit(ledger: EmulatedLedger, meter: Meter) -> None:
-    """
-    And so are all of them together to whoever reads them.
-    """
+    """And so are all of them together to whoever reads them."""
     for number in range(20):
         owner = f"host-0123456789ab-{number}"
         with meter.per(1) as announcing:
@@ -342,9 +312,7 @@ async def test_announcing_a_daemon_is_one_unit(ledger: EmulatedLedger, meter: Me
 async def test_renewing_all_leases_of_a_daemon_is_one_unit(
     ledger: EmulatedLedger, meter: Meter
 ) -> None:
-    """
-    However many of the 64 shards it holds.
-    """
+    """However many of the 64 shards it holds."""
     free = await ledger.leases()
     mine = [await ledger.claim(one, owner="host-0123456789ab") for one in free]
     read = batch_reads(ledger)
@@ -357,9 +325,7 @@ async def test_renewing_all_leases_of_a_daemon_is_one_unit(
 
 
 async def test_the_computed_size_of_an_item_is_that_of_dynamodb(ledger: EmulatedLedger) -> None:
-    """
-    At the edge of a kilobyte one byte more is one unit more.
-    """
+    """At the edge of a kilobyte one byte more is one unit more."""
     client = ledger.calls._client
     for length in (*range(990, 1000), *range(1005, 1015)):
         item = {"pk": {"S": f"size{length}"}, "sk": {"S": "x"}, "body": {"B": b"x" * length}}

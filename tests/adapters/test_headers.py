@@ -39,26 +39,20 @@ VERSION = ObjectVersion("src", "k", "Zx81")
 
 
 def probe_of(aws: Aws, *accounts: KnownAccount) -> S3Probe:
-    """
-    Make what looks, with some accounts.
-    """
+    """Make what looks, with some accounts."""
     reach = Accounts(aws, accounts, clock=SystemClock(), meters=FakeMeters())
     return S3Probe(reach, clock=SystemClock())
 
 
 def let_in(asked: Asked) -> Answer:
-    """
-    Answer as S3 does to who signs with the token.
-    """
+    """Answer as S3 does to who signs with the token."""
     if asked.headers.get("x-amz-security-token") != TOKEN:
         return s3_error(403, "InvalidToken")
     return head("Zx81", "PENDING")
 
 
 def sts(action: str) -> Callable[[Asked], Answer | Hang | Reset]:
-    """
-    Answer as STS and S3 at one address: a token, to be shown again.
-    """
+    """Answer as STS and S3 at one address: a token, to be shown again."""
     given = role_credentials("ASIA1", ends_at=time.time() + 3600, token=TOKEN, action=action)  # noqa: TID251 - the SDK's own clock reads it
     return lambda asked: given if asked.method == "POST" else let_in(asked)
 
@@ -114,23 +108,17 @@ HEADERS = b"".join(b"x-amz-meta-%d: \xe9\r\n" % at for at in range(500)) + (
 
 
 async def ask_sqs(aws: Aws) -> object:
-    """
-    Receive messages.
-    """
+    """Receive messages."""
     return await (await aws.client("sqs")).receive_message(QueueUrl="http://127.0.0.1/1/q")
 
 
 async def ask_dynamodb(aws: Aws) -> object:
-    """
-    Describe a table.
-    """
+    """Describe a table."""
     return await (await aws.client("dynamodb")).describe_table(TableName="crrmon")
 
 
 async def ask_cloudwatch(aws: Aws) -> object:
-    """
-    Send a metric.
-    """
+    """Send a metric."""
     return await (await aws.client("cloudwatch")).put_metric_data(
         Namespace="N", MetricData=[{"MetricName": "M", "Value": 1.0}]
     )

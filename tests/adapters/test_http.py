@@ -27,15 +27,11 @@ HOST = "127.0.0.1"
 
 
 def _ignored(_reason: str, _whom: str) -> None:
-    """
-    Stand for whoever is told of strangers.
-    """
+    """Stand for whoever is told of strangers."""
 
 
 class Board:
-    """
-    A health that is as the test says.
-    """
+    """A health that is as the test says."""
 
     def __init__(self) -> None:
         self.alive = HealthVerdict(ok=True, details={"poller": "ok"})
@@ -49,9 +45,7 @@ class Board:
 
 
 class Port:
-    """
-    A server on a free port, and a client for it.
-    """
+    """A server on a free port, and a client for it."""
 
     def __init__(self, server: HttpServer, port: int, session: aiohttp.ClientSession) -> None:
         self.server = server
@@ -59,9 +53,7 @@ class Port:
         self._session = session
 
     async def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, str, str]:
-        """
-        Return status, content type and body.
-        """
+        """Return status, content type and body."""
         url = f"http://{HOST}:{self.number}{path}"
         async with self._session.request(method, url, headers=headers) as answer:
             return answer.status, answer.headers.get("Content-Type", ""), await answer.text()
@@ -69,17 +61,13 @@ class Port:
 
 @pytest.fixture
 def board() -> Board:
-    """
-    Make a health that is fine.
-    """
+    """Make a health that is fine."""
     return Board()
 
 
 @pytest.fixture
 def meters() -> PrometheusMeters:
-    """
-    Make meters with something on them.
-    """
+    """Make meters with something on them."""
     made = PrometheusMeters()
     made.add(catalogue.DUPLICATES, "a-bucket", amount=3)
     return made
@@ -87,9 +75,7 @@ def meters() -> PrometheusMeters:
 
 @pytest.fixture
 async def port(board: Board, meters: PrometheusMeters) -> AsyncIterator[Port]:
-    """
-    Serve.
-    """
+    """Serve."""
     server = HttpServer(host=HOST, port=0, metrics=meters.page, health=board, oddity=_ignored)
     number = await server.start()
     async with aiohttp.ClientSession() as session:
@@ -178,9 +164,7 @@ async def test_an_address_that_is_not_ours(board: Board, host: str) -> None:
 
 
 async def _asked_at(*hosts: str, port: int) -> list[int]:
-    """
-    Return the status of /livez at addresses of this machine; 0 where nobody answers.
-    """
+    """Return the status of /livez at addresses of this machine; 0 where nobody answers."""
     told = []
     async with aiohttp.ClientSession() as session:
         for host in hosts:

@@ -39,9 +39,7 @@ def world() -> Minio:
 
 @pytest.fixture
 def sites(world: Minio) -> tuple[Site, Site]:
-    """
-    Two sites with a rule each way between a and b, and one from c to d that keeps deletions to itself.
-    """
+    """Two sites with a rule each way between a and b, and one from c to d that keeps deletions to itself."""
     here, there = world.site(), world.site()
     here.make("a", "c")
     there.make("b", "d")
@@ -52,9 +50,7 @@ def sites(world: Minio) -> tuple[Site, Site]:
 
 
 def shape(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
-    """
-    Tell what fields there are, and of what type.
-    """
+    """Tell what fields there are, and of what type."""
     if isinstance(value, dict):
         for name, one in value.items():
             yield from shape(one, f"{at}.{name}")

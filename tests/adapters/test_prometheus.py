@@ -26,9 +26,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(meters: PrometheusMeters, accept: str = "", parser: Parser = parse_text) -> Samples:
-    """
-    Render and read again; every series stands there once.
-    """
+    """Render and read again; every series stands there once."""
     page, _ = meters.page(accept)
     found: Samples = {}
     for family in parser(page.decode()):
@@ -40,16 +38,12 @@ def samples(meters: PrometheusMeters, accept: str = "", parser: Parser = parse_t
 
 
 def bucket_of(labels: tuple[tuple[str, str], ...]) -> float:
-    """
-    Return the bound of a histogram's series.
-    """
+    """Return the bound of a histogram's series."""
     return float(dict(labels)["le"])
 
 
 def histogram(found: Samples, name: str) -> tuple[list[float], float, float]:
-    """
-    Return the counts of a histogram by bound, its count and its sum.
-    """
+    """Return the counts of a histogram by bound, its count and its sum."""
     counts = sorted(
         (bucket_of(labels), value)
         for (sample, labels), value in found.items()

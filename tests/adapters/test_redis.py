@@ -60,9 +60,7 @@ SECRET = "correct horse"  # noqa: S105 - of a test
 
 @asynccontextmanager
 async def opened(url: str, *, shards: int = 4, **fields: object) -> AsyncIterator[RedisLedger]:
-    """
-    Open a ledger.
-    """
+    """Open a ledger."""
     server = RedisServer(url=url, **fields)  # type: ignore[arg-type]
     ledger = await RedisLedger.at(
         server, shards=shards, retention_seconds=RETENTION, clock=SystemClock()
@@ -74,9 +72,7 @@ async def opened(url: str, *, shards: int = 4, **fields: object) -> AsyncIterato
 
 
 async def refusal(url: str, **fields: object) -> str:
-    """
-    Tell why a ledger cannot be opened now.
-    """
+    """Tell why a ledger cannot be opened now."""
     with pytest.raises(LedgerError) as caught:
         async with opened(url, **fields):
             pass
@@ -84,9 +80,7 @@ async def refusal(url: str, **fields: object) -> str:
 
 
 async def final_refusal(url: str, **fields: object) -> str:
-    """
-    Tell why a ledger cannot be opened at all.
-    """
+    """Tell why a ledger cannot be opened at all."""
     with pytest.raises(UnusableLedgerError) as caught:
         async with opened(url, **fields):
             pass
@@ -102,25 +96,19 @@ def _clean(error: Exception) -> str:
 
 @pytest.fixture
 def prefix() -> str:
-    """
-    Make a prefix that nobody has.
-    """
+    """Make a prefix that nobody has."""
     return f"t{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[RedisProcess]:
-    """
-    Run a server that a test may ill-treat.
-    """
+    """Run a server that a test may ill-treat."""
     with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
         yield server
 
 
 class Proxy:
-    """
-    Passes on what goes to a server and back, until told to cut: then a connection ends at the words it waits for.
-    """
+    """Passes on what goes to a server and back, until told to cut: then a connection ends at the words it waits for."""
 
     def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
@@ -134,9 +122,7 @@ class Proxy:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator["Proxy"]:
-        """
-        Listen.
-        """
+        """Listen."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -148,15 +134,11 @@ class Proxy:
             await server.wait_closed()
 
     def cut_at(self, words: str, *, forward: bool) -> None:
-        """
-        Cut the next connection that says these words, after passing them on or before.
-        """
+        """Cut the next connection that says these words, after passing them on or before."""
         self.words, self.forward = words.encode(), forward
 
     def silence(self) -> None:
-        """
-        Pass on nothing more of the connections there are, and do not close them: as when a machine is gone.
-        """
+        """Pass on nothing more of the connections there are, and do not close them: as when a machine is gone."""
         self._generation += 1
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -193,9 +175,7 @@ class Proxy:
 
 
 async def test_nothing_is_lost_when_the_server_is_killed(own: RedisProcess) -> None:
-    """
-    Invariants 1 and 5: what was told as done is there after a power cut, and the first try afterwards succeeds.
-    """
+    """Invariants 1 and 5: what was told as done is there after a power cut, and the first try afterwards succeeds."""
     async with opened(own.url) as ledger:
         await ledger.park([record("parked"), failed("failed")])
         await ledger.settle("b1", [done(record("settled"))], now=NOW)
@@ -221,9 +201,7 @@ async def test_nothing_is_lost_when_the_server_is_killed(own: RedisProcess) -> N
 
 
 async def test_a_server_that_forgot_the_scripts_is_told_them_again(prefix: str) -> None:
-    """
-    As after a restart, or when a replica took over.
-    """
+    """As after a restart, or when a replica took over."""
     async with opened(shared_server(), prefix=prefix) as ledger:
         with _client(shared_server()) as client:
             client.script_flush()
@@ -235,9 +213,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(prefix: str) 
 async def test_a_server_that_is_busy_with_a_script_is_asked_again_later(
     own: RedisProcess,
 ) -> None:
-    """
-    Somebody's endless script: an error that says how to end it, and all is well afterwards.
-    """
+    """Somebody's endless script: an error that says how to end it, and all is well afterwards."""
     with own.client() as client:
         client.config_set("lua-time-limit", 50)
         async with opened(own.url) as ledger:
@@ -267,9 +243,7 @@ def _says_busy(client: redis.Redis) -> bool:
 
 
 async def _until(true: object) -> None:
-    """
-    Wait for something that another process does.
-    """
+    """Wait for something that another process does."""
     assert callable(true)
     async with asyncio.timeout(HANGS_SECONDS):
         while not await asyncio.to_thread(true):
@@ -277,9 +251,7 @@ async def _until(true: object) -> None:
 
 
 async def test_a_server_that_still_reads_its_data_is_asked_again_later() -> None:
-    """
-    A large one takes minutes to start.
-    """
+    """A large one takes minutes to start."""
     with redis_server("--rdbcompression", "no") as server:
         with server.client() as client:
             # It turns to its clients after every 2 MB.
@@ -304,9 +276,7 @@ def _says_loading(client: redis.Redis) -> bool:
 
 
 async def test_a_replica_is_no_server_for_a_ledger(own: RedisProcess) -> None:
-    """
-    Writes are refused in plain words; once the name leads to a primary again, all is well.
-    """
+    """Writes are refused in plain words; once the name leads to a primary again, all is well."""
     async with opened(own.url) as ledger:
         await ledger.park([record("k")])
         with own.client() as client:
@@ -320,9 +290,7 @@ async def test_a_replica_is_no_server_for_a_ledger(own: RedisProcess) -> None:
 
 
 async def test_a_server_without_memory_changes_nothing(own: RedisProcess) -> None:
-    """
-    All or nothing: what did not fit left no trace, and what is there can still be read.
-    """
+    """All or nothing: what did not fit left no trace, and what is there can still be read."""
     async with opened(own.url) as ledger:
         await ledger.park([record("there")])
         with own.client() as client:
@@ -347,9 +315,7 @@ async def test_a_server_without_memory_changes_nothing(own: RedisProcess) -> Non
 async def test_a_connection_that_breaks_in_a_batch_loses_and_doubles_nothing(
     prefix: str, *, forward: bool
 ) -> None:
-    """
-    Invariant 5: whether the server got the batch or not, the repetition reads as counted, and it counts once.
-    """
+    """Invariant 5: whether the server got the batch or not, the repetition reads as counted, and it counts once."""
     records = [record(f"k{at}") for at in range(20)]
     batch = [done(one) for one in records]
     port = int(shared_server().rpartition(":")[2])
@@ -374,9 +340,7 @@ async def test_a_connection_that_breaks_in_a_batch_loses_and_doubles_nothing(
 async def test_a_server_that_does_not_answer_is_given_up_for_now(
     own: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    A call ends although the connection stands, and the next one takes another connection.
-    """
+    """A call ends although the connection stands, and the next one takes another connection."""
     monkeypatch.setattr("crrmon.adapters.stores.redis.server.ANSWER_SECONDS", 0.3)
     async with opened(own.url) as ledger:
         own.freeze()
@@ -390,9 +354,7 @@ async def test_a_server_that_does_not_answer_is_given_up_for_now(
 async def test_connections_to_a_machine_that_is_gone_cost_one_try_together(
     prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    When one of them does not answer, the others are not tried one after the other.
-    """
+    """When one of them does not answer, the others are not tried one after the other."""
     monkeypatch.setattr("crrmon.adapters.stores.redis.server.ANSWER_SECONDS", 0.3)
     port = int(shared_server().rpartition(":")[2])
     async with (
@@ -422,9 +384,7 @@ async def test_connections_to_a_machine_that_is_gone_cost_one_try_together(
 
 @pytest.fixture
 def pair(own: RedisProcess) -> Iterator[tuple[RedisProcess, RedisProcess]]:
-    """
-    Run a primary and its replica.
-    """
+    """Run a primary and its replica."""
     with redis_server("--replicaof", "127.0.0.1", str(own.port)) as other:
         yield own, other
 
@@ -468,9 +428,7 @@ async def test_what_is_told_as_done_is_on_a_replica(
 async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_while(
     pair: tuple[RedisProcess, RedisProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Invariant 1: nobody has what was written last. Then the server is all there is: one warning, and work goes on.
-    """
+    """Invariant 1: nobody has what was written last. Then the server is all there is: one warning, and work goes on."""
     monkeypatch.setattr(nodes, "WAIT_SECONDS", 1.0)
     primary, other = pair
     await _in_step(primary)
@@ -495,9 +453,7 @@ async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_w
 async def test_a_replica_that_comes_back_ends_the_doubt(
     pair: tuple[RedisProcess, RedisProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    With no other keys and commands than the documentation lists, for the small write that is needed then.
-    """
+    """With no other keys and commands than the documentation lists, for the small write that is needed then."""
     monkeypatch.setattr(nodes, "WAIT_SECONDS", 1.0)  # it answers, however busy the machine
     primary, other = pair
     with primary.client() as client:
@@ -519,9 +475,7 @@ async def test_a_replica_that_comes_back_ends_the_doubt(
 async def test_what_fetches_a_dump_is_no_replica(
     own: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    A backup connects like a replica and never acknowledges anything: it must not stop the fleet.
-    """
+    """A backup connects like a replica and never acknowledges anything: it must not stop the fleet."""
     monkeypatch.setattr(nodes, "WAIT_SECONDS", 0.1)
     _, writer = await asyncio.open_connection("127.0.0.1", own.port)
     writer.write(b"SYNC\r\n")
@@ -546,9 +500,7 @@ GOOD = "ip=127.0.0.1,port=6380,state=online,offset=1,lag=1"
     ],
 )
 def test_only_a_replica_that_keeps_up_is_waited_for(line: str, *, needed: bool) -> None:
-    """
-    Neither a tool, nor one in its first copy, nor one that fell silent.
-    """
+    """Neither a tool, nor one in its first copy, nor one that fell silent."""
     replicas = Replicas()
     replicas.learn({"role": "master", "connected_slaves": "1", "slave0": line}, 0.0)
 
@@ -557,9 +509,7 @@ def test_only_a_replica_that_keeps_up_is_waited_for(line: str, *, needed: bool) 
 
 
 def test_a_doubt_ends_by_what_came_after_it_or_a_minute_after_the_last_replica() -> None:
-    """
-    Not by an acknowledgement of what began before it. A replica that is back begins the minute anew.
-    """
+    """Not by an acknowledgement of what began before it. A replica that is back begins the minute anew."""
     replicas = Replicas()
     some, none = {"role": "master", "slave0": GOOD}, {"role": "master"}
     replicas.learn(some, 0.0)
@@ -584,9 +534,7 @@ def test_a_doubt_ends_by_what_came_after_it_or_a_minute_after_the_last_replica()
 async def test_a_small_write_that_fails_makes_nothing_safe(
     own: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Invariant 1: WAIT after it would tell of nothing; what was asked gets its error.
-    """
+    """Invariant 1: WAIT after it would tell of nothing; what was asked gets its error."""
     monkeypatch.setattr(nodes, "WAIT_SECONDS", 0.1)
     with own.client() as client:
         grants = ("~{crrmon:0}:trail", "+@all")
@@ -631,9 +579,7 @@ async def test_a_primary_that_was_made_a_replica_is_said_to_be_one(
 
 
 def test_a_replica_is_recognised_inside_of_a_script() -> None:
-    """
-    Redis 6.2 puts what the command said into the middle of a text of its own.
-    """
+    """Redis 6.2 puts what the command said into the middle of a text of its own."""
     text = "Error running script (call to f_1): @user_script:1: -READONLY You can't write against a read only replica."
 
     assert nodes._takes_no_writes(redis.ResponseError(text))
@@ -645,9 +591,7 @@ def test_a_replica_is_recognised_inside_of_a_script() -> None:
 
 
 async def test_a_wrong_password_is_said_plainly(own: RedisProcess, tmp_path: Path) -> None:
-    """
-    None where one is needed, or a wrong one: no secret is told. Mended in its file, it works.
-    """
+    """None where one is needed, or a wrong one: no secret is told. Mended in its file, it works."""
     with own.client() as client:
         client.config_set("requirepass", SECRET)
     file = tmp_path / "password"
@@ -665,9 +609,7 @@ async def test_a_wrong_password_is_said_plainly(own: RedisProcess, tmp_path: Pat
 async def test_the_file_with_the_password_is_read_for_every_connection(
     own: RedisProcess, tmp_path: Path
 ) -> None:
-    """
-    A password that was changed is found when the server is started again, and one that is gone is told.
-    """
+    """A password that was changed is found when the server is started again, and one that is gone is told."""
     file = tmp_path / "password"
     file.write_text(SECRET)
     with own.client() as client:
@@ -699,9 +641,7 @@ GRANTS = (
 async def test_a_user_with_what_the_documentation_lists_can_do_everything(
     own: RedisProcess,
 ) -> None:
-    """
-    Neither KEYS nor CONFIG nor other people's keys are needed.
-    """
+    """Neither KEYS nor CONFIG nor other people's keys are needed."""
     with own.client() as client:
         client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *GRANTS)
     url = f"redis://crrmon@127.0.0.1:{own.port}/0"
@@ -710,9 +650,7 @@ async def test_a_user_with_what_the_documentation_lists_can_do_everything(
 
 
 async def _life(ledger: RedisLedger) -> None:
-    """
-    Ask everything that can be asked.
-    """
+    """Ask everything that can be asked."""
     assert await ledger.park([record("k"), failed("l")]) == [Parked.PARKED] * 2
     assert len(await ledger.due(range(4), now=NOW, limit=9)) == 2
     (found,) = (await ledger.find("k", "v1")).records.values()
@@ -745,9 +683,7 @@ async def _life(ledger: RedisLedger) -> None:
 async def test_a_user_without_what_is_needed_learns_it_at_once(
     own: RedisProcess, grant: str
 ) -> None:
-    """
-    When the ledger is opened, not in the middle of a script, for that would leave half of it done.
-    """
+    """When the ledger is opened, not in the middle of a script, for that would leave half of it done."""
     with own.client() as client:
         client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", *GRANTS, grant)
         url = f"redis://crrmon@127.0.0.1:{own.port}/0"
@@ -762,9 +698,7 @@ async def test_a_user_without_what_is_needed_learns_it_at_once(
 
 
 async def test_every_command_that_is_used_was_rehearsed(own: RedisProcess) -> None:
-    """
-    And no other: what is tried when the ledger is opened is what the user must be allowed.
-    """
+    """And no other: what is tried when the ledger is opened is what the user must be allowed."""
     async with opened(own.url) as ledger:
         with own.client() as client:
             client.config_resetstat()
@@ -778,9 +712,7 @@ async def test_every_command_that_is_used_was_rehearsed(own: RedisProcess) -> No
 
 
 async def test_keys_that_the_user_may_not_touch_are_named(own: RedisProcess) -> None:
-    """
-    The pattern to grant is in the text.
-    """
+    """The pattern to grant is in the text."""
     with own.client() as client:
         client.execute_command("ACL", "SETUSER", "crrmon", "on", f">{SECRET}", "+@all", "~crrmon*")
 
@@ -816,9 +748,7 @@ def test_e1_a_server_is_named_with_the_brackets_of_its_address() -> None:
 
 
 async def test_nobody_there_is_said_plainly() -> None:
-    """
-    With the address, as it is configured.
-    """
+    """With the address, as it is configured."""
     with redis_server() as server:
         pass
 
@@ -868,9 +798,7 @@ async def test_a_server_of_another_kind_is_said_plainly(
 
 
 async def test_a_cluster_is_not_taken_for_a_single_server_nor_the_reverse(prefix: str) -> None:
-    """
-    Asking again would be of no use: the setting is wrong.
-    """
+    """Asking again would be of no use: the setting is wrong."""
     text = await final_refusal(shared_cluster(), prefix=prefix)
     assert "ledger.redis.cluster is false" in text
 
@@ -879,9 +807,7 @@ async def test_a_cluster_is_not_taken_for_a_single_server_nor_the_reverse(prefix
 
 
 async def test_a_ledger_of_a_newer_version_is_left_alone(prefix: str) -> None:
-    """
-    Unless its version says that this one can work on it.
-    """
+    """Unless its version says that this one can work on it."""
     with _client(shared_server()) as client:
         key = f"{{{prefix}}}:meta"
         newer = {"format": 9, "readable_by": 2, "shards": 3}
@@ -897,9 +823,7 @@ async def test_a_ledger_of_a_newer_version_is_left_alone(prefix: str) -> None:
 
 
 async def test_what_is_no_ledger_is_left_alone(prefix: str) -> None:
-    """
-    Somebody else's keys under the same prefix: another one is to be chosen, and nothing is changed.
-    """
+    """Somebody else's keys under the same prefix: another one is to be chosen, and nothing is changed."""
     key = f"{{{prefix}}}:meta"
     with _client(shared_server()) as client:
         client.hset(key, "meta", b"something else")
@@ -923,9 +847,7 @@ def _client(url: str) -> redis.Redis:
 
 
 async def test_a_server_that_is_too_old_is_refused() -> None:
-    """
-    Its version is told, and which one is needed.
-    """
+    """Its version is told, and which one is needed."""
 
     version = b"redis_version:6.0.16"
 
@@ -945,9 +867,7 @@ async def test_a_server_that_is_too_old_is_refused() -> None:
 
 
 async def test_settings_of_the_server_that_lose_data_are_warned_of(own: RedisProcess) -> None:
-    """
-    No append-only file, or eviction of any key: each with its remedy. A good server is not talked about.
-    """
+    """No append-only file, or eviction of any key: each with its remedy. A good server is not talked about."""
     with structlog.testing.capture_logs() as logs:
         async with opened(own.url):
             pass
@@ -964,9 +884,7 @@ async def test_settings_of_the_server_that_lose_data_are_warned_of(own: RedisPro
 
 
 async def test_no_key_of_a_ledger_can_expire(own: RedisProcess) -> None:
-    """
-    Policies that evict only what has a time to live never touch it.
-    """
+    """Policies that evict only what has a time to live never touch it."""
     async with opened(own.url) as ledger:
         await _life(ledger)
     with own.client() as client:
@@ -1027,9 +945,7 @@ async def test_d16_two_that_work_on_the_same_trails_count_each_once(
 
 
 class Gate:
-    """
-    Stands before a ledger's server: the first command of some name on a key waits there until it is opened.
-    """
+    """Stands before a ledger's server: the first command of some name on a key waits there until it is opened."""
 
     def __init__(self, ledger: RedisLedger, command: str, key: str) -> None:
         self._ask = ledger._store._redis.ask
@@ -1040,9 +956,7 @@ class Gate:
         ledger._store._redis.ask = self.ask
 
     async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
-        """
-        Pass on, sooner or later.
-        """
+        """Pass on, sooner or later."""
         if any(self._concerns(call) for call in calls):
             self.reached.set()
             await self.opened.wait()
@@ -1145,9 +1059,7 @@ async def test_d31_contributions_dropped_while_somebody_reads_are_not_told(
 
 @pytest.mark.parametrize("forward", [True, False])
 async def test_an_answer_lost_while_freezing_is_harmless(prefix: str, *, forward: bool) -> None:
-    """
-    Invariant 5: frozen or not, but not told so: asked again, the window stands and what it holds is told no more.
-    """
+    """Invariant 5: frozen or not, but not told so: asked again, the window stands and what it holds is told no more."""
     port = int(shared_server().rpartition(":")[2])
     async with (
         Proxy(port).run() as proxy,
@@ -1215,9 +1127,7 @@ async def _commands_of_work(number: int) -> dict[str, int]:
 
 
 async def test_a_batch_on_one_server_is_one_call_and_one_contribution(own: RedisProcess) -> None:
-    """
-    D31: nothing is between what is counted and its mark; of new versions nothing is read first.
-    """
+    """D31: nothing is between what is counted and its mark; of new versions nothing is read first."""
     async with opened(own.url, shards=64) as ledger:
         await ledger.settle("warm", [done(record(f"w{at}")) for at in range(200)], now=NOW)
         with own.client() as client:
@@ -1231,9 +1141,7 @@ async def test_a_batch_on_one_server_is_one_call_and_one_contribution(own: Redis
 
 
 async def test_marks_lie_by_day_and_go_by_dropping_a_days_hash(own: RedisProcess) -> None:
-    """
-    D26: sweeping does not look at single marks, and leaves nothing behind.
-    """
+    """D26: sweeping does not look at single marks, and leaves nothing behind."""
     async with opened(own.url, shards=1) as ledger:
         for day in range(3):
             batch = [done(record(f"k{day}.{at}")) for at in range(100)]
@@ -1252,9 +1160,7 @@ async def test_marks_lie_by_day_and_go_by_dropping_a_days_hash(own: RedisProcess
 
 
 async def test_a_trail_lies_in_one_day_only_the_newest(own: RedisProcess) -> None:
-    """
-    Whatever is added to it takes the rest along, and is not taken back by a clock that is behind.
-    """
+    """Whatever is added to it takes the rest along, and is not taken back by a clock that is behind."""
     one = record("k", to=("dst", "two"))
     async with opened(own.url, shards=1) as ledger:
         await ledger.note([replica("k", at=NOW)], now=NOW)
@@ -1274,9 +1180,7 @@ async def test_a_trail_lies_in_one_day_only_the_newest(own: RedisProcess) -> Non
 async def test_daemons_whose_clocks_differ_find_each_others_marks(
     prefix: str, rev: int | None
 ) -> None:
-    """
-    Invariant 9: at midnight, or days apart, what one counted is a duplicate for the other.
-    """
+    """Invariant 9: at midnight, or days apart, what one counted is a duplicate for the other."""
     fields = {"prefix": prefix}
     async with opened(shared_server(), **fields) as one, opened(shared_server(), **fields) as two:
         for number, (here, there) in enumerate([(0, 9), (9, 0), (1, 2), (-30, 30)]):
@@ -1297,9 +1201,7 @@ async def test_daemons_whose_clocks_differ_find_each_others_marks(
 
 
 async def test_a_cluster_holds_its_shards_on_all_nodes() -> None:
-    """
-    Who has which is asked for; a shard that moves to another node is followed, also while it is under way.
-    """
+    """Who has which is asked for; a shard that moves to another node is followed, also while it is under way."""
     with redis_cluster() as servers:
         clients = [server.client() for server in servers]
         async with opened(servers[1].url, cluster=True, shards=16) as ledger:
@@ -1363,9 +1265,7 @@ def cluster_of(*ranges: tuple[bytes | None, Sequence[bytes]]) -> redis_stub.Answ
 
 @asynccontextmanager
 async def stubbed_cluster(*stubs: redis_stub.RedisStub) -> AsyncIterator[Servers]:
-    """
-    Ask servers as a cluster of which the first is named in the settings.
-    """
+    """Ask servers as a cluster of which the first is named in the settings."""
     async with redis_stub.redis_stubs(*stubs) as port:
         cluster = RedisServer(url=f"redis://{stubs[0].host}:{port}", cluster=True).servers()
         try:
@@ -1387,9 +1287,7 @@ async def stubbed_cluster(*stubs: redis_stub.RedisStub) -> AsyncIterator[Servers
 async def test_e5_a_node_whose_endpoint_is_not_told_is_found_by_its_metadata_or_where_it_was_asked(
     first: tuple[bytes | None, list[bytes]], second: tuple[bytes | None, list[bytes]]
 ) -> None:
-    """
-    A ? has its address beside it; one that is null is behind whoever was asked, and its own address is of no use.
-    """
+    """A ? has its address beside it; one that is null is behind whoever was asked, and its own address is of no use."""
     answer = cluster_of(first, second)
     seed, other = redis_stub.RedisStub(SEED, answer), redis_stub.RedisStub(OTHER, answer)
     async with stubbed_cluster(seed, other) as cluster:
@@ -1403,9 +1301,7 @@ async def test_e5_a_node_whose_endpoint_is_not_told_is_found_by_its_metadata_or_
 
 @pytest.mark.parametrize("host", ["?", "", OTHER])
 async def test_e5_moved_to_a_host_that_is_not_told_is_looked_up(host: str) -> None:
-    """
-    Whoever has the keys now is asked for anew; the host of the redirection is not needed.
-    """
+    """Whoever has the keys now is asked for anew; the host of the redirection is not needed."""
     moved = False
 
     def answer(words: redis_stub.Words, port: int) -> object:
@@ -1445,9 +1341,7 @@ cc 10.9.9.9:{port}@{bus} master - 0 1 3 connected
 async def test_e5_keys_that_go_to_a_node_without_a_name_are_asked_for_there(
     host: str, asked_at: str, names: tuple[str, str]
 ) -> None:
-    """
-    ASK with a ? leads to the node that takes the slot over; with no host to whoever was asked, at another port.
-    """
+    """ASK with a ? leads to the node that takes the slot over; with no host to whoever was asked, at another port."""
 
     def answer(words: redis_stub.Words, port: int) -> object:
         if words == (b"CLUSTER", b"NODES"):
@@ -1491,9 +1385,7 @@ async def test_e5_keys_that_go_to_nobody_known_are_asked_for_again_later() -> No
 
 
 async def test_a_cluster_that_lost_a_node_is_asked_again_later() -> None:
-    """
-    Its shards fail, the others answer; when the node is back, so are they.
-    """
+    """Its shards fail, the others answer; when the node is back, so are they."""
     with redis_cluster("--appendonly", "yes", "--cluster-require-full-coverage", "no") as servers:
         async with opened(servers[0].url, cluster=True, shards=16) as ledger:
             records = [record(f"k{at}") for at in range(40)]
@@ -1514,9 +1406,7 @@ async def test_a_cluster_that_lost_a_node_is_asked_again_later() -> None:
 
 
 async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None:
-    """
-    It hangs, and another one took its slots over: what was to go to it is not waited for without end.
-    """
+    """It hangs, and another one took its slots over: what was to go to it is not waited for without end."""
     with redis_cluster("--cluster-node-timeout", "60000") as servers:
         names = [one.client().execute_command("CLUSTER", "MYID") for one in servers]
         cluster = RedisServer(url=servers[0].url, cluster=True).servers()
@@ -1561,9 +1451,7 @@ async def test_whoever_waits_for_a_node_that_is_dropped_gets_an_answer() -> None
 
 
 async def test_lanes_that_end_at_once_leave_nobody_waiting() -> None:
-    """
-    Whoever asks again as soon as it is answered must not count on a lane that found nothing left to do.
-    """
+    """Whoever asks again as soon as it is answered must not count on a lane that found nothing left to do."""
     gate = asyncio.Event()
 
     class Gated(nodes.Node):
@@ -1596,9 +1484,7 @@ async def test_lanes_that_end_at_once_leave_nobody_waiting() -> None:
 
 
 async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: str) -> None:
-    """
-    The others are still looked at, also when only one is asked for.
-    """
+    """The others are still looked at, also when only one is asked for."""
     trail = b"x" * 16
     async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
         await ledger.park([record("k", next_look_at=NOW)])
@@ -1639,9 +1525,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: s
 async def test_a_value_that_cannot_be_read_is_named(
     prefix: str, key: str, field: str, ask: str
 ) -> None:
-    """
-    The daemon goes on, and tells what it cannot read: it may be of a later version.
-    """
+    """The daemon goes on, and tells what it cannot read: it may be of a later version."""
     key = "{" + prefix + key
     async with opened(shared_server(), prefix=prefix) as ledger:
         with _client(shared_server()) as client:
@@ -1657,9 +1541,7 @@ async def test_a_value_that_cannot_be_read_is_named(
 
 
 async def test_which_days_there_are_is_named_when_it_cannot_be_read(prefix: str) -> None:
-    """
-    Then nobody knows where anything of a shard is.
-    """
+    """Then nobody knows where anything of a shard is."""
     async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
         with _client(shared_server()) as client:
             client.set(f"{{{prefix}:0}}:trail:days", "q")
@@ -1673,9 +1555,7 @@ async def test_which_days_there_are_is_named_when_it_cannot_be_read(prefix: str)
 
 
 async def test_keys_of_another_kind_are_said_plainly(prefix: str) -> None:
-    """
-    Somebody else uses the prefix too.
-    """
+    """Somebody else uses the prefix too."""
     async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
         with _client(shared_server()) as client:
             client.set(f"{{{prefix}:0}}:trail", "something else")
@@ -1690,9 +1570,7 @@ async def test_keys_of_another_kind_are_said_plainly(prefix: str) -> None:
 
 
 async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> None:
-    """
-    What was counted cannot be known then, so nothing is.
-    """
+    """What was counted cannot be known then, so nothing is."""
     async with opened(shared_server(), prefix=prefix, shards=1) as ledger:
         await ledger.settle("b1", [done(record("k"))], now=NOW)
         lease = await holding(ledger)
@@ -1717,9 +1595,7 @@ async def test_marks_and_windows_that_cannot_be_read_are_named(prefix: str) -> N
 async def test_others_get_their_turn_while_a_large_backlog_is_read(
     own: RedisProcess, monkeypatch: pytest.MonkeyPatch, *, folded: bool
 ) -> None:
-    """
-    A million pending over two weeks make as many sums: reading them must not stop everything else.
-    """
+    """A million pending over two weeks make as many sums: reading them must not stop everything else."""
     monkeypatch.setattr("crrmon.ledger.pauses.PAUSED_AT", 10)
     turns = 0
 
@@ -1760,9 +1636,7 @@ async def test_others_get_their_turn_while_a_large_backlog_is_read(
 
 
 async def test_a_ledger_that_is_only_read_is_not_made(own: RedisProcess) -> None:
-    """
-    The source of a copy, under a prefix that was mistyped.
-    """
+    """The source of a copy, under a prefix that was mistyped."""
     server = RedisServer(url=f"{own.url}/3", prefix="typo")
     with pytest.raises(
         LedgerError, match=f"no ledger at ledger.redis.prefix 'typo' on {own.url}, database 3"
@@ -1779,9 +1653,7 @@ async def test_a_ledger_that_is_only_read_is_not_made(own: RedisProcess) -> None
 
 
 async def test_an_export_from_which_somebody_takes_tells_so(prefix: str) -> None:
-    """
-    Where the last page ended cannot be found again.
-    """
+    """Where the last page ended cannot be found again."""
     async with opened(shared_server(), prefix=prefix) as ledger:
         await ledger.park([record(f"k{at}") for at in range(9)])
         (last,), after = await ledger.export(limit=1)

@@ -28,25 +28,19 @@ MODIFIED_AT = 1_794_997_230.0
 
 
 def reach(aws: Aws, *accounts: KnownAccount) -> Accounts:
-    """
-    Reach buckets with the daemon's own credentials, or as the accounts say.
-    """
+    """Reach buckets with the daemon's own credentials, or as the accounts say."""
     return Accounts(aws, accounts, clock=LoopClock(), meters=FakeMeters())
 
 
 @pytest.fixture
 async def probe(stub: AwsStub) -> AsyncIterator[S3Probe]:
-    """
-    Make a probe that looks at the stub.
-    """
+    """Make a probe that looks at the stub."""
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield S3Probe(reach(aws), clock=LoopClock())
 
 
 async def look(probe: S3Probe, version: ObjectVersion = VERSION) -> Observation:
-    """
-    Look in the region that the tests are at home in.
-    """
+    """Look in the region that the tests are at home in."""
     return await probe.look(version, region=REGION, owner=None)
 
 
@@ -525,9 +519,7 @@ async def test_nonsense_for_regions_takes_no_clients(
 
 
 def signed_for(stub: AwsStub) -> list[str]:
-    """
-    Tell for which regions the requests were signed.
-    """
+    """Tell for which regions the requests were signed."""
     return [one.headers["Authorization"].split("/")[2] for one in stub.asked]
 
 
@@ -694,18 +686,14 @@ async def test_configuration_as_s3_writes_it(stub: AwsStub, probe: S3Probe) -> N
 
 
 class Source:
-    """
-    A versioned bucket in moto.
-    """
+    """A versioned bucket in moto."""
 
     def __init__(self, s3: Any, probe: S3Probe) -> None:
         self.s3 = s3
         self.probe = probe
 
     async def write(self, key: str, status: str | None) -> ObjectVersion:
-        """
-        Write an object and plant its replication status.
-        """
+        """Write an object and plant its replication status."""
         put = await self.s3.put_object(Bucket="src", Key=key, Body=b"12345")
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         stored = backend.get_object("src", key, version_id=put["VersionId"])
@@ -716,18 +704,14 @@ class Source:
 
 @pytest.fixture
 def empty_moto(moto_url: str) -> Iterator[str]:
-    """
-    Give moto's address, and forget its buckets at the end.
-    """
+    """Give moto's address, and forget its buckets at the end."""
     yield moto_url
     s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
 
 
 @pytest.fixture
 async def source(empty_moto: str) -> AsyncIterator[Source]:
-    """
-    Make a versioned bucket, and a probe that looks at it.
-    """
+    """Make a versioned bucket, and a probe that looks at it."""
     async with Aws(endpoint_url=empty_moto, default_region=REGION, max_connections=8) as aws:
         s3 = await aws.client("s3")
         for bucket in ("src", "dst-one"):

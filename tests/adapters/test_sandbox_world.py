@@ -57,18 +57,14 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """
-    Set up everything but the daemon.
-    """
+    """Set up everything but the daemon."""
     async with staged(tmp_path, free_port()) as made:
         yield made
 
 
 @pytest.fixture
 async def outside(stage: Stage) -> AsyncIterator[Aws]:
-    """
-    Give the daemon's view of AWS.
-    """
+    """Give the daemon's view of AWS."""
     async with Aws(
         endpoint_url=stage.endpoint, default_region="eu-west-1", max_connections=10
     ) as aws:
@@ -79,9 +75,7 @@ async def outside(stage: Stage) -> AsyncIterator[Aws]:
 async def replicating(
     stage: Stage, wait: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> AsyncIterator[Replication]:
-    """
-    Let replication run until the block ends.
-    """
+    """Let replication run until the block ends."""
     sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     async with asyncio.TaskGroup() as tasks:
         replication = Replication(
@@ -100,9 +94,7 @@ async def replicating(
 
 
 def planned(written: Written, **changes: Any) -> Planned:
-    """
-    Make the plan of a version that arrives everywhere at once, except for what is given.
-    """
+    """Make the plan of a version that arrives everywhere at once, except for what is given."""
     bucket, key = written.version.bucket, written.version.key
     passages = tuple(
         Passage(
@@ -132,9 +124,7 @@ def planned(written: Written, **changes: Any) -> Planned:
 
 
 def failing(written: Written, destination: str, **changes: Any) -> Planned:
-    """
-    Make the plan of a version that fails at one destination.
-    """
+    """Make the plan of a version that fails at one destination."""
     whole = planned(written, **changes)
     passages = tuple(
         replace(one, reason="DstKmsKeyNotFound", notice=(0.0,))
@@ -146,9 +136,7 @@ def failing(written: Written, destination: str, **changes: Any) -> Planned:
 
 
 async def told(stage: Stage) -> list[Fact]:
-    """
-    Take all facts out of the queue.
-    """
+    """Take all facts out of the queue."""
     sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     facts: list[Fact] = []
     while messages := (
@@ -160,9 +148,7 @@ async def told(stage: Stage) -> list[Fact]:
 
 
 async def put(stage: Stage, bucket: str, key: str, body: bytes = b"content") -> Written:
-    """
-    Put an object behind the facade, as the writer does.
-    """
+    """Put an object behind the facade, as the writer does."""
     s3 = await stage.emulator.client("s3", WORLD.region(bucket))
     answer = await s3.put_object(Bucket=bucket, Key=key, Body=body)
     return Written(
@@ -176,18 +162,14 @@ async def put(stage: Stage, bucket: str, key: str, body: bytes = b"content") -> 
 
 
 async def head(aws: Aws, written: Written, bucket: str | None = None) -> dict[str, Any]:
-    """
-    HEAD a version as the daemon does; in its own bucket, or at a destination.
-    """
+    """HEAD a version as the daemon does; in its own bucket, or at a destination."""
     version, at = written.version, bucket or written.version.bucket
     s3 = await aws.client("s3", WORLD.region(at))
     return dict(await s3.head_object(Bucket=at, Key=version.key, VersionId=version.version_id))
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """
-    Wait, for so long and no longer, until something holds.
-    """
+    """Wait, for so long and no longer, until something holds."""
     async with asyncio.timeout(HANGS_SECONDS):
         while not await condition():
             await asyncio.sleep(0.02)
@@ -442,9 +424,7 @@ async def test_callers_are_told_apart(stage: Stage, monkeypatch: pytest.MonkeyPa
 
 @asynccontextmanager
 async def caller(stage: Stage, key: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
-    """
-    Give a replica's view of AWS.
-    """
+    """Give a replica's view of AWS."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sandbox")
     async with Aws(
@@ -496,9 +476,7 @@ async def test_what_a_killed_replica_had_received_shows_again(
 async def report(
     aws: Aws, value: float, *, at: float, bucket: str = "src-a", datums: int = 1
 ) -> None:
-    """
-    Report replicated objects.
-    """
+    """Report replicated objects."""
     cloudwatch = await aws.client("cloudwatch", "eu-west-1")
     dimensions = [
         {"Name": "SourceBucket", "Value": bucket},
@@ -643,9 +621,7 @@ async def test_the_emulator_listens_on_loopback_only(tmp_path: Path) -> None:
 
 
 def listening(port: int) -> set[str]:
-    """
-    Return the addresses, in the kernel's spelling, on which a port of this machine listens.
-    """
+    """Return the addresses, in the kernel's spelling, on which a port of this machine listens."""
     found = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in table.read_text(encoding="ascii").splitlines()[1:]:
@@ -717,9 +693,7 @@ async def test_a_killed_redis_has_all_that_it_acknowledged(tmp_path: Path) -> No
 
 
 async def said(port: int, command: str) -> str:
-    """
-    Return the first line of what Redis answers.
-    """
+    """Return the first line of what Redis answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{command}\r\n".encode())
     line = await asyncio.wait_for(reader.readline(), HANGS_SECONDS)

@@ -34,9 +34,7 @@ URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """
-    A way in which the SDK is set up wrongly.
-    """
+    """A way in which the SDK is set up wrongly."""
 
     variables: Mapping[str, str]
     """{home} in them is a directory."""
@@ -204,9 +202,7 @@ BROKEN = {
 
 
 def set_up(one: Broken, home: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
-    """
-    Set the SDK up so, and not otherwise.
-    """
+    """Set the SDK up so, and not otherwise."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
@@ -352,9 +348,7 @@ async def test_e3_the_sdk_works_with_variables_left_blank(
 
 
 def refused(*, settings: str = "", **variables: str) -> str:
-    """
-    Start the daemon with settings that cannot work; tell what it says.
-    """
+    """Start the daemon with settings that cannot work; tell what it says."""
     queues = json.dumps([{"url": URL}])
     told = CliRunner().invoke(app, ["run"], env={"CRRMON_QUEUES": settings or queues, **variables})
     assert told.exit_code == 2, told.output

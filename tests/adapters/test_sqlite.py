@@ -38,57 +38,43 @@ T = TypeVar("T")
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """
-    Where the ledger lies.
-    """
+    """Where the ledger lies."""
     return tmp_path / "ledger.db"
 
 
 @pytest.fixture
 async def ledger(path: Path) -> AsyncIterator[SqliteLedger]:
-    """
-    A new ledger.
-    """
+    """A new ledger."""
     ledger = await SqliteLedger.at(path)
     yield ledger
     await ledger.close()
 
 
 def store_of(ledger: SqliteLedger) -> SqliteStore:
-    """
-    Return the store that a ledger lies in.
-    """
+    """Return the store that a ledger lies in."""
     store = ledger._store
     assert isinstance(store, SqliteStore)
     return store
 
 
 async def on(ledger: SqliteLedger, work: Callable[[sqlite3.Connection], T]) -> T:
-    """
-    Do something with the ledger's own connection, in its thread.
-    """
+    """Do something with the ledger's own connection, in its thread."""
     store = store_of(ledger)
     return await store._run(lambda: work(store._connection))
 
 
 async def rows(ledger: SqliteLedger, query: str) -> list[Any]:
-    """
-    Ask the ledger's own connection.
-    """
+    """Ask the ledger's own connection."""
     return await on(ledger, lambda connection: connection.execute(query).fetchall())
 
 
 async def counted(ledger: SqliteLedger) -> Tally:
-    """
-    Tell what was counted and not yet reported.
-    """
+    """Tell what was counted and not yet reported."""
     return fold(list(await ledger.deltas())).get(Route("src", "dst"), Tally())
 
 
 def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
-    """
-    Tell what lies in a directory, to the byte and to the moment.
-    """
+    """Tell what lies in a directory, to the byte and to the moment."""
     return {
         one.name: (one.read_bytes(), one.stat().st_mtime_ns)
         for one in directory.iterdir()
@@ -100,18 +86,14 @@ def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def other_database(path: Path) -> None:
-    """
-    Make somebody else's database, in WAL mode.
-    """
+    """Make somebody else's database, in WAL mode."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE leases (shard, owner)")
 
 
 def newer_ledger(path: Path) -> None:
-    """
-    Make a ledger as a later version might.
-    """
+    """Make a ledger as a later version might."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 99")
@@ -119,9 +101,7 @@ def newer_ledger(path: Path) -> None:
 
 
 def unreleased_ledger(path: Path) -> None:
-    """
-    Make a ledger as versions before the first release did.
-    """
+    """Make a ledger as versions before the first release did."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
@@ -143,9 +123,7 @@ def unreleased_ledger(path: Path) -> None:
 async def test_a_file_that_is_not_ours_is_refused_untouched(
     path: Path, make: Callable[[Path], object], reason: str
 ) -> None:
-    """
-    Byte for byte, with nothing beside it; the text says what to set.
-    """
+    """Byte for byte, with nothing beside it; the text says what to set."""
     make(path)
     before = contents(path.parent)
 
@@ -158,9 +136,7 @@ async def test_a_file_that_is_not_ours_is_refused_untouched(
 
 
 async def test_a_newer_schema_that_only_the_log_tells_of_is_refused(path: Path) -> None:
-    """
-    A newer version may have been killed before its change reached the file itself.
-    """
+    """A newer version may have been killed before its change reached the file itself."""
     await (await SqliteLedger.at(path)).close()
     copy = path.with_name("copy.db")
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -173,9 +149,7 @@ async def test_a_newer_schema_that_only_the_log_tells_of_is_refused(path: Path) 
 
 
 async def test_what_a_crash_leaves_of_a_new_file_is_used(path: Path) -> None:
-    """
-    An empty file is as good as none.
-    """
+    """An empty file is as good as none."""
     path.touch()
 
     ledger = await SqliteLedger.at(path)
@@ -185,9 +159,7 @@ async def test_what_a_crash_leaves_of_a_new_file_is_used(path: Path) -> None:
 
 
 async def test_the_file_says_what_it_is(path: Path) -> None:
-    """
-    Other programs can tell it apart, and read its schema number.
-    """
+    """Other programs can tell it apart, and read its schema number."""
     await (await SqliteLedger.at(path)).close()
 
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -197,9 +169,7 @@ async def test_the_file_says_what_it_is(path: Path) -> None:
 
 
 async def test_shards_are_fixed_when_the_file_is_made(path: Path) -> None:
-    """
-    Another number in the configuration changes nothing.
-    """
+    """Another number in the configuration changes nothing."""
     first = await SqliteLedger.at(path, shards=8)
     await first.close()
 
@@ -211,9 +181,7 @@ async def test_shards_are_fixed_when_the_file_is_made(path: Path) -> None:
 
 
 async def test_nothing_lies_beside_a_closed_ledger(path: Path) -> None:
-    """
-    One file can be copied away as it is.
-    """
+    """One file can be copied away as it is."""
     ledger = await SqliteLedger.at(path)
     await ledger.park([record("k")])
     await ledger.close()
@@ -226,9 +194,7 @@ async def test_nothing_lies_beside_a_closed_ledger(path: Path) -> None:
 
 @pytest.mark.parametrize("size", [2**53 - 1, LARGEST_BYTES, 2**62 + 1])
 async def test_t11_sums_are_exact_however_large(path: Path, size: int) -> None:
-    """
-    T11: 2,000 objects of sizes that no float holds, in one slot: exact to the last byte on the way up and down.
-    """
+    """T11: 2,000 objects of sizes that no float holds, in one slot: exact to the last byte on the way up and down."""
     ledger = await SqliteLedger.at(path)
     records = [replace(record(f"k{number}"), size=size - number % 7) for number in range(2000)]
     for start in range(0, 2000, 500):
@@ -246,9 +212,7 @@ async def test_t11_sums_are_exact_however_large(path: Path, size: int) -> None:
 
 
 async def test_t11_a_sum_below_zero_is_never_told(ledger: SqliteLedger) -> None:
-    """
-    T11: whatever fault made it, nobody reads of less than nothing.
-    """
+    """T11: whatever fault made it, nobody reads of less than nothing."""
     one = record("k")
     await ledger.park([one])
     (slot,) = await ledger.backlog()
@@ -262,9 +226,7 @@ async def test_t11_a_sum_below_zero_is_never_told(ledger: SqliteLedger) -> None:
 
 
 async def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    """
-    With a word on what is wanted.
-    """
+    """With a word on what is wanted."""
     with pytest.raises(UnusableLedgerError, match="is a directory: name a file"):
         await SqliteLedger.at(tmp_path)
     with pytest.raises(UnusableLedgerError, match="is no regular file: name a file"):
@@ -272,9 +234,7 @@ async def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:
-    """
-    Where a volume was to be mounted, a ledger beside it would be lost.
-    """
+    """Where a volume was to be mounted, a ledger beside it would be lost."""
     with pytest.raises(UnusableLedgerError, match="mount the volume"):
         await SqliteLedger.at(tmp_path / "volume" / "ledger.db")
 
@@ -282,9 +242,7 @@ async def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:
 
 
 async def test_an_unwritable_directory_is_refused() -> None:
-    """
-    Naming the setting and what to check. Not even root can make files in /proc.
-    """
+    """Naming the setting and what to check. Not even root can make files in /proc."""
     with pytest.raises(
         UnusableLedgerError, match=r"ledger\.path .* cannot be written .* permissions"
     ):
@@ -294,9 +252,7 @@ async def test_an_unwritable_directory_is_refused() -> None:
 async def test_a_network_filesystem_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Invariant 1: neither locks nor syncs can be relied on there. Nothing is made.
-    """
+    """Invariant 1: neither locks nor syncs can be relied on there. Nothing is made."""
     mounts = path.with_name("mountinfo")
     mounts.write_text(
         "22 27 0:21 / / rw - ext4 /dev/vda rw\n"
@@ -313,9 +269,7 @@ async def test_a_network_filesystem_is_refused(
 async def test_a_link_to_a_network_filesystem_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    What counts is where the file really lies.
-    """
+    """What counts is where the file really lies."""
     (tmp_path / "far").mkdir()
     (tmp_path / "near").symlink_to(tmp_path / "far")
     mounts = tmp_path / "mountinfo"
@@ -329,9 +283,7 @@ async def test_a_link_to_a_network_filesystem_is_refused(
 async def test_systems_that_do_not_tell_their_mounts_are_trusted(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    There is no /proc outside Linux.
-    """
+    """There is no /proc outside Linux."""
     monkeypatch.setattr(sqlite_file, "_MOUNTS", path.with_name("no such file"))
 
     await (await SqliteLedger.at(path)).close()
@@ -351,9 +303,7 @@ asyncio.run(main())
 
 
 async def run(script: str, *arguments: str) -> tuple[str, str]:
-    """
-    Run a script in a process of its own; return what it printed.
-    """
+    """Run a script in a process of its own; return what it printed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -368,9 +318,7 @@ async def run(script: str, *arguments: str) -> tuple[str, str]:
 
 
 async def test_a_second_daemon_is_refused(path: Path) -> None:
-    """
-    Invariant 1: held exclusively; the text names the file, the setting and the remedy. The first goes on.
-    """
+    """Invariant 1: held exclusively; the text names the file, the setting and the remedy. The first goes on."""
     ledger = await SqliteLedger.at(path)
 
     # NB: before the other process, for this is how the first one's POSIX locks are lost.
@@ -388,9 +336,7 @@ async def test_a_second_daemon_is_refused(path: Path) -> None:
 async def test_a_reader_of_the_file_keeps_the_daemon_out(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Somebody at a prompt has the file, too; the daemon says so, and starts when they are gone.
-    """
+    """Somebody at a prompt has the file, too; the daemon says so, and starts when they are gone."""
     monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
     await (await SqliteLedger.at(path)).close()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -548,9 +494,7 @@ asyncio.run(main())
 
 
 async def test_a_file_that_cannot_grow_fails_the_call_and_nothing_else(path: Path) -> None:
-    """
-    Invariant 5: the operating system itself refuses the write, in the middle of a transaction.
-    """
+    """Invariant 5: the operating system itself refuses the write, in the middle of a transaction."""
     assert await run(LIMITED, str(path)) == ("failed True 0\nsettled 500\n", "")
 
 
@@ -580,9 +524,7 @@ async def test_a_commit_that_fails_leaves_nothing_in_memory_of_what_it_undid(
 
 
 async def test_a_damaged_file_is_for_people_to_mend(path: Path) -> None:
-    """
-    Trying again would not help.
-    """
+    """Trying again would not help."""
     ledger = await SqliteLedger.at(path)
     await ledger.park([record(f"k{number}") for number in range(500)])
     await ledger.close()
@@ -595,9 +537,7 @@ async def test_a_damaged_file_is_for_people_to_mend(path: Path) -> None:
 
 
 async def test_damage_found_at_work_ends_the_work(path: Path) -> None:
-    """
-    The same where only a part is damaged that is read later.
-    """
+    """The same where only a part is damaged that is read later."""
     ledger = await SqliteLedger.at(path)
     await ledger.park([record(f"k{number}") for number in range(500)])
     query = "SELECT rootpage FROM sqlite_master WHERE name = 'trail due by due'"
@@ -614,9 +554,7 @@ async def test_damage_found_at_work_ends_the_work(path: Path) -> None:
 
 
 async def test_a_call_that_is_given_up_leaves_the_ledger_working(ledger: SqliteLedger) -> None:
-    """
-    A cancelled settle is done or not; repeated, it counts once.
-    """
+    """A cancelled settle is done or not; repeated, it counts once."""
     batch = [done(record(f"k{number}")) for number in range(500)]
     task = asyncio.create_task(ledger.settle("b1", batch, now=NOW))
     await asyncio.sleep(0)
@@ -632,9 +570,7 @@ async def test_a_call_that_is_given_up_leaves_the_ledger_working(ledger: SqliteL
 
 
 async def watched(ledger: SqliteLedger, record_count: int) -> set[str]:
-    """
-    Do each kind of steady work once on a ledger with records; return the statements it took.
-    """
+    """Do each kind of steady work once on a ledger with records; return the statements it took."""
     await ledger.park(
         [record(f"p{number}", next_look_at=NOW + number) for number in range(record_count)]
     )
@@ -674,9 +610,7 @@ async def watched(ledger: SqliteLedger, record_count: int) -> set[str]:
 
 
 async def freeze_all(ledger: SqliteLedger) -> None:
-    """
-    Freeze a window of all that was counted, send it, and read what is left.
-    """
+    """Freeze a window of all that was counted, send it, and read what is left."""
     lease = await holding(ledger)
     await publish(ledger, lease, NOW)
     await ledger.frozen()
@@ -686,9 +620,7 @@ async def freeze_all(ledger: SqliteLedger) -> None:
 
 
 async def plans_of(ledger: SqliteLedger, statements: Iterable[str]) -> dict[str, list[str]]:
-    """
-    Ask how statements are carried out.
-    """
+    """Ask how statements are carried out."""
     plans: dict[str, list[str]] = {}
     for statement in statements:
         if statement.split()[0] in {"SELECT", "UPDATE", "DELETE", "INSERT"}:
@@ -705,18 +637,14 @@ The table of tables has a row for each of the few of them; what is asked for is 
 
 
 def scans(plan: Iterable[str]) -> list[str]:
-    """
-    Return the steps of a plan that take the longer the more there is.
-    """
+    """Return the steps of a plan that take the longer the more there is."""
     return [
         one for one in plan if ("SCAN" in one or "TEMP B-TREE" in one) and not FEW.fullmatch(one)
     ]
 
 
 async def test_no_steady_work_scans_a_table(ledger: SqliteLedger) -> None:
-    """
-    Invariant 6, D29: every statement of all steady work goes by a key or an index, and none sorts.
-    """
+    """Invariant 6, D29: every statement of all steady work goes by a key or an index, and none sorts."""
     plans = await plans_of(ledger, await watched(ledger, 50))
 
     assert len([plan for plan in plans.values() if plan]) > 30
@@ -729,9 +657,7 @@ async def test_no_steady_work_scans_a_table(ledger: SqliteLedger) -> None:
 async def test_sweeping_scans_only_what_it_drops(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Invariant 6: what expires one by one goes by an index, and a day that is over in the order of its rows.
-    """
+    """Invariant 6: what expires one by one goes by an index, and a day that is over in the order of its rows."""
     monkeypatch.setattr(sqlite_store, "_EXPIRED_AT_ONCE", 10)
     await ledger.settle("b", [done(record(f"k{number}")) for number in range(25)], now=NOW)
     await freeze_all(ledger)
@@ -746,9 +672,7 @@ async def test_sweeping_scans_only_what_it_drops(
 
 
 async def test_work_does_not_grow_with_what_is_pending(tmp_path: Path) -> None:
-    """
-    Invariant 6: SQLite takes as many steps for the same work with 100 records as with 4,000.
-    """
+    """Invariant 6: SQLite takes as many steps for the same work with 100 records as with 4,000."""
     taken = []
     for number in (100, 4000):
         ledger = await SqliteLedger.at(tmp_path / f"{number}.db")
@@ -762,9 +686,7 @@ async def test_work_does_not_grow_with_what_is_pending(tmp_path: Path) -> None:
 
 
 async def steps_of_work(ledger: SqliteLedger, records: list[Record]) -> int:
-    """
-    Look for what is due, change it, settle it, and list failures; return the steps of SQLite's machine.
-    """
+    """Look for what is due, change it, settle it, and list failures; return the steps of SQLite's machine."""
     steps = 0
 
     def step() -> None:
@@ -787,9 +709,7 @@ async def steps_of_work(ledger: SqliteLedger, records: list[Record]) -> int:
 async def test_sweeping_goes_in_portions_and_takes_the_tables_along(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    D26: no call takes long, and in the end nothing is left of the days that are over.
-    """
+    """D26: no call takes long, and in the end nothing is left of the days that are over."""
     monkeypatch.setattr(sqlite_store, "_EXPIRED_AT_ONCE", 10)
     for day in range(3):
         batch = [done(record(f"k{day}.{number}")) for number in range(25)]
@@ -805,9 +725,7 @@ async def test_sweeping_goes_in_portions_and_takes_the_tables_along(
 
 
 async def tables_of_days(ledger: SqliteLedger) -> list[str]:
-    """
-    Tell the tables that hold marks and early facts, and their indexes.
-    """
+    """Tell the tables that hold marks and early facts, and their indexes."""
     query = "SELECT name FROM sqlite_master WHERE name GLOB '* [0-9]*'"
     return [name for (name,) in await rows(ledger, query)]
 
@@ -815,9 +733,7 @@ async def tables_of_days(ledger: SqliteLedger) -> list[str]:
 async def test_a_clock_that_was_ahead_for_a_while_harms_nothing(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    A day that is being dropped and is written to again is two tables, and both go in the end.
-    """
+    """A day that is being dropped and is written to again is two tables, and both go in the end."""
     monkeypatch.setattr(sqlite_store, "_EXPIRED_AT_ONCE", 10)
     await ledger.settle("b1", [done(record(f"k{at}")) for at in range(25)], now=NOW)
     assert await ledger.sweep(now=NOW + 30 * DAY) == 10
@@ -835,9 +751,7 @@ async def test_a_clock_that_was_ahead_for_a_while_harms_nothing(
 async def test_two_trails_may_share_a_place(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Invariant 2: indexes hold a part of the digest; what decides is all of it.
-    """
+    """Invariant 2: indexes hold a part of the digest; what decides is all of it."""
     monkeypatch.setattr(unordered, "place", lambda _: 7)
     one, other = record("one"), record("other", size=3)
     await ledger.park([one, other])
@@ -857,9 +771,7 @@ async def test_two_trails_may_share_a_place(
 
 
 async def test_every_commit_is_synced_and_memory_is_bounded(ledger: SqliteLedger) -> None:
-    """
-    Invariants 1 and 7: the settings that these rest on are in force.
-    """
+    """Invariants 1 and 7: the settings that these rest on are in force."""
 
     names = ("synchronous", "journal_mode", "locking_mode", "cache_size", "mmap_size")
     told = [(await rows(ledger, f"PRAGMA {name}"))[0][0] for name in names]

@@ -32,16 +32,12 @@ a line of another kind
     ],
 )
 def test_a_path_lies_on_the_last_of_its_longest_mounts(path: str, kind: str) -> None:
-    """
-    The longest mount point wins, by whole names; of two on the same point, the later one covers the other.
-    """
+    """The longest mount point wins, by whole names; of two on the same point, the later one covers the other."""
     assert filesystem_of(path, MOUNTS) == kind
 
 
 def test_mounts_that_do_not_tell_tell_nothing() -> None:
-    """
-    No mount point, no kind.
-    """
+    """No mount point, no kind."""
     assert filesystem_of("/data", "") is None
 
 
@@ -74,7 +70,5 @@ def test_mounts_that_do_not_tell_tell_nothing() -> None:
     ],
 )
 def test_only_filesystems_of_one_machine_are_trusted(kind: str, *, remote: bool) -> None:
-    """
-    Invariant 1: locks and syncs must mean what they say.
-    """
+    """Invariant 1: locks and syncs must mean what they say."""
     assert is_remote(kind) is remote

@@ -85,9 +85,7 @@ async def test_e2_a_region_that_is_set_is_signed_for_where_the_url_names_none() 
 
 
 class Queue:
-    """
-    A queue in moto, and the inbox on it.
-    """
+    """A queue in moto, and the inbox on it."""
 
     def __init__(self, aws: Aws, sqs: Any, url: str) -> None:
         self.aws = aws
@@ -100,9 +98,7 @@ class Queue:
             await self.sqs.send_message(QueueUrl=self.url, MessageBody=body)
 
     async def receive(self) -> list[Message]:
-        """
-        Receive until nothing more comes; keep it hidden.
-        """
+        """Receive until nothing more comes; keep it hidden."""
         messages: list[Message] = []
         while got := await self.inbox.receive(wait_seconds=0, visibility_seconds=600):
             messages.extend(got)
@@ -111,18 +107,14 @@ class Queue:
 
 @pytest.fixture
 def empty_moto(moto_url: str) -> Iterator[str]:
-    """
-    Give moto's address, and forget its queues at the end.
-    """
+    """Give moto's address, and forget its queues at the end."""
     yield moto_url
     sqs_backends[DEFAULT_ACCOUNT_ID][REGION].reset()
 
 
 @pytest.fixture
 async def queue(empty_moto: str) -> AsyncIterator[Queue]:
-    """
-    Make a queue.
-    """
+    """Make a queue."""
     async with Aws(endpoint_url=empty_moto, default_region=REGION, max_connections=8) as aws:
         sqs = await aws.client("sqs")
         made = await sqs.create_queue(QueueName="crrmon-ingest")
@@ -249,17 +241,13 @@ async def test_depth_without_the_dead_letter_queue(queue: Queue) -> None:
 
 
 async def arn_of(queue: Queue, url: str) -> str:
-    """
-    Ask for a queue's ARN.
-    """
+    """Ask for a queue's ARN."""
     told = await queue.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return str(told["Attributes"]["QueueArn"])
 
 
 async def redrive_to(queue: Queue, arn: str) -> None:
-    """
-    Give a queue a dead-letter queue.
-    """
+    """Give a queue a dead-letter queue."""
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "5"})
     await queue.sqs.set_queue_attributes(QueueUrl=queue.url, Attributes={"RedrivePolicy": policy})
 
@@ -269,9 +257,7 @@ async def redrive_to(queue: Queue, arn: str) -> None:
 
 @pytest.fixture
 async def inbox(stub: AwsStub) -> AsyncIterator[SqsInbox]:
-    """
-    Make an inbox on the stub.
-    """
+    """Make an inbox on the stub."""
     async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield SqsInbox(aws, URL, name="ingest")
 
@@ -295,9 +281,7 @@ DEAD_ARN = "arn:aws:sqs:eu-west-1:555555555555:crrmon-dead"
 
 
 def counts(visible: int, in_flight: int = 0, delayed: int = 0, **others: str) -> Answer:
-    """
-    Make SQS's answer about a queue's attributes: numbers as text.
-    """
+    """Make SQS's answer about a queue's attributes: numbers as text."""
     told = {
         "ApproximateNumberOfMessages": str(visible),
         "ApproximateNumberOfMessagesNotVisible": str(in_flight),

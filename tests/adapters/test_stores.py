@@ -25,9 +25,7 @@ REGION = "us-east-1"
 
 
 class NoAccess:
-    """
-    Knows no credentials.
-    """
+    """Knows no credentials."""
 
     async def identity(self) -> str:
         return "nobody"
@@ -37,9 +35,7 @@ class NoAccess:
 
 
 class Sites:
-    """
-    Two sites that both have the bucket `same` with a rule each way, over HTTP, and who looks at them.
-    """
+    """Two sites that both have the bucket `same` with a rule each way, over HTTP, and who looks at them."""
 
     def __init__(self, world: Minio, here: Site, there: Site, accounts: Accounts) -> None:
         self.world = world
@@ -49,18 +45,14 @@ class Sites:
         self.probe = S3Probe(accounts, clock=LoopClock())
 
     async def look(self, version: ObjectVersion, site: Site | None) -> Sight:
-        """
-        Look at a version by the event of a site.
-        """
+        """Look at a version by the event of a site."""
         owner = None if site is None else site.deployment_id
         return (await self.probe.look(version, region="", owner=owner)).sight
 
     async def look_for_replica(
         self, version: ObjectVersion, site: Site | None, bucket: str = "same"
     ) -> tuple[Sight, bool, bool]:
-        """
-        Look for the replica of what was written at a site: what was seen, whether it was asked, and tells.
-        """
+        """Look for the replica of what was written at a site: what was seen, whether it was asked, and tells."""
         owner = None if site is None else site.deployment_id
         seen = await self.probe.look_at_replica(
             version, bucket, region="", owner=None, source_owner=owner
@@ -70,9 +62,7 @@ class Sites:
 
 @pytest.fixture
 async def sites() -> AsyncIterator[Sites]:
-    """
-    Run two sites.
-    """
+    """Run two sites."""
     world = Minio(lambda: EPOCH)
     here, there = world.site(), world.site()
     for site in (here, there):

@@ -30,9 +30,7 @@ BEARER = f"Bearer {TOKEN}"
 
 
 class Hook:
-    """
-    A webhook on a free port, a client for it, and what it told others.
-    """
+    """A webhook on a free port, a client for it, and what it told others."""
 
     def __init__(self, session: aiohttp.ClientSession, **settings: Any) -> None:
         self.meters = FakeMeters()
@@ -52,41 +50,31 @@ class Hook:
     async def post(
         self, body: bytes | str = b"{}", *, path: str = "/", authorization: str | None = BEARER
     ) -> tuple[int, str | None]:
-        """
-        Send; return the status, and when to come again.
-        """
+        """Send; return the status, and when to come again."""
         headers = {} if authorization is None else {"Authorization": authorization}
         url = f"http://{HOST}:{self.port}{path}"
         async with self._session.post(url, data=body, headers=headers) as answer:
             return answer.status, answer.headers.get("Retry-After")
 
     async def received(self) -> Sequence[Message]:
-        """
-        Take what comes.
-        """
+        """Take what comes."""
         return await self.inbox.receive(wait_seconds=20, visibility_seconds=120)
 
     def answered(self, status: int) -> float:
-        """
-        Count the requests that got a status.
-        """
+        """Count the requests that got a status."""
         return self.meters.count(catalogue.WEBHOOK_REQUESTS, "hook", str(status))
 
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """
-    Make a client.
-    """
+    """Make a client."""
     async with aiohttp.ClientSession() as made:
         yield made
 
 
 @pytest.fixture
 async def hook(session: aiohttp.ClientSession) -> AsyncIterator[Hook]:
-    """
-    Listen.
-    """
+    """Listen."""
     made = Hook(session)
     made.port = await made.inbox.start()
     yield made
@@ -95,9 +83,7 @@ async def hook(session: aiohttp.ClientSession) -> AsyncIterator[Hook]:
 
 @contextlib.asynccontextmanager
 async def serving(hook: Hook) -> AsyncIterator[list[Message]]:
-    """
-    Receive and acknowledge, whatever comes; yields what came.
-    """
+    """Receive and acknowledge, whatever comes; yields what came."""
     came: list[Message] = []
 
     async def serve() -> None:
@@ -272,9 +258,7 @@ async def test_m8_a_taken_port_is_named_with_the_settings(hook: Hook) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """
-    Make a certificate for this machine, and its key; beside them locked.key, the same key with a password.
-    """
+    """Make a certificate for this machine, and its key; beside them locked.key, the same key with a password."""
     made, key = tls_certificate(tmp_path_factory.mktemp("tls"))
     locked = key.with_name("locked.key")
     command = ["openssl", "rsa", "-in", key, "-aes128", "-passout", "pass:geheim", "-out", locked]

@@ -34,9 +34,7 @@ BROKEN = {"image": {"tag": "broken"}}
 
 @contextmanager
 def _counts(release: Release) -> Iterator[list[int]]:
-    """
-    Collect how many replicas the Deployment asked for at any moment.
-    """
+    """Collect how many replicas the Deployment asked for at any moment."""
     path = release.api.path("apps/v1", "Deployment", release.namespace)
     seen: list[int] = []
     marked = threading.Event()

@@ -52,9 +52,7 @@ def _round() -> Iterator[tuple[str, str]]:
 
 
 class Journey(msgspec.Struct):
-    """
-    One release that goes from example to example.
-    """
+    """One release that goes from example to example."""
 
     open: Callable[[], Release]
     """Makes one in a new namespace."""
@@ -62,9 +60,7 @@ class Journey(msgspec.Struct):
     at: str = "nowhere"
 
     def start(self, name: str) -> Release:
-        """
-        Be at an example, by a new installation if the last step did not lead there.
-        """
+        """Be at an example, by a new installation if the last step did not lead there."""
         if self.at != name or self.release is None:
             self.release = self.open()
             self.release.install(EXAMPLES[name])
@@ -73,9 +69,7 @@ class Journey(msgspec.Struct):
 
     @contextlib.contextmanager
     def to(self, name: str) -> Iterator[None]:
-        """
-        Be there at the end; after a failure nobody knows where it is.
-        """
+        """Be there at the end; after a failure nobody knows where it is."""
         self.at = "on the way"
         yield
         self.at = name
@@ -93,9 +87,7 @@ def journey(kubernetes: Kubernetes) -> Iterator[Journey]:
 
 
 def _ledger(release: Release, name: str) -> tuple[str, list[Any]]:
-    """
-    Return which ledger an example has, and what of it Kubernetes cannot change.
-    """
+    """Return which ledger an example has, and what of it Kubernetes cannot change."""
     workload = release.manifests(EXAMPLES[name]).workload
     claims = workload["spec"].get("volumeClaimTemplates", [])
     return workload["metadata"]["annotations"]["crrmon/ledger"], claims

@@ -57,50 +57,38 @@ ODD_KEYS = [
 
 @pytest.fixture(params=each())
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """
-    Each backend in turn.
-    """
+    """Each backend in turn."""
     return BACKENDS[request.param](tmp_path)
 
 
 @pytest.fixture
 async def ledger(backend: Backend) -> AsyncIterator[Ledger]:
-    """
-    A new ledger.
-    """
+    """A new ledger."""
     ledger = await backend.open()
     yield ledger
     await ledger.close()
 
 
 async def stored(ledger: Ledger, one: Record) -> Record | None:
-    """
-    Find a record as the ledger has it now.
-    """
+    """Find a record as the ledger has it now."""
     trail = await ledger.find(one.version.key, one.version.version_id)
     return next((found for found in trail.records.values() if found.version == one.version), None)
 
 
 async def parked(ledger: Ledger, *records: Record) -> list[Record]:
-    """
-    Park records and return them as they were stored.
-    """
+    """Park records and return them as they were stored."""
     assert set(await ledger.park(records)) == {Parked.PARKED}
     found = [await stored(ledger, one) for one in records]
     return [one for one in found if one is not None]
 
 
 async def totals(ledger: Ledger) -> dict[Route, Tally]:
-    """
-    Add up what waits to be reported.
-    """
+    """Add up what waits to be reported."""
     return fold(list(await ledger.deltas()))
 
 
 async def backlog(ledger: Ledger) -> dict[tuple[str, float], tuple[int, int, int, int]]:
-    """
-    Tell the backlog by destination and slot.
-    """
+    """Tell the backlog by destination and slot."""
     return {
         (one.route.destination, one.written_from): (
             one.pending_objects,
@@ -113,9 +101,7 @@ async def backlog(ledger: Ledger) -> dict[tuple[str, float], tuple[int, int, int
 
 
 def window(starts_at: float, *parts: bytes, deltas: Sequence[str] = ()) -> FrozenWindow:
-    """
-    Make a window.
-    """
+    """Make a window."""
     return FrozenWindow(starts_at=starts_at, parts=parts, deltas=tuple(deltas))
 
 
@@ -123,9 +109,7 @@ def window(starts_at: float, *parts: bytes, deltas: Sequence[str] = ()) -> Froze
 
 
 async def test_seen_tells_marks_halves_and_nothing_in_the_order_asked(ledger: Ledger) -> None:
-    """
-    One answer for each id, in the order asked, also when one is asked twice.
-    """
+    """One answer for each id, in the order asked, also when one is asked twice."""
     counted, early, unknown = record("counted"), record("early"), record("unknown")
     await ledger.settle("b1", [done(counted)], now=NOW)
     await ledger.note([replica("early", at=NOW - 1)], now=NOW)
@@ -140,9 +124,7 @@ async def test_seen_tells_marks_halves_and_nothing_in_the_order_asked(ledger: Le
 
 
 async def test_seen_sets_scopes_episodes_and_buckets_of_a_version_apart(ledger: Ledger) -> None:
-    """
-    A mark is found under its own id only, not under others of the same version.
-    """
+    """A mark is found under its own id only, not under others of the same version."""
     one = record("k")
     await ledger.settle("b1", [done(one, arrived(one), episode(one, 1))], now=NOW)
 
@@ -162,9 +144,7 @@ async def test_seen_sets_scopes_episodes_and_buckets_of_a_version_apart(ledger: 
 
 
 async def test_a_mark_is_the_short_history_of_what_it_counted(ledger: Ledger) -> None:
-    """
-    It tells fate, route, times, both bounds of the latency, size, looks and the batch.
-    """
+    """It tells fate, route, times, both bounds of the latency, size, looks and the batch."""
     one = record("k")
     await ledger.settle("b1", [done(one)], now=NOW)
 
@@ -184,9 +164,7 @@ async def test_a_mark_is_the_short_history_of_what_it_counted(ledger: Ledger) ->
 
 
 async def test_a_mark_takes_the_place_of_a_half(ledger: Ledger) -> None:
-    """
-    Once an arrival is counted, its early fact is told no more.
-    """
+    """Once an arrival is counted, its early fact is told no more."""
     one = record("k")
     await ledger.note([replica("k", at=NOW - 1)], now=NOW - DAY)
     await ledger.settle("b1", [done(one)], now=NOW)
@@ -202,9 +180,7 @@ async def test_a_mark_takes_the_place_of_a_half(ledger: Ledger) -> None:
 
 
 async def test_a_parked_record_is_stored_whole_with_revision_1(ledger: Ledger) -> None:
-    """
-    Every field comes back as it was given, but for the revision.
-    """
+    """Every field comes back as it was given, but for the revision."""
     one = Record(
         version=version("k"),
         region="eu-west-1",
@@ -228,9 +204,7 @@ async def test_a_parked_record_is_stored_whole_with_revision_1(ledger: Ledger) -
 
 
 async def test_what_is_parked_already_stays_as_it_is(ledger: Ledger) -> None:
-    """
-    Invariant 2: the event of a parked version, delivered again, changes nothing.
-    """
+    """Invariant 2: the event of a parked version, delivered again, changes nothing."""
     (one,) = await parked(ledger, record("k", size=100))
     await ledger.reschedule([replace(one, looks=1)])
 
@@ -243,9 +217,7 @@ async def test_what_is_parked_already_stays_as_it_is(ledger: Ledger) -> None:
 async def test_a_better_channel_tells_time_and_size_anew(
     ledger: Ledger, *, together: bool
 ) -> None:
-    """
-    D17: one write, told by CloudTrail and by S3 itself: one record, the backlog in the slot of the better time.
-    """
+    """D17: one write, told by CloudTrail and by S3 itself: one record, the backlog in the slot of the better time."""
     vague = record("k", written_at=119.0, size=7)
     better = record("k", written_at=120.5, size=100, channel=Channel.NOTIFICATION)
     worse = record("k", written_at=10.0, size=1, channel=Channel.NOTICE)
@@ -262,9 +234,7 @@ async def test_a_better_channel_tells_time_and_size_anew(
 
 
 async def test_what_a_look_showed_is_better_than_any_size_of_an_event(ledger: Ledger) -> None:
-    """
-    S3's answer stands, whoever tells of the write later.
-    """
+    """S3's answer stands, whoever tells of the write later."""
     (one,) = await parked(ledger, record("k", written_at=119.0))
     await ledger.reschedule([replace(one, looks=1, size=5)])
 
@@ -274,9 +244,7 @@ async def test_what_a_look_showed_is_better_than_any_size_of_an_event(ledger: Le
 
 
 async def test_what_nobody_knew_is_taken_from_a_later_event(ledger: Ledger) -> None:
-    """
-    Size, owner and destinations; and the arrivals of replicas that nobody waited for until then.
-    """
+    """Size, owner and destinations; and the arrivals of replicas that nobody waited for until then."""
     (one,) = await parked(ledger, record("k", to=(), size=None))
     await ledger.note([replica("k", at=NOW - 1)], now=NOW)
 
@@ -292,9 +260,7 @@ async def test_what_nobody_knew_is_taken_from_a_later_event(ledger: Ledger) -> N
 async def test_a_failure_that_is_parked_joins_the_record_and_brings_its_look_forward(
     ledger: Ledger,
 ) -> None:
-    """
-    Whoever parks what a notice told may find that the write's own event was faster.
-    """
+    """Whoever parks what a notice told may find that the write's own event was faster."""
     (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
     told = Failure(noticed_at=NOW - 1, reason="DstPutObjNotPermitted")
     notice = replace(
@@ -313,9 +279,7 @@ async def test_a_failure_that_is_parked_joins_the_record_and_brings_its_look_for
 async def test_a_version_twice_in_a_batch_is_parked_once_and_the_first_stands(
     ledger: Ledger,
 ) -> None:
-    """
-    Both are told as parked, and the backlog knows one.
-    """
+    """Both are told as parked, and the backlog knows one."""
     results = await ledger.park([record("k", size=1), record("k", size=2)])
 
     found = await stored(ledger, record("k"))
@@ -326,9 +290,7 @@ async def test_a_version_twice_in_a_batch_is_parked_once_and_the_first_stands(
 
 
 async def test_a_record_whose_destinations_are_all_counted_is_not_parked(ledger: Ledger) -> None:
-    """
-    Invariant 2: an event that comes again after everything was counted leaves nothing behind.
-    """
+    """Invariant 2: an event that comes again after everything was counted leaves nothing behind."""
     one = record("k", to=("dst", "two"))
     await ledger.settle("b1", [done(one, arrived(one), arrived(one, "two"))], now=NOW)
 
@@ -341,9 +303,7 @@ async def test_a_record_whose_destinations_are_all_counted_is_not_parked(ledger:
 async def test_a_record_whose_version_was_counted_as_a_whole_is_not_parked(
     ledger: Ledger,
 ) -> None:
-    """
-    A mark of scope SOURCE settles the version wherever it should have gone, and where nobody knows that.
-    """
+    """A mark of scope SOURCE settles the version wherever it should have gone, and where nobody knows that."""
     one = record("k", to=("dst", "two"))
     await ledger.settle("b1", [done(one, whole(one))], now=NOW)
 
@@ -354,9 +314,7 @@ async def test_a_record_whose_version_was_counted_as_a_whole_is_not_parked(
 
 
 async def test_a_record_of_a_closed_version_is_not_parked(ledger: Ledger) -> None:
-    """
-    Although a destination of it has no mark, which only a tag filter might select.
-    """
+    """Although a destination of it has no mark, which only a tag filter might select."""
     one = record("k", to=("dst", "two"))
     await ledger.settle("b1", [done(one, arrived(one), whole(one, Fate.CLOSED))], now=NOW)
 
@@ -365,9 +323,7 @@ async def test_a_record_of_a_closed_version_is_not_parked(ledger: Ledger) -> Non
 
 
 async def test_what_closed_a_version_is_kept_and_counts_nothing(ledger: Ledger) -> None:
-    """
-    Also of a version that is too old to be counted: that is told of its destinations.
-    """
+    """Also of a version that is too old to be counted: that is told of its destinations."""
     one = record("k", to=("dst", "two"))
     closed = replace(whole(one, Fate.CLOSED), size=7, repaired=True, counts=False)
     await ledger.settle("b1", [done(one, arrived(one), closed)], now=NOW)
@@ -383,9 +339,7 @@ async def test_what_closed_a_version_is_kept_and_counts_nothing(ledger: Ledger) 
 
 
 async def test_a_source_mark_is_of_its_own_bucket_only(ledger: Ledger) -> None:
-    """
-    The same key and version id in another source bucket is another version.
-    """
+    """The same key and version id in another source bucket is another version."""
     one, other = record("k", bucket="src"), record("k", bucket="src2")
     await ledger.settle("b1", [done(one, whole(one))], now=NOW)
 
@@ -393,9 +347,7 @@ async def test_a_source_mark_is_of_its_own_bucket_only(ledger: Ledger) -> None:
 
 
 async def test_a_record_with_one_destination_left_is_parked_whole(ledger: Ledger) -> None:
-    """
-    D15: several destinations are counted apart; what was counted of one does not settle the other.
-    """
+    """D15: several destinations are counted apart; what was counted of one does not settle the other."""
     one = record("k", to=("dst", "two"))
     await ledger.settle("b1", [done(one, arrived(one))], now=NOW)
 
@@ -405,9 +357,7 @@ async def test_a_record_with_one_destination_left_is_parked_whole(ledger: Ledger
 
 
 async def test_a_record_without_destinations_is_parked_whatever_arrived(ledger: Ledger) -> None:
-    """
-    While no configuration could be read, nothing can be known to be all there.
-    """
+    """While no configuration could be read, nothing can be known to be all there."""
     one = record("k", to=())
     await ledger.settle("b1", [done(one, arrived(one))], now=NOW)
 
@@ -415,9 +365,7 @@ async def test_a_record_without_destinations_is_parked_whatever_arrived(ledger: 
 
 
 async def test_a_failure_episode_does_not_settle_a_version(ledger: Ledger) -> None:
-    """
-    A version that failed can be parked: a repair may come.
-    """
+    """A version that failed can be parked: a repair may come."""
     one = record("k")
     await ledger.settle("b1", [done(one, episode(one))], now=NOW)
 
@@ -425,9 +373,7 @@ async def test_a_failure_episode_does_not_settle_a_version(ledger: Ledger) -> No
 
 
 async def test_parking_joins_halves_that_came_before(ledger: Ledger) -> None:
-    """
-    D16: the replica's event first, the source's after it: the arrival is known, at the right destination.
-    """
+    """D16: the replica's event first, the source's after it: the arrival is known, at the right destination."""
     one = record("k", to=("dst", "two"))
     await ledger.note([replica("k", at=NOW - 1)], now=NOW)
 
@@ -440,9 +386,7 @@ async def test_parking_joins_halves_that_came_before(ledger: Ledger) -> None:
 
 
 async def test_results_of_a_mixed_batch_come_in_its_order(ledger: Ledger) -> None:
-    """
-    Each record has its own result.
-    """
+    """Each record has its own result."""
     settled, there = record("settled"), record("there")
     await ledger.settle("b1", [done(settled)], now=NOW)
     await ledger.park([there])
@@ -453,9 +397,7 @@ async def test_results_of_a_mixed_batch_come_in_its_order(ledger: Ledger) -> Non
 
 
 async def test_one_key_and_version_in_two_source_buckets_are_two_records(ledger: Ledger) -> None:
-    """
-    They share a trail and nothing else.
-    """
+    """They share a trail and nothing else."""
     one, other = await parked(ledger, record("k", bucket="src"), record("k", bucket="src2"))
 
     await ledger.settle("b1", [Settlement(version=one.version, outcomes=())], now=NOW)
@@ -465,9 +407,7 @@ async def test_one_key_and_version_in_two_source_buckets_are_two_records(ledger:
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 async def test_odd_keys_are_kept_like_any_other_and_harm_nobody(ledger: Ledger, key: str) -> None:
-    """
-    Whatever a string can hold comes back as it was, and does not fail the rest of its batch.
-    """
+    """Whatever a string can hold comes back as it was, and does not fail the rest of its batch."""
     odd = replace(record("x"), version=version(key))
 
     await ledger.park([record("before"), odd, record("after")])
@@ -486,9 +426,7 @@ async def test_odd_keys_are_kept_like_any_other_and_harm_nobody(ledger: Ledger, 
 
 
 async def test_due_tells_the_longest_due_first_over_all_shards(ledger: Ledger) -> None:
-    """
-    In order of the next look, whatever shard they lie in; not what is due later.
-    """
+    """In order of the next look, whatever shard they lie in; not what is due later."""
     records = [record(f"k{number}", next_look_at=NOW - number) for number in range(-5, 20)]
     await ledger.park(records)
 
@@ -499,9 +437,7 @@ async def test_due_tells_the_longest_due_first_over_all_shards(ledger: Ledger) -
 
 
 async def test_due_is_limited_and_claims_nothing(ledger: Ledger) -> None:
-    """
-    The first few only, and again the same when asked again.
-    """
+    """The first few only, and again the same when asked again."""
     await ledger.park([record(f"k{number}", next_look_at=NOW - number) for number in range(20)])
 
     first = await ledger.due(ALL, now=NOW, limit=3)
@@ -512,9 +448,7 @@ async def test_due_is_limited_and_claims_nothing(ledger: Ledger) -> None:
 
 
 async def test_due_tells_only_of_the_shards_asked_for(ledger: Ledger) -> None:
-    """
-    Whoever leases some shards sees what is due in them, each record once.
-    """
+    """Whoever leases some shards sees what is due in them, each record once."""
     await ledger.park([record(f"k{number}") for number in range(40)])
 
     found = {shard: await ledger.due([shard], now=NOW, limit=100) for shard in ALL}
@@ -527,9 +461,7 @@ async def test_due_tells_only_of_the_shards_asked_for(ledger: Ledger) -> None:
 
 
 async def test_what_was_rescheduled_or_settled_is_due_no_more(ledger: Ledger) -> None:
-    """
-    Until its next look comes.
-    """
+    """Until its next look comes."""
     later, gone, kept = await parked(ledger, record("later"), record("gone"), record("kept"))
 
     await ledger.reschedule([replace(later, next_look_at=NOW + 60)])
@@ -541,9 +473,7 @@ async def test_what_was_rescheduled_or_settled_is_due_no_more(ledger: Ledger) ->
 
 
 async def test_open_failures_are_due_like_others(ledger: Ledger) -> None:
-    """
-    Somebody may repair them.
-    """
+    """Somebody may repair them."""
     (one,) = await parked(ledger, failed("k"))
 
     assert await ledger.due(ALL, now=NOW, limit=9) == [one]
@@ -553,9 +483,7 @@ async def test_open_failures_are_due_like_others(ledger: Ledger) -> None:
 
 
 async def test_rescheduling_replaces_the_record_and_counts_its_revision(ledger: Ledger) -> None:
-    """
-    The stored one is the one given, at the next revision.
-    """
+    """The stored one is the one given, at the next revision."""
     (one,) = await parked(ledger, record("k"))
     changed = replace(one, looks=1, next_look_at=NOW + 30, pending_seen_at=NOW)
 
@@ -565,9 +493,7 @@ async def test_rescheduling_replaces_the_record_and_counts_its_revision(ledger: 
 
 
 async def test_a_record_changed_meanwhile_is_stale(ledger: Ledger) -> None:
-    """
-    Of two that change the same revision, the first wins; the second changes nothing.
-    """
+    """Of two that change the same revision, the first wins; the second changes nothing."""
     (one,) = await parked(ledger, record("k"))
     first, second = replace(one, looks=1), replace(one, looks=2)
 
@@ -578,9 +504,7 @@ async def test_a_record_changed_meanwhile_is_stale(ledger: Ledger) -> None:
 
 
 async def test_rescheduling_never_brings_a_record_back(ledger: Ledger) -> None:
-    """
-    What was settled meanwhile, or was never there, is not made by a late reschedule.
-    """
+    """What was settled meanwhile, or was never there, is not made by a late reschedule."""
     (one,) = await parked(ledger, record("k"))
     await ledger.settle("b1", [done(one)], now=NOW)
 
@@ -592,9 +516,7 @@ async def test_rescheduling_never_brings_a_record_back(ledger: Ledger) -> None:
 
 
 async def test_an_arrival_noted_meanwhile_cannot_be_lost(ledger: Ledger) -> None:
-    """
-    D16: a join changes the revision, so whoever looked without knowing of it is stale.
-    """
+    """D16: a join changes the revision, so whoever looked without knowing of it is stale."""
     (one,) = await parked(ledger, record("k"))
     await ledger.note([replica("k", at=NOW - 1)], now=NOW)
 
@@ -606,9 +528,7 @@ async def test_an_arrival_noted_meanwhile_cannot_be_lost(ledger: Ledger) -> None
 
 
 async def test_a_record_can_fail_and_be_reopened(ledger: Ledger) -> None:
-    """
-    Its state goes to failed and back, and the lists and the backlog go with it.
-    """
+    """Its state goes to failed and back, and the lists and the backlog go with it."""
     (one,) = await parked(ledger, record("k", size=7))
     await ledger.reschedule([replace(one, state=State.FAILED, failed_at=NOW)])
     assert [entry.rev for entry in (await ledger.failures())[0]] == [2]
@@ -624,9 +544,7 @@ async def test_a_record_can_fail_and_be_reopened(ledger: Ledger) -> None:
 
 
 async def test_settling_counts_and_drops_the_record(ledger: Ledger) -> None:
-    """
-    Invariant 2: the outcome is counted, its mark is there, the record is gone.
-    """
+    """Invariant 2: the outcome is counted, its mark is there, the record is gone."""
     (one,) = await parked(ledger, record("k"))
 
     assert await ledger.settle("b1", [done(one)], now=NOW) == [[Settled.COUNTED]]
@@ -639,16 +557,12 @@ async def test_settling_counts_and_drops_the_record(ledger: Ledger) -> None:
 
 
 async def test_settling_needs_no_parked_record(ledger: Ledger) -> None:
-    """
-    What is done at its first look is counted without ever having been parked.
-    """
+    """What is done at its first look is counted without ever having been parked."""
     assert await ledger.settle("b1", [done(record("k"))], now=NOW) == [[Settled.COUNTED]]
 
 
 async def test_another_batch_counts_nothing_twice(ledger: Ledger) -> None:
-    """
-    Invariant 2, D20: however often the same outcome is found, it is counted once.
-    """
+    """Invariant 2, D20: however often the same outcome is found, it is counted once."""
     one = record("k")
     await ledger.settle("b1", [done(one)], now=NOW)
 
@@ -659,9 +573,7 @@ async def test_another_batch_counts_nothing_twice(ledger: Ledger) -> None:
 
 
 async def test_a_repeated_batch_recognises_its_own_work(ledger: Ledger) -> None:
-    """
-    Invariant 5: a batch repeated because its answer was lost reads as counted, and adds nothing.
-    """
+    """Invariant 5: a batch repeated because its answer was lost reads as counted, and adds nothing."""
     one, twice, old = record("k"), record("twice"), record("old")
     await ledger.settle("b0", [done(old)], now=NOW)
     batch = [done(one), done(twice, arrived(twice), arrived(twice)), done(old)]
@@ -680,9 +592,7 @@ async def test_a_repeated_batch_recognises_its_own_work(ledger: Ledger) -> None:
 
 
 async def test_outcomes_with_the_same_mark_within_a_batch_count_once(ledger: Ledger) -> None:
-    """
-    Invariant 2: the first one counts, in one settlement or in several.
-    """
+    """Invariant 2: the first one counts, in one settlement or in several."""
     one = record("k", size=1)
     more = replace(arrived(one), size=2)
 
@@ -694,9 +604,7 @@ async def test_outcomes_with_the_same_mark_within_a_batch_count_once(ledger: Led
 
 
 async def test_every_destination_counts_for_itself(ledger: Ledger) -> None:
-    """
-    D15: one version, two destinations, two counts; a duplicate at one does not hide the other.
-    """
+    """D15: one version, two destinations, two counts; a duplicate at one does not hide the other."""
     one = record("k", to=("dst", "two"))
     await ledger.settle("b1", [done(one, arrived(one))], now=NOW)
 
@@ -709,9 +617,7 @@ async def test_every_destination_counts_for_itself(ledger: Ledger) -> None:
 
 
 async def test_each_failure_episode_counts_once(ledger: Ledger) -> None:
-    """
-    D20: a failure looked at again and again is one failure; a second episode is a second one.
-    """
+    """D20: a failure looked at again and again is one failure; a second episode is a second one."""
     (one,) = await parked(ledger, record("k"))
     for number, batch in ((1, "b1"), (1, "b2"), (1, "b3"), (2, "b4"), (2, "b5")):
         await ledger.settle(batch, [done(one, episode(one, number))], now=NOW)
@@ -720,9 +626,7 @@ async def test_each_failure_episode_counts_once(ledger: Ledger) -> None:
 
 
 async def test_what_is_too_old_leaves_its_mark_and_is_counted_as_too_old(ledger: Ledger) -> None:
-    """
-    Invariant 2: an outcome that does not count is remembered all the same.
-    """
+    """Invariant 2: an outcome that does not count is remembered all the same."""
     one = record("k", counts=False)
     await ledger.settle("b1", [done(one, arrived(one, counts=False))], now=NOW)
 
@@ -732,9 +636,7 @@ async def test_what_is_too_old_leaves_its_mark_and_is_counted_as_too_old(ledger:
 
 
 async def test_a_batch_adds_up_to_what_it_counted(ledger: Ledger) -> None:
-    """
-    Its delta tells all that was newly counted, of all routes, with the time of settling.
-    """
+    """Its delta tells all that was newly counted, of all routes, with the time of settling."""
     a, b, c = record("a", size=10), record("b", size=20), record("c", bucket="src2", size=40)
 
     await ledger.settle("b1", [done(a), done(b), done(c), done(a)], now=NOW)
@@ -748,9 +650,7 @@ async def test_a_batch_adds_up_to_what_it_counted(ledger: Ledger) -> None:
 
 
 async def test_a_batch_that_counts_nothing_contributes_nothing(ledger: Ledger) -> None:
-    """
-    Duplicates alone, or no outcomes at all, leave no delta.
-    """
+    """Duplicates alone, or no outcomes at all, leave no delta."""
     one = record("k")
     await ledger.settle("b1", [done(one)], now=NOW)
     before = await ledger.deltas()
@@ -763,9 +663,7 @@ async def test_a_batch_that_counts_nothing_contributes_nothing(ledger: Ledger) -
 
 
 async def test_a_record_is_dropped_whatever_its_revision(ledger: Ledger) -> None:
-    """
-    When nothing is left to follow, it does not matter who changed it meanwhile.
-    """
+    """When nothing is left to follow, it does not matter who changed it meanwhile."""
     (one,) = await parked(ledger, record("k"))
     await ledger.reschedule([replace(one, looks=1)])
 
@@ -775,9 +673,7 @@ async def test_a_record_is_dropped_whatever_its_revision(ledger: Ledger) -> None
 
 
 async def test_a_record_is_dropped_although_its_outcome_was_a_duplicate(ledger: Ledger) -> None:
-    """
-    Somebody else counted it; it need not be followed here either.
-    """
+    """Somebody else counted it; it need not be followed here either."""
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
     await ledger.settle("b1", [done(record("k", bucket="src2"), arrived(one))], now=NOW)
     assert await stored(ledger, one) == one
@@ -788,9 +684,7 @@ async def test_a_record_is_dropped_although_its_outcome_was_a_duplicate(ledger: 
 
 
 async def test_a_kept_record_is_stored_at_its_revision(ledger: Ledger) -> None:
-    """
-    The open failure takes the place of the pending record, at the next revision.
-    """
+    """The open failure takes the place of the pending record, at the next revision."""
     (one,) = await parked(ledger, record("k"))
     keep = replace(one, state=State.FAILED, failed_at=NOW, episode=1, failed_before=True)
     settlement = Settlement(version=one.version, outcomes=(episode(one),), keep=keep)
@@ -802,9 +696,7 @@ async def test_a_kept_record_is_stored_at_its_revision(ledger: Ledger) -> None:
 
 
 async def test_a_record_to_keep_that_was_changed_meanwhile_stays_as_it_is(ledger: Ledger) -> None:
-    """
-    The outcome counts; the newer record is not overwritten.
-    """
+    """The outcome counts; the newer record is not overwritten."""
     (one,) = await parked(ledger, record("k"))
     await ledger.note([replica("k", at=NOW - 1)], now=NOW)
     newer = await stored(ledger, one)
@@ -819,9 +711,7 @@ async def test_a_record_to_keep_that_was_changed_meanwhile_stays_as_it_is(ledger
 
 
 async def test_a_record_to_keep_is_not_brought_back(ledger: Ledger) -> None:
-    """
-    At a revision other than 0, only a record that is there can be kept.
-    """
+    """At a revision other than 0, only a record that is there can be kept."""
     (one,) = await parked(ledger, record("k"))
     await ledger.settle("b1", [Settlement(version=one.version, outcomes=())], now=NOW)
 
@@ -832,9 +722,7 @@ async def test_a_record_to_keep_is_not_brought_back(ledger: Ledger) -> None:
 
 
 async def test_a_new_record_to_keep_is_parked_with_its_outcome(ledger: Ledger) -> None:
-    """
-    What fails at its first look is kept as an open failure, and knows of early facts like any parked record.
-    """
+    """What fails at its first look is kept as an open failure, and knows of early facts like any parked record."""
     one = failed("k", to=("dst", "two"))
     await ledger.note([replica("k", at=NOW - 1)], now=NOW)
 
@@ -846,9 +734,7 @@ async def test_a_new_record_to_keep_is_parked_with_its_outcome(ledger: Ledger) -
 
 
 async def test_a_new_record_to_keep_does_not_replace_one_that_is_there(ledger: Ledger) -> None:
-    """
-    Whoever parked it first knows more.
-    """
+    """Whoever parked it first knows more."""
     (one,) = await parked(ledger, record("k", next_look_at=NOW + 60))
     told = Failure(noticed_at=NOW)
     new = replace(
@@ -864,9 +750,7 @@ async def test_a_new_record_to_keep_does_not_replace_one_that_is_there(ledger: L
 
 
 async def test_repeating_a_batch_does_not_bring_a_repaired_failure_back(ledger: Ledger) -> None:
-    """
-    Invariant 5: the batch that opened a failure, repeated after the repair was counted, keeps nothing.
-    """
+    """Invariant 5: the batch that opened a failure, repeated after the repair was counted, keeps nothing."""
     one = failed("k")
     opening = [Settlement(version=one.version, outcomes=(episode(one),), keep=one)]
     await ledger.settle("b1", opening, now=NOW)
@@ -879,9 +763,7 @@ async def test_repeating_a_batch_does_not_bring_a_repaired_failure_back(ledger: 
 
 
 async def test_what_was_decided_without_a_record_gives_way_to_one(ledger: Ledger) -> None:
-    """
-    The record knows more: nothing is counted and nothing changed, for that settlement alone.
-    """
+    """The record knows more: nothing is counted and nothing changed, for that settlement alone."""
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
     late = replace(done(one, arrived(one), whole(one)), rev=0)
 
@@ -894,9 +776,7 @@ async def test_what_was_decided_without_a_record_gives_way_to_one(ledger: Ledger
 
 
 async def test_what_was_decided_on_a_record_counts_whatever_it_is_now(ledger: Ledger) -> None:
-    """
-    Only "there was none" gives way.
-    """
+    """Only "there was none" gives way."""
     (one,) = await parked(ledger, record("k"))
     await ledger.reschedule([one])
 
@@ -906,9 +786,7 @@ async def test_what_was_decided_on_a_record_counts_whatever_it_is_now(ledger: Le
 
 
 async def test_a_batch_that_was_decided_without_records_recognises_its_own(ledger: Ledger) -> None:
-    """
-    Invariant 5: repeated, it gives way neither to the record that it kept, nor takes one away that came since.
-    """
+    """Invariant 5: repeated, it gives way neither to the record that it kept, nor takes one away that came since."""
     failure, arrival = failed("failure"), record("arrival")
     batch = [
         Settlement(version=failure.version, outcomes=(episode(failure),), keep=failure, rev=0),
@@ -926,9 +804,7 @@ async def test_a_batch_that_was_decided_without_records_recognises_its_own(ledge
 
 
 async def test_many_who_settle_the_same_at_once_count_it_once(ledger: Ledger) -> None:
-    """
-    Invariant 2, D16: there is nothing between reading and writing.
-    """
+    """Invariant 2, D16: there is nothing between reading and writing."""
     records = [record(f"k{number}") for number in range(20)]
 
     results = await asyncio.gather(
@@ -947,9 +823,7 @@ async def test_many_who_settle_the_same_at_once_count_it_once(ledger: Ledger) ->
 
 
 async def test_the_event_of_a_replica_joins_the_record_that_waits_for_it(ledger: Ledger) -> None:
-    """
-    D16: the source's event first, the replica's after it: the arrival is known, and the revision tells of it.
-    """
+    """D16: the source's event first, the replica's after it: the arrival is known, and the revision tells of it."""
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
 
     assert await ledger.note([replica("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
@@ -959,9 +833,7 @@ async def test_the_event_of_a_replica_joins_the_record_that_waits_for_it(ledger:
 
 
 async def test_the_event_of_a_counted_arrival_is_settled(ledger: Ledger) -> None:
-    """
-    Invariant 2: it leaves nothing behind.
-    """
+    """Invariant 2: it leaves nothing behind."""
     one = record("k")
     await ledger.settle("b1", [done(one)], now=NOW)
     before = await ledger.find("k", "v1")
@@ -974,9 +846,7 @@ async def test_the_event_of_a_counted_arrival_is_settled(ledger: Ledger) -> None
 async def test_an_arrival_that_was_not_proved_when_its_version_was_closed_is_late(
     ledger: Ledger,
 ) -> None:
-    """
-    Nothing is kept, whoever tells of it and how often, until somebody counts it.
-    """
+    """Nothing is kept, whoever tells of it and how often, until somebody counts it."""
     one = record("k", to=("dst", "two"))
     await ledger.settle("b1", [done(one, arrived(one), whole(one, Fate.CLOSED))], now=NOW)
     before = await ledger.find("k", "v1")
@@ -992,9 +862,7 @@ async def test_an_arrival_that_was_not_proved_when_its_version_was_closed_is_lat
 
 
 async def test_an_arrival_that_was_counted_somewhere_is_settled(ledger: Ledger) -> None:
-    """
-    Where nobody could tell the destination, the unknown one stands for it; and nothing is kept.
-    """
+    """Where nobody could tell the destination, the unknown one stands for it; and nothing is kept."""
     one = record("k", to=())
     await ledger.settle(
         "b1", [done(one, arrived(one, "unknown"), whole(one, Fate.CLOSED))], now=NOW
@@ -1008,9 +876,7 @@ async def test_an_arrival_that_was_counted_somewhere_is_settled(ledger: Ledger) 
 async def test_a_version_that_is_closed_in_its_own_bucket_may_be_a_replica_there(
     ledger: Ledger,
 ) -> None:
-    """
-    What ended on its way from a bucket says nothing of how it came there.
-    """
+    """What ended on its way from a bucket says nothing of how it came there."""
     one = record("k", to=())
     await ledger.settle(
         "b1", [done(one, arrived(one, "unknown"), whole(one, Fate.CLOSED))], now=NOW
@@ -1020,9 +886,7 @@ async def test_a_version_that_is_closed_in_its_own_bucket_may_be_a_replica_there
 
 
 async def test_a_replica_that_nobody_waits_for_is_kept_as_a_half(ledger: Ledger) -> None:
-    """
-    Also where a record is parked that does not name its bucket.
-    """
+    """Also where a record is parked that does not name its bucket."""
     await ledger.park([record("k", to=("two",)), record("l", to=())])
 
     results = await ledger.note(
@@ -1042,9 +906,7 @@ async def test_a_replica_that_nobody_waits_for_is_kept_as_a_half(ledger: Ledger)
 async def test_the_earliest_event_of_an_arrival_stands_as_a_half(
     ledger: Ledger, order: tuple[int, ...]
 ) -> None:
-    """
-    In whatever order they come, on whatever days, in one batch or in several.
-    """
+    """In whatever order they come, on whatever days, in one batch or in several."""
     for day, seconds in enumerate(order):
         await ledger.note([replica("k", at=NOW + seconds)], now=NOW + day * DAY)
     batch = [replica("l", at=NOW + seconds) for seconds in order]
@@ -1062,9 +924,7 @@ async def test_the_earliest_event_of_an_arrival_stands_as_a_half(
 async def test_the_earliest_event_of_an_arrival_stands_in_a_record(
     ledger: Ledger, order: tuple[int, ...]
 ) -> None:
-    """
-    A later event does not even change the revision.
-    """
+    """A later event does not even change the revision."""
     (one,) = await parked(ledger, record("k"))
     results: list[Noted] = []
 
@@ -1081,9 +941,7 @@ async def test_the_earliest_event_of_an_arrival_stands_in_a_record(
 
 
 async def test_a_record_that_arrived_everywhere_is_due_at_once(ledger: Ledger) -> None:
-    """
-    With the last of its arrivals, not before: then no look is needed any more. Told again, it changes nothing.
-    """
+    """With the last of its arrivals, not before: then no look is needed any more. Told again, it changes nothing."""
     (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
 
     await ledger.note([replica("k", at=NOW - 2)], now=NOW)
@@ -1100,9 +958,7 @@ async def test_a_record_that_arrived_everywhere_is_due_at_once(ledger: Ledger) -
 
 
 async def test_an_arrival_tells_the_size_where_nobody_knew_it(ledger: Ledger) -> None:
-    """
-    A replica is as large as its source; the backlog follows.
-    """
+    """A replica is as large as its source; the backlog follows."""
     await ledger.park([record("k", size=None, to=("dst", "two"), written_at=120.0)])
 
     await ledger.note([replica("k", at=NOW)], now=NOW)
@@ -1116,9 +972,7 @@ async def test_an_arrival_tells_the_size_where_nobody_knew_it(ledger: Ledger) ->
 async def test_the_arrival_of_what_is_counted_there_while_others_are_open_is_settled(
     ledger: Ledger,
 ) -> None:
-    """
-    D15: the record that still waits for another destination is left alone.
-    """
+    """D15: the record that still waits for another destination is left alone."""
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
     kept = await counted_at(ledger, one, "dst")
 
@@ -1135,9 +989,7 @@ async def test_the_arrival_of_what_is_counted_there_while_others_are_open_is_set
 async def test_m4_where_there_is_one_destination_it_is_the_moment_of_arrival(
     ledger: Ledger,
 ) -> None:
-    """
-    M4: the record is due at once, the first time, also as an open failure; nothing else is kept.
-    """
+    """M4: the record is due at once, the first time, also as an open failure; nothing else is kept."""
     fresh, broken = await parked(
         ledger,
         record("fresh", next_look_at=NOW + 60, size=None),
@@ -1159,9 +1011,7 @@ async def test_m4_where_there_is_one_destination_it_is_the_moment_of_arrival(
 async def test_m4_where_there_are_others_it_is_a_reason_to_look_once(
     ledger: Ledger, destinations: tuple[str, ...]
 ) -> None:
-    """
-    M4: it says of none of several when it arrived there; told again, it hastens nothing.
-    """
+    """M4: it says of none of several when it arrived there; told again, it hastens nothing."""
     (one,) = await parked(ledger, record("k", to=destinations, next_look_at=NOW + 60))
 
     assert await ledger.note([everywhere("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
@@ -1175,9 +1025,7 @@ async def test_m4_where_there_are_others_it_is_a_reason_to_look_once(
 
 
 async def test_m4_what_is_told_before_its_write_is_joined_then(ledger: Ledger) -> None:
-    """
-    M4: whichever comes first. The earliest stands, and is of its own bucket's version only.
-    """
+    """M4: whichever comes first. The earliest stands, and is of its own bucket's version only."""
     first = [everywhere("k", at=NOW - 1), everywhere("k", at=NOW - 2), everywhere("k", at=NOW)]
 
     assert await ledger.note(first, now=NOW) == [Noted.EARLY, Noted.EARLY, Noted.KNOWN]
@@ -1194,9 +1042,7 @@ async def test_m4_what_is_told_before_its_write_is_joined_then(ledger: Ledger) -
 async def test_m4_what_was_counted_is_settled_whoever_says_that_it_arrived(
     ledger: Ledger,
 ) -> None:
-    """
-    M4, invariant 2: a look was faster, and nothing is left behind.
-    """
+    """M4, invariant 2: a look was faster, and nothing is left behind."""
     await ledger.settle(
         "b1", [done(record("k")), done(whole_one := record("w"), whole(whole_one))], now=NOW
     )
@@ -1213,9 +1059,7 @@ async def test_m4_what_was_counted_is_settled_whoever_says_that_it_arrived(
 
 
 async def test_m4_an_arrival_by_either_word_is_counted_once(ledger: Ledger) -> None:
-    """
-    M4, invariant 2: whoever looked without knowing of it is stale, and the mark is the same.
-    """
+    """M4, invariant 2: whoever looked without knowing of it is stale, and the mark is the same."""
     (one,) = await parked(ledger, record("k"))
     await ledger.note([everywhere("k", at=NOW - 1)], now=NOW)
     assert await ledger.reschedule([one]) == [Rescheduled.STALE]
@@ -1249,9 +1093,7 @@ async def test_m4_m5_that_a_deletion_is_everywhere_is_kept_and_is_no_arrival(
 
 
 async def counted_at(ledger: Ledger, one: Record, *buckets: str) -> Record:
-    """
-    Count a record's arrivals in some of its destinations, and follow it on at the others.
-    """
+    """Count a record's arrivals in some of its destinations, and follow it on at the others."""
     keep = with_counted(one, *buckets)
     settlement = Settlement(
         version=one.version,
@@ -1267,9 +1109,7 @@ async def counted_at(ledger: Ledger, one: Record, *buckets: str) -> Record:
 
 
 def with_counted(one: Record, *buckets: str) -> Record:
-    """
-    Return a record whose arrivals in some of its destinations are counted.
-    """
+    """Return a record whose arrivals in some of its destinations are counted."""
     return replace(
         one,
         destinations=tuple(
@@ -1279,9 +1119,7 @@ def with_counted(one: Record, *buckets: str) -> Record:
 
 
 async def failure_at(ledger: Ledger, key: str, destination: str) -> Failure | None:
-    """
-    Tell what is known of a failure of a record at a destination.
-    """
+    """Tell what is known of a failure of a record at a destination."""
     found = await stored(ledger, record(key))
     assert found is not None
     (told,) = (one.failure for one in found.destinations if one.bucket == destination)
@@ -1289,9 +1127,7 @@ async def failure_at(ledger: Ledger, key: str, destination: str) -> Failure | No
 
 
 async def test_a_failure_joins_the_record_which_is_due_at_once(ledger: Ledger) -> None:
-    """
-    D12: S3's reason is kept with the destination that it is about.
-    """
+    """D12: S3's reason is kept with the destination that it is about."""
     (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
 
     assert await ledger.note([gave_up("k", at=NOW - 1)], now=NOW) == [Noted.JOINED]
@@ -1304,9 +1140,7 @@ async def test_a_failure_joins_the_record_which_is_due_at_once(ledger: Ledger) -
 
 
 async def test_a_failure_told_again_or_late_changes_nothing(ledger: Ledger) -> None:
-    """
-    The newest one stands, in whatever order they come; a later one joins.
-    """
+    """The newest one stands, in whatever order they come; a later one joins."""
     (one,) = await parked(ledger, record("k", next_look_at=NOW + 60))
     news = [
         gave_up("k", at=NOW - 2, reason="second"),
@@ -1328,9 +1162,7 @@ async def test_a_failure_told_again_or_late_changes_nothing(ledger: Ledger) -> N
 async def test_m3_a_failure_that_is_told_with_every_try_changes_nothing(
     ledger: Ledger, destinations: tuple[str, ...]
 ) -> None:
-    """
-    M3: later tries that fail likewise, or say less, tell nothing new of an open failure: it is due when it was.
-    """
+    """M3: later tries that fail likewise, or say less, tell nothing new of an open failure: it is due when it was."""
     to = {"to": destinations}
     (one,) = await parked(ledger, record("k", next_look_at=NOW + 60, **to))
     assert await ledger.note([gave_up("k", at=NOW)], now=NOW) == [Noted.JOINED]
@@ -1347,9 +1179,7 @@ async def test_m3_a_failure_that_is_told_with_every_try_changes_nothing(
 
 
 async def test_m3_a_reason_that_is_told_after_the_failure_is_learned(ledger: Ledger) -> None:
-    """
-    M3: the same failure, so it is due when it was; another reason after that is another failure.
-    """
+    """M3: the same failure, so it is due when it was; another reason after that is another failure."""
     (one,) = await parked(ledger, record("k"))
     await ledger.note([gave_up("k", at=NOW, reason="")], now=NOW)
     found = await stored(ledger, one)
@@ -1367,9 +1197,7 @@ async def test_m3_a_reason_that_is_told_after_the_failure_is_learned(ledger: Led
 
 
 async def test_m3_a_failure_after_a_repair_was_under_way_is_another_one(ledger: Ledger) -> None:
-    """
-    M3: seen pending in between, it failed anew, for whatever reason.
-    """
+    """M3: seen pending in between, it failed anew, for whatever reason."""
     (one,) = await parked(ledger, record("k"))
     await ledger.note([gave_up("k", at=NOW)], now=NOW)
     found = await stored(ledger, one)
@@ -1384,9 +1212,7 @@ async def test_m3_a_failure_after_a_repair_was_under_way_is_another_one(ledger: 
 
 
 async def test_m3_a_deletion_that_is_told_again_hastens_nothing(ledger: Ledger) -> None:
-    """
-    M3: what is known of it made the record due once.
-    """
+    """M3: what is known of it made the record due once."""
     (one,) = await parked(ledger, record("k", next_look_at=NOW + 60))
     assert await ledger.note([deleted("k")], now=NOW) == [Noted.JOINED]
     found = await stored(ledger, one)
@@ -1421,9 +1247,7 @@ async def test_a_failure_at_a_destination_that_nobody_knew_of_adds_it(ledger: Le
 async def test_a_failure_that_names_no_destination_is_about_the_only_open_one(
     ledger: Ledger,
 ) -> None:
-    """
-    Of several open ones it could be any: nothing is guessed.
-    """
+    """Of several open ones it could be any: nothing is guessed."""
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
     nowhere = gave_up("k", at=NOW - 1, destination="unknown")
 
@@ -1436,9 +1260,7 @@ async def test_a_failure_that_names_no_destination_is_about_the_only_open_one(
 
 
 async def test_a_failure_where_an_arrival_is_counted_is_none(ledger: Ledger) -> None:
-    """
-    What was replicated there failed in nothing that is counted.
-    """
+    """What was replicated there failed in nothing that is counted."""
     (one,) = await parked(ledger, record("k", to=("dst", "two"), next_look_at=NOW + 60))
     kept = await counted_at(ledger, one, "dst")
 
@@ -1448,9 +1270,7 @@ async def test_a_failure_where_an_arrival_is_counted_is_none(ledger: Ledger) -> 
 
 
 async def test_a_failure_of_which_no_record_is_there_is_settled_or_unknown(ledger: Ledger) -> None:
-    """
-    Settled, where its destination or its version was counted; else whoever asks has to find out where it belongs.
-    """
+    """Settled, where its destination or its version was counted; else whoever asks has to find out where it belongs."""
     there, as_whole = record("there"), record("whole")
     await ledger.settle(
         "b1", [done(there), done(as_whole, whole(as_whole, Fate.IS_REPLICA))], now=NOW
@@ -1478,9 +1298,7 @@ async def test_a_failure_of_which_no_record_is_there_is_settled_or_unknown(ledge
 
 
 async def test_a_failure_of_what_goes_nobody_knows_where_is_kept(ledger: Ledger) -> None:
-    """
-    A record without destinations remembers what was said, once, and joins it when somebody knows them.
-    """
+    """A record without destinations remembers what was said, once, and joins it when somebody knows them."""
     await parked(ledger, record("k", to=(), next_look_at=NOW + 60))
 
     noted = await ledger.note([gave_up("k", at=NOW), threshold("k")], now=NOW)
@@ -1527,9 +1345,7 @@ async def test_a_missed_threshold_is_kept_in_the_record(ledger: Ledger) -> None:
 
 
 async def test_a_restart_reopens_a_failure_which_is_due_at_once(ledger: Ledger) -> None:
-    """
-    D12: it is pending again, listed as a failure no more, and what was said about it is over.
-    """
+    """D12: it is pending again, listed as a failure no more, and what was said about it is over."""
     told = Failure(noticed_at=NOW - 10, reason="DstPutObjNotPermitted")
     failure = failed("k", at=NOW - 9, next_look_at=NOW + 60, written_at=120.0)
     (one,) = await parked(
@@ -1550,9 +1366,7 @@ async def test_a_restart_reopens_a_failure_which_is_due_at_once(ledger: Ledger) 
 
 
 async def test_a_failure_found_since_the_restart_stands(ledger: Ledger) -> None:
-    """
-    Events come late: the retry may have failed as well by then.
-    """
+    """Events come late: the retry may have failed as well by then."""
     (one,) = await parked(ledger, failed("k", at=NOW - 5, next_look_at=NOW + 60))
 
     assert await ledger.note([restarted("k", at=NOW - 5)], now=NOW) == [Noted.KNOWN]
@@ -1561,9 +1375,7 @@ async def test_a_failure_found_since_the_restart_stands(ledger: Ledger) -> None:
 
 
 async def test_a_failure_from_before_the_restart_tells_nothing(ledger: Ledger) -> None:
-    """
-    The notice came later than the event of the restart; one of the retry itself joins.
-    """
+    """The notice came later than the event of the restart; one of the retry itself joins."""
     await ledger.park([failed("k", at=NOW - 9, next_look_at=NOW + 60)])
     await ledger.note([restarted("k", at=NOW - 5)], now=NOW - 4)
     before = await stored(ledger, record("k"))
@@ -1576,9 +1388,7 @@ async def test_a_failure_from_before_the_restart_tells_nothing(ledger: Ledger) -
 async def test_what_failed_again_after_a_restart_is_listed_where_it_belongs_then(
     ledger: Ledger,
 ) -> None:
-    """
-    Once, by the time of its last failure, also where that is not the newest.
-    """
+    """Once, by the time of its last failure, also where that is not the newest."""
     (one, *_) = await parked(ledger, failed("k", at=NOW), failed("l", at=NOW + 5))
     await ledger.note([restarted("k", at=NOW + 1)], now=NOW + 1)
     found = await stored(ledger, one)
@@ -1592,9 +1402,7 @@ async def test_what_failed_again_after_a_restart_is_listed_where_it_belongs_then
 
 
 async def test_a_deletion_makes_the_record_due_at_once(ledger: Ledger) -> None:
-    """
-    Whether it had replicated before, the look tells; the record only knows that somebody told of a deletion.
-    """
+    """Whether it had replicated before, the look tells; the record only knows that somebody told of a deletion."""
     later, now = await parked(
         ledger, record("later", next_look_at=NOW + 60), failed("now", next_look_at=NOW)
     )
@@ -1607,9 +1415,7 @@ async def test_a_deletion_makes_the_record_due_at_once(ledger: Ledger) -> None:
 
 
 async def test_restarts_and_deletions_of_what_is_counted_are_settled(ledger: Ledger) -> None:
-    """
-    Wherever it was counted. Of a bucket where nothing was written, or a version unheard of, nothing is known.
-    """
+    """Wherever it was counted. Of a bucket where nothing was written, or a version unheard of, nothing is known."""
     there, as_whole = record("there"), record("whole")
     await ledger.settle("b1", [done(there), done(as_whole, whole(as_whole))], now=NOW)
     await ledger.note([replica("half", at=NOW)], now=NOW)
@@ -1670,9 +1476,7 @@ async def test_t10_a_restart_of_an_unknown_version_is_kept(ledger: Ledger) -> No
 
 
 async def test_t10_a_restart_of_what_was_counted_elsewhere_is_kept_too(ledger: Ledger) -> None:
-    """
-    T10: a version that was counted at one destination may be on its way to another one now.
-    """
+    """T10: a version that was counted at one destination may be on its way to another one now."""
     await ledger.settle("b1", [done(record("k"))], now=NOW)
 
     assert await ledger.note([restarted("k", at=NOW)], now=NOW) == [Noted.SETTLED]
@@ -1680,9 +1484,7 @@ async def test_t10_a_restart_of_what_was_counted_elsewhere_is_kept_too(ledger: L
 
 
 async def test_news_of_one_version_take_effect_in_the_order_told(ledger: Ledger) -> None:
-    """
-    Whatever kinds they are, in one batch: each finds what the one before it left.
-    """
+    """Whatever kinds they are, in one batch: each finds what the one before it left."""
     await ledger.park([failed("k", at=NOW - 20, to=("dst", "two"), next_look_at=NOW + 60)])
     news = [
         restarted("k", at=NOW - 9),
@@ -1713,9 +1515,7 @@ async def test_news_of_one_version_take_effect_in_the_order_told(ledger: Ledger)
 
 
 async def test_the_backlog_of_a_counted_route_falls_and_the_others_stay(ledger: Ledger) -> None:
-    """
-    D15: each destination by itself, until none is left.
-    """
+    """D15: each destination by itself, until none is left."""
     (one,) = await parked(ledger, record("k", to=("dst", "three", "two"), written_at=120.0))
 
     kept = await counted_at(ledger, one, "dst")
@@ -1738,9 +1538,7 @@ async def test_the_backlog_of_a_counted_route_falls_and_the_others_stay(ledger: 
 async def test_a_partial_settlement_without_a_record_is_kept_and_found_again(
     ledger: Ledger,
 ) -> None:
-    """
-    Invariant 5: repeated, it recognises its own, whatever has become of the record since.
-    """
+    """Invariant 5: repeated, it recognises its own, whatever has become of the record since."""
     one = record("k", to=("dst", "two"))
     settlement = Settlement(
         version=one.version, outcomes=(arrived(one),), rev=0, keep=with_counted(one, "dst")
@@ -1807,9 +1605,7 @@ async def test_two_who_count_other_destinations_of_one_record_count_each_once(
 
 
 async def test_routes_are_remembered_once_and_told_sorted(ledger: Ledger) -> None:
-    """
-    However often they are remembered.
-    """
+    """However often they are remembered."""
     await ledger.remember_routes([Route("b", "x"), Route("a", "y")])
     await ledger.remember_routes([Route("a", "x"), Route("b", "x")])
     await ledger.remember_routes([])
@@ -1818,9 +1614,7 @@ async def test_routes_are_remembered_once_and_told_sorted(ledger: Ledger) -> Non
 
 
 async def test_contributions_are_told_oldest_first(ledger: Ledger) -> None:
-    """
-    In the order in which they were settled.
-    """
+    """In the order in which they were settled."""
     for number in range(12):
         await ledger.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW + number)
 
@@ -1831,9 +1625,7 @@ async def test_contributions_are_told_oldest_first(ledger: Ledger) -> None:
 
 
 async def test_a_frozen_window_takes_its_contributions_along(ledger: Ledger) -> None:
-    """
-    Once frozen they are told no more; the window is.
-    """
+    """Once frozen they are told no more; the window is."""
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
     taken = [one.id for one in await ledger.deltas()]
@@ -1846,9 +1638,7 @@ async def test_a_frozen_window_takes_its_contributions_along(ledger: Ledger) -> 
 
 
 async def test_what_is_settled_while_a_window_is_made_waits_for_the_next(ledger: Ledger) -> None:
-    """
-    D31: only what the window holds is dropped; what came in between is still there.
-    """
+    """D31: only what the window holds is dropped; what came in between is still there."""
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
     taken = [one.id for one in await ledger.deltas()]
@@ -1861,9 +1651,7 @@ async def test_what_is_settled_while_a_window_is_made_waits_for_the_next(ledger:
 
 
 async def test_a_batch_repeated_after_its_window_was_frozen_counts_nothing(ledger: Ledger) -> None:
-    """
-    Invariant 5: the batch's delta does not come back.
-    """
+    """Invariant 5: the batch's delta does not come back."""
     lease = await holding(ledger)
     batch = [done(record("k"))]
     await ledger.settle("b1", batch, now=NOW)
@@ -1876,9 +1664,7 @@ async def test_a_batch_repeated_after_its_window_was_frozen_counts_nothing(ledge
 
 
 async def test_freezing_a_start_again_changes_nothing(ledger: Ledger) -> None:
-    """
-    Invariant 5: whether its answer was lost or another one was made of it, the first window stands.
-    """
+    """Invariant 5: whether its answer was lost or another one was made of it, the first window stands."""
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
     taken = [one.id for one in await ledger.deltas()]
@@ -1893,9 +1679,7 @@ async def test_freezing_a_start_again_changes_nothing(ledger: Ledger) -> None:
 
 
 async def test_nobody_freezes_or_forgets_without_the_lease_of_shard_0(ledger: Ledger) -> None:
-    """
-    A publisher that was replaced changes nothing, and learns of it.
-    """
+    """A publisher that was replaced changes nothing, and learns of it."""
     old = await holding(ledger)
     await ledger.freeze(window(NOW, b"one"), lease=old)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
@@ -1917,9 +1701,7 @@ async def test_nobody_freezes_or_forgets_without_the_lease_of_shard_0(ledger: Le
 
 
 async def test_a_renewed_lease_still_freezes(ledger: Ledger) -> None:
-    """
-    The epoch counts, not the beat.
-    """
+    """The epoch counts, not the beat."""
     lease = await holding(ledger)
     await ledger.renew([lease])
 
@@ -1929,9 +1711,7 @@ async def test_a_renewed_lease_still_freezes(ledger: Ledger) -> None:
 
 
 async def test_frozen_windows_are_told_oldest_first_and_no_more_than_asked(ledger: Ledger) -> None:
-    """
-    Whatever the order in which they were frozen.
-    """
+    """Whatever the order in which they were frozen."""
     lease = await holding(ledger)
     for starts_at in (300.0, 100.0, 200.0):
         await ledger.freeze(window(starts_at, b"x", b"y"), lease=lease)
@@ -1945,9 +1725,7 @@ async def test_frozen_windows_are_told_oldest_first_and_no_more_than_asked(ledge
 
 
 async def test_the_newest_start_is_remembered_for_ever(ledger: Ledger) -> None:
-    """
-    Also when everything was sent, and when an older window is frozen later.
-    """
+    """Also when everything was sent, and when an older window is frozen later."""
     assert await ledger.last_frozen() is None
     lease = await holding(ledger)
     await ledger.freeze(window(300.0, b"x"), lease=lease)
@@ -1960,9 +1738,7 @@ async def test_the_newest_start_is_remembered_for_ever(ledger: Ledger) -> None:
 
 
 async def test_parts_are_forgotten_one_by_one_and_the_window_with_the_last(ledger: Ledger) -> None:
-    """
-    A forgotten part stays as nothing, so that the others keep their numbers.
-    """
+    """A forgotten part stays as nothing, so that the others keep their numbers."""
     lease = await holding(ledger)
     await ledger.freeze(window(NOW, b"one", b"two", b"three"), lease=lease)
 
@@ -1979,9 +1755,7 @@ async def test_parts_are_forgotten_one_by_one_and_the_window_with_the_last(ledge
 
 
 async def test_a_window_with_nothing_to_send_is_sent_at_once(ledger: Ledger) -> None:
-    """
-    Its deltas are taken and its start is remembered.
-    """
+    """Its deltas are taken and its start is remembered."""
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
     taken = [one.id for one in await ledger.deltas()]
@@ -1997,9 +1771,7 @@ async def test_a_window_with_nothing_to_send_is_sent_at_once(ledger: Ledger) -> 
 
 
 async def test_backlog_tells_objects_and_bytes_by_route_and_slot(ledger: Ledger) -> None:
-    """
-    Each record counts once for each of its destinations, in the slot in which it was written.
-    """
+    """Each record counts once for each of its destinations, in the slot in which it was written."""
     slot = NOW // BACKLOG_SLOT_SECONDS * BACKLOG_SLOT_SECONDS
     await ledger.park(
         [
@@ -2020,9 +1792,7 @@ async def test_backlog_tells_objects_and_bytes_by_route_and_slot(ledger: Ledger)
 async def test_backlog_of_unknown_destinations_stands_under_the_unknown_route(
     ledger: Ledger,
 ) -> None:
-    """
-    Invariant 3: what is parked because nothing could be read is still pending somewhere.
-    """
+    """Invariant 3: what is parked because nothing could be read is still pending somewhere."""
     await ledger.park([record("k", to=(), written_at=120.0)])
 
     route = Route("src", "unknown")
@@ -2034,9 +1804,7 @@ async def test_backlog_of_unknown_destinations_stands_under_the_unknown_route(
 async def test_backlog_follows_sizes_and_destinations_that_are_learned_later(
     ledger: Ledger,
 ) -> None:
-    """
-    A size where there was none, destinations where nothing could be read.
-    """
+    """A size where there was none, destinations where nothing could be read."""
     (one,) = await parked(ledger, record("k", to=(), size=None, written_at=120.0))
     assert await backlog(ledger) == {("unknown", 120.0): (1, 0, 0, 0)}
 
@@ -2050,9 +1818,7 @@ async def test_backlog_follows_sizes_and_destinations_that_are_learned_later(
 
 
 async def test_backlog_leaves_out_slots_that_became_empty(ledger: Ledger) -> None:
-    """
-    Also when the objects in them were of no size.
-    """
+    """Also when the objects in them were of no size."""
     one, empty = await parked(ledger, record("k"), record("empty", size=0, written_at=120.0))
     assert len(await ledger.backlog()) == 2
 
@@ -2062,9 +1828,7 @@ async def test_backlog_leaves_out_slots_that_became_empty(ledger: Ledger) -> Non
 
 
 async def test_backlog_counts_two_rules_for_one_bucket_once(ledger: Ledger) -> None:
-    """
-    A route is a pair of buckets, whatever rules make it.
-    """
+    """A route is a pair of buckets, whatever rules make it."""
     destinations = (Destination("dst", "rule1"), Destination("dst", "rule2"))
     (one,) = await parked(ledger, replace(record("k"), destinations=destinations))
     assert list((await backlog(ledger)).values()) == [(1, 100, 0, 0)]
@@ -2077,9 +1841,7 @@ async def test_backlog_counts_two_rules_for_one_bucket_once(ledger: Ledger) -> N
 async def test_an_open_failure_stands_where_it_is_proved_and_waits_elsewhere(
     ledger: Ledger,
 ) -> None:
-    """
-    Nowhere, as long as nobody told where it failed: then it stands on the way to the unknown destination.
-    """
+    """Nowhere, as long as nobody told where it failed: then it stands on the way to the unknown destination."""
     (one,) = await parked(ledger, failed("k", to=("dst", "two"), written_at=120.0))
     waiting, failing = (1, 100, 0, 0), (0, 0, 1, 100)
     assert await backlog(ledger) == {
@@ -2096,9 +1858,7 @@ async def test_an_open_failure_stands_where_it_is_proved_and_waits_elsewhere(
 
 
 async def test_the_last_open_destination_of_a_failure_is_where_it_failed(ledger: Ledger) -> None:
-    """
-    No notice is needed to know that.
-    """
+    """No notice is needed to know that."""
     (one,) = await parked(ledger, failed("k", to=("dst", "two"), written_at=120.0))
 
     await counted_at(ledger, one, "dst")
@@ -2113,9 +1873,7 @@ async def test_the_last_open_destination_of_a_failure_is_where_it_failed(ledger:
 
 
 async def test_failures_are_listed_newest_first_a_page_at_a_time(ledger: Ledger) -> None:
-    """
-    All of them, each once, until there is no next page; none that is only pending.
-    """
+    """All of them, each once, until there is no next page; none that is only pending."""
     await ledger.park(
         [
             *(
@@ -2140,9 +1898,7 @@ async def test_failures_are_listed_newest_first_a_page_at_a_time(ledger: Ledger)
 
 
 async def test_failures_of_one_bucket_are_paged_alike(ledger: Ledger) -> None:
-    """
-    A full last page is known to be the last.
-    """
+    """A full last page is known to be the last."""
     for number in range(8):
         await ledger.park([failed(f"k{number}", at=NOW + number, bucket=f"s{number % 2}")])
 
@@ -2155,9 +1911,7 @@ async def test_failures_of_one_bucket_are_paged_alike(ledger: Ledger) -> None:
 
 
 async def test_paging_is_not_confused_by_what_comes_and_goes(ledger: Ledger) -> None:
-    """
-    What was repaired or failed since the last page moves nobody else to another one.
-    """
+    """What was repaired or failed since the last page moves nobody else to another one."""
     records = await parked(ledger, *(failed(f"k{at}", at=NOW + at) for at in range(6)))
     _, after = await ledger.failures(limit=3)
 
@@ -2169,9 +1923,7 @@ async def test_paging_is_not_confused_by_what_comes_and_goes(ledger: Ledger) -> 
 
 
 async def test_a_failure_without_a_time_is_listed_by_when_it_was_written(ledger: Ledger) -> None:
-    """
-    Such a record is listed like the others.
-    """
+    """Such a record is listed like the others."""
     odd = replace(failed("odd", written_at=NOW + 5), failed_at=None)
     await ledger.park([failed("before", at=NOW), odd, failed("after", at=NOW + 9)])
 
@@ -2182,17 +1934,13 @@ async def test_a_failure_without_a_time_is_listed_by_when_it_was_written(ledger:
 
 @pytest.mark.parametrize("after", ["", "x", "ä", "AAAA", "kw", "gaNhYmM" * 50, "wQ"])
 async def test_a_page_that_was_never_told_is_refused(ledger: Ledger, after: str) -> None:
-    """
-    People can type anything into an address bar.
-    """
+    """People can type anything into an address bar."""
     with pytest.raises(ValueError, match="page of failures"):
         await ledger.failures(after=after)
 
 
 async def test_a_closed_failure_is_listed_no_more(ledger: Ledger) -> None:
-    """
-    Settled, it is gone from all lists.
-    """
+    """Settled, it is gone from all lists."""
     (one,) = await parked(ledger, failed("k"))
     await ledger.settle("b1", [done(one)], now=NOW)
 
@@ -2201,9 +1949,7 @@ async def test_a_closed_failure_is_listed_no_more(ledger: Ledger) -> None:
 
 
 async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> None:
-    """
-    Records, marks and early facts in whatever bucket, and nothing of other versions.
-    """
+    """Records, marks and early facts in whatever bucket, and nothing of other versions."""
     one, other = await parked(
         ledger, record("k", to=("dst", "two")), record("k", bucket="src2", to=("two",))
     )
@@ -2222,9 +1968,7 @@ async def test_find_tells_everything_of_a_key_and_version(ledger: Ledger) -> Non
 
 
 async def test_find_knows_nothing_of_what_was_never_heard_of(ledger: Ledger) -> None:
-    """
-    An empty trail is an answer.
-    """
+    """An empty trail is an answer."""
     trail = await ledger.find("nobody", "v1")
 
     assert trail.empty
@@ -2234,9 +1978,7 @@ async def test_find_knows_nothing_of_what_was_never_heard_of(ledger: Ledger) -> 
 
 
 async def test_every_shard_has_a_lease_that_nobody_holds_at_first(ledger: Ledger) -> None:
-    """
-    By shard, as many as it was made with.
-    """
+    """By shard, as many as it was made with."""
     assert ledger.shards == SHARDS
     assert await ledger.leases() == [
         Lease(shard=shard, owner="", epoch=0, beat=0) for shard in range(SHARDS)
@@ -2244,9 +1986,7 @@ async def test_every_shard_has_a_lease_that_nobody_holds_at_first(ledger: Ledger
 
 
 async def test_a_claim_makes_the_next_epoch(ledger: Ledger) -> None:
-    """
-    Of that shard alone.
-    """
+    """Of that shard alone."""
     free = await ledger.leases()
 
     mine = await ledger.claim(free[2], owner="me")
@@ -2257,9 +1997,7 @@ async def test_a_claim_makes_the_next_epoch(ledger: Ledger) -> None:
 
 
 async def test_only_one_of_two_claims_succeeds(ledger: Ledger) -> None:
-    """
-    The other one learns that the lease changed.
-    """
+    """The other one learns that the lease changed."""
     free = (await ledger.leases())[0]
     await ledger.claim(free, owner="me")
 
@@ -2268,9 +2006,7 @@ async def test_only_one_of_two_claims_succeeds(ledger: Ledger) -> None:
 
 
 async def test_a_claim_that_is_repeated_finds_itself(ledger: Ledger) -> None:
-    """
-    Invariant 5: whoever lost the answer gets it again, and not another epoch.
-    """
+    """Invariant 5: whoever lost the answer gets it again, and not another epoch."""
     free = (await ledger.leases())[0]
     mine = await ledger.claim(free, owner="me")
 
@@ -2278,9 +2014,7 @@ async def test_a_claim_that_is_repeated_finds_itself(ledger: Ledger) -> None:
 
 
 async def test_a_lease_renewed_since_it_was_seen_is_not_taken_over(ledger: Ledger) -> None:
-    """
-    Its holder is alive: the beat changed.
-    """
+    """Its holder is alive: the beat changed."""
     mine = await holding(ledger)
     (renewed,) = await ledger.renew([mine])
 
@@ -2292,9 +2026,7 @@ async def test_a_lease_renewed_since_it_was_seen_is_not_taken_over(ledger: Ledge
 
 
 async def test_renewing_tells_what_is_still_held(ledger: Ledger) -> None:
-    """
-    As it is now, with another beat; what somebody else took or nobody holds is left out.
-    """
+    """As it is now, with another beat; what somebody else took or nobody holds is left out."""
     kept, lost, released = [await holding(ledger, shard) for shard in (0, 1, 2)]
     await ledger.claim(lost, owner="you")
     await ledger.release([released])
@@ -2310,9 +2042,7 @@ async def test_renewing_tells_what_is_still_held(ledger: Ledger) -> None:
 
 
 async def test_releasing_keeps_the_epoch_and_leaves_no_owner(ledger: Ledger) -> None:
-    """
-    The next holder gets a new epoch all the same.
-    """
+    """The next holder gets a new epoch all the same."""
     mine = await holding(ledger)
     await ledger.release([mine])
 
@@ -2324,9 +2054,7 @@ async def test_releasing_keeps_the_epoch_and_leaves_no_owner(ledger: Ledger) -> 
 
 
 async def test_releasing_what_somebody_else_holds_changes_nothing(ledger: Ledger) -> None:
-    """
-    Only the holder's epoch can let go.
-    """
+    """Only the holder's epoch can let go."""
     mine = await holding(ledger)
     await ledger.claim(mine, owner="you")
     before = await ledger.leases()
@@ -2340,9 +2068,7 @@ async def test_releasing_what_somebody_else_holds_changes_nothing(ledger: Ledger
 
 
 async def swept(ledger: Ledger, *, now: float) -> int:
-    """
-    Let time pass, and sweep until nothing is left to drop.
-    """
+    """Let time pass, and sweep until nothing is left to drop."""
     ledger._trails._clock.time = now  # type: ignore[attr-defined]
     total = 0
     while dropped := await ledger.sweep(now=now):
@@ -2351,9 +2077,7 @@ async def swept(ledger: Ledger, *, now: float) -> int:
 
 
 async def test_marks_and_halves_are_kept_for_the_retention(ledger: Ledger) -> None:
-    """
-    D25: nothing is dropped a moment too early, at whatever time of the day it was written.
-    """
+    """D25: nothing is dropped a moment too early, at whatever time of the day it was written."""
     for hour in range(0, 48, 5):
         at = NOW + hour * 3600
         one, other = record(f"k{hour}"), record(f"l{hour}")
@@ -2372,9 +2096,7 @@ async def test_marks_and_halves_are_kept_for_the_retention(ledger: Ledger) -> No
 
 
 async def test_marks_and_halves_past_the_retention_are_dropped(ledger: Ledger) -> None:
-    """
-    D26: what expires does go, and the ledger does not grow without end.
-    """
+    """D26: what expires does go, and the ledger does not grow without end."""
     ids = []
     for day in range(3):
         records = [record(f"k{day}.{number}") for number in range(50)]
@@ -2408,9 +2130,7 @@ async def test_records_are_never_swept_and_leave_nothing_for_ever(ledger: Ledger
 
 
 async def test_a_half_that_became_a_mark_is_kept_as_long_as_the_mark(ledger: Ledger) -> None:
-    """
-    The older entry's end does not take the newer one along.
-    """
+    """The older entry's end does not take the newer one along."""
     one = record("k")
     await ledger.note([replica("k", at=NOW)], now=NOW)
     later = NOW + RETENTION / 2
@@ -2423,9 +2143,7 @@ async def test_a_half_that_became_a_mark_is_kept_as_long_as_the_mark(ledger: Led
 
 
 async def test_sweeping_leaves_contributions_and_windows_alone(ledger: Ledger) -> None:
-    """
-    What is not reported yet waits, however long.
-    """
+    """What is not reported yet waits, however long."""
     lease = await holding(ledger)
     await ledger.freeze(window(NOW, b"x"), lease=lease)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
@@ -2440,9 +2158,7 @@ async def test_sweeping_leaves_contributions_and_windows_alone(ledger: Ledger) -
 
 
 async def everything(ledger: Ledger) -> list[object]:
-    """
-    Tell all that a ledger can tell, but for leases.
-    """
+    """Tell all that a ledger can tell, but for leases."""
     trails = [await ledger.find(key, "v1") for key in ("parked", "settled", "half", "failed")]
     return [
         *trails,
@@ -2459,9 +2175,7 @@ async def everything(ledger: Ledger) -> list[object]:
 
 @pytest.mark.parametrize("backend", DURABLE, indirect=True)
 async def test_all_of_it_is_there_after_a_restart(backend: Backend) -> None:
-    """
-    Invariants 1 and 5: nothing that was told as done depends on the process.
-    """
+    """Invariants 1 and 5: nothing that was told as done depends on the process."""
     ledger = await backend.open()
     lease = await holding(ledger)
     await ledger.park([record("parked"), failed("failed")])
@@ -2485,9 +2199,7 @@ async def test_all_of_it_is_there_after_a_restart(backend: Backend) -> None:
 async def test_leases_found_at_opening_have_lapsed_where_only_one_can_open(
     backend: Backend,
 ) -> None:
-    """
-    Whoever held them is gone; the next holder's epoch tells them apart.
-    """
+    """Whoever held them is gone; the next holder's epoch tells them apart."""
     ledger = await backend.open()
     mine = await holding(ledger)
     lapses = ledger.exclusive
@@ -2505,16 +2217,12 @@ async def test_leases_found_at_opening_have_lapsed_where_only_one_can_open(
 
 
 def member(owner: str, *, at: float = NOW, held_since: float | None = None) -> Member:
-    """
-    Make what a daemon says about itself.
-    """
+    """Make what a daemon says about itself."""
     return Member(owner=owner, announced_at=at, held_since=held_since, delay=2.5)
 
 
 async def test_every_daemon_has_one_presence_told_by_owner(ledger: Ledger) -> None:
-    """
-    The newest instead of the last one.
-    """
+    """The newest instead of the last one."""
     assert list(await ledger.members()) == []
     await ledger.announce(member("you"))
     await ledger.announce(member("me", held_since=NOW - 60))
@@ -2527,9 +2235,7 @@ async def test_every_daemon_has_one_presence_told_by_owner(ledger: Ledger) -> No
 
 
 async def test_a_presence_is_dismissed_if_it_still_is_this_one(ledger: Ledger) -> None:
-    """
-    Whoever takes a daemon for dead, and errs, takes away nothing.
-    """
+    """Whoever takes a daemon for dead, and errs, takes away nothing."""
     mine, yours = member("me"), member("you")
     await ledger.announce(mine)
     await ledger.announce(yours)
@@ -2545,9 +2251,7 @@ async def test_a_presence_is_dismissed_if_it_still_is_this_one(ledger: Ledger) -
 async def test_daemons_that_announce_themselves_side_by_side_do_not_harm_each_other(
     ledger: Ledger,
 ) -> None:
-    """
-    Also while somebody dismisses one of them.
-    """
+    """Also while somebody dismisses one of them."""
     many = [member(f"daemon {number:02}") for number in range(20)]
     await ledger.announce(many[0])
 
@@ -2562,9 +2266,7 @@ async def test_daemons_that_announce_themselves_side_by_side_do_not_harm_each_ot
 
 
 async def test_a_ledger_does_as_much_at_once_as_its_pace_says(ledger: Ledger) -> None:
-    """
-    Full calls, as many side by side as there are lanes: each item gets its answer.
-    """
+    """Full calls, as many side by side as there are lanes: each item gets its answer."""
     pace = ledger.pace
     assert pace.size >= 1
     assert pace.lanes >= 1
@@ -2589,9 +2291,7 @@ async def test_a_ledger_does_as_much_at_once_as_its_pace_says(ledger: Ledger) ->
 
 
 async def listed(ledger: Ledger, *, limit: int, **wanted: str) -> list[Record]:
-    """
-    Walk through all pages of failures.
-    """
+    """Walk through all pages of failures."""
     found: list[Record] = []
     after: str | None = None
     while True:
@@ -2606,9 +2306,7 @@ async def listed(ledger: Ledger, *, limit: int, **wanted: str) -> list[Record]:
 async def test_failures_of_a_route_are_listed_each_once_over_all_pages(
     ledger: Ledger, limit: int
 ) -> None:
-    """
-    By destination, by source, by both: newest first, whatever lies between them and however small the pages are.
-    """
+    """By destination, by source, by both: newest first, whatever lies between them and however small the pages are."""
     ways = [("dst",), ("two",), ("dst", "two"), ("three",)]
     told = Failure(noticed_at=NOW)
     records = [
@@ -2636,9 +2334,7 @@ async def test_failures_of_a_route_are_listed_each_once_over_all_pages(
 
 
 async def test_a_page_of_a_route_may_be_empty_and_not_be_the_last(ledger: Ledger) -> None:
-    """
-    Whoever walks the pages goes on until there is no next one, and misses nobody.
-    """
+    """Whoever walks the pages goes on until there is no next one, and misses nobody."""
     newer = [failed(f"n{at}", at=NOW + 100 + at, to=("other",)) for at in range(20)]
     await ledger.park([*newer, failed("rare", at=NOW, to=("dst",))])
 
@@ -2676,9 +2372,7 @@ async def test_failures_whose_destinations_are_unknown_are_listed_under_the_unkn
 
 
 async def exported(ledger: Ledger, *, limit: int) -> list[Trail]:
-    """
-    Walk through all pages of an export.
-    """
+    """Walk through all pages of an export."""
     found: list[Trail] = []
     after: str | None = None
     while True:
@@ -2689,9 +2383,7 @@ async def exported(ledger: Ledger, *, limit: int) -> list[Trail]:
 
 
 async def fill(ledger: Ledger) -> None:
-    """
-    Put in some of everything that moves, and things that do not.
-    """
+    """Put in some of everything that moves, and things that do not."""
     two, changed = await parked(
         ledger, record("two", to=("dst", "two")), record("changed", size=None)
     )
@@ -2728,9 +2420,7 @@ MOVED = ("two", "changed", "failure", "older", "unknown", "waits")
 
 
 async def pending_of(ledger: Ledger) -> list[object]:
-    """
-    Tell all that moves, as the ledger tells it.
-    """
+    """Tell all that moves, as the ledger tells it."""
     due = await ledger.due(ALL, now=LATE, limit=99)
     return [
         [await ledger.find(key, "v1") for key in MOVED],
@@ -2744,9 +2434,7 @@ async def pending_of(ledger: Ledger) -> list[object]:
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 async def test_an_export_tells_each_trail_with_a_record_once(ledger: Ledger, limit: int) -> None:
-    """
-    As `find` tells it, with its marks and early facts; not those that hold no record.
-    """
+    """As `find` tells it, with its marks and early facts; not those that hold no record."""
     await fill(ledger)
 
     trails = await exported(ledger, limit=limit)
@@ -2760,9 +2448,7 @@ async def test_an_export_tells_each_trail_with_a_record_once(ledger: Ledger, lim
 
 
 async def test_an_export_comes_a_page_at_a_time(ledger: Ledger) -> None:
-    """
-    However much there is, no page holds much more than was asked for, and none is told twice.
-    """
+    """However much there is, no page holds much more than was asked for, and none is told twice."""
     keys = {f"k{at}" for at in range(60)}
     await ledger.park([record(key) for key in sorted(keys)])
 
@@ -2780,9 +2466,7 @@ async def test_an_export_comes_a_page_at_a_time(ledger: Ledger) -> None:
 
 
 async def test_an_export_of_nothing_is_one_empty_page(ledger: Ledger) -> None:
-    """
-    Also when there are marks, which have nothing to be finished.
-    """
+    """Also when there are marks, which have nothing to be finished."""
     assert await exported(ledger, limit=5) == []
     await ledger.settle("b1", [done(record("k"))], now=NOW)
     assert await exported(ledger, limit=5) == []
@@ -2792,17 +2476,13 @@ async def test_an_export_of_nothing_is_one_empty_page(ledger: Ledger) -> None:
 async def test_a_page_of_an_export_that_was_never_told_is_refused(
     ledger: Ledger, after: str
 ) -> None:
-    """
-    Nothing is left out because somebody mixed up pages.
-    """
+    """Nothing is left out because somebody mixed up pages."""
     with pytest.raises(ValueError, match="page"):
         await ledger.export(after=after)
 
 
 async def test_an_export_changes_nothing(ledger: Ledger) -> None:
-    """
-    The ledger that is left stays whole: it can be gone back to.
-    """
+    """The ledger that is left stays whole: it can be gone back to."""
     await fill(ledger)
     before = await pending_of(ledger)
 
@@ -2834,9 +2514,7 @@ async def test_what_is_exported_and_restored_is_all_there(
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 async def test_odd_keys_are_moved_like_any_other(ledger: Ledger, tmp_path: Path, key: str) -> None:
-    """
-    Whatever a string can hold comes out and goes in as it was.
-    """
+    """Whatever a string can hold comes out and goes in as it was."""
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     await reference.park([record(key)])
 
@@ -2847,9 +2525,7 @@ async def test_odd_keys_are_moved_like_any_other(ledger: Ledger, tmp_path: Path,
 
 
 async def test_restoring_again_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
-    """
-    Invariant 5: whoever lost the answer may repeat it, also after the daemon went on from there.
-    """
+    """Invariant 5: whoever lost the answer may repeat it, also after the daemon went on from there."""
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     await fill(reference)
     trails, deltas = await exported(reference, limit=99), await reference.deltas()
@@ -2868,9 +2544,7 @@ async def test_restoring_again_changes_nothing(ledger: Ledger, tmp_path: Path) -
 async def test_a_trail_that_is_there_already_is_not_restored(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    """
-    Invariant 2: whether it holds a record or only the mark of what was counted.
-    """
+    """Invariant 2: whether it holds a record or only the mark of what was counted."""
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     await reference.park([record("there", size=1), record("counted"), record("new")])
     await ledger.park([record("there", size=2)])
@@ -2885,9 +2559,7 @@ async def test_a_trail_that_is_there_already_is_not_restored(
 async def test_what_was_counted_before_the_move_is_not_counted_after_it(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    """
-    Invariant 2: an object that arrived at one of its two destinations counts only at the other one.
-    """
+    """Invariant 2: an object that arrived at one of its two destinations counts only at the other one."""
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     (one,) = await parked(reference, record("k", to=("dst", "two")))
     half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
@@ -2909,9 +2581,7 @@ async def test_what_was_counted_before_the_move_is_not_counted_after_it(
 async def test_restored_marks_and_halves_are_kept_for_the_retention_from_then(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    """
-    However old they were where they come from.
-    """
+    """However old they were where they come from."""
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     (one,) = await parked(reference, record("k", to=("dst", "two")))
     half_done = Settlement(version=one.version, outcomes=(arrived(one),), keep=one)
@@ -2929,9 +2599,7 @@ async def test_restored_marks_and_halves_are_kept_for_the_retention_from_then(
 async def test_restored_contributions_are_frozen_like_any_other(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    """
-    Under their old ids, in their old order, beside what is counted since; and not told again.
-    """
+    """Under their old ids, in their old order, beside what is counted since; and not told again."""
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     for number in range(3):
         await reference.settle(f"b{number}", [done(record(f"k{number}"))], now=NOW + number)
@@ -2948,9 +2616,7 @@ async def test_restored_contributions_are_frozen_like_any_other(
 
 
 async def test_a_large_page_can_be_restored_at_once(ledger: Ledger, tmp_path: Path) -> None:
-    """
-    Whatever a backend can write at once, a page of an export is taken as it comes.
-    """
+    """Whatever a backend can write at once, a page of an export is taken as it comes."""
     reference = await BACKENDS["memory"](tmp_path / "other").open()
     for at in range(130):
         (one,) = await parked(reference, record(f"k{at}", to=("dst", "two")))
@@ -2969,17 +2635,13 @@ async def test_a_large_page_can_be_restored_at_once(ledger: Ledger, tmp_path: Pa
 
 
 async def second_handle(backend: Backend, first: Ledger) -> Ledger:
-    """
-    Open the same ledger once more; where only one can have it open, that one itself.
-    """
+    """Open the same ledger once more; where only one can have it open, that one itself."""
     return first if first.exclusive else await backend.open()
 
 
 @pytest.fixture
 async def handles(backend: Backend, ledger: Ledger) -> AsyncIterator[tuple[Ledger, Ledger]]:
-    """
-    Two handles of one ledger, as two replicas of the daemon have them.
-    """
+    """Two handles of one ledger, as two replicas of the daemon have them."""
     other = await second_handle(backend, ledger)
     yield ledger, other
     if other is not ledger:
@@ -2991,9 +2653,7 @@ async def handles(backend: Backend, ledger: Ledger) -> AsyncIterator[tuple[Ledge
 async def test_d15_every_destination_counts_whichever_comes_first(
     ledger: Ledger, order: tuple[str, str], known: str
 ) -> None:
-    """
-    D15: the first arrival does not hide the second, whether looks or replicas' events tell; each counts once.
-    """
+    """D15: the first arrival does not hide the second, whether looks or replicas' events tell; each counts once."""
     (one,) = await parked(ledger, record("k", to=("dst", "two")))
     for number, destination in enumerate(order):
         if known == "by events":
@@ -3023,9 +2683,7 @@ async def test_d15_every_destination_counts_whichever_comes_first(
 async def test_d16_source_and_replica_at_the_same_moment_meet(
     handles: tuple[Ledger, Ledger], order: tuple[str, ...]
 ) -> None:
-    """
-    D16: through two handles at once, every parked record knows of the arrival.
-    """
+    """D16: through two handles at once, every parked record knows of the arrival."""
     one, other = handles
     keys = [f"k{at}" for at in range(40)]
 
@@ -3079,9 +2737,7 @@ async def test_d16_parking_noting_and_settling_at_the_same_moment_never_miss_eac
 
 
 async def test_d24_what_was_never_looked_at_is_pending_and_due(ledger: Ledger) -> None:
-    """
-    D24: being pending is not something that a first look must write down.
-    """
+    """D24: being pending is not something that a first look must write down."""
     new = [record("k"), record("sizeless", size=None), record("anywhere", to=())]
     await ledger.park(new)
 
@@ -3119,9 +2775,7 @@ async def test_d27_what_is_settled_or_closed_does_not_stay_for_ever(ledger: Ledg
 
 @pytest.fixture
 def _in_kolkata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """
-    Have the process five and a half hours ahead of UTC.
-    """
+    """Have the process five and a half hours ahead of UTC."""
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     yield
@@ -3131,9 +2785,7 @@ def _in_kolkata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_in_kolkata")
 async def test_d28_times_keep_their_fractions_wherever_the_process_runs(ledger: Ledger) -> None:
-    """
-    D28: no time is cut to seconds or read in local time, neither what is told nor what is sorted by it.
-    """
+    """D28: no time is cut to seconds or read in local time, neither what is told nor what is sorted by it."""
     assert time.localtime(0).tm_hour == 5
     early = record("early", written_at=NOW - 0.123456, next_look_at=NOW + 0.25)
     late = record("late", written_at=NOW - 0.125, next_look_at=NOW + 0.251)
@@ -3162,9 +2814,7 @@ async def test_d28_times_keep_their_fractions_wherever_the_process_runs(ledger: 
 
 
 async def test_d31_a_count_between_reading_and_freezing_is_told_again(ledger: Ledger) -> None:
-    """
-    D31: only what was read goes with the window; what was committed meanwhile waits for the next one.
-    """
+    """D31: only what was read goes with the window; what was committed meanwhile waits for the next one."""
     lease = await holding(ledger)
     await ledger.settle("b1", [done(record("k"))], now=NOW)
     taken = [one.id for one in await ledger.deltas()]
@@ -3182,9 +2832,7 @@ async def test_d31_a_count_between_reading_and_freezing_is_told_again(ledger: Le
 async def test_d31_nothing_is_lost_or_doubled_while_somebody_else_settles(
     handles: tuple[Ledger, Ledger],
 ) -> None:
-    """
-    D31, invariant 5: what all windows took and what is left add up to what was counted.
-    """
+    """D31, invariant 5: what all windows took and what is left add up to what was counted."""
     one, other = handles
     lease = await holding(one)
     reported: list[Delta] = []
@@ -3229,9 +2877,7 @@ async def test_s3s_word_that_it_failed_goes_before_what_was_only_not_seen(
 async def test_m3_a_failure_that_was_known_when_it_ended_refutes_no_end(
     ledger: Ledger, fate: Fate
 ) -> None:
-    """
-    M3: what it refuted was followed, and ended likewise: a store that tells of every try has it followed once.
-    """
+    """M3: what it refuted was followed, and ended likewise: a store that tells of every try has it followed once."""
     one = record("k")
     ended = done(one, replace(arrived(one), fate=fate))
     await ledger.settle("first", [ended], now=NOW)

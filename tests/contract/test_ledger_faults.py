@@ -38,9 +38,7 @@ ONCE = (Fault.REFUSED, Fault.UNANSWERED, Fault.REPEATED)
 
 
 def ledger_on(store: FaultyStore, seed: int = 1) -> StoredLedger:
-    """
-    Return a ledger, as a daemon that has just started has it.
-    """
+    """Return a ledger, as a daemon that has just started has it."""
     return StoredLedger(
         store,
         shards=SHARDS,
@@ -54,9 +52,7 @@ def ledger_on(store: FaultyStore, seed: int = 1) -> StoredLedger:
 
 
 async def used(ledger: Ledger) -> Lease:
-    """
-    Have some of everything in a ledger; return the lease of shard 0.
-    """
+    """Have some of everything in a ledger; return the lease of shard 0."""
     lease = await holding(ledger)
     await ledger.park([record("old", written_at=NOW - 200_000)])
     await ledger.settle("b0", [done(record("counted"))], now=NOW)
@@ -71,9 +67,7 @@ async def used(ledger: Ledger) -> Lease:
 
 
 async def state_of(ledger: Ledger) -> list[Any]:
-    """
-    Return all that a ledger tells, but for names and beats that chance or a repetition makes others.
-    """
+    """Return all that a ledger tells, but for names and beats that chance or a repetition makes others."""
     trails = [await ledger.find(key, "v1") for key in (*KEYS, "old", "counted", "counted too")]
     windows = await ledger.frozen()
     return [
@@ -156,9 +150,7 @@ def _uncovered() -> Delta:
 
 
 async def undisturbed(name: str) -> tuple[int, list[Any]]:
-    """
-    Carry out an operation on a store without fault; return its steps, and what is there afterwards.
-    """
+    """Carry out an operation on a store without fault; return its steps, and what is there afterwards."""
     store = FaultyStore(MemoryStore())
     ledger = ledger_on(store)
     lease = await used(ledger)
@@ -192,9 +184,7 @@ async def test_invariant_5_whatever_fails_on_the_way_a_repetition_makes_it_good(
 
 @pytest.mark.parametrize("fault", ONCE)
 async def test_invariant_5_a_claim_of_which_nothing_was_heard_is_made_once(fault: Fault) -> None:
-    """
-    Whoever repeats a claim has the lease under the same epoch, or nobody has it.
-    """
+    """Whoever repeats a claim has the lease under the same epoch, or nobody has it."""
     for at in range(2):
         inner = MemoryStore()
         free = (await ledger_on(FaultyStore(inner)).leases())[0]
@@ -213,9 +203,7 @@ async def test_invariant_5_a_claim_of_which_nothing_was_heard_is_made_once(fault
 
 
 async def prepared(ledger: Ledger) -> None:
-    """
-    Have something of every kind to fold: earlier sums, changes of them, deltas.
-    """
+    """Have something of every kind to fold: earlier sums, changes of them, deltas."""
     lease = await holding(ledger)
     await ledger.park([record(f"old{at}", written_at=NOW - 200_000) for at in range(3)])
     await publish(ledger, lease, NOW - 300)
@@ -225,9 +213,7 @@ async def prepared(ledger: Ledger) -> None:
 
 
 async def steps_of_publishing() -> int:
-    """
-    Count the steps that publishing a window takes.
-    """
+    """Count the steps that publishing a window takes."""
     store = FaultyStore(MemoryStore())
     ledger = ledger_on(store)
     await prepared(ledger)
@@ -304,9 +290,7 @@ async def _stop_publishing(at: int, fault: Fault) -> None:
 async def test_a_publisher_whose_shard_was_only_taken_commits_nothing_any_more(
     fault: Fault,
 ) -> None:
-    """
-    The new holder of shard 0 has frozen nothing yet; all the same the old one is too late from then on.
-    """
+    """The new holder of shard 0 has frozen nothing yet; all the same the old one is too late from then on."""
     too_late = 0
     for at in range(await steps_of_publishing()):
         inner = MemoryStore()
@@ -332,9 +316,7 @@ async def test_a_publisher_whose_shard_was_only_taken_commits_nothing_any_more(
 async def test_two_windows_frozen_at_once_under_one_lease_are_one_after_the_other(
     fault: Fault,
 ) -> None:
-    """
-    A publisher gave up waiting for an answer and freezes the next window, while the first is on its way still.
-    """
+    """A publisher gave up waiting for an answer and freezes the next window, while the first is on its way still."""
     for at in range(await steps_of_publishing()):
         inner = MemoryStore()
         ledger = ledger_on(FaultyStore(inner))
@@ -366,9 +348,7 @@ async def test_two_windows_frozen_at_once_under_one_lease_are_one_after_the_othe
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_d16_daemons_that_settle_the_same_at_once_count_each_once(seed: int) -> None:
-    """
-    D16, invariants 2 and 5: three of them, each standing still at some step of its own, in any order.
-    """
+    """D16, invariants 2 and 5: three of them, each standing still at some step of its own, in any order."""
     chance = random.Random(seed)
     inner = MemoryStore()
     await ledger_on(FaultyStore(inner)).park([record("a"), record("b")])
@@ -397,9 +377,7 @@ async def test_d16_daemons_that_settle_the_same_at_once_count_each_once(seed: in
 
 
 class NoCommits(FaultyStore):
-    """
-    A store that takes whatever stands alone, and no commit of a window.
-    """
+    """A store that takes whatever stands alone, and no commit of a window."""
 
     refuses = True
 
@@ -417,16 +395,12 @@ class NoCommits(FaultyStore):
 
 
 async def pieces(store: MemoryStore) -> set[str]:
-    """
-    Tell of which windows something is there besides their headers.
-    """
+    """Tell of which windows something is there besides their headers."""
     return {one.key.sort.decode().split("#")[0] for one in await store.scan(PIECES, (-1,))}
 
 
 async def test_a_window_that_cannot_be_committed_again_and_again_is_written_once() -> None:
-    """
-    A publisher tries every second for as long as it takes; what it wrote the first time is written over.
-    """
+    """A publisher tries every second for as long as it takes; what it wrote the first time is written over."""
     inner = MemoryStore()
     ledger = ledger_on(store := NoCommits(inner))
     lease = await holding(ledger)
@@ -447,9 +421,7 @@ async def test_a_window_that_cannot_be_committed_again_and_again_is_written_once
 async def test_what_a_publisher_wrote_that_was_killed_before_its_commit_is_deleted_by_the_next() -> (
     None
 ):
-    """
-    Nobody else knows the name under which it lies; its number does.
-    """
+    """Nobody else knows the name under which it lies; its number does."""
     inner = MemoryStore()
     first = ledger_on(NoCommits(inner))
     lease = await holding(first)
@@ -468,9 +440,7 @@ async def test_what_a_publisher_wrote_that_was_killed_before_its_commit_is_delet
 
 
 async def test_counting_by_itself_reads_nothing_of_the_journal() -> None:
-    """
-    Invariant 6: what no rule covers is counted so, once a second, however much waits to be published.
-    """
+    """Invariant 6: what no rule covers is counted so, once a second, however much waits to be published."""
     store = FaultyStore(MemoryStore())
     ledger = ledger_on(store)
     (counted,) = await _contributions_of_another()
@@ -490,9 +460,7 @@ async def _contributions_of_another() -> Sequence[Delta]:
 
 
 async def test_invariant_9_a_window_of_a_newer_version_is_sent_and_forgotten() -> None:
-    """
-    Invariant 9: what its header says besides is not known here, and not in the way.
-    """
+    """Invariant 9: what its header says besides is not known here, and not in the way."""
     inner = MemoryStore()
     ledger = ledger_on(FaultyStore(inner))
     lease = await holding(ledger)
@@ -510,9 +478,7 @@ async def test_invariant_9_a_window_of_a_newer_version_is_sent_and_forgotten() -
 
 
 class Torn(FaultyStore):
-    """
-    Tells of the windows as they were, with one that is committed meanwhile.
-    """
+    """Tells of the windows as they were, with one that is committed meanwhile."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
@@ -534,9 +500,7 @@ class Torn(FaultyStore):
 
 
 async def test_windows_that_are_committed_while_they_are_read_are_read_again() -> None:
-    """
-    Invariant 11: a query of DynamoDB may see a part of a transaction; the backlog is right all the same.
-    """
+    """Invariant 11: a query of DynamoDB may see a part of a transaction; the backlog is right all the same."""
     inner = MemoryStore()
     ledger = ledger_on(torn := Torn(inner))
     await prepared(ledger)

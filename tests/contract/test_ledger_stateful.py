@@ -57,23 +57,17 @@ T = TypeVar("T")
 
 
 def failures_of(record: Record) -> list[Failure]:
-    """
-    Return what was said about failures of a record.
-    """
+    """Return what was said about failures of a record."""
     return [one.failure for one in (*record.destinations, *record.said) if one.failure]
 
 
 def unrefuted(v: ObjectVersion) -> MarkId:
-    """
-    Identify that a version ended although its failure was known.
-    """
+    """Identify that a version ended although its failure was known."""
     return MarkId(Scope.UNREFUTED, v.bucket, v.key, v.version_id)
 
 
 class Model:
-    """
-    The port, told once more as plainly as can be: one of everything, no shards, nothing expires by itself.
-    """
+    """The port, told once more as plainly as can be: one of everything, no shards, nothing expires by itself."""
 
     def __init__(self) -> None:
         self.records: dict[ObjectVersion, Record] = {}
@@ -88,9 +82,7 @@ class Model:
         self.counted: Counter[tuple[Route, Fate]] = Counter()
 
     def park(self, record: Record) -> Parked:
-        """
-        Keep a record, unless it is counted; let one that is there learn from it.
-        """
+        """Keep a record, unless it is counted; let one that is there learn from it."""
         v = record.version
         if v in self.records:
             self._learn(v, self._with_halves(merged(self.records[v], record)))
@@ -112,9 +104,7 @@ class Model:
         return record if told is None else with_all_arrived(record, at=told, size=HALF_SIZE)
 
     def _learn(self, v: ObjectVersion, now: Record) -> Noted:
-        """
-        Put a record in the place of another, unless it is the same.
-        """
+        """Put a record in the place of another, unless it is the same."""
         before = self.records[v]
         if now == before:
             return Noted.KNOWN
@@ -122,18 +112,14 @@ class Model:
         return Noted.JOINED
 
     def reschedule(self, record: Record) -> Rescheduled:
-        """
-        Replace a record of the same revision.
-        """
+        """Replace a record of the same revision."""
         if record.version in self.records and self.records[record.version].rev == record.rev:
             self.records[record.version] = replace(record, rev=record.rev + 1)
             return Rescheduled.RESCHEDULED
         return Rescheduled.STALE
 
     def settle(self, batch: str, settlements: Sequence[Settlement]) -> list[list[Settled]]:
-        """
-        Count what has no mark.
-        """
+        """Count what has no mark."""
         met: list[MarkId] = []
         results = []
         for settlement in settlements:
@@ -176,9 +162,7 @@ class Model:
         return Settled.COUNTED if mine and not again else Settled.DUPLICATE
 
     def note(self, news: News, now: float) -> Noted:
-        """
-        Tell the records what they wait for; keep an arrival that none waits for.
-        """
+        """Tell the records what they wait for; keep an arrival that none waits for."""
         match news:
             case ReplicaWritten():
                 return self._arrival(news, now)
@@ -194,9 +178,7 @@ class Model:
     def _of_source(
         self, news: ReplicationFailed | ReplicationRestarted | VersionDeleted, now: float
     ) -> Noted:
-        """
-        Tell the record; without one, tell whether it was counted.
-        """
+        """Tell the record; without one, tell whether it was counted."""
         v = news.version
         about = getattr(news, "destination", None)
         if v in self.records:
@@ -221,9 +203,7 @@ class Model:
         return Noted.SETTLED if counted else kept
 
     def _keep(self, scope: Scope, v: ObjectVersion, at: float, *, first: bool = False) -> Noted:
-        """
-        Keep the earliest of what is told of a version, or the first.
-        """
+        """Keep the earliest of what is told of a version, or the first."""
         slot = MarkId(scope, v.bucket, v.key, v.version_id)
         if slot in self.early_facts and (first or self.early_facts[slot] <= at):
             return Noted.KNOWN
@@ -231,9 +211,7 @@ class Model:
         return Noted.EARLY
 
     def _everywhere(self, news: VersionReplicated, now: float) -> Noted:
-        """
-        Tell the record of one destination; keep it for others, and for what is not counted.
-        """
+        """Tell the record of one destination; keep it for others, and for what is not counted."""
         v, at = news.version, news.replicated_at
         before = self.records.get(v)
         if before is None:
@@ -253,9 +231,7 @@ class Model:
         return kept
 
     def _threshold(self, news: ThresholdPassed, now: float) -> Noted:
-        """
-        Keep that a notice was told; let a record learn what was missed.
-        """
+        """Keep that a notice was told; let a record learn what was missed."""
         v = news.version
         scope = Scope[news.threshold.name]
         slot = MarkId(scope, news.destination, v.key, v.version_id)
@@ -268,9 +244,7 @@ class Model:
         return Noted.JOINED
 
     def _restart(self, news: ReplicationRestarted) -> Noted:
-        """
-        Keep the earliest restart of what nobody follows.
-        """
+        """Keep the earliest restart of what nobody follows."""
         v = news.version
         slot = MarkId(Scope.RESTART, v.bucket, v.key, v.version_id)
         if self.early_facts.get(slot, math.inf) <= news.restarted_at:
@@ -279,15 +253,11 @@ class Model:
         return Noted.EARLY
 
     def _ends(self, mark: MarkId, by: object) -> bool:
-        """
-        Tell whether a mark ends a version, also for whoever says that it failed.
-        """
+        """Tell whether a mark ends a version, also for whoever says that it failed."""
         return mark in self.marks and not (by and self.fates[mark] in REFUTABLE)
 
     def counted_versions(self) -> list[ObjectVersion]:
-        """
-        Tell which source versions have a mark; not each once.
-        """
+        """Tell which source versions have a mark; not each once."""
         return [
             ObjectVersion(self.sources[mark], mark.key, mark.version_id) for mark in self.marks
         ]
@@ -349,9 +319,7 @@ class Model:
         return Noted.EARLY
 
     def leave_behind(self) -> None:
-        """
-        Forget what is not moved: marks and early facts where nothing is pending or failed.
-        """
+        """Forget what is not moved: marks and early facts where nothing is pending or failed."""
         moved = {(version.key, version.version_id) for version in self.records}
         self.marks = {
             one: batch for one, batch in self.marks.items() if (one.key, one.version_id) in moved
@@ -361,9 +329,7 @@ class Model:
         }
 
     def backlog(self) -> dict[tuple[Route, float], tuple[int, int, int, int]]:
-        """
-        Add up the records.
-        """
+        """Add up the records."""
         sums: dict[tuple[Route, float], Counter[str]] = {}
         for record in self.records.values():
             for route, state in set(record.standings()):
@@ -467,9 +433,7 @@ NEWS: st.SearchStrategy[News] = st.one_of(
 
 @st.composite
 def outcomes(draw: st.DrawFn, version: ObjectVersion) -> Outcome:
-    """
-    Draw one of the few outcomes that a version can have.
-    """
+    """Draw one of the few outcomes that a version can have."""
     scope = draw(st.sampled_from(list(FATES)))
     places = ["dst", "two", "dst", "two", "unknown"]
     bucket = draw(st.sampled_from(places)) if scope in ELSEWHERE else version.bucket
@@ -486,9 +450,7 @@ def outcomes(draw: st.DrawFn, version: ObjectVersion) -> Outcome:
 
 @st.composite
 def settlements(draw: st.DrawFn) -> Settlement:
-    """
-    Draw a settlement; the revision of what it keeps is found by the machine.
-    """
+    """Draw a settlement; the revision of what it keeps is found by the machine."""
     version = draw(VERSIONS)
     keep = draw(st.none() | RECORDS.map(lambda one: replace(one, version=version)))
     found = draw(st.lists(outcomes(version), max_size=3))
@@ -505,9 +467,7 @@ REVISIONS = st.sampled_from(["now", "now", "now", "before", "none"])
 
 
 class Machine(RuleBasedStateMachine):
-    """
-    Does the same to a ledger and to the model, and compares.
-    """
+    """Does the same to a ledger and to the model, and compares."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -531,15 +491,11 @@ class Machine(RuleBasedStateMachine):
         self.routes: set[Route] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """
-        Wait for the ledger.
-        """
+        """Wait for the ledger."""
         return self.runner.run(work)
 
     def teardown(self) -> None:
-        """
-        Compare for the last time, and let go of everything.
-        """
+        """Compare for the last time, and let go of everything."""
         try:
             self.compare()
         finally:
@@ -548,9 +504,7 @@ class Machine(RuleBasedStateMachine):
             self.directory.cleanup()
 
     def revised(self, record: Record, revision: str) -> Record:
-        """
-        Give a record the revision that the ledger has, one that it had, or none.
-        """
+        """Give a record the revision that the ledger has, one that it had, or none."""
         stored = self.model.records.get(record.version)
         rev = {"now": stored.rev, "before": stored.rev - 1, "none": 0}[revision] if stored else 0
         return replace(record, rev=rev)
@@ -559,26 +513,20 @@ class Machine(RuleBasedStateMachine):
 
     @rule(records=st.lists(RECORDS, max_size=4))
     def park(self, records: list[Record]) -> None:
-        """
-        Park a few, the same version twice at times.
-        """
+        """Park a few, the same version twice at times."""
         expected = [self.model.park(one) for one in records]
         assert list(self.run(self.ledger.park(records))) == expected
 
     @rule(records=st.lists(RECORDS, max_size=3), revision=REVISIONS)
     def reschedule(self, records: list[Record], revision: str) -> None:
-        """
-        Change a few, at the right revision or another.
-        """
+        """Change a few, at the right revision or another."""
         changed = [self.revised(one, revision) for one in records]
         expected = [self.model.reschedule(one) for one in changed]
         assert list(self.run(self.ledger.reschedule(changed))) == expected
 
     @rule(batch=st.lists(settlements(), max_size=4), revision=REVISIONS)
     def settle(self, batch: list[Settlement], revision: str) -> None:
-        """
-        Settle a new batch.
-        """
+        """Settle a new batch."""
         self.batch_number += 1
         kept = [
             replace(one, keep=self.revised(one.keep, revision)) if one.keep else one
@@ -590,9 +538,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.batches)
     @rule(number=st.integers(min_value=0))
     def settle_again(self, number: int) -> None:
-        """
-        Repeat a batch under its id, at once or much later.
-        """
+        """Repeat a batch under its id, at once or much later."""
         self._settle(*self.batches[-1 - number % len(self.batches)])
 
     def _settle(self, name: str, batch: list[Settlement]) -> None:
@@ -602,9 +548,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(news=st.lists(NEWS, max_size=4))
     def note(self, news: list[News]) -> None:
-        """
-        Note a few things of all kinds.
-        """
+        """Note a few things of all kinds."""
         expected = [self.model.note(one, self.now) for one in news]
         assert list(self.run(self.ledger.note(news, now=self.now))) == expected
 
@@ -614,9 +558,7 @@ class Machine(RuleBasedStateMachine):
         current=st.sampled_from([True, True, False]),
     )
     def count_some(self, version: ObjectVersion, some: set[str], *, current: bool) -> None:
-        """
-        Count the arrivals in some destinations of a record and follow it on at the others, as a look does.
-        """
+        """Count the arrivals in some destinations of a record and follow it on at the others, as a look does."""
         record = self.model.records.get(version)
         if record is None or not (found := [one for one in record.open if one.bucket in some]):
             return
@@ -652,9 +594,7 @@ class Machine(RuleBasedStateMachine):
         limit=st.integers(1, 12),
     )
     def due(self, shards: list[int], later: int, limit: int) -> None:
-        """
-        Ask for what is due.
-        """
+        """Ask for what is due."""
         found = self.run(self.ledger.due(shards, now=NOW + later, limit=limit))
         waiting = sorted(
             one.next_look_at
@@ -673,9 +613,7 @@ class Machine(RuleBasedStateMachine):
         lawful=st.sampled_from([True, True, False]),
     )
     def freeze(self, most: int, parts: list[bytes], *, lawful: bool) -> None:
-        """
-        Freeze the oldest deltas, under the lease as the model knows it.
-        """
+        """Freeze the oldest deltas, under the lease as the model knows it."""
         if lawful and not self.leases[0].owner:
             self.claim(0, "me", stale=False)
         taken = self.run(self.ledger.deltas())[:most]
@@ -696,9 +634,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.windows and self.leases[0].owner)
     @rule(number=st.integers(min_value=0), part=st.integers(0, 2))
     def forget(self, number: int, part: int) -> None:
-        """
-        Forget a part, sent already or not.
-        """
+        """Forget a part, sent already or not."""
         starts_at = sorted(self.windows)[number % len(self.windows)]
         self.run(self.ledger.forget(starts_at, part, lease=self.leases[0]))
         self.windows[starts_at][part : part + 1] = [b""] * len(
@@ -708,9 +644,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases[0].owner)
     @rule(parts=st.lists(st.sampled_from([b"", b"x"]), max_size=2), forget=st.booleans())
     def publish_under_a_lost_lease(self, parts: list[bytes], *, forget: bool) -> None:
-        """
-        Freeze or forget as whoever held shard 0 before: nothing comes of it.
-        """
+        """Freeze or forget as whoever held shard 0 before: nothing comes of it."""
         stale = replace(self.leases[0], epoch=self.leases[0].epoch - 1)
         if forget and self.windows:
             work = self.ledger.forget(min(self.windows), 0, lease=stale)
@@ -726,9 +660,7 @@ class Machine(RuleBasedStateMachine):
         shard=st.integers(0, SHARDS - 1), owner=st.sampled_from(["me", "you"]), stale=st.booleans()
     )
     def claim(self, shard: int, owner: str, *, stale: bool) -> None:
-        """
-        Claim a shard, by its lease as it is or as it was a beat ago.
-        """
+        """Claim a shard, by its lease as it is or as it was a beat ago."""
         now = self.leases[shard]
         seen = replace(now, beat=now.beat - 1) if stale else now
         taken = self.run(self.ledger.claim(seen, owner=owner))
@@ -739,9 +671,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(shards=st.lists(st.integers(0, SHARDS - 1), unique=True), stale=st.booleans())
     def renew(self, shards: list[int], *, stale: bool) -> None:
-        """
-        Renew some leases, or such as were lost.
-        """
+        """Renew some leases, or such as were lost."""
         asked = [replace(self.leases[one], epoch=self.leases[one].epoch - stale) for one in shards]
         renewed = self.run(self.ledger.renew(asked))
         held = [one for one in asked if one.owner and not stale]
@@ -754,9 +684,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(shards=st.lists(st.integers(0, SHARDS - 1), unique=True))
     def release(self, shards: list[int]) -> None:
-        """
-        Let some shards go.
-        """
+        """Let some shards go."""
         self.run(self.ledger.release([self.leases[one] for one in shards]))
         for shard in shards:
             self.leases[shard] = replace(self.leases[shard], owner="")
@@ -765,18 +693,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(owner=st.sampled_from(["me", "you"]), held_since=st.none() | TIMES)
     def announce(self, owner: str, held_since: float | None) -> None:
-        """
-        Say that a daemon is there.
-        """
+        """Say that a daemon is there."""
         one = Member(owner=owner, announced_at=self.now, held_since=held_since, delay=1.5)
         self.run(self.ledger.announce(one))
         self.members[owner] = one
 
     @rule(owner=st.sampled_from(["me", "you"]), stale=st.booleans())
     def dismiss(self, owner: str, *, stale: bool) -> None:
-        """
-        Drop a heartbeat, or one that it was before.
-        """
+        """Drop a heartbeat, or one that it was before."""
         now = Member(owner=owner, announced_at=0.0, held_since=None, delay=0.0)
         if not stale:
             now = self.members.pop(owner, now)
@@ -786,9 +710,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=NAMES, before=STATES, after=STATES, current=st.booleans())
     def swap(self, name: str, before: bytes | None, after: bytes | None, *, current: bool) -> None:
-        """
-        Replace a small state, as it is or as somebody else may have seen it.
-        """
+        """Replace a small state, as it is or as somebody else may have seen it."""
         now = self.states.get(name)
         before = now if current else before
         swapped = self.run(self.ledger.swap(name, before, after))
@@ -800,9 +722,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(routes=st.lists(ROUTES, max_size=3))
     def remember(self, routes: list[Route]) -> None:
-        """
-        Remember a few routes, some of them again.
-        """
+        """Remember a few routes, some of them again."""
         self.run(self.ledger.remember_routes(routes))
         self.routes.update(routes)
 
@@ -810,18 +730,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(hours=st.integers(0, 30))
     def let_time_pass(self, hours: int) -> None:
-        """
-        Go on some hours or days; as long as nothing is past the dedup retention, sweeping finds nothing.
-        """
+        """Go on some hours or days; as long as nothing is past the dedup retention, sweeping finds nothing."""
         self.now = min(self.now + hours * 3600, self.kept_until - 1)
         self.backend.clock.time = self.now
         assert self.run(self.ledger.sweep(now=self.now)) == 0
 
     @rule()
     def outlive_the_retention(self) -> None:
-        """
-        Go on until nothing that is kept need be kept, and sweep.
-        """
+        """Go on until nothing that is kept need be kept, and sweep."""
         self.now += RETENTION + 2 * DAY
         for starts_at, frozen_at in self.frozen_at.items():
             if self.now >= frozen_at + KEPT_SECONDS:
@@ -842,9 +758,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.backend.durable)
     @rule()
     def restart(self) -> None:
-        """
-        Close and open.
-        """
+        """Close and open."""
         exclusive = self.ledger.exclusive
         self.run(self.ledger.close())
         self.ledger = self.run(self.backend.open())
@@ -855,9 +769,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 4), twice=st.booleans())
     def move(self, limit: int, *, twice: bool) -> None:
-        """
-        Go on in a new ledger of the same kind, with all that is exported and nothing else.
-        """
+        """Go on in a new ledger of the same kind, with all that is exported and nothing else."""
         self.moves += 1
         directory = Path(self.directory.name) / f"moved{self.moves}"
         directory.mkdir()
@@ -898,9 +810,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def backlog_equals_the_records(self) -> None:
-        """
-        Invariant 2: the sums are those of the records, always.
-        """
+        """Invariant 2: the sums are those of the records, always."""
         told = {
             (one.route, one.written_from): (
                 one.pending_objects,
@@ -914,17 +824,13 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_counted_is_reported_once(self) -> None:
-        """
-        Invariants 2 and 5: what waits and what was frozen add up to what was counted.
-        """
+        """Invariants 2 and 5: what waits and what was frozen add up to what was counted."""
         waiting = _sums(self.run(self.ledger.deltas()))
         assert waiting + self.published == self.model.counted
 
     @rule()
     def compare(self) -> None:
-        """
-        Compare all the rest.
-        """
+        """Compare all the rest."""
         for key in "abcde":
             trail = self.run(self.ledger.find(key, "v1"))
             records = {
@@ -1002,9 +908,7 @@ def _by_version(record: Record) -> ObjectVersion:
 
 
 def _sums(deltas: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
-    """
-    Add up deltas in the model's terms.
-    """
+    """Add up deltas in the model's terms."""
     sums: Counter[tuple[Route, Fate]] = Counter()
     for one in deltas:
         for route, tally in one.tallies:
@@ -1019,9 +923,7 @@ def _sums(deltas: Sequence[Any]) -> Counter[tuple[Route, Fate]]:
 
 @pytest.mark.parametrize("name", each())
 def test_a_ledger_does_what_the_model_does(name: str) -> None:
-    """
-    Invariants 2 and 5: over random histories nothing is counted twice or lost, whatever is repeated or restarted.
-    """
+    """Invariants 2 and 5: over random histories nothing is counted twice or lost, whatever is repeated or restarted."""
     run_state_machine_as_test(
         lambda: Machine(name),
         settings=settings(

@@ -12,9 +12,7 @@ from fakes.ledgers import MemoryLedger
 
 
 class Steps:
-    """
-    Counts the bytecodes that Python runs.
-    """
+    """Counts the bytecodes that Python runs."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -39,9 +37,7 @@ class Steps:
 
 
 async def steps_of_work(number: int) -> int:
-    """
-    Do each kind of steady work on a ledger with so many records and failures; return the steps.
-    """
+    """Do each kind of steady work on a ledger with so many records and failures; return the steps."""
     ledger = MemoryLedger()
     records = [record(f"k{at}", next_look_at=NOW - at) for at in range(number)]
     await ledger.park([*records, *(failed(f"f{at}", next_look_at=NOW) for at in range(number))])
@@ -62,9 +58,7 @@ async def steps_of_work(number: int) -> int:
 
 
 async def test_the_reference_does_not_scan_either() -> None:
-    """
-    Invariant 6: as many steps with 4,000 records as with 200.
-    """
+    """Invariant 6: as many steps with 4,000 records as with 200."""
     await steps_of_work(10)  # the first time round, newer Pythons do not tell every opcode
     few, many = await steps_of_work(200), await steps_of_work(4000)
 
@@ -72,9 +66,7 @@ async def test_the_reference_does_not_scan_either() -> None:
 
 
 async def test_the_reference_sweeps_in_portions() -> None:
-    """
-    No call holds up the loop for long, however much has expired.
-    """
+    """No call holds up the loop for long, however much has expired."""
     ledger = MemoryLedger(retention_seconds=10)
     for number in range(3):
         batch = [done(record(f"k{number}.{one}")) for one in range(5000)]

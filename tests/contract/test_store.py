@@ -53,67 +53,51 @@ KINDS = [pytest.param(kind, id=kind.name) for kind in (LISTED, MANY)]
 
 @pytest.fixture(params=each_store(STORES))
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> StoreBackend:
-    """
-    Each backend in turn.
-    """
+    """Each backend in turn."""
     return STORES[request.param](tmp_path)
 
 
 @pytest.fixture
 async def store(backend: StoreBackend) -> AsyncIterator[Store]:
-    """
-    A new store.
-    """
+    """A new store."""
     store = await backend.open()
     yield store
     await store.close()
 
 
 def named(name: str, kind: ItemKind = LISTED, group: int = 0) -> Key:
-    """
-    Name an item: of an unordered kind, by a digest.
-    """
+    """Name an item: of an unordered kind, by a digest."""
     sort = name.encode("utf-8", "surrogatepass")
     return Key(kind, group, sort if kind.ordered else hashlib.md5(sort).digest())  # noqa: S324
 
 
 def put(key: Key, body: bytes, tag: Tag | None = None) -> Put:
-    """
-    Write an item plainly; an unordered one is due now, and new unless there is a tag.
-    """
+    """Write an item plainly; an unordered one is due now, and new unless there is a tag."""
     if key.kind.ordered:
         return Put(key, body, ANY if tag is None else tag)
     return Put(key, body, ABSENT if tag is None else tag, due=NOW)
 
 
 async def one(store: Store, key: Key) -> Found:
-    """
-    Read an item that is there.
-    """
+    """Read an item that is there."""
     (found,) = await store.get([key])
     assert found.key == key
     return found
 
 
 async def bodies(store: Store, keys: Sequence[Key]) -> list[bytes | None]:
-    """
-    Read items; None for each that is not there.
-    """
+    """Read items; None for each that is not there."""
     found = {one.key: one.body for one in await store.get(keys)}
     return [found.get(key) for key in keys]
 
 
 async def gone(store: Store, key: Key) -> bool:
-    """
-    Tell whether an item is not there, or has expired.
-    """
+    """Tell whether an item is not there, or has expired."""
     return not any(found.body for found in await store.get([key]))
 
 
 async def places_of(write: Awaitable[None]) -> set[int]:
-    """
-    Expect a conflict; return what it is about.
-    """
+    """Expect a conflict; return what it is about."""
     with pytest.raises(ConflictError) as caught:
         await write
     assert len(caught.value.places) == len(set(caught.value.places))
@@ -125,9 +109,7 @@ async def places_of(write: Awaitable[None]) -> set[int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_get_tells_what_is_there(store: Store, kind: ItemKind) -> None:
-    """
-    And nothing of what is not; in any order, each with its body.
-    """
+    """And nothing of what is not; in any order, each with its body."""
     keys = [named(f"k{number}", kind) for number in range(5)]
     assert await store.get(keys) == []
     assert await store.get([]) == []
@@ -139,9 +121,7 @@ async def test_get_tells_what_is_there(store: Store, kind: ItemKind) -> None:
 
 
 async def test_get_reads_any_number_of_any_kind_and_group(store: Store) -> None:
-    """
-    All in one call.
-    """
+    """All in one call."""
     keys = [named(f"k{at}", kind, at % 5) for at in range(110) for kind in (LISTED, SPREAD, MANY)]
     for number in range(5):
         mine = [key for key in keys if key.group == number]
@@ -156,9 +136,7 @@ async def test_get_reads_any_number_of_any_kind_and_group(store: Store) -> None:
 async def test_an_item_is_written_over_and_deleted_under_its_tag(
     store: Store, kind: ItemKind
 ) -> None:
-    """
-    Reading it again gives the tag for the next write.
-    """
+    """Reading it again gives the tag for the next write."""
     key = named("k", kind)
     await store.write([put(key, b"first", ABSENT)])
     await store.write([put(key, b"second", (await one(store, key)).tag)])
@@ -173,9 +151,7 @@ async def test_an_item_is_written_over_and_deleted_under_its_tag(
 
 
 async def test_whatever_is_there_is_written_over_and_deleted(store: Store) -> None:
-    """
-    With ANY; and deleting what is not there is no conflict.
-    """
+    """With ANY; and deleting what is not there is no conflict."""
     key, other = named("k"), named("other")
     await store.write([Put(key, b"first"), Delete(other)])
     await store.write([Put(key, b"second"), Put(other, b"other")])
@@ -187,9 +163,7 @@ async def test_whatever_is_there_is_written_over_and_deleted(store: Store) -> No
 
 
 class Conflict(NamedTuple):
-    """
-    An action that must not be done.
-    """
+    """An action that must not be done."""
 
     name: str
     make: Callable[[Key, Found], Action]
@@ -211,9 +185,7 @@ CONFLICTS = [
 async def test_one_action_under_a_wrong_tag_is_not_done(
     store: Store, kind: ItemKind, conflict: Conflict, *, deleted: bool
 ) -> None:
-    """
-    Not on what was changed since it was read, nor on what was deleted and made again with other content.
-    """
+    """Not on what was changed since it was read, nor on what was deleted and made again with other content."""
     key = named("k", kind)
     await store.write([put(key, b"before")])
     was = await one(store, key)
@@ -230,9 +202,7 @@ async def test_one_action_under_a_wrong_tag_is_not_done(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_is_gone_is_not_what_it_was(store: Store, kind: ItemKind) -> None:
-    """
-    No action on its old tag is done.
-    """
+    """No action on its old tag is done."""
     key = named("k", kind)
     await store.write([put(key, b"before")])
     was = await one(store, key)
@@ -250,9 +220,7 @@ async def test_what_is_gone_is_not_what_it_was(store: Store, kind: ItemKind) -> 
 
 
 async def test_all_is_done_or_nothing_and_the_right_places_are_told(store: Store) -> None:
-    """
-    Of both sorts of kinds in one write; those whose items are as they should be are not told.
-    """
+    """Of both sorts of kinds in one write; those whose items are as they should be are not told."""
     actions: list[Action] = []
     wrong: set[int] = set()
     keys: list[Key] = []
@@ -292,9 +260,7 @@ async def test_all_is_done_or_nothing_and_the_right_places_are_told(store: Store
 
 
 async def test_one_conflict_undoes_a_full_write(store: Store) -> None:
-    """
-    As many unordered items as go into one write best, with what is written beside them.
-    """
+    """As many unordered items as go into one write best, with what is written beside them."""
     number = store.limits.items
     keys = [named(f"k{at}", MANY) for at in range(number)]
     await store.write([put(keys[-1], b"there")])
@@ -311,9 +277,7 @@ async def test_one_conflict_undoes_a_full_write(store: Store) -> None:
 
 
 async def test_one_write_may_touch_several_groups_where_it_says_so(store: Store) -> None:
-    """
-    All or nothing there, too.
-    """
+    """All or nothing there, too."""
     if not store.limits.spans_groups:
         return
     keys = [named("k", kind, group) for kind in (SPREAD, MANY) for group in (0, 1)]
@@ -331,9 +295,7 @@ async def test_one_write_may_touch_several_groups_where_it_says_so(store: Store)
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"body", bytes(range(256)) * 5, b"x" * 5000])
 async def test_tag_of_is_the_tag_of_what_is_read(store: Store, body: bytes) -> None:
-    """
-    Of ordered kinds: whoever knows the body need not read before writing.
-    """
+    """Of ordered kinds: whoever knows the body need not read before writing."""
     key = named("k")
     await store.write([Put(key, body, ABSENT)])
 
@@ -356,18 +318,14 @@ RACED = each_store(name for name in STORES if name != "dynamodb_moto")
 async def test_of_writers_that_race_exactly_one_wins(
     backend: StoreBackend, store: Store, kind: ItemKind, tag: Tag | None
 ) -> None:
-    """
-    Whether the item is new or there; the others are told, and what is there is the winner's.
-    """
+    """Whether the item is new or there; the others are told, and what is there is the winner's."""
     async with opened_beside(backend, store) as other:
         await race(store, other, kind, tag)
 
 
 @contextlib.asynccontextmanager
 async def opened_beside(backend: StoreBackend, store: Store) -> AsyncIterator[Store]:
-    """
-    Open the same database once more, where that can be.
-    """
+    """Open the same database once more, where that can be."""
     other = store if store.exclusive else await backend.open()
     try:
         yield other
@@ -377,9 +335,7 @@ async def opened_beside(backend: StoreBackend, store: Store) -> AsyncIterator[St
 
 
 async def race(store: Store, other: Store, kind: ItemKind, tag: Tag | None) -> None:
-    """
-    Let two write the same items, time after time.
-    """
+    """Let two write the same items, time after time."""
     for number in range(8):
         key = named(f"k{number}", kind)
         if tag is None:
@@ -399,9 +355,7 @@ async def race(store: Store, other: Store, kind: ItemKind, tag: Tag | None) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_large_bodies_come_back_as_they_were(store: Store, kind: ItemKind) -> None:
-    """
-    Up to what the store says that it takes; beyond, nothing is written.
-    """
+    """Up to what the store says that it takes; beyond, nothing is written."""
     largest = store.limits.item_bytes
     chance = random.Random(1)
     for size in (1_000, 70_000, min(largest, 900_000)):
@@ -419,9 +373,7 @@ async def test_large_bodies_come_back_as_they_were(store: Store, kind: ItemKind)
 
 
 async def test_write_each_does_thousands(store: Store) -> None:
-    """
-    Of any kinds and groups, and beside large ones.
-    """
+    """Of any kinds and groups, and beside large ones."""
     keys = [named(f"k{at:05d}", kind, at % 6) for at in range(1000) for kind in (LISTED, SPREAD)]
     large = [named(f"large{at}", LISTED, FLEET) for at in range(5)]
     content = random.Random(1).randbytes(300_000)
@@ -454,18 +406,14 @@ SORTS = sorted(name.encode() for name in NAMES)
 
 
 async def listed(store: Store) -> None:
-    """
-    Write the names into several groups, two of which share a partition where there are any.
-    """
+    """Write the names into several groups, two of which share a partition where there are any."""
     puts = [Put(Key(SPREAD, at % 6, sort), b"<%b>" % sort) for at, sort in enumerate(SORTS)]
     random.Random(3).shuffle(puts)
     await store.write_each(puts)
 
 
 async def test_a_scan_goes_byte_by_byte_over_all_groups(store: Store) -> None:
-    """
-    Each item is told once, with a key that finds it.
-    """
+    """Each item is told once, with a key that finds it."""
     await listed(store)
     await store.write_each([Put(named(f"other{group}", LISTED, group), b"") for group in GROUPS])
 
@@ -483,9 +431,7 @@ async def test_a_scan_goes_byte_by_byte_over_all_groups(store: Store) -> None:
 
 
 async def test_a_scan_tells_a_range_of_an_order(store: Store) -> None:
-    """
-    From the first key, to before the last one, from either end, and no more than asked for.
-    """
+    """From the first key, to before the last one, from either end, and no more than asked for."""
     await listed(store)
     ranges = [
         (b"", None), (b"", b"a"), (b"a", None), (b"a", b"b"), (b"a", b"aa"), (b"aa", b"aaa"), (b"B0", b"Z"),
@@ -502,9 +448,7 @@ async def test_a_scan_tells_a_range_of_an_order(store: Store) -> None:
 
 
 async def test_prefixed_is_the_range_of_a_prefix(store: Store) -> None:
-    """
-    The bytes 0xff, which no UTF-8 holds, have no end.
-    """
+    """The bytes 0xff, which no UTF-8 holds, have no end."""
     await listed(store)
     for prefix in ("", "a", "A", "a#", "z", "\0", "\x7f", "\u00ff", "\uffff", "\U0010ffff", "no"):
         told = await store.scan(SPREAD, GROUPS, prefixed(prefix.encode()))
@@ -515,9 +459,7 @@ async def test_prefixed_is_the_range_of_a_prefix(store: Store) -> None:
 
 
 async def test_halves_of_characters_are_kept_or_refused(store: Store) -> None:
-    """
-    What Python holds in strings and Unicode does not know: if it is taken, it is in its place.
-    """
+    """What Python holds in strings and Unicode does not know: if it is taken, it is in its place."""
     key, other = named("a\ud800"), named("a")
     await store.write([Put(other, b"other")])
     try:
@@ -535,18 +477,14 @@ async def test_halves_of_characters_are_kept_or_refused(store: Store) -> None:
 
 
 def due_at(name: str, at: float, group: int = 0, tag: Tag = ABSENT) -> Put:
-    """
-    Write an item that is due at some time.
-    """
+    """Write an item that is due at some time."""
     return Put(named(name, MANY, group), name.encode(), tag, due=at)
 
 
 async def told(
     store: Store, until: float, *, groups: Sequence[int] = GROUPS, limit: int = 100
 ) -> list[Due]:
-    """
-    Ask what is due; what is told with it is the item as it is now.
-    """
+    """Ask what is due; what is told with it is the item as it is now."""
     found = await store.due(MANY, groups, until=until, limit=limit)
     bodies_told = {each.key: each.body for each in found if each.body is not None}
     if bodies_told:
@@ -555,17 +493,13 @@ async def told(
 
 
 async def walked(store: Store, *, after: Due | None, limit: int, group: int = 0) -> list[Due]:
-    """
-    Go through a group.
-    """
+    """Go through a group."""
     found = await store.walk(MANY, group, after=after, limit=limit)
     return [each._replace(body=None) for each in found]
 
 
 async def test_the_longest_due_of_all_groups_are_told_first(store: Store) -> None:
-    """
-    Up to a time, no more than asked for, and exactly when; those of other groups are not told.
-    """
+    """Up to a time, no more than asked for, and exactly when; those of other groups are not told."""
     times = [NOW - 1000 + 7.1 * number + 1e-6 for number in range(40)]
     puts = [due_at(f"k{at}", when, at * at % 5) for at, when in enumerate(times)]
     for group in (0, 1, 4):
@@ -585,9 +519,7 @@ async def test_the_longest_due_of_all_groups_are_told_first(store: Store) -> Non
 
 
 async def test_of_those_due_at_the_same_time_all_are_told(store: Store) -> None:
-    """
-    In any order, and as many as asked for.
-    """
+    """In any order, and as many as asked for."""
     puts = [due_at(f"k{at}", NOW + at % 2, at % 3) for at in range(30)]
     for group in range(3):
         await store.write([each for each in puts if each.key.group == group])
@@ -602,9 +534,7 @@ async def test_of_those_due_at_the_same_time_all_are_told(store: Store) -> None:
 
 
 async def test_an_item_is_told_by_what_it_is_now(store: Store) -> None:
-    """
-    Put off, it is not due any more, nor when it only expires, nor when it is gone.
-    """
+    """Put off, it is not due any more, nor when it only expires, nor when it is gone."""
     key = named("k", MANY)
     await store.write([due_at("k", NOW - 9), due_at("other", NOW - 8)])
     other = Due(NOW - 8, named("other", MANY))
@@ -625,9 +555,7 @@ async def test_an_item_is_told_by_what_it_is_now(store: Store) -> None:
 
 
 async def test_what_another_process_writes_is_told(backend: StoreBackend, store: Store) -> None:
-    """
-    At the latest some seconds after it is due.
-    """
+    """At the latest some seconds after it is due."""
     async with opened_beside(backend, store) as other:
         assert await told(store, NOW) == []
         await other.write([due_at("k", NOW)])
@@ -662,9 +590,7 @@ async def test_a_walk_tells_each_once(store: Store, page: int) -> None:
 
 
 async def test_an_item_that_is_due_now_and_expires_then_is_there_once(store: Store) -> None:
-    """
-    However it goes to and fro: nothing of it is left when it is deleted, or dropped in its stead.
-    """
+    """However it goes to and fro: nothing of it is left when it is deleted, or dropped in its stead."""
     key = named("k", MANY)
     await store.write([due_at("k", NOW)])
     puts = [
@@ -695,9 +621,7 @@ async def test_an_item_that_is_due_now_and_expires_then_is_there_once(store: Sto
 
 
 async def drop_all(store: Store, kind: ItemKind, now: float) -> int:
-    """
-    Drop what has expired, until nothing is left of it; return how many those were.
-    """
+    """Drop what has expired, until nothing is left of it; return how many those were."""
     total = 0
     while dropped := await store.expire(kind, GROUPS, now=now):
         total += dropped
@@ -708,9 +632,7 @@ async def drop_all(store: Store, kind: ItemKind, now: float) -> int:
 async def test_only_what_has_expired_is_dropped(
     backend: StoreBackend, store: Store, kind: ItemKind
 ) -> None:
-    """
-    Until then, and with what was written again to be kept longer or for ever, nothing happens.
-    """
+    """Until then, and with what was written again to be kept longer or for ever, nothing happens."""
     groups = [0, 3] if kind is MANY else [0]
     keys = {name: named(name, kind, groups[-1]) for name in ("early", "late", "kept", "longer")}
     await store.write(
@@ -749,9 +671,7 @@ async def test_only_what_has_expired_is_dropped(
 async def test_what_has_expired_can_be_written_again(
     backend: StoreBackend, store: Store, kind: ItemKind
 ) -> None:
-    """
-    Whether it was dropped or is still there, as reading tells.
-    """
+    """Whether it was dropped or is still there, as reading tells."""
     key = named("k", kind)
     await store.write([Put(key, b"before", ABSENT, expires_at=NOW + DAY)])
     backend.clock.time = NOW + 9 * DAY
@@ -766,9 +686,7 @@ async def test_what_has_expired_can_be_written_again(
 async def test_what_was_dropped_since_it_was_read_is_something_else(
     backend: StoreBackend, store: Store
 ) -> None:
-    """
-    Whoever writes by what it read learns of it, alone and among others, and nothing is written.
-    """
+    """Whoever writes by what it read learns of it, alone and among others, and nothing is written."""
     if not backend.drops:
         return
     gone, there = named("gone", MANY), named("there", MANY)
@@ -792,9 +710,7 @@ async def test_what_was_dropped_since_it_was_read_is_something_else(
 async def test_much_is_dropped_in_portions(
     backend: StoreBackend, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    No call takes long, and the last one says that nothing is left.
-    """
+    """No call takes long, and the last one says that nothing is left."""
     if not backend.drops:
         assert await store.expire(LISTED, [0], now=EVER) == 0
         return
@@ -811,9 +727,7 @@ async def test_much_is_dropped_in_portions(
 async def test_many_days_of_many_groups_are_dropped_whole(
     store: Store, backend: StoreBackend
 ) -> None:
-    """
-    Nothing is told of them any more, and what is not over stays.
-    """
+    """Nothing is told of them any more, and what is not over stays."""
     puts = [
         Put(named(f"k{at}", MANY, at % 3), b"body", ABSENT, expires_at=NOW + at * DAY / 4)
         for at in range(40)
@@ -834,9 +748,7 @@ async def test_many_days_of_many_groups_are_dropped_whole(
 
 
 async def test_it_says_what_it_is(store: Store) -> None:
-    """
-    For people: itself, and where an item is.
-    """
+    """For people: itself, and where an item is."""
     assert "ledger." in store.name
     for kind in (LISTED, SPREAD, MANY):
         where = [store.where(named(name, kind)) for name in ("one", "other")]
@@ -845,9 +757,7 @@ async def test_it_says_what_it_is(store: Store) -> None:
 
 
 async def test_everything_is_there_after_closing(backend: StoreBackend) -> None:
-    """
-    Where the store is durable: bodies, order, what is due and what expires.
-    """
+    """Where the store is durable: bodies, order, what is due and what expires."""
     if not backend.durable:
         return
     store = await backend.open()
@@ -884,9 +794,7 @@ PLACES = [named(name, kind) for kind in (LISTED, MANY) for name in ("a", "b", "c
 
 
 class Step(NamedTuple):
-    """
-    An action of a history.
-    """
+    """An action of a history."""
 
     place: int
     what: str
@@ -910,9 +818,7 @@ EXAMPLES = {"memory": 100, "dynamodb": 8, "dynamodb_moto": 6}
 
 
 class History:
-    """
-    A history of a store, told beside it by a mapping.
-    """
+    """A history of a store, told beside it by a mapping."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -922,9 +828,7 @@ class History:
         self._numbers = count()
 
     async def go(self, steps: Sequence[Step]) -> None:
-        """
-        Do one write, and compare everything.
-        """
+        """Do one write, and compare everything."""
         chosen = [(step, self._tag(step)) for step in steps]
         actions = [self._action(step, tag) for step, (tag, _) in chosen]
         wrong = {place for place, (_, (_, holds)) in enumerate(chosen) if not holds}
@@ -940,9 +844,7 @@ class History:
         await self.compare()
 
     def _tag(self, step: Step) -> tuple[Tag, bool]:
-        """
-        Return a tag, and whether it is of what is there.
-        """
+        """Return a tag, and whether it is of what is there."""
         key = PLACES[step.place]
         there = self._read.get(key)
         if step.tag == WHATEVER and key.kind.ordered and step.what != "check":
@@ -967,9 +869,7 @@ class History:
         return Put(key, body, tag, due=NOW + step.when)
 
     async def compare(self) -> None:
-        """
-        Compare all that can be read.
-        """
+        """Compare all that can be read."""
         found = {each.key: each for each in await self._store.get(PLACES)}
         assert {key: each.body for key, each in found.items()} == self._bodies(self._model)
         for key, each in self._read.items():
@@ -994,9 +894,7 @@ class History:
         return {key: each.body for key, each in model.items()}
 
     async def end(self) -> None:
-        """
-        Check that nothing expires too early, and leave nothing.
-        """
+        """Check that nothing expires too early, and leave nothing."""
         for kind in (LISTED, MANY):
             assert await drop_all(self._store, kind, NOW) == 0
         await self.compare()
@@ -1010,9 +908,7 @@ class History:
 
 @pytest.mark.parametrize("name", each_store(STORES))
 def test_a_store_does_what_a_mapping_does(name: str, tmp_path: Path) -> None:
-    """
-    Whatever is written under whatever tags: it is done or not as a mapping would, and all ways of reading agree.
-    """
+    """Whatever is written under whatever tags: it is done or not as a mapping would, and all ways of reading agree."""
     with asyncio.Runner() as runner:
         store = runner.run(STORES[name](tmp_path).open())
 

@@ -81,9 +81,7 @@ FIRING = "ALERTS"
 
 
 def tokens(expression: str) -> list[str]:
-    """
-    Split an expression; whatever this does not understand is an error.
-    """
+    """Split an expression; whatever this does not understand is an error."""
     found, place = [], 0
     while place < len(expression):
         match = TOKEN.match(expression, place)
@@ -121,18 +119,14 @@ class Read:
         return True
 
     def _until(self, closing: str) -> list[str]:
-        """
-        Take the names and texts before a bracket that closes.
-        """
+        """Take the names and texts before a bracket that closes."""
         found = []
         while not self._next_is(closing):
             found.append(self._left.pop())
         return [token for token in found if re.match(r'[\w"]', token)]
 
     def _operation(self, level: int) -> frozenset[str]:
-        """
-        Read what operators of this level or a stronger one join.
-        """
+        """Read what operators of this level or a stronger one join."""
         if level == len(OPERATORS):
             return self._operand()
         labels = self._operation(level + 1)
@@ -150,9 +144,7 @@ class Read:
         return labels
 
     def _named(self, word: str) -> frozenset[str] | None:
-        """
-        Read the labels that follow a word, if it comes next.
-        """
+        """Read the labels that follow a word, if it comes next."""
         if not self._next_is(word):
             return None
         assert self._next_is("(")
@@ -184,9 +176,7 @@ class Read:
         return labels
 
     def _call(self) -> frozenset[str]:
-        """
-        Read arguments; a text that is a label is one that is made.
-        """
+        """Read arguments; a text that is a label is one that is made."""
         labels: frozenset[str] = frozenset()
         assert self._next_is("(")
         while not self._next_is(")"):
@@ -215,9 +205,7 @@ _LABELS: dict[str, frozenset[str]] = {}
 
 
 def labels_of_series(series: str) -> frozenset[str]:
-    """
-    Return the labels that a series may have, those of its scraper included.
-    """
+    """Return the labels that a series may have, those of its scraper included."""
     scraped = frozenset({*INSTALLATION, "instance"})
     if series in RECORDED:
         if series not in _LABELS:
@@ -235,9 +223,7 @@ def labels_of_series(series: str) -> frozenset[str]:
 
 
 def metric_of(series: str) -> Metric:
-    """
-    Find the catalogue's metric that a series belongs to.
-    """
+    """Find the catalogue's metric that a series belongs to."""
     for metric in METRICS:
         histogram = metric.kind is Kind.HISTOGRAM
         names = (
@@ -249,9 +235,7 @@ def metric_of(series: str) -> Metric:
 
 
 def metrics_of(expression: str) -> set[Metric]:
-    """
-    Find all metrics of ours that an expression rests on, by way of what is recorded, too.
-    """
+    """Find all metrics of ours that an expression rests on, by way of what is recorded, too."""
     left, found, seen = [expression], set(), set()
     while left:
         for series in Read(left.pop()).series - set(CLIENT_METRICS) - {FIRING} - seen:
@@ -264,9 +248,7 @@ def metrics_of(expression: str) -> set[Metric]:
 
 
 def known_values(metric: Metric, label: str) -> set[str]:
-    """
-    Tell the values that the daemon gives a label: by its own words, else by what the metric's meaning lists.
-    """
+    """Tell the values that the daemon gives a label: by its own words, else by what the metric's meaning lists."""
     if label in ("loop", "dependency"):
         call = {
             "loop": r'(?:began\(| {8,}name=)"(\w+)"',
@@ -283,9 +265,7 @@ def known_values(metric: Metric, label: str) -> set[str]:
 
 
 def check_matcher(series: str, label: str, value: str) -> None:
-    """
-    See that a series can have a label, with this value; a misspelt one would select nothing, for ever.
-    """
+    """See that a series can have a label, with this value; a misspelt one would select nothing, for ever."""
     if series == FIRING:
         known = {
             "alertname": set(NAMES),
@@ -467,9 +447,7 @@ def test_every_threshold_has_its_place() -> None:
 
 
 def rendered(**settings: Any) -> dict[str, Any]:
-    """
-    Render the chart's PrometheusRule.
-    """
+    """Render the chart's PrometheusRule."""
     values = {
         "image": {"repository": "registry.example.com/crrmon"},
         "config": {"queues": [{"url": QUEUE}]},
@@ -481,9 +459,7 @@ def rendered(**settings: Any) -> dict[str, Any]:
 
 
 def rules_of(manifest: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """
-    Return its alerts by their names.
-    """
+    """Return its alerts by their names."""
     found: dict[str, list[dict[str, Any]]] = {}
     for group in manifest["spec"]["groups"]:
         for rule in group["rules"]:
@@ -583,17 +559,13 @@ def test_labels_links_and_rules_of_ones_own() -> None:
 
 
 def inhibitions() -> list[dict[str, Any]]:
-    """
-    Return the rules by which one alert holds back another one.
-    """
+    """Return the rules by which one alert holds back another one."""
     loaded: dict[str, Any] = yaml.safe_load(ALERTMANAGER_FILE.read_text())
     return loaded["inhibit_rules"]
 
 
 def matches(matchers: list[str], labels: dict[str, str]) -> bool:
-    """
-    Tell whether all matchers hold, as Alertmanager does: regular expressions match as a whole.
-    """
+    """Tell whether all matchers hold, as Alertmanager does: regular expressions match as a whole."""
     parts = [re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', one) for one in matchers]
     return all(
         part is not None
@@ -608,9 +580,7 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
 
 
 def inhibited(target: dict[str, str], source: dict[str, str]) -> bool:
-    """
-    Tell whether one alert holds back another one.
-    """
+    """Tell whether one alert holds back another one."""
     return any(
         matches(rule["source_matchers"], source)
         and matches(rule["target_matchers"], target)
@@ -679,9 +649,7 @@ def test_a_page_goes_over_the_ticket_of_the_same_name() -> None:
 
 
 def cases() -> Iterator[dict[str, Any]]:
-    """
-    Tell every expectation of the unit tests.
-    """
+    """Tell every expectation of the unit tests."""
     for path in CASES:
         for test in yaml.safe_load(path.read_text())["tests"]:
             yield from test["alert_rule_test"]
@@ -747,9 +715,7 @@ def test_d46_dead_letters_and_own_lag_have_alerts() -> None:
 
 
 def sections() -> dict[str, str]:
-    """
-    Return the runbook's sections on alerts by their headings.
-    """
+    """Return the runbook's sections on alerts by their headings."""
     parts = re.split(r"^## (.+)$", RUNBOOK_FILE.read_text(), flags=re.MULTILINE)
     both = zip(parts[1::2], parts[2::2], strict=True)
     return {heading: text for heading, text in both if heading.startswith("Crrmon")}

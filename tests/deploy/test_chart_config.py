@@ -269,9 +269,7 @@ def _checksum(values: dict[str, Any]) -> str:
 
 
 def _part_of(settings: Any, asked: Any) -> Any:
-    """
-    Return of the settings just what was asked for.
-    """
+    """Return of the settings just what was asked for."""
     if isinstance(asked, dict):
         return {key: _part_of(settings[key], value) for key, value in asked.items()}
     if isinstance(asked, list) and asked and isinstance(asked[0], dict):

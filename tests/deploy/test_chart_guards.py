@@ -26,9 +26,7 @@ DIGEST = "sha256:" + "0f" * 32
 
 
 class Well:
-    """
-    Has nothing to complain about.
-    """
+    """Has nothing to complain about."""
 
     def live(self) -> HealthVerdict:
         return HealthVerdict(ok=True, details={})

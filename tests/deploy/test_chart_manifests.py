@@ -211,9 +211,7 @@ def _identity(manifest: chart.Manifest) -> tuple[str, str, str]:
 
 
 def _selectors(manifests: chart.Manifests) -> list[dict[str, str]]:
-    """
-    Return every set of labels by which some manifest finds the pods or the service.
-    """
+    """Return every set of labels by which some manifest finds the pods or the service."""
     found = []
     for manifest in manifests.all:
         spec = manifest.get("spec", {})

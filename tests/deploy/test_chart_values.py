@@ -219,9 +219,7 @@ def _another(value: Any) -> Any:
 
 
 def _nested(path: list[str], value: Any) -> dict[str, Any]:
-    """
-    Return the values that set one key; of a list (`queues[]`) that of its first item.
-    """
+    """Return the values that set one key; of a list (`queues[]`) that of its first item."""
     for key in reversed(path):
         value = {key.removesuffix("[]"): [value] if key.endswith("[]") else value}
     return dict(value)

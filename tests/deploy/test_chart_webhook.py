@@ -15,9 +15,7 @@ SECRET = {"webhook": {"token": {"existingSecret": "mine"}}}
 
 
 def _with(*inboxes: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """
-    Return values with inboxes, and no queue.
-    """
+    """Return values with inboxes, and no queue."""
     told = {"config": {"inboxes": [{"kind": "webhook"} | one for one in inboxes]}}
     return chart.merged(chart.merged(chart.IMAGE | SECRET, told), values)
 
@@ -34,9 +32,7 @@ def _service(manifests: chart.Manifests) -> chart.Manifest:
 
 
 def _mounted(manifests: chart.Manifests, path: Path) -> tuple[str, str]:
-    """
-    Return the Secret, and the key in it, that a file of the container comes from.
-    """
+    """Return the Secret, and the key in it, that a file of the container comes from."""
     spec = manifests.pod["spec"]
     (mount,) = (
         one for one in manifests.container["volumeMounts"] if one["mountPath"] == str(path.parent)

@@ -25,9 +25,7 @@ PROVISIONING = "deploy/grafana/provisioning"
 
 
 def mounted(service: str) -> dict[PurePosixPath, Path]:
-    """
-    Tell what of this repository a service sees, and where.
-    """
+    """Tell what of this repository a service sees, and where."""
     bound = [one for one in SERVICES[service].get("volumes", ()) if one.startswith("./")]
     parts = [one.split(":") for one in bound]
     assert all(mode == ["ro"] for _, _, *mode in parts), "nothing of the checkout is written to"
@@ -35,9 +33,7 @@ def mounted(service: str) -> dict[PurePosixPath, Path]:
 
 
 def provisioned(path: str) -> dict[str, Any]:
-    """
-    Read the one thing that a file of Grafana's provisioning makes.
-    """
+    """Read the one thing that a file of Grafana's provisioning makes."""
     content = yaml.safe_load((TOP / PROVISIONING / path).read_text())
     (one,) = content["datasources" if "datasources" in content else "providers"]
     made: dict[str, Any] = one
@@ -45,9 +41,7 @@ def provisioned(path: str) -> dict[str, Any]:
 
 
 def parsed(command: list[str]) -> dict[str, Any]:
-    """
-    Read arguments as the `crrmon` command does, and do nothing.
-    """
+    """Read arguments as the `crrmon` command does, and do nothing."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     name, *arguments = command
@@ -55,9 +49,7 @@ def parsed(command: list[str]) -> dict[str, Any]:
 
 
 def targets(node: object) -> set[str]:
-    """
-    Collect the data sources that a dashboard asks.
-    """
+    """Collect the data sources that a dashboard asks."""
     if isinstance(node, list):
         return {uid for one in node for uid in targets(one)}
     if not isinstance(node, dict):

@@ -57,9 +57,7 @@ def expressions(panel: Json) -> Iterator[str]:
 
 
 def metric_of(name: str) -> tuple[Metric, str]:
-    """
-    Find the metric of a series by its name, and which part of a histogram it is.
-    """
+    """Find the metric of a series by its name, and which part of a histogram it is."""
     if name in BY_NAME and BY_NAME[name].kind is not Kind.HISTOGRAM:
         return BY_NAME[name], ""
     for part in HISTOGRAM_PARTS:
@@ -70,9 +68,7 @@ def metric_of(name: str) -> tuple[Metric, str]:
 
 
 def words_of(metric: Metric, label: str) -> set[str]:
-    """
-    Return the values that a label may have, as the catalogue tells them.
-    """
+    """Return the values that a label may have, as the catalogue tells them."""
     if label == "result" and metric is catalogue.HEAD_REQUESTS:
         return {one.value for one in Sight}
     return set(re.findall(r"\w+", metric.meaning))
@@ -90,9 +86,7 @@ def check_matchers(metric: Metric, matchers: str) -> None:
 
 
 def check_recorded(expression: str, legend: str) -> None:
-    """
-    See that a rule records what a query asks for, with these labels, and that the variables narrow it down.
-    """
+    """See that a rule records what a query asks for, with these labels, and that the variables narrow it down."""
     found = RECORDED.fullmatch(expression)
     assert found is not None, expression
     assert [rule for rule in RULES if rule.record == found[1]]
@@ -421,9 +415,7 @@ def datadog_queries(way: str) -> Iterator[tuple[Json, str]]:
 
 
 def check_datadog_query(text: str, names: dict[str, set[str]], variables: set[str]) -> str:
-    """
-    Look whether a query's names are there, and return the metric's.
-    """
+    """Look whether a query's names are there, and return the metric's."""
     parsed = DATADOG_QUERY.fullmatch(text)
     assert parsed is not None, text
     tags = names[parsed["metric"]]

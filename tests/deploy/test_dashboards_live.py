@@ -56,18 +56,14 @@ AT_TIMES = {
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """
-    One query of a panel.
-    """
+    """One query of a panel."""
 
     panel: str
     expression: str
 
 
 def asked() -> list[Asked]:
-    """
-    Return all queries of the dashboard, with its variables filled in.
-    """
+    """Return all queries of the dashboard, with its variables filled in."""
     dashboard = json.loads((TOP / FILES[0]).read_text(encoding="utf-8"))
     return [
         Asked(panel["title"], filled(target["expr"]))
@@ -84,9 +80,7 @@ def filled(expression: str) -> str:
 
 
 def numbers(server: PrometheusServer, expression: str) -> list[float]:
-    """
-    Return what a query gives now; NaN is nothing.
-    """
+    """Return what a query gives now; NaN is nothing."""
     values = (float(one["value"][1]) for one in server.query(expression))
     return [one for one in values if not math.isnan(one)]
 
@@ -129,7 +123,5 @@ async def test_every_query_is_answered_and_shows_what_happens() -> None:
 
 
 def expression_of(panel: str) -> str:
-    """
-    Return the first query of a panel.
-    """
+    """Return the first query of a panel."""
     return next(one.expression for one in asked() if one.panel == panel)

@@ -19,9 +19,7 @@ LOCKED: dict[str, dict[str, Any]] = {
 
 
 def _needed(name: str, *, extras: tuple[str, ...] = ()) -> set[str]:
-    """
-    Return what a package needs to run, all the way down.
-    """
+    """Return what a package needs to run, all the way down."""
     found: set[str] = set()
     todo = [(name, extras)]
     while todo:

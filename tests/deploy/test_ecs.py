@@ -57,17 +57,13 @@ MOST = {
 
 @pytest.fixture
 def aws() -> Iterator[None]:
-    """
-    Run moto in this process.
-    """
+    """Run moto in this process."""
     with mock_aws():
         yield
 
 
 def settings_of(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """
-    Load the daemon's settings from the container's environment.
-    """
+    """Load the daemon's settings from the container's environment."""
     with monkeypatch.context() as patch:
         for name, value in stack.environment().items():
             patch.setenv(name, value)
@@ -149,9 +145,7 @@ def test_cpu_and_memory_that_fargate_has_not_together_are_refused() -> None:
 
 
 def _takes(rule: dict[str, Any], given: dict[str, str]) -> bool:
-    """
-    Tell whether a rule of parameters takes them; those that are not given have their defaults.
-    """
+    """Tell whether a rule of parameters takes them; those that are not given have their defaults."""
 
     def value(one: Any) -> Any:
         if not isinstance(one, dict):
@@ -451,9 +445,7 @@ _BY_OTHER_NAMES = {
 
 
 def actions_of_the_daemon() -> set[str]:
-    """
-    Read from the adapters which operations they call; those that make a ledger's table are not the daemon's.
-    """
+    """Read from the adapters which operations they call; those that make a ledger's table are not the daemon's."""
     names: set[str] = set()
     for path in (TOP / "src/crrmon/adapters").rglob("*.py"):
         if path.name == "creation.py" and path.parent.name == "dynamodb":
@@ -485,9 +477,7 @@ def allowed(statements: Any) -> set[str]:
 
 
 def documented(page: str) -> list[dict[str, Any]]:
-    """
-    Read the IAM statements of a page.
-    """
+    """Read the IAM statements of a page."""
     maps = [one for one in json_blocks(page) if isinstance(one, dict)]
     return [one for block in maps for one in block.get("Statement", [block]) if "Action" in one]
 
@@ -610,9 +600,7 @@ def test_nothing_is_given_up_before_the_dead_letter_queue(aws: None) -> None:
 
 
 def alarms() -> dict[str, dict[str, Any]]:
-    """
-    Tell the alarms that are for people.
-    """
+    """Tell the alarms that are for people."""
     return {
         name: one["Properties"]
         for name, one in template()["Resources"].items()
@@ -828,9 +816,7 @@ async def test_the_daemon_runs_with_what_the_container_gets_and_writes_no_file(
 
 
 async def _until(http: aiohttp.ClientSession, port: int, path: str, pattern: str) -> None:
-    """
-    Wait until a page is answered with 200 and has the pattern in it.
-    """
+    """Wait until a page is answered with 200 and has the pattern in it."""
     url = f"http://{LOOPBACK}:{port}{path}"
     async with asyncio.timeout(HANGS_SECONDS):
         while True:

@@ -59,17 +59,13 @@ ELSEWHERE = {"cloudtrail_put_object_china"}
 
 
 def patterns() -> dict[str, Any]:
-    """
-    Find the two patterns of docs/events.md.
-    """
+    """Find the two patterns of docs/events.md."""
     native, trail = (one for one in json_blocks("docs/events.md") if "source" in one)
     return {"native": native, "trail": trail}
 
 
 def wanted(sample: str) -> bool:
-    """
-    Tell whether the decoder makes something of an event of the source bucket.
-    """
+    """Tell whether the decoder makes something of an event of the source bucket."""
     try:
         decoded = decode(json.dumps(SAMPLES[sample]))
     except MalformedMessageError:

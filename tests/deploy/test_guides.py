@@ -89,9 +89,7 @@ class Shell:
         )
 
     def run(self, commands: str) -> str:
-        """
-        Run some commands, and give what they print.
-        """
+        """Run some commands, and give what they print."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
         # Not by its input, of which a command might take its part.
@@ -107,22 +105,16 @@ class Shell:
         raise AssertionError(f"a command failed:\n{''.join(told)}\nof\n{commands}")
 
     def value(self, name: str) -> str:
-        """
-        Tell the value of a variable.
-        """
+        """Tell the value of a variable."""
         return self.run(f'printf %s "${{{name}}}"')
 
     @property
     def calls(self) -> list[list[str]]:
-        """
-        How the stand-ins were called.
-        """
+        """How the stand-ins were called."""
         return [json.loads(line) for line in self._calls.read_text().splitlines()]
 
     def close(self) -> None:
-        """
-        End it.
-        """
+        """End it."""
         self._bash.kill()
         self._bash.communicate()
 
@@ -143,9 +135,7 @@ esac
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """
-    Start the CLI.
-    """
+    """Start the CLI."""
     # A socket's path may not be long.
     path = tmp_path_factory.mktemp("aws") / "s"
     with aws_cli.served(path):
@@ -154,18 +144,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """
-    Run the emulator, with the buckets and the cluster that are there before.
-    """
+    """Run the emulator, with the buckets and the cluster that are there before."""
     with moto_server() as address:
         yield address
 
 
 @pytest.fixture
 def open_shell(tmp_path: Path, served: Path) -> Iterator[Callable[[str], Shell]]:
-    """
-    Open shells for an emulator.
-    """
+    """Open shells for an emulator."""
     with ExitStack() as stack:
 
         def opened(url: str) -> Shell:
@@ -177,9 +163,7 @@ def open_shell(tmp_path: Path, served: Path) -> Iterator[Callable[[str], Shell]]
 
 
 def client(service: str, url: str, region: str = REGION) -> Any:
-    """
-    Ask the emulator.
-    """
+    """Ask the emulator."""
     return boto3.client(
         service,
         region_name=region,
@@ -190,17 +174,13 @@ def client(service: str, url: str, region: str = REGION) -> Any:
 
 
 def make_bucket(s3: Any, bucket: str) -> None:
-    """
-    Make a bucket, unless it is there.
-    """
+    """Make a bucket, unless it is there."""
     if bucket not in [one["Name"] for one in s3.list_buckets()["Buckets"]]:
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
 def as_ours(block: str, **ours: str) -> str:
-    """
-    Put a reader's own values in place of a guide's, where a block assigns them.
-    """
+    """Put a reader's own values in place of a guide's, where a block assigns them."""
     for name, value in ours.items():
         block, times = re.subn(
             rf"^(export )?{name}=\S+", rf"\g<1>{name}={value}", block, flags=re.MULTILINE
@@ -210,9 +190,7 @@ def as_ours(block: str, **ours: str) -> str:
 
 
 def attributes(url: str, queue: str) -> dict[str, Any]:
-    """
-    Read a queue's attributes.
-    """
+    """Read a queue's attributes."""
     sqs = client("sqs", url)
     told = sqs.get_queue_attributes(
         QueueUrl=sqs.get_queue_url(QueueName=queue)["QueueUrl"], AttributeNames=["All"]
@@ -331,16 +309,12 @@ def follow_events(shell: Shell, url: str) -> None:
 
 
 def worktree() -> set[str]:
-    """
-    Name what lies in the top of the repository.
-    """
+    """Name what lies in the top of the repository."""
     return {one.name for one in TOP.iterdir()}
 
 
 def role_of(iam: Any) -> list[dict[str, Any]]:
-    """
-    Read what the role may do; actions as lists.
-    """
+    """Read what the role may do; actions as lists."""
     document = iam.get_role_policy(RoleName=NAME, PolicyName=NAME)["PolicyDocument"]
     return [
         one | {"Action": [one["Action"]] if isinstance(one["Action"], str) else one["Action"]}
@@ -349,9 +323,7 @@ def role_of(iam: Any) -> list[dict[str, Any]]:
 
 
 def actions_of_the_readme() -> set[str]:
-    """
-    Read which actions the README grants the daemon.
-    """
+    """Read which actions the README grants the daemon."""
     documents = [one for one in json_blocks("README.md") if "Statement" in one]
     role = next(one for one in documents if len(one["Statement"]) > 1)
     return {
@@ -362,9 +334,7 @@ def actions_of_the_readme() -> set[str]:
 
 
 def at_emulator(settings: Settings, url: str) -> Settings:
-    """
-    Have a daemon ask the emulator, and lay no file where a pod has its volume.
-    """
+    """Have a daemon ask the emulator, and lay no file where a pod has its volume."""
     aws = settings.aws.model_copy(update={"endpoint_url": url})
     ledger = settings.ledger.model_copy(update={"kind": "memory"})
     return settings.model_copy(update={"aws": aws, "ledger": ledger})
@@ -455,9 +425,7 @@ that is there it makes none, and an update by another call loses names: an upgra
 
 
 def network(url: str) -> dict[str, str]:
-    """
-    Make the network that a reader has already.
-    """
+    """Make the network that a reader has already."""
     ec2 = client("ec2", url)
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnets = [
@@ -468,9 +436,7 @@ def network(url: str) -> dict[str, str]:
 
 
 def run_until(shell: Shell, guide: Iterator[str], last: str) -> str:
-    """
-    Run the next blocks of a guide up to one with some text, and give what that one prints.
-    """
+    """Run the next blocks of a guide up to one with some text, and give what that one prints."""
     for block in guide:
         told = shell.run(block)
         if last in block:
@@ -479,9 +445,7 @@ def run_until(shell: Shell, guide: Iterator[str], last: str) -> str:
 
 
 def asked_to_deploy(shell: Shell) -> tuple[str, str, dict[str, str]]:
-    """
-    Tell which stack the guide deployed last, of which template and with which parameters.
-    """
+    """Tell which stack the guide deployed last, of which template and with which parameters."""
     asked = (shell.folder / "deploy").read_text().splitlines()
     assert asked[asked.index("--capabilities") + 1] == "CAPABILITY_IAM"
     parameters = asked[asked.index("--parameter-overrides") + 1 :]
@@ -493,9 +457,7 @@ def asked_to_deploy(shell: Shell) -> tuple[str, str, dict[str, str]]:
 
 
 def deploy(shell: Shell, url: str) -> None:
-    """
-    Make the stack that the guide deploys, with its parameters.
-    """
+    """Make the stack that the guide deploys, with its parameters."""
     name, template, parameters = asked_to_deploy(shell)
     client("cloudformation", url).create_stack(
         StackName=name,
@@ -516,9 +478,7 @@ def deploy(shell: Shell, url: str) -> None:
 
 
 def check_task(shell: Shell, url: str) -> None:
-    """
-    See that the guide's task runs the command `check`.
-    """
+    """See that the guide's task runs the command `check`."""
     ecs = client("ecs", url)
     cluster, task = shell.run("output ClusterName").strip(), shell.value("TASK")
     (told,) = ecs.describe_tasks(cluster=cluster, tasks=[task])["tasks"]
@@ -528,9 +488,7 @@ def check_task(shell: Shell, url: str) -> None:
 
 
 def check_trail(shell: Shell, url: str) -> None:
-    """
-    Make the trail of docs/events.md in the same shell: it records the writes to all buckets.
-    """
+    """Make the trail of docs/events.md in the same shell: it records the writes to all buckets."""
     (block,) = (one for one in blocks("docs/events.md", "sh") if "create-trail" in one)
     shell.run(block)
     trails = client("cloudtrail", url)
@@ -548,9 +506,7 @@ def check_trail(shell: Shell, url: str) -> None:
 
 
 def told_by_buckets(url: str) -> str:
-    """
-    Read what came into the queue that all buckets tell.
-    """
+    """Read what came into the queue that all buckets tell."""
     s3, sqs = client("s3", url), client("sqs", url)
     (queue,) = {
         one["QueueArn"]
@@ -563,9 +519,7 @@ def told_by_buckets(url: str) -> str:
 
 
 def operate(shell: Shell, url: str, guide: Iterator[str]) -> None:
-    """
-    Follow the guide through upgrades, what may be wrong, a stop and a start.
-    """
+    """Follow the guide through upgrades, what may be wrong, a stop and a start."""
     ecs, logs, sqs = (client(one, url) for one in ("ecs", "logs", "sqs"))
     named = {
         one: shell.run(f"output {one}").strip()
@@ -630,9 +584,7 @@ def operate(shell: Shell, url: str, guide: Iterator[str]) -> None:
 
 
 def left(url: str) -> list[str]:
-    """
-    Name what an installation on ECS may leave; without the cluster, which moto keeps when its stack goes.
-    """
+    """Name what an installation on ECS may leave; without the cluster, which moto keeps when its stack goes."""
     s3, sqs, logs = (client(one, url) for one in ("s3", "sqs", "logs"))
     configured = (s3.get_bucket_notification_configuration(Bucket=bucket) for bucket in BUCKETS)
     return [

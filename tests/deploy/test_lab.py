@@ -56,9 +56,7 @@ GONE = ("CrrmonRouteGone", "critical")
 
 
 class Firing(msgspec.Struct, frozen=True, order=True):
-    """
-    One alert from when it fired to when it did not any more.
-    """
+    """One alert from when it fired to when it did not any more."""
 
     since: float
     until: float
@@ -69,9 +67,7 @@ class Firing(msgspec.Struct, frozen=True, order=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What happened, and what Prometheus has of it. Times are seconds since the epoch.
-    """
+    """What happened, and what Prometheus has of it. Times are seconds since the epoch."""
 
     gone: tuple[float, float]
     """When S3 broke off all connections, and when no more."""
@@ -87,17 +83,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """By route: since when the daemon showed that no rule leads there."""
 
     def during(self, start: float, end: float) -> list[Firing]:
-        """
-        Return what began to fire between two times.
-        """
+        """Return what began to fire between two times."""
         return [one for one in self.firings if start <= one.since < end]
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """
-    Go through it all once.
-    """
+    """Go through it all once."""
     with pytest.MonkeyPatch.context() as patch:
         environment = isolated(os.environ)
         for name in set(os.environ) - set(environment):
@@ -122,9 +114,7 @@ async def _go_through(folder: Path) -> Seen:
 
 @asynccontextmanager
 async def _daemon(stage: Stage) -> AsyncIterator[DaemonProcess]:
-    """
-    Run a daemon that is as fast as the rules.
-    """
+    """Run a daemon that is as fast as the rules."""
     (daemon,) = stage.daemons
     config = yaml.safe_load(daemon.site.config.read_text(encoding="utf-8"))
     config["polling"]["stuck_after_seconds"] = STUCK_SECONDS
@@ -143,9 +133,7 @@ async def _daemon(stage: Stage) -> AsyncIterator[DaemonProcess]:
 
 @asynccontextmanager
 async def _applications(stage: Stage, rules: Rules) -> AsyncIterator[None]:
-    """
-    Write without end, well, until the block ends.
-    """
+    """Write without end, well, until the block ends."""
     chances = Chances(fail=0.0, median=0.5, spread=0.5, event_delay=0.5)
     planned = (msgspec.structs.replace(one, strays=()) for one in plan(WORLD, chances, seed=1))
     stop = asyncio.Event()
@@ -231,9 +219,7 @@ def _firings(server: PrometheusServer, start: float, end: float) -> list[Firing]
 
 
 def _spans(values: list[list[Any]]) -> list[tuple[float, float]]:
-    """
-    Return from when to when a series had a value, by one value each second.
-    """
+    """Return from when to when a series had a value, by one value each second."""
     spans: list[tuple[float, float]] = []
     for at, _ in values:
         if spans and float(at) - spans[-1][1] < 2:

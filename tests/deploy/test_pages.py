@@ -133,9 +133,7 @@ class Night:
         self.on("crrmon_route_configured", steady(1), **route)
 
     def on(self, metric: str, course: Course, instance: str = REPORTER, **labels: str) -> None:
-        """
-        Give a series its course.
-        """
+        """Give a series its course."""
         told = {"namespace": "ops", "job": "crrmon", "instance": instance, **labels}
         matchers = ", ".join(f'{name}="{value}"' for name, value in told.items())
         self._series[f"{metric}{{{matchers}}}"] = course
@@ -143,9 +141,7 @@ class Night:
     def change(
         self, metric: str, change: Callable[[Course], Course], instance: str = "", **labels: str
     ) -> None:
-        """
-        Change the course of all series whose names begin so, and that have these labels.
-        """
+        """Change the course of all series whose names begin so, and that have these labels."""
         wanted = [f'{name}="{value}"' for name, value in labels.items()]
         wanted += [f'instance="{instance}"'] if instance else []
         chosen = [
@@ -171,9 +167,7 @@ class Night:
             )
 
     def written(self) -> list[dict[str, str]]:
-        """
-        Return all series as promtool reads them.
-        """
+        """Return all series as promtool reads them."""
         return [
             {"series": name, "values": self._values(course)}
             for name, course in self._series.items()
@@ -185,9 +179,7 @@ class Night:
 
 
 class Woken(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How often each alert began to fire.
-    """
+    """How often each alert began to fire."""
 
     pages: Mapping[str, int] = {}
     tickets: Mapping[str, int] = {}
@@ -200,9 +192,7 @@ def _count(severity: str, night: Night) -> str:
 
 
 def check(night: Night, woken: Woken, directory: Path) -> None:
-    """
-    Let a night pass, and compare how often somebody was told of something.
-    """
+    """Let a night pass, and compare how often somebody was told of something."""
     counted = [
         {
             "expr": _count(severity, night),
@@ -455,9 +445,7 @@ def test_t1_a_rule_that_is_gone_is_one_page(tmp_path: Path) -> None:
 
 
 def uncovered(night: Night, before: float, after: float, begin: int) -> None:
-    """
-    Let some writes of a bucket be covered by nothing, in a minute, and others from one minute on.
-    """
+    """Let some writes of a bucket be covered by nothing, in a minute, and others from one minute on."""
     night.on(
         "crrmon_objects_not_covered_total",
         lambda minute: before * min(minute, begin) + after * max(0, minute - begin),
@@ -491,9 +479,7 @@ def test_t1_as_many_uncovered_writes_as_yesterday_are_as_they_should_be(tmp_path
 
 
 def failing(night: Night, share: float, begin: int, end: int = 99 * DAY) -> None:
-    """
-    Let a share of what is written to a bucket fail from one minute to another, and nobody repair it.
-    """
+    """Let a share of what is written to a bucket fail from one minute to another, and nobody repair it."""
     route = {"source_bucket": "src-1", "destination_bucket": "dst-1"}
     total = growing(20)
 

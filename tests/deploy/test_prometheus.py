@@ -38,9 +38,7 @@ Found = TypeVar("Found")
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What there was to see while the sandbox ran.
-    """
+    """What there was to see while the sandbox ran."""
 
     page: str
     """In the text format."""
@@ -52,9 +50,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _until(look: Callable[[], Found], enough: Callable[[Found], bool]) -> Found:
-    """
-    Look until it is enough.
-    """
+    """Look until it is enough."""
     async with asyncio.timeout(HANGS_SECONDS):
         while not enough(found := await asyncio.to_thread(look)):
             await asyncio.sleep(0.2)
@@ -72,9 +68,7 @@ def _firing(server: PrometheusServer) -> list[dict]:
 
 
 def _sources(alerts: list[dict]) -> set[str]:
-    """
-    Tell of which sources the evoked alert is there.
-    """
+    """Tell of which sources the evoked alert is there."""
     labels = [one["labels"] for one in alerts]
     return {one["source_bucket"] for one in labels if one["alertname"] == EVOKED}
 
@@ -108,9 +102,7 @@ async def _watch(rules_file: Path) -> Seen:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """
-    Run one sandbox in which most replications fail, and one Prometheus that evaluates all rules every second.
-    """
+    """Run one sandbox in which most replications fail, and one Prometheus that evaluates all rules every second."""
     path = tmp_path_factory.mktemp("rules") / "rules.yaml"
     path.write_text((TOP / PLAIN_FILE).read_text().replace("interval: 1m", "interval: 1s"))
     return asyncio.run(_watch(path))

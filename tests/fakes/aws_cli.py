@@ -40,9 +40,7 @@ def write_command(
 
 @contextlib.contextmanager
 def served(address: Path) -> Iterator[None]:
-    """
-    Serve at a socket, which takes calls from the beginning.
-    """
+    """Serve at a socket, which takes calls from the beginning."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(address))
         server.listen(16)

@@ -18,9 +18,7 @@ LONGEST_HEADER = 65_536
 
 
 class Answer:
-    """
-    One canned answer, with AWS's request id unless `signed` says otherwise.
-    """
+    """One canned answer, with AWS's request id unless `signed` says otherwise."""
 
     def __init__(
         self,
@@ -36,21 +34,15 @@ class Answer:
 
 
 class Hang:
-    """
-    Never answers.
-    """
+    """Never answers."""
 
 
 class Reset:
-    """
-    Breaks the connection instead of answering.
-    """
+    """Breaks the connection instead of answering."""
 
 
 class Raw:
-    """
-    Bytes as they are, and the end of the connection: for answers that no library would let one give.
-    """
+    """Bytes as they are, and the end of the connection: for answers that no library would let one give."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -60,9 +52,7 @@ Reply = Answer | Hang | Reset | Raw
 
 
 class Asked:
-    """
-    One request that came.
-    """
+    """One request that came."""
 
     def __init__(self, request: web.BaseRequest, body: bytes) -> None:
         self.method = request.method
@@ -110,17 +100,13 @@ class AwsStub:
         await self._runner.cleanup()
 
     def answer(self, *answers: Reply) -> None:
-        """
-        Say what is answered from now on, and forget what was asked.
-        """
+        """Say what is answered from now on, and forget what was asked."""
         self.answers = list(answers)
         self.asked = []
         self._choose = None
 
     def answer_by(self, choose: Callable[[Asked], Reply]) -> None:
-        """
-        Have each answer chosen by what is asked from now on, and forget what was asked.
-        """
+        """Have each answer chosen by what is asked from now on, and forget what was asked."""
         self.asked = []
         self._choose = choose
 
@@ -146,9 +132,7 @@ class AwsStub:
 
 
 def head(version_id: str | None = None, status: str | None = None, **more: str) -> Answer:
-    """
-    Create S3's 200 to a HEAD.
-    """
+    """Create S3's 200 to a HEAD."""
     headers = {
         "ETag": '"d41d8cd98f00b204e9800998ecf8427e"',
         "Last-Modified": "Wed, 18 Nov 2026 10:20:30 GMT",
@@ -163,9 +147,7 @@ def head(version_id: str | None = None, status: str | None = None, **more: str) 
 
 
 def s3_error(status: int, code: str, message: str = "", *, region: str | None = None) -> Answer:
-    """
-    Create an error of S3 with a body.
-    """
+    """Create an error of S3 with a body."""
     text = (
         f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code>'
         f"<Message>{message}</Message></Error>"
@@ -200,9 +182,7 @@ def role_credentials(
 
 
 def sts_error(status: int, code: str, message: str = "") -> Answer:
-    """
-    Create an error of STS.
-    """
+    """Create an error of STS."""
     text = (
         '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
         f"<Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
@@ -211,15 +191,11 @@ def sts_error(status: int, code: str, message: str = "") -> Answer:
 
 
 def json_error(status: int, code: str, message: str = "") -> Answer:
-    """
-    Create an error of a service that speaks JSON (SQS, CloudWatch).
-    """
+    """Create an error of a service that speaks JSON (SQS, CloudWatch)."""
     body = json.dumps({"__type": f"com.amazonaws#{code}", "message": message})
     return Answer(status, JSON, body.encode())
 
 
 def json_answer(body: Mapping[str, Any]) -> Answer:
-    """
-    Create an answer of a service that speaks JSON.
-    """
+    """Create an answer of a service that speaks JSON."""
     return Answer(200, JSON, json.dumps(body).encode())

@@ -17,16 +17,12 @@ class LoopClock:
         return EPOCH + self.ahead + asyncio.get_running_loop().time()
 
     def leap(self, seconds: float) -> None:
-        """
-        Let wall time pass, and nothing else: no loop runs meanwhile.
-        """
+        """Let wall time pass, and nothing else: no loop runs meanwhile."""
         self.ahead += seconds
 
 
 class StandingClock(LoopClock):
-    """
-    Wall time that passes by leaps alone, however long what goes on takes.
-    """
+    """Wall time that passes by leaps alone, however long what goes on takes."""
 
     def now(self) -> float:
         return EPOCH + self.ahead

@@ -23,25 +23,19 @@ BUCKETS = ("acme-ledger-src", "acme-other-src")
 
 @cache
 def template() -> dict[str, Any]:
-    """
-    Read the template; functions are maps with one key, as in JSON.
-    """
+    """Read the template; functions are maps with one key, as in JSON."""
     text, complaints = decode(str(TEMPLATE))
     assert not complaints, complaints
     return dict(json.loads(json.dumps(text)))
 
 
 def properties(name: str) -> dict[str, Any]:
-    """
-    Return the properties of a resource as they are written.
-    """
+    """Return the properties of a resource as they are written."""
     return dict(template()["Resources"][name]["Properties"])
 
 
 class Stack:
-    """
-    A stack on moto.
-    """
+    """A stack on moto."""
 
     def __init__(self, name: str, *, endpoint: str | None = None, **parameters: str) -> None:
         """
@@ -73,9 +67,7 @@ class Stack:
         )
 
     def client(self, service: str) -> Any:
-        """
-        Create a client of the same AWS.
-        """
+        """Create a client of the same AWS."""
         return boto3.client(
             service,  # type: ignore[call-overload]
             region_name=REGION,
@@ -85,9 +77,7 @@ class Stack:
         )
 
     def physical(self) -> Mapping[str, str]:
-        """
-        Return the names that the resources got, by those of the template; without those that moto does not make.
-        """
+        """Return the names that the resources got, by those of the template; without those that moto does not make."""
         told = self._formation.list_stack_resources(StackName=self.name)["StackResourceSummaries"]
         return {
             one["LogicalResourceId"]: one["PhysicalResourceId"]
@@ -96,32 +86,24 @@ class Stack:
         }
 
     def outputs(self) -> Mapping[str, str]:
-        """
-        Return the outputs.
-        """
+        """Return the outputs."""
         (told,) = self._formation.describe_stacks(StackName=self.name)["Stacks"]
         return {one["OutputKey"]: one["OutputValue"] for one in told["Outputs"]}
 
     def container(self) -> Mapping[str, Any]:
-        """
-        Return the container of the task definition.
-        """
+        """Return the container of the task definition."""
         arn = self.physical()["TaskDefinition"]
         told = self.client("ecs").describe_task_definition(taskDefinition=arn)
         (container,) = told["taskDefinition"]["containerDefinitions"]
         return dict(container)
 
     def environment(self) -> dict[str, str]:
-        """
-        Return the environment of the container.
-        """
+        """Return the environment of the container."""
         # NB: moto leaves None where a condition left something out; CloudFormation does not.
         return {one["name"]: one["value"] for one in self.container()["environment"] if one}
 
     def statements(self, role: str) -> Mapping[str, Mapping[str, Any]]:
-        """
-        Return what a role may do, by the ids of its statements.
-        """
+        """Return what a role may do, by the ids of its statements."""
         iam = self.client("iam")
         name = self.physical()[role]
         (policy,) = iam.list_role_policies(RoleName=name)["PolicyNames"]
@@ -131,14 +113,10 @@ class Stack:
         return {one["Sid"]: one for one in read["Statement"] if one is not None}
 
     def delete(self) -> None:
-        """
-        Delete it.
-        """
+        """Delete it."""
         self._formation.delete_stack(StackName=self.name)
 
 
 def listed(value: str | Sequence[Any]) -> list[Any]:
-    """
-    Create a list of what IAM lets be one value or several; moto leaves None where a condition left something out.
-    """
+    """Create a list of what IAM lets be one value or several; moto leaves None where a condition left something out."""
     return [value] if isinstance(value, str) else [one for one in value if one is not None]

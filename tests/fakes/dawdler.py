@@ -7,9 +7,7 @@ from fakes.patience import HANGS_SECONDS
 
 
 async def closed(reader: asyncio.StreamReader) -> None:
-    """
-    Wait until the other side ends a connection.
-    """
+    """Wait until the other side ends a connection."""
     async with asyncio.timeout(HANGS_SECONDS):
         with contextlib.suppress(ConnectionError):
             await reader.read()

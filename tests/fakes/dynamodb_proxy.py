@@ -14,18 +14,14 @@ from fakes.aws_stub import JSON, Answer, AwsStub, Reply, Reset, json_answer, jso
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """
-    One request.
-    """
+    """One request."""
 
     operation: str
     body: dict[str, Any]
 
     @property
     def written(self) -> list[tuple[str, str]]:
-        """
-        Keys of the items that it writes or deletes.
-        """
+        """Keys of the items that it writes or deletes."""
         return [
             (item["pk"]["S"], item["sk"]["S"])
             for fields in _writes(self.operation, self.body)
@@ -54,15 +50,11 @@ def _writes(operation: str, body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Lost:
-    """
-    What is asked is done, and the connection breaks instead of an answer.
-    """
+    """What is asked is done, and the connection breaks instead of an answer."""
 
 
 class Part:
-    """
-    Of a batch, only the first few are done; the others are told as unprocessed.
-    """
+    """Of a batch, only the first few are done; the others are told as unprocessed."""
 
     def __init__(self, done: int = 1) -> None:
         self.done = done
@@ -72,9 +64,7 @@ Fault = Answer | Lost | Part | None
 
 
 class DynamoDBProxy(AwsStub):
-    """
-    An asynchronous context; passes everything on, unless `fault` says otherwise.
-    """
+    """An asynchronous context; passes everything on, unless `fault` says otherwise."""
 
     def __init__(self, url: str) -> None:
         super().__init__(cancels=False)
@@ -95,9 +85,7 @@ class DynamoDBProxy(AwsStub):
         await self._http.close()
 
     def count(self) -> Counter[str]:
-        """
-        Count how often each operation was called, and forget it.
-        """
+        """Count how often each operation was called, and forget it."""
         counted = Counter(request.operation for request in self.asked)
         self.asked = []
         return counted
@@ -130,9 +118,7 @@ class DynamoDBProxy(AwsStub):
 
 
 def _cut(body: dict[str, Any], done: int) -> dict[str, Any]:
-    """
-    Leave only the first few of a batch in its request; return the rest.
-    """
+    """Leave only the first few of a batch in its request; return the rest."""
     left: dict[str, Any] = {}
     for table, wanted in body["RequestItems"].items():
         if isinstance(wanted, list):
@@ -156,9 +142,7 @@ DENIED = json_error(400, "AccessDeniedException", "User is not authorized to per
 
 
 def cancelled(*codes: str) -> Answer:
-    """
-    Create the answer to a transaction that was cancelled, with a reason for each action.
-    """
+    """Create the answer to a transaction that was cancelled, with a reason for each action."""
     body = {
         "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
         "Message": f"Transaction cancelled, please refer cancellation reasons for specific reasons [{', '.join(codes)}]",
@@ -168,9 +152,7 @@ def cancelled(*codes: str) -> Answer:
 
 
 class Until:
-    """
-    A fault for the first few requests of some operations.
-    """
+    """A fault for the first few requests of some operations."""
 
     def __init__(self, times: int, fault: Fault, *operations: str) -> None:
         self.left = times
@@ -178,9 +160,7 @@ class Until:
         self._operations = operations
 
     def __call__(self, asked: Asked) -> Fault:
-        """
-        Return what to do with a request.
-        """
+        """Return what to do with a request."""
         if asked.operation not in self._operations or not self.left:
             return None
         self.left -= 1

@@ -19,18 +19,14 @@ REASON = "DstKmsKeyNotFound"
 
 
 class Told(msgspec.Struct, frozen=True):
-    """
-    A message, and when what it tells came to pass.
-    """
+    """A message, and when what it tells came to pass."""
 
     at: float
     body: str
 
 
 class Voices(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Who tells of what happens.
-    """
+    """Who tells of what happens."""
 
     source: frozenset[Channel]
     """Of what is done to source buckets."""
@@ -43,9 +39,7 @@ class Voices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Words(msgspec.Struct, frozen=True):
-    """
-    How each channel calls an operation.
-    """
+    """How each channel calls an operation."""
 
     cloudtrail: str
     notification: str
@@ -107,9 +101,7 @@ class Estate:
         at: float,
         arrives: Mapping[str, float] | None = None,
     ) -> list[Told]:
-        """
-        Lay a delete marker, which arrives in other buckets at these times.
-        """
+        """Lay a delete marker, which arrives in other buckets at these times."""
         self._s3.store(version, Stored(written_at=at, shows=Sight.DELETE_MARKER))
         told = [*_told_of_marker(version, voices.source, at=at, by_replication=False)]
         for bucket, arrived_at in (arrives or {}).items():
@@ -127,9 +119,7 @@ def told_of_replica(
     size: int,
     operation: Operation = Operation.PUT,
 ) -> list[Told]:
-    """
-    Return what is said when replication writes a version.
-    """
+    """Return what is said when replication writes a version."""
     words = _WORDS[_REPLICA_OPERATION[operation]]
     named: dict[str, Any] = {"at": at, "bucket": replica.bucket, "version": replica.version_id}
     told = []

@@ -27,9 +27,7 @@ Json = Mapping[str, Any]
 
 
 def matches(questions: Sequence[tuple[Json, Json]]) -> list[bool]:
-    """
-    Tell of each event and pattern whether EventBridge would let the event through.
-    """
+    """Tell of each event and pattern whether EventBridge would let the event through."""
     lines = "\n".join(f"{_one_line(event)}\t{_one_line(rule)}" for event, rule in questions)
     asked = subprocess.run(  # noqa: S603 - our own program
         ["java", "-cp", ":".join(map(str, _jars())), str(PROGRAM)],  # noqa: S607 - the system's

@@ -25,9 +25,7 @@ def written(
     size: int = 100,
     **detail: Any,
 ) -> str:
-    """
-    Create CloudTrail's event of a write, through EventBridge.
-    """
+    """Create CloudTrail's event of a write, through EventBridge."""
     return _call(
         name,
         key,
@@ -48,9 +46,7 @@ def replica_cloudtrail(
     size: int = 100,
     **detail: Any,
 ) -> str:
-    """
-    Create CloudTrail's event of replication's write to a destination.
-    """
+    """Create CloudTrail's event of replication's write to a destination."""
     identity = {"userIdentity": {"type": "AssumedRole", "principalId": _REPLICATION}}
     return written(
         key, at=at, bucket=bucket, version=version, name=name, size=size, **identity | detail
@@ -60,9 +56,7 @@ def replica_cloudtrail(
 def deleted(
     key: str, *, at: float, bucket: str = "src", version: str = "v1", **detail: Any
 ) -> str:
-    """
-    Create CloudTrail's event of a version that was deleted for good.
-    """
+    """Create CloudTrail's event of a version that was deleted for good."""
     asked = {"bucketName": bucket, "key": key, "versionId": version}
     return _call(
         "DeleteObject",
@@ -101,9 +95,7 @@ def marker(
 def restarted(
     key: str, *, at: float, bucket: str = "src", version: str | None = "v1", **detail: Any
 ) -> str:
-    """
-    Create CloudTrail's event of a version that Batch Replication put back to pending.
-    """
+    """Create CloudTrail's event of a version that Batch Replication put back to pending."""
     asked = {"bucketName": bucket, "key": key} | ({"versionId": version} if version else {})
     return _call(
         "InitiateReplication",
@@ -125,9 +117,7 @@ def native_created(
     reason: str = "PutObject",
     **envelope: Any,
 ) -> str:
-    """
-    Create S3's own "Object Created" through EventBridge: the same for a write and for a replica.
-    """
+    """Create S3's own "Object Created" through EventBridge: the same for a write and for a replica."""
     told = {"key": key, "size": size, "version-id": version}
     return _native("Object Created", told, at=at, bucket=bucket, reason=reason, **envelope)
 
@@ -224,9 +214,7 @@ def replica_notification(
     event: str = "ObjectCreated:Put",
     **record: Any,
 ) -> str:
-    """
-    Create S3's notification of replication's write to a destination.
-    """
+    """Create S3's notification of replication's write to a destination."""
     return notification(
         key,
         at=at,
@@ -291,9 +279,7 @@ def notice(
 def _call(
     name: str, key: str, *, at: float, bucket: str, answer: str | None, detail: dict[str, Any]
 ) -> str:
-    """
-    Create CloudTrail's event of a call.
-    """
+    """Create CloudTrail's event of a call."""
     return _encode(
         {
             "version": "0",
@@ -339,9 +325,7 @@ def _native(
     more: dict[str, Any] | None = None,
     **envelope: Any,
 ) -> str:
-    """
-    Create S3's own event through EventBridge.
-    """
+    """Create S3's own event through EventBridge."""
     return _encode(
         {
             "version": "0",

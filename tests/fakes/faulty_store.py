@@ -11,9 +11,7 @@ STEPS = {"get", "scan", "write", "write_each", "due", "walk", "expire"}
 
 
 class Fault(enum.Enum):
-    """
-    What happens at the step.
-    """
+    """What happens at the step."""
 
     REFUSED = "refused"
     """It is not done, and that is said."""
@@ -49,9 +47,7 @@ class FaultyStore:
 
     @property
     def exclusive(self) -> bool:
-        """
-        Whether only one process can have it open: others are to come in between.
-        """
+        """Whether only one process can have it open: others are to come in between."""
         return False
 
     def __getattr__(self, name: str) -> Any:

@@ -30,9 +30,7 @@ CHANCES = Chances(fail=0.05, median=2.0, spread=0.8, uncovered=0.0)
 
 
 class Fleet:
-    """
-    Daemons that follow what is written without end, until the test asks for the verdict.
-    """
+    """Daemons that follow what is written without end, until the test asks for the verdict."""
 
     def __init__(
         self, stage: Stage, playing: asyncio.Task[SandboxVerdict], stop: asyncio.Event
@@ -43,15 +41,11 @@ class Fleet:
 
     @property
     def daemons(self) -> tuple[DaemonProcess, ...]:
-        """
-        The replicas.
-        """
+        """The replicas."""
         return self.stage.daemons
 
     async def until(self, happened: Callable[[], object]) -> None:
-        """
-        Wait until something is so, while all else goes on.
-        """
+        """Wait until something is so, while all else goes on."""
         async with asyncio.timeout(HANGS_SECONDS):
             while not happened():
                 if self._playing.done():
@@ -60,9 +54,7 @@ class Fleet:
                 await asyncio.sleep(0.05)
 
     async def until_written(self, objects: int) -> None:
-        """
-        Wait until so many more objects are written.
-        """
+        """Wait until so many more objects are written."""
         enough = len(self.stage.truth) + objects
         await self.until(lambda: len(self.stage.truth) >= enough)
 
@@ -82,21 +74,15 @@ class Fleet:
         return verdict
 
     def received(self) -> int:
-        """
-        Return how often the queue was asked for messages.
-        """
+        """Return how often the queue was asked for messages."""
         return self.stage.facade.calls["ReceiveMessage"]
 
     def shards(self) -> list[int]:
-        """
-        Return how many shards each replica last said that it holds; 0 for one that just began.
-        """
+        """Return how many shards each replica last said that it holds; 0 for one that just began."""
         return [self.shards_of(daemon) for daemon in self.daemons]
 
     def shards_of(self, daemon: DaemonProcess) -> int:
-        """
-        Return how many shards a replica last said that it holds.
-        """
+        """Return how many shards a replica last said that it holds."""
         held = 0
         for line in events(daemon):
             match line["event"]:
@@ -109,17 +95,13 @@ class Fleet:
         return held
 
     def even(self) -> bool:
-        """
-        Return whether every shard has one holder, and none holds two more than another.
-        """
+        """Return whether every shard has one holder, and none holds two more than another."""
         held = self.shards()
         return sum(held) == SHARDS and max(held) - min(held) <= 1
 
 
 def events(daemon: DaemonProcess, name: str | None = None) -> list[dict[str, Any]]:
-    """
-    Read a daemon's log; what a kill cut off is left out.
-    """
+    """Read a daemon's log; what a kill cut off is left out."""
     found = []
     for line in daemon.site.log.read_bytes().splitlines() if daemon.site.log.exists() else ():
         with suppress(json.JSONDecodeError):
@@ -177,18 +159,14 @@ async def playing(
 
 
 def change_config(daemon: DaemonProcess, section: str, **values: Any) -> None:
-    """
-    Change a section of a daemon's configuration.
-    """
+    """Change a section of a daemon's configuration."""
     config = yaml.safe_load(daemon.site.config.read_text(encoding="utf-8"))
     config[section] = {**config.get(section, {}), **values}
     daemon.site.config.write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
 async def page(daemon: DaemonProcess, path: str) -> tuple[int, str]:
-    """
-    Ask a daemon's port.
-    """
+    """Ask a daemon's port."""
     async with (
         aiohttp.ClientSession() as http,
         http.get(f"{daemon.site.url}{path}") as response,
@@ -197,9 +175,7 @@ async def page(daemon: DaemonProcess, path: str) -> tuple[int, str]:
 
 
 class Proxy:
-    """
-    Passes bytes on between clients and a server, and looks at what clients say.
-    """
+    """Passes bytes on between clients and a server, and looks at what clients say."""
 
     def __init__(self, host: str, port: int, said: Callable[[bytes], None]) -> None:
         """
@@ -215,9 +191,7 @@ class Proxy:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """
-        Listen on loopback until the block ends.
-        """
+        """Listen on loopback until the block ends."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:

@@ -9,9 +9,7 @@ from fakes.fleet import SHARDS, Fleet, page
 
 
 class Freezer:
-    """
-    Stops a replica when it sends a settlement, and another one when it sends a call to CloudWatch.
-    """
+    """Stops a replica when it sends a settlement, and another one when it sends a call to CloudWatch."""
 
     def __init__(self) -> None:
         self.settling: DaemonProcess | None = None
@@ -19,24 +17,18 @@ class Freezer:
         self._armed = False
 
     def arm(self) -> None:
-        """
-        Stop those who send something from now on.
-        """
+        """Stop those who send something from now on."""
         self._armed = True
 
     def settles(self, daemon: DaemonProcess) -> None:
-        """
-        Note that a replica sends a settlement.
-        """
+        """Note that a replica sends a settlement."""
         # Whoever publishes is stopped for that, and must not be stopped before.
         if self._armed and self.publishing not in (None, daemon) and self.settling is None:
             self.settling = daemon
             os.kill(daemon.pid, signal.SIGSTOP)
 
     def publishes(self, daemon: DaemonProcess) -> None:
-        """
-        Note that a replica sends a call to CloudWatch.
-        """
+        """Note that a replica sends a call to CloudWatch."""
         if self._armed and self.publishing is None:
             self.publishing = daemon
             os.kill(daemon.pid, signal.SIGSTOP)
@@ -80,9 +72,7 @@ async def stand_still(fleet: Fleet, freezer: Freezer) -> None:
 
 
 async def check_after(fleet: Fleet) -> None:
-    """
-    Check that everything was counted once, and told once but for the one call that two replicas sent.
-    """
+    """Check that everything was counted once, and told once but for the one call that two replicas sent."""
     verdict = await fleet.verdict()
     run = verdict.run
     assert run.repeated_calls <= 1

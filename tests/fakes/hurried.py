@@ -63,9 +63,7 @@ def hurried_rules(text: str, *, factor: float) -> str:
 
 
 def hurried_expression(expression: str, *, factor: float) -> str:
-    """
-    Shorten the times in an expression.
-    """
+    """Shorten the times in an expression."""
     shorter = _PLACES.sub(lambda found: _shorter(found[0], factor), expression)
     return _AGES.sub(lambda found: f"{found[1]}{float(found[2]) / factor:g}", shorter)
 
@@ -78,9 +76,7 @@ def _shorter(text: str, factor: float) -> str:
 
 
 def hurry(factor: float) -> None:
-    """
-    Shorten what this process waits for.
-    """
+    """Shorten what this process waits for."""
     for name, waits in WAITS.items():
         module: Any = importlib.import_module(name)
         for wait in waits:

@@ -27,9 +27,7 @@ SUITE = "bookworm"
 
 
 class MissingToolError(Exception):
-    """
-    A program is not there; the text names the Debian package.
-    """
+    """A program is not there; the text names the Debian package."""
 
 
 def tool(name: str) -> str:
@@ -46,16 +44,12 @@ def tool(name: str) -> str:
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """
-    Where images and containers of one session lie.
-    """
+    """Where images and containers of one session lie."""
 
     folder: Path
 
     def run(self, program: str, *arguments: str) -> str:
-        """
-        Run podman or buildah on it; return what it printed.
-        """
+        """Run podman or buildah on it; return what it printed."""
         command = [
             tool(program),
             *("--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")),
@@ -65,9 +59,7 @@ class Storage(msgspec.Struct, frozen=True):
         return _run(command)
 
     def close(self) -> None:
-        """
-        Take everything away.
-        """
+        """Take everything away."""
         try:
             self.run("buildah", "rm", "--all")
         finally:
@@ -83,9 +75,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 class Image(msgspec.Struct, frozen=True):
-    """
-    A built image, and its root file system.
-    """
+    """A built image, and its root file system."""
 
     root: Path
     settings: dict[str, Any]
@@ -140,9 +130,7 @@ class Image(msgspec.Struct, frozen=True):
     def call(
         self, program: str, *arguments: str, data: Path, **environment: str
     ) -> tuple[int, str]:
-        """
-        Run a program in it, to its end; return its exit code and what it printed.
-        """
+        """Run a program in it, to its end; return its exit code and what it printed."""
         output = data.parent / "call.out"
         inside = msgspec.structs.replace(self, settings=self.settings | {"Entrypoint": [program]})
         with inside.started(
@@ -153,9 +141,7 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Container:
-    """
-    One that runs.
-    """
+    """One that runs."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", output: Path) -> None:
         self.process = process
@@ -163,22 +149,16 @@ class Container:
 
     @property
     def said(self) -> str:
-        """
-        What it printed so far.
-        """
+        """What it printed so far."""
         return self._output.read_text()
 
     def stop(self) -> None:
-        """
-        Send SIGTERM to its first process, as an engine does.
-        """
+        """Send SIGTERM to its first process, as an engine does."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         os.kill(int(children.read_text()), signal.SIGTERM)
 
     def until_said(self, pattern: str) -> "re.Match[str]":
-        """
-        Wait until it printed something.
-        """
+        """Wait until it printed something."""
         end = time.monotonic() + HANGS_SECONDS
         while time.monotonic() < end:
             found = re.search(pattern, self.said)
@@ -190,9 +170,7 @@ class Container:
 
 
 def build(storage: Storage) -> Image:
-    """
-    Create the stand-in for the base, and the image on it.
-    """
+    """Create the stand-in for the base, and the image on it."""
     base = storage.folder / "base"
     # It mounts /proc inside, which must end with it, whatever ends it.
     _run(

@@ -64,9 +64,7 @@ T = TypeVar("T")
 
 
 class ApiError(Exception):
-    """
-    The API server did not do it; the text is its own.
-    """
+    """The API server did not do it; the text is its own."""
 
     def __init__(self, status: int, told: str) -> None:
         super().__init__(f"{status}: {told}")
@@ -74,9 +72,7 @@ class ApiError(Exception):
 
 
 class Api:
-    """
-    The API server's HTTP.
-    """
+    """The API server's HTTP."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -88,9 +84,7 @@ class Api:
 
     @property
     def kubeconfig(self) -> str:
-        """
-        Return the text by which Helm and the controllers find it.
-        """
+        """Return the text by which Helm and the controllers find it."""
         return yaml.safe_dump(
             {
                 "apiVersion": "v1",
@@ -175,9 +169,7 @@ class Api:
                 yield event
 
     def _kinds(self, version: str) -> dict[str, str]:
-        """
-        Return the resource's name of each kind of a version (`apps/v1`).
-        """
+        """Return the resource's name of each kind of a version (`apps/v1`)."""
         group = "apis" if "/" in version else "api"
         return {
             one["kind"]: one["name"]
@@ -186,30 +178,22 @@ class Api:
         }
 
     def path(self, version: str, kind: str, namespace: str, name: str = "") -> str:
-        """
-        Return the path of an object, or without a name of all of its kind.
-        """
+        """Return the path of an object, or without a name of all of its kind."""
         group = "apis" if "/" in version else "api"
         inside = f"/namespaces/{namespace}" if namespace else ""
         return f"/{group}/{version}{inside}/{self.kinds(version)[kind]}/{name}".rstrip("/")
 
     def get(self, version: str, kind: str, namespace: str, name: str) -> Object:
-        """
-        Return an object.
-        """
+        """Return an object."""
         return self.ask("GET", self.path(version, kind, namespace, name))
 
     def all(self, version: str, kind: str, namespace: str) -> list[Object]:
-        """
-        Return all objects of a kind in a namespace.
-        """
+        """Return all objects of a kind in a namespace."""
         return list(self.ask("GET", self.path(version, kind, namespace))["items"])
 
 
 class Kubelet:
-    """
-    Watches pods, and does with each what scheduler and node would do, short of running it.
-    """
+    """Watches pods, and does with each what scheduler and node would do, short of running it."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -217,21 +201,15 @@ class Kubelet:
         self._ending = False
 
     def start(self) -> None:
-        """
-        Begin.
-        """
+        """Begin."""
         self._thread.start()
 
     def end(self) -> None:
-        """
-        Expect the server to go, which ends the watch.
-        """
+        """Expect the server to go, which ends the watch."""
         self._ending = True
 
     def join(self) -> None:
-        """
-        Wait until it has ended, if it ever began.
-        """
+        """Wait until it has ended, if it ever began."""
         if self._thread.is_alive():
             self._thread.join(REQUEST_SECONDS)
 
@@ -276,9 +254,7 @@ def _broken(pod: Object) -> bool:
 
 
 def _status(pod: Object) -> Object:
-    """
-    Return what a node says of a pod that runs and is ready, or of one that was to end, and did well.
-    """
+    """Return what a node says of a pod that runs and is ready, or of one that was to end, and did well."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     ends = pod["spec"].get("restartPolicy") == "Never"
     state = (
@@ -327,9 +303,7 @@ def wait_for(told: str, look: Callable[[], T], seconds: float = SETTLE_SECONDS) 
 
 
 class Kubernetes:
-    """
-    The servers, from `with` to its end.
-    """
+    """The servers, from `with` to its end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -423,9 +397,7 @@ class Kubernetes:
         return False
 
     def _furnish(self) -> None:
-        """
-        Make what the examples expect a cluster to have.
-        """
+        """Make what the examples expect a cluster to have."""
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
         priority = {
             "apiVersion": "scheduling.k8s.io/v1",
@@ -451,9 +423,7 @@ class Kubernetes:
         )
 
     def namespace(self, name: str) -> str:
-        """
-        Create a namespace that enforces the restricted standard, with its account; return its name.
-        """
+        """Create a namespace that enforces the restricted standard, with its account; return its name."""
         labels = {
             f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")
         }
@@ -467,9 +437,7 @@ class Kubernetes:
         return name
 
     def helm(self, namespace: str) -> helm.Config:
-        """
-        Return a Helm that works in a namespace.
-        """
+        """Return a Helm that works in a namespace."""
         return helm.Config(
             kubeconfig_content=self.api.kubeconfig, namespace=namespace, qps=1000, burst_limit=1000
         )

@@ -19,9 +19,7 @@ SHARDS = 4
 
 
 class Backend(Protocol):
-    """
-    Opens ledgers of one kind, always the same one.
-    """
+    """Opens ledgers of one kind, always the same one."""
 
     durable: bool
     """Whether what was closed can be opened again."""
@@ -31,16 +29,12 @@ class Backend(Protocol):
     def __init__(self, directory: Path) -> None: ...
 
     async def open(self) -> Ledger:
-        """
-        Open the ledger; not while it is open already, where it is exclusive.
-        """
+        """Open the ledger; not while it is open already, where it is exclusive."""
         ...
 
 
 class MemoryBackend:
-    """
-    A new ledger each time.
-    """
+    """A new ledger each time."""
 
     durable = False
 
@@ -48,16 +42,12 @@ class MemoryBackend:
         self.clock = SetClock()
 
     async def open(self) -> Ledger:
-        """
-        Create one.
-        """
+        """Create one."""
         return MemoryLedger(shards=SHARDS, retention_seconds=RETENTION, clock=self.clock)
 
 
 class SqliteBackend:
-    """
-    A file in a directory.
-    """
+    """A file in a directory."""
 
     durable = True
 
@@ -66,18 +56,14 @@ class SqliteBackend:
         self.clock = SetClock()
 
     async def open(self) -> Ledger:
-        """
-        Open the file.
-        """
+        """Open the file."""
         return await SqliteLedger.at(
             self._path, shards=SHARDS, retention_seconds=RETENTION, clock=self.clock
         )
 
 
 class RedisBackend:
-    """
-    A prefix on a server that all tests of this process share.
-    """
+    """A prefix on a server that all tests of this process share."""
 
     durable = True
 
@@ -86,18 +72,14 @@ class RedisBackend:
         self.clock = SetClock()
 
     async def open(self) -> Ledger:
-        """
-        Connect.
-        """
+        """Connect."""
         return await RedisLedger.at(
             self._server, shards=SHARDS, retention_seconds=RETENTION, clock=self.clock
         )
 
 
 class RedisClusterBackend(RedisBackend):
-    """
-    A prefix on a cluster of three servers.
-    """
+    """A prefix on a cluster of three servers."""
 
     def __init__(self, _: Path) -> None:
         prefix = f"t{uuid.uuid4().hex}"
@@ -106,9 +88,7 @@ class RedisClusterBackend(RedisBackend):
 
 
 class DynamoDBBackend:
-    """
-    A table of MiniStack.
-    """
+    """A table of MiniStack."""
 
     durable = True
 
@@ -117,9 +97,7 @@ class DynamoDBBackend:
         self.clock = SetClock()
 
     async def open(self) -> Ledger:
-        """
-        Open it; made the first time.
-        """
+        """Open it; made the first time."""
         url = shared_ministack()
         return await EmulatedLedger.on(url, self._table, self.clock, retention_seconds=RETENTION)
 
@@ -137,9 +115,7 @@ SERVERLESS = ("memory", "sqlite")
 
 
 def each(names: Iterable[str] = BACKENDS) -> list[Any]:
-    """
-    Name backends as parameters of a test; those that need a server are marked so.
-    """
+    """Name backends as parameters of a test; those that need a server are marked so."""
     return [
         pytest.param(name, marks=() if name in SERVERLESS else pytest.mark.server)
         for name in sorted(names)

@@ -19,9 +19,7 @@ REGION = "eu-west-1"
 
 
 class SetClock:
-    """
-    Wall time as it was set.
-    """
+    """Wall time as it was set."""
 
     sure = True
 
@@ -29,16 +27,12 @@ class SetClock:
         self.time = now
 
     def now(self) -> float:
-        """
-        Return it.
-        """
+        """Return it."""
         return self.time
 
 
 class EmulatorAws(Aws):
-    """
-    A session with credentials that open nothing.
-    """
+    """A session with credentials that open nothing."""
 
     def __init__(self, url: str) -> None:
         super().__init__(endpoint_url=url, default_region=REGION, max_connections=50)
@@ -53,25 +47,19 @@ def _loader() -> Any:
 
 
 def new_table() -> str:
-    """
-    Name a table that nobody has.
-    """
+    """Name a table that nobody has."""
     return f"t-{uuid.uuid4().hex}"
 
 
 class EmulatedLedger(DynamoDBLedger):
-    """
-    One with a session of its own, and expiry as DynamoDB has it.
-    """
+    """One with a session of its own, and expiry as DynamoDB has it."""
 
     aws: EmulatorAws
     clock: SetClock
 
     @property
     def calls(self) -> Calls:
-        """
-        The way to the table.
-        """
+        """The way to the table."""
         store = self._store
         assert isinstance(store, DynamoDBStore)
         return store._calls
@@ -80,9 +68,7 @@ class EmulatedLedger(DynamoDBLedger):
     async def on(
         cls, url: str, table: str, clock: SetClock, *, make: bool = True, **options: Any
     ) -> Self:
-        """
-        Open one; the table is made as `crrmon ledger create` does, if it is not there.
-        """
+        """Open one; the table is made as `crrmon ledger create` does, if it is not there."""
         aws = EmulatorAws(url)
         try:
             if make:
@@ -96,25 +82,19 @@ class EmulatedLedger(DynamoDBLedger):
         return ledger
 
     async def sweep(self, *, now: float) -> int:
-        """
-        Let time pass, and drop what has expired, as DynamoDB does; tell how many items that was.
-        """
+        """Let time pass, and drop what has expired, as DynamoDB does; tell how many items that was."""
         self.clock.time = max(now, self.clock.time)
         assert await super().sweep(now=now) == 0
         return len(await expire(self))
 
     async def close(self) -> None:
-        """
-        Close the session, too.
-        """
+        """Close the session, too."""
         await super().close()
         await self.aws.__aexit__(None, None, None)
 
 
 async def expire(ledger: EmulatedLedger) -> list[tuple[str, str]]:
-    """
-    Drop all that has expired by the ledger's clock, as DynamoDB does; tell what that was.
-    """
+    """Drop all that has expired by the ledger's clock, as DynamoDB does; tell what that was."""
     now = ledger.clock.time
     found = [
         (item[PK]["S"], item[SK]["S"])
@@ -126,9 +106,7 @@ async def expire(ledger: EmulatedLedger) -> list[tuple[str, str]]:
 
 
 async def everything(calls: Calls) -> list[dict[str, Any]]:
-    """
-    Read the whole table, which nothing but a test may do.
-    """
+    """Read the whole table, which nothing but a test may do."""
     found: list[dict[str, Any]] = []
     request: dict[str, Any] = {"TableName": calls.table}
     while True:

@@ -14,9 +14,7 @@ ASYNC = {
 
 
 class FlakyLedger:
-    """
-    Passes everything on, unless `away`; with `deaf`, does it and then fails, that many times.
-    """
+    """Passes everything on, unless `away`; with `deaf`, does it and then fails, that many times."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -12,23 +12,17 @@ SIZE = 20
 
 
 def records(number: int) -> list[Record]:
-    """
-    Create the records of a batch.
-    """
+    """Create the records of a batch."""
     return [record(f"k{number}.{one}") for one in range(SIZE)]
 
 
 def batch(number: int) -> list[Settlement]:
-    """
-    Create a batch.
-    """
+    """Create a batch."""
     return [done(one) for one in records(number)]
 
 
 async def main(path: str, first: int) -> None:
-    """
-    Settle for ever.
-    """
+    """Settle for ever."""
     ledger = await SqliteLedger.at(path)
     number = first
     while True:

@@ -22,9 +22,7 @@ MEMBER = Member(owner="me", announced_at=NOW, held_since=NOW - 1.5, delay=2.5)
 
 
 def version(key: str, *, bucket: str = "src", version_id: str = "v1") -> ObjectVersion:
-    """
-    Name a version.
-    """
+    """Name a version."""
     return ObjectVersion(bucket, key, version_id)
 
 
@@ -38,9 +36,7 @@ def record(
     size: int | None = 100,
     **fields: object,
 ) -> Record:
-    """
-    Create a new record, pending at each of the destinations.
-    """
+    """Create a new record, pending at each of the destinations."""
     return Record(
         version=version(key, bucket=bucket),
         region="eu-west-1",
@@ -53,16 +49,12 @@ def record(
 
 
 def failed(key: str, *, at: float = NOW, **fields: object) -> Record:
-    """
-    Create a new record of an open failure.
-    """
+    """Create a new record of an open failure."""
     return record(key, state=State.FAILED, episode=1, failed_at=at, **fields)  # type: ignore[arg-type]
 
 
 def arrived(one: Record, destination: str = "dst", **fields: object) -> Outcome:
-    """
-    Create the outcome that a record's version arrived in a destination.
-    """
+    """Create the outcome that a record's version arrived in a destination."""
     given: dict[str, object] = {
         "mark": one.replica_mark(destination),
         "fate": Fate.COMPLETED,
@@ -79,9 +71,7 @@ def arrived(one: Record, destination: str = "dst", **fields: object) -> Outcome:
 
 
 def whole(one: Record, fate: Fate = Fate.NOT_COVERED) -> Outcome:
-    """
-    Create an outcome about a record's version as a whole.
-    """
+    """Create an outcome about a record's version as a whole."""
     at = one.version
     mark = MarkId(Scope.SOURCE, at.bucket, at.key, at.version_id)
     route = Route(at.bucket, "")
@@ -91,9 +81,7 @@ def whole(one: Record, fate: Fate = Fate.NOT_COVERED) -> Outcome:
 
 
 def episode(one: Record, number: int = 1) -> Outcome:
-    """
-    Create the outcome that a failure episode of a record's version began.
-    """
+    """Create the outcome that a failure episode of a record's version began."""
     at = one.version
     mark = MarkId(Scope.EPISODE, at.bucket, at.key, at.version_id, number)
     route = Route(at.bucket, "")
@@ -103,16 +91,12 @@ def episode(one: Record, number: int = 1) -> Outcome:
 
 
 def done(one: Record, *outcomes: Outcome) -> Settlement:
-    """
-    Settle a record with these outcomes (its arrival in "dst" unless others are given) and drop it.
-    """
+    """Settle a record with these outcomes (its arrival in "dst" unless others are given) and drop it."""
     return Settlement(version=one.version, outcomes=outcomes or (arrived(one),))
 
 
 def replica(key: str, *, at: float, bucket: str = "dst") -> ReplicaWritten:
-    """
-    Create the event that a version arrived in a bucket.
-    """
+    """Create the event that a version arrived in a bucket."""
     return ReplicaWritten(
         version=version(key, bucket=bucket), region="us-east-1", written_at=at, size=100
     )
@@ -121,9 +105,7 @@ def replica(key: str, *, at: float, bucket: str = "dst") -> ReplicaWritten:
 def gave_up(
     key: str, *, at: float, destination: str = "dst", reason: str = "DstPutObjNotPermitted"
 ) -> ReplicationFailed:
-    """
-    Create S3's notice that it gave up to replicate a version of the bucket "src".
-    """
+    """Create S3's notice that it gave up to replicate a version of the bucket "src"."""
     return ReplicationFailed(
         version=version(key),
         destination=destination,
@@ -138,9 +120,7 @@ def gave_up(
 def threshold(
     key: str, *, destination: str = "dst", what: Threshold = Threshold.MISSED
 ) -> ThresholdPassed:
-    """
-    Create S3's notice of how a version of the bucket "src" stands against the promise of 15 minutes.
-    """
+    """Create S3's notice of how a version of the bucket "src" stands against the promise of 15 minutes."""
     return ThresholdPassed(
         version=version(key),
         destination=destination,
@@ -152,28 +132,20 @@ def threshold(
 
 
 def restarted(key: str, *, at: float) -> ReplicationRestarted:
-    """
-    Create the event that a version of the bucket "src" was put back to pending.
-    """
+    """Create the event that a version of the bucket "src" was put back to pending."""
     return ReplicationRestarted(version=version(key), region="eu-west-1", restarted_at=at)
 
 
 def deleted(key: str, *, bucket: str = "src", at: float = NOW) -> VersionDeleted:
-    """
-    Create the event that a version was deleted for good.
-    """
+    """Create the event that a version was deleted for good."""
     return VersionDeleted(version=version(key, bucket=bucket), region="eu-west-1", deleted_at=at)
 
 
 def everywhere(key: str, *, at: float, bucket: str = "src") -> VersionReplicated:
-    """
-    Create a store's notice at the source that a version is at all its destinations.
-    """
+    """Create a store's notice at the source that a version is at all its destinations."""
     return VersionReplicated(version=version(key, bucket=bucket), region="", replicated_at=at)
 
 
 def deletion_done(key: str, *, at: float) -> DeletionTried:
-    """
-    Create a store's notice at the bucket "src" that a deletion is at all its destinations.
-    """
+    """Create a store's notice at the bucket "src" that a deletion is at all its destinations."""
     return DeletionTried(version=version(key), region="", tried_at=at, done=True)

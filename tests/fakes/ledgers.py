@@ -16,9 +16,7 @@ from fakes.clock import LoopClock
 
 
 class MemoryLedger(StoredLedger):
-    """
-    One in memory, which needs no opening.
-    """
+    """One in memory, which needs no opening."""
 
     def __init__(
         self,
@@ -37,23 +35,17 @@ class MemoryLedger(StoredLedger):
 
 
 class SqliteLedger(StoredLedger):
-    """
-    One in a file.
-    """
+    """One in a file."""
 
     @classmethod
     async def at(cls, path: Path | str, *, clock: Clock | None = None, **options: Any) -> Self:
-        """
-        Open it.
-        """
+        """Open it."""
         store = await SqliteStore.open(path)
         return await cls.open(store, clock=clock or SystemClock(), **options)
 
 
 class RedisLedger(StoredLedger):
-    """
-    One on a server.
-    """
+    """One on a server."""
 
     @classmethod
     async def at(
@@ -64,17 +56,13 @@ class RedisLedger(StoredLedger):
         create: bool = True,
         **options: Any,
     ) -> Self:
-        """
-        Open it.
-        """
+        """Open it."""
         store = await RedisStore.open(server, rehearse=create)
         return await cls.open(store, clock=clock or SystemClock(), create=create, **options)
 
 
 class DynamoDBLedger(StoredLedger):
-    """
-    One in a table.
-    """
+    """One in a table."""
 
     @classmethod
     async def at(
@@ -88,9 +76,7 @@ class DynamoDBLedger(StoredLedger):
         consumed: Consumed | None = None,
         **options: Any,
     ) -> Self:
-        """
-        Open it.
-        """
+        """Open it."""
         store = await DynamoDBStore.open(
             aws, table=table, region=region, clock=clock, chance=chance, consumed=consumed
         )

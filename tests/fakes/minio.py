@@ -50,9 +50,7 @@ _PENDING, _COMPLETED, _FAILED, _REPLICA = "PENDING", "COMPLETED", "FAILED", "REP
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """
-    What a site answers.
-    """
+    """What a site answers."""
 
     status: int
     headers: Mapping[str, str]
@@ -60,9 +58,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class _Target(msgspec.Struct, frozen=True):
-    """
-    Where a rule leads.
-    """
+    """Where a rule leads."""
 
     arn: str
     site: "Site"
@@ -74,9 +70,7 @@ class _Target(msgspec.Struct, frozen=True):
 
 
 class _Stored(msgspec.Struct):
-    """
-    A version, or a delete marker, as it lies at one site.
-    """
+    """A version, or a delete marker, as it lies at one site."""
 
     version: ObjectVersion
     modified_at: float
@@ -92,9 +86,7 @@ class _Stored(msgspec.Struct):
 
     @property
     def status(self) -> str:
-        """
-        What HEAD says of it; the empty string where it says nothing.
-        """
+        """What HEAD says of it; the empty string where it says nothing."""
         return _merged(self.sent) or (_REPLICA if self.replica else "")
 
 
@@ -129,9 +121,7 @@ class Site:
     # ---- what users do ----
 
     def make(self, *buckets: str) -> None:
-        """
-        Make buckets with versions.
-        """
+        """Make buckets with versions."""
         for bucket in buckets:
             self._buckets[bucket] = {}
 
@@ -163,31 +153,23 @@ class Site:
         self._targets.setdefault(bucket, []).append(target_of)
 
     def stop_replicating(self, bucket: str) -> None:
-        """
-        Take all rules of a bucket away.
-        """
+        """Take all rules of a bucket away."""
         del self._targets[bucket]
 
     def put(self, bucket: str, key: str, body: bytes = b"0123456789") -> ObjectVersion:
-        """
-        Write an object.
-        """
+        """Write an object."""
         stored = self._lay(bucket, key, body=body)
         self._tell("s3:ObjectCreated:Put", stored, by_user=True)
         return stored.version
 
     def mark(self, bucket: str, key: str) -> ObjectVersion:
-        """
-        Lay a delete marker.
-        """
+        """Lay a delete marker."""
         stored = self._lay(bucket, key, marker=True)
         self._tell("s3:ObjectRemoved:DeleteMarkerCreated", stored, by_user=True)
         return stored.version
 
     def purge(self, version: ObjectVersion) -> None:
-        """
-        Delete a version for good; it is hidden until the other side has heard, where the rule says so.
-        """
+        """Delete a version for good; it is hidden until the other side has heard, where the rule says so."""
         stored = self._find(version.bucket, version.key, version.version_id)
         assert stored is not None
         self._tell("s3:ObjectRemoved:Delete", stored, by_user=True)
@@ -196,18 +178,14 @@ class Site:
             self._drop(stored)
 
     def holds(self, version: ObjectVersion, bucket: str | None = None) -> bool:
-        """
-        Return whether a version lies here, in its bucket or another one.
-        """
+        """Return whether a version lies here, in its bucket or another one."""
         found = self._find(bucket or version.bucket, version.key, version.version_id)
         return found is not None and not found.purged
 
     # ---- what replication does ----
 
     def work(self) -> None:
-        """
-        Try once what waits, and what failed and was asked for since.
-        """
+        """Try once what waits, and what failed and was asked for since."""
         for stored in [one for kept in self._buckets.values() for one in kept.values()]:
             again, stored.again = stored.again, False
             for target in self._fitting(stored.version):
@@ -219,9 +197,7 @@ class Site:
                     self._send(stored, target)
 
     def scan(self) -> None:
-        """
-        Have all that failed tried again, as the scanner does now and then.
-        """
+        """Have all that failed tried again, as the scanner does now and then."""
         for kept in self._buckets.values():
             for stored in kept.values():
                 stored.again = True
@@ -399,39 +375,29 @@ class Minio:
         self._requests = 0
 
     def site(self, endpoint: str = "") -> Site:
-        """
-        Found one more site.
-        """
+        """Found one more site."""
         site = Site(self, endpoint or f"http://127.0.0.1:{19000 + len(self.sites)}")
         self.sites.append(site)
         return site
 
     def work(self) -> None:
-        """
-        Have every site try once what waits.
-        """
+        """Have every site try once what waits."""
         for site in self.sites:
             site.work()
 
     def new_id(self) -> str:
-        """
-        Create a UUID.
-        """
+        """Create a UUID."""
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
 
     def new_request_id(self) -> str:
-        """
-        Create the id of a request, or an event's sequencer.
-        """
+        """Create the id of a request, or an event's sequencer."""
         self._requests += 1
         return f"{0x18ECA4D900000000 + self._requests:X}"
 
 
 @asynccontextmanager
 async def served(site: Site) -> AsyncIterator[str]:
-    """
-    Run a site on a free port of this machine; gives its address.
-    """
+    """Run a site on a free port of this machine; gives its address."""
 
     def reply(asked: Asked) -> Answer:
         told = site.answer(asked.method, asked.target, asked.headers)
@@ -498,24 +464,18 @@ def account(site: Site, *buckets: str, named: bool = False) -> KnownAccount:
 
 
 class _Body:
-    """
-    The body of an answer, as the SDK reads it.
-    """
+    """The body of an answer, as the SDK reads it."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
 
     async def read(self) -> bytes:
-        """
-        Read all of it.
-        """
+        """Read all of it."""
         return self._body
 
 
 def _merged(statuses: Mapping[str, str]) -> str:
-    """
-    Merge what stands at several targets, as HEAD does.
-    """
+    """Merge what stands at several targets, as HEAD does."""
     told = set(statuses.values())
     if not told:
         return ""
@@ -550,9 +510,7 @@ def _rule_xml(number: int, target: _Target) -> str:
 def _event(
     site: Site, name: str, stored: _Stored, world: Minio, *, by_user: bool, status: str
 ) -> str:
-    """
-    Create the body of a notification, as the webhook sends it and a queue holds it.
-    """
+    """Create the body of a notification, as the webhook sends it and a queue holds it."""
     version = stored.version
     who = "miniouser" if by_user else ""
     object_told: dict[str, Any] = {"key": quote_plus(version.key)}

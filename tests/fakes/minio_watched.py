@@ -59,8 +59,6 @@ async def _reverse(gathered: list[str], rig: Rig, seconds: float) -> None:
 
 
 def told(rig: Rig, metric: Metric, *route: str) -> dict[str, float]:
-    """
-    Return what a counter shows, by its last label, for those before.
-    """
+    """Return what a counter shows, by its last label, for those before."""
     found = rig.meters.counters.items()
     return {key[-1]: one for key, one in found if key[:-1] == (metric.name, *route) and one}

@@ -70,7 +70,5 @@ atexit.register(_shared.close)
 
 @cache
 def shared_ministack() -> str:
-    """
-    Return the address of one for all tests of this process; each takes a table of its own.
-    """
+    """Return the address of one for all tests of this process; each takes a table of its own."""
     return _shared.enter_context(ministack())

@@ -16,9 +16,7 @@ from werkzeug.serving import make_server
 
 @contextmanager
 def moto_server() -> Iterator[str]:
-    """
-    Serve on a free port of loopback; give the address.
-    """
+    """Serve on a free port of loopback; give the address."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
     app = _with_request_ids(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
@@ -31,9 +29,7 @@ def moto_server() -> Iterator[str]:
 
 
 def _with_request_ids(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """
-    Have every answer say whose it is, as all of S3's do and moto's do not.
-    """
+    """Have every answer say whose it is, as all of S3's do and moto's do not."""
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         def began(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:

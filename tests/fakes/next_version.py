@@ -12,9 +12,7 @@ NEWS = "of the next version"
 
 
 def _grow(module: str, name: str, **options: bool) -> None:
-    """
-    Put a struct with one more field in the place of another, before anybody else imports it.
-    """
+    """Put a struct with one more field in the place of another, before anybody else imports it."""
     home = importlib.import_module(module)
     # Made by a factory, for a default that is a constant would not be written down.
     field = ("news", str, msgspec.field(default_factory=lambda: NEWS))
@@ -36,9 +34,7 @@ _LEFT_OUT = (*[()] * 5, None, None, 0, 0, None, 0, None)
 
 
 def _mark_fields(slot: str, mark: object) -> list[object]:
-    """
-    Write a mark with one more field, after all that today's version knows.
-    """
+    """Write a mark with one more field, after all that today's version knows."""
     fields = _fields_of_today(slot, mark)
     return [*fields, *_LEFT_OUT[len(fields) :], NEWS]
 

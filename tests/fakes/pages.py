@@ -22,7 +22,5 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def json_blocks(page: str) -> list[Any]:
-    """
-    Read the blocks of a page that hold JSON.
-    """
+    """Read the blocks of a page that hold JSON."""
     return [msgspec.json.decode(block) for block in blocks(page, "json")]

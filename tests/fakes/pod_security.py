@@ -35,9 +35,7 @@ PROFILES = {"RuntimeDefault", "Localhost"}
 
 
 def violations(pod: dict[str, Any]) -> list[str]:
-    """
-    Return what the profile forbids in the spec of a pod.
-    """
+    """Return what the profile forbids in the spec of a pod."""
     return [
         *_of_pod(pod),
         *(told for container in _containers(pod) for told in _of_container(container, pod)),
@@ -64,9 +62,7 @@ def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_context(name: str, context: dict[str, Any]) -> Iterator[str]:
-    """
-    Judge what pods and containers have alike.
-    """
+    """Judge what pods and containers have alike."""
     if context.get("runAsUser") == 0:
         yield f"{name} runs as root"
     if context.get("runAsNonRoot") is False:

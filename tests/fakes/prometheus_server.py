@@ -28,31 +28,23 @@ class PrometheusServer:
         self.url = url
 
     def query(self, expression: str) -> list[dict]:
-        """
-        Evaluate an expression now; each result has `metric` and `value`.
-        """
+        """Evaluate an expression now; each result has `metric` and `value`."""
         asked = urllib.parse.urlencode({"query": expression})
         return self._get(f"/api/v1/query?{asked}")["result"]
 
     def history(self, expression: str, *, start: float, end: float) -> list[dict]:
-        """
-        Evaluate an expression once for every second between two times; each result has `metric` and `values`.
-        """
+        """Evaluate an expression once for every second between two times; each result has `metric` and `values`."""
         asked = urllib.parse.urlencode(
             {"query": expression, "start": start, "end": end, "step": "1s"}
         )
         return self._get(f"/api/v1/query_range?{asked}")["result"]
 
     def alerts(self) -> list[dict]:
-        """
-        List the alerts that are pending or firing, with `labels`, `annotations`, `state` and `value`.
-        """
+        """List the alerts that are pending or firing, with `labels`, `annotations`, `state` and `value`."""
         return self._get("/api/v1/alerts")["alerts"]
 
     def rules(self) -> list[dict]:
-        """
-        List the rules, with `name`, `state`, `health` and perhaps `lastError`.
-        """
+        """List the rules, with `name`, `state`, `health` and perhaps `lastError`."""
         return [rule for group in self._get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
     def _get(self, path: str) -> dict:
@@ -65,18 +57,14 @@ class PrometheusServer:
 
 
 def program(name: str) -> str:
-    """
-    Find one of the two programs.
-    """
+    """Find one of the two programs."""
     found = shutil.which(name)
     assert found is not None, f"{name} is not on the PATH: install Debian's package `prometheus`"
     return found
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """
-    Run promtool to its end, and return what it said.
-    """
+    """Run promtool to its end, and return what it said."""
     return subprocess.run(  # noqa: S603 - our own words
         [program("promtool"), *map(str, arguments)],
         capture_output=True,

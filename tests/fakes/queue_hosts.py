@@ -9,9 +9,7 @@ HOME_REGION = "ap-southeast-2"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """
-    One URL.
-    """
+    """One URL."""
 
     url: str
     region: str | None

@@ -28,16 +28,12 @@ GIVEN = os.environ.get("CRRMON_TEST_REDIS_SERVER")
 
 @cache
 def program() -> str:
-    """
-    Find a redis-server: the one given, the system's, or the one in a wheel.
-    """
+    """Find a redis-server: the one given, the system's, or the one in a wheel."""
     return GIVEN or find()
 
 
 def free_port() -> int:
-    """
-    Find a port of loopback that nobody listens on, nor on the one that a cluster adds to it.
-    """
+    """Find a port of loopback that nobody listens on, nor on the one that a cluster adds to it."""
     while True:
         with socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", 0))
@@ -64,22 +60,16 @@ class RedisProcess:
 
     @property
     def url(self) -> str:
-        """
-        Where it is.
-        """
+        """Where it is."""
         return f"redis://127.0.0.1:{self.port}"
 
     def client(self, **options: object) -> redis.Redis:
-        """
-        Create a plain client.
-        """
+        """Create a plain client."""
         given: dict[str, object] = {"socket_timeout": 20, "retry": Retry(NoBackoff(), 0)}
         return redis.Redis(host="127.0.0.1", port=self.port, **(given | options))  # type: ignore[arg-type]
 
     def launch(self, *options: str) -> Self:
-        """
-        Start it, this time with more options, and do not wait.
-        """
+        """Start it, this time with more options, and do not wait."""
         command = [
             program(), "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", str(self.directory),
             "--daemonize", "no", "--logfile", str(self.directory / "log"),
@@ -92,17 +82,13 @@ class RedisProcess:
         return self
 
     def start(self) -> Self:
-        """
-        Start it, and wait until it answers.
-        """
+        """Start it, and wait until it answers."""
         self.launch()
         self.wait()
         return self
 
     def wait(self) -> None:
-        """
-        Wait until it listens and has read its data.
-        """
+        """Wait until it listens and has read its data."""
         with self.client() as client:
             for _ in _meanwhile():
                 assert self._process is not None
@@ -116,40 +102,30 @@ class RedisProcess:
                         return
 
     def kill(self) -> None:
-        """
-        End it as a power cut would.
-        """
+        """End it as a power cut would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def freeze(self) -> None:
-        """
-        Let it neither work nor answer.
-        """
+        """Let it neither work nor answer."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """
-        Let it go on.
-        """
+        """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """
-        End it for good.
-        """
+        """End it for good."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _meanwhile() -> Iterator[None]:
-    """
-    Go round until the caller is content, for a while.
-    """
+    """Go round until the caller is content, for a while."""
     until = time.monotonic() + HANGS_SECONDS
     while time.monotonic() < until:
         yield
@@ -159,9 +135,7 @@ def _meanwhile() -> Iterator[None]:
 
 @contextlib.contextmanager
 def redis_server(*options: str) -> Iterator[RedisProcess]:
-    """
-    Run a server.
-    """
+    """Run a server."""
     server = RedisProcess(*options)
     try:
         yield server.start()
@@ -171,9 +145,7 @@ def redis_server(*options: str) -> Iterator[RedisProcess]:
 
 @contextlib.contextmanager
 def redis_cluster(*options: str) -> Iterator[list[RedisProcess]]:
-    """
-    Run a cluster of three.
-    """
+    """Run a cluster of three."""
     servers = [
         RedisProcess("--cluster-enabled", "yes", "--cluster-node-timeout", "5000", *options)
         for _ in range(3)
@@ -220,26 +192,20 @@ atexit.register(_shared.close)
 
 @cache
 def shared_server() -> str:
-    """
-    Return the address of a server for all tests of this process; each takes a prefix of its own.
-    """
+    """Return the address of a server for all tests of this process; each takes a prefix of its own."""
     server = _shared.enter_context(redis_server("--appendonly", "yes", "--appendfsync", "no"))
     return server.url
 
 
 @cache
 def shared_cluster() -> str:
-    """
-    Return the address of a node of a cluster for all tests of this process.
-    """
+    """Return the address of a node of a cluster for all tests of this process."""
     servers = _shared.enter_context(redis_cluster("--appendonly", "yes", "--appendfsync", "no"))
     return servers[0].url
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
-    """
-    Create a certificate of 127.0.0.1 that is its own authority, and its key.
-    """
+    """Create a certificate of 127.0.0.1 that is its own authority, and its key."""
     made, key = directory / "server.crt", directory / "server.key"
     command = [
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests",

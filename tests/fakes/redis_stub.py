@@ -14,9 +14,7 @@ What one command is answered with, by a server on this port: bytes, a number, No
 
 
 class Refusal(str):
-    """
-    An error, as the protocol has it: its code first.
-    """
+    """An error, as the protocol has it: its code first."""
 
     __slots__ = ()
 
@@ -38,9 +36,7 @@ class RedisStub:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """
-        Answer one connection until it ends.
-        """
+        """Answer one connection until it ends."""
         self._writers.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -52,9 +48,7 @@ class RedisStub:
         writer.close()
 
     def hang_up(self) -> None:
-        """
-        End all connections.
-        """
+        """End all connections."""
         for writer in self._writers:
             writer.close()
 

@@ -39,9 +39,7 @@ SECONDS = 60
 
 
 class Release:
-    """
-    One, in a namespace of its own.
-    """
+    """One, in a namespace of its own."""
 
     def __init__(
         self,
@@ -65,26 +63,20 @@ class Release:
         self._helm.close()
 
     def install(self, values: chart.Values, **options: Any) -> None:
-        """
-        Install, and wait until every pod is ready.
-        """
+        """Install, and wait until every pod is ready."""
         options = {"wait": "watcher", "timeout": SECONDS} | options
         with self._told():
             self._helm.install(self._chart, self._name, dict(values), **options)
 
     def upgrade(self, values: chart.Values, **options: Any) -> None:
-        """
-        Upgrade with these values alone, and wait until every pod is ready.
-        """
+        """Upgrade with these values alone, and wait until every pod is ready."""
         options = {"wait": "watcher", "timeout": SECONDS, "reset_values": True} | options
         with self._told():
             self._helm.upgrade(self._chart, self._name, dict(values), **options)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """
-        Add to what Helm says of a failure what the cluster says.
-        """
+        """Add to what Helm says of a failure what the cluster says."""
         try:
             yield
         except helm.HelmError as error:
@@ -95,78 +87,56 @@ class Release:
             raise
 
     def rollback(self, version: int | None = None) -> None:
-        """
-        Go back, to the revision before if none is named.
-        """
+        """Go back, to the revision before if none is named."""
         self._helm.rollback(self._name, version=version, wait="watcher", timeout=SECONDS)
 
     def uninstall(self) -> None:
-        """
-        Uninstall.
-        """
+        """Uninstall."""
         self._helm.uninstall(self._name, wait="watcher", timeout=SECONDS)
 
     def beside(self, name: str, of: helm.Chart | None = None) -> "Release":
-        """
-        Return another one in the same namespace, maybe of another chart.
-        """
+        """Return another one in the same namespace, maybe of another chart."""
         return Release(self._kubernetes, self.namespace, name, of)
 
     def neighbour(self) -> str:
-        """
-        Create a second namespace, and tell its name.
-        """
+        """Create a second namespace, and tell its name."""
         return self._kubernetes.namespace(f"{self.namespace}-beside")
 
     def annotate(self, kind: str, annotations: dict[str, str]) -> None:
-        """
-        Lay annotations on an object.
-        """
+        """Lay annotations on an object."""
         path = self.api.path("apps/v1", kind, self.namespace, f"{NAME}-crrmon")
         change = {"metadata": {"annotations": annotations}}
         self.api.ask("PATCH", path, change, kind="application/merge-patch+json")
 
     def scale(self, replicas: int) -> None:
-        """
-        Ask for replicas as a scaler does, and wait for them.
-        """
+        """Ask for replicas as a scaler does, and wait for them."""
         path = self.api.path("apps/v1", "Deployment", self.namespace, f"{NAME}-crrmon")
         change = {"spec": {"replicas": replicas}}
         self.api.ask("PATCH", f"{path}/scale", change, kind="application/merge-patch+json")
         wait_for(f"{replicas} replicas", lambda: len(self.pods()) == replicas)
 
     def leave_pods(self, kind: str, name: str = f"{NAME}-crrmon") -> None:
-        """
-        Delete a workload, but not its pods: `kubectl delete --cascade=orphan`.
-        """
+        """Delete a workload, but not its pods: `kubectl delete --cascade=orphan`."""
         path = self.api.path("apps/v1", kind, self.namespace, name)
         self.api.ask("DELETE", path, {"propagationPolicy": "Orphan"})
         wait_for(f"no {kind}", lambda: not self.all(kind))
 
     def test(self) -> None:
-        """
-        Run the test that the chart brings.
-        """
+        """Run the test that the chart brings."""
         self._helm.test(self._name, timeout=SECONDS)
 
     def manifests(self, values: chart.Values) -> chart.Manifests:
-        """
-        Render what would be installed here.
-        """
+        """Render what would be installed here."""
         rendered = chart.render_as_given(values, name=self._name, namespace=self.namespace)
         return chart.Manifests(tuple(_not_hooks(rendered.all)))
 
     def get(self, kind: str, name: str = f"{NAME}-crrmon") -> Object:
-        """
-        Return an object.
-        """
+        """Return an object."""
         (version,) = (version for version, known in KINDS if known == kind)
         return self.api.get(version, kind, self.namespace, name)
 
     def all(self, kind: str) -> list[Object]:
-        """
-        Return all objects of a kind.
-        """
+        """Return all objects of a kind."""
         (version,) = (version for version, known in KINDS if known == kind)
         return self.api.all(version, kind, self.namespace)
 
@@ -196,9 +166,7 @@ class Release:
         )  # fmt: skip
 
     def pods(self) -> list[Object]:
-        """
-        Return the replicas that are ready and stay.
-        """
+        """Return the replicas that are ready and stay."""
         return [
             pod
             for pod in self.all("Pod")

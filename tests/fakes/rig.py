@@ -42,9 +42,7 @@ def settings_for_tests(
     give_up_after: float = 14 * DAY,
     window: int = WINDOW,
 ) -> Settings:
-    """
-    Return a daemon's settings, unchecked: tests want what nobody may set.
-    """
+    """Return a daemon's settings, unchecked: tests want what nobody may set."""
     return Settings.model_construct(
         name="test",
         buckets=tuple(buckets),
@@ -147,9 +145,7 @@ class Rig:
         copies: int = 1,
         **event: Any,
     ) -> ObjectVersion:
-        """
-        Write an object that replicates after `takes` seconds, and send its event, `copies` times.
-        """
+        """Write an object that replicates after `takes` seconds, and send its event, `copies` times."""
         now = self.truth.now()
         name = ObjectVersion(bucket, key, version)
         self.s3.fates[name] = Fate(now + takes, then, size, written_at=int(now))
@@ -161,9 +157,7 @@ class Rig:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Rig"]:
-        """
-        Run all loops; at the end they are killed, as kill -9 would.
-        """
+        """Run all loops; at the end they are killed, as kill -9 would."""
         self.start()
         try:
             yield self
@@ -171,9 +165,7 @@ class Rig:
             await self.kill()
 
     def start(self, *, without: Collection[str] = ()) -> None:
-        """
-        Begin with all loops, but for some by name.
-        """
+        """Begin with all loops, but for some by name."""
         loops = self.daemon.roots()
         if self._local is None:
             del loops["sweeper"]  # what is past its time is what these tests want to see
@@ -184,9 +176,7 @@ class Rig:
         ]
 
     async def kill(self) -> None:
-        """
-        End everything where it stands; nothing is given back or flushed.
-        """
+        """End everything where it stands; nothing is given back or flushed."""
         mine = [
             *self._tasks,
             *self.intake._attending,
@@ -197,23 +187,17 @@ class Rig:
         await asyncio.gather(*mine, return_exceptions=True)
 
     async def until(self, happened: Callable[[], bool], *, within: float = 3600.0) -> None:
-        """
-        Let simulated time pass until something is so.
-        """
+        """Let simulated time pass until something is so."""
         async with asyncio.timeout(within):
             while not happened():
                 await asyncio.sleep(0.25)
 
     async def settled(self, *, within: float = 3600.0) -> None:
-        """
-        Wait until all messages are dealt with.
-        """
+        """Wait until all messages are dealt with."""
         await self.until(lambda: self.inbox.waiting == 0, within=within)
 
     def expect(self, lower: float, upper: float) -> None:
-        """
-        Have the pacer know for sure how long replication takes.
-        """
+        """Have the pacer know for sure how long replication takes."""
         for _ in range(600):
             self.looker._pacer.learn(
                 (Route("src", "dst"),), Latency(lower, upper), now=self.clock.now()

@@ -10,9 +10,7 @@ from fakes.meters import FakeMeters
 
 
 def runtime(clock: Clock, *, meters: Meters | None = None, seed: int | str = 1) -> Runtime:
-    """
-    Share a clock, and what else is not given is new.
-    """
+    """Share a clock, and what else is not given is new."""
     meters = meters or FakeMeters()
     return Runtime(
         clock=clock,

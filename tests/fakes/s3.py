@@ -21,9 +21,7 @@ NEVER = math.inf
 
 
 class Fate(msgspec.Struct):
-    """
-    What a HEAD shows from when on: `then` after `done_at`, "pending" before.
-    """
+    """What a HEAD shows from when on: `then` after `done_at`, "pending" before."""
 
     done_at: float
     then: Sight = Sight.COMPLETED
@@ -32,32 +30,24 @@ class Fate(msgspec.Struct):
 
 
 class Trip(msgspec.Struct, frozen=True):
-    """
-    The way of a version to one destination: from when on it stands how, in order; pending before.
-    """
+    """The way of a version to one destination: from when on it stands how, in order; pending before."""
 
     steps: tuple[tuple[float, Sight], ...] = ()
     """Of PENDING, COMPLETED and FAILED."""
 
     def at(self, now: float) -> Sight:
-        """
-        Return how it stands.
-        """
+        """Return how it stands."""
         passed = bisect.bisect_right([at for at, _ in self.steps], now)
         return self.steps[passed - 1][1] if passed else Sight.PENDING
 
     @property
     def arrives_at(self) -> float:
-        """
-        When the destination has it; never, if it does not.
-        """
+        """When the destination has it; never, if it does not."""
         return next((at for at, sight in self.steps if sight is Sight.COMPLETED), NEVER)
 
 
 class Stored(msgspec.Struct, kw_only=True):
-    """
-    A version as it lies in a bucket where somebody wrote it.
-    """
+    """A version as it lies in a bucket where somebody wrote it."""
 
     written_at: float
     trips: Mapping[str, Trip] = {}
@@ -71,9 +61,7 @@ class Stored(msgspec.Struct, kw_only=True):
 
 
 class FakeS3:
-    """
-    Answers looks and configurations; `away` makes every look tell nothing, `unreadable` hides configurations.
-    """
+    """Answers looks and configurations; `away` makes every look tell nothing, `unreadable` hides configurations."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -112,9 +100,7 @@ class FakeS3:
         self._sources: dict[ObjectVersion, list[ObjectVersion]] = {}
 
     def store(self, version: ObjectVersion, stored: Stored) -> None:
-        """
-        Put a version down, instead of what was said of it before; it becomes the key's current one.
-        """
+        """Put a version down, instead of what was said of it before; it becomes the key's current one."""
         self.stored[version] = stored
         self.current[version.bucket, version.key] = version
         for bucket in stored.trips:
@@ -124,9 +110,7 @@ class FakeS3:
                 sources.append(version)
 
     def rule(self, bucket: str, *destinations: str, **how: Any) -> None:
-        """
-        Have a bucket replicate to destinations and nowhere else; see `add_rule`.
-        """
+        """Have a bucket replicate to destinations and nowhere else; see `add_rule`."""
         self.configurations[bucket] = None
         self.add_rule(bucket, *destinations, **how)
 
@@ -253,9 +237,7 @@ class FakeS3:
         return bucket not in self.hidden
 
     def status(self, version: ObjectVersion, now: float) -> Sight:
-        """
-        Return the merged status of a version where it was written, as S3 does.
-        """
+        """Return the merged status of a version where it was written, as S3 does."""
         stands = {trip.at(now) for trip in self.stored[version].trips.values()}
         if not stands:
             return Sight.NO_STATUS
@@ -296,9 +278,7 @@ class FakeS3:
         )
 
     def _source(self, replica: ObjectVersion, now: float) -> Stored | None:
-        """
-        Find what a version in a destination was copied from, if it has arrived there.
-        """
+        """Find what a version in a destination was copied from, if it has arrived there."""
         for version in self._sources.get(replica, ()):
             source = self.stored[version]
             if now >= source.trips[replica.bucket].arrives_at:

@@ -16,18 +16,14 @@ from fakes.patience import HANGS_SECONDS
 
 
 class Sandbox:
-    """
-    A `crrmon sandbox` process.
-    """
+    """A `crrmon sandbox` process."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.told: list[str] = []
 
     async def until(self, pattern: str) -> str:
-        """
-        Read its stderr until a line matches.
-        """
+        """Read its stderr until a line matches."""
         assert self.process.stderr is not None
         async with asyncio.timeout(HANGS_SECONDS):
             while line := (await self.process.stderr.readline()).decode():
@@ -37,9 +33,7 @@ class Sandbox:
         raise AssertionError(f"it ended without {pattern!r}:\n{''.join(self.told)}")
 
     async def end(self) -> tuple[int, dict[str, Any]]:
-        """
-        Wait for its end and return its exit code and its verdict.
-        """
+        """Wait for its end and return its exit code and its verdict."""
         async with asyncio.timeout(HANGS_SECONDS):
             output, errors = await self.process.communicate()
         self.told.append(errors.decode())
@@ -51,9 +45,7 @@ class Sandbox:
 
 @asynccontextmanager
 async def sandbox(*options: str) -> AsyncIterator[Sandbox]:
-    """
-    Start it; whatever happens, it does not outlive the block, nor do its children outlive it.
-    """
+    """Start it; whatever happens, it does not outlive the block, nor do its children outlive it."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "crrmon", "sandbox", "--output", "json"),
         *("--port", str(free_port()), *options),
@@ -77,9 +69,7 @@ TELLERS = ("truth", "cloudwatch", "ledger", "prometheus")
 def numbers(
     verdict: dict[str, Any], measure: str
 ) -> dict[tuple[str, str | None], dict[str, int | None]]:
-    """
-    Return what truth, CloudWatch, ledger and Prometheus say of a measure, by source and destination.
-    """
+    """Return what truth, CloudWatch, ledger and Prometheus say of a measure, by source and destination."""
     return {
         (line["source"], line["destination"]): {teller: line[teller] for teller in TELLERS}
         for line in verdict["lines"]
@@ -88,9 +78,7 @@ def numbers(
 
 
 def total(verdict: dict[str, Any], measure: str) -> int:
-    """
-    Return the true sum of a measure.
-    """
+    """Return the true sum of a measure."""
     return sum(told["truth"] or 0 for told in numbers(verdict, measure).values())
 
 
@@ -172,9 +160,7 @@ def check_watermarks(verdict: dict[str, Any], *, all_shown: bool) -> None:
 
 
 def check_the_run(run: dict[str, Any], *, objects: int) -> None:
-    """
-    Look at messages, calls, processes and latencies.
-    """
+    """Look at messages, calls, processes and latencies."""
     messages = run["messages"]
     assert messages["malformed"] == 3
     assert messages["left_in_queue"] + messages["left_in_dead_letter_queue"] == 3

@@ -14,14 +14,10 @@ _PACER = Pacer(Policy())
 
 
 def schedule(now: float, *, draw: float = 0.5) -> Schedule:
-    """
-    Schedule without any knowledge.
-    """
+    """Schedule without any knowledge."""
     return Schedule(pacer=_PACER, now=now, draw=draw)
 
 
 def decided(record: Record, seen: Observation, **more: Any) -> Decision:
-    """
-    Decide at the moment of a look.
-    """
+    """Decide at the moment of a look."""
     return decide(record, seen, schedule(seen.looked_at), **more)

@@ -9,9 +9,7 @@ Result = TypeVar("Result")
 
 
 def simulate(main: Coroutine[Any, Any, Result]) -> Result:
-    """
-    Run a coroutine on a loop of its own, whose time is simulated and begins at 0.
-    """
+    """Run a coroutine on a loop of its own, whose time is simulated and begins at 0."""
     loop = looptime.new_event_loop(start=0.0, noop_cycles=1)
     try:
         return loop.run_until_complete(main)

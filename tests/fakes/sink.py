@@ -38,9 +38,7 @@ class FakeSink:
         return [one for call in self.calls for one in msgspec.json.decode(call)]
 
     def values(self, metric: str, *dimensions: str) -> list[tuple[float, float]]:
-        """
-        Return (timestamp, value) of every datapoint of a metric, in the order they came.
-        """
+        """Return (timestamp, value) of every datapoint of a metric, in the order they came."""
         return [
             (datum["Timestamp"], datum["Value"])
             for datum in self.datums

@@ -27,9 +27,7 @@ from fakes.redis_server import shared_cluster, shared_server
 
 
 class StoreBackend(Protocol):
-    """
-    Opens stores of one kind, always on the same database.
-    """
+    """Opens stores of one kind, always on the same database."""
 
     durable: bool
     """Whether what was closed can be opened again."""
@@ -41,22 +39,16 @@ class StoreBackend(Protocol):
     def __init__(self, directory: Path) -> None: ...
 
     def expire_few(self, patch: pytest.MonkeyPatch, number: int) -> None:
-        """
-        Have `expire` drop no more than this of a group's ordered items at once.
-        """
+        """Have `expire` drop no more than this of a group's ordered items at once."""
         ...
 
     async def open(self) -> Store:
-        """
-        Open the database; not while it is open already, where it is exclusive.
-        """
+        """Open the database; not while it is open already, where it is exclusive."""
         ...
 
 
 class MemoryBackend:
-    """
-    A new store each time.
-    """
+    """A new store each time."""
 
     durable = False
     drops = True
@@ -65,22 +57,16 @@ class MemoryBackend:
         self.clock = SetClock()
 
     def expire_few(self, patch: pytest.MonkeyPatch, number: int) -> None:
-        """
-        Set how many that is.
-        """
+        """Set how many that is."""
         patch.setattr(memory, "_EXPIRED_AT_ONCE", number)
 
     async def open(self) -> Store:
-        """
-        Create one.
-        """
+        """Create one."""
         return MemoryStore()
 
 
 class SqliteBackend:
-    """
-    A file in a directory.
-    """
+    """A file in a directory."""
 
     durable = True
     drops = True
@@ -90,22 +76,16 @@ class SqliteBackend:
         self.clock = SetClock()
 
     def expire_few(self, patch: pytest.MonkeyPatch, number: int) -> None:
-        """
-        Set how many that is.
-        """
+        """Set how many that is."""
         patch.setattr(sqlite, "_EXPIRED_AT_ONCE", number)
 
     async def open(self) -> Store:
-        """
-        Open the file.
-        """
+        """Open the file."""
         return await SqliteStore.open(self._path)
 
 
 class RedisBackend:
-    """
-    A prefix on a server that all tests of this process share.
-    """
+    """A prefix on a server that all tests of this process share."""
 
     durable = True
     drops = True
@@ -118,31 +98,23 @@ class RedisBackend:
         return RedisServer(url=shared_server(), prefix=prefix)
 
     def expire_few(self, patch: pytest.MonkeyPatch, number: int) -> None:
-        """
-        Set how many that is.
-        """
+        """Set how many that is."""
         patch.setattr(redis, "_ORDERED_AT_ONCE", number)
 
     async def open(self) -> Store:
-        """
-        Connect.
-        """
+        """Connect."""
         return await RedisStore.open(self._server)
 
 
 class RedisClusterBackend(RedisBackend):
-    """
-    A prefix on a cluster of three servers.
-    """
+    """A prefix on a cluster of three servers."""
 
     def _place(self, prefix: str) -> RedisServer:
         return RedisServer(url=shared_cluster(), cluster=True, prefix=prefix)
 
 
 class DynamoDBBackend:
-    """
-    A table of MiniStack.
-    """
+    """A table of MiniStack."""
 
     durable = True
     drops = False
@@ -155,38 +127,28 @@ class DynamoDBBackend:
         return shared_ministack()
 
     def expire_few(self, patch: pytest.MonkeyPatch, number: int) -> None:
-        """
-        Do nothing: it drops none.
-        """
+        """Do nothing: it drops none."""
 
     async def open(self) -> Store:
-        """
-        Open it; made the first time.
-        """
+        """Open it; made the first time."""
         return await EmulatedStore.on(self._url(), self._table, self.clock)
 
 
 class MotoBackend(DynamoDBBackend):
-    """
-    A table of moto.
-    """
+    """A table of moto."""
 
     def _url(self) -> str:
         return shared_moto()
 
 
 class EmulatedStore(DynamoDBStore):
-    """
-    One with a session of its own.
-    """
+    """One with a session of its own."""
 
     aws: EmulatorAws
 
     @classmethod
     async def on(cls, url: str, table: str, clock: SetClock) -> Self:
-        """
-        Open a table, and make it if it is not there.
-        """
+        """Open a table, and make it if it is not there."""
         aws = EmulatorAws(url)
         try:
             await create(aws, table=table, region=REGION, tags={})
@@ -200,9 +162,7 @@ class EmulatedStore(DynamoDBStore):
         return store
 
     async def close(self) -> None:
-        """
-        Close the session, too.
-        """
+        """Close the session, too."""
         await super().close()
         await self.aws.__aexit__(None, None, None)
 
@@ -213,9 +173,7 @@ atexit.register(_shared.close)
 
 @cache
 def shared_moto() -> str:
-    """
-    Return the address of a moto for all tests of this process; each takes a table of its own.
-    """
+    """Return the address of a moto for all tests of this process; each takes a table of its own."""
     return _shared.enter_context(moto_server())
 
 

@@ -19,9 +19,7 @@ WAITING = re.compile(r"away for ([7-9]|\d\d+) s")
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One thing that can be wrong with a ledger.
-    """
+    """One thing that can be wrong with a ledger."""
 
     section: dict[str, Any]
     """The ledger's settings."""
@@ -33,9 +31,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check_waiting(stage: Stage, cases: Sequence[Case]) -> None:
-    """
-    Start a daemon for each case, and see how all of them wait and go on.
-    """
+    """Start a daemon for each case, and see how all of them wait and go on."""
     sqs = await stage.emulator.client("sqs", WORLD.queue_region)
     await sqs.send_message(QueueUrl=stage.queue, MessageBody='{"Event":"s3:TestEvent"}')
     pairs = list(zip(stage.daemons, cases, strict=True))
@@ -81,9 +77,7 @@ async def _check_goes_on(stage: Stage, daemon: DaemonProcess, case: Case) -> Non
 
 
 async def _ready_text(daemon: DaemonProcess, said: Callable[[str], object]) -> tuple[int, str]:
-    """
-    Wait until /readyz says something.
-    """
+    """Wait until /readyz says something."""
     async with asyncio.timeout(HANGS_SECONDS):
         while True:
             status, text = await page(daemon, "/readyz")

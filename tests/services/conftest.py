@@ -22,9 +22,7 @@ are most of what a simulated day costs. What depends on their length is marked `
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    Have every test of this folder run on a loop whose time is simulated.
-    """
+    """Have every test of this folder run on a loop whose time is simulated."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.looptime(noop_cycles=1))
@@ -39,9 +37,7 @@ def _long_rounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 async def rig() -> Rig:
-    """
-    Make a daemon for one bucket, which replicates to another one.
-    """
+    """Make a daemon for one bucket, which replicates to another one."""
     rig = Rig()
     rig.s3.rule("src", "dst")
     return rig
@@ -49,9 +45,7 @@ async def rig() -> Rig:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Minio:
-    """
-    Make a world of MinIO without any site yet, in simulated time; the SDK has credentials that open nothing.
-    """
+    """Make a world of MinIO without any site yet, in simulated time; the SDK has credentials that open nothing."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")

@@ -14,9 +14,7 @@ DAY = 86_400.0
 
 
 class Work:
-    """
-    Doubles what it is given, and remembers the batches; items that are told to are refused.
-    """
+    """Doubles what it is given, and remembers the batches; items that are told to are refused."""
 
     def __init__(self, *, takes: float = 0.1, refused: Sequence[int] = ()) -> None:
         self.takes = takes
@@ -41,16 +39,12 @@ class Work:
 
 
 def seconds() -> float:
-    """
-    Tell the simulated time.
-    """
+    """Tell the simulated time."""
     return asyncio.get_running_loop().time()
 
 
 class Arrival:
-    """
-    An item that is submitted at some time, and may be given up.
-    """
+    """An item that is submitted at some time, and may be given up."""
 
     def __init__(self, delay: float, patience: float | None) -> None:
         self.delay = delay

@@ -28,39 +28,29 @@ HOUR = 3600.0
 
 @pytest.fixture
 def logged() -> Iterator[list[dict[str, Any]]]:
-    """
-    Collect what is logged.
-    """
+    """Collect what is logged."""
     with structlog.testing.capture_logs() as lines:
         yield lines
 
 
 def complete(rig: Rig, *route: str) -> float | None:
-    """
-    Read up to when a route is complete; None while that is not shown.
-    """
+    """Read up to when a route is complete; None while that is not shown."""
     return rig.meters.gauge(catalogue.COMPLETE_UP_TO, *(route or ROUTE))
 
 
 async def complete_at_first(rig: Rig) -> None:
-    """
-    Have one object arrive, so that there is a moment up to which all is complete.
-    """
+    """Have one object arrive, so that there is a moment up to which all is complete."""
     rig.put("before")
     await rig.until(lambda: complete(rig) is not None)
 
 
 def without_rule(rig: Rig, key: str, bucket: str = "src") -> ObjectVersion:
-    """
-    Write an object that no rule selects: it shows no status.
-    """
+    """Write an object that no rule selects: it shows no status."""
     return rig.put(key, then=Sight.NO_STATUS, bucket=bucket)
 
 
 def names(lines: list[dict[str, Any]], *events: str) -> list[str]:
-    """
-    Return the events of these names, as they were logged.
-    """
+    """Return the events of these names, as they were logged."""
     return [line["event"] for line in lines if line["event"] in events]
 
 

@@ -22,9 +22,7 @@ EARLIER = 10.0
 
 
 def write(rig: Rig, bucket: str, *, key: str = "a", ago: float = EARLIER) -> ObjectWritten:
-    """
-    Tell of a write; a negative age lies in the future.
-    """
+    """Tell of a write; a negative age lies in the future."""
     return ObjectWritten(
         version=ObjectVersion(bucket, key, "v1"),
         region="eu-west-1",
@@ -37,9 +35,7 @@ def write(rig: Rig, bucket: str, *, key: str = "a", ago: float = EARLIER) -> Obj
 
 
 def told(logs: Sequence[Any], event: str) -> list[Any]:
-    """
-    Pick the lines of one event.
-    """
+    """Pick the lines of one event."""
     return [one for one in logs if one["event"] == event]
 
 

@@ -17,9 +17,7 @@ from fakes.s3 import Fate
 
 
 def outcomes(rig: Rig, status: str = "completed", destination: str = "dst") -> float:
-    """
-    Tell how many outcomes of a kind were counted.
-    """
+    """Tell how many outcomes of a kind were counted."""
     return rig.meters.count(catalogue.REPLICATIONS, "src", destination, status)
 
 
@@ -205,9 +203,7 @@ async def test_memory_is_bounded_by_what_is_held() -> None:
 
 
 def deletions(rig: Rig, many: int, *, bucket: str = "src") -> str:
-    """
-    Make one message that tells of so many deletions.
-    """
+    """Make one message that tells of so many deletions."""
     at = rig.clock.now()
     records = [
         msgspec.json.decode(
@@ -221,9 +217,7 @@ def deletions(rig: Rig, many: int, *, bucket: str = "src") -> str:
 
 
 def facts_held(rig: Rig) -> int:
-    """
-    Count the facts that were read out of messages and are not dealt with.
-    """
+    """Count the facts that were read out of messages and are not dealt with."""
     return sum(held.weight for held in rig.intake._held.values())
 
 

@@ -12,9 +12,7 @@ from fakes.rig import WINDOW, Rig
 
 
 class LossyLedger(FlakyLedger):
-    """
-    Lets go of leases, as one that is opened exclusively after a crash does.
-    """
+    """Lets go of leases, as one that is opened exclusively after a crash does."""
 
     async def reopen(self) -> None:
         await self._ledger.release(await self._ledger.leases())

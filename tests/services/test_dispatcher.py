@@ -31,9 +31,7 @@ def store(
     fails: dict[str, float] | None = None,
     **more: Any,
 ) -> float:
-    """
-    Write an object that arrives, or fails, at destinations after these seconds; return when it was written.
-    """
+    """Write an object that arrives, or fails, at destinations after these seconds; return when it was written."""
     now = rig.clock.now()
     trips = {
         one: Trip(((now + after, Sight.COMPLETED),)) for one, after in (arrives or {}).items()
@@ -47,16 +45,12 @@ def store(
 
 
 def count(rig: Rig, status: str = "completed", *, of: str = "src", to: str = "dst") -> float:
-    """
-    Tell how many outcomes of a kind were counted on a route.
-    """
+    """Tell how many outcomes of a kind were counted on a route."""
     return rig.meters.count(catalogue.REPLICATIONS, of, to, status)
 
 
 async def record(rig: Rig, key: str = "a", version: str = "v1") -> Record:
-    """
-    Find the one record of a version.
-    """
+    """Find the one record of a version."""
     (found,) = (await rig.ledger.find(key, version)).records.values()
     return found
 

@@ -82,9 +82,7 @@ async def test_t5_a_mass_deletion_that_is_told_of_is_believed_at_once() -> None:
 
 
 class Polling:
-    """
-    Polling at objects of one route, all of which show as gone.
-    """
+    """Polling at objects of one route, all of which show as gone."""
 
     def __init__(self) -> None:
         self.clock = LoopClock()
@@ -94,9 +92,7 @@ class Polling:
         self.path = (Route("src", "dst"),)
 
     async def look(self, times: int = 1) -> list[Sight]:
-        """
-        Tell what is made of so many 404.
-        """
+        """Tell what is made of so many 404."""
         version = ObjectVersion("src", "a", "v1")
         record = Record(version=version, region="", written_at=0.0, next_look_at=0.0)
         answer = Observation(sight=Sight.GONE, looked_at=self.clock.now())

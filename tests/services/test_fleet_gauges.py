@@ -57,9 +57,7 @@ UP_TO = {catalogue.COMPLETE_UP_TO.name, catalogue.SETTLED_UP_TO.name}
 
 
 class SlowLedger(FlakyLedger):
-    """
-    Takes its time over some calls.
-    """
+    """Takes its time over some calls."""
 
     def __init__(self, ledger: MemoryLedger) -> None:
         super().__init__(ledger)
@@ -80,9 +78,7 @@ class SlowLedger(FlakyLedger):
 
 
 class Daemon:
-    """
-    One that holds shards, publishes and shows gauges on a real page.
-    """
+    """One that holds shards, publishes and shows gauges on a real page."""
 
     def __init__(
         self,
@@ -148,9 +144,7 @@ class Daemon:
         self._tasks = [asyncio.create_task(run()) for run in loops]
 
     def gauge(self, metric: Metric, *labels: str) -> float | None:
-        """
-        Read one series, shown or not.
-        """
+        """Read one series, shown or not."""
         return self.meters._values[metric].get(labels)
 
     async def kill(self) -> None:
@@ -168,9 +162,7 @@ class Daemon:
 
     @property
     def page(self) -> dict[str, float]:
-        """
-        What its page shows of the fleet.
-        """
+        """What its page shows of the fleet."""
         text = self.meters.page("")[0].decode()
         lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
         return {
@@ -181,16 +173,12 @@ class Daemon:
 
     @property
     def kept(self) -> set[str]:
-        """
-        Names of the fleet's gauges that it keeps, shown or not.
-        """
+        """Names of the fleet's gauges that it keeps, shown or not."""
         return {metric.name for metric, series in self.meters._values.items() if series} & FLEET
 
 
 async def know(ledger: MemoryLedger, *discarded: LetGo) -> None:
-    """
-    Let a ledger know the route, with a rule, and what was let go on it.
-    """
+    """Let a ledger know the route, with a rule, and what was let go on it."""
     route = Route(*ROUTE)
     await ledger.remember_routes([route])
     state = RouteState(
@@ -205,9 +193,7 @@ async def know(ledger: MemoryLedger, *discarded: LetGo) -> None:
 
 @pytest.fixture
 async def ledger() -> MemoryLedger:
-    """
-    Make what all daemons of a test share, with one object pending.
-    """
+    """Make what all daemons of a test share, with one object pending."""
     one = MemoryLedger(shards=2)
     await know(one, LetGo("a", "v", EPOCH - 900, "given_up"))
     await one.park([record("a", written_at=EPOCH)])
@@ -215,9 +201,7 @@ async def ledger() -> MemoryLedger:
 
 
 class StuckSink(FakeSink):
-    """
-    A CloudWatch that does not answer while `stuck`.
-    """
+    """A CloudWatch that does not answer while `stuck`."""
 
     stuck = False
 
@@ -229,9 +213,7 @@ class StuckSink(FakeSink):
 
 
 async def pend(ledger: MemoryLedger, count: int) -> None:
-    """
-    Have more objects pending.
-    """
+    """Have more objects pending."""
     await ledger.park([record(f"more{number}", written_at=EPOCH) for number in range(count)])
 
 
@@ -375,9 +357,7 @@ async def test_queues_then_daemons_then_the_ledger() -> None:
     old = EPOCH - 1000.0
 
     class Moving(SlowLedger):
-        """
-        Has the message move on after the first of the two reads in the round at 60 s.
-        """
+        """Has the message move on after the first of the two reads in the round at 60 s."""
 
         moved = False
 

@@ -22,26 +22,20 @@ from fakes.meters import FakeMeters
 
 
 def _ignored() -> None:
-    """
-    Stand for whoever is told that waiting goes on.
-    """
+    """Stand for whoever is told that waiting goes on."""
 
 
 HOUR = 3600.0
 
 
 def make(*, tolerated: int = 0) -> Dependency:
-    """
-    Make a dependency that is well.
-    """
+    """Make a dependency that is well."""
     return Dependency("ledger", clock=LoopClock(), tolerated=tolerated)
 
 
 @pytest.fixture
 def logs() -> Iterator[list[Any]]:
-    """
-    Collect what is logged.
-    """
+    """Collect what is logged."""
     with structlog.testing.capture_logs() as collected:
         yield collected
 
@@ -213,9 +207,7 @@ async def test_after_an_outage_probes_begin_quickly_again() -> None:
 
 
 def make_board() -> tuple[HealthBoard, FakeMeters]:
-    """
-    Make a board and the meters it writes to.
-    """
+    """Make a board and the meters it writes to."""
     meters = FakeMeters()
     return HealthBoard(clock=LoopClock(), meters=meters), meters
 

@@ -16,17 +16,13 @@ from fakes.runtime import runtime
 
 
 class Hands(msgspec.Struct):
-    """
-    What an intake holds.
-    """
+    """What an intake holds."""
 
     held_since: float | None = None
 
 
 class Desk:
-    """
-    A daemon that says how it is, and nothing else.
-    """
+    """A daemon that says how it is, and nothing else."""
 
     def __init__(self, *hands: Hands) -> None:
         self.ledger = FlakyLedger(MemoryLedger(shards=1))
@@ -54,9 +50,7 @@ class Desk:
             await asyncio.gather(task, return_exceptions=True)
 
     async def said(self) -> Member | None:
-        """
-        Tell what the others see.
-        """
+        """Tell what the others see."""
         return next(iter(await self.ledger.members()), None)
 
 

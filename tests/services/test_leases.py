@@ -34,9 +34,7 @@ HOUR = 3600.0
 
 
 class FarLedger(FlakyLedger):
-    """
-    Takes its time over every call, before and after doing it; with `mute`, does not answer that many claims.
-    """
+    """Takes its time over every call, before and after doing it; with `mute`, does not answer that many claims."""
 
     def __init__(
         self, ledger: MemoryLedger, *, seconds: float = 0.0, rng: random.Random | None = None
@@ -70,9 +68,7 @@ class FarLedger(FlakyLedger):
 
 
 class Holder:
-    """
-    One daemon's leases, its own way to the ledger, and its own wall clock.
-    """
+    """One daemon's leases, its own way to the ledger, and its own wall clock."""
 
     def __init__(
         self, shared: MemoryLedger, owner: str, *, ahead: float = 0.0, seconds: float = 0.0
@@ -87,18 +83,14 @@ class Holder:
         self._task = asyncio.create_task(self.leases.run())
 
     async def kill(self) -> None:
-        """
-        End without letting go of anything.
-        """
+        """End without letting go of anything."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
     async def leave(self) -> None:
-        """
-        End in order.
-        """
+        """End in order."""
         await self.kill()
         await self.leases.give_up()
 
@@ -109,17 +101,13 @@ class Holder:
 
 @pytest.fixture
 def shared() -> MemoryLedger:
-    """
-    Make what all daemons of a test share.
-    """
+    """Make what all daemons of a test share."""
     return MemoryLedger(shards=SHARDS)
 
 
 @asynccontextmanager
 async def holding(*holders: Holder) -> AsyncIterator[None]:
-    """
-    Have daemons run; the first one gets the reporting shard.
-    """
+    """Have daemons run; the first one gets the reporting shard."""
     try:
         for holder in holders:
             holder.start()
@@ -131,18 +119,14 @@ async def holding(*holders: Holder) -> AsyncIterator[None]:
 
 
 def even(holders: Sequence[Holder], shards: int = SHARDS) -> bool:
-    """
-    Tell whether every shard has one holder, and no holder two more than another.
-    """
+    """Tell whether every shard has one holder, and no holder two more than another."""
     counts = [len(one.shards) for one in holders]
     held = Counter(shard for one in holders for shard in one.shards)
     return held == Counter(range(shards)) and max(counts) - min(counts) <= 1
 
 
 def claims(holders: Sequence[Holder]) -> int:
-    """
-    Tell how many claims were made.
-    """
+    """Tell how many claims were made."""
     return sum(one.ledger.calls.count("claim") for one in holders)
 
 
@@ -150,9 +134,7 @@ def claims(holders: Sequence[Holder]) -> int:
 
 
 def leases(owners: Sequence[str]) -> list[Lease]:
-    """
-    Make the leases of shards with these owners, "" for none.
-    """
+    """Make the leases of shards with these owners, "" for none."""
     return [Lease(shard=shard, owner=owner, epoch=1, beat=1) for shard, owner in enumerate(owners)]
 
 

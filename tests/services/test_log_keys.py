@@ -33,9 +33,7 @@ LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "met")
 
 
 async def lived(keys: logs.Keys, form: logs.Format) -> str:
-    """
-    Let a daemon meet whatever makes it name an object, and return what it logs.
-    """
+    """Let a daemon meet whatever makes it name an object, and return what it logs."""
     stream = io.StringIO(newline="")
     logs.configure(level="debug", format=form, keys=keys, stream=stream)
     rig = Rig()
@@ -108,9 +106,7 @@ def _logs(call: ast.Call) -> bool:
 
 
 def _of_a_key(value: ast.expr) -> bool:
-    """
-    Tell whether an expression has a key in it, or the whole of something that has one.
-    """
+    """Tell whether an expression has a key in it, or the whole of something that has one."""
     attributes = {id(node.value) for node in ast.walk(value) if isinstance(node, ast.Attribute)}
     for node in ast.walk(value):
         if isinstance(node, ast.Attribute) and node.attr in ("key", "body"):

@@ -44,9 +44,7 @@ TAGGED = Destination("tagged", certain=False)
 
 
 class Desk:
-    """
-    A looker on buckets that a test fills.
-    """
+    """A looker on buckets that a test fills."""
 
     def __init__(self) -> None:
         self.clock = LoopClock()
@@ -73,9 +71,7 @@ class Desk:
         steps: Sequence[tuple[float, Sight]] = ((0.0, Sight.COMPLETED),),
         **trips: Sequence[tuple[float, Sight]],
     ) -> Record:
-        """
-        Write a version now, whose ways go as told, in seconds from now; return its record.
-        """
+        """Write a version now, whose ways go as told, in seconds from now; return its record."""
         now = self.clock.now()
         version = ObjectVersion("src", key, "v1")
         ways = {
@@ -104,9 +100,7 @@ class Desk:
         return decision.record
 
     def asked(self, bucket: str) -> int:
-        """
-        Count the looks at a bucket.
-        """
+        """Count the looks at a bucket."""
         return sum(one.bucket == bucket for one in self.s3.looks)
 
 
@@ -347,9 +341,7 @@ async def test_an_arrival_found_by_a_look_is_told(desk: Desk) -> None:
 
 
 async def poll(desk: Desk, record: Record, *, until: float) -> None:
-    """
-    Look at a record whenever it is due, as the poller does.
-    """
+    """Look at a record whenever it is due, as the poller does."""
     while True:
         record = await desk.wait(record)
         if record.next_look_at > until:
@@ -514,9 +506,7 @@ async def test_nothing_is_given_up_without_a_look(desk: Desk, *, good: bool) -> 
 
 
 class Partly(FakeS3):
-    """
-    Denies what lies under one prefix.
-    """
+    """Denies what lies under one prefix."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
         seen = await super().look(version, region=region, owner=owner)
@@ -575,9 +565,7 @@ async def test_the_ceiling_of_a_bucket_holds_for_looks_from_everywhere(desk: Des
 
 
 class Overloaded(FakeS3):
-    """
-    Takes a second for each look, refuses what comes beside more than 4 others, and remembers how many came.
-    """
+    """Takes a second for each look, refuses what comes beside more than 4 others, and remembers how many came."""
 
     under_way = 0
     most = 0

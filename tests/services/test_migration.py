@@ -45,9 +45,7 @@ ALL = range(SHARDS)
 
 
 class Shared(MemoryLedger):
-    """
-    A ledger that others could have open, too.
-    """
+    """A ledger that others could have open, too."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -55,9 +53,7 @@ class Shared(MemoryLedger):
 
 
 class Told:
-    """
-    Keeps what it is told.
-    """
+    """Keeps what it is told."""
 
     def __init__(self) -> None:
         self.watched: list[tuple[str, float]] = []
@@ -65,28 +61,20 @@ class Told:
         self.retried: list[str] = []
 
     def watching(self, owner: str, left: float) -> None:
-        """
-        Keep it.
-        """
+        """Keep it."""
         self.watched.append((owner, left))
 
     def copying(self, done: int, total: int) -> None:
-        """
-        Keep it.
-        """
+        """Keep it."""
         self.copied.append((done, total))
 
     def retrying(self, reason: str) -> None:
-        """
-        Keep it.
-        """
+        """Keep it."""
         self.retried.append(reason)
 
 
 class Forgetful:
-    """
-    Does what it is asked, and loses the first answer of each kind.
-    """
+    """Does what it is asked, and loses the first answer of each kind."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -108,9 +96,7 @@ class Forgetful:
 
 
 class Intruded(Shared):
-    """
-    Somebody does something to it when the first trails are restored, or when a window is frozen.
-    """
+    """Somebody does something to it when the first trails are restored, or when a window is frozen."""
 
     def __init__(self, intrude: Callable[[Ledger], Awaitable[object]], *, at: str) -> None:
         super().__init__(shards=SHARDS)
@@ -118,55 +104,41 @@ class Intruded(Shared):
         self._at = at
 
     async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
-        """
-        Restore.
-        """
+        """Restore."""
         if self._at == "restore":
             await self._intrude(self)
         await super().restore(trails, now=now)
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
-        """
-        Freeze.
-        """
+        """Freeze."""
         if self._at == "freeze":
             await self._intrude(self)
         await super().freeze(window, lease=lease)
 
 
 class Lossy(Shared):
-    """
-    Loses the first trail of every page.
-    """
+    """Loses the first trail of every page."""
 
     async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
-        """
-        Restore all but one.
-        """
+        """Restore all but one."""
         await super().restore(trails[1:], now=now)
 
 
 async def move(source: Ledger, target: Ledger, told: Told | None = None) -> Moved:
-    """
-    Move.
-    """
+    """Move."""
     clock = LoopClock()
     return await Move(source, target, clock=clock, owner="mover", teller=told or Told()).run()
 
 
 async def freeze(ledger: Ledger, starts_at: float, *parts: bytes) -> None:
-    """
-    Freeze a window as a daemon does, and let go.
-    """
+    """Freeze a window as a daemon does, and let go."""
     lease = await holding(ledger, owner="daemon")
     await ledger.freeze(FrozenWindow(starts_at=starts_at, parts=parts, deltas=()), lease=lease)
     await ledger.release([lease])
 
 
 async def used(ledger: Ledger | None = None) -> Ledger:
-    """
-    Make a ledger that a daemon worked with: some of everything.
-    """
+    """Make a ledger that a daemon worked with: some of everything."""
     ledger = ledger or Shared(shards=SHARDS)
     two = record("two", to=("dst", "two"))
     await ledger.park(
@@ -196,16 +168,12 @@ async def used(ledger: Ledger | None = None) -> Ledger:
 
 
 def by_name(record: Record) -> tuple[str, str]:
-    """
-    Sort records.
-    """
+    """Sort records."""
     return record.version.bucket, record.version.key
 
 
 async def everything(ledger: Ledger) -> list[object]:
-    """
-    Tell all that moves.
-    """
+    """Tell all that moves."""
     return [
         [
             await ledger.find(key, "v1")
@@ -222,9 +190,7 @@ async def everything(ledger: Ledger) -> list[object]:
 
 
 async def test_all_that_is_pending_comes_along() -> None:
-    """
-    Invariant 5: objects with marks and early facts, failures, counts, windows and what was sent of them, routes.
-    """
+    """Invariant 5: objects with marks and early facts, failures, counts, windows and what was sent of them, routes."""
     source, target = await used(), Shared(shards=7)
 
     moved = await move(source, target)
@@ -237,9 +203,7 @@ async def test_all_that_is_pending_comes_along() -> None:
 
 
 async def test_the_source_is_only_read() -> None:
-    """
-    Whoever changes his mind goes back to it: not even a lease is claimed there.
-    """
+    """Whoever changes his mind goes back to it: not even a lease is claimed there."""
     source = await used()
     before = [await everything(source), await source.leases()]
 
@@ -249,9 +213,7 @@ async def test_the_source_is_only_read() -> None:
 
 
 async def test_d15_what_arrived_at_one_destination_counts_only_at_the_other_afterwards() -> None:
-    """
-    D15, invariant 2: marks of what is still pending come along.
-    """
+    """D15, invariant 2: marks of what is still pending come along."""
     source, target = await used(), Shared(shards=SHARDS)
     await move(source, target)
     one = record("two", to=("dst", "two"))
@@ -262,9 +224,7 @@ async def test_d15_what_arrived_at_one_destination_counts_only_at_the_other_afte
 
 
 async def test_all_that_is_known_of_each_destination_comes_along() -> None:
-    """
-    What is counted at some of them, what S3 said and how exact the times are; told as it goes, each way once.
-    """
+    """What is counted at some of them, what S3 said and how exact the times are; told as it goes, each way once."""
     source, target, told = Shared(shards=SHARDS), Shared(shards=7), Told()
     one = record("k", to=("dst", "two"), channel=Channel.NOTIFICATION)
     counted = replace(one, destinations=(Destination("dst", counted=True), Destination("two")))
@@ -291,9 +251,7 @@ async def test_all_that_is_known_of_each_destination_comes_along() -> None:
 
 
 async def test_presences_stay_behind() -> None:
-    """
-    They are of daemons that ran on the source.
-    """
+    """They are of daemons that ran on the source."""
     source, target = await used(), Shared(shards=SHARDS)
     await source.announce(MEMBER)
 
@@ -304,9 +262,7 @@ async def test_presences_stay_behind() -> None:
 
 
 async def test_more_than_a_page_is_copied_and_told_as_it_goes() -> None:
-    """
-    Page by page, with how much there is in all; each object once for each of its destinations.
-    """
+    """Page by page, with how much there is in all; each object once for each of its destinations."""
     source, target, told = Shared(shards=SHARDS), Shared(shards=SHARDS), Told()
     number = 2 * PAGE + 50
     await source.park([record(f"k{at}", to=("dst", "two")) for at in range(number)])
@@ -325,9 +281,7 @@ async def test_more_than_a_page_is_copied_and_told_as_it_goes() -> None:
 
 
 async def test_the_time_of_the_last_window_comes_along_when_all_were_sent() -> None:
-    """
-    Else the windows since would be reported twice, or a gap filled with zeros.
-    """
+    """Else the windows since would be reported twice, or a gap filled with zeros."""
     source, target = Shared(shards=SHARDS), Shared(shards=SHARDS)
     await freeze(source, 900.0)
 
@@ -338,9 +292,7 @@ async def test_the_time_of_the_last_window_comes_along_when_all_were_sent() -> N
 
 
 async def test_what_never_had_a_window_gets_none() -> None:
-    """
-    The first window of a new set-up is for its daemon to choose; nobody claims anything then.
-    """
+    """The first window of a new set-up is for its daemon to choose; nobody claims anything then."""
     source, target = Shared(shards=SHARDS), Shared(shards=SHARDS)
     await source.park([record("k")])
 
@@ -351,9 +303,7 @@ async def test_what_never_had_a_window_gets_none() -> None:
 
 
 async def test_marks_and_halves_are_kept_for_the_retention_from_the_move() -> None:
-    """
-    Invariant 2: what was counted long ago is not forgotten the moment it arrives.
-    """
+    """Invariant 2: what was counted long ago is not forgotten the moment it arrives."""
     clock = LoopClock()
     source, target = await used(), Shared(shards=SHARDS, retention_seconds=100, clock=clock)
     counted = record("two").replica_mark("dst")
@@ -371,9 +321,7 @@ async def test_marks_and_halves_are_kept_for_the_retention_from_the_move() -> No
 
 
 async def test_a_source_that_holds_nothing_is_refused() -> None:
-    """
-    It is the wrong one.
-    """
+    """It is the wrong one."""
     with pytest.raises(RefusedError, match="holds nothing"):
         await move(Shared(shards=SHARDS), Shared(shards=SHARDS))
 
@@ -397,9 +345,7 @@ async def settled(ledger: Ledger) -> None:
 async def test_a_target_that_holds_anything_is_refused(
     put: Callable[[Ledger], Awaitable[object]], named: str
 ) -> None:
-    """
-    Invariant 2: two histories are never mixed; it is said what is there, and nothing is changed.
-    """
+    """Invariant 2: two histories are never mixed; it is said what is there, and nothing is changed."""
     source, target, told = await used(), Shared(shards=SHARDS), Told()
     await put(target)
     before = await everything(target)
@@ -413,9 +359,7 @@ async def test_a_target_that_holds_anything_is_refused(
 
 @pytest.mark.parametrize("where", ["source", "target"])
 async def test_a_daemon_that_works_on_either_is_noticed(where: str) -> None:
-    """
-    Its lease changes while it is watched: nothing is copied.
-    """
+    """Its lease changes while it is watched: nothing is copied."""
     ledgers = {"source": await used(), "target": Shared(shards=SHARDS)}
     lease = await holding(ledgers[where], shard=2, owner="the old daemon")
 
@@ -434,9 +378,7 @@ async def test_a_daemon_that_works_on_either_is_noticed(where: str) -> None:
 
 
 async def test_a_lease_left_behind_is_watched_for_its_duration_and_then_believed() -> None:
-    """
-    A daemon that was killed let go of nothing; how long it takes is told.
-    """
+    """A daemon that was killed let go of nothing; how long it takes is told."""
     source, target, told = await used(), Shared(shards=SHARDS), Told()
     await holding(source, shard=1, owner="killed")
     await holding(target, shard=0, owner="killed, too")
@@ -453,9 +395,7 @@ async def test_a_lease_left_behind_is_watched_for_its_duration_and_then_believed
 
 
 async def test_a_daemon_that_lets_go_while_it_is_watched_is_waited_for_no_longer() -> None:
-    """
-    It was just about to stop.
-    """
+    """It was just about to stop."""
     source, target = await used(), Shared(shards=SHARDS)
     lease = await holding(source, 1, owner="daemon")
     loop = asyncio.get_running_loop()
@@ -469,9 +409,7 @@ async def test_a_daemon_that_lets_go_while_it_is_watched_is_waited_for_no_longer
 
 
 async def test_a_daemon_that_works_is_noticed_beside_one_that_lets_go() -> None:
-    """
-    One replica stops, another one does not.
-    """
+    """One replica stops, another one does not."""
     source = await used()
     stops, works = (
         await holding(source, owner="daemon"),
@@ -489,9 +427,7 @@ async def test_a_daemon_that_works_is_noticed_beside_one_that_lets_go() -> None:
 
 
 async def test_leases_found_where_only_one_can_open_are_not_watched() -> None:
-    """
-    That one is this process.
-    """
+    """That one is this process."""
     source, told = MemoryLedger(shards=SHARDS), Told()
     await used(source)
     await holding(source, 1, owner="daemon")
@@ -503,9 +439,7 @@ async def test_leases_found_where_only_one_can_open_are_not_watched() -> None:
 
 @pytest.mark.parametrize("at", ["restore", "freeze"])
 async def test_a_daemon_that_starts_meanwhile_is_noticed(at: str) -> None:
-    """
-    What it did in between is in no comparison: the target is of no use.
-    """
+    """What it did in between is in no comparison: the target is of no use."""
     target = Intruded(lambda ledger: holding(ledger, owner="the new daemon"), at=at)
 
     with pytest.raises(DisturbedError, match="the new daemon"):
@@ -513,9 +447,7 @@ async def test_a_daemon_that_starts_meanwhile_is_noticed(at: str) -> None:
 
 
 async def test_a_daemon_that_starts_on_the_source_is_noticed() -> None:
-    """
-    Nothing was frozen since, nothing settled; but soon it will be.
-    """
+    """Nothing was frozen since, nothing settled; but soon it will be."""
     source = await used()
     target = Intruded(lambda _: holding(source, shard=3, owner="the old daemon"), at="restore")
 
@@ -527,9 +459,7 @@ async def test_a_daemon_that_starts_on_the_source_is_noticed() -> None:
 
 
 async def test_answers_that_get_lost_change_nothing() -> None:
-    """
-    Invariant 5: everything is asked again, and nothing is there twice.
-    """
+    """Invariant 5: everything is asked again, and nothing is there twice."""
     source, target, told = await used(), Shared(shards=SHARDS), Told()
     forgetful = [Forgetful(source), Forgetful(target)]
 
@@ -546,9 +476,7 @@ async def test_answers_that_get_lost_change_nothing() -> None:
 
 
 async def test_a_ledger_that_stays_away_ends_the_move() -> None:
-    """
-    After some tries; that it was begun has been told by then.
-    """
+    """After some tries; that it was begun has been told by then."""
 
     async def away(_: Ledger) -> None:
         raise LedgerError("nobody there")
@@ -565,9 +493,7 @@ async def test_a_ledger_that_stays_away_ends_the_move() -> None:
 
 
 async def test_what_did_not_arrive_is_named() -> None:
-    """
-    By route, with the numbers of both.
-    """
+    """By route, with the numbers of both."""
     source, target = Shared(shards=SHARDS), Lossy(shards=SHARDS)
     await source.park([record(f"k{at}", size=10) for at in range(3)])
 

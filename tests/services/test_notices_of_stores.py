@@ -25,9 +25,7 @@ ORDERS = pytest.mark.parametrize("gathered", [0.0, 4.0], ids=["in-order", "rever
 
 
 def pair(world: Minio, *, old_form: bool = False) -> tuple[Site, Site]:
-    """
-    Found two sites with a bucket each, and a rule from the first to the second.
-    """
+    """Found two sites with a bucket each, and a rule from the first to the second."""
     here, there = world.site(), world.site()
     here.make(A)
     there.make(B)
@@ -36,23 +34,17 @@ def pair(world: Minio, *, old_form: bool = False) -> tuple[Site, Site]:
 
 
 def heads(site: Site) -> int:
-    """
-    Tell how many looks a site had.
-    """
+    """Tell how many looks a site had."""
     return sum(method == "HEAD" for method, _, _ in site.asked)
 
 
 def sent(site: Site, name: str) -> int:
-    """
-    Tell how many events of a kind a site sent.
-    """
+    """Tell how many events of a kind a site sent."""
     return sum(json.loads(one)["EventName"].endswith(name) for one in site.events)
 
 
 async def whole_backlog(rig: Rig) -> int:
-    """
-    Tell how many objects are pending or failed.
-    """
+    """Tell how many objects are pending or failed."""
     slots = await rig.ledger.backlog()
     return sum(one.pending_objects + one.failed_objects for one in slots)
 
@@ -157,9 +149,7 @@ async def test_m4_an_arrival_before_the_write_took_no_time(world: Minio) -> None
 
 
 def _earlier(body: str) -> str:
-    """
-    Date an event an hour back.
-    """
+    """Date an event an hour back."""
     message = json.loads(body)
     (record,) = message["Records"]
     at = dt.datetime.fromisoformat(record["eventTime"]) - dt.timedelta(hours=1)

@@ -21,9 +21,7 @@ from fakes.runtime import runtime
 
 
 class Desk:
-    """
-    A daemon that judges replicas, and nothing else.
-    """
+    """A daemon that judges replicas, and nothing else."""
 
     def __init__(self) -> None:
         clock = LoopClock()
@@ -43,9 +41,7 @@ class Desk:
             await asyncio.gather(task, return_exceptions=True)
 
     async def arrive(self, key: str, *, bucket: str = "dst") -> ReplicaWritten:
-        """
-        Have a replica's event come first, as intake would.
-        """
+        """Have a replica's event come first, as intake would."""
         one = replica(key, at=EPOCH, bucket=bucket)
         await self.ledger.note([one], now=EPOCH)
         self.orphans.noted(one)

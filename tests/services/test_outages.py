@@ -15,16 +15,12 @@ HOUR = 3600.0
 
 
 def completed(rig: Rig) -> float:
-    """
-    Tell how many objects were counted as replicated.
-    """
+    """Tell how many objects were counted as replicated."""
     return rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed")
 
 
 async def write(rig: Rig, numbers: Iterator[int], *, seconds: float, every: float = 5.0) -> int:
-    """
-    Write an object every few seconds; they take up to 50 s to replicate. Return how many.
-    """
+    """Write an object every few seconds; they take up to 50 s to replicate. Return how many."""
     count = round(seconds / every)
     for number in itertools.islice(numbers, count):
         rig.put(f"a{number}", version=f"v{number}", takes=number * 7 % 50, size=10)
@@ -33,9 +29,7 @@ async def write(rig: Rig, numbers: Iterator[int], *, seconds: float, every: floa
 
 
 async def _through(rig: Rig, *, begin: object, end: object) -> int:
-    """
-    Write before, in and after an hour's outage; return how many were written.
-    """
+    """Write before, in and after an hour's outage; return how many were written."""
     rig.s3.rule("src", "dst")
     numbers = itertools.count()
     async with rig.running():
@@ -51,9 +45,7 @@ async def _through(rig: Rig, *, begin: object, end: object) -> int:
 
 
 def _told(rig: Rig, count: int) -> None:
-    """
-    Check that CloudWatch was told of every object once, one datapoint a window.
-    """
+    """Check that CloudWatch was told of every object once, one datapoint a window."""
     assert rig.inbox.dead == []
     assert rig.sink.total("ReplicationObjects", "src", "dst") == count
     assert rig.sink.total("ReplicatedBytes", "src", "dst") == 10 * count
@@ -250,9 +242,7 @@ async def test_a_sink_that_does_not_answer_gets_the_same_bytes_again(rig: Rig) -
 
 
 class FakeOnce:
-    """
-    What a sink was told, identical calls taken once.
-    """
+    """What a sink was told, identical calls taken once."""
 
     def __init__(self, rig: Rig) -> None:
         self._sink = type(rig.sink)()

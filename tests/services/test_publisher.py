@@ -38,9 +38,7 @@ _batches = itertools.count()
 
 
 class Desk:
-    """
-    A daemon that publishes, and nothing else.
-    """
+    """A daemon that publishes, and nothing else."""
 
     def __init__(
         self,
@@ -97,18 +95,14 @@ class Desk:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def count(self, *keys: str, size: int = 100) -> None:
-        """
-        Count the arrival of objects, as bookkeepers do.
-        """
+        """Count the arrival of objects, as bookkeepers do."""
         now = self.clock.now()
         settlements = [done(record(key, written_at=now - 10, size=size)) for key in keys]
         await self.ledger.settle(f"b{next(_batches)}", settlements, now=now)
 
     @property
     def shown(self) -> set[str]:
-        """
-        Names of the fleet's gauges that it shows.
-        """
+        """Names of the fleet's gauges that it shows."""
         fleet = {metric.name for metric in catalogue.METRICS if metric.fleet}
         return {name for name, *_ in self.meters.gauges} & fleet
 
@@ -133,33 +127,25 @@ class Desk:
 
 @pytest.fixture
 def ledger() -> MemoryLedger:
-    """
-    Make what all daemons of a test share.
-    """
+    """Make what all daemons of a test share."""
     return MemoryLedger(shards=2)
 
 
 @pytest.fixture
 def sink() -> FakeSink:
-    """
-    Make a CloudWatch that works.
-    """
+    """Make a CloudWatch that works."""
     return FakeSink()
 
 
 def stamps(sink: FakeSink, metric: str, *dimensions: str) -> list[float]:
-    """
-    Tell the times of a metric's datapoints, which must be all different.
-    """
+    """Tell the times of a metric's datapoints, which must be all different."""
     found = [at for at, _ in sink.values(metric, *dimensions)]
     assert len(found) == len(set(found)), "one datapoint per metric and window"
     return found
 
 
 async def at_slot_start(desk: Desk, plus: float = 0.0) -> float:
-    """
-    Wait for the start of the next window, and some more; return the start.
-    """
+    """Wait for the start of the next window, and some more; return the start."""
     begins = (desk.clock.now() // WINDOW + 1) * WINDOW
     await asyncio.sleep(begins + plus - desk.clock.now())
     return begins
@@ -778,9 +764,7 @@ async def test_r5_a_sink_that_refuses_everything_is_away_and_nothing_is_lost(
 
 
 class Picky(FakeSink):
-    """
-    Refuses parts that name a bucket.
-    """
+    """Refuses parts that name a bucket."""
 
     @override
     async def send(self, part: bytes) -> None:

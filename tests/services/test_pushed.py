@@ -24,17 +24,13 @@ POISON = json.dumps({"Records": "none"})
 
 @pytest.fixture
 def logged() -> Iterator[list[dict[str, Any]]]:
-    """
-    Collect what is logged.
-    """
+    """Collect what is logged."""
     with structlog.testing.capture_logs() as lines:
         yield lines
 
 
 def pushed(**settings: Any) -> Rig:
-    """
-    Make a daemon whose events are pushed, and a rule.
-    """
+    """Make a daemon whose events are pushed, and a rule."""
     clock = LoopClock()
     rig = Rig(clock=clock, inbox=FakeInbox(clock, pushed=True), **settings)
     rig.s3.rule("src", "dst")
@@ -42,16 +38,12 @@ def pushed(**settings: Any) -> Rig:
 
 
 def completed(rig: Rig) -> float:
-    """
-    Count what was found replicated.
-    """
+    """Count what was found replicated."""
     return rig.meters.count(catalogue.REPLICATIONS, "src", "dst", "completed")
 
 
 async def accepted(rig: Rig) -> float:
-    """
-    Wait until nothing is to be sent any more; return how long that took.
-    """
+    """Wait until nothing is to be sent any more; return how long that took."""
     began_at = rig.clock.now()
     async with asyncio.timeout(3600):
         while rig.inbox.waiting:

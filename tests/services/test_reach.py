@@ -14,9 +14,7 @@ from fakes.clock import LoopClock
 
 
 def make() -> tuple[Reach, Dependency]:
-    """
-    Make one that tolerates ten unreachable looks, as the daemon does.
-    """
+    """Make one that tolerates ten unreachable looks, as the daemon does."""
     health = Dependency("s3", clock=LoopClock(), tolerated=10)
     return Reach(health), health
 

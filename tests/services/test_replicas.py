@@ -28,9 +28,7 @@ HOUR = 3600.0
 
 
 class Ice:
-    """
-    Lets a daemon stand still, as SIGSTOP does: in or around a call, and nothing else of it gets through either.
-    """
+    """Lets a daemon stand still, as SIGSTOP does: in or around a call, and nothing else of it gets through either."""
 
     def __init__(self) -> None:
         self._moving = asyncio.Event()
@@ -48,9 +46,7 @@ class Ice:
         self._moving.set()
 
     async def at(self, call: str, moment: str) -> None:
-        """
-        Come by here.
-        """
+        """Come by here."""
         if self._at == (call, moment):
             self._at = None
             self.stood_still += 1
@@ -59,9 +55,7 @@ class Ice:
 
 
 class IcyLedger(FlakyLedger):
-    """
-    The way of a daemon to the ledger.
-    """
+    """The way of a daemon to the ledger."""
 
     def __init__(self, ledger: MemoryLedger, ice: Ice) -> None:
         super().__init__(ledger)
@@ -83,9 +77,7 @@ class IcyLedger(FlakyLedger):
 
 
 class IcySink(FakeSink):
-    """
-    The way of a daemon to CloudWatch.
-    """
+    """The way of a daemon to CloudWatch."""
 
     def __init__(self, sink: FakeSink, ice: Ice) -> None:
         super().__init__()
@@ -100,9 +92,7 @@ class IcySink(FakeSink):
 
 
 class IcyInbox:
-    """
-    The way of a daemon to the queue. It takes a while, never the same, so that nobody is always the first.
-    """
+    """The way of a daemon to the queue. It takes a while, never the same, so that nobody is always the first."""
 
     def __init__(self, inbox: FakeInbox, ice: Ice, rng: random.Random) -> None:
         self._inbox = inbox
@@ -125,9 +115,7 @@ class IcyInbox:
 
 
 class World:
-    """
-    What all daemons share, and the truth to compare with.
-    """
+    """What all daemons share, and the truth to compare with."""
 
     def __init__(self, *, rng: random.Random | None = None, max_receives: int = 50) -> None:
         self.rng = rng or random.Random(1)
@@ -144,9 +132,7 @@ class World:
         self._numbers = itertools.count()
 
     def rig(self, *, ice: Ice | None = None, **options: Any) -> Rig:
-        """
-        Make one more daemon.
-        """
+        """Make one more daemon."""
         number = len(self.rigs)
         ice = ice or Ice()
         inbox: Any = IcyInbox(self.inbox, ice, random.Random(number))
@@ -164,9 +150,7 @@ class World:
         return one
 
     def write(self, *, takes: float, copies: int = 1, fails: bool = False) -> None:
-        """
-        Write an object to one of the buckets, and count what must come of it.
-        """
+        """Write an object to one of the buckets, and count what must come of it."""
         number = next(self._numbers)
         bucket = self.rng.choice(list(self.routes))
         size = self.rng.randrange(1000)
@@ -186,9 +170,7 @@ class World:
             self.truth["ReplicatedBytes", bucket, self.routes[bucket]] += size
 
     async def write_many(self, count: int, *, every: float, takes: float = 100.0) -> None:
-        """
-        Write objects for a while: some fail, some are told of several times.
-        """
+        """Write objects for a while: some fail, some are told of several times."""
         for _ in range(count):
             self.write(
                 takes=self.rng.expovariate(1 / takes),
@@ -198,9 +180,7 @@ class World:
             await asyncio.sleep(self.rng.uniform(0, 2 * every))
 
     async def finished(self, *, within: float = 4 * HOUR) -> None:
-        """
-        Wait until nothing is in the queue or pending, and everything was published.
-        """
+        """Wait until nothing is in the queue or pending, and everything was published."""
         async with asyncio.timeout(within):
             while self.inbox.waiting or any(
                 one.pending_objects for one in await self.ledger.backlog()
@@ -231,9 +211,7 @@ class World:
 
 @asynccontextmanager
 async def running(*rigs: Rig) -> AsyncIterator[None]:
-    """
-    Run daemons; they are killed in the end.
-    """
+    """Run daemons; they are killed in the end."""
     async with AsyncExitStack() as stack:
         for rig in rigs:
             await stack.enter_async_context(rig.running())
@@ -241,9 +219,7 @@ async def running(*rigs: Rig) -> AsyncIterator[None]:
 
 
 def looks(rig: Rig) -> float:
-    """
-    Tell how many looks a daemon did.
-    """
+    """Tell how many looks a daemon did."""
     return sum(
         count
         for (name, *_), count in rig.meters.counters.items()
@@ -252,9 +228,7 @@ def looks(rig: Rig) -> float:
 
 
 def spread(counts: Sequence[float]) -> float:
-    """
-    Tell the share of whoever did the least.
-    """
+    """Tell the share of whoever did the least."""
     return min(counts) / sum(counts)
 
 
@@ -454,9 +428,7 @@ async def test_invariant_9_clocks_a_minute_apart_lose_and_double_nothing() -> No
 async def standing_still(
     world: World, call: str, moment: str, *, seconds: float
 ) -> AsyncIterator[tuple[Rig, Rig]]:
-    """
-    Have one daemon that reports stand still at a call for a while, and another one that takes over.
-    """
+    """Have one daemon that reports stand still at a call for a while, and another one that takes over."""
     ice = Ice()
     one, two = world.rig(ice=ice), world.rig()
     async with running(one):

@@ -14,9 +14,7 @@ from fakes.runtime import runtime
 
 
 class Loop:
-    """
-    A loop whose rounds come out as a test wants, and the moments at which they begin.
-    """
+    """A loop whose rounds come out as a test wants, and the moments at which they begin."""
 
     def __init__(self, ends: Sequence[Pause | LedgerError]) -> None:
         self.meters = FakeMeters()

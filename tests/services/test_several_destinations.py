@@ -28,17 +28,13 @@ def counted(rig: Rig, metric: Metric, bucket: str, *labels: str) -> float:
 
 
 def mean_latency(rig: Rig, bucket: str) -> float:
-    """
-    Tell the mean of what was told of the latencies at a destination.
-    """
+    """Tell the mean of what was told of the latencies at a destination."""
     told = rig.meters.observed[catalogue.LATENCY.name, "src", bucket]
     return sum(value * weight for value, weight in told) / OBJECTS
 
 
 async def replicate(rig: Rig) -> None:
-    """
-    Write objects that are at one destination soon and at the other late, and wait until all of them are counted.
-    """
+    """Write objects that are at one destination soon and at the other late, and wait until all of them are counted."""
     rig.s3.rule("src", "fast", "slow")
     async with rig.running():
         for number in range(OBJECTS):
@@ -117,9 +113,7 @@ async def test_t4_what_replicas_tell_of_one_makes_the_other_the_slow_one() -> No
 
 
 class Failing:
-    """
-    Objects that fail at both of two destinations, and the notices of it.
-    """
+    """Objects that fail at both of two destinations, and the notices of it."""
 
     def __init__(self, rig: Rig, objects: int) -> None:
         self.rig = rig
@@ -134,9 +128,7 @@ class Failing:
             self.at[key] = now
 
     def tell(self, key: str, bucket: str) -> None:
-        """
-        Send S3's notice that an object failed at a destination.
-        """
+        """Send S3's notice that an object failed at a destination."""
         self.rig.inbox.send(
             events.notice(
                 key, at=self.at[key] + 20.0, destination=bucket, reason="DstKmsKeyNotFound"
@@ -145,9 +137,7 @@ class Failing:
 
 
 def failed(*rigs: Rig) -> Counter[str]:
-    """
-    Tell how many failures were counted at each destination, by these processes together.
-    """
+    """Tell how many failures were counted at each destination, by these processes together."""
     return +Counter(
         {
             bucket: int(

@@ -93,9 +93,7 @@ NIGHT_HOURS = 8
 
 
 class RigClock(LoopClock):
-    """
-    The clock of one machine: right, but for what it is `ahead`.
-    """
+    """The clock of one machine: right, but for what it is `ahead`."""
 
     def __init__(self, right: LoopClock, *, ahead: float) -> None:
         super().__init__(ahead=ahead)
@@ -107,9 +105,7 @@ class RigClock(LoopClock):
 
 
 class Accounts:
-    """
-    The ledger, and all that was ever taken into a window.
-    """
+    """The ledger, and all that was ever taken into a window."""
 
     def __init__(self) -> None:
         self.ledger = MemoryLedger(shards=SHARDS)
@@ -171,9 +167,7 @@ class Reach:
 
 
 class Machine:
-    """
-    One place for a daemon: what it runs, and how it reaches others.
-    """
+    """One place for a daemon: what it runs, and how it reaches others."""
 
     def __init__(self, world: "World", number: int) -> None:
         self._world = world
@@ -208,21 +202,15 @@ class Machine:
         )
 
     def start(self) -> None:
-        """
-        Start the daemon.
-        """
+        """Start the daemon."""
         self.rig.start()
 
     async def kill(self) -> None:
-        """
-        End the daemon where it stands.
-        """
+        """End the daemon where it stands."""
         await self.rig.kill()
 
     async def stop(self) -> None:
-        """
-        End the daemon as SIGTERM does.
-        """
+        """End the daemon as SIGTERM does."""
         rig = self.rig
         rig.intake.stop()
         rig.poller.stop()
@@ -238,39 +226,29 @@ class Machine:
         await rig.kill()
 
     def renew(self) -> None:
-        """
-        Start another daemon in the place of one that ended.
-        """
+        """Start another daemon in the place of one that ended."""
         self.rig = self._daemon()
         self.rig.start()
 
     def put_clock_back(self, seconds: float) -> None:
-        """
-        Have the clock be right again.
-        """
+        """Have the clock be right again."""
         self.clock.ahead -= seconds
 
     @property
     def reports(self) -> bool:
-        """
-        Whether its page shows the fleet.
-        """
+        """Whether its page shows the fleet."""
         return self.moving.is_set() and self.rig.leases.reporting() is not None
 
 
 class Written(msgspec.Struct, frozen=True):
-    """
-    One object, and when it is over at each of its destinations.
-    """
+    """One object, and when it is over at each of its destinations."""
 
     at: float
     over: dict[str, float]
 
 
 class World:
-    """
-    The daemons, what they share, and the truth.
-    """
+    """The daemons, what they share, and the truth."""
 
     def __init__(self, seed: int, hazards: tuple[str, ...]) -> None:
         self.chance = random.Random(seed)
@@ -304,9 +282,7 @@ class World:
     # ---- what is written ----
 
     def write(self, at: float) -> None:
-        """
-        Have an object written, with all that becomes of it and is said about it.
-        """
+        """Have an object written, with all that becomes of it and is said about it."""
         number, chance = next(self._numbers), self.chance
         source = chance.choice(list(RULES))
         version = ObjectVersion(source, f"in/{number}", f"v{number}")
@@ -366,9 +342,7 @@ class World:
                 self.truth[f"gone {route}"] += 1
 
     async def post(self) -> None:
-        """
-        Put messages into the queue when it is time, for ever.
-        """
+        """Put messages into the queue when it is time, for ever."""
         while True:
             self._deliver()
             await asyncio.sleep(1)
@@ -382,9 +356,7 @@ class World:
     # ---- what goes wrong ----
 
     async def _endure(self, what: str, *, wait: float, lasts: float) -> None:
-        """
-        Have something go wrong for a while.
-        """
+        """Have something go wrong for a while."""
         await asyncio.sleep(wait)
         if what in OUTAGES:
             mend = self._break(what)
@@ -402,9 +374,7 @@ class World:
         mend()
 
     def _break(self, what: str) -> Callable[[], None]:
-        """
-        Have something that daemons need go away; return what brings it back.
-        """
+        """Have something that daemons need go away; return what brings it back."""
         some = self._some()
 
         def switch(*, on: bool) -> None:
@@ -427,9 +397,7 @@ class World:
         return partial(switch, on=False)
 
     def _deafen(self, what: str) -> Callable[[], None]:
-        """
-        Have answers get lost; return what ends that.
-        """
+        """Have answers get lost; return what ends that."""
         some = self._some()
 
         def switch(*, on: bool) -> None:
@@ -443,9 +411,7 @@ class World:
         return partial(switch, on=False)
 
     async def _end(self, what: str) -> Callable[[], None]:
-        """
-        End one daemon, or all; return what starts others.
-        """
+        """End one daemon, or all; return what starts others."""
         some = self.machines if what == "all killed" else [self.chance.choice(self.machines)]
         await asyncio.gather(*(one.stop() if what == "stop" else one.kill() for one in some))
 
@@ -456,9 +422,7 @@ class World:
         return renew
 
     async def _unseat(self, what: str) -> Callable[[], None]:
-        """
-        Have a daemon lose its roles; return what ends its trouble.
-        """
+        """Have a daemon lose its roles; return what ends its trouble."""
         machine = self.chance.choice(self.machines) if what == "still" else self._reporter()
         if what == "reporter killed":
             await machine.kill()
@@ -474,9 +438,7 @@ class World:
         return [one] if self.chance.random() < 0.3 else self.machines
 
     def disturb(self) -> None:
-        """
-        Have something go wrong in this hour; each of it once at a time.
-        """
+        """Have something go wrong in this hour; each of it once at a time."""
         chance = self.chance
         under_way = {task.get_name() for task in self._trouble}
         for what in chance.sample(
@@ -497,17 +459,13 @@ class World:
     # ---- what is shown ----
 
     async def watch(self) -> None:
-        """
-        Compare what is shown with what has arrived, for ever.
-        """
+        """Compare what is shown with what has arrived, for ever."""
         while True:
             self.sample()
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def sample(self) -> None:
-        """
-        Compare what every daemon that speaks for the fleet shows with what has arrived.
-        """
+        """Compare what every daemon that speaks for the fleet shows with what has arrived."""
         now = self.clock.now()
         self.open = [one for one in self.open if max(one[1].over.values()) > now]
         self.samples += 1
@@ -541,9 +499,7 @@ class World:
     # ---- the week ----
 
     async def play(self, hours: int = HOURS) -> None:
-        """
-        Let the week pass, and wait until everything is over.
-        """
+        """Let the week pass, and wait until everything is over."""
         for machine in self.machines:
             machine.start()
         helpers = [asyncio.create_task(self.post()), asyncio.create_task(self.watch())]
@@ -579,9 +535,7 @@ class World:
         self._deliver()
 
     async def _left(self) -> dict[str, int]:
-        """
-        Tell what is still to be done, by where it is.
-        """
+        """Tell what is still to be done, by where it is."""
         counts = {
             "underway": len(self._mail),
             "queue": self.inbox.waiting,
@@ -592,9 +546,7 @@ class World:
         return {where: count for where, count in counts.items() if count}
 
     def counted(self) -> Counter[str]:
-        """
-        Tell all that was counted.
-        """
+        """Tell all that was counted."""
         found: Counter[str] = Counter()
         for route, tally in fold(self.accounts.taken).items():
             name = f"{route.source}>{route.destination}" if route.destination else route.source
@@ -606,9 +558,7 @@ class World:
         return +found
 
     def published(self) -> Counter[str]:
-        """
-        Tell what CloudWatch got; a call that was made twice, byte by byte, counts once there as well.
-        """
+        """Tell what CloudWatch got; a call that was made twice, byte by byte, counts once there as well."""
         once = FakeSink()
         once.calls = list(dict.fromkeys(self.sink.calls))
         found: Counter[str] = Counter()
@@ -624,9 +574,7 @@ class World:
         return +found
 
     def check(self) -> None:
-        """
-        See that nobody was misled, all was counted, and nothing is wrong any more.
-        """
+        """See that nobody was misled, all was counted, and nothing is wrong any more."""
         told, sent = self.counted(), self.published()
         truth = +self.truth
         assert not self.ahead, (len(self.ahead), self.ahead[:5])

@@ -20,9 +20,7 @@ A_WHILE = 20 * WINDOW
 
 
 def pair(world: Minio, source: str, destination: str, **rule: Any) -> tuple[Site, Site]:
-    """
-    Found two sites with a bucket each, and a rule from the first to the second.
-    """
+    """Found two sites with a bucket each, and a rule from the first to the second."""
     here, there = world.site(), world.site()
     here.make(source)
     there.make(destination)
@@ -31,9 +29,7 @@ def pair(world: Minio, source: str, destination: str, **rule: Any) -> tuple[Site
 
 
 def counted(rig: Rig, *route: str) -> dict[str, float]:
-    """
-    Tell what was counted on a route, by status.
-    """
+    """Tell what was counted on a route, by status."""
     name, told = catalogue.REPLICATIONS.name, rig.meters.counters
     return {key[-1]: told[key] for key in told if key[:-1] == (name, *route)}
 
@@ -122,9 +118,7 @@ async def test_m2_no_store_is_asked_for_what_another_site_has(world: Minio) -> N
 
 
 def named_alike(world: Minio) -> tuple[Site, Site]:
-    """
-    Found two sites with a bucket of the same name each, and a rule each way.
-    """
+    """Found two sites with a bucket of the same name each, and a rule each way."""
     here, there = world.site(), world.site()
     for site in (here, there):
         site.make("same")
@@ -134,9 +128,7 @@ def named_alike(world: Minio) -> tuple[Site, Site]:
 
 
 def at_home(*sites: Site) -> list[KnownAccount]:
-    """
-    Describe sites that have buckets of the same names.
-    """
+    """Describe sites that have buckets of the same names."""
     return [account(site, "sam*", named=True) for site in sites]
 
 

@@ -15,9 +15,7 @@ GRACE = 20.0
 
 
 class Life:
-    """
-    What happened, in order, and when.
-    """
+    """What happened, in order, and when."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
@@ -25,9 +23,7 @@ class Life:
         self.ended_at = 0.0
 
     def steady(self, name: str) -> Root:
-        """
-        Make a root that goes on until it is cancelled.
-        """
+        """Make a root that goes on until it is cancelled."""
 
         async def run() -> None:
             self.events.append(f"{name} begins")
@@ -57,24 +53,18 @@ class Life:
 
 
 async def returns() -> None:
-    """
-    Return after a while.
-    """
+    """Return after a while."""
     await asyncio.sleep(5)
 
 
 async def raises() -> None:
-    """
-    Break after a while.
-    """
+    """Break after a while."""
     await asyncio.sleep(5)
     raise ZeroDivisionError("a mistake")
 
 
 async def is_cancelled() -> None:
-    """
-    Be cancelled after a while.
-    """
+    """Be cancelled after a while."""
     await asyncio.sleep(5)
     raise asyncio.CancelledError
 

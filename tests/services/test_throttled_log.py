@@ -14,9 +14,7 @@ log = structlog.get_logger()
 
 @pytest.fixture
 def logs() -> Iterator[list[Any]]:
-    """
-    Collect what is logged.
-    """
+    """Collect what is logged."""
     with structlog.testing.capture_logs() as collected:
         yield collected
 

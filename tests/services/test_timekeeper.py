@@ -21,9 +21,7 @@ DONE = Fate.COMPLETED.value
 
 
 def rig_on(local: LoopClock, **more: object) -> Rig:
-    """
-    Make a daemon on a machine whose clock may be wrong, and a bucket that replicates.
-    """
+    """Make a daemon on a machine whose clock may be wrong, and a bucket that replicates."""
     rig = Rig(local=local, **more)  # type: ignore[arg-type]
     rig.s3.rule("src", "dst")
     return rig
@@ -34,16 +32,12 @@ def completed(rig: Rig) -> float:
 
 
 def delays_seen(rig: Rig, channel: str) -> list[tuple[float, float]]:
-    """
-    Tell all that entered the histogram of how late events of a channel come.
-    """
+    """Tell all that entered the histogram of how late events of a channel come."""
     return list(rig.meters.observed.get((catalogue.EVENT_DELAY.name, channel), []))
 
 
 def gives_up(rig: Rig) -> None:
-    """
-    Cut a daemon off from everything that could tell it the time.
-    """
+    """Cut a daemon off from everything that could tell it the time."""
     rig.inbox.away, rig.s3.away, rig.s3.unreadable = True, Sight.UNREACHABLE, True
 
 

@@ -51,9 +51,7 @@ MANY = ((), (CT, EB, NO))
 
 
 class Topology(enum.StrEnum):
-    """
-    Buckets and rules.
-    """
+    """Buckets and rules."""
 
     ONE = "one"
     TWO = "two"
@@ -76,9 +74,7 @@ class Topology(enum.StrEnum):
 
 
 class Status(enum.StrEnum):
-    """
-    What becomes of the version.
-    """
+    """What becomes of the version."""
 
     COMPLETED = "completed"
     LATE = "late"
@@ -125,9 +121,7 @@ _TAGGED = {Topology.SELECTED, Topology.NOT_SELECTED}
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One version in buckets of its own, and who tells of it.
-    """
+    """One version in buckets of its own, and who tells of it."""
 
     topology: Topology
     status: Status
@@ -137,18 +131,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """
-        Names the case; its buckets' names begin with it.
-        """
+        """Names the case; its buckets' names begin with it."""
         told = "+".join(self.source)
         back = "+".join(self.replicas) or "nobody"
         return f"{self.topology}.{self.status}.{self.operation}.{told}.{back}".replace("+", "-")
 
     @property
     def impossible(self) -> str:
-        """
-        Tell why there is no such case; nothing where there is.
-        """
+        """Tell why there is no such case; nothing where there is."""
         if self.topology is Topology.NOT_SELECTED and self.status not in _UNREPLICATED:
             return "what no rule selects has no fate"
         if self.topology is Topology.TWO_ONE_WELL and self.status in _OF_VERSION:
@@ -171,9 +161,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def selected(self) -> tuple[str, ...]:
-        """
-        Where the version should arrive.
-        """
+        """Where the version should arrive."""
         if self.status in _UNREPLICATED or self.status is Status.REPLICA:
             return ()
         two = {Topology.TWO, Topology.TWO_ONE_WELL, Topology.BESIDE_SELECTED}
@@ -181,23 +169,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def doubtful(self) -> bool:
-        """
-        Whether more destinations than those might be meant: a tag filter that does not fit.
-        """
+        """Whether more destinations than those might be meant: a tag filter that does not fit."""
         return self.topology is Topology.BESIDE_NOT_SELECTED
 
     def status_at(self, bucket: str) -> Status:
-        """
-        Tell what becomes of the version at one destination.
-        """
+        """Tell what becomes of the version at one destination."""
         well = self.topology is Topology.TWO_ONE_WELL and bucket == "dst"
         return Status.COMPLETED if well else self.status
 
 
 def cases(source: tuple[Channel, ...], statuses: frozenset[Status]) -> Iterator[Case]:
-    """
-    All cases of some source channels. Operations take turns: each meets every topology, status and channel.
-    """
+    """All cases of some source channels. Operations take turns: each meets every topology, status and channel."""
     operations = itertools.cycle(Operation)
     replicated = REPLICAS if len(source) == 1 else MANY
     for topology, status, replicas in itertools.product(Topology, Status, replicated):
@@ -231,9 +213,7 @@ _COUNTED: Mapping[Status, tuple[str, ...]] = {
 
 
 def expected(case: Case) -> Counter[str]:
-    """
-    Tell all that should be counted of a case.
-    """
+    """Tell all that should be counted of a case."""
     want: Counter[str] = Counter()
     for bucket in case.selected:
         want |= _expected_at(case, bucket)
@@ -262,9 +242,7 @@ def expected(case: Case) -> Counter[str]:
 
 
 def _expected_at(case: Case, bucket: str) -> Counter[str]:
-    """
-    Tell what should be counted at one destination.
-    """
+    """Tell what should be counted at one destination."""
     want: Counter[str] = Counter()
     counted = _counted(case, bucket)
     unplaced = "failed" in counted and not _place_known(case)
@@ -290,16 +268,12 @@ def _counted(case: Case, bucket: str) -> tuple[str, ...]:
 
 
 def _place_known(case: Case) -> bool:
-    """
-    Whether it can be told where it failed: S3 says so, or it is at all other destinations.
-    """
+    """Whether it can be told where it failed: S3 says so, or it is at all other destinations."""
     return case.status in _TOLD or not (case.topology is Topology.TWO or case.topology in _BESIDE)
 
 
 def _size_known(case: Case) -> bool:
-    """
-    Whether a HEAD or an event tells it: CloudTrail's do for plain puts only.
-    """
+    """Whether a HEAD or an event tells it: CloudTrail's do for plain puts only."""
     if case.status not in {Status.REFUSED, Status.DENIED}:
         return True
     return {*case.source, *case.replicas} != {CT} or case.operation is not Operation.MULTIPART
@@ -338,18 +312,14 @@ def _trip(case: Case, bucket: str) -> Trip:
 
 
 class Stage:
-    """
-    Has one daemon watch many cases.
-    """
+    """Has one daemon watch many cases."""
 
     def __init__(self, s3: FakeS3) -> None:
         self._s3 = s3
         self._estate = Estate(s3)
 
     def set_up(self, case: Case) -> None:
-        """
-        Make the buckets of a case and their rules.
-        """
+        """Make the buckets of a case and their rules."""
         src, dst, far = (f"{case.name}.{one}" for one in ("src", "dst", "far"))
         tagged = case.topology in _TAGGED
         markers = case.topology is Topology.MARKERS
@@ -367,9 +337,7 @@ class Stage:
             self._s3.rule(dst, src, prefix="in/")
 
     def write(self, case: Case, at: float) -> list[Told]:
-        """
-        Write the version of a case; return what is said about it, each when it reaches the queue.
-        """
+        """Write the version of a case; return what is said about it, each when it reaches the queue."""
         src = f"{case.name}.src"
         key = "out/a b" if case.status is Status.OUTSIDE else "in/a b"
         version = ObjectVersion(src, key, f"v.{case.name}")
@@ -489,9 +457,7 @@ _GAUGES = {
 
 
 def _found(rig: Rig) -> dict[str, Counter[str]]:
-    """
-    Sort all that was counted by case.
-    """
+    """Sort all that was counted by case."""
     found: dict[str, Counter[str]] = {}
 
     def add(what: str, buckets: tuple[str, ...], amount: float) -> None:
@@ -520,18 +486,14 @@ LASTING = frozenset(Status) - ENDING
 
 
 class Theatre:
-    """
-    Plays all cases of some source channels the first time that one of them is asked for.
-    """
+    """Plays all cases of some source channels the first time that one of them is asked for."""
 
     def __init__(self) -> None:
         self._found: dict[str, Counter[str]] = {}
         self._played: set[tuple[tuple[Channel, ...], bool]] = set()
 
     def found(self, case: Case) -> Counter[str]:
-        """
-        Tell all that was counted of a case.
-        """
+        """Tell all that was counted of a case."""
         ending = case.status in ENDING
         if (case.source, ending) not in self._played:
             todo = list(cases(case.source, ENDING if ending else LASTING))
@@ -602,9 +564,7 @@ def test_whoever_is_only_slow_did_not_fail(*, hasty: bool, told_after: float | N
 
 
 async def _two_notices() -> tuple[Counter[str], Counter[str]]:
-    """
-    Have a version fail at two destinations, one after the other, and be repaired; tell what was counted by when.
-    """
+    """Have a version fail at two destinations, one after the other, and be repaired; tell what was counted by when."""
     rig = Rig(window=WINDOW)
     rig.s3.rule("x.src", "x.dst", "x.far")
     loop = asyncio.get_running_loop()

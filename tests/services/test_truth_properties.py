@@ -56,9 +56,7 @@ WINDOW = 900
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One version: what becomes of it, and what is said about it. Times are seconds, each from the one before.
-    """
+    """One version: what becomes of it, and what is said about it. Times are seconds, each from the one before."""
 
     source: str
     way: str
@@ -115,24 +113,18 @@ PLANS = st.builds(
 
 
 class Truth(msgspec.Struct):
-    """
-    What must be counted: by route and kind, at least and at most.
-    """
+    """What must be counted: by route and kind, at least and at most."""
 
     least: Counter[str] = msgspec.field(default_factory=Counter)
     most: Counter[str] = msgspec.field(default_factory=Counter)
     open_failures: set[ObjectVersion] = msgspec.field(default_factory=set)
 
     def exactly(self, what: str, amount: int = 1) -> None:
-        """
-        Count what any daemon must find.
-        """
+        """Count what any daemon must find."""
         self.between(what, amount, amount)
 
     def between(self, what: str, least: int, most: int) -> None:
-        """
-        Count what may have passed unseen.
-        """
+        """Count what may have passed unseen."""
         self.least[what] += least
         self.most[what] += most
 
@@ -210,9 +202,7 @@ class Object:
         return estate.lay_marker(marker, self.voices, at=at, arrives=arrives)
 
     def tell(self, truth: Truth) -> None:
-        """
-        Add what is true of it.
-        """
+        """Add what is true of it."""
         source = self.plan.source
         for bucket, trip in self.stored.trips.items():
             route = f"{source}>{bucket}"
@@ -234,9 +224,7 @@ class Object:
             truth.exactly("markers_arrived marking>marked", int(bool(self.plan.replicas)))
 
     def _episodes(self) -> tuple[int, int]:
-        """
-        Tell how many episodes of failure were surely seen, and how many may have been.
-        """
+        """Tell how many episodes of failure were surely seen, and how many may have been."""
         begin, end = self.shown
         most = 2 if self.plan.way == "fails_again" else 1
         if self.known_at > end:
@@ -246,9 +234,7 @@ class Object:
 
 
 class Accounts(FlakyLedger):
-    """
-    The ledger, and all that was ever taken into a window.
-    """
+    """The ledger, and all that was ever taken into a window."""
 
     def __init__(self) -> None:
         super().__init__(MemoryLedger(shards=4))
@@ -270,9 +256,7 @@ class Accounts(FlakyLedger):
 
 
 class World:
-    """
-    Two daemons, what they share, and the objects.
-    """
+    """Two daemons, what they share, and the objects."""
 
     def __init__(self, plans: Sequence[Plan], kills: dict[int, int], *, hasty: bool) -> None:
         self.clock = LoopClock()
@@ -302,9 +286,7 @@ class World:
         )
 
     def rig(self) -> Rig:
-        """
-        Make a daemon.
-        """
+        """Make a daemon."""
         number = next(self.names)
         return Rig(
             ledger=self.ledger,
@@ -319,9 +301,7 @@ class World:
         )
 
     async def play(self) -> None:
-        """
-        Let everything happen, and two hours and a window more.
-        """
+        """Let everything happen, and two hours and a window more."""
         for rig in self.rigs:
             rig.start()
         last = max(
@@ -353,9 +333,7 @@ class World:
                 await rig.kill()
 
     async def check_waterline(self) -> None:
-        """
-        See that nothing that came out of the queue and is older than a watermark is still open.
-        """
+        """See that nothing that came out of the queue and is older than a watermark is still open."""
         lines: dict[tuple[str, ...], float] = {}
         for rig in self.rigs:
             for (name, *route), at in rig.meters.gauges.items():
@@ -375,9 +353,7 @@ class World:
                         assert not pending, (one.plan, line)
 
     def counted(self) -> Counter[str]:
-        """
-        Tell all that was counted, by the ledger's deltas.
-        """
+        """Tell all that was counted, by the ledger's deltas."""
         found: Counter[str] = Counter()
         for route, tally in fold(self.ledger.taken).items():
             name = f"{route.source}>{route.destination}" if route.destination else route.source
@@ -428,9 +404,7 @@ def test_counts_equal_the_truth(plans: list[Plan], kills: dict[int, int], hasty:
 
 
 def _check_cloudwatch(sink: FakeSink, found: Counter[str]) -> None:
-    """
-    See that CloudWatch was told what the ledger holds.
-    """
+    """See that CloudWatch was told what the ledger holds."""
     for source, destinations in RULES.items():
         assert sink.total(catalogue.CW_FAILED.name, source) == found[f"failed {source}"]
         for bucket in destinations:

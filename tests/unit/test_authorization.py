@@ -10,9 +10,7 @@ SECRET = "s3cr3t-and-long-enough"  # noqa: S105 - of these tests
 
 
 def basic(user: str, password: str) -> str:
-    """
-    Write what a client makes of a user and a password in a URL.
-    """
+    """Write what a client makes of a user and a password in a URL."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 

@@ -12,9 +12,7 @@ from crrmon.domain.choice import Choice, Pattern, pattern
 
 
 def choice(*include: str, exclude: tuple[str, ...] = ()) -> Choice:
-    """
-    Make a choice of patterns.
-    """
+    """Make a choice of patterns."""
     return Choice([pattern(one) for one in include], [pattern(one) for one in exclude])
 
 

@@ -41,32 +41,24 @@ QUEUES = [{"url": "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon"}]
 
 
 def crrmon(*arguments: str) -> Result:
-    """
-    Run the command line in this process.
-    """
+    """Run the command line in this process."""
     return CliRunner().invoke(app, ["ledger", *arguments])
 
 
 def write_config(path: Path, **sections: object) -> str:
-    """
-    Write a configuration file.
-    """
+    """Write a configuration file."""
     path.write_text(yaml.safe_dump({"queues": QUEUES, **sections}))
     return str(path)
 
 
 def sqlite(directory: Path, name: str) -> str:
-    """
-    Write a configuration file for a ledger in SQLite.
-    """
+    """Write a configuration file for a ledger in SQLite."""
     ledger = {"kind": "sqlite", "path": str(directory / f"{name}.db")}
     return write_config(directory / f"{name}.yaml", ledger=ledger)
 
 
 async def _use(ledger: Ledger) -> None:
-    """
-    Work as a daemon does: three pending, one of them half done, a failure, two batches, a window.
-    """
+    """Work as a daemon does: three pending, one of them half done, a failure, two batches, a window."""
     two = record("two", to=("dst", "two"))
     others = [record("a", next_look_at=NOW - 1), record("b", next_look_at=NOW - 2)]
     await ledger.park([two, *others, failed("c", next_look_at=NOW - 3)])
@@ -80,9 +72,7 @@ async def _use(ledger: Ledger) -> None:
 
 
 def used(path: Path) -> None:
-    """
-    Make a ledger's file that a daemon worked with.
-    """
+    """Make a ledger's file that a daemon worked with."""
 
     async def work() -> None:
         await _use(await SqliteLedger.at(path))
@@ -108,17 +98,13 @@ async def _told(path: Path) -> list[object]:
 
 
 def told(path: Path) -> list[object]:
-    """
-    Tell what a ledger's file holds.
-    """
+    """Tell what a ledger's file holds."""
     return asyncio.run(_told(path))
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[str, str]:
-    """
-    The configuration files of a ledger that was used, `old.db`, and of one that is to be made, `new.db`.
-    """
+    """The configuration files of a ledger that was used, `old.db`, and of one that is to be made, `new.db`."""
     used(tmp_path / "old.db")
     return sqlite(tmp_path, "old"), sqlite(tmp_path, "new")
 
@@ -325,27 +311,21 @@ def test_a_file_that_a_daemon_has_open_is_refused(
 
 
 class Hindered(MemoryLedger):
-    """
-    Something happens when trails are restored.
-    """
+    """Something happens when trails are restored."""
 
     def __init__(self, happen: Callable[[], None]) -> None:
         super().__init__()
         self._happen = happen
 
     async def restore(self, trails: Sequence[Trail], *, now: float) -> None:
-        """
-        Let it happen.
-        """
+        """Let it happen."""
         self._happen()
         await asyncio.sleep(0)
         await super().restore(trails[1:], now=now)
 
 
 def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:
-    """
-    Have this ledger opened in place of `new.db`.
-    """
+    """Have this ledger opened in place of `new.db`."""
     real = connections.open_ledger
 
     async def open_ledger(
@@ -360,9 +340,7 @@ def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """
-    Let SIGINT interrupt, as at a terminal; where tests run in the background, it may be ignored from the start.
-    """
+    """Let SIGINT interrupt, as at a terminal; where tests run in the background, it may be ignored from the start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -457,9 +435,7 @@ def test_the_help_says_what_is_not_copied_and_the_exit_codes() -> None:
 
 @pytest.fixture
 def _credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    Credentials that open nothing, and no others.
-    """
+    """Credentials that open nothing, and no others."""
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -468,9 +444,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def dynamodb(directory: Path, endpoint: str) -> str:
-    """
-    Write a configuration file for a ledger in DynamoDB.
-    """
+    """Write a configuration file for a ledger in DynamoDB."""
     return write_config(
         directory / "dynamodb.yaml",
         aws={"region": "eu-west-1", "endpoint_url": endpoint},
@@ -522,9 +496,7 @@ def test_other_ledgers_need_nothing(tmp_path: Path, kind: str, dry: tuple[str, .
 
 @contextmanager
 def denying() -> Iterator[str]:
-    """
-    Serve an AWS that allows nothing.
-    """
+    """Serve an AWS that allows nothing."""
 
     class Denial(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -29,17 +29,13 @@ HELD, FREE, GONE = Route("src", "held"), Route("src", "free"), Route("src", "gon
 
 
 def crrmon(*arguments: str) -> Result:
-    """
-    Run the command line in this process, where no terminal breaks lines: names are there to be copied.
-    """
+    """Run the command line in this process, where no terminal breaks lines: names are there to be copied."""
     return CliRunner().invoke(app, ["routes", *arguments], env={"COLUMNS": "50"})
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """
-    Write a configuration whose ledger knows three routes.
-    """
+    """Write a configuration whose ledger knows three routes."""
     ledger = tmp_path / "ledger.db"
     path = tmp_path / "crrmon.yaml"
     path.write_text(yaml.safe_dump({"ledger": {"kind": "sqlite", "path": str(ledger)}}))
@@ -59,9 +55,7 @@ def config(tmp_path: Path) -> str:
 
 
 def kept(config: str) -> dict[str, RouteState]:
-    """
-    Read what the ledger remembers.
-    """
+    """Read what the ledger remembers."""
     path = yaml.safe_load(Path(config).read_text())["ledger"]["path"]
 
     async def read() -> dict[str, RouteState]:

@@ -32,34 +32,26 @@ no_fixture_matters = hypothesis_settings(
 
 
 def load(path: Path, raw: object) -> Settings:
-    """
-    Load settings from a file.
-    """
+    """Load settings from a file."""
     path /= "config.yaml"
     path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw), encoding="utf-8")
     return config.load(path)
 
 
 def complaint(path: Path, raw: object) -> str:
-    """
-    Return what is said about settings that cannot be used.
-    """
+    """Return what is said about settings that cannot be used."""
     with pytest.raises(ConfigurationError) as caught:
         load(path, raw)
     return str(caught.value)
 
 
 def crrmon(*arguments: str, **environment: str) -> Result:
-    """
-    Run the command line in this process.
-    """
+    """Run the command line in this process."""
     return CliRunner().invoke(app, arguments, env=environment)
 
 
 def optional(key: str) -> bool:
-    """
-    Return whether a setting may be left out and has nothing in its place then.
-    """
+    """Return whether a setting may be left out and has nothing in its place then."""
     model: type[BaseModel] = Settings
     *around, last = key.split(".")
     for name in around:
@@ -231,9 +223,7 @@ def test_wrong_lists_and_sections(tmp_path: Path, raw: object, said: str) -> Non
 
 
 def patterns(schema: dict[str, Any], part: dict[str, Any], name: str = "") -> Iterator[str]:
-    """
-    List the settings whose texts have to match a pattern.
-    """
+    """List the settings whose texts have to match a pattern."""
     if "$ref" in part:
         part = schema["$defs"][part["$ref"].rpartition("/")[2]]
     if "pattern" in part:
@@ -390,9 +380,7 @@ known = [key for key in every_key if "[" not in key]
 
 
 def nested(flat: dict[str, object]) -> dict[str, Any]:
-    """
-    Put dotted keys where they belong.
-    """
+    """Put dotted keys where they belong."""
     made: dict[str, Any] = {}
     for key, value in flat.items():
         section, _, name = key.rpartition(".")
@@ -656,9 +644,7 @@ def test_the_example_shows_every_key_with_its_meaning() -> None:
 
 
 def example_item(section: str) -> dict[str, Any]:
-    """
-    Read the item of a list that stands in the example as comments.
-    """
+    """Read the item of a list that stands in the example as comments."""
     block = config.example().partition(f"\n{section}: []\n")[2].partition("\n\n")[0]
     lines = [line.removeprefix("#") for line in block.splitlines()]
     (item,) = yaml.safe_load("\n".join(lines))

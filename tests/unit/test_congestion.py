@@ -10,9 +10,7 @@ from crrmon.domain.observations import Sight
 
 
 def answer(congestion: Congestion, sight: Sight | None, *, at: float, busy: int = 0) -> None:
-    """
-    Let one request begin and end at a moment, with others under way beside it.
-    """
+    """Let one request begin and end at a moment, with others under way beside it."""
     for _ in range(busy + 1):
         congestion.began(at)
     congestion.ended(sight, began_at=at, now=at)
@@ -22,9 +20,7 @@ def answer(congestion: Congestion, sight: Sight | None, *, at: float, busy: int 
 
 @pytest.mark.parametrize("sight", [Sight.THROTTLED, Sight.UNREACHABLE])
 def test_a_refusal_halves_the_limit(sight):
-    """
-    One answer that S3 is overloaded or silent halves what may be under way.
-    """
+    """One answer that S3 is overloaded or silent halves what may be under way."""
     congestion = Congestion(most=100)
     answer(congestion, sight, at=10.0)
 
@@ -32,9 +28,7 @@ def test_a_refusal_halves_the_limit(sight):
 
 
 def test_refusals_of_one_round_trip_count_once():
-    """
-    Requests that began before the limit was halved, or just after, do not halve it again.
-    """
+    """Requests that began before the limit was halved, or just after, do not halve it again."""
     congestion = Congestion(most=100)
     for _ in range(8):
         congestion.began(10.0)
@@ -50,9 +44,7 @@ def test_refusals_of_one_round_trip_count_once():
 
 
 def test_the_limit_never_falls_below_one():
-    """
-    However long S3 refuses, one request may be under way.
-    """
+    """However long S3 refuses, one request may be under way."""
     congestion = Congestion(most=100)
     for second in range(50):
         answer(congestion, Sight.THROTTLED, at=second * 2.0)
@@ -62,9 +54,7 @@ def test_the_limit_never_falls_below_one():
 
 
 def test_the_limit_grows_by_one_in_each_round():
-    """
-    As many answers as the limit is high raise it by about one.
-    """
+    """As many answers as the limit is high raise it by about one."""
     congestion = Congestion(most=100)
     for _ in range(START + 1):
         answer(congestion, Sight.PENDING, at=1.0, busy=START - 1)
@@ -73,9 +63,7 @@ def test_the_limit_grows_by_one_in_each_round():
 
 
 def test_an_idle_bucket_earns_no_limit():
-    """
-    Answers while few requests are under way say nothing of how many more would be borne.
-    """
+    """Answers while few requests are under way say nothing of how many more would be borne."""
     congestion = Congestion(most=100)
     for _ in range(1000):
         answer(congestion, Sight.COMPLETED, at=1.0)
@@ -84,9 +72,7 @@ def test_an_idle_bucket_earns_no_limit():
 
 
 def test_the_limit_stays_below_the_most():
-    """
-    What was configured is never passed, not at the start and not by growing.
-    """
+    """What was configured is never passed, not at the start and not by growing."""
     congestion = Congestion(most=3)
 
     assert congestion.limit == 3
@@ -98,9 +84,7 @@ def test_the_limit_stays_below_the_most():
 
 
 def test_no_more_begin_than_the_limit_allows():
-    """
-    At the limit, the wait ends only with a request.
-    """
+    """At the limit, the wait ends only with a request."""
     congestion = Congestion(most=2)
     congestion.began(0.0)
 
@@ -116,9 +100,7 @@ def test_no_more_begin_than_the_limit_allows():
 
 
 def test_abandoned_requests_change_nothing():
-    """
-    A request that was cancelled frees its place and says nothing of the bucket.
-    """
+    """A request that was cancelled frees its place and says nothing of the bucket."""
     congestion = Congestion(most=100)
     for _ in range(100):
         answer(congestion, None, at=1.0, busy=START - 1)
@@ -131,9 +113,7 @@ def test_abandoned_requests_change_nothing():
     pauses=st.lists(st.floats(min_value=0, max_value=20), max_size=5),
 )
 def test_the_ceiling_per_second_holds(per_second, pauses):
-    """
-    Whoever waits as told begins at most so many a second, but for a burst of half a second's worth.
-    """
+    """Whoever waits as told begins at most so many a second, but for a burst of half a second's worth."""
     congestion = Congestion(most=1_000_000, per_second=per_second)
     congestion._limit = 1e6
     now = 0.0
@@ -150,9 +130,7 @@ def test_the_ceiling_per_second_holds(per_second, pauses):
 
 
 def test_a_steady_flow_reaches_the_ceiling():
-    """
-    The ceiling is used up when there is enough to do.
-    """
+    """The ceiling is used up when there is enough to do."""
     congestion = Congestion(most=1_000_000, per_second=50)
     congestion._limit = 1e6
     now, count = 0.0, 0
@@ -165,9 +143,7 @@ def test_a_steady_flow_reaches_the_ceiling():
 
 
 def test_the_default_ceiling_leaves_most_of_a_prefix_to_others():
-    """
-    S3 bears 5,500 reads a second and prefix: the daemon's own share is a small one unless somebody raises it.
-    """
+    """S3 bears 5,500 reads a second and prefix: the daemon's own share is a small one unless somebody raises it."""
     congestion = Congestion(most=1_000_000, per_second=Polling().per_bucket_per_second)
     congestion._limit = 1e6
     now, count = 0.0, 0
@@ -180,9 +156,7 @@ def test_the_default_ceiling_leaves_most_of_a_prefix_to_others():
 
 
 def test_what_was_halved_recovers_by_steps():
-    """
-    After S3 refused, the limit goes up by one a round, not back at once.
-    """
+    """After S3 refused, the limit goes up by one a round, not back at once."""
     congestion = Congestion(most=100)
     answer(congestion, Sight.THROTTLED, at=10.0)
     rounds = 0

@@ -15,18 +15,14 @@ QUEUES: dict[str, Any] = {"queues": [{"url": URL}]}
 
 
 def load(tmp_path: Path, raw: dict[str, Any]) -> Settings:
-    """
-    Load settings from a file.
-    """
+    """Load settings from a file."""
     path = tmp_path / "crrmon.yaml"
     path.write_text(yaml.safe_dump({**QUEUES, **raw}), encoding="utf-8")
     return config.load(path)
 
 
 def complaint(tmp_path: Path, raw: dict[str, Any]) -> str:
-    """
-    Return what is said about settings that cannot be used.
-    """
+    """Return what is said about settings that cannot be used."""
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path, raw)
     return str(caught.value)

@@ -66,9 +66,7 @@ def wait(a_record: Record, observation: Observation) -> Record:
 
 
 def fates(decision: Settle) -> list[tuple[Fate, str]]:
-    """
-    Tell what is counted; that a version is closed is not.
-    """
+    """Tell what is counted; that a version is closed is not."""
     return [
         (one.fate, one.route.destination)
         for one in decision.settlement.outcomes
@@ -376,9 +374,7 @@ def follow(name: str, sight: Sight, **more: object) -> Decision:
 
 
 def told(decision: Decision) -> tuple[Ends, Record | None]:
-    """
-    Return the outcomes of a decision, arrivals first, and what is followed on.
-    """
+    """Return the outcomes of a decision, arrivals first, and what is followed on."""
     if isinstance(decision, Wait):
         return [], decision.record
     assert isinstance(decision, Settle)
@@ -659,18 +655,14 @@ def test_a_null_version_at_a_destination_must_be_a_replica() -> None:
 
 
 def failed(a_record: Record, *, after: float = 30.0) -> Record:
-    """
-    Return the open failure that a look finds.
-    """
+    """Return the open failure that a look finds."""
     kept = settle(a_record, seen(Sight.FAILED, after=after)).settlement.keep
     assert kept is not None
     return kept
 
 
 def last_flags(decision: Decision) -> dict[str, tuple[bool, bool, Latency | None]]:
-    """
-    Return of each arrival whether it was a repair, whether it was late, and its latency.
-    """
+    """Return of each arrival whether it was a repair, whether it was late, and its latency."""
     assert isinstance(decision, Settle)
     return {
         one.route.destination: (one.repaired, one.late, one.latency)
@@ -859,9 +851,7 @@ def test_whatever_happens_each_end_is_counted_once(
 
 
 class Story:
-    """
-    What becomes of one version, and what was counted of it.
-    """
+    """What becomes of one version, and what was counted of it."""
 
     def __init__(self, start: Record) -> None:
         self.current: Record | None = start
@@ -871,9 +861,7 @@ class Story:
         self._may_fail = True
 
     def look(self, sight: Sight, found: dict[str, Sight], *, now: float) -> None:
-        """
-        Look at it; every episode must have a retry before it.
-        """
+        """Look at it; every episode must have a retry before it."""
         assert self.current is not None
         self._may_fail |= sight is Sight.PENDING
         self.last = self.current
@@ -887,9 +875,7 @@ class Story:
         self.current = told(decision)[1]
 
     def hear(self, what: str, first: Any, second: Any, *, now: float) -> None:
-        """
-        Let it learn what others tell.
-        """
+        """Let it learn what others tell."""
         assert self.current is not None
         match what:
             case "arrival":
@@ -905,9 +891,7 @@ class Story:
 
 
 def assert_proved_agrees(a_record: Record, now: float) -> None:
-    """
-    What is settled without a look is what a look that shows COMPLETED would settle.
-    """
+    """What is settled without a look is what a look that shows COMPLETED would settle."""
     without = proved(a_record, schedule(now))
     if without is None:
         assert a_record.size is None or not a_record.arrived
@@ -924,9 +908,7 @@ def assert_proved_agrees(a_record: Record, now: float) -> None:
 
 
 def looked(a_record: Record, sight: Sight, *, after: float, **found: Sight) -> Record:
-    """
-    Look once and go on.
-    """
+    """Look once and go on."""
     decision = elsewhere(a_record, sight, found, after=after)
     kept = decision.record if isinstance(decision, Wait) else decision.settlement.keep
     assert kept is not None
@@ -1070,9 +1052,7 @@ def test_t9_a_multipart_upload_is_known_by_what_it_can_be(
 
 
 class Episode:
-    """
-    A version that failed at two destinations, and where that was counted.
-    """
+    """A version that failed at two destinations, and where that was counted."""
 
     def __init__(self) -> None:
         self.record: Record | None = record(destinations=(ONE, TWO))

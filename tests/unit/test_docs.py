@@ -34,9 +34,7 @@ def test_every_test_that_guards_an_invariant_exists() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """
-    List what a link can point to within a page: its headings, as they are shown on the web.
-    """
+    """List what a link can point to within a page: its headings, as they are shown on the web."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return {
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -16,9 +16,7 @@ NOTED = st.lists(
 
 
 def delays(*noted: tuple[str, float, float]) -> EventDelays:
-    """
-    Note channels, delays and times.
-    """
+    """Note channels, delays and times."""
     known = EventDelays()
     for channel, seconds, now in noted:
         known = known.noted(channel, seconds, now=now)

@@ -27,9 +27,7 @@ VERSION = ObjectVersion("src", "k", "v1")
 
 
 def record(**more: object) -> Record:
-    """
-    Make a record of an event whose time is not believed.
-    """
+    """Make a record of an event whose time is not believed."""
     known = Record(
         version=VERSION,
         region="eu-west-1",

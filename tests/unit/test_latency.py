@@ -31,9 +31,7 @@ seconds = st.floats(min_value=0, max_value=FORTNIGHT)
     [(-5, 0), (0, 0), (0.49, 0), (0.5, 1), (1, 5), (2, 9), (120, 32), (1e9, 87), (math.inf, 87)],
 )
 def test_buckets_are_where_the_ledger_expects_them(latency, bucket):
-    """
-    The numbers of the buckets are part of the ledger's format and never change.
-    """
+    """The numbers of the buckets are part of the ledger's format and never change."""
     assert bucket_of(latency) == bucket
 
 
@@ -41,9 +39,7 @@ def test_buckets_are_where_the_ledger_expects_them(latency, bucket):
 @example(0.5)
 @example(lower_edge(40))
 def test_a_bucket_holds_its_latencies(latency):
-    """
-    A latency lies between the edges of its bucket.
-    """
+    """A latency lies between the edges of its bucket."""
     bucket = bucket_of(latency)
 
     assert lower_edge(bucket) <= latency * (1 + 1e-9)
@@ -51,9 +47,7 @@ def test_a_bucket_holds_its_latencies(latency):
 
 
 def test_buckets_join():
-    """
-    Each bucket begins where the one before ends, and its middle lies between.
-    """
+    """Each bucket begins where the one before ends, and its middle lies between."""
     for bucket, following in itertools.pairwise(range(BUCKETS)):
         assert upper_edge(bucket) == pytest.approx(lower_edge(following))
         assert lower_edge(bucket) < middle(bucket) < upper_edge(bucket)
@@ -61,9 +55,7 @@ def test_buckets_join():
 
 @given(seconds)
 def test_the_nearest_edge_is_at_most_half_a_bucket_away(latency):
-    """
-    Of the two edges of its bucket, a latency is counted to the nearer.
-    """
+    """Of the two edges of its bucket, a latency is counted to the nearer."""
     bucket = bucket_of(latency)
     edge = edge_near(latency)
 
@@ -75,9 +67,7 @@ def test_the_nearest_edge_is_at_most_half_a_bucket_away(latency):
 
 @given(seconds, seconds)
 def test_a_span_lies_within_its_bounds(one, other):
-    """
-    An interval stands for at least one bucket, and for none beyond those that hold its bounds.
-    """
+    """An interval stands for at least one bucket, and for none beyond those that hold its bounds."""
     lower, upper = sorted((one, other))
     first, end = span_of(lower, upper)
 
@@ -85,26 +75,20 @@ def test_a_span_lies_within_its_bounds(one, other):
 
 
 def test_an_exact_latency_spans_its_bucket():
-    """
-    A latency that is known exactly stands for the one bucket that holds it.
-    """
+    """A latency that is known exactly stands for the one bucket that holds it."""
     assert span_of(100.0, 100.0) == (bucket_of(100), bucket_of(100) + 1)
 
 
 @given(st.floats(min_value=0), st.floats(min_value=0))
 def test_spans_survive_anything(one, other):
-    """
-    No bound, however far off, leads outside the buckets.
-    """
+    """No bound, however far off, leads outside the buckets."""
     first, end = span_of(min(one, other), max(one, other))
 
     assert 0 <= first < end <= BUCKETS
 
 
 def test_quantiles_interpolate():
-    """
-    A quantile lies within its bucket as deep as the share lies within the bucket's weight.
-    """
+    """A quantile lies within its bucket as deep as the share lies within the bucket's weight."""
     start, end = lower_edge(20), upper_edge(20)
 
     assert quantile({20: 2.0}, 0.25) == pytest.approx(start + (end - start) / 4)
@@ -114,23 +98,17 @@ def test_quantiles_interpolate():
 
 @pytest.mark.parametrize("weights", [{}, {3: 0.0}])
 def test_there_is_no_quantile_of_nothing(weights):
-    """
-    Without any weight, there is no quantile.
-    """
+    """Without any weight, there is no quantile."""
     assert quantile(weights, 0.5) is None
 
 
 def test_the_mean_weighs_middles():
-    """
-    The mean takes each bucket for its middle.
-    """
+    """The mean takes each bucket for its middle."""
     assert mean([(10, 0.25), (20, 0.75)]) == pytest.approx(middle(10) / 4 + middle(20) * 3 / 4)
 
 
 def test_exact_latencies_are_taken_as_they_are():
-    """
-    Fitting intervals of one bucket each gives their shares.
-    """
+    """Fitting intervals of one bucket each gives their shares."""
     shares = fit({(10, 11): 30.0, (20, 21): 10.0}, start=EVEN, prior=NO_CREDIT, rounds=1)
 
     assert shares[10] == pytest.approx(0.75, rel=1e-6)
@@ -139,9 +117,7 @@ def test_exact_latencies_are_taken_as_they_are():
 
 
 def test_what_intervals_cannot_tell_stays_as_it_was():
-    """
-    Within an interval that nothing divides, the shape of before is kept.
-    """
+    """Within an interval that nothing divides, the shape of before is kept."""
     start = [(bucket + 1) / (BUCKETS * (BUCKETS + 1) / 2) for bucket in range(BUCKETS)]
     shares = fit({(0, 40): 9.0, (40, BUCKETS): 1.0}, start=start, prior=NO_CREDIT, rounds=20)
 
@@ -150,9 +126,7 @@ def test_what_intervals_cannot_tell_stays_as_it_was():
 
 
 def test_vague_intervals_do_not_bend_the_estimate():
-    """
-    The distribution is found from intervals most of which say only "done by then".
-    """
+    """The distribution is found from intervals most of which say only "done by then"."""
     chance = random.Random(1)
     counts: dict[tuple[int, int], float] = {}
     for number in range(20_000):

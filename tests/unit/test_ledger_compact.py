@@ -29,9 +29,7 @@ BATCHES = TEXTS | st.uuids().map(lambda one: one.hex) | st.uuids().map(lambda on
 
 @st.composite
 def marks(draw: st.DrawFn) -> tuple[str, Mark]:
-    """
-    Draw a mark and its slot, fitting or not.
-    """
+    """Draw a mark and its slot, fitting or not."""
     bucket, source = draw(TEXTS), draw(TEXTS)
     scope = draw(st.sampled_from(Scope))
     slot = MarkId(scope, bucket, "k", "v", draw(st.integers(0, 3))).slot
@@ -103,16 +101,12 @@ def test_a_trail_comes_back_as_it_was(
 
 
 def test_every_fate_can_be_written_down() -> None:
-    """
-    A new one needs a number.
-    """
+    """A new one needs a number."""
     assert compact._FATE_NUMBERS.keys() == set(Fate)
 
 
 def test_a_mark_of_a_later_version_can_be_read_and_of_an_earlier_one_too() -> None:
-    """
-    Invariant 9: fields that are not known are passed over, those that are not there have their defaults.
-    """
+    """Invariant 9: fields that are not known are passed over, those that are not there have their defaults."""
     known = record("k")
     fields = msgspec.to_builtins(known) | {"new": 1}
     later = [
@@ -134,9 +128,7 @@ def test_a_mark_of_a_later_version_can_be_read_and_of_an_earlier_one_too() -> No
 
 
 def test_a_mark_of_a_fate_that_came_later_still_proves_the_counting() -> None:
-    """
-    Invariant 9: what a newer daemon beside this one counted is not counted again, and is not told as an arrival.
-    """
+    """Invariant 9: what a newer daemon beside this one counted is not counted again, and is not told as an arrival."""
     later = [[[b"r:dst", 99, 100, 4, b"\0" * 16, b"src"]]]
 
     mark = compact.decode(msgspec.msgpack.encode(later))[0].marks["r:dst"]
@@ -146,9 +138,7 @@ def test_a_mark_of_a_fate_that_came_later_still_proves_the_counting() -> None:
 
 
 def test_a_usual_mark_is_small() -> None:
-    """
-    Most of the memory is marks.
-    """
+    """Most of the memory is marks."""
     one = record("k", bucket="data-lake-eu-central-1", to=("data-lake-us-east-1",), written_at=NOW)
     outcome = arrived(one, "data-lake-us-east-1", found_at=NOW + 41.2343750)
     mark = Mark(
@@ -178,9 +168,7 @@ KNOWN = Mark(
 
 @pytest.mark.parametrize("key", ["plain", "\ud800"], ids=["msgpack", "json"])
 def test_a_fate_that_only_a_later_version_knows_proves_the_counting(key: str) -> None:
-    """
-    Whatever it is: nobody counts the version again, and one mark harms nothing else of its trail.
-    """
+    """Whatever it is: nobody counts the version again, and one mark harms nothing else of its trail."""
     mark = replace(KNOWN, batch=key)
     written = Body(Mark)
     body = written.encode(mark).replace(b"marker_failed", b"marker_doomed")
@@ -189,9 +177,7 @@ def test_a_fate_that_only_a_later_version_knows_proves_the_counting(key: str) ->
 
 
 def test_a_fate_without_a_name_here_is_the_same_where_numbers_are_written() -> None:
-    """
-    Both forms make the same of it.
-    """
+    """Both forms make the same of it."""
     fields = msgspec.msgpack.decode(compact.encode(Trail({}, {"x:dst": KNOWN})))
     fields[0][0][1] = 99
 

@@ -31,9 +31,7 @@ HEAVY = (
 def answering(
     status: int, body: bytes = b"{}", host: str = "127.0.0.1"
 ) -> Iterator[tuple[int, list[str]]]:
-    """
-    Answer every request so; give the port, and the paths asked for.
-    """
+    """Answer every request so; give the port, and the paths asked for."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,9 +59,7 @@ def answering(
 
 
 def ask(**environment: str) -> "subprocess.CompletedProcess[str]":
-    """
-    Run the health check as a container does.
-    """
+    """Run the health check as a container does."""
     return _python("-m", "crrmon.livez", environment=environment)
 
 

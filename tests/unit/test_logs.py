@@ -54,9 +54,7 @@ class Terminal(io.StringIO):
 
 
 def logged(act: Callable[[Any], object], form: logs.Format, *, level: logs.Level = "info") -> str:
-    """
-    Return what is written while something is logged.
-    """
+    """Return what is written while something is logged."""
     stream = io.StringIO(newline="")
     logs.configure(level=level, format=form, stream=stream)
     act(structlog.get_logger())
@@ -64,9 +62,7 @@ def logged(act: Callable[[Any], object], form: logs.Format, *, level: logs.Level
 
 
 def strict(line: str) -> dict[str, Any]:
-    """
-    Parse JSON as strictly as any collector would.
-    """
+    """Parse JSON as strictly as any collector would."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
@@ -77,9 +73,7 @@ def strict(line: str) -> dict[str, Any]:
 
 
 def raising(text: str) -> Callable[[Any], None]:
-    """
-    Make something that logs an exception with a text.
-    """
+    """Make something that logs an exception with a text."""
 
     def fail() -> None:
         raise ValueError(text)
@@ -192,9 +186,7 @@ def test_letters_that_the_terminal_lacks_are_escaped() -> None:
 
 
 class Broken(io.StringIO):
-    """
-    An output that takes nothing: a full disk, a pipe whose reader is gone.
-    """
+    """An output that takes nothing: a full disk, a pipe whose reader is gone."""
 
     @override
     def write(self, text: str) -> int:

@@ -31,9 +31,7 @@ SITE = "35184ec2-4345-4928-847a-363729e46e5b"
 
 
 def body(name: str, record: dict[str, Any] | None = None, **changes: Any) -> str:
-    """
-    Read a body, with other values for some fields of its record and of its object.
-    """
+    """Read a body, with other values for some fields of its record and of its object."""
     told = json.loads((SEEN / f"event_{name}.json").read_text())
     told["Records"][0] |= record or {}
     told["Records"][0]["s3"]["object"] |= changes

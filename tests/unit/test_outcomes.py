@@ -24,9 +24,7 @@ ROUTES = [Route("src", "dst"), Route("src", ""), Route("other", "dst")]
 
 
 def added(one: Tally, other: Tally) -> Tally:
-    """
-    Add two tallies field by field.
-    """
+    """Add two tallies field by field."""
     latency = dict(one.latency)
     for bucket, weight in other.latency.items():
         latency[bucket] = latency.get(bucket, 0.0) + weight
@@ -39,9 +37,7 @@ def added(one: Tally, other: Tally) -> Tally:
 
 
 def one_by_one(pairs: list[tuple[Route, Tally]]) -> Tallies:
-    """
-    Add up by route, a tally at a time.
-    """
+    """Add up by route, a tally at a time."""
     return {
         route: functools.reduce(added, [two for other, two in pairs if other == route])
         for route in dict.fromkeys(route for route, _ in pairs)

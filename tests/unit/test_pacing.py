@@ -22,16 +22,12 @@ MIDDLE = 0.5
 
 
 def slow(rng: random.Random) -> float:
-    """
-    Draw a latency with a median of two minutes.
-    """
+    """Draw a latency with a median of two minutes."""
     return rng.lognormvariate(math.log(120), 1)
 
 
 def looked_at(latency: float, *, early: float = 10.0, step: float = 1.4) -> Latency:
-    """
-    Bound a latency as looks would that begin early and go on in small steps.
-    """
+    """Bound a latency as looks would that begin early and go on in small steps."""
     lower, upper = 0.0, early
     while upper < latency:
         lower, upper = upper, upper * step
@@ -45,9 +41,7 @@ def taught(
     policy: Policy | None = None,
     early: float = 10.0,
 ) -> tuple[Pacer, float]:
-    """
-    Make a pacer that learned of one object each second, and say when it learned of the last.
-    """
+    """Make a pacer that learned of one object each second, and say when it learned of the last."""
     pacer, rng, now = Pacer(policy or Policy()), random.Random(7), T0
     for _ in range(samples):
         now += 1.0
@@ -56,18 +50,14 @@ def taught(
 
 
 def first_wait(pacer: Pacer, now: float, *, age: float = 5.0, draw: float = MIDDLE) -> float:
-    """
-    Return how long an object waits for its first look.
-    """
+    """Return how long an object waits for its first look."""
     return pacer.first_look_at(PATH, written_at=now - age, now=now, draw=draw) - now
 
 
 def next_wait(
     pacer: Pacer, now: float, *, age: float, troubles: int = 0, draw: float = MIDDLE
 ) -> float:
-    """
-    Return how long an object waits for its next look.
-    """
+    """Return how long an object waits for its next look."""
     at = pacer.next_look_at(PATH, written_at=now - age, now=now, troubles=troubles, draw=draw)
     return at - now
 
@@ -76,9 +66,7 @@ def next_wait(
 
 
 def test_objects_of_an_unknown_path_are_looked_at_at_once():
-    """
-    Until a path has enough samples, every object is looked at as soon as it is heard of.
-    """
+    """Until a path has enough samples, every object is looked at as soon as it is heard of."""
     pacer, now = taught(samples=200)
 
     assert pacer.samples(PATH, now=now) < 300
@@ -87,27 +75,21 @@ def test_objects_of_an_unknown_path_are_looked_at_at_once():
 
 
 def test_objects_of_a_known_path_are_looked_at_when_probably_done():
-    """
-    The first look falls where most objects are done, not where nearly all are.
-    """
+    """The first look falls where most objects are done, not where nearly all are."""
     pacer, now = taught()
 
     assert 120 < 5 + first_wait(pacer, now) < 300
 
 
 def test_an_object_heard_of_late_is_looked_at_at_once():
-    """
-    Whatever is old enough to be done when its event comes waits for nothing.
-    """
+    """Whatever is old enough to be done when its event comes waits for nothing."""
     pacer, now = taught()
 
     assert first_wait(pacer, now, age=400.0) == 0
 
 
 def test_an_object_from_the_future_counts_as_new():
-    """
-    Where clocks disagree, a version written in an hour waits no longer than one written now.
-    """
+    """Where clocks disagree, a version written in an hour waits no longer than one written now."""
     pacer, now = taught()
 
     assert first_wait(pacer, now, age=-HOUR) == first_wait(pacer, now, age=0.0)
@@ -115,18 +97,14 @@ def test_an_object_from_the_future_counts_as_new():
 
 
 def test_no_first_look_is_farther_off_than_the_cap():
-    """
-    However long a path takes, what was learned of it is not believed blindly.
-    """
+    """However long a path takes, what was learned of it is not believed blindly."""
     pacer, now = taught(lambda _: 8 * HOUR, policy=Policy(cap_ancient=1000.0))
 
     assert first_wait(pacer, now) == 1000
 
 
 def test_early_looks_fade_out():
-    """
-    Between 300 and 450 samples, fewer and fewer objects are looked at early: no object more than is needed.
-    """
+    """Between 300 and 450 samples, fewer and fewer objects are looked at early: no object more than is needed."""
     shares = []
     for samples in (300, 350, 400, 450, 500):
         pacer, now = taught(lambda _: 1000.0, samples=samples)
@@ -140,18 +118,14 @@ def test_early_looks_fade_out():
 
 
 def test_a_path_that_is_always_the_same_stays_known():
-    """
-    Samples that only confirm what is known keep it alive all the same.
-    """
+    """Samples that only confirm what is known keep it alive all the same."""
     pacer, now = taught(lambda _: 8.0, samples=20_000)
 
     assert pacer.samples(PATH, now=now) > 1000
 
 
 def test_a_few_objects_are_looked_at_at_once_for_ever():
-    """
-    A share of all objects is looked at early whatever is known, and by chance alone.
-    """
+    """A share of all objects is looked at early whatever is known, and by chance alone."""
     pacer, now = taught()
     waits = [first_wait(pacer, now, draw=number / 1000) for number in range(1000)]
 
@@ -159,9 +133,7 @@ def test_a_few_objects_are_looked_at_at_once_for_ever():
 
 
 def test_early_ones_go_on_in_small_steps():
-    """
-    An object that was looked at before its time is looked at often until then: only that tells when it was done.
-    """
+    """An object that was looked at before its time is looked at often until then: only that tells when it was done."""
     pacer, now = taught()
 
     assert next_wait(pacer, now, age=30.0) == pytest.approx(15)
@@ -169,9 +141,7 @@ def test_early_ones_go_on_in_small_steps():
 
 
 def test_fresher_means_earlier():
-    """
-    Along the one setting, objects are looked at ever earlier and ever more often.
-    """
+    """Along the one setting, objects are looked at ever earlier and ever more often."""
     pacers = [
         taught(policy=Policy(freshness=freshness))[0] for freshness in (0, 0.25, 0.5, 0.75, 1)
     ]
@@ -188,9 +158,7 @@ def test_fresher_means_earlier():
     [(1000, 300), (HOUR, 300), (HOUR + 1, 900), (DAY, 900), (DAY + 1, HOUR), (30 * DAY, HOUR)],
 )
 def test_waits_grow_to_a_cap(age, cap):
-    """
-    However old an object is, it is looked at again within what its age allows, and not much sooner.
-    """
+    """However old an object is, it is looked at again within what its age allows, and not much sooner."""
     for pacer in (Pacer(Policy()), taught()[0]):
         waits = [next_wait(pacer, T0, age=age, draw=draw / 100) for draw in range(100)]
 
@@ -202,9 +170,7 @@ def test_waits_grow_to_a_cap(age, cap):
     ("troubles", "wait"), [(1, 2), (2, 4), (5, 32), (8, 256), (9, 300), (10**6, 300)]
 )
 def test_looks_that_told_nothing_are_repeated_soon_then_rarely(troubles, wait):
-    """
-    Trouble doubles the wait from two seconds to five minutes, and chance takes off up to half of it.
-    """
+    """Trouble doubles the wait from two seconds to five minutes, and chance takes off up to half of it."""
     pacer = Pacer(Policy())
 
     assert next_wait(pacer, T0, age=50.0, troubles=troubles, draw=0.0) == max(wait / 2, 1)
@@ -215,9 +181,7 @@ def test_looks_that_told_nothing_are_repeated_soon_then_rarely(troubles, wait):
     ("age", "wait"), [(-5, HOUR), (0, HOUR), (DAY - 1, HOUR), (DAY, DAY), (400 * DAY, DAY)]
 )
 def test_open_failures_are_looked_at_hourly_then_daily(age, wait):
-    """
-    A failure may be repaired soon after it happened; later, once a day will do.
-    """
+    """A failure may be repaired soon after it happened; later, once a day will do."""
     pacer = Pacer(Policy())
     at = pacer.failed_look_at(failed_at=T0 - age, now=T0, draw=MIDDLE)
 
@@ -228,9 +192,7 @@ def test_open_failures_are_looked_at_hourly_then_daily(age, wait):
 
 
 def cost_of(shares: list[float], ages: list[float], *, price: float, grace: float) -> float:
-    """
-    Return what looking at these ages costs on average, counted from the first.
-    """
+    """Return what looking at these ages costs on average, counted from the first."""
     cost = 0.0
     for bucket, share in enumerate(shares):
         done_at = middle(bucket)
@@ -241,9 +203,7 @@ def cost_of(shares: list[float], ages: list[float], *, price: float, grace: floa
 
 @pytest.mark.parametrize("price", [0.05, 0.35, 3.0])
 def test_no_schedule_is_cheaper_than_the_plan(price):
-    """
-    Whatever the first look and the steps after it, the plan's ages cost no more.
-    """
+    """Whatever the first look and the steps after it, the plan's ages cost no more."""
     weights = [math.exp(-((bucket - 30) ** 2) / 60) + 1e-3 for bucket in range(BUCKETS)]
     shares = [weight / sum(weights) for weight in weights]
     plan = make_plan(shares, price=price, grace=10.0)
@@ -259,9 +219,7 @@ def test_no_schedule_is_cheaper_than_the_plan(price):
 
 
 def test_the_plan_waits_for_what_is_certain():
-    """
-    Where all objects take the same time, the first look falls just after it, and later ones at once.
-    """
+    """Where all objects take the same time, the first look falls just after it, and later ones at once."""
     shares = [1e-6] * BUCKETS
     shares[30] = 1.0
     plan = make_plan(shares, price=0.35, grace=10.0)
@@ -275,9 +233,7 @@ def test_the_plan_waits_for_what_is_certain():
 
 
 def test_the_distribution_is_learned():
-    """
-    From intervals alone the median comes out, and what is reported adds up to the truth.
-    """
+    """From intervals alone the median comes out, and what is reported adds up to the truth."""
     pacer, now = taught()
     rng = random.Random(1)
     reported: dict[int, float] = {}
@@ -292,9 +248,7 @@ def test_the_distribution_is_learned():
 
 
 def test_late_looks_do_not_deceive():
-    """
-    When nearly all objects are looked at late and a few early, the estimate is that of the few.
-    """
+    """When nearly all objects are looked at late and a few early, the estimate is that of the few."""
     pacer, now, rng = Pacer(Policy()), T0, random.Random(5)
     for number in range(6000):
         now += 1.0
@@ -306,9 +260,7 @@ def test_late_looks_do_not_deceive():
 
 
 def test_a_route_that_became_slower_is_learned_again():
-    """
-    Some thousand samples later, the old distribution is forgotten.
-    """
+    """Some thousand samples later, the old distribution is forgotten."""
     pacer, now = taught(lambda rng: rng.lognormvariate(math.log(10), 0.5), samples=8000)
     rng = random.Random(3)
 
@@ -322,9 +274,7 @@ def test_a_route_that_became_slower_is_learned_again():
 
 
 def test_rare_samples_fade_without_end():
-    """
-    Samples that come years apart replace each other, for ever.
-    """
+    """Samples that come years apart replace each other, for ever."""
     pacer, now = Pacer(Policy()), T0
     for _ in range(100):
         now += 1000 * DAY
@@ -334,9 +284,7 @@ def test_rare_samples_fade_without_end():
 
 
 def test_a_rush_of_samples_does_not_wipe_out_the_rest():
-    """
-    However many objects complete in one second, what was learned before them fades with time, not with them.
-    """
+    """However many objects complete in one second, what was learned before them fades with time, not with them."""
     pacer, now, rng = Pacer(Policy()), T0, random.Random(2)
     for _ in range(20_000):
         now += 0.1
@@ -348,9 +296,7 @@ def test_a_rush_of_samples_does_not_wipe_out_the_rest():
 
 
 def test_exact_latencies_count_as_they_are():
-    """
-    A path whose replica events are seen is known to within a bucket.
-    """
+    """A path whose replica events are seen is known to within a bucket."""
     pacer, now = Pacer(Policy()), T0
     for number in range(1000):
         now += 1.0
@@ -361,9 +307,7 @@ def test_exact_latencies_count_as_they_are():
 
 
 def test_vague_samples_do_not_make_a_path_known():
-    """
-    Objects found after a long downtime say little, so they count little: looks go on early.
-    """
+    """Objects found after a long downtime say little, so they count little: looks go on early."""
     pacer, now = Pacer(Policy()), T0
     for _ in range(3000):
         now += 0.1
@@ -374,9 +318,7 @@ def test_vague_samples_do_not_make_a_path_known():
 
 
 def test_what_is_done_before_looks_begin_is_called_hidden():
-    """
-    Where events come later than objects replicate, the share of those is told; else there is next to none.
-    """
+    """Where events come later than objects replicate, the share of those is told; else there is next to none."""
     fast, _ = taught(lambda rng: rng.lognormvariate(math.log(5), 1), early=10.0)
     seen, _ = taught(early=10.0)
 
@@ -386,9 +328,7 @@ def test_what_is_done_before_looks_begin_is_called_hidden():
 
 
 def test_knowledge_fades_with_time():
-    """
-    A path of which nothing was heard for long is unknown again.
-    """
+    """A path of which nothing was heard for long is unknown again."""
     pacer, now = taught()
 
     assert pacer.samples(PATH, now=now) > 1000
@@ -403,9 +343,7 @@ def test_knowledge_fades_with_time():
 
 
 def test_paths_are_apart_and_bounded():
-    """
-    Each path has its own distribution; of too many, the one that learned longest ago is forgotten.
-    """
+    """Each path has its own distribution; of too many, the one that learned longest ago is forgotten."""
     pacer, now = taught(policy=Policy(paths=3))
     for name in ("one", "two"):
         pacer.learn((Route("src", name),), Latency(1.0, 2.0), now=now)
@@ -422,9 +360,7 @@ def test_paths_are_apart_and_bounded():
 
 
 def test_nonsense_is_not_learned():
-    """
-    A latency that is no number or has its bounds crossed leaves no trace.
-    """
+    """A latency that is no number or has its bounds crossed leaves no trace."""
     pacer = Pacer(Policy())
     for latency in (
         Latency(0, math.inf),
@@ -438,9 +374,7 @@ def test_nonsense_is_not_learned():
 
 
 def test_the_spread_follows_what_was_learned():
-    """
-    An interval is weighed by the learned distribution, an exact latency stands for itself.
-    """
+    """An interval is weighed by the learned distribution, an exact latency stands for itself."""
     pacer, now = taught(lambda rng: rng.choice((20.0, 200.0)))
     spread = dict(pacer.spread(PATH, Latency(0.0, 1000.0), now=now))
     near_20 = sum(spread.get(bucket_of(20.0) + step, 0) for step in (-2, -1, 0, 1, 2))
@@ -461,9 +395,7 @@ def test_the_spread_follows_what_was_learned():
 
 
 def struck(pacer: Pacer, now: float, *, seconds: int = 120) -> float:
-    """
-    Let looks that should have found objects done stay pending for a while, one a second.
-    """
+    """Let looks that should have found objects done stay pending for a while, one a second."""
     for _ in range(seconds):
         now += 1.0
         pacer.note(PATH, done=False, written_at=now - 300.0, now=now)
@@ -471,16 +403,12 @@ def struck(pacer: Pacer, now: float, *, seconds: int = 120) -> float:
 
 
 def holds(pacer: Pacer, now: float) -> list[float]:
-    """
-    Return how long objects wait that should be looked at at once, but for one that probes.
-    """
+    """Return how long objects wait that should be looked at at once, but for one that probes."""
     return sorted(first_wait(pacer, now, age=400.0, draw=draw / 50) for draw in range(50))
 
 
 def test_an_outage_holds_objects():
-    """
-    When nothing completes any more, objects wait for about half as long as that has lasted, spread in time.
-    """
+    """When nothing completes any more, objects wait for about half as long as that has lasted, spread in time."""
     pacer, now = taught()
     now = struck(pacer, now, seconds=1000)
     probe, *waits = holds(pacer, now)
@@ -492,9 +420,7 @@ def test_an_outage_holds_objects():
 
 
 def test_no_object_is_held_for_much_longer_than_an_hour():
-    """
-    However long an outage lasts, its end is found within two hours for every object.
-    """
+    """However long an outage lasts, its end is found within two hours for every object."""
     pacer, now = taught()
     now = struck(pacer, now, seconds=10 * 3600)
     probe, *waits = holds(pacer, now)
@@ -505,9 +431,7 @@ def test_no_object_is_held_for_much_longer_than_an_hour():
 
 
 def test_fresher_means_held_for_less():
-    """
-    Along the one setting, an outage holds objects for ever shorter.
-    """
+    """Along the one setting, an outage holds objects for ever shorter."""
     waits = []
     for freshness in (0, 0.5, 1):
         pacer, now = taught(policy=Policy(freshness=freshness))
@@ -517,9 +441,7 @@ def test_fresher_means_held_for_less():
 
 
 def test_an_outage_is_probed():
-    """
-    In an outage, one object every quarter of a minute is looked at as usual.
-    """
+    """In an outage, one object every quarter of a minute is looked at as usual."""
     pacer, now = taught()
     now = struck(pacer, now)
     probes = [second for second in range(60) if first_wait(pacer, now + second, age=400.0) == 0]
@@ -529,9 +451,7 @@ def test_an_outage_is_probed():
 
 @pytest.mark.parametrize("seconds", [10, 50])
 def test_a_short_silence_is_no_outage(seconds):
-    """
-    Less than a minute without completions holds nobody.
-    """
+    """Less than a minute without completions holds nobody."""
     pacer, now = taught()
     now = struck(pacer, now, seconds=seconds)
 
@@ -540,9 +460,7 @@ def test_a_short_silence_is_no_outage(seconds):
 
 @pytest.mark.parametrize("age", [-HOUR, 300.0, 30 * DAY])
 def test_a_few_late_objects_are_no_outage(age):
-    """
-    However old they are, a handful of pending looks may be chance.
-    """
+    """However old they are, a handful of pending looks may be chance."""
     pacer, now = taught()
     for _ in range(5):
         now += 300
@@ -552,9 +470,7 @@ def test_a_few_late_objects_are_no_outage(age):
 
 
 def test_stuck_objects_are_no_outage():
-    """
-    Objects that have been pending for days are expected to be so, and hold up no others.
-    """
+    """Objects that have been pending for days are expected to be so, and hold up no others."""
     pacer, now = taught()
     for _ in range(500):
         now += 10
@@ -564,9 +480,7 @@ def test_stuck_objects_are_no_outage():
 
 
 def test_early_looks_are_no_outage():
-    """
-    Polling that were not expected to find anything prove nothing.
-    """
+    """Polling that were not expected to find anything prove nothing."""
     pacer, now = taught()
     for _ in range(500):
         now += 1
@@ -576,9 +490,7 @@ def test_early_looks_are_no_outage():
 
 
 def test_completions_keep_an_outage_away():
-    """
-    As long as anything completes, many pending looks are no outage.
-    """
+    """As long as anything completes, many pending looks are no outage."""
     pacer, now = taught()
     for _ in range(20):
         now = struck(pacer, now, seconds=50)
@@ -589,9 +501,7 @@ def test_completions_keep_an_outage_away():
 
 @pytest.mark.parametrize("how", ["look", "event"])
 def test_one_completion_ends_an_outage(how):
-    """
-    The first object that completes, seen by a look or told by an event, lets all others be looked at as usual.
-    """
+    """The first object that completes, seen by a look or told by an event, lets all others be looked at as usual."""
     pacer, now = taught()
     now = struck(pacer, now)
     if how == "look":
@@ -607,9 +517,7 @@ def test_one_completion_ends_an_outage(how):
 
 
 def test_nothing_is_learned_from_an_outage():
-    """
-    What an outage held up says nothing of what comes after it.
-    """
+    """What an outage held up says nothing of what comes after it."""
     pacer, now = taught()
     median = pacer.median(PATH)
     now = struck(pacer, now, seconds=3600)
@@ -622,9 +530,7 @@ def test_nothing_is_learned_from_an_outage():
 
 
 def test_latencies_through_an_outage_reach_beyond_it():
-    """
-    An object that an outage held up took at least until its end, however quick the path is otherwise.
-    """
+    """An object that an outage held up took at least until its end, however quick the path is otherwise."""
     pacer, now = taught(lambda rng: rng.lognormvariate(math.log(5), 1))
     written_at = now + 600
     resumed_at = struck(pacer, now, seconds=3600)
@@ -638,9 +544,7 @@ def test_latencies_through_an_outage_reach_beyond_it():
 
 
 def test_a_clock_set_back_does_not_lengthen_latencies():
-    """
-    Whoever asks with a time before an outage's end still gets a spread within the latency's bounds.
-    """
+    """Whoever asks with a time before an outage's end still gets a spread within the latency's bounds."""
     pacer, now = taught()
     resumed_at = struck(pacer, now, seconds=3600)
     pacer.note(PATH, done=True, written_at=resumed_at - 300, now=resumed_at)
@@ -650,9 +554,7 @@ def test_a_clock_set_back_does_not_lengthen_latencies():
 
 
 class World:
-    """
-    Objects written one a second, and a pacer that follows them.
-    """
+    """Objects written one a second, and a pacer that follows them."""
 
     def __init__(self, policy: Policy, *, outage: tuple[float, float], objects: int) -> None:
         self.looks: list[float] = []
@@ -687,16 +589,12 @@ class World:
         return [(at, written_at, done_at, now)]
 
     def rate(self, start: float, end: float) -> float:
-        """
-        Return the looks per second between two times.
-        """
+        """Return the looks per second between two times."""
         return sum(start <= at < end for at in self.looks) / (end - start)
 
 
 def test_an_outage_costs_few_looks_and_ends_without_a_burst():
-    """
-    Polling stay near the usual rate while nothing completes and when it does again, and all objects are found.
-    """
+    """Polling stay near the usual rate while nothing completes and when it does again, and all objects are found."""
     outage = (2000.0, 4000.0)
     noticed = World(Policy(), outage=outage, objects=7000)
     unnoticed = World(Policy(outage_evidence=math.inf), outage=outage, objects=7000)

@@ -39,9 +39,7 @@ every_pacer = pytest.mark.parametrize("pacer", PACERS.values(), ids=PACERS)
 
 
 def test_the_pacers_are_what_they_are_called():
-    """
-    The properties below are tried in all three states.
-    """
+    """The properties below are tried in all three states."""
     assert PACERS["unknown"].samples(PATH, now=T0) == 0
     assert PACERS["known"].samples(PATH, now=T0) > 300
     assert PACERS["outage"]._paths[PATH].flow.outage
@@ -50,9 +48,7 @@ def test_the_pacers_are_what_they_are_called():
 @every_pacer
 @given(now=near, age=st.one_of(ages, times), draw=draws)
 def test_first_looks_are_never_in_the_past(pacer, now, age, draw):
-    """
-    Whatever the clocks say, the first look falls between now and a few hours on.
-    """
+    """Whatever the clocks say, the first look falls between now and a few hours on."""
     written_at = now - age
     at = pacer.first_look_at(PATH, written_at=written_at, now=now, draw=draw)
 
@@ -67,9 +63,7 @@ def test_first_looks_are_never_in_the_past(pacer, now, age, draw):
     draw=draws,
 )
 def test_next_looks_are_in_the_future(pacer, now, age, troubles, draw):
-    """
-    Whatever the clocks say and whatever went wrong, the next look falls between a second and a few hours on.
-    """
+    """Whatever the clocks say and whatever went wrong, the next look falls between a second and a few hours on."""
     written_at = now - age
     at = pacer.next_look_at(PATH, written_at=written_at, now=now, troubles=troubles, draw=draw)
 
@@ -78,9 +72,7 @@ def test_next_looks_are_in_the_future(pacer, now, age, troubles, draw):
 
 @given(failed_at=times, now=times, draw=draws)
 def test_looks_at_failures_are_in_the_future(failed_at, now, draw):
-    """
-    Whatever the clocks say, an open failure is looked at again within about a day and not within the minute.
-    """
+    """Whatever the clocks say, an open failure is looked at again within about a day and not within the minute."""
     at = PACERS["known"].failed_look_at(failed_at=failed_at, now=now, draw=draw)
 
     assert now + 60 <= at <= now + 1.2 * 86400
@@ -88,9 +80,7 @@ def test_looks_at_failures_are_in_the_future(failed_at, now, draw):
 
 @given(troubles=st.integers(1, 50), draw=draws)
 def test_more_trouble_never_means_sooner(troubles, draw):
-    """
-    With the same luck, each look that told nothing lengthens the wait.
-    """
+    """With the same luck, each look that told nothing lengthens the wait."""
     waits = [
         PACERS["known"].next_look_at(PATH, written_at=T0 - 50, now=T0, troubles=count, draw=draw)
         for count in (troubles, troubles + 1)
@@ -101,9 +91,7 @@ def test_more_trouble_never_means_sooner(troubles, draw):
 
 @given(age=ages, later=ages, draw=st.floats(min_value=0.03, max_value=1, exclude_max=True))
 def test_who_is_heard_of_later_is_not_looked_at_younger(age, later, draw):
-    """
-    With the same luck, an object heard of at a higher age is not first looked at at a lower one.
-    """
+    """With the same luck, an object heard of at a higher age is not first looked at at a lower one."""
     younger, older = sorted((age, later))
     ages_looked_at = [
         PACERS["known"].first_look_at(PATH, written_at=T0 - heard, now=T0, draw=draw) - T0 + heard
@@ -117,9 +105,7 @@ def test_who_is_heard_of_later_is_not_looked_at_younger(age, later, draw):
 @every_pacer
 @given(one=bounds, other=bounds)
 def test_spreads_are_whole_and_within_bounds(pacer, one, other):
-    """
-    The weights sum to one and lie in the buckets between those of the two bounds, each once and in order.
-    """
+    """The weights sum to one and lie in the buckets between those of the two bounds, each once and in order."""
     lower, upper = sorted((one, other))
     spread = pacer.spread(PATH, Latency(lower, upper), now=T0)
     buckets = [bucket for bucket, _ in spread]
@@ -145,9 +131,7 @@ def test_spreads_are_whole_and_within_bounds(pacer, one, other):
     )
 )
 def test_no_history_leads_astray(seen):
-    """
-    Whatever was learned and noted in whatever order, answers stay finite and in the future.
-    """
+    """Whatever was learned and noted in whatever order, answers stay finite and in the future."""
     pacer = Pacer(Policy(early_samples=3))
     for shift, lower, upper, done, draw in seen:
         now = T0 + shift

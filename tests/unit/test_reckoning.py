@@ -19,16 +19,12 @@ DAY = 86_400.0
 
 
 def answer(at: float, *, took: float = 0.1, base: float = BASE) -> Bounds:
-    """
-    Make what an answer says that comes at a moment from a server with the right time, or another one.
-    """
+    """Make what an answer says that comes at a moment from a server with the right time, or another one."""
     return told(float(int(base + at - took / 2)), asked_at=at - took, answered_at=at)
 
 
 def hear(one: Reckoning, *at: float, lead: float, base: float = BASE) -> Reckoning:
-    """
-    Take in answers.
-    """
+    """Take in answers."""
     for moment in at:
         one = one.heard(answer(moment, base=base), lead=lead, at=moment)
     return one

@@ -30,9 +30,7 @@ many = hypothesis_settings(
 
 
 def said(tmp_path: Path, text: str | None = None, **environment: str) -> str:
-    """
-    Return all that `crrmon config show`, and `crrmon run` where settings are wrong, say; chained errors included.
-    """
+    """Return all that `crrmon config show`, and `crrmon run` where settings are wrong, say; chained errors included."""
     path = tmp_path / "crrmon.yaml"
     path.write_text(yaml.safe_dump({"queues": QUEUES}) if text is None else text, "utf-8")
     told = ""
@@ -170,9 +168,7 @@ places = st.sampled_from(
 
 
 def written(place: str, address: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """
-    Put an address where one belongs, or where somebody may have put it.
-    """
+    """Put an address where one belongs, or where somebody may have put it."""
     store = {"id": "minio", "endpoint_url": address, "buckets": ["*"]}
     text = json.dumps([{"url": address}])
     files: dict[str, dict[str, Any]] = {

@@ -30,9 +30,7 @@ ALL = Selected("", 100.0)
 
 
 def rule(prefix: str = "", *, status: str = "Enabled", **more: Any) -> dict[str, Any]:
-    """
-    Make a rule to the bucket dst.
-    """
+    """Make a rule to the bucket dst."""
     return {
         "Status": status,
         "Filter": {"Prefix": prefix},
@@ -41,26 +39,20 @@ def rule(prefix: str = "", *, status: str = "Enabled", **more: Any) -> dict[str,
 
 
 def read(state: RouteState | None, at: float, *rules: dict[str, Any]) -> RouteState | None:
-    """
-    Read a configuration at a time.
-    """
+    """Read a configuration at a time."""
     configuration = parse({"Rules": list(rules)}, fetched_at=at)
     return observed(state, selected(configuration, "dst"), read_at=at)
 
 
 def known(at: float = 100.0, *rules: dict[str, Any]) -> RouteState:
-    """
-    Make the state of a route that was read once.
-    """
+    """Make the state of a route that was read once."""
     state = read(None, at, *(rules or (rule(),)))
     assert state is not None
     return state
 
 
 def lost(key: str, at: float = 100.0, why: str = "given_up") -> LetGo:
-    """
-    Make an object that was let go.
-    """
+    """Make an object that was let go."""
     return LetGo(key, "v", at, why)
 
 

@@ -26,9 +26,7 @@ MINIO = Path(__file__).parent.parent / "data" / "minio"
 
 
 def rule(bucket: str = "dst-one", **changes: Any) -> dict[str, Any]:
-    """
-    Make an enabled rule for a destination bucket, as GetBucketReplication tells it.
-    """
+    """Make an enabled rule for a destination bucket, as GetBucketReplication tells it."""
     plain = {
         "ID": f"to-{bucket}",
         "Priority": 1,
@@ -41,16 +39,12 @@ def rule(bucket: str = "dst-one", **changes: Any) -> dict[str, Any]:
 
 
 def configuration(*rules: Any) -> Configuration:
-    """
-    Parse a configuration of these rules.
-    """
+    """Parse a configuration of these rules."""
     return parse({"Role": "arn:aws:iam::1:role/r", "Rules": list(rules)}, fetched_at=READ_AT)
 
 
 def tagged(prefix: str | None = None) -> dict[str, Any]:
-    """
-    Make a filter that asks for a tag, and perhaps for a prefix.
-    """
+    """Make a filter that asks for a tag, and perhaps for a prefix."""
     tags = [{"Key": "tier", "Value": "gold"}]
     return {"And": {"Tags": tags} if prefix is None else {"Prefix": prefix, "Tags": tags}}
 
@@ -247,9 +241,7 @@ def test_certain_beats_maybe() -> None:
 
 
 def _slowly(rules: tuple[Rule, ...], key: str) -> tuple[Destination, ...]:
-    """
-    Say again, the long way, which destinations a key has.
-    """
+    """Say again, the long way, which destinations a key has."""
     best: dict[str, Rule] = {}
     for one in rules:
         if key.startswith(one.prefix):
@@ -283,9 +275,7 @@ def test_same_as_the_long_way(shapes: list[tuple[str, str, bool]], key: str) -> 
 
 
 class CountingText(str):
-    """
-    A key that counts how often a prefix is cut off it.
-    """
+    """A key that counts how often a prefix is cut off it."""
 
     __slots__ = ("cuts",)
 

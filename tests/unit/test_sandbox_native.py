@@ -43,9 +43,7 @@ WRITTEN = [
 
 
 def fact(body: str) -> Fact:
-    """
-    Return the only thing that a message says.
-    """
+    """Return the only thing that a message says."""
     (told,) = decode(body).facts
     return told
 

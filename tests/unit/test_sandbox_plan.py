@@ -23,9 +23,7 @@ from crrmon.sandbox.world import WORLD
 
 
 def planned(count: int, *, seed: int = 1, **chances: float) -> list[Planned]:
-    """
-    Return the first planned writes.
-    """
+    """Return the first planned writes."""
     return list(islice(plan(WORLD, Chances(**chances), seed=seed), count))
 
 

@@ -13,9 +13,7 @@ OFF = {Route("src-a", "dst-a"), Route("src-a", "dst-c"), Route("src-b", "dst-b")
 
 
 def switched_off() -> Rules:
-    """
-    Return rules of which some are off.
-    """
+    """Return rules of which some are off."""
     rules = Rules(WORLD)
     rules.switch_off(MISCHIEF)
     return rules

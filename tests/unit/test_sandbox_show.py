@@ -33,9 +33,7 @@ TRUTH = SandboxAccount(
 
 
 def verdict(told: SandboxAccount) -> SandboxVerdict:
-    """
-    Judge a run of which CloudWatch, ledger and Prometheus were told the same.
-    """
+    """Judge a run of which CloudWatch, ledger and Prometheus were told the same."""
     run = Run(
         seed=1,
         seconds=60.0,
@@ -60,18 +58,14 @@ def verdict(told: SandboxAccount) -> SandboxVerdict:
 
 
 def shown(laid_out: Table) -> list[str]:
-    """
-    Print to a terminal of 80 columns; return the lines.
-    """
+    """Print to a terminal of 80 columns; return the lines."""
     text = io.StringIO()
     Console(file=text, width=80).print(laid_out)
     return [line.rstrip() for line in text.getvalue().splitlines()]
 
 
 def line_with(lines: list[str], *words: str) -> list[str]:
-    """
-    Return the words of the only line that has these.
-    """
+    """Return the words of the only line that has these."""
     (found,) = (line.split() for line in lines if all(word in line for word in words))
     return found
 

@@ -14,9 +14,7 @@ REFUSED, LOST, FINE = REFUSED_SHARE / 2, REFUSED_SHARE + LOST_SHARE / 2, 0.9
 
 
 class Drawn(random.Random):
-    """
-    Draws what it is told to.
-    """
+    """Draws what it is told to."""
 
     def __init__(self, value: float) -> None:
         super().__init__(1)
@@ -28,9 +26,7 @@ class Drawn(random.Random):
 
 
 class Table:
-    """
-    Remembers what was carried out.
-    """
+    """Remembers what was carried out."""
 
     def __init__(self, answer: dict[str, Any] | None = None, status: int = 200) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -44,9 +40,7 @@ class Table:
 async def ask(
     drawn: float, operation: str, asked: dict[str, Any], table: Table
 ) -> tuple[int, dict[str, Any]]:
-    """
-    Make one call.
-    """
+    """Make one call."""
     throttling = Throttling(Drawn(drawn))
     status, body = await throttling.answer(operation, msgspec.json.encode(asked), table.carry)
     return status, msgspec.json.decode(body)
@@ -158,7 +152,5 @@ async def test_shares_are_kept_and_counted() -> None:
 
 
 def shares(statuses: Sequence[int]) -> float:
-    """
-    Return how many of all answers were refusals.
-    """
+    """Return how many of all answers were refusals."""
     return statuses.count(400) / len(statuses)

@@ -19,9 +19,7 @@ AT = 1_790_000_000.0
 
 
 def record(version_id: str, *, state: State = State.PENDING) -> Record:
-    """
-    Make a record of a version on the route.
-    """
+    """Make a record of a version on the route."""
     return Record(
         version=ObjectVersion("src-a", "key", version_id),
         region="eu-west-1",
@@ -35,9 +33,7 @@ def record(version_id: str, *, state: State = State.PENDING) -> Record:
 
 
 def outcome(of: Record, fate: Fate, *, repaired: bool = False) -> Outcome:
-    """
-    Make an outcome of a record, marked as the daemon would.
-    """
+    """Make an outcome of a record, marked as the daemon would."""
     version = of.version
     mark = of.replica_mark("dst-a")
     if fate is Fate.FAILED:
@@ -54,9 +50,7 @@ def outcome(of: Record, fate: Fate, *, repaired: bool = False) -> Outcome:
 
 
 def mark(fate: Fate) -> tuple[str, Mark]:
-    """
-    Make a mark under some slot.
-    """
+    """Make a mark under some slot."""
     return (
         f"slot of {fate.value}",
         Mark(fate=fate, route=ROUTE, written_at=AT, found_at=AT + 9, batch="b"),
@@ -196,9 +190,7 @@ def test_a_replica_in_a_bucket_that_is_a_source_too_is_not_the_version() -> None
 
 
 def trail(fates: list[Fate], states: list[State]) -> Trail:
-    """
-    Make a trail of marks and records.
-    """
+    """Make a trail of marks and records."""
     records = [record("v", state=state) for state in states]
     return Trail(
         records={one.version.bucket: one for one in records},

@@ -20,9 +20,7 @@ TO_A, TO_C, TO_B = Route("src-a", "dst-a"), Route("src-a", "dst-c"), Route("src-
 
 
 def written(bucket: str, key: str, *, size: int = 100) -> Written:
-    """
-    Make a version.
-    """
+    """Make a version."""
     return Written(
         version=ObjectVersion(bucket, key, f"version of {key}"),
         region=WORLD.region(bucket),

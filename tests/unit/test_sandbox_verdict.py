@@ -72,9 +72,7 @@ def judged(
     unreported: int = 0,
     unsent: int = 0,
 ) -> SandboxVerdict:
-    """
-    Judge a run that went well, except for what is given.
-    """
+    """Judge a run that went well, except for what is given."""
     return judge(
         compare(TRUTH, cloudwatch, ledger, prometheus),
         run,
@@ -88,9 +86,7 @@ def judged(
 
 
 def changed(account: SandboxAccount, **numbers: object) -> SandboxAccount:
-    """
-    Return an account with other numbers.
-    """
+    """Return an account with other numbers."""
     return msgspec.structs.replace(account, **numbers)
 
 

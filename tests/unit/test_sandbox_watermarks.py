@@ -19,9 +19,7 @@ WRITTEN_AT = 1_900_000_100.5
 
 @pytest.fixture
 def truth() -> Truth:
-    """
-    Have one version on its way to two destinations.
-    """
+    """Have one version on its way to two destinations."""
     made = Truth()
     made.wrote(WRITTEN)
     return made
@@ -38,9 +36,7 @@ WRITTEN = Written(
 
 
 def page(*shown: tuple[Metric, Route, float]) -> str:
-    """
-    Make the page of a daemon that shows these.
-    """
+    """Make the page of a daemon that shows these."""
     meters = PrometheusMeters()
     meters.set(catalogue.PENDING_OBJECTS, TO_A.source, TO_A.destination, value=1)
     for metric, route, value in shown:
@@ -49,9 +45,7 @@ def page(*shown: tuple[Metric, Route, float]) -> str:
 
 
 def ahead(lookout: Lookout) -> dict[tuple[str, str], int]:
-    """
-    Tell where in how many samples it was ahead.
-    """
+    """Tell where in how many samples it was ahead."""
     return {(one.measure, one.destination): one.ahead for one in lookout.lines()}
 
 

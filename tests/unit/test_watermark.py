@@ -30,9 +30,7 @@ LATE = 60
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a daemon announced.
-    """
+    """What a daemon announced."""
 
     owner: str = "me"
     announced_at: float
@@ -49,9 +47,7 @@ def rounds(
     others: Sequence[Said] = (),
     **fields: float | None,
 ) -> QueueWatch:
-    """
-    Go through some rounds, 10 s apart; in each, this very daemon announces itself just before it asks the queue.
-    """
+    """Go through some rounds, 10 s apart; in each, this very daemon announces itself just before it asks the queue."""
     watch = watch or QueueWatch()
     for number in range(count):
         at = since + 10 * number
@@ -174,9 +170,7 @@ def test_memory_is_bounded() -> None:
 
 
 def known(*routes: Route) -> dict[Route, Standpoint]:
-    """
-    Make routes whose rules were seen just now and on which nothing was let go.
-    """
+    """Make routes whose rules were seen just now and on which nothing was let go."""
     return dict.fromkeys(routes, Standpoint(known_at=1e9))
 
 
@@ -240,9 +234,7 @@ def test_what_goes_to_nobody_knows_where_bounds_all_routes_of_its_source() -> No
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """
-    One stay of a message with a daemon.
-    """
+    """One stay of a message with a daemon."""
 
     waits: int
     """Seconds that it is visible before somebody takes it."""
@@ -253,9 +245,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """
-    A message's life: when it was written and sent, and its stays; it is durable after the last one at the latest.
-    """
+    """A message's life: when it was written and sent, and its stays; it is durable after the last one at the latest."""
 
     written: int
     delay: int
@@ -291,9 +281,7 @@ class Model:
         return now < self.deaths.get(daemon, 10**9)
 
     def move(self, now: int) -> None:
-        """
-        Let a second pass for every message.
-        """
+        """Let a second pass for every message."""
         for number, one in enumerate(self.sent):
             if self.durable[number] or now < one.written + one.delay:
                 continue
@@ -352,9 +340,7 @@ class Model:
             )
 
     def run(self) -> None:
-        """
-        Report every 10 s until all is durable, and prove each bound right; afterwards it must get on.
-        """
+        """Report every 10 s until all is durable, and prove each bound right; afterwards it must get on."""
         watch = QueueWatch()
         now = over = 0
         while not over or now < over + AFTERWARDS:

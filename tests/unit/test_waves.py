@@ -15,9 +15,7 @@ DAY = 86_400.0
 
 
 def told(wave: Wave, *, gone: int = 0, there: int = 0, now: float) -> None:
-    """
-    Tell a wave so many answers at once, those of objects that are there first.
-    """
+    """Tell a wave so many answers at once, those of objects that are there first."""
     for number in range(gone + there):
         wave.told(gone=number >= there, now=now)
 

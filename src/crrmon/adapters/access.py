@@ -46,9 +46,7 @@ class AwsAccess:
         self._accounts = accounts
 
     async def identity(self) -> str:
-        """
-        Return the ARN of whoever the daemon is.
-        """
+        """Return the ARN of whoever the daemon is."""
         try:
             with border():
                 async with (
@@ -64,9 +62,7 @@ class AwsAccess:
             raise kind(explain(error, permission="")) from error
 
     async def enter(self, account: str) -> str:
-        """
-        Get credentials for an account of the configuration.
-        """
+        """Get credentials for an account of the configuration."""
         way = self._accounts.named(account)
         try:
             with border():

@@ -65,9 +65,7 @@ log = structlog.get_logger()
 
 
 class KnownAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One account of the configuration; see `config.Account`.
-    """
+    """One account of the configuration; see `config.Account`."""
 
     id: str
     role_arn: str | None = None
@@ -83,9 +81,7 @@ class KnownAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountError(UnaskedError):
-    """
-    There are no credentials for an account now; the text names it and says what to do.
-    """
+    """There are no credentials for an account now; the text names it and says what to do."""
 
 
 class Way:
@@ -122,23 +118,17 @@ class Way:
 
     @property
     def reports_status(self) -> bool:
-        """
-        Whether the store tells the replication status of sources.
-        """
+        """Whether the store tells the replication status of sources."""
         return self._account.reports_status
 
     @property
     def own_endpoint(self) -> bool:
-        """
-        Whether it is a store with an endpoint of its own, which need not be AWS.
-        """
+        """Whether it is a store with an endpoint of its own, which need not be AWS."""
         return self._account.endpoint_url is not None
 
     @property
     def whom(self) -> str:
-        """
-        Who needs permissions, for people.
-        """
+        """Who needs permissions, for people."""
         if self._role:
             return self._role
         if self._account.profile is not None:
@@ -146,9 +136,7 @@ class Way:
         return "the daemon's access key" if of_a_store(self._account) else "the daemon's role"
 
     def pays_for(self, bucket: str) -> bool:
-        """
-        Return whether whoever looks at a bucket has to say that it pays for that.
-        """
+        """Return whether whoever looks at a bucket has to say that it pays for that."""
         return any(fnmatch.fnmatchcase(bucket, one) for one in self._account.request_payer)
 
     async def s3(self, region: str) -> "S3Client":
@@ -167,9 +155,7 @@ class Way:
         return await self.s3_in(region if known else self._account.region)
 
     async def s3_in(self, region: str | None) -> "S3Client":
-        """
-        Return the client for a region that somebody who knows has named; as `s3`.
-        """
+        """Return the client for a region that somebody who knows has named; as `s3`."""
         if self._login is None:
             return await self._aws.client("s3", region)
         await self._ready(self._login)
@@ -205,9 +191,7 @@ class Way:
         )
 
     async def _ready(self, login: Login) -> None:
-        """
-        Make sure that there are credentials.
-        """
+        """Make sure that there are credentials."""
         if self._barred():
             raise AccountError(self._trouble)
         if self._credentials is not None:
@@ -218,9 +202,7 @@ class Way:
                 await self._found(login.session)
 
     async def _found(self, session: "AioSession") -> None:
-        """
-        Make sure that a profile's credentials are there.
-        """
+        """Make sure that a profile's credentials are there."""
         if self._barred():
             raise AccountError(self._trouble)
         try:
@@ -235,9 +217,7 @@ class Way:
         self._recovered()
 
     async def _assume(self) -> dict[str, str]:
-        """
-        Get credentials of the role, in the SDK's form.
-        """
+        """Get credentials of the role, in the SDK's form."""
         if self._resting():  # somebody tried while this one waited
             raise AccountError(self._trouble)
         async with self._attempt():
@@ -257,9 +237,7 @@ class Way:
 
     @contextlib.asynccontextmanager
     async def _attempt(self) -> AsyncIterator[None]:
-        """
-        Make an attempt to get credentials within, and tell why it failed.
-        """
+        """Make an attempt to get credentials within, and tell why it failed."""
         self._trying = True
         try:
             with border():
@@ -279,9 +257,7 @@ class Way:
         return answer
 
     async def _sts_region(self) -> str:
-        """
-        Pick the region whose STS is asked: the account's, else the daemon's, in the role's partition.
-        """
+        """Pick the region whose STS is asked: the account's, else the daemon's, in the role's partition."""
         partition = self._role.split(":")[1]
         regions = await self._aws.regions()
         for region in (self._account.region, self._aws.default_region(self._source)):
@@ -295,9 +271,7 @@ class Way:
         return 0 <= self._clock.now() - self._failed_at < REST_SECONDS
 
     def _barred(self) -> bool:
-        """
-        Return whether nobody need try now: somebody failed lately, or tries again just now.
-        """
+        """Return whether nobody need try now: somebody failed lately, or tries again just now."""
         if not self._trouble or not (self._trying or self._resting()):
             return False
         return self._credentials is None or self._credentials.refresh_needed(LAST_MOMENT_SECONDS)
@@ -333,9 +307,7 @@ class Way:
         return f"AssumeRole met {told}"
 
     def _failure(self, reason: str) -> AccountError:
-        """
-        Remember, count and tell that an attempt failed.
-        """
+        """Remember, count and tell that an attempt failed."""
         now = self._clock.now()
         self._failed_at = now
         self._trouble = f"account {self.name}: no credentials: {reason}"
@@ -353,14 +325,10 @@ class Way:
 
 
 def of_a_store(account: KnownAccount) -> bool:
-    """
-    Return whether an account is one of another store than AWS, which has endpoints of several names, too.
-    """
+    """Return whether an account is one of another store than AWS, which has endpoints of several names, too."""
     return account.endpoint_url is not None and not is_of_aws(account.endpoint_url)
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """
-    Keep the SDK from telling with a traceback what was told already, for every look that waited.
-    """
+    """Keep the SDK from telling with a traceback what was told already, for every look that waited."""
     return not (record.exc_info and isinstance(record.exc_info[1], AccountError))

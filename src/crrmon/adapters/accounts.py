@@ -24,15 +24,11 @@ _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 
 class UnknownSiteError(AccountError):
-    """
-    A bucket of this name is at several sites, and nobody knows which is meant; or at one that no account names.
-    """
+    """A bucket of this name is at several sites, and nobody knows which is meant; or at one that no account names."""
 
 
 class TooManyAccountsError(AccountError):
-    """
-    One more account was named than there can reasonably be.
-    """
+    """One more account was named than there can reasonably be."""
 
 
 class Accounts:
@@ -77,9 +73,7 @@ class Accounts:
         return self._way(*self._chosen(bucket, owner))
 
     def named(self, account: str) -> Way:
-        """
-        Return how the buckets of an account of the configuration are reached, by its id.
-        """
+        """Return how the buckets of an account of the configuration are reached, by its id."""
         return self._way(account, self._by_id[account])
 
     def way_from(
@@ -110,9 +104,7 @@ class Accounts:
         return self._way(others[0].id, others[0])
 
     def elsewhere(self, bucket: str) -> bool:
-        """
-        Return whether a bucket is in a store with an endpoint of its own, as far as its name tells.
-        """
+        """Return whether a bucket is in a store with an endpoint of its own, as far as its name tells."""
         return any(map(of_a_store, self._having(bucket)))
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
@@ -164,9 +156,7 @@ class Accounts:
         return having[0] if having else None
 
     def _having(self, bucket: str) -> list[KnownAccount]:
-        """
-        Return the accounts to whose patterns a bucket belongs, in their order, each once.
-        """
+        """Return the accounts to whose patterns a bucket belongs, in their order, each once."""
         fitting = {
             account.id: account
             for pattern, account in self._patterns

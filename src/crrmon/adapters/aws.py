@@ -86,9 +86,7 @@ _STS_SETTINGS: Mapping[str, Any] = {
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """
-    On whose behalf a client asks, where it is not the daemon itself, and whom.
-    """
+    """On whose behalf a client asks, where it is not the daemon itself, and whom."""
 
     name: str
     """Tells logins apart."""
@@ -101,9 +99,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Aws:
-    """
-    The clients of one session, and of others beside it; an asynchronous context that closes them at its end.
-    """
+    """The clients of one session, and of others beside it; an asynchronous context that closes them at its end."""
 
     def __init__(
         self,
@@ -137,9 +133,7 @@ class Aws:
 
     @property
     def redirected(self) -> bool:
-        """
-        Whether queues are asked for elsewhere than where their addresses say, as with emulators.
-        """
+        """Whether queues are asked for elsewhere than where their addresses say, as with emulators."""
         return bool(self._endpoint_url or any(map(os.environ.get, _ENDPOINT_VARIABLES)))
 
     async def __aenter__(self) -> Self:
@@ -240,9 +234,7 @@ class Aws:
         return made
 
     def default_region(self, session: AioSession | None = None) -> str | None:
-        """
-        Return the region of whoever names none; that of a session beside the daemon's own, where it has one.
-        """
+        """Return the region of whoever names none; that of a session beside the daemon's own, where it has one."""
         told: str | None = None
         with contextlib.suppress(ProfileNotFound):
             told = (session or self._session).get_config_variable("region")
@@ -316,9 +308,7 @@ class Aws:
 
 
 class _Given:
-    """
-    Finds the credentials that it was given.
-    """
+    """Finds the credentials that it was given."""
 
     def __init__(self, credentials: AioRefreshableCredentials) -> None:
         self._credentials = credentials

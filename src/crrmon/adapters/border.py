@@ -8,21 +8,15 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 
 class UnaskedError(Exception):
-    """
-    Nobody was asked, for a reason of our own that the text tells.
-    """
+    """Nobody was asked, for a reason of our own that the text tells."""
 
 
 class TooManyClientsError(UnaskedError):
-    """
-    S3 was to be asked in one more region, or for one more account, than there can reasonably be.
-    """
+    """S3 was to be asked in one more region, or for one more account, than there can reasonably be."""
 
 
 class NoAnswerError(Exception):
-    """
-    No service answered, or nothing that can be understood, or none could be asked.
-    """
+    """No service answered, or nothing that can be understood, or none could be asked."""
 
     def __init__(self, met: Exception) -> None:
         super().__init__(type(met).__name__)
@@ -31,9 +25,7 @@ class NoAnswerError(Exception):
 
 
 class UnsignedAnswerError(Exception):
-    """
-    Somebody answered who does not seem to be the service: a proxy, a portal, a load balancer.
-    """
+    """Somebody answered who does not seem to be the service: a proxy, a portal, a load balancer."""
 
 
 @contextlib.contextmanager
@@ -75,14 +67,10 @@ def unreadable(error: Exception) -> bool:
 
 
 def code_of(error: ClientError) -> str:
-    """
-    Return AWS's word for an error; for answers without a body the HTTP status as text.
-    """
+    """Return AWS's word for an error; for answers without a body the HTTP status as text."""
     return str(error.response.get("Error", {}).get("Code", "")) or str(status_of(error))
 
 
 def status_of(error: ClientError) -> int:
-    """
-    Return the HTTP status of an error; 0 when there is none.
-    """
+    """Return the HTTP status of an error; 0 when there is none."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -35,9 +35,7 @@ _REFUSED = frozenset(
 
 
 class CloudWatchSink:
-    """
-    Sends parts with PutMetricData.
-    """
+    """Sends parts with PutMetricData."""
 
     def __init__(self, aws: Aws, *, namespace: str, region: str | None = None) -> None:
         self._aws = aws
@@ -45,9 +43,7 @@ class CloudWatchSink:
         self._namespace = namespace
 
     async def send(self, part: bytes) -> None:
-        """
-        Deliver one part in one call.
-        """
+        """Deliver one part in one call."""
         data = _data(part)
         try:
             with border():
@@ -67,9 +63,7 @@ class CloudWatchSink:
 
 
 def _data(part: bytes) -> list[Any]:
-    """
-    Return PutMetricData's MetricData of a part.
-    """
+    """Return PutMetricData's MetricData of a part."""
     try:
         data = msgspec.json.decode(part, type=list[dict[str, Any]])
         for datum in data:

@@ -35,15 +35,11 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class PortTakenError(Exception):
-    """
-    The address cannot be listened on; the text names the settings.
-    """
+    """The address cannot be listened on; the text names the settings."""
 
 
 class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a connection may take.
-    """
+    """What a connection may take."""
 
     request_seconds: float
     """From a connection, or a request's first byte, to its last."""
@@ -71,9 +67,7 @@ class Door:
         """The one longest idle first."""
 
     def moved(self, connection: "Connection") -> None:
-        """
-        Note that a connection came, or that something came or went on it.
-        """
+        """Note that a connection came, or that something came or went on it."""
         self._connections.pop(connection, None)
         self._connections[connection] = None
         if len(self._connections) > self.limits.connections:
@@ -82,9 +76,7 @@ class Door:
             idle.cut(f"more than {self.limits.connections} connections")
 
     def left(self, connection: "Connection") -> None:
-        """
-        Note that a connection is gone.
-        """
+        """Note that a connection is gone."""
         self._connections.pop(connection, None)
 
     async def listen(
@@ -153,9 +145,7 @@ def _everywhere(port: int) -> socket.socket:
 
 
 class Connection(web.RequestHandler):
-    """
-    A connection with deadlines: for a request to be complete, and for its answer to be read.
-    """
+    """A connection with deadlines: for a request to be complete, and for its answer to be read."""
 
     __slots__ = ("_answered", "_deadline", "_door", "_timer", "attended")
 
@@ -222,16 +212,12 @@ class Connection(web.RequestHandler):
             super().log_exception(*args, **kw)
 
     def attend(self, seconds: float) -> None:
-        """
-        Note that a request came whole and is being dealt with, for so long at the most.
-        """
+        """Note that a request came whole and is being dealt with, for so long at the most."""
         self.attended = True
         self._within(seconds)
 
     def cut(self, why: str) -> None:
-        """
-        End the connection, whatever is still to be read or written.
-        """
+        """End the connection, whatever is still to be read or written."""
         self._door.left(self)
         self._door.oddity(why, self.whom())
         if self.transport is not None:
@@ -244,9 +230,7 @@ class Connection(web.RequestHandler):
         return str(told[0]).removeprefix("::ffff:") if isinstance(told, tuple) else ""
 
     def _read(self) -> bool:
-        """
-        Return whether all that was written has left this machine's hands.
-        """
+        """Return whether all that was written has left this machine's hands."""
         return self.transport is None or not self.transport.get_write_buffer_size()
 
     def _within(self, seconds: float) -> None:

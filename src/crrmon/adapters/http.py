@@ -79,9 +79,7 @@ class HttpServer:
         return int(port)
 
     async def stop(self) -> None:
-        """
-        Stop listening.
-        """
+        """Stop listening."""
         if self._listening is not None:
             self._listening.close()
         await self._runner.cleanup()

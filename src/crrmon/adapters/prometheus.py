@@ -22,9 +22,7 @@ Labels = tuple[str, ...]
 
 
 class _Histogram:
-    """
-    Weights by bucket, the last one without end, and the sum of the values.
-    """
+    """Weights by bucket, the last one without end, and the sum of the values."""
 
     __slots__ = ("sum", "weights")
 
@@ -34,9 +32,7 @@ class _Histogram:
 
 
 class _Buckets:
-    """
-    Which buckets have series of their own.
-    """
+    """Which buckets have series of their own."""
 
     def __init__(self) -> None:
         self._places = {metric: metric.bucket for metric in METRICS}
@@ -45,25 +41,19 @@ class _Buckets:
         """Those of routes."""
 
     def bounded(self, metric: Metric, labels: Labels) -> Labels:
-        """
-        Return the labels under which to keep a number: those of all other buckets, where there are too many.
-        """
+        """Return the labels under which to keep a number: those of all other buckets, where there are too many."""
         place = self._places[metric]
         if place is None or self._known(self._met[metric], labels[place]):
             return labels
         return (*labels[:place], OTHER_BUCKETS, *labels[place + 1 :])
 
     def gone(self, metric: Metric, labels: Labels) -> None:
-        """
-        Give the place of a bucket to others, where a metric has no other label.
-        """
+        """Give the place of a bucket to others, where a metric has no other label."""
         if len(metric.labels) == 1 and self._places[metric] == 0:
             self._met[metric].discard(labels[0])
 
     def follow(self, route: Labels) -> None:
-        """
-        Tell the buckets of a route from those that only messages name.
-        """
+        """Tell the buckets of a route from those that only messages name."""
         if UNKNOWN_DESTINATION not in route:
             self._followed.update(route)
 
@@ -103,9 +93,7 @@ class PrometheusMeters(Collector):
         PlatformCollector(registry=self._registry)
 
     def add(self, metric: Metric, *labels: str, amount: float = 1.0) -> None:
-        """
-        Add to a counter.
-        """
+        """Add to a counter."""
         if metric is REPLICATIONS:
             self._buckets.follow(labels[:2])
         labels = self._buckets.bounded(metric, labels)
@@ -113,16 +101,12 @@ class PrometheusMeters(Collector):
         series[labels] = series.get(labels, 0.0) + amount
 
     def set(self, metric: Metric, *labels: str, value: float) -> None:
-        """
-        Set a gauge.
-        """
+        """Set a gauge."""
         if self._buckets.bounded(metric, labels) == labels:
             self._values[metric][labels] = value
 
     def observe(self, metric: Metric, *labels: str, value: float, weight: float = 1.0) -> None:
-        """
-        Add a value to a histogram.
-        """
+        """Add a value to a histogram."""
         series = self._histograms[metric]
         histogram = series.get(labels)
         if histogram is None:
@@ -131,15 +115,11 @@ class PrometheusMeters(Collector):
         histogram.sum += value * weight
 
     def clear(self, metric: Metric) -> None:
-        """
-        Take all series of a gauge away.
-        """
+        """Take all series of a gauge away."""
         self._values[metric].clear()
 
     def unset(self, metric: Metric, *labels: str) -> None:
-        """
-        Take one series of a gauge away.
-        """
+        """Take one series of a gauge away."""
         if self._values[metric].pop(labels, None) is not None:
             self._buckets.gone(metric, labels)
 
@@ -162,9 +142,7 @@ class PrometheusMeters(Collector):
 
     @override
     def collect(self) -> Iterator[Family]:
-        """
-        Render the catalogue's metrics; called by the client library.
-        """
+        """Render the catalogue's metrics; called by the client library."""
         # Asked when the page is made, not only by a loop that notices that the role is gone: a process that was stopped
         # for a minute and goes on may be scraped before any of its loops has run.
         shows_fleet = self._shows_fleet()

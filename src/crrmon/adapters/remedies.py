@@ -161,9 +161,7 @@ def _remedy(error: Exception, address: str) -> str:
 
 
 def _of_the_network(error: Exception) -> bool:
-    """
-    Return whether somebody was asked who did not answer, or not as a service does.
-    """
+    """Return whether somebody was asked who did not answer, or not as a service does."""
     # The class above all of these stands for whatever the SDK did not expect.
     asked = isinstance(error, HTTPClientError) and type(error) is not HTTPClientError
     return asked or isinstance(error, TimeoutError | UnsignedAnswerError | UnaskedError)

@@ -82,9 +82,7 @@ _NOT_S3 = f"without {_REQUEST_ID}, so not from S3: a proxy or mesh answered, or 
 
 
 class S3Probe:
-    """
-    Reads replication status and configuration from S3.
-    """
+    """Reads replication status and configuration from S3."""
 
     def __init__(
         self, accounts: Accounts, *, clock: Clock, deadline_seconds: float = DEADLINE_SECONDS
@@ -116,9 +114,7 @@ class S3Probe:
         owner: str | None,
         source_owner: str | None,
     ) -> Observation:
-        """
-        HEAD one version in a destination; as `look`.
-        """
+        """HEAD one version in a destination; as `look`."""
         try:
             way = self._accounts.way_from(version.bucket, source_owner, bucket, owner)
         except AccountError as error:
@@ -127,9 +123,7 @@ class S3Probe:
         return await self._look(way, replica, region, owner)
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
-        """
-        Return all owners under which buckets of one name are reached.
-        """
+        """Return all owners under which buckets of one name are reached."""
         return self._accounts.sites(bucket)
 
     async def _look(
@@ -158,9 +152,7 @@ class S3Probe:
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
     ) -> dict[str, Any] | None:
-        """
-        Read a bucket's replication configuration; None when S3 says that it has none.
-        """
+        """Read a bucket's replication configuration; None when S3 says that it has none."""
         try:
             way = self._accounts.way(bucket, owner)
         except (TooManyAccountsError, UnknownSiteError) as error:
@@ -189,9 +181,7 @@ class S3Probe:
         return told
 
     async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
-        """
-        Return whether a bucket may be listed: S3 answers HeadBucket to whoever has s3:ListBucket.
-        """
+        """Return whether a bucket may be listed: S3 answers HeadBucket to whoever has s3:ListBucket."""
         try:
             way = self._accounts.way(bucket, owner)
         except AccountError as error:
@@ -214,9 +204,7 @@ class S3Probe:
     async def _ask(
         self, way: Way, bucket: str, region: str, ask: "Callable[[S3Client], Awaitable[_Answer]]"
     ) -> _Answer:
-        """
-        Ask in the bucket's region; once more in the one that S3 names when the bucket is not there.
-        """
+        """Ask in the bucket's region; once more in the one that S3 names when the bucket is not there."""
         async with asyncio.timeout(self._deadline_seconds):
             found = self._regions.get((way.name, bucket))
             client = await (way.s3(region) if found is None else way.s3_in(found))
@@ -231,9 +219,7 @@ class S3Probe:
             return await ask(client)
 
     def _seen(self, answer: Mapping[str, Any], asked: str | None, way: Way) -> Observation:
-        """
-        Read a 200.
-        """
+        """Read a 200."""
         if not _proved(answer, way):
             return self._trouble(Sight.UNREACHABLE, f"HTTP 200 {_NOT_S3}")
         # S3 leaves the header out for the only version in a bucket that never was versioned; other stores may always.
@@ -262,9 +248,7 @@ class S3Probe:
         )
 
     def _refused(self, error: ClientError, asked: str | None, way: Way) -> Observation:
-        """
-        Read an answer that is no 200.
-        """
+        """Read an answer that is no 200."""
         version_id = _headers(error).get("x-amz-version-id")
         if asked is not None and version_id not in (None, asked):
             return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
@@ -282,9 +266,7 @@ class S3Probe:
         )
 
     def _unanswered(self, met: Exception) -> Observation:
-        """
-        Return what it means that there was no answer, or none that could be read.
-        """
+        """Return what it means that there was no answer, or none that could be read."""
         if isinstance(met, ParamValidationError | UnicodeError):
             return self._trouble(Sight.REFUSED, met)  # nothing that S3 could have a name for
         return self._trouble(Sight.UNREADABLE if unreadable(met) else Sight.UNREACHABLE, met)
@@ -314,18 +296,14 @@ def _configuration(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sight(status: str | None) -> Sight:
-    """
-    Read a replication status; other stores than S3 may write it otherwise.
-    """
+    """Read a replication status; other stores than S3 may write it otherwise."""
     if not status:
         return Sight.NO_STATUS
     return _SIGHTS.get(status.upper(), Sight.UNKNOWN)
 
 
 def _request(way: Way, bucket: str, owner: str | None, **more: str | None) -> dict[str, Any]:
-    """
-    Name a bucket and its owner, and leave out what is not known.
-    """
+    """Name a bucket and its owner, and leave out what is not known."""
     owned = owner is not None and _ACCOUNT_ID.fullmatch(owner) and not way.own_endpoint
     request = {"Bucket": bucket, "ExpectedBucketOwner": owner if owned else None, **more}
     return {name: value for name, value in request.items() if value is not None}
@@ -336,9 +314,7 @@ def _headers(error: ClientError) -> Mapping[str, str]:
 
 
 def _proved(answer: object, way: Way) -> bool:
-    """
-    Return whether an answer is S3's own, as far as it can tell; other stores need not say so.
-    """
+    """Return whether an answer is S3's own, as far as it can tell; other stores need not say so."""
     if way.own_endpoint:
         return True
     told: Any = answer
@@ -346,9 +322,7 @@ def _proved(answer: object, way: Way) -> bool:
 
 
 def _region_told(error: ClientError) -> str | None:
-    """
-    Return the region in which S3 says the bucket is, if that may be why it refused.
-    """
+    """Return the region in which S3 says the bucket is, if that may be why it refused."""
     if status_of(error) not in (301, 307, 400):
         return None
     told: Mapping[str, Any] = error.response.get("Error", {})

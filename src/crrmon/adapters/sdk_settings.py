@@ -24,9 +24,7 @@ Check = Callable[[str], str]
 
 
 class SdkSettingsError(Exception):
-    """
-    The SDK cannot be used as it is set up; the text says why and what to do, a line for each fault.
-    """
+    """The SDK cannot be used as it is set up; the text says why and what to do, a line for each fault."""
 
 
 def forget_blanks(environment: MutableMapping[str, str]) -> None:
@@ -107,9 +105,7 @@ def _role(value: str) -> str:
 
 
 def _named(path: str) -> str:
-    """
-    Return what may be shown of a path: in its place may stand the token itself.
-    """
+    """Return what may be shown of a path: in its place may stand the token itself."""
     return harmless(path) if path[:1] in "/~." else "the file that it should name"
 
 
@@ -209,9 +205,7 @@ def _of_variables(environment: Mapping[str, str], profile: str | None) -> Iterat
 
 
 class _Shared(msgspec.Struct, frozen=True):
-    """
-    What the shared files hold.
-    """
+    """What the shared files hold."""
 
     profiles: Mapping[str, Mapping[str, Any]]
     """By their names."""
@@ -222,9 +216,7 @@ class _Shared(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "_Shared":
-        """
-        Read both, as the SDK does.
-        """
+        """Read both, as the SDK does."""
         profiles: dict[str, dict[str, Any]] = {}
         files, wrong = [], []
         for variable, usual, reader in _FILES:
@@ -265,9 +257,7 @@ _FILES = (
 
 
 def _line_of(error: ConfigParseError) -> str:
-    """
-    Say which line of a file cannot be read; what stands there may be a secret.
-    """
+    """Say which line of a file cannot be read; what stands there may be a secret."""
     met: object = error.kwargs["error"]  # type: ignore[typeddict-item] # its stubs leave it out
     match met:
         case configparser.MissingSectionHeaderError(lineno=line):
@@ -322,9 +312,7 @@ def _of_profile(
 def _of_role(
     values: Mapping[str, Any], shared: _Shared, environment: Mapping[str, str]
 ) -> Iterator[str]:
-    """
-    Say what is wrong with a profile that takes a role.
-    """
+    """Say what is wrong with a profile that takes a role."""
     sources = [one for one in ("source_profile", "credential_source") if one in values]
     if "role_arn" not in values and _ROLE not in environment:
         yield "role_arn is missing beside web_identity_token_file"

@@ -59,18 +59,14 @@ log = structlog.get_logger()
 
 
 def _login(endpoint: str | None) -> Login | None:
-    """
-    Return what has a client ask somebody else than the SDK would; None where it would ask the same.
-    """
+    """Return what has a client ask somebody else than the SDK would; None where it would ask the same."""
     if endpoint is None:
         return None
     return Login(name=endpoint, session=None, endpoint_url=endpoint, path_style=True)
 
 
 class SqsInbox:
-    """
-    One SQS standard queue.
-    """
+    """One SQS standard queue."""
 
     pushed = False
     """SQS took the message off its senders."""
@@ -99,15 +95,11 @@ class SqsInbox:
         """The queue's redrive policy as last read; empty for none."""
 
     async def client(self) -> "SQSClient":
-        """
-        Return the client that asks whoever has the queue.
-        """
+        """Return the client that asks whoever has the queue."""
         return await self._aws.client("sqs", self._region, self._login)
 
     async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
-        """
-        Wait for messages and take up to ten.
-        """
+        """Wait for messages and take up to ten."""
         try:
             with border():
                 client = await self.client()
@@ -123,9 +115,7 @@ class SqsInbox:
             raise self._error("received", "sqs:ReceiveMessage", error) from error
 
     async def depth(self) -> Depth:
-        """
-        Count what is in the queue and in its dead-letter queue.
-        """
+        """Count what is in the queue and in its dead-letter queue."""
         try:
             with border():
                 client = await self.client()
@@ -151,9 +141,7 @@ class SqsInbox:
         return msgspec.convert(answer.get("Attributes", {}), dict[str, str])
 
     async def _dead(self, client: "SQSClient", policy: str) -> tuple[int | None, str]:
-        """
-        Count what is in the dead-letter queue that a redrive policy names; None and why when it cannot be read.
-        """
+        """Count what is in the dead-letter queue that a redrive policy names; None and why when it cannot be read."""
         try:
             with border():
                 # Its JSON holds also how many receives lead there.
@@ -187,9 +175,7 @@ class SqsInbox:
         )
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
-        """
-        Delete up to ten delivered messages; return the receipts that were not deleted.
-        """
+        """Delete up to ten delivered messages; return the receipts that were not deleted."""
         if not receipts:
             return ()
         entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
@@ -229,34 +215,26 @@ class SqsInbox:
 
 
 class _Redrive(msgspec.Struct):
-    """
-    What is read of a redrive policy.
-    """
+    """What is read of a redrive policy."""
 
     deadLetterTargetArn: str  # noqa: N815 - as SQS writes it
 
 
 class _Entry(msgspec.Struct):
-    """
-    One entry of a batch that was carried out.
-    """
+    """One entry of a batch that was carried out."""
 
     Id: str
 
 
 class _Outcome(msgspec.Struct):
-    """
-    What became of a batch.
-    """
+    """What became of a batch."""
 
     Successful: list[_Entry] = []
     Failed: list[_Entry] = []
 
 
 class _Received(msgspec.Struct):
-    """
-    What is read of a message.
-    """
+    """What is read of a message."""
 
     MessageId: str
     ReceiptHandle: str

@@ -55,21 +55,15 @@ log = structlog.get_logger()
 
 
 class UnusableWebhookError(Exception):
-    """
-    What a webhook needs to listen cannot be used; the text names the setting.
-    """
+    """What a webhook needs to listen cannot be used; the text names the setting."""
 
 
 class _TokenError(Exception):
-    """
-    Nobody can be let in, for the token is not known.
-    """
+    """Nobody can be let in, for the token is not known."""
 
 
 class _Delivery:
-    """
-    One request that waits for its answer.
-    """
+    """One request that waits for its answer."""
 
     __slots__ = ("durable", "message")
 
@@ -78,17 +72,13 @@ class _Delivery:
         self.durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def answer(self, *, durable: bool) -> None:
-        """
-        Have the request answered.
-        """
+        """Have the request answered."""
         if not self.durable.done():
             self.durable.set_result(durable)
 
 
 class WebhookPort(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Where senders post to, and what they must show.
-    """
+    """Where senders post to, and what they must show."""
 
     name: str
     """For logs and labels."""
@@ -172,9 +162,7 @@ class WebhookInbox:
         return port
 
     def refuse(self) -> None:
-        """
-        Let nobody in any more, and send those back that were not received: what was, is still answered.
-        """
+        """Let nobody in any more, and send those back that were not received: what was, is still answered."""
         self._stopping = True
         if self._listening is not None:
             self._listening.close()
@@ -182,9 +170,7 @@ class WebhookInbox:
             self._waiting.popleft().answer(durable=False)
 
     async def close(self) -> None:
-        """
-        Send back whoever still waits, and close all connections.
-        """
+        """Send back whoever still waits, and close all connections."""
         self.refuse()
         for delivery in self._taken.values():
             delivery.answer(durable=False)
@@ -224,9 +210,7 @@ class WebhookInbox:
         return [one.message for one in taken]
 
     async def depth(self) -> None:
-        """
-        Tell that nobody here can count what senders still keep.
-        """
+        """Tell that nobody here can count what senders still keep."""
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
         """
@@ -235,9 +219,7 @@ class WebhookInbox:
         return self._answer(receipts, durable=True)
 
     async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
-        """
-        Leave requests as they are, or send them back for 0: their senders keep and repeat them.
-        """
+        """Leave requests as they are, or send them back for 0: their senders keep and repeat them."""
         return () if seconds else self._answer(receipts, durable=False)
 
     def _answer(self, receipts: Sequence[str], *, durable: bool) -> Sequence[str]:

@@ -76,9 +76,7 @@ def _print(checks: Sequence[Check]) -> None:
 
 
 def _on_one_line(text: str) -> Text:
-    """
-    Escape what would move the cursor: AWS's sentences, and those of whoever answers for it, come from outside.
-    """
+    """Escape what would move the cursor: AWS's sentences, and those of whoever answers for it, come from outside."""
     return Text(
         "".join(
             one if one.isprintable() else one.encode("unicode_escape").decode() for one in text

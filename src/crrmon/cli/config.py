@@ -33,15 +33,11 @@ def show(
 
 @app.command()
 def schema() -> None:
-    """
-    Print the JSON schema of the configuration file.
-    """
+    """Print the JSON schema of the configuration file."""
     print_json(settings_module.schema())
 
 
 @app.command()
 def example() -> None:
-    """
-    Print a configuration file that shows every setting with its meaning and its default.
-    """
+    """Print a configuration file that shows every setting with its meaning and its default."""
     typer.echo(settings_module.example(), nl=False)

@@ -138,9 +138,7 @@ def _print(moved: Moved, places: Sequence[NamedLedger], output: str) -> None:
 
 
 def _end(reason: str, target: NamedLedger, screen: Screen, code: int) -> NoReturn:
-    """
-    Say why a copy was not made, and what is to be done with what there is of it.
-    """
+    """Say why a copy was not made, and what is to be done with what there is of it."""
     complain(reason)
     if screen.began:
         complain(

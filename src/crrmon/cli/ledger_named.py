@@ -14,9 +14,7 @@ _KINDS = ("sqlite", "redis", "dynamodb")
 
 
 class NamedLedger(msgspec.Struct, frozen=True):
-    """
-    One ledger that is named on the command line.
-    """
+    """One ledger that is named on the command line."""
 
     settings: Settings
     """With `ledger.kind` as it was named."""
@@ -51,9 +49,7 @@ def _named(settings: Settings) -> NamedLedger:
 
 
 def named_ledger(where: str, config: Path | None, option: str) -> NamedLedger:
-    """
-    Return the ledger that an option names, or say what is wrong with that and exit with 2.
-    """
+    """Return the ledger that an option names, or say what is wrong with that and exit with 2."""
     if where in _KINDS:
         settings = settings_or_exit(config, queues=False)
         ledger = settings.ledger.model_copy(update={"kind": where})
@@ -73,9 +69,7 @@ def named_ledger(where: str, config: Path | None, option: str) -> NamedLedger:
 
 
 def check_apart(source: NamedLedger, target: NamedLedger) -> None:
-    """
-    Make sure that two ledgers are not the same, and that there is one to copy from.
-    """
+    """Make sure that two ledgers are not the same, and that there is one to copy from."""
     if source.identity == target.identity:
         forced = [name for name in os.environ if name.upper().startswith(f"{PREFIX}LEDGER")]
         hint = f"; {', '.join(sorted(forced))} override what any file says" if forced else ""

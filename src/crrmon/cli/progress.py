@@ -21,9 +21,7 @@ LINE_SECONDS = 5.0
 
 
 class Screen:
-    """
-    Shows how far a copy is: a bar on a terminal, else a line now and then.
-    """
+    """Shows how far a copy is: a bar on a terminal, else a line now and then."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -42,9 +40,7 @@ class Screen:
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """
-        Keep the last line of a terminal for the bar.
-        """
+        """Keep the last line of a terminal for the bar."""
         if not self._console.is_terminal:
             yield
             return
@@ -52,9 +48,7 @@ class Screen:
             yield
 
     def watching(self, owner: str, left: float) -> None:
-        """
-        Tell that a lease is watched.
-        """
+        """Tell that a lease is watched."""
         self._first(
             "watching",
             f"{owner} held a part of the ledger: watching for {LEASE_SECONDS:.0f} s whether it still works",
@@ -62,17 +56,13 @@ class Screen:
         self._show("watching", LEASE_SECONDS - left, LEASE_SECONDS, f"watching: {left:.0f} s left")
 
     def copying(self, done: int, total: int) -> None:
-        """
-        Tell how many objects are copied.
-        """
+        """Tell how many objects are copied."""
         self.began = True
         self._first("copying", f"copying {total:,} objects (each once for each destination)")
         self._show("copying", done, total, f"{done:,} of {total:,} objects copied")
 
     def retrying(self, reason: str) -> None:
-        """
-        Tell that a ledger failed.
-        """
+        """Tell that a ledger failed."""
         self._say(f"{reason}; trying again")
 
     def _first(self, phase: str, text: str) -> None:
@@ -97,9 +87,7 @@ class Screen:
 
 
 def status(console: Console, text: str) -> AbstractContextManager[object]:
-    """
-    Show that something goes on, on a terminal; else say it once.
-    """
+    """Show that something goes on, on a terminal; else say it once."""
     if console.is_terminal:
         return console.status(text)
     say(console, text)
@@ -107,16 +95,12 @@ def status(console: Console, text: str) -> AbstractContextManager[object]:
 
 
 async def wait_aloud(console: Console, text: str) -> None:
-    """
-    Say again and again that something goes on, where there is no terminal.
-    """
+    """Say again and again that something goes on, where there is no terminal."""
     while not console.is_terminal:
         await asyncio.sleep(LINE_SECONDS)
         say(console, text)
 
 
 def say(console: Console, text: str) -> None:
-    """
-    Print a line as it is.
-    """
+    """Print a line as it is."""
     console.print(f"crrmon: {text}", markup=False, highlight=False, soft_wrap=True)

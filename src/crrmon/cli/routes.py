@@ -91,9 +91,7 @@ def release(
 
 
 def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
-    """
-    Ask the ledger that the settings name, or say why not and exit with 1.
-    """
+    """Ask the ledger that the settings name, or say why not and exit with 1."""
     ledger = settings.ledger
     if ledger.kind == "memory":
         refuse("ledger.kind is memory: it ends with its daemon, and nobody else can read it")

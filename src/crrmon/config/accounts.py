@@ -24,9 +24,7 @@ def _quoted(value: object) -> object:
 
 
 class Aws(Section):
-    """
-    How AWS is reached. Credentials come from the SDK's usual places, never from here.
-    """
+    """How AWS is reached. Credentials come from the SDK's usual places, never from here."""
 
     region: Region | None = None
     """Default region; else the SDK's own (AWS_REGION, profile)."""
@@ -35,9 +33,7 @@ class Aws(Section):
 
 
 class Account(Section):
-    """
-    One account whose buckets are not looked at with the daemon's own credentials, or one S3-compatible store.
-    """
+    """One account whose buckets are not looked at with the daemon's own credentials, or one S3-compatible store."""
 
     id: Annotated[
         str,
@@ -135,9 +131,7 @@ class Account(Section):
 
 
 def no_contradiction(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
-    """
-    Refuse accounts of one name, and such as both claim a bucket.
-    """
+    """Refuse accounts of one name, and such as both claim a bucket."""
     ids = [account.id for account in accounts]
     sites = [account.site for account in accounts if account.site]
     paid = [pattern for account in accounts for pattern in account.request_payer]

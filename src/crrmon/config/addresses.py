@@ -23,9 +23,7 @@ def apart(url: str) -> SplitResult:
 
 
 def has_port(parts: SplitResult) -> None:
-    """
-    Refuse an address whose port is none.
-    """
+    """Refuse an address whose port is none."""
     try:
         _ = parts.port
     except ValueError:
@@ -33,9 +31,7 @@ def has_port(parts: SplitResult) -> None:
 
 
 def _address(url: str) -> str:
-    """
-    Refuse an address that no call could be sent to.
-    """
+    """Refuse an address that no call could be sent to."""
     if (
         "@" in url
     ):  # NB: of a password with a / in it, only a part is where users and passwords belong
@@ -62,9 +58,7 @@ Address = Annotated[
 
 
 def queue_url(url: str) -> str:
-    """
-    Refuse a URL that is no queue's, and a FIFO queue's.
-    """
+    """Refuse a URL that is no queue's, and a FIFO queue's."""
     _address(url)
     if queue_address(url).name.endswith(FIFO):
         raise ValueError(
@@ -76,9 +70,7 @@ def queue_url(url: str) -> str:
 
 
 def redis_url(url: str) -> str:
-    """
-    Refuse an address of Redis that is none, or that has a password in it.
-    """
+    """Refuse an address of Redis that is none, or that has a password in it."""
     parts = apart(url)
     if parts.password is not None or parts.query or parts.fragment:
         # A password with ?, # or / in it is not even where one looks for it.
@@ -95,9 +87,7 @@ def redis_url(url: str) -> str:
 
 
 def no_brackets(host: str) -> str:
-    """
-    Refuse an address to listen on that is written as in a URL.
-    """
+    """Refuse an address to listen on that is written as in a URL."""
     if "[" in host:
         raise ValueError("an address to listen on has no brackets: leave them out")
     return host

@@ -13,16 +13,12 @@ from crrmon.config.settings import Settings
 
 
 def schema() -> dict[str, Any]:
-    """
-    Return the JSON schema of the configuration file.
-    """
+    """Return the JSON schema of the configuration file."""
     return Settings.model_json_schema()
 
 
 def example() -> str:
-    """
-    Return a configuration file that shows every setting with its meaning and its default.
-    """
+    """Return a configuration file that shows every setting with its meaning and its default."""
     head = """\
 # Settings of crrmon, each with its default. Only `queues` must be set, or `inboxes`.
 # The environment overrides this file: CRRMON_POLLING__FRESHNESS=0.8, CRRMON_QUEUES='[{"url": "..."}]'.
@@ -66,9 +62,7 @@ def _lines(model: type[BaseModel], indent: str) -> Iterator[str]:
 
 
 def _plain(value: Any) -> str:
-    """
-    Write a default as YAML has it on one line.
-    """
+    """Write a default as YAML has it on one line."""
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, Path):

@@ -43,9 +43,7 @@ _NOT_AS_IT_LOOKS = "a value is not what it looks like"
 
 
 def _fault(error: yaml.YAMLError) -> str:
-    """
-    Say what is wrong with YAML and where, without a word of what stands there: it may be a password.
-    """
+    """Say what is wrong with YAML and where, without a word of what stands there: it may be a password."""
     mark = getattr(error, "problem_mark", None)
     problem = (
         getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
@@ -59,16 +57,12 @@ def _fault(error: yaml.YAMLError) -> str:
 
 
 def unquoted(text: str) -> str:
-    """
-    Return what a library says without what it quotes.
-    """
+    """Return what a library says without what it quotes."""
     return re.sub(r"['\"].*['\"]", "...", text, flags=re.DOTALL)
 
 
 class _Loader(yaml.SafeLoader):
-    """
-    Reads YAML; a key that stands there twice is an error instead of the last one winning.
-    """
+    """Reads YAML; a key that stands there twice is an error instead of the last one winning."""
 
     @override
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:

@@ -14,9 +14,7 @@ from crrmon.domain.queue_address import is_of_aws, queue_address
 
 
 class Queue(Section):
-    """
-    One SQS queue to read.
-    """
+    """One SQS queue to read."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+/[^\s?#]+$"), AfterValidator(queue_url)]
     """URL of the queue. Each queue has one reader fleet of its own: what is not for crrmon is deleted from it."""
@@ -39,9 +37,7 @@ class Queue(Section):
 
 
 def each_once(queues: tuple[Queue, ...]) -> tuple[Queue, ...]:
-    """
-    Refuse a queue that is listed twice, however its URL is spelt.
-    """
+    """Refuse a queue that is listed twice, however its URL is spelt."""
     known: dict[tuple[str, ...], str] = {}
     for queue in queues:
         identity = queue_address(queue.url).identity
@@ -63,9 +59,7 @@ def _token(token: SecretStr) -> SecretStr:
 
 
 class Webhook(Section):
-    """
-    One port that S3-compatible stores post their events to. docs/stores.md leads there.
-    """
+    """One port that S3-compatible stores post their events to. docs/stores.md leads there."""
 
     kind: Literal["webhook"]
     """What it is; webhooks are the only kind so far."""
@@ -110,9 +104,7 @@ _Seconds = Annotated[float, Field(ge=0, le=1_209_600), NUMBER]
 
 
 class Intake(Section):
-    """
-    How messages are taken in.
-    """
+    """How messages are taken in."""
 
     receivers: Annotated[int, Field(ge=1, le=64), NUMBER] = 4
     """Concurrent receivers of each queue; each takes up to ten messages at a time."""
@@ -156,9 +148,7 @@ class Filter(Section):
 
     @property
     def choice(self) -> Choice:
-        """
-        The same, to be asked.
-        """
+        """The same, to be asked."""
         return Choice(
             [pattern(one) for one in self.include], [pattern(one) for one in self.exclude]
         )

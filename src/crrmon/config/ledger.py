@@ -11,9 +11,7 @@ from crrmon.config.section import DAY_SECONDS, NUMBER, Region, Section, held, in
 
 
 class RedisSettings(Section):
-    """
-    The server of the redis ledger: Redis from 6.2 on, or Valkey.
-    """
+    """The server of the redis ledger: Redis from 6.2 on, or Valkey."""
 
     url: Annotated[str, AfterValidator(redis_url)] = "redis://127.0.0.1:6379/0"
     """
@@ -67,9 +65,7 @@ TagValue = Annotated[str, Field(max_length=256)]
 
 
 class DynamoDBSettings(Section):
-    """
-    The table of the dynamodb ledger; `crrmon ledger create` makes it.
-    """
+    """The table of the dynamodb ledger; `crrmon ledger create` makes it."""
 
     table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] = "crrmon"
     """Name of the table: one for each monitor."""
@@ -80,9 +76,7 @@ class DynamoDBSettings(Section):
 
 
 class LedgerSettings(Section):
-    """
-    Where what is pending is remembered. docs/operations.md says which kind to choose.
-    """
+    """Where what is pending is remembered. docs/operations.md says which kind to choose."""
 
     kind: Literal["sqlite", "redis", "dynamodb", "memory"] = "sqlite"
     """
@@ -103,7 +97,5 @@ class LedgerSettings(Section):
 
     @property
     def dedup_retention_seconds(self) -> float:
-        """
-        `dedup_retention_days` in seconds.
-        """
+        """`dedup_retention_days` in seconds."""
         return self.dedup_retention_days * DAY_SECONDS

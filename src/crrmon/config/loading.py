@@ -50,9 +50,7 @@ def load(path: Path | None, *, queues: bool = True) -> Settings:
 
 
 def public(settings: Settings) -> dict[str, Any]:
-    """
-    Return all settings as plain values that everybody may see: secrets and users in addresses masked.
-    """
+    """Return all settings as plain values that everybody may see: secrets and users in addresses masked."""
     values: dict[str, Any] = _masked(settings.model_dump(mode="json"))
     return values
 

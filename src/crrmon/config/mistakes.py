@@ -40,9 +40,7 @@ _RENAMED = {
 
 
 def explanations(error: ValidationError) -> Iterator[str]:
-    """
-    Say what is wrong with each setting, what it was, and what is allowed.
-    """
+    """Say what is wrong with each setting, what it was, and what is allowed."""
     for one in error.errors():
         yield _explain(_dotted(one["loc"]), one)
 
@@ -50,9 +48,7 @@ def explanations(error: ValidationError) -> Iterator[str]:
 def unknown_keys(
     raw: Mapping[str, Any], model: type[BaseModel] = Settings, prefix: str = ""
 ) -> Iterator[str]:
-    """
-    Name the keys of a file that are no settings.
-    """
+    """Name the keys of a file that are no settings."""
     for name, value in raw.items():
         if name not in model.model_fields:
             around = [f"{prefix}{field}" for field in model.model_fields]
@@ -68,9 +64,7 @@ def unknown_keys(
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    """
-    Name the variables of the environment that look like ours and set nothing.
-    """
+    """Name the variables of the environment that look like ours and set nothing."""
     known = [*variables(), PREFIX + "CONFIG"]
     for name, value in environment.items():
         unknown = name.upper().startswith(PREFIX) and name.upper() not in known
@@ -79,9 +73,7 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def not_json(environment: Mapping[str, str]) -> Iterator[str]:
-    """
-    Return a line for each variable that should hold a list or a map and does not.
-    """
+    """Return a line for each variable that should hold a list or a map and does not."""
     lists_and_maps = set(composed(Settings, ""))
     known = variables()
     for name, value in environment.items():
@@ -144,9 +136,7 @@ def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
 
 
 def _renamed(name: str) -> str | None:
-    """
-    Return the new name of a setting or variable that was renamed, or of one in a section that was; else None.
-    """
+    """Return the new name of a setting or variable that was renamed, or of one in a section that was; else None."""
     for before, now in _RENAMED.items():
         if name == before:
             return now
@@ -182,9 +172,7 @@ _LIKE_A_NAME = re.compile(r"[A-Za-z_]{1,32}[0-9]?")
 
 
 def _variable(name: str) -> str:
-    """
-    Return what may be shown of the name of an unknown variable: nothing below a secret.
-    """
+    """Return what may be shown of the name of an unknown variable: nothing below a secret."""
     for variable, key in variables().items():
         if name.startswith(variable + NESTING) and section_of(key) is None:
             return f"{variable}{NESTING}{HIDDEN}" if hides(key) else name
@@ -192,9 +180,7 @@ def _variable(name: str) -> str:
 
 
 def _sections(value: object) -> bool:
-    """
-    Return whether a value is a section of settings, or several.
-    """
+    """Return whether a value is a section of settings, or several."""
     return isinstance(value, Mapping) or (
         isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value)
     )
@@ -240,9 +226,7 @@ _FORMS = {
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """
-    Return whether Kubernetes set a variable, which it does for every service; ours may well be called crrmon.
-    """
+    """Return whether Kubernetes set a variable, which it does for every service; ours may well be called crrmon."""
     return bool(_SERVICE_LINK.fullmatch(name)) or (
         name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
     )

@@ -10,9 +10,7 @@ from crrmon.config.settings import NESTING, PREFIX, Settings
 
 
 def keys(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
-    """
-    List all keys, sections included, in dotted form; list items as `queues[].url`.
-    """
+    """List all keys, sections included, in dotted form; list items as `queues[].url`."""
     for name, field in model.model_fields.items():
         yield prefix + name
         section, mark = section_in(field.annotation)
@@ -21,9 +19,7 @@ def keys(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
 
 
 def section_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    """
-    Return the section that a setting holds and what marks a list of them ("[]"); None where it holds none.
-    """
+    """Return the section that a setting holds and what marks a list of them ("[]"); None where it holds none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
     for inner in get_args(annotation):
@@ -33,16 +29,12 @@ def section_in(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 
 def variables() -> dict[str, str]:
-    """
-    Return the environment variables that set something, with the keys that they set.
-    """
+    """Return the environment variables that set something, with the keys that they set."""
     return {PREFIX + key.upper().replace(".", NESTING): key for key in keys() if "[" not in key}
 
 
 def composed(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    """
-    List the keys whose values are lists or maps, sections included.
-    """
+    """List the keys whose values are lists or maps, sections included."""
     for name, field in model.model_fields.items():
         section, mark = section_in(field.annotation)
         if section is not None or get_origin(field.annotation) in (tuple, dict):
@@ -52,9 +44,7 @@ def composed(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def secretive(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """
-    List the sections that have a secret among their settings.
-    """
+    """List the sections that have a secret among their settings."""
     for name, field in model.model_fields.items():
         section, mark = section_in(field.annotation)
         if section is not None:
@@ -83,9 +73,7 @@ def hides(name: str) -> bool:
 
 
 def model_at(name: str) -> type[BaseModel] | None:
-    """
-    Return the section of that name; None where there is none.
-    """
+    """Return the section of that name; None where there is none."""
     model: type[BaseModel] | None = Settings
     for part in filter(None, re.sub(r"\[\d+\]", "", name).split(".")):
         field = model.model_fields.get(part) if model else None
@@ -94,27 +82,21 @@ def model_at(name: str) -> type[BaseModel] | None:
 
 
 def section_of(key: str) -> type[BaseModel] | None:
-    """
-    Return the section that a key stands for; None where it is a value.
-    """
+    """Return the section that a key stands for; None where it is a value."""
     around, _, last = key.rpartition(".")
     model = model_at(around)
     return section_in(model.model_fields[last].annotation)[0] if model else None
 
 
 def siblings(name: str) -> Iterator[str]:
-    """
-    List the keys that are known where this one stands.
-    """
+    """List the keys that are known where this one stands."""
     around, dot, _ = re.sub(r"\[\d+\]", "[]", name).rpartition(".")
     within = around + dot
     return (key for key in keys() if key.startswith(within) and "." not in key[len(within) :])
 
 
 def known_name(name: str) -> str:
-    """
-    Return a name that is one of a setting; else what stands for others.
-    """
+    """Return a name that is one of a setting; else what stands for others."""
     return name if any(name == key.rpartition(".")[2] for key in keys()) else "a name"
 
 

@@ -18,9 +18,7 @@ def _no_namespace_of_aws(namespace: str) -> str:
 
 
 class Report(Section):
-    """
-    What is reported to CloudWatch.
-    """
+    """What is reported to CloudWatch."""
 
     cloudwatch: bool = True
     """Whether to send metrics to CloudWatch."""
@@ -37,9 +35,7 @@ class Report(Section):
 
 
 class Http(Section):
-    """
-    Where /metrics, /livez and /readyz are served.
-    """
+    """Where /metrics, /livez and /readyz are served."""
 
     host: Annotated[str, Field(min_length=1), AfterValidator(no_brackets)] = "127.0.0.1"
     """
@@ -51,9 +47,7 @@ class Http(Section):
 
 
 class Log(Section):
-    """
-    What is logged, to standard output.
-    """
+    """What is logged, to standard output."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """debug names every object."""

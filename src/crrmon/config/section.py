@@ -20,9 +20,7 @@ DAY_SECONDS = 86_400.0
 
 
 class ConfigurationError(Exception):
-    """
-    The settings cannot be used; the text says which, what is wrong and what is allowed, a line for each.
-    """
+    """The settings cannot be used; the text says which, what is wrong and what is allowed, a line for each."""
 
 
 def _no_switch(value: object) -> object:
@@ -35,9 +33,7 @@ NUMBER = BeforeValidator(_no_switch)
 
 
 def in_quotes(value: object) -> object:
-    """
-    Refuse what YAML did not read as text.
-    """
+    """Refuse what YAML did not read as text."""
     if not isinstance(value, str | SecretStr):
         raise ValueError("must be in quotes, for YAML does not read it as text")  # noqa: TRY004 - pydantic's protocol
     return value
@@ -47,9 +43,7 @@ Region = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 
 
 class Section(BaseModel):
-    """
-    Some settings that belong together.
-    """
+    """Some settings that belong together."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
@@ -58,9 +52,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _blank_is_unset(cls, values: Any) -> Any:
-        """
-        Leave out what is blank and need not be set: templates write it so.
-        """
+        """Leave out what is blank and need not be set: templates write it so."""
         if not isinstance(values, dict):
             return values
         return {
@@ -103,9 +95,7 @@ def held(section: _Model, rules: Iterable[tuple[object, str]]) -> _Model:
 
 
 def no_repetition(names: tuple[str, ...]) -> tuple[str, ...]:
-    """
-    Refuse a name that is listed twice.
-    """
+    """Refuse a name that is listed twice."""
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{name} stands there more than once")

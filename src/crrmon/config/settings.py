@@ -26,9 +26,7 @@ _SHORTEST_RETENTION_SECONDS = 3600.0
 
 
 class Polling(Section):
-    """
-    How replication status is looked at.
-    """
+    """How replication status is looked at."""
 
     freshness: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.5
     """
@@ -45,16 +43,12 @@ class Polling(Section):
 
     @property
     def give_up_after_seconds(self) -> float:
-        """
-        `give_up_after_days` in seconds.
-        """
+        """`give_up_after_days` in seconds."""
         return self.give_up_after_days * DAY_SECONDS
 
 
 class Settings(BaseSettings):
-    """
-    All settings.
-    """
+    """All settings."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -106,16 +100,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """
-        Let the environment win over the file (which comes in as initial values).
-        """
+        """Let the environment win over the file (which comes in as initial values)."""
         return env_settings, init_settings
 
 
 def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
-    """
-    Return whether each of those that events come from has a name and a port of its own.
-    """
+    """Return whether each of those that events come from has a name and a port of its own."""
     names = [queue_name(queue.url) for queue in settings.queues]
     ports = [settings.http.port]
     for place, one in enumerate(settings.inboxes):
@@ -132,9 +122,7 @@ def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
 
 
 def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
-    """
-    Return which times go together, and what to do where they do not.
-    """
+    """Return which times go together, and what to do where they do not."""
     hold, stuck = settings.intake.hold_seconds, settings.polling.stuck_after_seconds
     give_up = settings.polling.give_up_after_seconds
     retention = settings.ledger.dedup_retention_seconds
@@ -176,9 +164,7 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
 
 
 def _choice(settings: Settings) -> Iterator[tuple[bool, str]]:
-    """
-    Return whether something is followed of all that is named, and what to do where nothing is.
-    """
+    """Return whether something is followed of all that is named, and what to do where nothing is."""
     selection = settings.filter
     choice = selection.choice
     for bucket in choice.void():

@@ -23,9 +23,7 @@ _SHORTEST_BOUND = 0.001
 
 
 def arrived_at(record: Record, elsewhere: Mapping[str, Sight]) -> frozenset[str]:
-    """
-    Return the open destinations that have this very version, by its replica's event or a look there.
-    """
+    """Return the open destinations that have this very version, by its replica's event or a look there."""
     null = record.version.version_id == _NULL_VERSION
     found = {
         bucket
@@ -42,9 +40,7 @@ def arrived_at(record: Record, elsewhere: Mapping[str, Sight]) -> frozenset[str]
 def seen_missing(
     record: Record, seen: Observation, elsewhere: Mapping[str, Sight], arrived: frozenset[str]
 ) -> Record:
-    """
-    Note in the record that it certainly is not everywhere yet, and where it is not, as far as that is proved.
-    """
+    """Note in the record that it certainly is not everywhere yet, and where it is not, as far as that is proved."""
     missing = {
         destination.bucket
         for destination in record.open
@@ -64,9 +60,7 @@ def seen_missing(
 
 
 def at_destinations(record: Record, buckets: Collection[str], **changes: object) -> Record:
-    """
-    Return the record with some of its destinations changed.
-    """
+    """Return the record with some of its destinations changed."""
     return replace(
         record,
         destinations=tuple(
@@ -106,9 +100,7 @@ def completed(record: Record, seen: Observation, arrived: frozenset[str]) -> Set
 
 
 def arrivals(record: Record, arrived: Collection[str], *, found_at: float) -> tuple[Outcome, ...]:
-    """
-    Return an outcome for each open destination that a version arrived at.
-    """
+    """Return an outcome for each open destination that a version arrived at."""
     return tuple(
         _arrival(record, destination, found_at)
         for destination in record.open
@@ -154,9 +146,7 @@ def _arrival(record: Record, destination: Destination, found_at: float) -> Outco
 
 
 def _latency(record: Record, destination: Destination, found_at: float) -> Latency:
-    """
-    Bound the latency at a destination by what looks told of this one; what they told of all, apart from that.
-    """
+    """Bound the latency at a destination by what looks told of this one; what they told of all, apart from that."""
     written_at = record.written_at
     if destination.replicated_at is not None:
         exact = max(destination.replicated_at - written_at, 0.0)
@@ -174,9 +164,7 @@ def _latency(record: Record, destination: Destination, found_at: float) -> Laten
 
 
 def _waited_for_alone(record: Record, destination: Destination, at: float) -> bool:
-    """
-    Return whether a status of all destinations was about this one, as every other had the version by then.
-    """
+    """Return whether a status of all destinations was about this one, as every other had the version by then."""
     if destination.bucket == UNKNOWN_DESTINATION:
         return True  # whichever it is, it is the slowest
     return all(
@@ -187,9 +175,7 @@ def _waited_for_alone(record: Record, destination: Destination, at: float) -> bo
 
 
 def _another_missing(record: Record, destination: Destination, at: float) -> bool:
-    """
-    Return whether another destination did not have the version at a moment, which so says nothing of this one.
-    """
+    """Return whether another destination did not have the version at a moment, which so says nothing of this one."""
     return any(
         (other.replicated_at or 0.0) > at or (other.pending_seen_at or 0.0) >= at
         for other in record.destinations

@@ -2,7 +2,5 @@
 
 
 def authority(host: str, port: int) -> str:
-    """
-    Join a host and a port; an IPv6 address gets its brackets.
-    """
+    """Join a host and a port; an IPv6 address gets its brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -32,9 +32,7 @@ def authorized(header: str, token: str) -> bool:
 
 
 def _password(credentials: str) -> str:
-    """
-    Return the password of basic credentials; empty where they are none.
-    """
+    """Return the password of basic credentials; empty where they are none."""
     try:
         told = base64.b64decode(credentials, validate=True).decode()
     except (binascii.Error, ValueError):

@@ -16,9 +16,7 @@ Amounts = tuple[int, int, int, int]
 
 
 class BacklogSlot(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What is not yet replicated of one route, by when it was written.
-    """
+    """What is not yet replicated of one route, by when it was written."""
 
     route: Route
     written_from: float
@@ -30,17 +28,13 @@ class BacklogSlot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BacklogChange:
-    """
-    How the backlog changes when records come, change and go.
-    """
+    """How the backlog changes when records come, change and go."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[Route, float], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
     def replace(self, old: Record | None, new: Record | None) -> None:
-        """
-        Count one record instead of another.
-        """
+        """Count one record instead of another."""
         for record, sign in ((old, -1), (new, 1)):
             if record is None:
                 continue
@@ -50,16 +44,12 @@ class BacklogChange:
                     sums[place] += sign * amount
 
     def sums(self) -> Iterator[tuple[tuple[Route, float], Sequence[int]]]:
-        """
-        Return by how much each slot changes, as `Amounts`; those that do not change are left out.
-        """
+        """Return by how much each slot changes, as `Amounts`; those that do not change are left out."""
         return ((slot, sums) for slot, sums in self._sums.items() if any(sums))
 
 
 def share(record: Record) -> dict[tuple[Route, float], Amounts]:
-    """
-    Return what one record adds to the backlog, by slot: route, and when it was written.
-    """
+    """Return what one record adds to the backlog, by slot: route, and when it was written."""
     size = record.size or 0
     slot = float(math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS)
     return {

@@ -22,9 +22,7 @@ def overlap(one: str, two: str) -> bool:
 
     @functools.cache
     def meet(here: int, there: int) -> bool:
-        """
-        Return whether what is left of both patterns fits one text.
-        """
+        """Return whether what is left of both patterns fits one text."""
         left, right = here < len(first), there < len(second)
         if left and first[here] is None:
             return meet(here + 1, there) or (right and meet(here, there + 1))
@@ -39,9 +37,7 @@ def overlap(one: str, two: str) -> bool:
 
 
 def _parts(pattern: str) -> list[frozenset[str] | None]:
-    """
-    Take a pattern apart: the characters that may stand in each place; None for any number of any.
-    """
+    """Take a pattern apart: the characters that may stand in each place; None for any number of any."""
     parts: list[frozenset[str] | None] = []
     at = 0
     while at < len(pattern):

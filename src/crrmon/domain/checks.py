@@ -12,9 +12,7 @@ import msgspec
 
 
 class Verdict(enum.StrEnum):
-    """
-    What a call that was tried proves.
-    """
+    """What a call that was tried proves."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -23,9 +21,7 @@ class Verdict(enum.StrEnum):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One call, and what came of it.
-    """
+    """One call, and what came of it."""
 
     subject: str
     """What was asked: the credentials, an account, a queue, a bucket, CloudWatch, the ledger."""
@@ -39,7 +35,5 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def failed(checks: Iterable[Check]) -> bool:
-    """
-    Return whether any of them failed; what is unproved did not.
-    """
+    """Return whether any of them failed; what is unproved did not."""
     return any(check.verdict is Verdict.FAILED for check in checks)

@@ -19,9 +19,7 @@ REMEMBERED_BUCKETS = 4096
 
 
 class Pattern(msgspec.Struct, frozen=True):
-    """
-    Some buckets, and in them the keys with a prefix.
-    """
+    """Some buckets, and in them the keys with a prefix."""
 
     bucket: str
     """Name, in which * and ? stand for others."""
@@ -29,9 +27,7 @@ class Pattern(msgspec.Struct, frozen=True):
     """What keys must begin with; empty for all."""
 
     def fits(self, bucket: str) -> bool:
-        """
-        Return whether it is about a bucket.
-        """
+        """Return whether it is about a bucket."""
         # Of what may stand in a pattern, only * and ? mean anything to fnmatch.
         return fnmatch.fnmatchcase(bucket, self.bucket)
 
@@ -71,31 +67,23 @@ class Choice:
         self._of = functools.lru_cache(maxsize=REMEMBERED_BUCKETS)(self._prefixes)
 
     def includes(self, bucket: str, key: str) -> bool:
-        """
-        Return whether an object is to be followed.
-        """
+        """Return whether an object is to be followed."""
         included, excluded = self._of(bucket)
         return key.startswith(included) and not key.startswith(excluded)
 
     def whole(self, bucket: str, prefix: str) -> bool:
-        """
-        Return whether every key of a bucket that begins with a prefix is followed.
-        """
+        """Return whether every key of a bucket that begins with a prefix is followed."""
         included, excluded = self._of(bucket)
         out = any(one.startswith(prefix) for one in excluded) or prefix.startswith(excluded)
         return prefix.startswith(included) and not out
 
     def touches(self, bucket: str) -> bool:
-        """
-        Return whether any object of a bucket can be among those to be followed.
-        """
+        """Return whether any object of a bucket can be among those to be followed."""
         included, excluded = self._of(bucket)
         return any(not prefix.startswith(excluded) for prefix in included)
 
     def void(self) -> list[str]:
-        """
-        Return the buckets of inclusions of which exclusions leave nothing, with their wildcards.
-        """
+        """Return the buckets of inclusions of which exclusions leave nothing, with their wildcards."""
         return [
             one.bucket
             for one in self._include
@@ -105,9 +93,7 @@ class Choice:
         ]
 
     def _prefixes(self, bucket: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """
-        Return which prefixes are in and which are out in a bucket.
-        """
+        """Return which prefixes are in and which are out in a bucket."""
         return (
             tuple(one.prefix for one in self._include if one.fits(bucket)),
             tuple(one.prefix for one in self._exclude if one.fits(bucket)),

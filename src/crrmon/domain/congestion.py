@@ -41,23 +41,17 @@ class Congestion:
 
     @property
     def limit(self) -> int:
-        """
-        How many requests may be under way at once now.
-        """
+        """How many requests may be under way at once now."""
         return int(self._limit)
 
     def wait(self, now: float) -> float:
-        """
-        Return the seconds to wait before a request may begin: 0 for none, infinite until one ends.
-        """
+        """Return the seconds to wait before a request may begin: 0 for none, infinite until one ends."""
         if self._under_way >= self.limit:
             return math.inf
         return max(0.0, self._next_at - self._burst - now)
 
     def began(self, now: float) -> None:
-        """
-        Take in that a request begins.
-        """
+        """Take in that a request begins."""
         self._under_way += 1
         self._next_at = max(self._next_at, now) + self._spacing
 

@@ -166,9 +166,7 @@ def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads b
 
 
 def dated(record: Record, seen: Observation) -> Record:
-    """
-    Let S3 say when a version was written whose event could not be believed.
-    """
+    """Let S3 say when a version was written whose event could not be believed."""
     told = seen.last_modified_at
     if record.claimed_at is None or told is None or not record.version.identified:
         return record
@@ -253,23 +251,17 @@ def _adoptable(record: Record, seen: Observation) -> bool:
 
 
 def _sized(record: Record, seen: Observation) -> Record:
-    """
-    Let a look say how large a version is.
-    """
+    """Let a look say how large a version is."""
     return record if seen.size is None else replace(record, size=seen.size)
 
 
 def _answered(record: Record) -> Record:
-    """
-    Note an answer about the version in its record.
-    """
+    """Note an answer about the version in its record."""
     return replace(record, looks=record.looks + 1, troubles=0, refusals=0, endings=0)
 
 
 def _ended(record: Record, fate: Fate, seen: Observation, arrived: frozenset[str]) -> Settle:
-    """
-    End a version at every destination that it did not arrive at.
-    """
+    """End a version at every destination that it did not arrive at."""
     now = seen.looked_at
     return settle(record, everywhere(record, fate, arrived, found_at=now), found_at=now)
 
@@ -277,9 +269,7 @@ def _ended(record: Record, fate: Fate, seen: Observation, arrived: frozenset[str
 def _not_final(
     record: Record, seen: Observation, arrived: frozenset[str], give_up_after: float
 ) -> Decision:
-    """
-    Follow the version on, unless it is too old for that.
-    """
+    """Follow the version on, unless it is too old for that."""
     if seen.sight is Sight.PENDING:
         # An open failure that shows PENDING is retried by somebody: a new start.
         record = reopened(record, at=seen.looked_at)
@@ -303,9 +293,7 @@ def _trouble(
 
 
 def _going_on(record: Record, seen: Observation, arrived: frozenset[str]) -> Wait | Settle:
-    """
-    Follow the version on, and count the destinations that it arrived at already.
-    """
+    """Follow the version on, and count the destinations that it arrived at already."""
     size_may_come = record.size is None and record.troubles < TROUBLES_TO_GIVE_UP
     if not arrived or size_may_come:
         return Wait(record)
@@ -317,9 +305,7 @@ def _going_on(record: Record, seen: Observation, arrived: frozenset[str]) -> Wai
 def _no_status(
     record: Record, seen: Observation, arrived: frozenset[str], give_up_after: float
 ) -> Decision:
-    """
-    Believe S3 that nothing selected the version, unless a replica or a failure proves that something did.
-    """
+    """Believe S3 that nothing selected the version, unless a replica or a failure proves that something did."""
     if (
         record.failed_before
         or arrived

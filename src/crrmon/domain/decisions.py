@@ -10,17 +10,13 @@ from crrmon.domain.verdicts import for_version
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """
-    Not final: keep the record as it is here, and look again.
-    """
+    """Not final: keep the record as it is here, and look again."""
 
     record: Record
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """
-    Final at one destination at least, or an open failure: make this durable.
-    """
+    """Final at one destination at least, or an open failure: make this durable."""
 
     settlement: Settlement
     news: tuple[ReplicaWritten, ...] = ()
@@ -28,16 +24,12 @@ class Settle(msgspec.Struct, frozen=True):
 
     @property
     def by_replication(self) -> bool:
-        """
-        Whether replication wrote the version itself.
-        """
+        """Whether replication wrote the version itself."""
         return any(outcome.fate is Fate.IS_REPLICA for outcome in self.settlement.outcomes)
 
 
 class Adopt(msgspec.Struct, frozen=True):
-    """
-    The version of an event without version id is known now.
-    """
+    """The version of an event without version id is known now."""
 
     then: Wait | Settle
     """What to do with the true version; its record is new. To be made durable first."""
@@ -72,9 +64,7 @@ def settle(
 
 
 def replica_found(record: Record, *, found_at: float) -> Settle:
-    """
-    Settle a version that replication wrote itself, and tell its source of the arrival.
-    """
+    """Settle a version that replication wrote itself, and tell its source of the arrival."""
     arrival = ReplicaWritten(
         version=record.version,
         region=record.region,

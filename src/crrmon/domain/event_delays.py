@@ -23,16 +23,12 @@ Slots = Mapping[int, float]
 
 
 class EventDelays(msgspec.Struct, frozen=True):
-    """
-    The delays of each channel.
-    """
+    """The delays of each channel."""
 
     channels: dict[str, dict[int, float]] = {}
 
     def noted(self, channel: str, seconds: float, *, now: float) -> "EventDelays":
-        """
-        Return the delays with one more event; themselves where that tells nothing new.
-        """
+        """Return the delays with one more event; themselves where that tells nothing new."""
         seconds = max(seconds, 0.0)
         slot, known = int(now // SLOT_SECONDS), self.channels.get(channel, {})
         if known.get(slot, -1.0) >= seconds:
@@ -40,9 +36,7 @@ class EventDelays(msgspec.Struct, frozen=True):
         return EventDelays({**self.channels, channel: _newest({**known, slot: seconds})})
 
     def merged(self, other: "EventDelays") -> "EventDelays":
-        """
-        Return what both know; the delays themselves where the other knows nothing more.
-        """
+        """Return what both know; the delays themselves where the other knows nothing more."""
         channels = {
             channel: _newest(
                 _largest(self.channels.get(channel, {}), other.channels.get(channel, {}))
@@ -63,9 +57,7 @@ class EventDelays(msgspec.Struct, frozen=True):
 
 
 def encode(delays: EventDelays) -> bytes:
-    """
-    Return how delays are written down.
-    """
+    """Return how delays are written down."""
     return _ENCODER.encode(delays)
 
 

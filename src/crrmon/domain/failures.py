@@ -25,9 +25,7 @@ within minutes.
 
 
 def too_old(record: Record, *, now: float, give_up_after: float) -> bool:
-    """
-    Return whether a version is to be given up by its age, which a failure and a restart begin anew.
-    """
+    """Return whether a version is to be given up by its age, which a failure and a restart begin anew."""
     begun_at = record.written_at if record.reopened_at is None else record.reopened_at
     return now - (begun_at if record.failed_at is None else record.failed_at) >= give_up_after
 
@@ -35,9 +33,7 @@ def too_old(record: Record, *, now: float, give_up_after: float) -> bool:
 def failed(
     record: Record, seen: Observation, arrived: frozenset[str], give_up_after: float
 ) -> Decision:
-    """
-    Decide on a version that shows FAILED: a new episode, or one that goes on.
-    """
+    """Decide on a version that shows FAILED: a new episode, or one that goes on."""
     now = seen.looked_at
     known = record.state is State.FAILED
     if known and too_old(record, now=now, give_up_after=give_up_after):
@@ -106,24 +102,18 @@ def placed(record: Record, decision: Wait | Settle, *, now: float) -> Wait | Set
 
 
 def _unplaceable(kept: Record | None, now: float) -> bool:
-    """
-    Return whether nobody is to be waited for any more who could say where a version failed.
-    """
+    """Return whether nobody is to be waited for any more who could say where a version failed."""
     if kept is None or kept.state is not State.FAILED or kept.failed_at is None:
         return True
     return now - kept.failed_at >= PLACED_WITHIN_SECONDS
 
 
 def _counted_there(kept: Record, buckets: Collection[str], *, unknown: bool) -> Record:
-    """
-    Remember where the last failure episode was counted.
-    """
+    """Remember where the last failure episode was counted."""
     kept = at_destinations(kept, buckets, failed_episode=kept.episode)
     return replace(kept, unplaced_episode=kept.episode) if unknown else kept
 
 
 def _blamed(record: Record, where: tuple[Destination, ...]) -> Record:
-    """
-    Remember at which destinations it failed.
-    """
+    """Remember at which destinations it failed."""
     return at_destinations(record, {destination.bucket for destination in where}, failed=True)

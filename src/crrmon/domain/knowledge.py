@@ -48,9 +48,7 @@ _LARGE_UNIT = 1e9
 
 
 class Knowledge(msgspec.Struct):
-    """
-    What was learned of the latencies of one path.
-    """
+    """What was learned of the latencies of one path."""
 
     plan: Plan
     shares: tuple[float, ...] = PRIOR
@@ -72,9 +70,7 @@ class Knowledge(msgspec.Struct):
     """What `spread` answered since the last fit."""
 
     def learn(self, interval: Interval, *, now: float, policy: Policy, price: float) -> bool:
-        """
-        Take in a sample; return whether all that is known was fitted anew.
-        """
+        """Take in a sample; return whether all that is known was fitted anew."""
         self._fade(now, policy)
         self.counts[interval] = self.counts.get(interval, 0.0) + self.unit
         self.samples += self.unit
@@ -88,32 +84,24 @@ class Knowledge(msgspec.Struct):
         return True
 
     def informed_at(self, now: float, policy: Policy) -> float:
-        """
-        Return how many samples this rests on, each weighed by how much it told, as far as they have not faded.
-        """
+        """Return how many samples this rests on, each weighed by how much it told, as far as they have not faded."""
         if self.learned_at is None:
             return 0.0
         since = max(now - self.learned_at, 0.0)
         return self.informed / self.unit * math.exp(-since / policy.memory_longest)
 
     def expected(self, before: int, at: int) -> float:
-        """
-        Return how probably an object is done at an edge that was not at the one before.
-        """
+        """Return how probably an object is done at an edge that was not at the one before."""
         known = self.below[before]
         return (self.below[at] - known) / max(1 - known, _TINY)
 
     def odds(self, lower: float, upper: float) -> float:
-        """
-        Return how probably it takes from `lower` to `upper` seconds, of all that takes no longer.
-        """
+        """Return how probably it takes from `lower` to `upper` seconds, of all that takes no longer."""
         first, end = span_of(lower, upper)
         return max(self.below[end] - self.below[first], _TINY) / max(self.below[end], _TINY)
 
     def spread(self, interval: Interval) -> Spread:
-        """
-        Spread one over the buckets of an interval, in proportion to their shares but for negligible ones.
-        """
+        """Spread one over the buckets of an interval, in proportion to their shares but for negligible ones."""
         known = self.spreads.get(interval)
         if known is not None:
             return known
@@ -136,9 +124,7 @@ class Knowledge(msgspec.Struct):
             self._rescale()
 
     def _rescale(self) -> None:
-        """
-        Have a sample count one again, and drop what has faded.
-        """
+        """Have a sample count one again, and drop what has faded."""
         counts = {interval: count / self.unit for interval, count in self.counts.items()}
         self.counts = {key: count for key, count in counts.items() if count > _NEGLIGIBLE}
         self.samples /= self.unit
@@ -155,9 +141,7 @@ class Knowledge(msgspec.Struct):
         self.unfitted = 0
 
     def _hidden(self) -> float:
-        """
-        Estimate the share of objects that are done before the age at which any are seen pending.
-        """
+        """Estimate the share of objects that are done before the age at which any are seen pending."""
         pending = [0.0] * BUCKETS
         for (first, _), count in self.counts.items():
             pending[first] += count

@@ -21,9 +21,7 @@ _LAST_EDGE = FIRST_SECONDS * math.exp2((BUCKETS - 1) / PER_DOUBLING)
 
 
 def bucket_of(seconds: float) -> int:
-    """
-    Return the number of the bucket that holds a latency; negative ones count as 0.
-    """
+    """Return the number of the bucket that holds a latency; negative ones count as 0."""
     if seconds < FIRST_SECONDS:
         return 0
     if seconds >= _LAST_EDGE:
@@ -32,32 +30,24 @@ def bucket_of(seconds: float) -> int:
 
 
 def lower_edge(bucket: int) -> float:
-    """
-    Return where a bucket begins, in seconds.
-    """
+    """Return where a bucket begins, in seconds."""
     return 0.0 if bucket == 0 else FIRST_SECONDS * math.exp2((bucket - 1) / PER_DOUBLING)
 
 
 def upper_edge(bucket: int) -> float:
-    """
-    Return where a bucket ends, in seconds; what one step more would be for the last, which has no end.
-    """
+    """Return where a bucket ends, in seconds; what one step more would be for the last, which has no end."""
     return FIRST_SECONDS * math.exp2(bucket / PER_DOUBLING)
 
 
 def middle(bucket: int) -> float:
-    """
-    Return the value that stands for a bucket: the geometric middle, in seconds.
-    """
+    """Return the value that stands for a bucket: the geometric middle, in seconds."""
     if bucket == 0:
         return FIRST_SECONDS / 2
     return FIRST_SECONDS * math.exp2((bucket - 0.5) / PER_DOUBLING)
 
 
 def edge_near(seconds: float) -> int:
-    """
-    Return the number of the nearest edge: n is where bucket n begins, `BUCKETS` where the last one ends.
-    """
+    """Return the number of the nearest edge: n is where bucket n begins, `BUCKETS` where the last one ends."""
     if seconds < FIRST_SECONDS / 2:
         return 0
     if seconds >= _LAST_EDGE:
@@ -152,7 +142,5 @@ def quantile(weights: Mapping[int, float], share: float) -> float | None:
 
 
 def mean(weights: Iterable[tuple[int, float]]) -> float:
-    """
-    Return the mean latency in seconds of weights that sum to 1.
-    """
+    """Return the mean latency in seconds of weights that sum to 1."""
     return sum(middle(bucket) * weight for bucket, weight in weights)

@@ -10,9 +10,7 @@ _NO_ARRIVAL = (Fate.CLOSED, Fate.FAILED_THERE)
 
 
 def heed(pacer: Pacer, record: Record, seen: Observation) -> None:
-    """
-    Teach whether a look found the version done; before it is decided on, for an outage shows in this very look.
-    """
+    """Teach whether a look found the version done; before it is decided on, for an outage shows in this very look."""
     # That an open failure is still one tells nothing of what goes on.
     known = record.state is State.FAILED and seen.sight is Sight.FAILED
     if seen.sight in (Sight.PENDING, Sight.COMPLETED, Sight.FAILED) and not known:

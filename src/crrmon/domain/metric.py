@@ -9,9 +9,7 @@ _BUCKETS = ("source_bucket", "destination_bucket", "bucket")
 
 
 class Kind(enum.StrEnum):
-    """
-    How a metric behaves.
-    """
+    """How a metric behaves."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -19,9 +17,7 @@ class Kind(enum.StrEnum):
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One Prometheus metric.
-    """
+    """One Prometheus metric."""
 
     name: str
     kind: Kind
@@ -43,9 +39,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unit(enum.StrEnum):
-    """
-    Units that CloudWatch knows.
-    """
+    """Units that CloudWatch knows."""
 
     COUNT = "Count"
     SECONDS = "Seconds"
@@ -54,9 +48,7 @@ class Unit(enum.StrEnum):
 
 
 class CloudWatchMetric(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One CloudWatch metric.
-    """
+    """One CloudWatch metric."""
 
     name: str
     unit: Unit

@@ -4,9 +4,7 @@ from crrmon.domain.catalogue import CLOUDWATCH_METRICS, MAX_BUCKETS, METRICS, OT
 
 
 def reference() -> str:
-    """
-    Return the documentation of all metrics, as Markdown.
-    """
+    """Return the documentation of all metrics, as Markdown."""
     prometheus = "\n".join(
         f"| `{metric.name}` | {metric.kind.value}{', fleet' if metric.fleet else ''} "
         f"| {', '.join(f'`{label}`' for label in metric.labels) or '-'} | {metric.meaning} |"

@@ -31,9 +31,7 @@ from crrmon.domain.trails import Trail, source_mark, unrefuted
 
 
 class Noted(enum.StrEnum):
-    """
-    What came of news.
-    """
+    """What came of news."""
 
     EARLY = "half"
     """
@@ -122,9 +120,7 @@ def _arrived(trail: Trail, replica: ReplicaWritten, now: float) -> Noted:
 
 
 def _ended(trail: Trail, replica: ObjectVersion) -> Noted | None:
-    """
-    Return how the source of a replica that nobody waits for ended; None where marks do not tell.
-    """
+    """Return how the source of a replica that nobody waits for ended; None where marks do not tell."""
     if not trail.marks:
         return None
     elsewhere = [
@@ -150,9 +146,7 @@ def _failed(trail: Trail, news: ReplicationFailed, now: float) -> Noted:
 
 
 def _passed(trail: Trail, news: ThresholdPassed) -> Noted:
-    """
-    Note a threshold, and remember that its notice came, for the next one may be the same.
-    """
+    """Note a threshold, and remember that its notice came, for the next one may be the same."""
     version, bucket = news.version, news.destination
     place = ObjectVersion(bucket, version.key, version.version_id)
     if _once(trail, _THRESHOLDS[news.threshold], place, news.noticed_at) is Noted.KNOWN:
@@ -165,9 +159,7 @@ def _passed(trail: Trail, news: ThresholdPassed) -> Noted:
 
 
 def _replicated(trail: Trail, news: VersionReplicated, now: float) -> Noted:
-    """
-    Note that a version is everywhere: its moment where that can only mean one destination; else a reason to look.
-    """
+    """Note that a version is everywhere: its moment where that can only mean one destination; else a reason to look."""
     version = news.version
     record = trail.records.get(version.bucket)
     if record is None and _counted(trail, version, None, refuted=False):
@@ -184,9 +176,7 @@ def _replicated(trail: Trail, news: VersionReplicated, now: float) -> Noted:
 
 
 def _restarted(trail: Trail, news: ReplicationRestarted, now: float) -> Noted:
-    """
-    Note a restart, and keep that of a version which nobody follows: a replica may come, and this is its source.
-    """
+    """Note a restart, and keep that of a version which nobody follows: a replica may come, and this is its source."""
     version, at = news.version, news.restarted_at
     told = _told(trail, version, None, now, lambda one: reopened(one, at=at))
     if trail.records.get(version.bucket):
@@ -196,9 +186,7 @@ def _restarted(trail: Trail, news: ReplicationRestarted, now: float) -> Noted:
 
 
 def _earliest(trail: Trail, scope: Scope, version: ObjectVersion, early: EarlyFact) -> Noted:
-    """
-    Keep what was told, unless the same was told of the same moment or an earlier one.
-    """
+    """Keep what was told, unless the same was told of the same moment or an earlier one."""
     slot = _slot(scope, version)
     known = trail.early_facts.get(slot)
     if known is not None and known.replicated_at <= early.replicated_at:
@@ -208,9 +196,7 @@ def _earliest(trail: Trail, scope: Scope, version: ObjectVersion, early: EarlyFa
 
 
 def _once(trail: Trail, scope: Scope, version: ObjectVersion, at: float) -> Noted:
-    """
-    Keep that something was told, unless it was told before.
-    """
+    """Keep that something was told, unless it was told before."""
     slot = _slot(scope, version)
     if slot in trail.early_facts:
         return Noted.KNOWN
@@ -252,9 +238,7 @@ def _told(
 def _counted(
     trail: Trail, version: ObjectVersion, destination: str | None, *, refuted: bool
 ) -> bool:
-    """
-    Return whether a source version was counted: in a destination bucket or, with None, in any; or as a whole.
-    """
+    """Return whether a source version was counted: in a destination bucket or, with None, in any; or as a whole."""
     if destination is None:
         return any(mark.route.source == version.bucket for mark in trail.marks.values())
     refuted = refuted and unrefuted(version).slot not in trail.early_facts
@@ -267,16 +251,12 @@ def _slot(scope: Scope, version: ObjectVersion) -> str:
 
 
 def _deleted(record: Record) -> Record:
-    """
-    Add to a record that somebody told of its version's deletion; the record itself where it knew.
-    """
+    """Add to a record that somebody told of its version's deletion; the record itself where it knew."""
     return record if record.deleted else replace(record, deleted=True)
 
 
 def _sooner(record: Record, at: float) -> Record:
-    """
-    Have a record looked at by then, if it is not to be before.
-    """
+    """Have a record looked at by then, if it is not to be before."""
     return replace(record, next_look_at=min(record.next_look_at, at))
 
 

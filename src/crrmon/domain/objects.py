@@ -59,32 +59,24 @@ class ObjectVersion(msgspec.Struct, frozen=True, order=True):
 
     @property
     def identified(self) -> bool:
-        """
-        Whether S3 told the version id.
-        """
+        """Whether S3 told the version id."""
         return not self.version_id.startswith(_PROVISIONAL)
 
     @property
     def trail_id(self) -> bytes:
-        """
-        16 bytes shared by all that is remembered of this key and version id.
-        """
+        """16 bytes shared by all that is remembered of this key and version id."""
         return trail_id(self.key, self.version_id)
 
 
 class Route(msgspec.Struct, frozen=True, order=True):
-    """
-    A way that objects take: source bucket to destination bucket.
-    """
+    """A way that objects take: source bucket to destination bucket."""
 
     source: str
     destination: str
 
 
 class Scope(enum.StrEnum):
-    """
-    What a mark stands for; part of its identity.
-    """
+    """What a mark stands for; part of its identity."""
 
     REPLICA = "r"
     """The arrival (or not) of a version in one destination bucket, which `MarkId.bucket` names."""
@@ -122,9 +114,7 @@ class Scope(enum.StrEnum):
 
 
 class MarkId(msgspec.Struct, frozen=True, order=True):
-    """
-    The identity of one thing that must be counted at most once.
-    """
+    """The identity of one thing that must be counted at most once."""
 
     scope: Scope
     bucket: str
@@ -136,24 +126,18 @@ class MarkId(msgspec.Struct, frozen=True, order=True):
     def of(
         cls, scope: Scope, version: ObjectVersion, *, at: str | None = None, episode: int = 0
     ) -> "MarkId":
-        """
-        Identify what is counted of a version: in its own bucket, or `at` another one.
-        """
+        """Identify what is counted of a version: in its own bucket, or `at` another one."""
         bucket = version.bucket if at is None else at
         return cls(scope, bucket, version.key, version.version_id, episode)
 
     @property
     def trail_id(self) -> bytes:
-        """
-        16 bytes shared by all that is remembered of this key and version id.
-        """
+        """16 bytes shared by all that is remembered of this key and version id."""
         return trail_id(self.key, self.version_id)
 
     @property
     def slot(self) -> str:
-        """
-        What sets this mark apart from the others of its trail: short, printable, stable.
-        """
+        """What sets this mark apart from the others of its trail: short, printable, stable."""
         return f"{self.scope.value}{self.episode or ''}:{self.bucket}"
 
 
@@ -173,16 +157,12 @@ def trail_id(key: str, version_id: str) -> bytes:
 
 
 def site_of(owner: str | None) -> str | None:
-    """
-    Return the site that owns a bucket; None where an account does, or nobody knows.
-    """
+    """Return the site that owns a bucket; None where an account does, or nobody knows."""
     return owner if owner is not None and _SITE.fullmatch(owner) else None
 
 
 def shard_of(trail: bytes, shards: int) -> int:
-    """
-    Return the shard (0 to `shards` - 1) to which a trail belongs; part of the ledger's format.
-    """
+    """Return the shard (0 to `shards` - 1) to which a trail belongs; part of the ledger's format."""
     return int.from_bytes(trail[:4], "big") % shards
 
 
@@ -198,9 +178,7 @@ def named_bucket(told: str) -> str | None:
 
 
 def plausible_size(told: int | None) -> int | None:
-    """
-    Return a size in bytes if an object can have it; None for what is none: it is unknown then.
-    """
+    """Return a size in bytes if an object can have it; None for what is none: it is unknown then."""
     return told if told is not None and 0 <= told <= LARGEST_BYTES else None
 
 

@@ -6,9 +6,7 @@ import msgspec
 
 
 class Sight(enum.StrEnum):
-    """
-    The answers of S3 to a HEAD, by what they mean for replication.
-    """
+    """The answers of S3 to a HEAD, by what they mean for replication."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -39,9 +37,7 @@ class Sight(enum.StrEnum):
 
     @property
     def answered(self) -> bool:
-        """
-        Whether S3 said something about the version.
-        """
+        """Whether S3 said something about the version."""
         return self not in (
             Sight.DENIED,
             Sight.THROTTLED,
@@ -53,23 +49,17 @@ class Sight(enum.StrEnum):
 
     @property
     def ended(self) -> bool:
-        """
-        Whether S3 said that there is nothing to replicate any more.
-        """
+        """Whether S3 said that there is nothing to replicate any more."""
         return self in (Sight.GONE, Sight.DELETE_MARKER)
 
     @property
     def exists(self) -> bool:
-        """
-        Whether S3 said that the version is there.
-        """
+        """Whether S3 said that the version is there."""
         return self.answered and not self.ended
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The result of one look.
-    """
+    """The result of one look."""
 
     sight: Sight
     looked_at: float

@@ -11,9 +11,7 @@ _MOST_SURE = 0.9
 
 
 class Flow(msgspec.Struct):
-    """
-    What completes on one path, and for how long nothing did.
-    """
+    """What completes on one path, and for how long nothing did."""
 
     evidence: float = 0.0
     """Of an outage, since the last completion; see `Policy.outage_evidence`."""
@@ -28,9 +26,7 @@ class Flow(msgspec.Struct):
     """From when on one object is treated as if there was no outage."""
 
     def completed(self, at: float) -> None:
-        """
-        Take in that something completed: whatever was suspected is over.
-        """
+        """Take in that something completed: whatever was suspected is over."""
         if self.outage and self.suspected_at is not None:
             self.outage = False
             self.ceased_at, self.resumed_at = self.suspected_at, at

@@ -12,9 +12,7 @@ from crrmon.domain.records import Record
 
 
 class Fate(enum.StrEnum):
-    """
-    The end of a version at one destination, or of a version as a whole.
-    """
+    """The end of a version at one destination, or of a version as a whole."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -63,9 +61,7 @@ class Fate(enum.StrEnum):
 
 
 class Cause(enum.StrEnum):
-    """
-    Why a version that was written is not replicated, as far as it can be told.
-    """
+    """Why a version that was written is not replicated, as far as it can be told."""
 
     NO_CONFIGURATION = "no_configuration"
     """Its bucket has no replication rule that is enabled."""
@@ -86,9 +82,7 @@ LATE_SECONDS = 900.0
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """
-    Written to replicated, in seconds: exact, or bounded by two looks.
-    """
+    """Written to replicated, in seconds: exact, or bounded by two looks."""
 
     lower: float
     upper: float
@@ -100,16 +94,12 @@ class Latency(msgspec.Struct, frozen=True):
 
     @property
     def exact(self) -> bool:
-        """
-        Whether the replica's own event told the end.
-        """
+        """Whether the replica's own event told the end."""
         return self.lower == self.upper
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    One thing to be counted, once: `mark` says which.
-    """
+    """One thing to be counted, once: `mark` says which."""
 
     mark: MarkId
     fate: Fate
@@ -137,9 +127,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    Proof that something was counted, kept for the dedup retention; also its short history.
-    """
+    """Proof that something was counted, kept for the dedup retention; also its short history."""
 
     fate: Fate
     route: Route
@@ -168,9 +156,7 @@ class EarlyFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What was decided about one source version, to be made durable at once.
-    """
+    """What was decided about one source version, to be made durable at once."""
 
     version: ObjectVersion
     outcomes: tuple[Outcome, ...]
@@ -189,9 +175,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    Counts that add up: of one route, or of a source bucket as a whole.
-    """
+    """Counts that add up: of one route, or of a source bucket as a whole."""
 
     completed: int = 0
     bytes: int = 0
@@ -229,9 +213,7 @@ Tallies = dict[Route, Tally]
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What one settled batch adds to the statistics: one append-only item for all its routes.
-    """
+    """What one settled batch adds to the statistics: one append-only item for all its routes."""
 
     id: str
     """The id of the batch."""
@@ -253,9 +235,7 @@ _COUNTED = {
 
 
 def tally(outcome: Outcome) -> Tally:
-    """
-    Return what one outcome adds to the counts of its route.
-    """
+    """Return what one outcome adds to the counts of its route."""
     if outcome.fate in (Fate.CLOSED, Fate.FAILED_THERE, Fate.PURGE_FAILED):
         return Tally()
     if not outcome.counts:
@@ -299,16 +279,12 @@ def delta(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Delta:
 
 
 def fold(deltas: list[Delta]) -> Tallies:
-    """
-    Add up deltas by route.
-    """
+    """Add up deltas by route."""
     return _totals(pair for item in deltas for pair in item.tallies)
 
 
 def _totals(pairs: Iterable[tuple[Route, Tally]]) -> Tallies:
-    """
-    Add up tallies by route, in the order they come.
-    """
+    """Add up tallies by route, in the order they come."""
     by_route: dict[Route, list[Tally]] = {}
     for route, one in pairs:
         by_route.setdefault(route, []).append(one)
@@ -328,9 +304,7 @@ def _total(tallies: list[Tally]) -> Tally:
 
 
 def mark(outcome: Outcome, batch: str) -> Mark:
-    """
-    Create the mark that proves an outcome counted by a batch.
-    """
+    """Create the mark that proves an outcome counted by a batch."""
     latency = outcome.latency
     return Mark(
         fate=outcome.fate,

@@ -35,9 +35,7 @@ Path = tuple[Route, ...]
 
 
 def path_of(record: Record) -> Path:
-    """
-    Return all ways that a version takes at once, those too whose end was found: its status is that of all.
-    """
+    """Return all ways that a version takes at once, those too whose end was found: its status is that of all."""
     source = record.version.bucket
     buckets = [destination.bucket for destination in record.destinations] or [UNKNOWN_DESTINATION]
     return tuple(Route(source, bucket) for bucket in buckets)
@@ -51,23 +49,17 @@ def apart(path: Path, route: Route) -> Path:
 
 
 class _PathState(msgspec.Struct):
-    """
-    All that is remembered of one path.
-    """
+    """All that is remembered of one path."""
 
     knowledge: Knowledge
     flow: Flow
 
 
 class Pacer:
-    """
-    Says when to look; learns from what the looks showed.
-    """
+    """Says when to look; learns from what the looks showed."""
 
     def __init__(self, policy: Policy) -> None:
-        """
-        Start without any knowledge.
-        """
+        """Start without any knowledge."""
         self._policy = policy
         eager = 2 * policy.freshness - 1
         self._price: float = policy.lateness_price * policy.price_range**eager
@@ -78,9 +70,7 @@ class Pacer:
     # ---- when to look ----
 
     def first_look_at(self, path: Path, *, written_at: float, now: float, draw: float) -> float:
-        """
-        Return when to look at an object that was heard of just now: `now` where it should be at once.
-        """
+        """Return when to look at an object that was heard of just now: `now` where it should be at once."""
         policy, state = self._policy, self._state(path)
         at = now
         early = self._early_share(state.knowledge, now)
@@ -122,9 +112,7 @@ class Pacer:
         return self._held(state.flow, at, now=now, draw=draw)
 
     def failed_look_at(self, *, failed_at: float, now: float, draw: float) -> float:
-        """
-        Return when to look again at an open failure, in case somebody repaired it.
-        """
+        """Return when to look again at an open failure, in case somebody repaired it."""
         policy = self._policy
         wait = policy.failed_young if now - failed_at < DAY else policy.failed_old
         return now + wait * self._jittered(draw)
@@ -255,16 +243,12 @@ class Pacer:
         return tuple(sorted((bucket, share) for bucket, share in blend.items() if share > 0))
 
     def samples(self, path: Path, *, now: float) -> float:
-        """
-        Return how many samples the knowledge of a path rests on, each weighed by how much it told.
-        """
+        """Return how many samples the knowledge of a path rests on, each weighed by how much it told."""
         state = self._paths.get(path)
         return 0.0 if state is None else state.knowledge.informed_at(now, self._policy)
 
     def median(self, path: Path) -> float | None:
-        """
-        Return the median latency of a path in seconds; None before anything was learned.
-        """
+        """Return the median latency of a path in seconds; None before anything was learned."""
         state = self._paths.get(path)
         if state is None or not state.knowledge.counts:
             return None

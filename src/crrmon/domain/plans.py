@@ -16,16 +16,12 @@ _FARTHEST = 4 * 4
 
 
 def cumulated(shares: Iterable[float]) -> tuple[float, ...]:
-    """
-    Return what lies below each edge of the buckets that have these shares.
-    """
+    """Return what lies below each edge of the buckets that have these shares."""
     return (0.0, *accumulate(shares))
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """
-    The cheapest ages to look at, under one distribution and one price.
-    """
+    """The cheapest ages to look at, under one distribution and one price."""
 
     first: tuple[float, ...]
     """For an object that is known from an age (an edge) on: the age to look first at, or 0 for at once."""

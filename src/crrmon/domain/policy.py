@@ -7,9 +7,7 @@ DAY = 86400.0
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How to weigh few HEADs against fresh numbers. `freshness` is for users, the rest for simulations.
-    """
+    """How to weigh few HEADs against fresh numbers. `freshness` is for users, the rest for simulations."""
 
     freshness: float = 0.5
     """0: fewest HEADs; 1: found soonest."""
@@ -70,9 +68,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Learn about this many at most; beyond, forget the one that was learned about longest ago."""
 
     def cap(self, age: float) -> float:
-        """
-        Return the longest wait of an object that is so old.
-        """
+        """Return the longest wait of an object that is so old."""
         if age <= HOUR:
             return self.cap_young
         return self.cap_old if age <= DAY else self.cap_ancient

@@ -32,9 +32,7 @@ _OF_AWS = re.compile(rf"[a-z0-9.-]+\.(?:{_SUFFIXES}|{_DUAL_STACK})")
 
 
 class QueueAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The URL of a queue, taken apart.
-    """
+    """The URL of a queue, taken apart."""
 
     name: str
     """The queue's name."""
@@ -81,21 +79,15 @@ def queue_address(url: str) -> QueueAddress:
 
 
 def is_of_aws(url: str) -> bool:
-    """
-    Return whether AWS itself answers at an address, and no stand-in for it.
-    """
+    """Return whether AWS itself answers at an address, and no stand-in for it."""
     return bool(_OF_AWS.fullmatch((urlsplit(url).hostname or "").rstrip(".")))
 
 
 def queue_name(url: str) -> str:
-    """
-    Return the name of a queue: the last part of its URL.
-    """
+    """Return the name of a queue: the last part of its URL."""
     return queue_address(url).name
 
 
 def region_of(url: str) -> str | None:
-    """
-    Return the region that a queue's URL names; None when it names none, as with emulators.
-    """
+    """Return the region that a queue's URL names; None when it names none, as with emulators."""
     return queue_address(url).region

@@ -14,9 +14,7 @@ from crrmon.domain.stores import Store
 
 
 class Group(enum.StrEnum):
-    """
-    Where to look for the cause.
-    """
+    """Where to look for the cause."""
 
     ROLE = "role"
     """The role that S3 takes."""
@@ -41,9 +39,7 @@ class Group(enum.StrEnum):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """
-    One code, explained.
-    """
+    """One code, explained."""
 
     code: str
     """In S3's words; the empty string where it gave none."""
@@ -402,9 +398,7 @@ _STORES = {
 
 
 def reference() -> str:
-    """
-    Return the documentation of all codes, as Markdown.
-    """
+    """Return the documentation of all codes, as Markdown."""
     rows = "\n".join(
         f"| `{one.code}` | {one.group.value} | {one.meaning} | {one.advice} |"
         for one in (*REASONS, *OWN)

@@ -35,39 +35,29 @@ class Recent(Generic[Key, Value]):
         return key in self._kept
 
     def get(self, key: Key) -> Value | None:
-        """
-        Return what is kept of a key, and take it for used; None for nothing.
-        """
+        """Return what is kept of a key, and take it for used; None for nothing."""
         value = self._kept.get(key)
         if value is not None:
             self._kept.move_to_end(key)
         return value
 
     def put(self, key: Key, value: Value) -> None:
-        """
-        Keep a value of a key instead of the one before.
-        """
+        """Keep a value of a key instead of the one before."""
         self._kept[key] = value
         self._kept.move_to_end(key)
         if len(self._kept) > self._most:
             self._make_room()
 
     def pop(self, key: Key) -> Value | None:
-        """
-        Forget a key; return what was kept of it.
-        """
+        """Forget a key; return what was kept of it."""
         return self._kept.pop(key, None)
 
     def items(self) -> ItemsView[Key, Value]:
-        """
-        Return all that is kept, the longest unused first, without taking it for used.
-        """
+        """Return all that is kept, the longest unused first, without taking it for used."""
         return self._kept.items()
 
     def oldest(self) -> tuple[Key, Value] | None:
-        """
-        Return what was longest not used, without taking it for used; None when nothing is kept.
-        """
+        """Return what was longest not used, without taking it for used; None when nothing is kept."""
         return next(iter(self._kept.items()), None)
 
     def _make_room(self) -> None:

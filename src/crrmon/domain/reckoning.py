@@ -41,43 +41,31 @@ LONE_SECONDS = 300.0
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """
-    Between what the base lies.
-    """
+    """Between what the base lies."""
 
     low: float
     high: float
 
     def shared(self, other: "Bounds") -> "Bounds | None":
-        """
-        Return what two have in common; None where that is nothing.
-        """
+        """Return what two have in common; None where that is nothing."""
         low, high = max(self.low, other.low), min(self.high, other.high)
         return Bounds(low, high) if low <= high else None
 
     def near(self, other: "Bounds") -> bool:
-        """
-        Return whether two differ by no more than servers do among themselves.
-        """
+        """Return whether two differ by no more than servers do among themselves."""
         apart = max(self.low, other.low) - min(self.high, other.high)
         return apart <= APART_SECONDS
 
     def between(self, other: "Bounds") -> "Bounds":
-        """
-        Return the gap between two that share nothing.
-        """
+        """Return the gap between two that share nothing."""
         return Bounds(min(self.high, other.high), max(self.low, other.low))
 
     def widened(self, seconds: float) -> "Bounds":
-        """
-        Return bounds further apart.
-        """
+        """Return bounds further apart."""
         return Bounds(self.low - seconds, self.high + seconds)
 
     def nearest(self, base: float) -> float:
-        """
-        Return the base within the bounds that is nearest to one.
-        """
+        """Return the base within the bounds that is nearest to one."""
         return min(max(base, self.low), self.high)
 
 
@@ -94,9 +82,7 @@ def told(date: float, *, asked_at: float, answered_at: float) -> Bounds:
 
 
 class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What is known of the time. Moments in here are the monotonic clock's.
-    """
+    """What is known of the time. Moments in here are the monotonic clock's."""
 
     base: float
     """Added to the monotonic clock, it gives the time."""
@@ -122,15 +108,11 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
         return self.proved and not self.misfits and abs(lead - self.lead) <= TOLERANCE_SECONDS
 
     def offset(self, *, lead: float) -> float | None:
-        """
-        Return how far the wall clock is ahead of AWS's; None while no answer settled that.
-        """
+        """Return how far the wall clock is ahead of AWS's; None while no answer settled that."""
         return lead - self.base if self.told else None
 
     def heard(self, said: Bounds, *, lead: float, at: float) -> "Reckoning":
-        """
-        Take in an answer that came at a moment.
-        """
+        """Take in an answer that came at a moment."""
         bounds = self.bounds.widened(DRIFT * max(at - self.confirmed_at, 0.0))
         own = Bounds(lead - TOLERANCE_SECONDS, lead + TOLERANCE_SECONDS)
         if bounds.near(said):
@@ -158,9 +140,7 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def alone(self, *, lead: float, at: float) -> "Reckoning":
-        """
-        Go on where no server has told anything: the machine's clocks count when they have kept step for a while.
-        """
+        """Go on where no server has told anything: the machine's clocks count when they have kept step for a while."""
         if self.told:
             return self
         if abs(lead - self.lead) > TOLERANCE_SECONDS:

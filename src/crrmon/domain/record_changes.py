@@ -54,9 +54,7 @@ def with_all_arrived(record: Record, *, at: float, size: int | None) -> Record:
 
 
 def routed(record: Record, destinations: tuple[Destination, ...]) -> Record:
-    """
-    Add to a record where its version should arrive, with what S3 said about that before.
-    """
+    """Add to a record where its version should arrive, with what S3 said about that before."""
     said = record.said
     record = replace(record, destinations=destinations, said=())
     for one in said:
@@ -124,9 +122,7 @@ def _changed(
 
 
 def _new(failure: Failure, before: Failure | None, record: Record) -> bool:
-    """
-    Return whether a notice of a failure tells of another one than the one before.
-    """
+    """Return whether a notice of a failure tells of another one than the one before."""
     if before is None:
         return True
     if failure.noticed_at <= before.noticed_at:
@@ -182,9 +178,7 @@ def with_miss(record: Record, bucket: str) -> Record:
 
 
 def _meant(record: Record, bucket: str) -> str:
-    """
-    Return the bucket that S3 means; the empty string where it names none and several are open.
-    """
+    """Return the bucket that S3 means; the empty string where it names none and several are open."""
     if bucket != UNKNOWN_DESTINATION:
         return bucket
     return record.open[0].bucket if len(record.open) == 1 else ""
@@ -243,9 +237,7 @@ def merged(known: Record, told: Record) -> Record:
 
 
 def _better(known: Record, told: Record) -> Record:
-    """
-    Take over when and how large it was written, and whose its bucket is, as far as another event knows better.
-    """
+    """Take over when and how large it was written, and whose its bucket is, as far as another event knows better."""
     record = known
     if told.channel.rank > known.channel.rank:
         size = told.size if told.size is not None and not known.looks else known.size

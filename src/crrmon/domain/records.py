@@ -17,9 +17,7 @@ from crrmon.domain.objects import (
 
 
 class State(enum.StrEnum):
-    """
-    Where a record stands.
-    """
+    """Where a record stands."""
 
     PENDING = "pending"
     """Not final at every destination, or not known to be."""
@@ -28,9 +26,7 @@ class State(enum.StrEnum):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """
-    What S3 itself said about a failure at one destination.
-    """
+    """What S3 itself said about a failure at one destination."""
 
     noticed_at: float
     reason: str = ""
@@ -38,9 +34,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
-    """
-    One destination bucket that a source version should reach.
-    """
+    """One destination bucket that a source version should reach."""
 
     bucket: str
     rule: str = ""
@@ -128,23 +122,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def event_at(self) -> float:
-        """
-        The time that its event tells, believed or not: what it is recognised by.
-        """
+        """The time that its event tells, believed or not: what it is recognised by."""
         return self.written_at if self.claimed_at is None else self.claimed_at
 
     @property
     def open(self) -> tuple[Destination, ...]:
-        """
-        The destinations whose outcome is not counted yet.
-        """
+        """The destinations whose outcome is not counted yet."""
         return tuple(destination for destination in self.destinations if not destination.counted)
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """
-        The ways this version still takes, the unknown one where nothing could be read; never empty.
-        """
+        """The ways this version still takes, the unknown one where nothing could be read; never empty."""
         source = self.version.bucket
         if not self.destinations:
             return (Route(source, UNKNOWN_DESTINATION),)
@@ -152,9 +140,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def failed_at_destinations(self) -> tuple[Destination, ...]:
-        """
-        The destinations that an open failure is proved for: S3 named them, or no other one is left.
-        """
+        """The destinations that an open failure is proved for: S3 named them, or no other one is left."""
         if self.state is not State.FAILED:
             return ()
         named = tuple(destination for destination in self.open if destination.failure is not None)
@@ -164,32 +150,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def failed_in_episode(self) -> bool:
-        """
-        Whether the last failure episode is known to have been at any destination.
-        """
+        """Whether the last failure episode is known to have been at any destination."""
         return any(destination.failed_episode == self.episode for destination in self.destinations)
 
     @property
     def placed(self) -> bool:
-        """
-        Whether the last failure episode was counted at a destination, if only at the unknown one.
-        """
+        """Whether the last failure episode was counted at a destination, if only at the unknown one."""
         return self.unplaced_episode == self.episode or self.failed_in_episode
 
     @property
     def arrived(self) -> bool:
-        """
-        Whether replicas' own events prove that it reached every destination.
-        """
+        """Whether replicas' own events prove that it reached every destination."""
         return bool(self.destinations) and all(
             destination.counted or destination.replicated_at is not None
             for destination in self.destinations
         )
 
     def repairs(self, destination: Destination) -> bool:
-        """
-        Return whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of.
-        """
+        """Return whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of."""
         if not self.failed_before:
             return False
         failed = {one.bucket for one in self.destinations if one.failed}
@@ -201,23 +179,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return arrived_at is None or failed_at is None or arrived_at > failed_at
 
     def replica_mark(self, destination: str) -> MarkId:
-        """
-        Identify the mark of this version's arrival in a destination bucket.
-        """
+        """Identify the mark of this version's arrival in a destination bucket."""
         return MarkId.of(Scope.REPLICA, self.version, at=destination)
 
     @property
     def place(self) -> Place:
-        """
-        Return which bucket it is in.
-        """
+        """Return which bucket it is in."""
         return self.version.bucket, site_of(self.owner)
 
     @property
     def replicated_mark(self) -> MarkId:
-        """
-        Identify a store's word that this version is everywhere.
-        """
+        """Identify a store's word that this version is everywhere."""
         return MarkId.of(Scope.REPLICATED, self.version)
 
     def standings(self) -> tuple[tuple[Route, State], ...]:

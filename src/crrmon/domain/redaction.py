@@ -23,16 +23,12 @@ _SIGNED = re.compile(r"(://[^\s?#]*[?#]).+", re.DOTALL)
 
 
 def without_userinfo(text: str) -> str:
-    """
-    Return a text without the users and passwords of the addresses in it.
-    """
+    """Return a text without the users and passwords of the addresses in it."""
     return _ADDRESS.sub(rf"\g<1>{HIDDEN}@", text) if "@" in text else text
 
 
 def harmless(text: str) -> str:
-    """
-    Return what may be shown of a value that was meant to be something else, and may be an address gone wrong.
-    """
+    """Return what may be shown of a value that was meant to be something else, and may be an address gone wrong."""
     ahead, at, rest = text.rpartition("@")
     if at:
         scheme = _SCHEME.search(ahead)
@@ -41,16 +37,12 @@ def harmless(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """
-    Return a short form of a value that somebody set wrongly, of whatever type it is.
-    """
+    """Return a short form of a value that somebody set wrongly, of whatever type it is."""
     return _SHOWN.repr(value)
 
 
 class _Shown(reprlib.Repr):
-    """
-    Shortens values after what must not be seen was taken out: what is cut in two is not recognised any more.
-    """
+    """Shortens values after what must not be seen was taken out: what is cut in two is not recognised any more."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,9 +12,7 @@ REFUSALS = 3
 
 
 class Refusals:
-    """
-    Tells what a refusal means, from those before it.
-    """
+    """Tells what a refusal means, from those before it."""
 
     def __init__(self) -> None:
         self._doubted: set[Hashable] = set()
@@ -32,37 +30,27 @@ class Refusals:
 
     @property
     def hopeful(self) -> bool:
-        """
-        Whether others to tell by are to be expected: it accepted before, and refused few.
-        """
+        """Whether others to tell by are to be expected: it accepted before, and refused few."""
         return self._ever_accepted and not self.total
 
     @property
     def doubted(self) -> int:
-        """
-        How many parts were refused since any was accepted.
-        """
+        """How many parts were refused since any was accepted."""
         return len(self._doubted)
 
     def pointless(self, part: Hashable) -> bool:
-        """
-        Return whether sending a part would tell nothing new: it was refused, and none was accepted since.
-        """
+        """Return whether sending a part would tell nothing new: it was refused, and none was accepted since."""
         return part in self._doubted
 
     def accepted(self) -> None:
-        """
-        Take in that a part was accepted.
-        """
+        """Take in that a part was accepted."""
         self._suspects |= self._doubted
         self._doubted.clear()
         self._in_a_row = 0
         self._ever_accepted, self.total = True, False
 
     def refused(self, part: Hashable) -> bool:
-        """
-        Take in that a part was refused; tell whether that is for what it is.
-        """
+        """Take in that a part was refused; tell whether that is for what it is."""
         if part in self._suspects:
             self._suspects.discard(part)
             return True
@@ -73,7 +61,5 @@ class Refusals:
         return False
 
     def again(self) -> None:
-        """
-        Have all be tried again: they are all refused, and the sink may be another one by now.
-        """
+        """Have all be tried again: they are all refused, and the sink may be another one by now."""
         self._doubted.clear()

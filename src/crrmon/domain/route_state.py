@@ -36,9 +36,7 @@ _PREFIX = "route/"
 
 
 class Selected(msgspec.Struct, frozen=True, array_like=True):
-    """
-    Keys that a rule selects, or selected.
-    """
+    """Keys that a rule selects, or selected."""
 
     prefix: str
     """What they begin with; empty for all."""
@@ -54,9 +52,7 @@ class Selected(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LetGo(msgspec.Struct, frozen=True, array_like=True):
-    """
-    One object that nobody follows any more and that has not arrived, as far as is known.
-    """
+    """One object that nobody follows any more and that has not arrived, as far as is known."""
 
     key: str
     version_id: str
@@ -66,9 +62,7 @@ class LetGo(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    What is remembered of one route.
-    """
+    """What is remembered of one route."""
 
     read_at: float
     """When the configuration was read that this goes by."""
@@ -94,16 +88,12 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def configured(self) -> bool:
-        """
-        Whether an enabled rule leads here.
-        """
+        """Whether an enabled rule leads here."""
         return bool(self.selects)
 
     @property
     def blocked_at(self) -> float | None:
-        """
-        When the oldest object was written that was let go and has not arrived; None where there is none.
-        """
+        """When the oldest object was written that was let go and has not arrived; None where there is none."""
         times = [one.written_at for one in self.discarded]
         if self.others_from is not None:
             times.append(self.others_from)
@@ -127,9 +117,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def missing(self, key: str, *, written_at: float, encrypted: bool = False) -> bool:
-        """
-        Return whether a rule that led here certainly selected a key, and none does any more; as `selecting`.
-        """
+        """Return whether a rule that led here certainly selected a key, and none does any more; as `selecting`."""
         before = replace(self, selects=self.lost)
         return before.selecting(key, written_at=written_at, encrypted=encrypted) and not (
             self.selecting(key, written_at=math.inf, encrypted=encrypted)
@@ -141,31 +129,23 @@ _DECODER = msgspec.json.Decoder(RouteState)
 
 
 def name_of(route: Route) -> str:
-    """
-    Return the name under which the state of a route is kept.
-    """
+    """Return the name under which the state of a route is kept."""
     return f"{_PREFIX}{route.source}/{route.destination}"
 
 
 def route_of(name: str) -> Route:
-    """
-    Return the route whose state is kept under a name; undoes `name_of`.
-    """
+    """Return the route whose state is kept under a name; undoes `name_of`."""
     source, _, destination = name.removeprefix(_PREFIX).partition("/")
     return Route(source, destination)
 
 
 def prefix_of(source: str = "") -> str:
-    """
-    Return what the names of the states of all routes begin with, or of those from one source bucket.
-    """
+    """Return what the names of the states of all routes begin with, or of those from one source bucket."""
     return f"{_PREFIX}{source}/" if source else _PREFIX
 
 
 def encode(state: RouteState) -> bytes:
-    """
-    Return how a state is written down.
-    """
+    """Return how a state is written down."""
     return _ENCODER.encode(state)
 
 
@@ -180,9 +160,7 @@ def decode(body: bytes) -> RouteState:
 
 
 def selected(configuration: Configuration, destination: str) -> tuple[Selected, ...]:
-    """
-    Return what a configuration's rules select for a destination bucket.
-    """
+    """Return what a configuration's rules select for a destination bucket."""
     found = {
         Selected(rule.prefix, configuration.fetched_at, rule.certain, rule.encrypted)
         for rule in configuration.rules
@@ -237,9 +215,7 @@ def _reread(
     seen_at: float | None,
     alone: bool,
 ) -> RouteState:
-    """
-    Do as `observed` does for a route that is known, by a configuration that is newer.
-    """
+    """Do as `observed` does for a route that is known, by a configuration that is newer."""
     before = (*state.selects, *state.lost)
     # What a wider rule selects by now was selected before all the same, and since then.
     still = [one for one in before if any(_includes(two, one) for two in selects)]
@@ -267,9 +243,7 @@ def _reread(
 
 
 def with_let_go(state: RouteState, one: LetGo) -> RouteState:
-    """
-    Return what is to be remembered after an object was let go; the state itself where that is nothing new.
-    """
+    """Return what is to be remembered after an object was let go; the state itself where that is nothing new."""
     if any((one.key, one.version_id) == (two.key, two.version_id) for two in state.discarded):
         return state
     if state.others_from is not None and one.written_at >= state.others_from:
@@ -283,9 +257,7 @@ def with_let_go(state: RouteState, one: LetGo) -> RouteState:
 
 
 def with_arrival(state: RouteState, key: str, version_id: str) -> RouteState:
-    """
-    Return what is to be remembered after a version arrived; the state itself where it was not let go.
-    """
+    """Return what is to be remembered after a version arrived; the state itself where it was not let go."""
     left = tuple(one for one in state.discarded if (one.key, one.version_id) != (key, version_id))
     return state if len(left) == len(state.discarded) else replace(state, discarded=left)
 
@@ -319,16 +291,12 @@ def released(state: RouteState, *, now: float) -> RouteState:
 
 
 def damaged() -> RouteState:
-    """
-    Return what stands for a state that cannot be read any more: nobody knows what it held back, and since when.
-    """
+    """Return what stands for a state that cannot be read any more: nobody knows what it held back, and since when."""
     return RouteState(read_at=0.0, changed_at=0.0, others_from=0.0)
 
 
 def _bounded(state: RouteState) -> RouteState:
-    """
-    Keep a state small enough for every ledger, whatever is done to the rules; what does not fit is a doubt.
-    """
+    """Keep a state small enough for every ledger, whatever is done to the rules; what does not fit is a doubt."""
     if len(state.lost) > SELECTIONS_KEPT:
         lost = tuple(sorted(state.lost, key=lambda one: one.since)[-SELECTIONS_KEPT:])
         others_from = _earliest(state.others_from, state.read_at)
@@ -343,26 +311,20 @@ def _earliest(known: float | None, at: float) -> float:
 
 
 def _dated(one: Selected, before: Iterable[Selected]) -> Selected:
-    """
-    Date a rule's selection by when its keys were first seen selected, be it by another rule.
-    """
+    """Date a rule's selection by when its keys were first seen selected, be it by another rule."""
     since = min((two.since for two in before if _includes(two, one)), default=one.since)
     return Selected(one.prefix, min(since, one.since), one.certain, one.encrypted)
 
 
 def _includes(wide: Selected, narrow: Selected) -> bool:
-    """
-    Return whether all that one certainly selects is also selected by another.
-    """
+    """Return whether all that one certainly selects is also selected by another."""
     if not narrow.prefix.startswith(wide.prefix):
         return False
     return not narrow.certain or (wide.certain and (wide.encrypted or not narrow.encrypted))
 
 
 def _distinct(selections: Iterable[Selected]) -> tuple[Selected, ...]:
-    """
-    Leave out what another one includes and was seen no later.
-    """
+    """Leave out what another one includes and was seen no later."""
     kept: list[Selected] = []
     for selection in sorted(selections, key=_order):
         if not any(two.since <= selection.since and _includes(two, selection) for two in kept):
@@ -371,7 +333,5 @@ def _distinct(selections: Iterable[Selected]) -> tuple[Selected, ...]:
 
 
 def _order(one: Selected) -> tuple[int, bool, bool, float, str]:
-    """
-    Put first what may include others.
-    """
+    """Put first what may include others."""
     return len(one.prefix), not one.certain, not one.encrypted, one.since, one.prefix

@@ -37,9 +37,7 @@ _PARTS = ("Prefix", "Tag", "Tags", "And")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One replication rule that is not disabled.
-    """
+    """One replication rule that is not disabled."""
 
     destination: str
     """Bucket name; `UNKNOWN_DESTINATION` where the rule's could not be understood."""
@@ -62,9 +60,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """
-    A bucket's replication configuration at one time. Without rules it covers nothing.
-    """
+    """A bucket's replication configuration at one time. Without rules it covers nothing."""
 
     rules: tuple[Rule, ...] = ()
     fetched_at: float
@@ -96,25 +92,19 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @functools.cached_property
     def all_destinations(self) -> tuple[str, ...]:
-        """
-        The names of all destination buckets of these rules, sorted, without the unknown one.
-        """
+        """The names of all destination buckets of these rules, sorted, without the unknown one."""
         return tuple(sorted({rule.destination for rule in self.rules} - {UNKNOWN_DESTINATION}))
 
     @functools.cached_property
     def timed(self) -> frozenset[str]:
-        """
-        The names of the destination buckets that S3 promises to reach in time, by any rule.
-        """
+        """The names of the destination buckets that S3 promises to reach in time, by any rule."""
         return frozenset(rule.destination for rule in self.rules if rule.timed) - {
             UNKNOWN_DESTINATION
         }
 
     @functools.cached_property
     def doubts(self) -> tuple[str, ...]:
-        """
-        What was not understood, for people.
-        """
+        """What was not understood, for people."""
         return tuple(rule.doubt for rule in self.rules if rule.doubt)
 
     @functools.cached_property
@@ -138,34 +128,26 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """
-    What the rules say about all keys with one prefix, and none that is longer.
-    """
+    """What the rules say about all keys with one prefix, and none that is longer."""
 
     destinations: tuple[Destination, ...] = ()
     markers: tuple[Destination, ...] = ()
 
 
 class Covered(msgspec.Struct, frozen=True):
-    """
-    The key should arrive here; at least it might.
-    """
+    """The key should arrive here; at least it might."""
 
     destinations: tuple[Destination, ...]
 
 
 class NotCovered(msgspec.Struct, frozen=True):
-    """
-    No rule selects the key, by a configuration that is newer than the write.
-    """
+    """No rule selects the key, by a configuration that is newer than the write."""
 
     cause: Cause
 
 
 class Unsure(msgspec.Struct, frozen=True):
-    """
-    No rule selects the key, but the configuration may be older than the write: read it again.
-    """
+    """No rule selects the key, but the configuration may be older than the write: read it again."""
 
 
 Coverage = Covered | NotCovered | Unsure
@@ -206,9 +188,7 @@ def parse(raw: dict[str, Any] | None, *, fetched_at: float) -> Configuration:
 
 
 def _strongest(rules: list[Rule]) -> _Answer:
-    """
-    Pick the rule that counts for each destination bucket.
-    """
+    """Pick the rule that counts for each destination bucket."""
     ranked = sorted(rules, key=lambda rule: (rule.certain, rule.priority, rule.id))
     chosen = {rule.destination: rule for rule in ranked}
     counting = [
@@ -226,9 +206,7 @@ def _unknown(doubt: str) -> Rule:
 
 
 def _rule(raw: object, number: int) -> Rule | None:
-    """
-    Read one rule; None when it is disabled.
-    """
+    """Read one rule; None when it is disabled."""
     if not isinstance(raw, dict):
         return _unknown(f"rule {number} is no structure: any object might be replicated")
     status, name, priority = raw.get("Status"), raw.get("ID"), raw.get("Priority")
@@ -275,17 +253,13 @@ def _enabled(structure: object) -> bool:
 
 
 def _owner(destination: object) -> str | None:
-    """
-    Take the account of the bucket's owner out of a rule's destination, if it names one.
-    """
+    """Take the account of the bucket's owner out of a rule's destination, if it names one."""
     account = _part(destination, "Account")
     return account if isinstance(account, str) and _ACCOUNT.fullmatch(account) else None
 
 
 class _Selection(msgspec.Struct, frozen=True):
-    """
-    Which keys a rule selects: nothing else than those with the prefix, perhaps fewer.
-    """
+    """Which keys a rule selects: nothing else than those with the prefix, perhaps fewer."""
 
     prefix: str = ""
     tagged: bool = False
@@ -293,9 +267,7 @@ class _Selection(msgspec.Struct, frozen=True):
 
 
 def _selection(rule: dict[str, Any]) -> _Selection:
-    """
-    Read the filter of a rule, or the bare prefix of a rule of the first version.
-    """
+    """Read the filter of a rule, or the bare prefix of a rule of the first version."""
     chosen, prefix = rule.get("Filter"), rule.get("Prefix")
     if chosen is None:
         return _filter(_given({"Prefix": prefix}))
@@ -307,9 +279,7 @@ def _selection(rule: dict[str, Any]) -> _Selection:
 
 
 def _filter(parts: dict[str, Any]) -> _Selection:
-    """
-    Read a filter, which has one part at the most.
-    """
+    """Read a filter, which has one part at the most."""
     match list(parts.items()):
         case []:
             return _Selection()
@@ -324,9 +294,7 @@ def _filter(parts: dict[str, Any]) -> _Selection:
 
 
 def _conjunction(parts: dict[str, Any]) -> _Selection:
-    """
-    Read a filter whose parts must all fit; one that is not understood can only select fewer keys.
-    """
+    """Read a filter whose parts must all fit; one that is not understood can only select fewer keys."""
     prefix = parts.pop("Prefix", "")
     tagged = bool(parts.pop("Tags", ()))
     if not isinstance(prefix, str):
@@ -353,9 +321,7 @@ def _absent(name: str, value: object) -> bool:
 
 
 def _hollow(value: object) -> bool:
-    """
-    Return whether nothing stands in a part, nor in any part of it.
-    """
+    """Return whether nothing stands in a part, nor in any part of it."""
     match value:
         case dict():
             return all(map(_hollow, value.values()))
@@ -366,8 +332,6 @@ def _hollow(value: object) -> bool:
 
 
 def _bucket(destination: object) -> str | None:
-    """
-    Take the bucket's name out of a rule's destination; None when it is not understood.
-    """
+    """Take the bucket's name out of a rule's destination; None when it is not understood."""
     told = _part(destination, "Bucket")
     return named_bucket(told) if isinstance(told, str) else None

@@ -16,9 +16,7 @@ TOLD_AGAIN_SECONDS = 60.0
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Dates and estimates at one moment, for one version.
-    """
+    """Dates and estimates at one moment, for one version."""
 
     pacer: Pacer
     """What was learned of all ways so far."""
@@ -53,9 +51,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         return step
 
     def settled(self, decision: Settle, path: Path) -> Settle:
-        """
-        Complete a decision to settle.
-        """
+        """Complete a decision to settle."""
         settlement = decision.settlement
         keep = None if settlement.keep is None else self._dated(settlement.keep)
         outcomes = _spread(self.pacer, settlement, path)
@@ -67,9 +63,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _dated(self, record: Record) -> Record:
-        """
-        Return the record with the date of its next look.
-        """
+        """Return the record with the date of its next look."""
         now, draw = self.now, self.draw
         if record.state is State.FAILED and record.failed_at is not None and not record.troubles:
             at = self.pacer.failed_look_at(failed_at=record.failed_at, now=now, draw=draw)
@@ -91,9 +85,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _spread(pacer: Pacer, settlement: Settlement, path: Path) -> tuple[Outcome, ...]:
-    """
-    Return outcomes with their latencies estimated: spread over buckets, and as one expected number.
-    """
+    """Return outcomes with their latencies estimated: spread over buckets, and as one expected number."""
     among = tuple(
         outcome.route
         for outcome in settlement.outcomes

@@ -10,9 +10,7 @@ from crrmon.domain.trails import REFUTABLE, Trail, failures_of, unrefuted
 
 
 class Settled(enum.StrEnum):
-    """
-    What came of one outcome.
-    """
+    """What came of one outcome."""
 
     COUNTED = "counted"
     DUPLICATE = "duplicate"
@@ -88,9 +86,7 @@ def _knows_better(trail: Trail, settlement: Settlement, batch: str) -> bool:
 
 
 def _let_go(trail: Trail, settlement: Settlement) -> None:
-    """
-    Drop or keep the record as a settlement says.
-    """
+    """Drop or keep the record as a settlement says."""
     if settlement.keep is None:
         # Decided without a record, it has none to drop: one that is there now came after a first try of its batch.
         if settlement.rev != 0:
@@ -104,9 +100,7 @@ def _let_go(trail: Trail, settlement: Settlement) -> None:
 
 
 def _drop(trail: Trail, settlement: Settlement) -> None:
-    """
-    Drop the record; that S3 said it failed is remembered where the outcome tells nothing of it.
-    """
+    """Drop the record; that S3 said it failed is remembered where the outcome tells nothing of it."""
     version = settlement.version
     dropped = trail.records.pop(version.bucket, None)
     said = [] if dropped is None else failures_of(dropped)

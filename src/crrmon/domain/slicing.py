@@ -13,7 +13,5 @@ Whole = TypeVar("Whole", bound=_Sliceable)
 
 
 def sliced(whole: Whole, size: int) -> list[Whole]:
-    """
-    Cut a sequence, or bytes, into parts of a size, of which the last may be smaller; nothing has no parts.
-    """
+    """Cut a sequence, or bytes, into parts of a size, of which the last may be smaller; nothing has no parts."""
     return [whole[start : start + size] for start in range(0, len(whole), size)]

@@ -10,9 +10,7 @@ from crrmon.domain.recent import Recent
 
 
 class Store(enum.StrEnum):
-    """
-    A kind of store.
-    """
+    """A kind of store."""
 
     S3 = "s3"
     """AWS. It gives up, and does not try again."""
@@ -28,9 +26,7 @@ _BY_SOURCE = {"aws:s3": Store.S3, "minio:s3": Store.MINIO, "ceph:s3": Store.CEPH
 
 
 def store_of(event_source: str) -> Store:
-    """
-    Return the kind of store that sends events of an `eventSource`.
-    """
+    """Return the kind of store that sends events of an `eventSource`."""
     return _BY_SOURCE.get(event_source, Store.OTHER)
 
 
@@ -49,16 +45,12 @@ class BucketStores:
         self._told: Recent[str, Store] = Recent()
 
     def heard(self, bucket: str, store: Store) -> None:
-        """
-        Take in who sent an event of a bucket. Some stores call themselves by the name of S3: that says nothing.
-        """
+        """Take in who sent an event of a bucket. Some stores call themselves by the name of S3: that says nothing."""
         if store is not Store.S3:
             self._told.put(bucket, store)
 
     def of(self, bucket: str) -> Store:
-        """
-        Return what kind of store a bucket is in.
-        """
+        """Return what kind of store a bucket is in."""
         told = self._told.get(bucket)
         if told is not None:
             return told

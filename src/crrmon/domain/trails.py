@@ -20,9 +20,7 @@ REFUTABLE = (Fate.NOT_COVERED, Fate.GIVEN_UP, Fate.UNREADABLE)
 
 
 class Parked(enum.StrEnum):
-    """
-    What came of parking a record.
-    """
+    """What came of parking a record."""
 
     PARKED = "parked"
     """It is in the ledger now, or was already."""
@@ -31,9 +29,7 @@ class Parked(enum.StrEnum):
 
 
 class Rescheduled(enum.StrEnum):
-    """
-    What came of changing a record.
-    """
+    """What came of changing a record."""
 
     RESCHEDULED = "rescheduled"
     STALE = "stale"
@@ -41,9 +37,7 @@ class Rescheduled(enum.StrEnum):
 
 
 class Trail(msgspec.Struct):
-    """
-    What a ledger holds of one key and version id. Not frozen: it is a copy to be worked on.
-    """
+    """What a ledger holds of one key and version id. Not frozen: it is a copy to be worked on."""
 
     records: dict[str, Record] = {}
     """By source bucket."""
@@ -53,15 +47,11 @@ class Trail(msgspec.Struct):
     """By `MarkId.slot`; none where there is a mark."""
 
     def copy(self) -> "Trail":
-        """
-        Return what is held now, to compare with later.
-        """
+        """Return what is held now, to compare with later."""
         return Trail(self.records.copy(), self.marks.copy(), self.early_facts.copy())
 
     def take_over(self, other: "Trail") -> None:
-        """
-        Hold what another ledger held, unless something is held already.
-        """
+        """Hold what another ledger held, unless something is held already."""
         if self.empty:
             self.records = other.records.copy()
             self.marks = other.marks.copy()
@@ -69,22 +59,16 @@ class Trail(msgspec.Struct):
 
     @property
     def empty(self) -> bool:
-        """
-        Whether nothing is held.
-        """
+        """Whether nothing is held."""
         return not (self.records or self.marks or self.early_facts)
 
     @property
     def id(self) -> bytes:
-        """
-        Its id; only one that holds a record knows it.
-        """
+        """Its id; only one that holds a record knows it."""
         return next(iter(self.records.values())).version.trail_id
 
     def park(self, record: Record) -> Parked:
-        """
-        Keep a new record, unless it is settled; one that is there learns from it.
-        """
+        """Keep a new record, unless it is settled; one that is there learns from it."""
         bucket = record.version.bucket
         if (known := self.records.get(bucket)) is not None:
             self.change(known, self.joined(merged(known, record)))
@@ -95,9 +79,7 @@ class Trail(msgspec.Struct):
         return Parked.PARKED
 
     def reschedule(self, record: Record) -> Rescheduled:
-        """
-        Replace a record that nobody changed meanwhile.
-        """
+        """Replace a record that nobody changed meanwhile."""
         bucket = record.version.bucket
         if bucket not in self.records or self.records[bucket].rev != record.rev:
             return Rescheduled.STALE
@@ -117,9 +99,7 @@ class Trail(msgspec.Struct):
         return True
 
     def joined(self, record: Record) -> Record:
-        """
-        Return a record with the arrivals that early facts tell of.
-        """
+        """Return a record with the arrivals that early facts tell of."""
         if self.early_facts:
             for destination in record.destinations:
                 early = self.early_facts.get(record.replica_mark(destination.bucket).slot)
@@ -154,39 +134,29 @@ class Trail(msgspec.Struct):
 
 
 def failures_of(record: Record) -> list[Failure]:
-    """
-    Return what was said about failures of a record, whether it is known where or not.
-    """
+    """Return what was said about failures of a record, whether it is known where or not."""
     said = (one.failure for one in (*record.destinations, *record.said))
     return [one for one in said if one is not None]
 
 
 def source_mark(version: ObjectVersion) -> MarkId:
-    """
-    Identify that a source version was counted as a whole.
-    """
+    """Identify that a source version was counted as a whole."""
     return MarkId.of(Scope.SOURCE, version)
 
 
 def unrefuted(version: ObjectVersion) -> MarkId:
-    """
-    Identify that a version ended although its failure was known.
-    """
+    """Identify that a version ended although its failure was known."""
     return MarkId.of(Scope.UNREFUTED, version)
 
 
 def failed_at(record: Record) -> float | None:
-    """
-    Return the time by which an open failure is listed; None for a record that is none.
-    """
+    """Return the time by which an open failure is listed; None for a record that is none."""
     if record.state is not State.FAILED:
         return None
     return record.written_at if record.failed_at is None else record.failed_at
 
 
 def failed_towards(record: Record, destination: str | None) -> bool:
-    """
-    Return whether an open failure stands as one on the way to a destination bucket; None stands for any.
-    """
+    """Return whether an open failure stands as one on the way to a destination bucket; None stands for any."""
     wanted = (Route(record.version.bucket, destination or ""), State.FAILED)
     return destination is None or wanted in record.standings()

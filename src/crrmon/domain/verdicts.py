@@ -14,17 +14,13 @@ from crrmon.domain.records import Destination, Record
 def for_version(
     record: Record, fate: Fate, *, found_at: float, cause: Cause | None = None
 ) -> Outcome:
-    """
-    Return the end of a version as a whole.
-    """
+    """Return the end of a version as a whole."""
     mark = MarkId.of(Scope.SOURCE, record.version)
     return replace(_outcome(record, mark, fate, "", found_at), cause=cause)
 
 
 def for_destination(record: Record, bucket: str, fate: Fate, *, found_at: float) -> Outcome:
-    """
-    Return the end of a version at one destination bucket.
-    """
+    """Return the end of a version at one destination bucket."""
     return _outcome(record, record.replica_mark(bucket), fate, bucket, found_at)
 
 
@@ -46,9 +42,7 @@ def failure_episode(record: Record, where: Iterable[Destination], *, found_at: f
 
 
 def failed_there(record: Record, bucket: str, *, found_at: float) -> Outcome:
-    """
-    Return the last failure episode of a version as that of one destination bucket.
-    """
+    """Return the last failure episode of a version as that of one destination bucket."""
     mark = MarkId.of(Scope.EPISODE_THERE, record.version, at=bucket, episode=record.episode)
     return _outcome(record, mark, Fate.FAILED_THERE, bucket, found_at)
 

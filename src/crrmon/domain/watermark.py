@@ -49,43 +49,31 @@ KEPT = 100
 
 
 class Announcement(Protocol):
-    """
-    What one daemon said about itself.
-    """
+    """What one daemon said about itself."""
 
     @property
     def owner(self) -> str:
-        """
-        The daemon.
-        """
+        """The daemon."""
         ...
 
     @property
     def announced_at(self) -> float:
-        """
-        When, by its own clock.
-        """
+        """When, by its own clock."""
         ...
 
     @property
     def held_since(self) -> float | None:
-        """
-        The oldest time of a write that it knows of and that is not durable yet.
-        """
+        """The oldest time of a write that it knows of and that is not durable yet."""
         ...
 
     @property
     def delay(self) -> float | None:
-        """
-        The largest time in seconds from a write to its message's arrival in the queue that it knows of.
-        """
+        """The largest time in seconds from a write to its message's arrival in the queue that it knows of."""
         ...
 
 
 class QueueSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What was seen of one queue in a round.
-    """
+    """What was seen of one queue in a round."""
 
     waiting: int
     """Messages that are visible or delayed."""
@@ -94,9 +82,7 @@ class QueueSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """
-    The last word of one daemon.
-    """
+    """The last word of one daemon."""
 
     said: Announcement
     since: float
@@ -113,16 +99,12 @@ class Heard(msgspec.Struct, frozen=True):
         return fresh or self.silent(moment)
 
     def silent(self, moment: float) -> bool:
-        """
-        Return whether at a round nothing had been heard for so long that nothing it held is held any more.
-        """
+        """Return whether at a round nothing had been heard for so long that nothing it held is held any more."""
         return moment > self.since + SILENT_SECONDS
 
 
 class Emptied(msgspec.Struct, frozen=True):
-    """
-    When a queue was found with nothing waiting in it.
-    """
+    """When a queue was found with nothing waiting in it."""
 
     counts: float | None = None
     """The newest such round that counts: every daemon has said since what became of what it took before."""
@@ -130,9 +112,7 @@ class Emptied(msgspec.Struct, frozen=True):
     """Those after it, oldest first, that do not count yet."""
 
     def after(self, at: float, queue: QueueSeen | None, heard: Mapping[str, Heard]) -> "Emptied":
-        """
-        Take up one more round.
-        """
+        """Take up one more round."""
         if queue is not None and queue.dead != 0:
             # What lies there may be moved back at any time: from then on, nothing found empty before tells anything.
             return Emptied()
@@ -146,9 +126,7 @@ class Emptied(msgspec.Struct, frozen=True):
 
 
 class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What the rounds so far have shown. A new one knows nothing.
-    """
+    """What the rounds so far have shown. A new one knows nothing."""
 
     at: float | None = None
     """The last round."""
@@ -162,9 +140,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def emptied_at(self) -> float | None:
-        """
-        The newest moment after which all was sent that waits in any queue, but for what daemons held then.
-        """
+        """The newest moment after which all was sent that waits in any queue, but for what daemons held then."""
         moments = [queue.counts for queue in self.queues.values() if queue.counts is not None]
         return min(moments) if moments and len(moments) == len(self.queues) else None
 
@@ -232,9 +208,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
         return Heard(said, at)
 
     def _lower_bounds(self, after: "QueueWatch") -> tuple[tuple[float, float], ...]:
-        """
-        Return which lower bounds stand after a round: those told since the queues were last found empty.
-        """
+        """Return which lower bounds stand after a round: those told since the queues were last found empty."""
         moment, at = after.emptied_at, after.at
         lower_bounds = [
             bound for bound in self.lower_bounds if moment is None or bound[0] >= moment
@@ -251,9 +225,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watermark(msgspec.Struct, frozen=True):
-    """
-    Up to when all is known of one route, in whole seconds.
-    """
+    """Up to when all is known of one route, in whole seconds."""
 
     complete: int
     """Nothing written before it is pending or failed."""
@@ -262,9 +234,7 @@ class Watermark(msgspec.Struct, frozen=True):
 
 
 class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What is known of one route beside its backlog.
-    """
+    """What is known of one route beside its backlog."""
 
     known_at: float | None
     """When rules were last seen to lead there; None while they do not, or nobody could see."""

@@ -36,25 +36,19 @@ _NEGLIGIBLE = 0.5
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """
-    How many answers said that an object is gone, and that it is there.
-    """
+    """How many answers said that an object is gone, and that it is there."""
 
     gone: float = 0.0
     there: float = 0.0
 
     @property
     def share(self) -> float:
-        """
-        The share of those that said gone.
-        """
+        """The share of those that said gone."""
         total = self.gone + self.there
         return self.gone / total if total else 0.0
 
     def plus(self, other: "Answers", *, share: float = 1.0) -> "Answers":
-        """
-        Add a share of other answers.
-        """
+        """Add a share of other answers."""
         return Answers(self.gone + share * other.gone, self.there + share * other.there)
 
 
@@ -78,9 +72,7 @@ def far_above(lately: Answers, past: Answers) -> bool:
 
 
 def back_again(lately: Answers, past: Answers) -> bool:
-    """
-    Return whether the share of answers that said gone has come down again, at least most of the way.
-    """
+    """Return whether the share of answers that said gone has come down again, at least most of the way."""
     usual = past.share
     return lately.share < usual + (1 - usual) / 4
 
@@ -90,9 +82,7 @@ def _weighed(count: float, share: float, usual: float) -> float:
 
 
 class Wave:
-    """
-    What one route's looks told lately, and whether that is believed.
-    """
+    """What one route's looks told lately, and whether that is believed."""
 
     def __init__(self) -> None:
         self._past = PRIOR
@@ -105,28 +95,20 @@ class Wave:
 
     @property
     def usual_share(self) -> float:
-        """
-        The share of answers that said gone before.
-        """
+        """The share of answers that said gone before."""
         return self._past.share
 
     @property
     def doubted(self) -> bool:
-        """
-        Whether it is not believed now that objects are gone.
-        """
+        """Whether it is not believed now that objects are gone."""
         return self._begun_at is not None and not self._believed
 
     def lasted(self, now: float) -> float:
-        """
-        Return the seconds since the wave began; 0 while there is none.
-        """
+        """Return the seconds since the wave began; 0 while there is none."""
         return 0.0 if self._begun_at is None else now - self._begun_at
 
     def told(self, *, gone: bool, now: float) -> None:
-        """
-        Take in an answer about an object whose deletion nobody told of.
-        """
+        """Take in an answer about an object whose deletion nobody told of."""
         self._fade(now)
         self.lately = self.lately.plus(Answers(float(gone), float(not gone)))
         if self._begun_at is None:
@@ -145,15 +127,11 @@ class Wave:
         return self.doubted and self.lasted(now) >= least
 
     def believe(self) -> None:
-        """
-        Believe the wave until it is over.
-        """
+        """Believe the wave until it is over."""
         self._believed = True
 
     def refuted(self) -> None:
-        """
-        End the wave, as everything that was doubted turned out to be there: those answers told nothing.
-        """
+        """End the wave, as everything that was doubted turned out to be there: those answers told nothing."""
         self._begun_at, self._believed = None, False
         self.lately = Answers()
 

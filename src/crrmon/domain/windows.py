@@ -25,9 +25,7 @@ AGES = (("under_15m", 0.0), ("15m_to_1h", 900.0), ("1h_to_1d", 3600.0), ("over_1
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What is not yet replicated on a route, at one moment.
-    """
+    """What is not yet replicated on a route, at one moment."""
 
     pending_objects: int = 0
     pending_bytes: int = 0
@@ -42,9 +40,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The monitor's own datapoints of a window.
-    """
+    """The monitor's own datapoints of a window."""
 
     monitor: str
     queue_age: float | None
@@ -52,9 +48,7 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def slot_start(at: float, window_seconds: int) -> float:
-    """
-    Return when the slot that holds a moment began.
-    """
+    """Return when the slot that holds a moment began."""
     return float(at // window_seconds * window_seconds)
 
 
@@ -129,9 +123,7 @@ def datapoints(
 def standing_datapoints(
     starts_at: float, standings: dict[Route, Standing], *, routes: Sequence[Route], now: float
 ) -> list[dict[str, Any]]:
-    """
-    Return the datapoints of what stands open at the end of a window; zeros for all other known routes.
-    """
+    """Return the datapoints of what stands open at the end of a window; zeros for all other known routes."""
     datums = []
     for route in sorted({*routes, *standings}):
         one = standings.get(route, Standing())
@@ -147,9 +139,7 @@ def standing_datapoints(
 
 
 def pulse_datapoints(starts_at: float, pulse: Pulse) -> list[dict[str, Any]]:
-    """
-    Return the monitor's own datapoints.
-    """
+    """Return the monitor's own datapoints."""
     datums = [_datum(catalogue.CW_HEARTBEAT, (pulse.monitor,), starts_at, 1)]
     if pulse.queue_age is not None:
         datums.append(_datum(catalogue.CW_QUEUE_AGE, (pulse.monitor,), starts_at, pulse.queue_age))

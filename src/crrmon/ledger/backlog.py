@@ -29,9 +29,7 @@ EMPTY_KEPT_SECONDS = 20 * 86_400.0
 
 
 class _DayOfRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One item.
-    """
+    """One item."""
 
     route: Route
     number: int
@@ -44,17 +42,13 @@ _SLOTS = Body(_DayOfRoute)
 
 
 class FoldedBacklog:
-    """
-    The backlog as of the last window, as it was read: some of its items may be a window ahead of others.
-    """
+    """The backlog as of the last window, as it was read: some of its items may be a window ahead of others."""
 
     def __init__(self, slots: Mapping[Key, _DayOfRoute]) -> None:
         self._slots = slots
 
     async def sums(self, windows: Sequence[Unfolded]) -> Sums:
-        """
-        Add up, with the changes of windows that may not be folded in yet, each with its number.
-        """
+        """Add up, with the changes of windows that may not be folded in yet, each with its number."""
         sums: Sums = {}
         pauses = Pauses()
         for item in self._slots.values():
@@ -71,18 +65,14 @@ class FoldedBacklog:
 
 
 class Backlog:
-    """
-    Keeps the items.
-    """
+    """Keeps the items."""
 
     def __init__(self, store: Store, *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
     async def read(self) -> FoldedBacklog:
-        """
-        Read all items.
-        """
+        """Read all items."""
         slots: dict[Key, _DayOfRoute] = {}
         pauses = Pauses()
         for found in await self._store.scan(BACKLOG, OF_FLEET):
@@ -91,9 +81,7 @@ class Backlog:
         return FoldedBacklog(slots)
 
     async def fold(self, number: int, moved: Sequence[Moved]) -> None:
-        """
-        Fold the changes of a window into the items, each unless it has them.
-        """
+        """Fold the changes of a window into the items, each unless it has them."""
         parts: dict[Key, list[Moved]] = {}
         for one in moved:
             parts.setdefault(_key(Route(one[0], one[1]), one[2]), []).append(one)
@@ -103,9 +91,7 @@ class Backlog:
         raise LedgerError("somebody else changed the same sums again and again")
 
     async def _fold(self, number: int, parts: Mapping[Key, Sequence[Moved]]) -> bool:
-        """
-        Fold changes in; return whether all are in.
-        """
+        """Fold changes in; return whether all are in."""
         found = {one.key: one for one in await self._store.get(list(parts))} if parts else {}
         puts = []
         for key, moved in parts.items():

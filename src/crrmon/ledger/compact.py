@@ -120,9 +120,7 @@ def encode(trail: Trail, until: int | None = None) -> bytes:
 
 
 def decode(body: bytes) -> tuple[Trail, int | None]:
-    """
-    Read a trail, and until when its marks and early facts are kept, if that was remembered.
-    """
+    """Read a trail, and until when its marks and early facts are kept, if that was remembered."""
     kept = _decoder.decode(body)
     trail = Trail()
     for record in kept.records:
@@ -164,9 +162,7 @@ def _mark_fields(slot: str, mark: Mark) -> list[object]:
 
 
 def _shorten(fields: list[object]) -> None:
-    """
-    Leave out what is at its default from the end.
-    """
+    """Leave out what is at its default from the end."""
     # NB: an upper bound of 0 is not the same as none.
     while len(fields) > _FEWEST and fields[-1] == _DEFAULTS[len(fields) - 1 - _FEWEST]:
         del fields[-1]
@@ -225,16 +221,12 @@ def _batch_of(batch: _Batch) -> str:
 
 
 def _whole(at: float) -> float:
-    """
-    Return a time as an int if it is whole seconds: it takes less.
-    """
+    """Return a time as an int if it is whole seconds: it takes less."""
     return int(at) if 0 <= at < _SMALL and at == int(at) else at
 
 
 def _since(start: float, at: float) -> float:
-    """
-    Return a time as ticks after another one, or itself as a float if that would not be exact or not be small.
-    """
+    """Return a time as ticks after another one, or itself as a float if that would not be exact or not be small."""
     ticks = (at - start) * _TICKS
     if 0 <= ticks < _SMALL and ticks == int(ticks) and start + ticks / _TICKS == at:
         return int(ticks)
@@ -242,9 +234,7 @@ def _since(start: float, at: float) -> float:
 
 
 def _span(seconds: float | None) -> float | None:
-    """
-    Return a span as ticks, or itself as a float if that would not be exact or not be small.
-    """
+    """Return a span as ticks, or itself as a float if that would not be exact or not be small."""
     if seconds is None:
         return None
     ticks = seconds * _TICKS

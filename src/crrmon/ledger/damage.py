@@ -33,9 +33,7 @@ _REMEDIES: Final = {
 
 
 class DamagedError(LedgerError):
-    """
-    An item cannot be read; the text names it.
-    """
+    """An item cannot be read; the text names it."""
 
 
 @contextmanager
@@ -68,9 +66,7 @@ def decoded(store: Store, found: Found, body: Body[T]) -> T:
 
 
 def damaged(store: Store, key: Key, error: Exception) -> DamagedError:
-    """
-    Return the error that names an item.
-    """
+    """Return the error that names an item."""
     return DamagedError(
         f"{store.where(key)} cannot be read: it is damaged, or written by a newer version; upgrade crrmon, or"
         f" {_REMEDIES.get(key.kind, _RESTORE)} ({' '.join(str(error).split())})"

@@ -38,9 +38,7 @@ class Decider:
         self._one_by_one = asyncio.Lock() if exclusive else contextlib.nullcontext()
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | EarlyFact | None]:
-        """
-        Return what is kept under each id.
-        """
+        """Return what is kept under each id."""
         trails = list(dict.fromkeys(mark.trail_id for mark in ids))
         async with self._one_by_one:
             held = await isolated(self._trails.read(trails), trails=trails)
@@ -51,25 +49,19 @@ class Decider:
         return found
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
-        """
-        Store new records.
-        """
+        """Store new records."""
         plan = DecisionPlan(decide=_each(Trail.park), now=self._clock.now(), likely_held=_has_half)
         return await self._carried_out(records, plan)
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
-        """
-        Replace records that nobody changed meanwhile.
-        """
+        """Replace records that nobody changed meanwhile."""
         plan = DecisionPlan(decide=_each(Trail.reschedule), now=self._clock.now(), alone=True)
         return await self._carried_out(records, plan)
 
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
     ) -> Sequence[Sequence[Settled]]:
-        """
-        Count outcomes, each at most once, and let their records go.
-        """
+        """Count outcomes, each at most once, and let their records go."""
         plan = DecisionPlan(
             decide=lambda chunk, trail_of: settle(batch, chunk, trail_of),
             now=now,
@@ -79,9 +71,7 @@ class Decider:
         return await self._carried_out(settlements, plan)
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
-        """
-        Add what others told of versions.
-        """
+        """Add what others told of versions."""
 
         def act(trail: Trail, told: News) -> Noted:
             return note(trail, told, now=now)
@@ -97,30 +87,22 @@ class Decider:
 
 
 def _has_half(record: Record) -> bool:
-    """
-    Return whether a new record knows of an arrival: then there is an early fact that told it.
-    """
+    """Return whether a new record knows of an arrival: then there is an early fact that told it."""
     return any(destination.replicated_at is not None for destination in record.destinations)
 
 
 def _knows_of_some(settlement: Settlement) -> bool:
-    """
-    Return whether a settlement was decided on a record, or on an arrival that is kept as an early fact.
-    """
+    """Return whether a settlement was decided on a record, or on an arrival that is kept as an early fact."""
     return settlement.rev != 0 or any(map(_is_exact, settlement.outcomes))
 
 
 def _is_exact(outcome: Outcome) -> bool:
-    """
-    Return whether a replica's own event told of the arrival: then it is kept as an early fact, or in a record.
-    """
+    """Return whether a replica's own event told of the arrival: then it is kept as an early fact, or in a record."""
     return outcome.latency is not None and outcome.latency.exact
 
 
 def _each(act: Callable[[Trail, Item], Result]) -> Decide[Item, Result]:
-    """
-    Decide on every item by itself; nothing is counted.
-    """
+    """Decide on every item by itself; nothing is counted."""
     return lambda chunk, trail_of: (
         [act(trail_of(item.version.trail_id), item) for item in chunk],
         [],

@@ -22,18 +22,14 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Body(Generic[T]):
-    """
-    Turns values of one type into bytes and back.
-    """
+    """Turns values of one type into bytes and back."""
 
     def __init__(self, kind: type[T]) -> None:
         self._kind = kind
         self._decoder = msgspec.msgpack.Decoder(kind)
 
     def encode(self, value: T) -> bytes:
-        """
-        Write a value; whatever a Python string can hold survives.
-        """
+        """Write a value; whatever a Python string can hold survives."""
         try:
             return _encoder.encode(value)
         except (UnicodeEncodeError, OverflowError):
@@ -42,25 +38,19 @@ class Body(Generic[T]):
             return _JSON + json.dumps(msgspec.to_builtins(value, str_keys=True)).encode()
 
     def decode(self, body: bytes) -> T:
-        """
-        Read a value.
-        """
+        """Read a value."""
         if body[:1] == _JSON:
             return msgspec.convert(json.loads(body[1:]), self._kind, strict=False)
         return self._decoder.decode(body)
 
 
 def pack(text: str) -> bytes:
-    """
-    Turn any string into bytes, lone surrogates too.
-    """
+    """Turn any string into bytes, lone surrogates too."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def unpack(text: bytes) -> str:
-    """
-    Undo `pack`.
-    """
+    """Undo `pack`."""
     return text.decode("utf-8", "surrogatepass")
 
 
@@ -75,9 +65,7 @@ _place_decoder = msgspec.msgpack.Decoder(tuple[float, bytes, bytes])
 
 
 def token_of(place: FailurePlace) -> str:
-    """
-    Write down where a page of failures ended.
-    """
+    """Write down where a page of failures ended."""
     time, trail, bucket = place
     body = _encoder.encode((time, trail, pack(bucket)))
     return base64.urlsafe_b64encode(body).decode().rstrip("=")

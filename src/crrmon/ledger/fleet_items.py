@@ -14,9 +14,7 @@ _ROUTE = Body(Route)
 
 
 class FleetItems:
-    """
-    That part of the `Ledger` port which reads and writes single items.
-    """
+    """That part of the `Ledger` port which reads and writes single items."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -26,9 +24,7 @@ class FleetItems:
     # ---- routes ----
 
     async def remember_routes(self, routes: Sequence[Route]) -> None:
-        """
-        Remember routes for ever; each is written once by a process.
-        """
+        """Remember routes for ever; each is written once by a process."""
         new = [route for route in dict.fromkeys(routes) if route not in self._routes]
         if new:
             await self._store.write_each(
@@ -43,9 +39,7 @@ class FleetItems:
             self._routes.update(new)
 
     async def known_routes(self) -> Sequence[Route]:
-        """
-        Return all routes remembered so far, sorted.
-        """
+        """Return all routes remembered so far, sorted."""
         return sorted(
             decoded(self._store, found, _ROUTE)
             for found in await self._store.scan(ROUTES, OF_FLEET)
@@ -54,25 +48,19 @@ class FleetItems:
     # ---- the daemons among themselves ----
 
     async def announce(self, member: Member) -> None:
-        """
-        Keep a daemon's heartbeat, instead of its last one.
-        """
+        """Keep a daemon's heartbeat, instead of its last one."""
         key = fleet_key(MEMBERS, member.owner)
         await self._store.write([Put(key, MEMBER.encode(member))])
 
     async def members(self) -> Sequence[Member]:
-        """
-        Return the heartbeat of every daemon, by owner.
-        """
+        """Return the heartbeat of every daemon, by owner."""
         return [
             decoded(self._store, found, MEMBER)
             for found in await self._store.scan(MEMBERS, OF_FLEET)
         ]
 
     async def dismiss(self, member: Member) -> None:
-        """
-        Drop a heartbeat, if it still is this one.
-        """
+        """Drop a heartbeat, if it still is this one."""
         for found in await self._store.get([fleet_key(MEMBERS, member.owner)]):
             if decoded(self._store, found, MEMBER) == member:
                 with contextlib.suppress(ConflictError):  # then it is another one by now
@@ -81,16 +69,12 @@ class FleetItems:
     # ---- small state by name ----
 
     async def states(self, prefix: str) -> Mapping[str, bytes]:
-        """
-        Return the small named states whose names begin with a prefix.
-        """
+        """Return the small named states whose names begin with a prefix."""
         found = await self._store.scan(STATES, OF_FLEET, prefixed(pack(prefix)))
         return {unpack(one.key.sort): one.body for one in found}
 
     async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
-        """
-        Replace a small named state if it is still as it was seen.
-        """
+        """Replace a small named state if it is still as it was seen."""
         key = fleet_key(STATES, name)
         if before != after:
             tag = ABSENT if before is None else self._store.tag_of(before)

@@ -31,9 +31,7 @@ EntryId = tuple[str, int]
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """
-    What one write adds.
-    """
+    """What one write adds."""
 
     added: Delta | None = None
     moved: tuple[Moved, ...] = ()
@@ -43,9 +41,7 @@ _ENTRY = Body(Entry)
 
 
 def entry_put(place: EntryId, entry: Entry) -> Put:
-    """
-    Return how an entry is written.
-    """
+    """Return how an entry is written."""
     return Put(_key(place), _ENTRY.encode(entry))
 
 
@@ -55,9 +51,7 @@ def _key(place: EntryId) -> Key:
 
 
 class Journal:
-    """
-    Reads the journal and drops what was taken along.
-    """
+    """Reads the journal and drops what was taken along."""
 
     def __init__(self, store: Store, *, shards: int) -> None:
         self._store = store
@@ -66,9 +60,7 @@ class Journal:
         """Those that were there the last time: whoever shows gauges reads them again and again, and none changes."""
 
     async def entries(self) -> dict[EntryId, Entry]:
-        """
-        Read all entries.
-        """
+        """Read all entries."""
         entries: dict[EntryId, Entry] = {}
         pauses = Pauses()
         for key, body, _ in await self._store.scan(JOURNAL, self._groups):
@@ -83,9 +75,7 @@ class Journal:
         return entries
 
     async def drop(self, places: Collection[EntryId]) -> None:
-        """
-        Delete entries, there or not.
-        """
+        """Delete entries, there or not."""
         await self._store.write_each([Delete(_key(place)) for place in places])
 
     async def drop_rest(self, places: Collection[EntryId]) -> None:
@@ -99,9 +89,7 @@ class Journal:
         await self.drop(sorted(wanted & there))
 
     async def append(self, deltas: Sequence[Delta]) -> None:
-        """
-        Add deltas; one that was added before is the same, and lies where it would.
-        """
+        """Add deltas; one that was added before is the same, and lies where it would."""
         groups = len(self._groups)
         await self._store.write_each(
             [
@@ -112,9 +100,7 @@ class Journal:
 
 
 async def summed(moves: Iterable[Sequence[Moved]]) -> Sums:
-    """
-    Add up how the backlog changes.
-    """
+    """Add up how the backlog changes."""
     sums: Sums = {}
     pauses = Pauses()
     for moved in moves:
@@ -125,18 +111,14 @@ async def summed(moves: Iterable[Sequence[Moved]]) -> Sums:
 
 
 def add(sums: Sums, route: Route, slot: float, amounts: Iterable[int]) -> None:
-    """
-    Add to the sums of a slot.
-    """
+    """Add to the sums of a slot."""
     have = sums.setdefault((route, slot), [0, 0, 0, 0])
     for place, amount in enumerate(amounts):
         have[place] += amount
 
 
 def moves(sums: Mapping[tuple[Route, float], Sequence[int]]) -> tuple[Moved, ...]:
-    """
-    Write sums down; those that come to nothing are left out.
-    """
+    """Write sums down; those that come to nothing are left out."""
     return tuple(
         (route.source, route.destination, slot, (sum_[0], sum_[1], sum_[2], sum_[3]))
         for (route, slot), sum_ in sums.items()

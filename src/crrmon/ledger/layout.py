@@ -44,29 +44,21 @@ OF_FLEET: Final = (FLEET,)
 
 
 def fleet_key(kind: ItemKind, sort: str) -> Key:
-    """
-    Return the key of what belongs to no shard.
-    """
+    """Return the key of what belongs to no shard."""
     return Key(kind, FLEET, pack(sort))
 
 
 def joined(*parts: str) -> str:
-    """
-    Return parts of a sort key as one: different parts never make the same.
-    """
+    """Return parts of a sort key as one: different parts never make the same."""
     return "#".join(part.replace("%", "%25").replace("#", "%23") for part in parts)
 
 
 def sortable(time: float) -> str:
-    """
-    Return a time (not before the epoch) as text that sorts as times do.
-    """
+    """Return a time (not before the epoch) as text that sorts as times do."""
     return struct.pack(">d", time + 0.0).hex()
 
 
 def time_of(text: str) -> float:
-    """
-    Return the time that `sortable` was given.
-    """
+    """Return the time that `sortable` was given."""
     (time,) = struct.unpack(">d", bytes.fromhex(text))
     return float(time)

@@ -26,9 +26,7 @@ _MOST_PAUSE_SECONDS = 0.3
 
 
 class _Packed(msgspec.Struct, frozen=True):
-    """
-    Some shards' leases; each owner's name once.
-    """
+    """Some shards' leases; each owner's name once."""
 
     owners: tuple[str, ...]
     leases: tuple[tuple[int, int, int], ...]
@@ -36,9 +34,7 @@ class _Packed(msgspec.Struct, frozen=True):
 
 
 class _Holder(msgspec.Struct, frozen=True):
-    """
-    Who holds shard 0.
-    """
+    """Who holds shard 0."""
 
     owner: str
     epoch: int
@@ -50,9 +46,7 @@ _HOLDER: Final = fleet_key(LEASES, "holder")
 
 
 class Leases:
-    """
-    Keeps who works on which shard.
-    """
+    """Keeps who works on which shard."""
 
     def __init__(self, store: Store, *, shards: int, chance: random.Random) -> None:
         self._store = store
@@ -62,16 +56,12 @@ class Leases:
         self._one_change = asyncio.Lock()
 
     async def all(self) -> list[Lease]:
-        """
-        Return the lease of every shard, by shard.
-        """
+        """Return the lease of every shard, by shard."""
         items = await self._read(range(-(-self._shards // _IN_ONE)))
         return [lease for leases, _ in items for lease in leases]
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
-        """
-        Take a shard, if its lease still is the one seen.
-        """
+        """Take a shard, if its lease still is the one seen."""
 
         def change(now: Lease) -> Lease:
             if (now.owner, now.epoch) == (owner, seen.epoch + 1):
@@ -84,9 +74,7 @@ class Leases:
         return now if (now.owner, now.epoch) == (owner, seen.epoch + 1) else None
 
     async def renew(self, leases: Sequence[Lease]) -> list[Lease]:
-        """
-        Change the beat of the leases that are still held.
-        """
+        """Change the beat of the leases that are still held."""
         asked = {lease.shard: lease for lease in leases}
         now = await self._change(
             list(asked),
@@ -95,9 +83,7 @@ class Leases:
         return [lease for lease in now if _held(asked[lease.shard], lease)]
 
     async def release(self, leases: Sequence[Lease]) -> None:
-        """
-        Give up leases that are still held.
-        """
+        """Give up leases that are still held."""
         asked = {lease.shard: lease for lease in leases}
         await self._change(
             list(asked),
@@ -125,9 +111,7 @@ class Leases:
     async def _change(
         self, shards: Sequence[int], change: Callable[[Lease], Lease]
     ) -> list[Lease]:
-        """
-        Change leases, item by item; return them as they are now, in the order asked.
-        """
+        """Change leases, item by item; return them as they are now, in the order asked."""
         result: dict[int, Lease] = {}
         async with self._one_change:
             for number in sorted({shard // _IN_ONE for shard in shards}):
@@ -154,9 +138,7 @@ class Leases:
         raise LedgerError("other daemons changed the leases again and again")
 
     async def _read(self, numbers: Sequence[int]) -> list[tuple[list[Lease], Tag]]:
-        """
-        Read items of leases, each with its tag.
-        """
+        """Read items of leases, each with its tag."""
         keys = [_key(number) for number in numbers]
         found = {one.key: one for one in await self._store.get(keys)}
         return [
@@ -181,9 +163,7 @@ class Leases:
 def _actions(
     number: int, before: Sequence[Lease], after: Sequence[Lease], tag: Tag
 ) -> list[Action]:
-    """
-    Return what writes an item of leases and, when shard 0 changes hands, who holds it.
-    """
+    """Return what writes an item of leases and, when shard 0 changes hands, who holds it."""
     owners = tuple(dict.fromkeys(lease.owner for lease in after))
     places = {owner: place for place, owner in enumerate(owners)}
     packed = tuple((places[one.owner], one.epoch, one.beat) for one in after)

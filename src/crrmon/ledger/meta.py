@@ -17,9 +17,7 @@ READABLE_BY: Final = 1
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a ledger says of itself.
-    """
+    """What a ledger says of itself."""
 
     format: int
     readable_by: int

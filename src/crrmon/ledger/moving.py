@@ -15,9 +15,7 @@ _TRIES = 20
 
 
 class _PageEnd(msgspec.Struct, frozen=True, array_like=True):
-    """
-    Where a page ended.
-    """
+    """Where a page ended."""
 
     shard: int
     due: float
@@ -54,9 +52,7 @@ async def export_page(
 
 
 async def _after(trails: Trails, place: _PageEnd) -> tuple[int, Due]:
-    """
-    Return where to go on.
-    """
+    """Return where to go on."""
     held = (await trails.read([place.trail])).get(place.trail, NOTHING)
     dues = [record.next_look_at for record in held.trail.records.values()]
     if not dues or min(dues) != place.due:
@@ -82,9 +78,7 @@ def _place_of(token: str, shards: int) -> _PageEnd:
 
 
 async def restore_trails(trails: Trails, given: Sequence[Trail], *, now: float) -> None:
-    """
-    Take over trails; one of which anything is held already stays as it is.
-    """
+    """Take over trails; one of which anything is held already stays as it is."""
     by_id = {trail.id: trail for trail in given}
     for chunk in trails.chunks(list(by_id), alone=False):
         await _restore(trails, {trail: by_id[trail] for trail in chunk}, now=now)

@@ -26,15 +26,11 @@ TRIES = 20
 
 
 class Versioned(Protocol):
-    """
-    What is decided about a version.
-    """
+    """What is decided about a version."""
 
     @property
     def version(self) -> ObjectVersion:
-        """
-        Which version: it tells the trail.
-        """
+        """Which version: it tells the trail."""
 
 
 Item = TypeVar("Item", bound=Versioned)
@@ -45,9 +41,7 @@ Decide = Callable[[Sequence[Item], Callable[[bytes], Trail]], tuple[list[Result]
 
 
 class DecisionPlan(msgspec.Struct, Generic[Item, Result], frozen=True, kw_only=True):
-    """
-    How items are decided on.
-    """
+    """How items are decided on."""
 
     decide: Decide[Item, Result]
     now: float
@@ -59,9 +53,7 @@ class DecisionPlan(msgspec.Struct, Generic[Item, Result], frozen=True, kw_only=T
     """Tells the items of which something is likely held, so that reading first is worth it."""
 
     def delta(self, counted: list[Outcome]) -> Delta | None:
-        """
-        Return what is added to the statistics; None where nothing was counted.
-        """
+        """Return what is added to the statistics; None where nothing was counted."""
         if not counted:
             return None
         return delta(part_of(self.batch, counted), counted, settled_at=self.now)
@@ -90,9 +82,7 @@ class Undertaking(Generic[Item, Result]):
             self._places[item.version.trail_id].append(place)
 
     async def carried_out(self) -> list[Result]:
-        """
-        Decide on all items, write what comes of it, and return the result of each.
-        """
+        """Decide on all items, write what comes of it, and return the result of each."""
         await self._do_all(self._trails.chunks(list(self._places), alone=self._plan.alone))
         return [self._results[place] for place in range(len(self._items))]
 
@@ -121,9 +111,7 @@ class Undertaking(Generic[Item, Result]):
         await self._do_all((trails[:early], trails[early:]))
 
     async def _decided(self, items: Sequence[Item], trails: Sequence[bytes]) -> list[Result]:
-        """
-        Decide on the items of one chunk until what was read still is so when it is written.
-        """
+        """Decide on the items of one chunk until what was read still is so when it is written."""
         held = dict.fromkeys(trails, NOTHING)
         unsure = {item.version.trail_id for item in items if self._plan.likely_held(item)}
         if unsure:
@@ -149,9 +137,7 @@ class Undertaking(Generic[Item, Result]):
 
 
 def _differ(before: Trail, after: Trail) -> bool:
-    """
-    Return whether a trail was changed; values that are the same object did not change.
-    """
+    """Return whether a trail was changed; values that are the same object did not change."""
     pairs = (
         (before.records, after.records),
         (before.marks, after.marks),

@@ -7,17 +7,13 @@ PAUSED_AT = 2_000
 
 
 class Pauses:
-    """
-    Counts the steps of something long.
-    """
+    """Counts the steps of something long."""
 
     def __init__(self) -> None:
         self._left = PAUSED_AT
 
     async def after(self, steps: int) -> None:
-        """
-        Give others their turn if so much was done since their last one.
-        """
+        """Give others their turn if so much was done since their last one."""
         self._left -= steps
         if self._left <= 0:
             self._left = PAUSED_AT

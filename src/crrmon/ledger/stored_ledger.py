@@ -126,9 +126,7 @@ class StoredLedger(FleetItems):
         return await self._decider.park(records)
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
-        """
-        Find the records to be looked at, the longest due first.
-        """
+        """Find the records to be looked at, the longest due first."""
         # Those that cannot be read stay the longest due, and must not be in the way of the others.
         most = limit + self._in_the_way
         hints = await self._store.due(TRAILS, sorted(set(shards)), until=now, limit=most)
@@ -168,9 +166,7 @@ class StoredLedger(FleetItems):
         await self._windows.forget(starts_at, part, lease=lease)
 
     async def backlog(self) -> Sequence[BacklogSlot]:
-        """
-        Return what is pending and failed.
-        """
+        """Return what is pending and failed."""
         slots: list[BacklogSlot] = []
         pauses = Pauses()
         for (route, written_from), amounts in (await self._windows.sums()).items():
@@ -189,9 +185,7 @@ class StoredLedger(FleetItems):
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[Sequence[Record], str | None]:
-        """
-        List open failures, newest first, a page at a time.
-        """
+        """List open failures, newest first, a page at a time."""
         page, token = await failures_page(
             self._store, self.shards, bucket=bucket, after=after, limit=limit
         )
@@ -200,17 +194,13 @@ class StoredLedger(FleetItems):
         return open_failures(page, found, destination), token
 
     async def find(self, key: str, version_id: str) -> Trail:
-        """
-        Return all that is known of a key and version id.
-        """
+        """Return all that is known of a key and version id."""
         trail = trail_id(key, version_id)
         held = await self._trails.read([trail])
         return held[trail].trail if trail in held else Trail()
 
     def _records(self, read: Mapping[bytes, Reading]) -> list[Record]:
-        """
-        Return the records of trails; without those that cannot be read, each of which is said once.
-        """
+        """Return the records of trails; without those that cannot be read, each of which is said once."""
         found: list[Record] = []
         for trail, one in read.items():
             if isinstance(one, Held):
@@ -241,9 +231,7 @@ class StoredLedger(FleetItems):
         await self._leases.release(leases)
 
     async def sweep(self, *, now: float) -> int:
-        """
-        Drop a bounded number of items past the dedup retention.
-        """
+        """Drop a bounded number of items past the dedup retention."""
         kinds = ((TRAILS, range(self.shards)), (PIECES, OF_FLEET), (BACKLOG, OF_FLEET))
         return sum([await self._store.expire(kind, groups, now=now) for kind, groups in kinds])
 
@@ -252,9 +240,7 @@ class StoredLedger(FleetItems):
     async def export(
         self, *, after: str | None = None, limit: int = 100
     ) -> tuple[Sequence[Trail], str | None]:
-        """
-        Return all trails that hold a record, a page at a time.
-        """
+        """Return all trails that hold a record, a page at a time."""
         return await export_page(self._store, self._trails, self.shards, after=after, limit=limit)
 
     async def restore(self, trails: Sequence[Trail], *, now: float) -> None:

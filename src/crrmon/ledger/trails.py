@@ -27,9 +27,7 @@ from crrmon.ports.store import ABSENT, Action, ConflictError, Delete, Key, Put, 
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """
-    What a store holds of a trail.
-    """
+    """What a store holds of a trail."""
 
     trail: Trail
     tag: Tag
@@ -45,9 +43,7 @@ Reading = Held | DamagedError
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """
-    What is to be written of one trail, if it still is as it was read.
-    """
+    """What is to be written of one trail, if it still is as it was read."""
 
     trail: bytes
     held: Held
@@ -55,9 +51,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def records(self) -> Iterator[tuple[Record | None, Record | None]]:
-        """
-        The records that differ: before and after.
-        """
+        """The records that differ: before and after."""
         before, after = self.held.trail.records, self.after.records
         for bucket in before.keys() | after.keys():
             old, new = before.get(bucket), after.get(bucket)
@@ -66,9 +60,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def adds(self) -> bool:
-        """
-        Whether there is a new mark or early fact.
-        """
+        """Whether there is a new mark or early fact."""
         before, after = self.held.trail, self.after
         # NB: a mark is never replaced, an early fact is.
         return len(before.marks) != len(after.marks) or any(
@@ -116,9 +108,7 @@ class Trails:
         return shard_of(trail, self._shards)
 
     def address(self, trail: bytes) -> Key:
-        """
-        Return where a trail lies.
-        """
+        """Return where a trail lies."""
         return Key(TRAILS, self._group(trail), trail)
 
     # ---- reading ----
@@ -138,9 +128,7 @@ class Trails:
         return held
 
     async def read_each(self, trails: Sequence[bytes]) -> dict[bytes, Reading]:
-        """
-        Do as `read` does, and tell of each trail that cannot be read why that is so.
-        """
+        """Do as `read` does, and tell of each trail that cannot be read why that is so."""
         if not trails:
             return {}
         now = self._clock.now()
@@ -148,9 +136,7 @@ class Trails:
         return {key.sort: self._reading(key, body, tag, now) for key, body, tag in found}
 
     def told(self, found: Iterable[tuple[Key, bytes]]) -> dict[bytes, Reading]:
-        """
-        Return what is held of trails by their bodies; not to be written by.
-        """
+        """Return what is held of trails by their bodies; not to be written by."""
         now = self._clock.now()
         return {key.sort: self._reading(key, body, ABSENT, now) for key, body in found}
 
@@ -225,9 +211,7 @@ class Trails:
 
 
 def _weighs_otherwise(old: Record, new: Record) -> bool:
-    """
-    Return whether the backlog may change; most changes only set another date.
-    """
+    """Return whether the backlog may change; most changes only set another date."""
     return (
         old.destinations != new.destinations
         or old.state is not new.state

@@ -38,9 +38,7 @@ log = structlog.get_logger()
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A window that is committed, or about to be.
-    """
+    """A window that is committed, or about to be."""
 
     starts_at: float
     number: int
@@ -54,16 +52,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def done(self) -> bool:
-        """
-        Whether nothing needs this header any more.
-        """
+        """Whether nothing needs this header any more."""
         return not (self.unsent or self.pieces)
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a window takes along.
-    """
+    """What a window takes along."""
 
     deltas: tuple[EntryId, ...] = ()
     others: tuple[EntryId, ...] = ()
@@ -72,16 +66,12 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def entries(self) -> tuple[EntryId, ...]:
-        """
-        All entries of the journal that are in the window.
-        """
+        """All entries of the journal that are in the window."""
         return (*self.deltas, *self.others)
 
 
 class Last(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The window that was committed last.
-    """
+    """The window that was committed last."""
 
     number: int = 0
     newest: float | None = None
@@ -90,9 +80,7 @@ class Last(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    All that is committed, at one moment.
-    """
+    """All that is committed, at one moment."""
 
     last: Last
     tag: Tag
@@ -106,9 +94,7 @@ _LAST_BODY = Body(Last)
 
 
 class WindowItems:
-    """
-    Reads and writes what belongs to windows.
-    """
+    """Reads and writes what belongs to windows."""
 
     def __init__(self, store: Store, *, clock: Clock) -> None:
         self._store = store
@@ -121,9 +107,7 @@ class WindowItems:
     # ---- what is committed ----
 
     async def committed(self) -> Committed:
-        """
-        Read all headers, and which window was the last.
-        """
+        """Read all headers, and which window was the last."""
         for _ in range(_TRIES):
             last, tag = Last(), ABSENT
             headers = []
@@ -139,9 +123,7 @@ class WindowItems:
         raise LedgerError("windows are committed faster than they are read")
 
     async def last(self) -> Last:
-        """
-        Read which window was the last.
-        """
+        """Read which window was the last."""
         for found in await self._store.get([_LAST]):
             return decoded(self._store, found, _LAST_BODY)
         return Last()
@@ -152,24 +134,18 @@ class WindowItems:
         return header
 
     async def at(self, starts_at: float) -> Header | None:
-        """
-        Read the header of the window of a start.
-        """
+        """Read the header of the window of a start."""
         for found in await self._store.get([_key(starts_at)]):
             return self._header(found)
         return None
 
     async def now(self, header: Header) -> Header | None:
-        """
-        Read the header of a window as it is now; None when the window is gone.
-        """
+        """Read the header of a window as it is now; None when the window is gone."""
         now = await self.at(header.starts_at)
         return now if now is not None and now.name == header.name else None
 
     def commit(self, header: Header, committed: Committed) -> list[Action]:
-        """
-        Return what commits a window, if no other one was committed since.
-        """
+        """Return what commits a window, if no other one was committed since."""
         newest = max(header.starts_at, committed.last.newest or header.starts_at)
         last = Last(number=header.number, newest=newest, name=header.name)
         actions: list[Action] = [Put(_LAST, _LAST_BODY.encode(last), committed.tag)]
@@ -179,9 +155,7 @@ class WindowItems:
         return actions
 
     def change(self, old: Header, new: Header) -> Action:
-        """
-        Return what replaces a header, if it still is as it was; one that is done goes.
-        """
+        """Return what replaces a header, if it still is as it was; one that is done goes."""
         key = _key(old.starts_at)
         # One that this process has just committed was not read since; then its tag is that of what was written.
         tag = self._tags.get(old) or self._store.tag_of(_HEADER.encode(old))
@@ -192,9 +166,7 @@ class WindowItems:
     def draft(
         self, window: FrozenWindow, taken: Taken, *, number: int, name: str
     ) -> tuple[Header, list[Put]]:
-        """
-        Return the header of a window that nobody sees yet, and how what belongs to it is written.
-        """
+        """Return the header of a window that nobody sees yet, and how what belongs to it is written."""
         largest = self._store.limits.item_bytes
         some = sliced(_TAKEN.encode(taken), largest) if taken.entries else []
         unsent = tuple(part for part, body in enumerate(window.parts) if body)
@@ -216,9 +188,7 @@ class WindowItems:
         return header, puts
 
     async def frozen(self, header: Header) -> FrozenWindow:
-        """
-        Read a window as the port tells it.
-        """
+        """Read a window as the port tells it."""
         bodies: dict[int, bytes] = {}
         for found in await self._pieces_of(header.name, f"{_PART_PIECES}#"):
             with reading(self._store, found.key):
@@ -252,17 +222,13 @@ class WindowItems:
                 )
 
     def tell_lost(self, name: str, event: str, **fields: object) -> None:
-        """
-        Say once what is lost.
-        """
+        """Say once what is lost."""
         if name not in self._lost:
             self._lost.add(name)
             log.error(event, ledger=self._store.name, **fields)
 
     async def taken(self, header: Header) -> Taken | None:
-        """
-        Read what a window took along; None where that is dealt with.
-        """
+        """Read what a window took along; None where that is dealt with."""
         if not header.pieces:
             return None
         some = await self._pieces_of(header.name, f"{_TAKEN_PIECES}#")
@@ -295,25 +261,19 @@ class WindowItems:
     # ---- letting go ----
 
     async def drop(self, header: Header, *, parts: bool) -> None:
-        """
-        Delete what was written for a window, with its parts or without.
-        """
+        """Delete what was written for a window, with its parts or without."""
         keys = [_taken_key(header.name, place) for place in range(header.pieces)]
         if parts:
             keys += [one.key for one in await self._pieces_of(header.name, f"{_PART_PIECES}#")]
         await self._delete(keys)
 
     async def drop_part(self, header: Header, part: int) -> None:
-        """
-        Delete one part.
-        """
+        """Delete one part."""
         some = await self._pieces_of(header.name, f"{_PART_PIECES}#{part:05d}#")
         await self._delete([one.key for one in some])
 
     async def drop_leftovers(self, last: Last) -> None:
-        """
-        Delete what the newest window took along, if whoever finished it was stopped before that.
-        """
+        """Delete what the newest window took along, if whoever finished it was stopped before that."""
         # Its parts stay: they are dropped one by one as they are sent.
         if last.name:
             some = await self._pieces_of(last.name, f"{_TAKEN_PIECES}#")
@@ -338,9 +298,7 @@ class WindowItems:
 
 
 def name_of(number: int, rng: random.Random) -> str:
-    """
-    Return a name for what belongs to a window, which nobody else uses: those of lower numbers come first.
-    """
+    """Return a name for what belongs to a window, which nobody else uses: those of lower numbers come first."""
     return f"{_numbered(number)}-{rng.getrandbits(96):024x}"
 
 
@@ -349,9 +307,7 @@ def _numbered(number: int) -> str:
 
 
 def _whole(body: bytes) -> bytes | None:
-    """
-    Return what a part was made of; None when some of it is missing or damaged.
-    """
+    """Return what a part was made of; None when some of it is missing or damaged."""
     decompressor = zlib.decompressobj()
     try:
         told = decompressor.decompress(body)

@@ -21,9 +21,7 @@ _TRIES = 5
 
 
 class _Draft(msgspec.Struct, frozen=True):
-    """
-    A window that was written where nobody sees it.
-    """
+    """A window that was written where nobody sees it."""
 
     header: Header
     window: FrozenWindow
@@ -31,9 +29,7 @@ class _Draft(msgspec.Struct, frozen=True):
 
 
 class Windows:
-    """
-    Freezes windows, tells them, and lets go of them.
-    """
+    """Freezes windows, tells them, and lets go of them."""
 
     def __init__(
         self,
@@ -60,9 +56,7 @@ class Windows:
     # ---- telling ----
 
     async def deltas(self) -> list[Delta]:
-        """
-        Return what no window holds, oldest first.
-        """
+        """Return what no window holds, oldest first."""
         # NB: windows first. One that is committed in between can only be this process's own.
         _, taken, _ = await self._consistent()
         entries = await self._journal.entries()
@@ -74,9 +68,7 @@ class Windows:
         return sorted(waiting, key=lambda one: (one.settled_at, one.id))
 
     async def sums(self) -> Sums:
-        """
-        Add up the backlog.
-        """
+        """Add up the backlog."""
         for _ in range(_TRIES):
             committed, taken, windows = await self._consistent()
             number = committed.last.number
@@ -96,9 +88,7 @@ class Windows:
         raise LedgerError("windows are frozen faster than the backlog is read")
 
     async def _standing_at(self, number: int, *, folded: bool) -> FoldedBacklog:
-        """
-        Read the backlog as of the last window; once only, when everything is folded in.
-        """
+        """Read the backlog as of the last window; once only, when everything is folded in."""
         if folded and self._standing is not None and self._standing[0] == number:
             return self._standing[1]
         standing = await self._backlog.read()
@@ -127,25 +117,19 @@ class Windows:
         raise LedgerError("windows are finished faster than they are read")
 
     async def frozen(self, *, limit: int) -> list[FrozenWindow]:
-        """
-        Return the windows that are not wholly sent, oldest first.
-        """
+        """Return the windows that are not wholly sent, oldest first."""
         committed = await self._items.committed()
         unsent = [header for header in committed.headers if header.unsent]
         return [await self._items.frozen(header) for header in unsent[:limit]]
 
     async def last_frozen(self) -> float | None:
-        """
-        Return the start of the newest window.
-        """
+        """Return the start of the newest window."""
         return (await self._items.last()).newest
 
     # ---- freezing ----
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
-        """
-        Commit a window; see the port.
-        """
+        """Commit a window; see the port."""
         held = await self._leases.check(lease)
         committed = await self._finished()
         await self._drop_drafts(committed)
@@ -169,9 +153,7 @@ class Windows:
         await self._finish(header, started=False)
 
     async def _drafted(self, window: FrozenWindow, taken: Taken, *, number: int) -> Header:
-        """
-        Write what belongs to a window; what is tried again and again is written over what was written before.
-        """
+        """Write what belongs to a window; what is tried again and again is written over what was written before."""
         wanted = (number, window, taken)
         before = [
             draft
@@ -186,9 +168,7 @@ class Windows:
         return header
 
     async def _drop_drafts(self, committed: Committed) -> None:
-        """
-        Delete what was written for windows that were not committed, and cannot be any more.
-        """
+        """Delete what was written for windows that were not committed, and cannot be any more."""
         names = {header.name for header in committed.headers}
         # One of a number that nobody has yet may still be on its way.
         decided = [one for one in self._drafts if one.header.number <= committed.last.number]
@@ -201,9 +181,7 @@ class Windows:
         self._drafts = [draft for draft in self._drafts if draft.header.name != header.name]
 
     async def _commit(self, header: Header, committed: Committed, *, held: Guard) -> None:
-        """
-        Commit a window: from now on it is there, and its entries are in it.
-        """
+        """Commit a window: from now on it is there, and its entries are in it."""
         try:
             await self._store.write([held, *self._items.commit(header, committed)])
         except ConflictError as error:
@@ -219,9 +197,7 @@ class Windows:
         self._forget_draft(header)
 
     async def _finished(self) -> Committed:
-        """
-        Finish what a publisher left that was stopped after a commit.
-        """
+        """Finish what a publisher left that was stopped after a commit."""
         for _ in range(_TRIES):
             committed = await self._items.committed()
             left = [header for header in committed.headers if header.pieces]
@@ -261,9 +237,7 @@ class Windows:
     # ---- forgetting ----
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
-        """
-        Drop a sent part; see the port.
-        """
+        """Drop a sent part; see the port."""
         held = await self._leases.check(lease)
         old = await self._items.at(starts_at)
         if old is None or part not in old.unsent:
@@ -280,9 +254,7 @@ class Windows:
 
 
 async def _take(window: FrozenWindow, entries: Mapping[EntryId, Entry]) -> Taken:
-    """
-    Find what a window takes along: its deltas, and all that concerns the backlog only.
-    """
+    """Find what a window takes along: its deltas, and all that concerns the backlog only."""
     wanted = set(window.deltas)
     mine = tuple(
         place for place, entry in entries.items() if entry.added is not None and place[0] in wanted

@@ -4,21 +4,15 @@ from typing import Protocol
 
 
 class AccessError(Exception):
-    """
-    Whoever was asked refused, or there is nothing to ask with; the text says what to do.
-    """
+    """Whoever was asked refused, or there is nothing to ask with; the text says what to do."""
 
 
 class UnansweredError(AccessError):
-    """
-    Nobody answered, so nothing is known.
-    """
+    """Nobody answered, so nothing is known."""
 
 
 class Access(Protocol):
-    """
-    Tells whose credentials are used.
-    """
+    """Tells whose credentials are used."""
 
     async def identity(self) -> str:
         """

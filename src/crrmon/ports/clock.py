@@ -5,47 +5,31 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """
-    Wall time. Waiting is the event loop's business; tests derive one from the other.
-    """
+    """Wall time. Waiting is the event loop's business; tests derive one from the other."""
 
     @property
     def sure(self) -> bool:
-        """
-        Whether `now` can be relied on; while it cannot, nothing is done by it that cannot be undone.
-        """
+        """Whether `now` can be relied on; while it cannot, nothing is done by it that cannot be undone."""
 
     def now(self) -> float:
-        """
-        Return seconds since the epoch, UTC.
-        """
+        """Return seconds since the epoch, UTC."""
 
 
 class Local(Protocol):
-    """
-    The clocks of a machine: one that may be set, leap and be wrong, and one that only goes on.
-    """
+    """The clocks of a machine: one that may be set, leap and be wrong, and one that only goes on."""
 
     def now(self) -> float:
-        """
-        Return seconds since the epoch, UTC, as the machine has them.
-        """
+        """Return seconds since the epoch, UTC, as the machine has them."""
 
     def monotonic(self) -> float:
-        """
-        Return seconds since some moment in the past.
-        """
+        """Return seconds since some moment in the past."""
 
 
 class Dates(Protocol):
-    """
-    Takes in what servers say about the time.
-    """
+    """Takes in what servers say about the time."""
 
     def asked(self) -> float:
-        """
-        Note that a server is about to be asked; the result is for `heard`.
-        """
+        """Note that a server is about to be asked; the result is for `heard`."""
 
     def heard(self, date: float, *, asked_at: float) -> None:
         """
@@ -58,9 +42,7 @@ class Dates(Protocol):
 
 
 class SystemClock:
-    """
-    The machine's own clocks, believed: for commands that people run.
-    """
+    """The machine's own clocks, believed: for commands that people run."""
 
     sure = True
     now = staticmethod(time.time)

@@ -6,9 +6,7 @@ import msgspec
 
 
 class HealthVerdict(msgspec.Struct, frozen=True):
-    """
-    Yes or no, and what it was judged by.
-    """
+    """Yes or no, and what it was judged by."""
 
     ok: bool
     details: dict[str, str]
@@ -16,16 +14,10 @@ class HealthVerdict(msgspec.Struct, frozen=True):
 
 
 class Health(Protocol):
-    """
-    Judges the daemon.
-    """
+    """Judges the daemon."""
 
     def live(self) -> HealthVerdict:
-        """
-        Return whether every loop made progress lately; if not, a restart may help.
-        """
+        """Return whether every loop made progress lately; if not, a restart may help."""
 
     def ready(self) -> HealthVerdict:
-        """
-        Return whether queues, S3, ledger and sink answer; if not, a restart will not help.
-        """
+        """Return whether queues, S3, ledger and sink answer; if not, a restart will not help."""

@@ -15,9 +15,7 @@ class InboxError(Exception):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One delivery of one message.
-    """
+    """One delivery of one message."""
 
     id: str
     receipt: str
@@ -28,9 +26,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Depth(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How many messages are where, by the queue's own approximate count.
-    """
+    """How many messages are where, by the queue's own approximate count."""
 
     visible: int
     in_flight: int

@@ -30,33 +30,23 @@ from crrmon.domain.trails import Parked, Rescheduled, Trail
 
 
 class LedgerError(Exception):
-    """
-    The ledger could not do or tell what was asked; asking again may help.
-    """
+    """The ledger could not do or tell what was asked; asking again may help."""
 
 
 class UnusableLedgerError(Exception):
-    """
-    The ledger cannot be used at all until somebody acts; the text says what to do.
-    """
+    """The ledger cannot be used at all until somebody acts; the text says what to do."""
 
 
 class AbsentLedgerError(LedgerError):
-    """
-    There is no ledger of this name yet, and none was to be made.
-    """
+    """There is no ledger of this name yet, and none was to be made."""
 
 
 class OccupiedLedgerError(UnusableLedgerError):
-    """
-    Another process has the ledger, and nobody else can have it meanwhile.
-    """
+    """Another process has the ledger, and nobody else can have it meanwhile."""
 
 
 class LeaseLostError(Exception):
-    """
-    Somebody else holds the lease by now.
-    """
+    """Somebody else holds the lease by now."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,9 +66,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How a ledger is best asked: what a call costs differs by backend, and so does what gathering for it saves.
-    """
+    """How a ledger is best asked: what a call costs differs by backend, and so does what gathering for it saves."""
 
     size: int
     """Most items of one call."""
@@ -93,9 +81,7 @@ IN_PROCESS = Pace(size=500, linger=0.02, lanes=1)
 
 
 class FrozenWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A window whose datapoints are decided.
-    """
+    """A window whose datapoints are decided."""
 
     starts_at: float
     parts: tuple[bytes, ...]
@@ -105,9 +91,7 @@ class FrozenWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What one daemon says about itself, for whoever speaks for all of them.
-    """
+    """What one daemon says about itself, for whoever speaks for all of them."""
 
     owner: str
     """The daemon; as in its leases."""
@@ -122,9 +106,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger(Protocol):
-    """
-    What every backend does.
-    """
+    """What every backend does."""
 
     shards: int
     """How many shards it was made with."""
@@ -212,19 +194,13 @@ class Ledger(Protocol):
     # ---- reporting ----
 
     async def remember_routes(self, routes: Sequence[Route]) -> None:
-        """
-        Remember routes for ever: zeros are reported for all of them.
-        """
+        """Remember routes for ever: zeros are reported for all of them."""
 
     async def known_routes(self) -> Sequence[Route]:
-        """
-        Return all routes remembered so far, sorted.
-        """
+        """Return all routes remembered so far, sorted."""
 
     async def deltas(self) -> Sequence[Delta]:
-        """
-        Return all committed deltas that no window was frozen from, oldest first.
-        """
+        """Return all committed deltas that no window was frozen from, oldest first."""
 
     async def append(self, deltas: Sequence[Delta]) -> None:
         """
@@ -246,14 +222,10 @@ class Ledger(Protocol):
         """
 
     async def frozen(self, *, limit: int = 100) -> Sequence[FrozenWindow]:
-        """
-        Return the windows that are not wholly sent, oldest first, and no more than `limit`.
-        """
+        """Return the windows that are not wholly sent, oldest first, and no more than `limit`."""
 
     async def last_frozen(self) -> float | None:
-        """
-        Return the `starts_at` of the newest window ever frozen, sent or not.
-        """
+        """Return the `starts_at` of the newest window ever frozen, sent or not."""
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
         """
@@ -264,26 +236,18 @@ class Ledger(Protocol):
         """
 
     async def backlog(self) -> Sequence[BacklogSlot]:
-        """
-        Return what is pending and failed, without listing it; empty slots are left out.
-        """
+        """Return what is pending and failed, without listing it; empty slots are left out."""
 
     # ---- the daemons among themselves ----
 
     async def announce(self, member: Member) -> None:
-        """
-        Keep a daemon's heartbeat, instead of its last one.
-        """
+        """Keep a daemon's heartbeat, instead of its last one."""
 
     async def members(self) -> Sequence[Member]:
-        """
-        Return the heartbeat of every daemon that announced itself and was not dismissed, by owner.
-        """
+        """Return the heartbeat of every daemon that announced itself and was not dismissed, by owner."""
 
     async def dismiss(self, member: Member) -> None:
-        """
-        Drop a heartbeat, if it still is this one.
-        """
+        """Drop a heartbeat, if it still is this one."""
 
     # ---- small state by name ----
 
@@ -332,16 +296,12 @@ class Ledger(Protocol):
         """
 
     async def find(self, key: str, version_id: str) -> Trail:
-        """
-        Return all that is known of a key and version id, in whatever bucket.
-        """
+        """Return all that is known of a key and version id, in whatever bucket."""
 
     # ---- work sharing and upkeep ----
 
     async def leases(self) -> Sequence[Lease]:
-        """
-        Return the lease of every shard, by shard.
-        """
+        """Return the lease of every shard, by shard."""
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
         """
@@ -361,9 +321,7 @@ class Ledger(Protocol):
         """
 
     async def release(self, leases: Sequence[Lease]) -> None:
-        """
-        Give up leases that are still held; their epoch stays, the owner becomes empty.
-        """
+        """Give up leases that are still held; their epoch stays, the owner becomes empty."""
 
     async def sweep(self, *, now: float) -> int:
         """
@@ -398,6 +356,4 @@ class Ledger(Protocol):
         """
 
     async def close(self) -> None:
-        """
-        Let go of the ledger; nothing else may be called after.
-        """
+        """Let go of the ledger; nothing else may be called after."""

@@ -13,26 +13,16 @@ class Meters(Protocol):
     """
 
     def add(self, metric: Metric, *labels: str, amount: float = 1.0) -> None:
-        """
-        Add to a counter.
-        """
+        """Add to a counter."""
 
     def set(self, metric: Metric, *labels: str, value: float) -> None:
-        """
-        Set a gauge.
-        """
+        """Set a gauge."""
 
     def observe(self, metric: Metric, *labels: str, value: float, weight: float = 1.0) -> None:
-        """
-        Add a value to a histogram; the weight may be a fraction.
-        """
+        """Add a value to a histogram; the weight may be a fraction."""
 
     def clear(self, metric: Metric) -> None:
-        """
-        Take all series of a gauge away, as if it had never been set.
-        """
+        """Take all series of a gauge away, as if it had never been set."""
 
     def unset(self, metric: Metric, *labels: str) -> None:
-        """
-        Take one series of a gauge away, if it is there.
-        """
+        """Take one series of a gauge away, if it is there."""

@@ -15,21 +15,15 @@ class UnreadableConfigurationError(Exception):
 
 
 class NoBucketError(UnreadableConfigurationError):
-    """
-    A store says that it has no bucket of this name.
-    """
+    """A store says that it has no bucket of this name."""
 
 
 class UnusableAccountError(UnreadableConfigurationError):
-    """
-    There are no credentials for the bucket's account now; who gets them has told what to do about it.
-    """
+    """There are no credentials for the bucket's account now; who gets them has told what to do about it."""
 
 
 class Probe(Protocol):
-    """
-    Reads replication status and configuration.
-    """
+    """Reads replication status and configuration."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
         """

@@ -4,21 +4,15 @@ from typing import Protocol
 
 
 class SinkError(Exception):
-    """
-    The sink did not accept a part; sending the same bytes again may help.
-    """
+    """The sink did not accept a part; sending the same bytes again may help."""
 
 
 class RefusedPartError(SinkError):
-    """
-    The sink will never accept these bytes (a bad request, or older than it takes).
-    """
+    """The sink will never accept these bytes (a bad request, or older than it takes)."""
 
 
 class Sink(Protocol):
-    """
-    Takes the parts of windows (`windows.parts`), each in one call.
-    """
+    """Takes the parts of windows (`windows.parts`), each in one call."""
 
     async def send(self, part: bytes) -> None:
         """

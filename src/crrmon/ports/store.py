@@ -25,9 +25,7 @@ FLEET: Final = -1
 
 
 class ItemKind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """
-    What items are about. Kinds are compared by identity: they are declared once, in `crrmon.ledger.layout`.
-    """
+    """What items are about. Kinds are compared by identity: they are declared once, in `crrmon.ledger.layout`."""
 
     name: str
     """Short, of lower-case letters: it is written into every key."""
@@ -43,9 +41,7 @@ class ItemKind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Key(NamedTuple):
-    """
-    Where an item is. Kind and sort key identify it; the group says what can be written together with it.
-    """
+    """Where an item is. Kind and sort key identify it; the group says what can be written together with it."""
 
     kind: ItemKind
     group: int
@@ -58,9 +54,7 @@ class Key(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """
-    What an item was when it was read. Only the store that made it understands it, and only for a while.
-    """
+    """What an item was when it was read. Only the store that made it understands it, and only for a while."""
 
     value: object
 
@@ -72,9 +66,7 @@ ANY: Final = Tag("any")
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Which items of an ordered kind are read, and from which end.
-    """
+    """Which items of an ordered kind are read, and from which end."""
 
     low: bytes = b""
     """The first sort key."""
@@ -90,9 +82,7 @@ WHOLE: Final = Span()
 
 
 class Found(NamedTuple):
-    """
-    An item as it was read.
-    """
+    """An item as it was read."""
 
     key: Key
     body: bytes
@@ -101,9 +91,7 @@ class Found(NamedTuple):
 
 
 class Due(NamedTuple):
-    """
-    An item that seems to be due.
-    """
+    """An item that seems to be due."""
 
     at: float
     key: Key
@@ -112,9 +100,7 @@ class Due(NamedTuple):
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
-    """
-    Write an item, whether it is new or not.
-    """
+    """Write an item, whether it is new or not."""
 
     key: Key
     body: bytes
@@ -127,18 +113,14 @@ class Put(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """
-    Delete an item; with `ANY`, whether it is there or not.
-    """
+    """Delete an item; with `ANY`, whether it is there or not."""
 
     key: Key
     tag: Tag = ANY
 
 
 class Guard(msgspec.Struct, frozen=True, gc=False):
-    """
-    Write nothing, but have something be as it was.
-    """
+    """Write nothing, but have something be as it was."""
 
     key: Key
     tag: Tag
@@ -148,9 +130,7 @@ Action = Put | Delete | Guard
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a store can write at once.
-    """
+    """What a store can write at once."""
 
     items: int
     """How many unordered items go into one write best."""
@@ -176,21 +156,15 @@ class ConflictError(Exception):
 
 
 class TooMuchError(LedgerError):
-    """
-    The store cannot write that much at once; nothing was written.
-    """
+    """The store cannot write that much at once; nothing was written."""
 
 
 class UnwritableError(LedgerError):
-    """
-    The store does not take what is in this request, however often it is asked; nothing was written.
-    """
+    """The store does not take what is in this request, however often it is asked; nothing was written."""
 
 
 class Store(Protocol):
-    """
-    What every database does for the ledger.
-    """
+    """What every database does for the ledger."""
 
     name: str
     """What it is called for people: the setting and its value."""
@@ -202,14 +176,10 @@ class Store(Protocol):
     """How a ledger in it is best asked."""
 
     def where(self, key: Key) -> str:
-        """
-        Name an item for people, who look for it with the database's own tools.
-        """
+        """Name an item for people, who look for it with the database's own tools."""
 
     def tag_of(self, body: bytes) -> Tag:
-        """
-        Return the tag that an item of an ordered kind has while this is its body.
-        """
+        """Return the tag that an item of an ordered kind has while this is its body."""
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
         """
@@ -254,9 +224,7 @@ class Store(Protocol):
         """
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
-        """
-        Do any number of unconditional actions on ordered items, in any order; when it fails, some may be done.
-        """
+        """Do any number of unconditional actions on ordered items, in any order; when it fails, some may be done."""
 
     async def due(
         self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
@@ -289,15 +257,11 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """
-        Let go of the database; nothing else may be called after.
-        """
+        """Let go of the database; nothing else may be called after."""
 
 
 def prefixed(prefix: bytes) -> Span:
-    """
-    Return the span of the sort keys that begin with a prefix.
-    """
+    """Return the span of the sort keys that begin with a prefix."""
     stripped = prefix.rstrip(b"\xff")
     high = (stripped[:-1] + bytes([stripped[-1] + 1])) if stripped else None
     return Span(low=prefix, high=high)

@@ -10,9 +10,7 @@ BySource = dict[str, int]
 
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Sums of a run; what is not there is zero, and what is None is not told.
-    """
+    """Sums of a run; what is not there is zero, and what is None is not told."""
 
     replicated: ByRoute = {}
     bytes: ByRoute = {}

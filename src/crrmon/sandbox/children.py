@@ -16,15 +16,11 @@ START_SECONDS = 60.0
 
 
 class SandboxError(Exception):
-    """
-    The sandbox cannot go on; the text says why and what to do.
-    """
+    """The sandbox cannot go on; the text says why and what to do."""
 
 
 class Child:
-    """
-    One process in a session of its own, so that Ctrl-C in the terminal does not reach it.
-    """
+    """One process in a session of its own, so that Ctrl-C in the terminal does not reach it."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         """
@@ -61,22 +57,16 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """
-        Its process id.
-        """
+        """Its process id."""
         return self._process.pid
 
     @property
     def ended(self) -> int | None:
-        """
-        Its exit code, negative for a signal; None while it runs.
-        """
+        """Its exit code, negative for a signal; None while it runs."""
         return self._process.returncode
 
     async def wait(self) -> int:
-        """
-        Wait until it ends and return its exit code.
-        """
+        """Wait until it ends and return its exit code."""
         return await self._process.wait()
 
     async def stop(self, *, grace: float) -> int | None:
@@ -96,17 +86,13 @@ class Child:
             return None
 
     async def kill(self) -> None:
-        """
-        End it with SIGKILL.
-        """
+        """End it with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     def last_words(self, lines: int = 15) -> str:
-        """
-        Return the end of its log.
-        """
+        """Return the end of its log."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
@@ -116,9 +102,7 @@ async def _nothing() -> None:
 
 
 class Restartable:
-    """
-    A program that may be killed and started again, and must not end by itself.
-    """
+    """A program that may be killed and started again, and must not end by itself."""
 
     def __init__(
         self,
@@ -149,9 +133,7 @@ class Restartable:
 
     @property
     def pid(self) -> int:
-        """
-        Its process id; start it first.
-        """
+        """Its process id; start it first."""
         if self._child is None:
             raise self._died()
         return self._child.pid
@@ -229,9 +211,7 @@ class Restartable:
         return None if self._child is None else await self._child.stop(grace=grace)
 
     async def abandon(self) -> None:
-        """
-        Kill it, if it runs.
-        """
+        """Kill it, if it runs."""
         if self._child is not None and self._child.ended is None:
             await self._child.kill()
 
@@ -244,9 +224,7 @@ class Restartable:
 
 
 def is_free(port: int) -> bool:
-    """
-    Return whether nobody listens on a port of this machine.
-    """
+    """Return whether nobody listens on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -261,9 +239,7 @@ _ports: set[int] = set()
 
 
 def free_port() -> int:
-    """
-    Return a port that nobody listens on at the moment, and that this process did not give away before.
-    """
+    """Return a port that nobody listens on at the moment, and that this process did not give away before."""
     while True:
         with socket.socket() as probe:
             probe.bind((LOOPBACK, 0))

@@ -8,9 +8,7 @@ if TYPE_CHECKING:  # the stubs are there for development only
 
 
 class Courier:
-    """
-    Sends each message on its own, so that they overtake each other.
-    """
+    """Sends each message on its own, so that they overtake each other."""
 
     def __init__(self, sqs: "SQSClient", queue_url: str, tasks: asyncio.TaskGroup) -> None:
         """
@@ -26,24 +24,18 @@ class Courier:
         self.delivered = 0
 
     def send(self, body: str, *, after: float) -> None:
-        """
-        Deliver a message in `after` seconds.
-        """
+        """Deliver a message in `after` seconds."""
         task = self._tasks.create_task(self._deliver(body, after))
         self._on_the_way.add(task)
         task.add_done_callback(self._on_the_way.discard)
 
     @property
     def on_the_way(self) -> int:
-        """
-        How many messages are not in the queue yet.
-        """
+        """How many messages are not in the queue yet."""
         return len(self._on_the_way)
 
     async def finished(self) -> None:
-        """
-        Wait until all is delivered.
-        """
+        """Wait until all is delivered."""
         while self._on_the_way:
             await asyncio.wait(self._on_the_way)
 

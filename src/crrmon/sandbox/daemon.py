@@ -25,9 +25,7 @@ _FLEET = {metric.name for metric in METRICS if metric.fleet}
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Where the things of one replica are.
-    """
+    """Where the things of one replica are."""
 
     folder: Path
     endpoint: str
@@ -39,37 +37,27 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """
-        What people call it.
-        """
+        """What people call it."""
         return "the daemon" if self.alone else f"replica {self.number}"
 
     @property
     def access_key(self) -> str:
-        """
-        What it signs its calls with: by this they are told apart.
-        """
+        """What it signs its calls with: by this they are told apart."""
         return f"sandbox-{self.number}"
 
     @property
     def config(self) -> Path:
-        """
-        Its configuration.
-        """
+        """Its configuration."""
         return self.folder / f"crrmon{self._suffix}.yaml"
 
     @property
     def log(self) -> Path:
-        """
-        Its output.
-        """
+        """Its output."""
         return self.folder / f"daemon{self._suffix}.log"
 
     @property
     def url(self) -> str:
-        """
-        Its HTTP server.
-        """
+        """Its HTTP server."""
         return f"http://{LOOPBACK}:{self.port}"
 
     @property
@@ -107,9 +95,7 @@ def write_config(site: Site, world: World, *, ledger: Mapping[str, Any]) -> None
 
 
 class DaemonProcess(Restartable):
-    """
-    One replica of the daemon.
-    """
+    """One replica of the daemon."""
 
     def __init__(self, site: Site, http: aiohttp.ClientSession) -> None:
         """
@@ -128,9 +114,7 @@ class DaemonProcess(Restartable):
         self._http = http
 
     async def reports(self) -> bool:
-        """
-        Return whether it shows the numbers of the whole fleet on /metrics.
-        """
+        """Return whether it shows the numbers of the whole fleet on /metrics."""
         return any(
             family.samples
             for family in text_string_to_metric_families(await self.metrics())
@@ -138,9 +122,7 @@ class DaemonProcess(Restartable):
         )
 
     async def metrics(self) -> str:
-        """
-        Read its /metrics; the empty string when it does not answer.
-        """
+        """Read its /metrics; the empty string when it does not answer."""
         try:
             async with self._http.get(
                 f"{self.site.url}/metrics", timeout=_PAGE_TIMEOUT
@@ -151,9 +133,7 @@ class DaemonProcess(Restartable):
 
 
 async def follow(log: Path, show: Callable[[str], None]) -> None:
-    """
-    Show every line that a log gets, for ever.
-    """
+    """Show every line that a log gets, for ever."""
     position = 0
     while True:
         whole = _lines_from(log, position)

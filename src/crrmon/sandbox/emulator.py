@@ -14,9 +14,7 @@ from crrmon.sandbox.environment import for_emulator
 
 
 class NotInstalledError(SandboxError):
-    """
-    The sandbox's extra dependencies are missing.
-    """
+    """The sandbox's extra dependencies are missing."""
 
 
 @asynccontextmanager
@@ -56,9 +54,7 @@ async def emulator(folder: Path) -> AsyncIterator[str]:
 
 
 async def answers(http: aiohttp.ClientSession, url: str) -> bool:
-    """
-    Return whether a GET is answered with 200.
-    """
+    """Return whether a GET is answered with 200."""
     try:
         async with http.get(url, timeout=aiohttp.ClientTimeout(total=5)) as response:
             return response.status == 200  # noqa: PLR2004 - OK

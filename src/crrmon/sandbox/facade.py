@@ -73,9 +73,7 @@ async def _nothing(*_: object) -> None:
 
 
 class Outage(enum.Enum):
-    """
-    How S3 as a whole fails.
-    """
+    """How S3 as a whole fails."""
 
     GONE = "gone"
     """Connections break off."""
@@ -84,9 +82,7 @@ class Outage(enum.Enum):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """
-    What a call to S3 is about; empty strings where it names none.
-    """
+    """What a call to S3 is about; empty strings where it names none."""
 
     bucket: str
     key: str
@@ -100,9 +96,7 @@ class _FacadeAnswer(msgspec.Struct):
 
 
 class Facade:
-    """
-    A proxy in front of the emulator.
-    """
+    """A proxy in front of the emulator."""
 
     def __init__(self, emulator_url: str, http: aiohttp.ClientSession) -> None:
         """
@@ -141,9 +135,7 @@ class Facade:
         """What the others brought, and how often."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """
-        Answer one call.
-        """
+        """Answer one call."""
         body = await request.content.read()
         operation = operation_of(request.method, request.raw_path, request.headers)
         caller = caller_of(request.headers)
@@ -161,9 +153,7 @@ class Facade:
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
     async def give_back(self, caller: str) -> None:
-        """
-        Show again what a caller has received and not deleted: it was killed.
-        """
+        """Show again what a caller has received and not deleted: it was killed."""
         taken = self._taken.pop(caller, {})
         await asyncio.gather(*(self.show_again(queue, one) for one, queue in taken.items()))
 
@@ -198,9 +188,7 @@ class Facade:
         return _FacadeAnswer(status, CIMultiDict({"Content-Type": _AMAZON_JSON}), said)
 
     async def _look(self, request: web.BaseRequest, target: Target) -> _FacadeAnswer:
-        """
-        Find a version under the id that S3 would give it, and say how far its replication is.
-        """
+        """Find a version under the id that S3 would give it, and say how far its replication is."""
         asked = ObjectVersion(target.bucket, target.key, target.query.get("versionId", [""])[0])
         self.looks_elsewhere += not self.is_source(asked)
         path = request.raw_path
@@ -255,9 +243,7 @@ class Facade:
     async def _hand_out(
         self, request: web.BaseRequest, caller: str, body: bytes, answer: _FacadeAnswer
     ) -> None:
-        """
-        Remember who got which messages; those for a caller that is gone by now are shown again.
-        """
+        """Remember who got which messages; those for a caller that is gone by now are shown again."""
         if answer.status != HTTPStatus.OK:
             return
         queue = msgspec.json.decode(body)["QueueUrl"]
@@ -285,9 +271,7 @@ class Facade:
         return _FacadeAnswer(HTTPStatus.NO_CONTENT, CIMultiDict(), b"")
 
     def _configured(self, target: Target, answer: _FacadeAnswer) -> _FacadeAnswer:
-        """
-        Put the configuration into an answer that says that there is none; others (wrong region ...) stand.
-        """
+        """Put the configuration into an answer that says that there is none; others (wrong region ...) stand."""
         kept = self._configurations.get(target.bucket)
         if kept is None or _NO_CONFIGURATION not in answer.body:
             return answer
@@ -354,33 +338,25 @@ def operation_of(method: str, path: str, headers: Mapping[str, str]) -> str:
 
 
 def target_of(path: str) -> Target:
-    """
-    Take apart the path of a call to S3 in path style.
-    """
+    """Take apart the path of a call to S3 in path style."""
     before, _, query = path.partition("?")
     bucket, _, key = before.removeprefix("/").partition("/")
     return Target(bucket, unquote(key), parse_qs(query, keep_blank_values=True))
 
 
 def caller_of(headers: Mapping[str, str]) -> str:
-    """
-    Return the access key that a call is signed with; the empty string when it is not signed.
-    """
+    """Return the access key that a call is signed with; the empty string when it is not signed."""
     found = _ACCESS_KEY.search(headers.get("Authorization", ""))
     return found[1] if found else ""
 
 
 def is_of_s3(path: str, headers: Mapping[str, str]) -> bool:
-    """
-    Return whether a call is for S3: all other services name their operation.
-    """
+    """Return whether a call is for S3: all other services name their operation."""
     return "X-Amz-Target" not in headers and "/operation/" not in path
 
 
 def is_on_items(headers: Mapping[str, str]) -> bool:
-    """
-    Return whether a call reads or writes items of a DynamoDB table.
-    """
+    """Return whether a call reads or writes items of a DynamoDB table."""
     target = headers.get("X-Amz-Target", "")
     return target.startswith(_TABLES) and target.endswith(_ON_ITEMS)
 

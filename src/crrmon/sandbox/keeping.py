@@ -26,9 +26,7 @@ TABLE = "crrmon"
 
 
 class Keeping(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A ledger, and how to get at it.
-    """
+    """A ledger, and how to get at it."""
 
     kind: Kind
     where: str

@@ -54,16 +54,12 @@ def created_event(written: Written, *, chance: int) -> str:
 
 
 def deleted_event(version: ObjectVersion, region: str, *, at: float, chance: int) -> str:
-    """
-    Create the event of a version that was deleted for good.
-    """
+    """Create the event of a version that was deleted for good."""
     return _removed_event(version, region, at=at, chance=chance, kind="Permanently Deleted")
 
 
 def marker_event(marker: ObjectVersion, region: str, *, at: float, chance: int) -> str:
-    """
-    Create the event of a delete marker that was laid, by whomever.
-    """
+    """Create the event of a delete marker that was laid, by whomever."""
     return _removed_event(marker, region, at=at, chance=chance, kind="Delete Marker Created")
 
 
@@ -145,18 +141,14 @@ def created_notification(written: Written, *, by_replication: bool, chance: int)
 
 
 def deleted_notification(version: ObjectVersion, region: str, *, at: float, chance: int) -> str:
-    """
-    Create the notification of a version that was deleted for good.
-    """
+    """Create the notification of a version that was deleted for good."""
     return _notification("ObjectRemoved:Delete", version, region, at=at, chance=chance)
 
 
 def marker_notification(
     marker: ObjectVersion, region: str, *, at: float, by_replication: bool, chance: int
 ) -> str:
-    """
-    Create the notification of a delete marker that was laid.
-    """
+    """Create the notification of a delete marker that was laid."""
     return _notification(
         "ObjectRemoved:DeleteMarkerCreated",
         marker,

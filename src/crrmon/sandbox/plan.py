@@ -60,9 +60,7 @@ KEYS = (
 
 
 class Stray(enum.StrEnum):
-    """
-    Messages that concern no object written.
-    """
+    """Messages that concern no object written."""
 
     READ = "read"
     DENIED_WRITE = "denied_write"
@@ -75,9 +73,7 @@ HARMLESS = tuple(one for one in Stray if one is not Stray.MALFORMED)
 
 
 class Chances(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How replication and delivery behave.
-    """
+    """How replication and delivery behave."""
 
     fail: float = 0.02
     """Share of the covered objects whose replication fails, at one destination at least."""
@@ -98,9 +94,7 @@ Deliveries = tuple[tuple[float, ...], ...]
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What happens on the way to one destination.
-    """
+    """What happens on the way to one destination."""
 
     rule: str
     destination: str
@@ -117,18 +111,14 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A version's end before it replicated.
-    """
+    """A version's end before it replicated."""
 
     seconds: float
     deliveries: Deliveries
 
 
 class Marking(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A delete marker over a key.
-    """
+    """A delete marker over a key."""
 
     key: str
     deliveries: Deliveries
@@ -137,9 +127,7 @@ class Marking(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One write to come, and all that follows from it.
-    """
+    """One write to come, and all that follows from it."""
 
     bucket: str
     key: str
@@ -165,16 +153,12 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fails(self) -> bool:
-        """
-        Whether it fails anywhere.
-        """
+        """Whether it fails anywhere."""
         return any(passage.reason for passage in self.passages)
 
 
 def plan(world: World, chances: Chances, *, seed: int) -> Iterator[Planned]:
-    """
-    Plan writes without end.
-    """
+    """Plan writes without end."""
     rng = random.Random(seed)  # noqa: S311 - a simulation
     known: dict[str, dict[str, int]] = {bucket.name: {} for bucket in world.sources}
     weights = [bucket.weight for bucket in world.sources]
@@ -328,9 +312,7 @@ SERVER = -1
 
 
 class Kill(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One kill -9 to come.
-    """
+    """One kill -9 to come."""
 
     after: float
     """Share of the objects that are written before."""

@@ -80,9 +80,7 @@ REPAIR_SECONDS = 1.0
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What the user asked for.
-    """
+    """What the user asked for."""
 
     objects: int | None
     """None: for ever."""
@@ -100,9 +98,7 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Everything that is there before the daemons start.
-    """
+    """Everything that is there before the daemons start."""
 
     endpoint: str
     """Of AWS, as the daemons see it."""
@@ -118,9 +114,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     daemons: tuple[DaemonProcess, ...]
 
     async def kill(self, daemon: DaemonProcess) -> None:
-        """
-        Kill a replica with -9 and start it again; what it had received shows again at once.
-        """
+        """Kill a replica with -9 and start it again; what it had received shows again at once."""
         await daemon.kill_and_restart(
             meanwhile=lambda: self.facade.give_back(daemon.site.access_key)
         )
@@ -170,9 +164,7 @@ async def staged(
 
 
 def sites(folder: Path, endpoint: str, port: int | None, *, replicas: int) -> list[Site]:
-    """
-    Find a place for each replica.
-    """
+    """Find a place for each replica."""
     ports = [port or _port()]
     while len(ports) < replicas:
         if (free := free_port()) not in ports:
@@ -202,9 +194,7 @@ def _aws(endpoint: str) -> Aws:
 
 
 def _calls(stage: Stage) -> Counter[str]:
-    """
-    Count the daemons' calls by operation, and nobody else's.
-    """
+    """Count the daemons' calls by operation, and nobody else's."""
     calls = (stage.facade.calls_of[daemon.site.access_key] for daemon in stage.daemons)
     return sum(calls, Counter())
 
@@ -219,9 +209,7 @@ def _port() -> int:
 
 
 class Play:
-    """
-    What happens on the stage.
-    """
+    """What happens on the stage."""
 
     def __init__(
         self, stage: Stage, settings: SandboxSettings, show: Show, stop: asyncio.Event
@@ -243,9 +231,7 @@ class Play:
         self._rules = Rules(WORLD)
 
     async def run(self) -> SandboxVerdict:
-        """
-        Play it to the end.
-        """
+        """Play it to the end."""
         stage = self._stage
         self._show.places(
             stage.daemons, stage.keeping, endpoint=stage.endpoint, seed=self._settings.seed
@@ -318,9 +304,7 @@ class Play:
         )
 
     async def _reporting(self) -> list[DaemonProcess]:
-        """
-        Return who shows the fleet's numbers; wait for it to be one alone.
-        """
+        """Return who shows the fleet's numbers; wait for it to be one alone."""
         self._phase = "waiting for one replica to speak for all"
         reporting: list[DaemonProcess] = []
         with contextlib.suppress(TimeoutError):
@@ -333,9 +317,7 @@ class Play:
         return reporting
 
     async def _look_out(self) -> None:
-        """
-        Compare the watermarks that are shown with the truth, again and again.
-        """
+        """Compare the watermarks that are shown with the truth, again and again."""
         while True:
             await asyncio.gather(*(self._sample(daemon) for daemon in self._stage.daemons))
             await asyncio.sleep(SAMPLE_SECONDS)
@@ -487,9 +469,7 @@ class Play:
         return True
 
     async def _until_told(self, malformed: int) -> None:
-        """
-        Wait until the truth was told, no more and no less, and the queue is empty; or too long.
-        """
+        """Wait until the truth was told, no more and no less, and the queue is empty; or too long."""
         truth = self._account()
         patience = self._patience
         try:
@@ -506,9 +486,7 @@ class Play:
             self._show.say(f"Gave up {self._phase} after {patience:.0f} s.")
 
     async def _missing(self, truth: SandboxAccount, malformed: int) -> str:
-        """
-        Say what the daemon still has to do; nothing when all was told.
-        """
+        """Say what the daemon still has to do; nothing when all was told."""
         stage = self._stage
         left = await self._left_in(stage.queue) + await self._left_in(stage.dead_letter_queue)
         if left != malformed:
@@ -531,16 +509,12 @@ class Play:
         return msgspec.structs.replace(account, not_covered=None) if again else account
 
     def _account(self) -> SandboxAccount:
-        """
-        Sum up what is true.
-        """
+        """Sum up what is true."""
         leads = {route: int(one) for route, one in self._rules.leads().items()}
         return msgspec.structs.replace(self._stage.truth.account(), configured=leads)
 
     async def _counted(self) -> SandboxAccount | None:
-        """
-        Read what Prometheus would; None where a process that counted is gone, or there are several.
-        """
+        """Read what Prometheus would; None where a process that counted is gone, or there are several."""
         daemons = self._stage.daemons
         if len(daemons) > 1 or daemons[0].starts > 1:
             return None

@@ -58,9 +58,7 @@ def account(page: str) -> SandboxAccount:
 
 
 def _samples(page: str) -> Mapping[str, list[tuple[Mapping[str, str], int]]]:
-    """
-    Return labels and values by name.
-    """
+    """Return labels and values by name."""
     samples: defaultdict[str, list[tuple[Mapping[str, str], int]]] = defaultdict(list)
     for family in text_string_to_metric_families(page):
         for sample in family.samples:

@@ -13,9 +13,7 @@ _ANSWER_SECONDS = 5.0
 
 
 class NoRedisError(SandboxError):
-    """
-    There is no Redis server on this machine.
-    """
+    """There is no Redis server on this machine."""
 
 
 def redis(folder: Path, port: int) -> Restartable:
@@ -68,9 +66,7 @@ def find() -> str:
 
 
 async def _answers(port: int) -> bool:
-    """
-    Return whether it answers a PING; it does not while it still reads its data.
-    """
+    """Return whether it answers a PING; it does not while it still reads its data."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             reader, writer = await asyncio.open_connection(LOOPBACK, port)

@@ -6,9 +6,7 @@ from crrmon.domain.objects import ObjectVersion
 
 
 class DaemonReplicas:
-    """
-    Knows each replica by both its version ids.
-    """
+    """Knows each replica by both its version ids."""
 
     def __init__(self) -> None:
         self._stored: dict[ObjectVersion, str] = {}
@@ -29,13 +27,9 @@ class DaemonReplicas:
         return version in self._stored
 
     def stored(self, version: ObjectVersion) -> str:
-        """
-        Return the emulator's id of a version that is named as S3 would.
-        """
+        """Return the emulator's id of a version that is named as S3 would."""
         return self._stored.get(version, version.version_id)
 
     def known(self, version: ObjectVersion) -> str:
-        """
-        Return S3's id of a version that is named as the emulator does.
-        """
+        """Return S3's id of a version that is named as the emulator does."""
         return self._known.get(version, version.version_id)

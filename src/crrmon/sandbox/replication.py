@@ -21,9 +21,7 @@ NOTICED_SECONDS = 4.0
 
 
 class _Failure(msgspec.Struct, frozen=True):
-    """
-    A version that waits for its repair.
-    """
+    """A version that waits for its repair."""
 
     written: Written
     planned: Planned
@@ -32,9 +30,7 @@ class _Failure(msgspec.Struct, frozen=True):
 
 
 class Replication:
-    """
-    Copies each covered version to its destinations when its time has come.
-    """
+    """Copies each covered version to its destinations when its time has come."""
 
     def __init__(
         self,
@@ -83,24 +79,18 @@ class Replication:
             self._start(self._pass(written, passage, planned))
 
     def begin_marker(self, marker: Written, marking: Marking, *, chance: int) -> None:
-        """
-        Replicate a delete marker that was just laid.
-        """
+        """Replicate a delete marker that was just laid."""
         self._truth.marked(marker.version, [one.destination for one in marking.passages])
         for passage in marking.passages:
             self._start(self._mark(marker, passage, chance))
 
     def to_repair(self) -> set[str]:
-        """
-        Return the source buckets in which failures wait for their repair.
-        """
+        """Return the source buckets in which failures wait for their repair."""
         buckets = {one.written.version.bucket for one in self._to_repair}
         return {bucket for bucket in buckets if not self._rules.touched(bucket)}
 
     def repair(self, bucket: str) -> None:
-        """
-        Put those failures of a source bucket back to pending that somebody repairs and had the time to notice.
-        """
+        """Put those failures of a source bucket back to pending that somebody repairs and had the time to notice."""
         now = asyncio.get_running_loop().time()
         ready = [
             one
@@ -121,24 +111,18 @@ class Replication:
                     )
 
     def status(self, version: ObjectVersion) -> str | None:
-        """
-        Return what S3 would say in x-amz-replication-status; None when it would not send the header.
-        """
+        """Return what S3 would say in x-amz-replication-status; None when it would not send the header."""
         if version in self.replicas:
             return REPLICA
         status = self._truth.status(version)
         return None if status in (NOT_COVERED, GONE) else status
 
     def is_source(self, version: ObjectVersion) -> bool:
-        """
-        Return whether an application wrote a version: everything else is looked for at a destination.
-        """
+        """Return whether an application wrote a version: everything else is looked for at a destination."""
         return self._truth.status(version) is not None
 
     async def finished(self) -> None:
-        """
-        Wait until no replication is under way.
-        """
+        """Wait until no replication is under way."""
         while self._under_way:
             await asyncio.wait(self._under_way)
 

@@ -9,9 +9,7 @@ from crrmon.sandbox.world import World, configured
 
 
 class Mischief(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What somebody does to rules while applications go on writing.
-    """
+    """What somebody does to rules while applications go on writing."""
 
     disabled: str
     """Id of a rule that stays where it is, with the status Disabled."""
@@ -23,9 +21,7 @@ MISCHIEF = Mischief(disabled="data-of-b", deleted="src-a")
 
 
 class Rules:
-    """
-    Tells which rules take what is written now.
-    """
+    """Tells which rules take what is written now."""
 
     def __init__(self, world: World) -> None:
         """
@@ -36,31 +32,23 @@ class Rules:
         self._off: set[str] = set()
 
     def switch_off(self, mischief: Mischief) -> None:
-        """
-        Take rules out of force: nothing that is written from now on replicates by them.
-        """
+        """Take rules out of force: nothing that is written from now on replicates by them."""
         deleted = (rule.id for rule in self.world.rules_of(mischief.deleted))
         self._off.update((mischief.disabled, *deleted))
 
     def leads(self) -> dict[Route, bool]:
-        """
-        Tell of every route whether a rule in force leads along it.
-        """
+        """Tell of every route whether a rule in force leads along it."""
         return {
             Route(rule.source, rule.destination): rule.id not in self._off
             for rule in self.world.rules
         }
 
     def touched(self, bucket: str) -> bool:
-        """
-        Return whether a rule of a bucket was switched off.
-        """
+        """Return whether a rule of a bucket was switched off."""
         return any(rule.id in self._off for rule in self.world.rules_of(bucket))
 
     def destinations(self, bucket: str, key: str) -> tuple[str, ...]:
-        """
-        Return where a key replicates to now.
-        """
+        """Return where a key replicates to now."""
         covering = self.world.covering(bucket, key)
         return tuple(rule.destination for rule in covering if rule.id not in self._off)
 

@@ -18,15 +18,11 @@ from crrmon.sandbox.verdict import SandboxVerdict
 
 
 class UsageError(SandboxError):
-    """
-    What was asked for cannot be done; the text names the option and the remedy.
-    """
+    """What was asked for cannot be done; the text names the option and the remedy."""
 
 
 class AbortedError(Exception):
-    """
-    A signal ended the run before its verdict.
-    """
+    """A signal ended the run before its verdict."""
 
     def __init__(self, signum: int) -> None:
         """
@@ -88,9 +84,7 @@ def _folder(keep: Path | None) -> Path:
 
 
 async def _interruptible(settings: SandboxSettings, show: Show, folder: Path) -> SandboxVerdict:
-    """
-    Let the first Ctrl-C end the writing, and the second one everything.
-    """
+    """Let the first Ctrl-C end the writing, and the second one everything."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     work = asyncio.ensure_future(_work(settings, show, folder, stop))
@@ -136,9 +130,7 @@ async def _work(
 
 
 def trials(settings: SandboxSettings) -> Iterator[str]:
-    """
-    Say what the daemons will have to bear.
-    """
+    """Say what the daemons will have to bear."""
     if settings.disable_rule:
         yield (
             f"Halfway, the rule {MISCHIEF.disabled} is disabled, and the replication configuration of {MISCHIEF.deleted} "
@@ -161,9 +153,7 @@ def trials(settings: SandboxSettings) -> Iterator[str]:
 
 
 def _ours(group: BaseExceptionGroup[BaseException]) -> Iterator[SandboxError]:
-    """
-    Find the troubles in a group that have a clear message.
-    """
+    """Find the troubles in a group that have a clear message."""
     for exception in group.exceptions:
         if isinstance(exception, BaseExceptionGroup):
             yield from _ours(exception)

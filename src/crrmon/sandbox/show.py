@@ -22,9 +22,7 @@ UNCHANGED_SECONDS = 30.0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How far things are.
-    """
+    """How far things are."""
 
     phase: str
     written: int
@@ -39,9 +37,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Show:
-    """
-    Tells on a console how the sandbox is doing.
-    """
+    """Tells on a console how the sandbox is doing."""
 
     def __init__(self, console: Console, *, verbose: bool = False) -> None:
         """
@@ -57,9 +53,7 @@ class Show:
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """
-        Keep the last line of a terminal for the live line.
-        """
+        """Keep the last line of a terminal for the live line."""
         if not self._console.is_terminal:
             yield
             return
@@ -68,17 +62,13 @@ class Show:
         self._live = None
 
     def say(self, text: str) -> None:
-        """
-        Print a line.
-        """
+        """Print a line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def places(
         self, daemons: Sequence[DaemonProcess], keeping: Keeping, *, endpoint: str, seed: int
     ) -> None:
-        """
-        Print where to look, and how to repeat this.
-        """
+        """Print where to look, and how to repeat this."""
         said = [
             *(("metrics", f"{daemon.site.url}/metrics") for daemon in daemons),
             *(("health", f"{one.site.url}/readyz  {one.site.url}/livez") for one in daemons),
@@ -94,9 +84,7 @@ class Show:
             before = name
 
     def progress(self, progress: Progress) -> None:
-        """
-        Show the live line, if it is time.
-        """
+        """Show the live line, if it is time."""
         line = Text.assemble(
             (f"{progress.phase}: ", "bold"),
             f"written {progress.written}, ",
@@ -118,9 +106,7 @@ class Show:
 
 
 def table(verdict: SandboxVerdict) -> Table:
-    """
-    Lay out the comparison.
-    """
+    """Lay out the comparison."""
     made = _narrow("Truth and what was told of it")
     for name in ("where", "what"):
         made.add_column(name, no_wrap=True)
@@ -151,18 +137,14 @@ _SHOWN_AT_ZERO = ("replicated", "failed", "pending")
 
 
 def _worth_showing(line: Line) -> bool:
-    """
-    Return whether a line that agrees is of interest; that rules lead along a route is not.
-    """
+    """Return whether a line that agrees is of interest; that rules lead along a route is not."""
     if line.measure == "configured":
         return not line.truth
     return bool(line.truth) or line.measure in _SHOWN_AT_ZERO
 
 
 def reasons(verdict: SandboxVerdict) -> Table:
-    """
-    Lay out why S3 gave up.
-    """
+    """Lay out why S3 gave up."""
     made = _narrow("Failures by reason")
     for name in ("where", "reason"):
         made.add_column(name, no_wrap=True)
@@ -175,9 +157,7 @@ def reasons(verdict: SandboxVerdict) -> Table:
 
 
 def _narrow(title: str) -> Table:
-    """
-    Create a table that fits into 80 columns.
-    """
+    """Create a table that fits into 80 columns."""
     return Table(
         title=f"\n{title}",
         title_justify="left",
@@ -193,9 +173,7 @@ def _judgement(line: Line | ReasonLine) -> Text:
 
 
 def fleet(verdict: SandboxVerdict) -> Table:
-    """
-    Lay out what each replica did.
-    """
+    """Lay out what each replica did."""
     made = Table(title="Replicas", title_justify="left", box=box.SIMPLE_HEAD)
     made.add_column("who", no_wrap=True)
     for name in ("HEADs", "share", "kills", "exit code"):
@@ -215,9 +193,7 @@ def fleet(verdict: SandboxVerdict) -> Table:
 
 
 def summary(verdict: SandboxVerdict) -> Iterator[Text]:
-    """
-    Say the rest in words.
-    """
+    """Say the rest in words."""
     run = verdict.run
     left = run.messages
     yield Text(

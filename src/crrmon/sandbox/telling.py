@@ -14,9 +14,7 @@ _FURTHER = 1 << 64
 
 
 class EventTeller:
-    """
-    Hands messages to the courier.
-    """
+    """Hands messages to the courier."""
 
     def __init__(self, world: World, courier: Courier) -> None:
         """
@@ -57,9 +55,7 @@ class EventTeller:
         )
 
     def deleted(self, written: Written, deliveries: Deliveries, *, at: float, chance: int) -> None:
-        """
-        Tell of a version that was deleted for good.
-        """
+        """Tell of a version that was deleted for good."""
         version, region, chance = written.version, written.region, chance ^ _FURTHER
         self._tell(
             written,
@@ -108,9 +104,7 @@ class EventTeller:
         )
 
     def failed(self, written: Written, passage: Passage, *, at: float, chance: int) -> None:
-        """
-        Tell of a failure, as S3 does itself.
-        """
+        """Tell of a failure, as S3 does itself."""
         body = native.failed_notice(
             written,
             destination=passage.destination,
@@ -124,9 +118,7 @@ class EventTeller:
     def restarted(
         self, written: Written, deliveries: Iterable[float], *, at: float, chance: int
     ) -> None:
-        """
-        Tell that a version was put back to pending. Trails record that of every bucket.
-        """
+        """Tell that a version was put back to pending. Trails record that of every bucket."""
         body = cloudtrail.restarted_body(written, at=at, chance=chance ^ 3 * _FURTHER)
         self._send(body, deliveries)
 

@@ -23,15 +23,11 @@ Carry = Callable[[bytes], Awaitable[tuple[int, bytes]]]
 
 
 class LostAnswerError(Exception):
-    """
-    The call was carried out, and nobody is to hear of it.
-    """
+    """The call was carried out, and nobody is to hear of it."""
 
 
 class Throttling:
-    """
-    Decides by chance how calls to tables fare.
-    """
+    """Decides by chance how calls to tables fare."""
 
     def __init__(self, chance: random.Random) -> None:
         """
@@ -102,9 +98,7 @@ def _error(name: str, **fields: Any) -> tuple[int, bytes]:
 
 
 def _early_facts(requested: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """
-    Divide what a batch asks of the first table it names; nothing is in the first half if that is one thing only.
-    """
+    """Divide what a batch asks of the first table it names; nothing is in the first half if that is one thing only."""
     table, asked = next(iter(requested.items()))
     reads = isinstance(asked, dict)
     things: list[Any] = asked["Keys"] if reads else asked

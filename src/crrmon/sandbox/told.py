@@ -38,9 +38,7 @@ _AGES = 1_000_000_000
 
 
 class CloudWatch:
-    """
-    Reads metrics back as a user would, with ListMetrics and GetMetricStatistics.
-    """
+    """Reads metrics back as a user would, with ListMetrics and GetMetricStatistics."""
 
     def __init__(self, client: "CloudWatchClient", namespace: str) -> None:
         """
@@ -52,9 +50,7 @@ class CloudWatch:
         self._namespace = namespace
 
     async def account(self) -> SandboxAccount:
-        """
-        Sum up all that was reported, for every dimension that was reported on.
-        """
+        """Sum up all that was reported, for every dimension that was reported on."""
         return SandboxAccount(
             replicated=await self.replicated(),
             bytes=await self._by_route(catalogue.CW_BYTES),
@@ -64,21 +60,15 @@ class CloudWatch:
         )
 
     async def failed(self) -> dict[str, int]:
-        """
-        Sum up the failures alone, by source bucket.
-        """
+        """Sum up the failures alone, by source bucket."""
         return await self._by_source(catalogue.CW_FAILED)
 
     async def replicated(self) -> dict[Route, int]:
-        """
-        Sum up the replicated objects alone.
-        """
+        """Sum up the replicated objects alone."""
         return await self._by_route(catalogue.CW_OBJECTS)
 
     async def median(self, route: Route) -> float | None:
-        """
-        Return the median of the reported latencies in seconds.
-        """
+        """Return the median of the reported latencies in seconds."""
         dimensions: list[DimensionTypeDef] = [
             {"Name": "SourceBucket", "Value": route.source},
             {"Name": "DestBucket", "Value": route.destination},
@@ -123,9 +113,7 @@ class CloudWatch:
         return round(sum(p["Sum"] for p in await self._points(metric, dimensions)))
 
     async def _pending(self) -> dict[Route, int]:
-        """
-        Return what the last window says; a route that it leaves out has nothing pending.
-        """
+        """Return what the last window says; a route that it leaves out has nothing pending."""
         newest: dict[Route, DatapointTypeDef] = {}
         async for dimensions in self._reported(catalogue.CW_PENDING_OBJECTS):
             points = await self._points(catalogue.CW_PENDING_OBJECTS, dimensions, period=1)
@@ -166,9 +154,7 @@ def _route(dimensions: "list[DimensionTypeDef]") -> Route:
 
 
 class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a ledger holds at the end of a run.
-    """
+    """What a ledger holds at the end of a run."""
 
     account: SandboxAccount
     statuses: dict[ObjectVersion, str]

@@ -20,9 +20,7 @@ NOT_COVERED = "NOT_COVERED"
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One version that was written to a bucket.
-    """
+    """One version that was written to a bucket."""
 
     version: ObjectVersion
     region: str
@@ -38,9 +36,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Story(msgspec.Struct, kw_only=True):
-    """
-    A version and what became of it so far.
-    """
+    """A version and what became of it so far."""
 
     written: Written
     standing: dict[str, str]
@@ -52,9 +48,7 @@ class Story(msgspec.Struct, kw_only=True):
 
     @property
     def status(self) -> str:
-        """
-        What S3 says of it as a whole: PENDING until all is done, then FAILED if it failed anywhere.
-        """
+        """What S3 says of it as a whole: PENDING until all is done, then FAILED if it failed anywhere."""
         standings = set(self.standing.values())
         if not standings:
             return NOT_COVERED
@@ -62,9 +56,7 @@ class Story(msgspec.Struct, kw_only=True):
 
     @property
     def told(self) -> str:
-        """
-        All of it in words.
-        """
+        """All of it in words."""
         return describe(self.standing, self.episodes)
 
 
@@ -83,9 +75,7 @@ def describe(standing: Mapping[str, str], episodes: int) -> str:
 
 
 class Truth:
-    """
-    Remembers every version.
-    """
+    """Remembers every version."""
 
     def __init__(self) -> None:
         self._stories: dict[ObjectVersion, Story] = {}
@@ -108,9 +98,7 @@ class Truth:
     # ---- what happens ----
 
     def wrote(self, written: Written) -> None:
-        """
-        Note a version.
-        """
+        """Note a version."""
         story = Story(written=written, standing=dict.fromkeys(written.destinations, PENDING))
         self._stories[written.version] = story
         self._counts[story.status] += 1
@@ -125,9 +113,7 @@ class Truth:
         self._not_covered[written.version.bucket] += not written.destinations
 
     def arrived(self, version: ObjectVersion, destination: str, *, at: float) -> None:
-        """
-        Note that a version is at a destination.
-        """
+        """Note that a version is at a destination."""
         story = self._stories[version]
         route = Route(version.bucket, destination)
         repaired = destination in story.failed
@@ -139,9 +125,7 @@ class Truth:
             self._seconds[route].append(at - story.written.written_at)
 
     def failed(self, version: ObjectVersion, destination: str, *, reason: str) -> None:
-        """
-        Note that S3 gave up at a destination.
-        """
+        """Note that S3 gave up at a destination."""
         story = self._stories[version]
         route = Route(version.bucket, destination)
         story.failed.add(destination)
@@ -150,9 +134,7 @@ class Truth:
         self._stand(story, destination, FAILED)
 
     def deleted(self, version: ObjectVersion) -> None:
-        """
-        Note that a version was deleted for good, before it was anywhere.
-        """
+        """Note that a version was deleted for good, before it was anywhere."""
         story = self._stories[version]
         for destination in story.standing:
             self._stand(story, destination, GONE)
@@ -173,22 +155,16 @@ class Truth:
         return again
 
     def marked(self, marker: ObjectVersion, destinations: Collection[str]) -> None:
-        """
-        Note a delete marker, and where it should replicate to.
-        """
+        """Note a delete marker, and where it should replicate to."""
         self.markers.append(marker)
         self._markers[0].update(Route(marker.bucket, destination) for destination in destinations)
 
     def marker_arrived(self, route: Route) -> None:
-        """
-        Note that a delete marker is at a destination.
-        """
+        """Note that a delete marker is at a destination."""
         self._markers[1][route] += 1
 
     def _stand(self, story: Story, destination: str, word: str) -> None:
-        """
-        Change how a version stands at one destination, and what is counted with it.
-        """
+        """Change how a version stands at one destination, and what is counted with it."""
         before = story.status
         route = Route(story.written.version.bucket, destination)
         self._by_route[story.standing[destination]][route] -= 1
@@ -204,29 +180,21 @@ class Truth:
     # ---- what can be asked ----
 
     def status(self, version: ObjectVersion) -> str | None:
-        """
-        Return where a version stands; None when it is none of ours.
-        """
+        """Return where a version stands; None when it is none of ours."""
         story = self._stories.get(version)
         return None if story is None else story.status
 
     def count(self, status: str) -> int:
-        """
-        Return how many versions stand so as a whole.
-        """
+        """Return how many versions stand so as a whole."""
         return self._counts[status]
 
     @property
     def arrivals(self) -> int:
-        """
-        How often a version arrived somewhere.
-        """
+        """How often a version arrived somewhere."""
         return sum(self._by_route[COMPLETED].values()) + sum(self._by_route[REPAIRED].values())
 
     def failures(self, bucket: str) -> int:
-        """
-        Return how many episodes of failure began so far in a source bucket.
-        """
+        """Return how many episodes of failure began so far in a source bucket."""
         return self._failed[bucket]
 
     def __len__(self) -> int:
@@ -236,17 +204,13 @@ class Truth:
         return iter(self._stories.values())
 
     def open_failures(self) -> dict[str, int]:
-        """
-        Return how many versions stand as FAILED, by source bucket.
-        """
+        """Return how many versions stand as FAILED, by source bucket."""
         return dict(
             Counter(story.written.version.bucket for story in self if story.status == FAILED)
         )
 
     def account(self) -> SandboxAccount:
-        """
-        Sum up.
-        """
+        """Sum up."""
         by_route = self._by_route
         laid, arrived = self._markers
         failures: Counter[Route] = Counter()
@@ -269,9 +233,7 @@ class Truth:
 
     @property
     def last_written_at(self) -> float:
-        """
-        When the newest version was written; 0 before the first.
-        """
+        """When the newest version was written; 0 before the first."""
         return max((story.written.written_at for story in self), default=0.0)
 
     def oldest_missing(self, route: Route) -> tuple[float, ObjectVersion] | None:
@@ -290,9 +252,7 @@ class Truth:
         return _oldest(self._pending[route])
 
     def latencies(self, route: Route) -> list[float]:
-        """
-        Return how long the replications of a route took that did not fail, in seconds.
-        """
+        """Return how long the replications of a route took that did not fail, in seconds."""
         return self._seconds[route]
 
 

@@ -19,9 +19,7 @@ EXAMPLES = 10
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One number, as four know it; None where one of them does not tell.
-    """
+    """One number, as four know it; None where one of them does not tell."""
 
     measure: str
     source: str
@@ -35,9 +33,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReasonLine(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How often S3 gave up for one reason on one route: by its notices, and as Prometheus was told.
-    """
+    """How often S3 gave up for one reason on one route: by its notices, and as Prometheus was told."""
 
     reason: str
     source: str
@@ -49,9 +45,7 @@ class ReasonLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LatencyVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Medians in seconds, to look at; how near they are depends on how early events come.
-    """
+    """Medians in seconds, to look at; how near they are depends on how early events come."""
 
     source: str
     destination: str
@@ -60,9 +54,7 @@ class LatencyVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Messages(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What became of the messages.
-    """
+    """What became of the messages."""
 
     delivered: int
     malformed: int
@@ -72,9 +64,7 @@ class Messages(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One daemon of the fleet.
-    """
+    """One daemon of the fleet."""
 
     name: str
     looks: int
@@ -87,9 +77,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What is to be judged beside the accounts.
-    """
+    """What is to be judged beside the accounts."""
 
     seed: int
     seconds: float
@@ -119,24 +107,18 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kills(self) -> int:
-        """
-        How many processes were killed, the ledger's server included.
-        """
+        """How many processes were killed, the ledger's server included."""
         return self.ledger_kills + sum(replica.kills for replica in self.replicas)
 
     @property
     def heads_per_object(self) -> float:
-        """
-        HEAD requests for each version written, those at destinations left out.
-        """
+        """HEAD requests for each version written, those at destinations left out."""
         looks = self.calls.get("HeadObject", 0) - self.looks_elsewhere
         return looks / self.written if self.written else 0.0
 
 
 class SandboxVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The judgement on a run.
-    """
+    """The judgement on a run."""
 
     agrees: bool
     complaints: tuple[str, ...]
@@ -288,9 +270,7 @@ def judge(
 
 
 def where(line: Line | ReasonLine | LatencyVerdict | WatermarkLine) -> str:
-    """
-    Say what a line is about: a route or a source bucket.
-    """
+    """Say what a line is about: a route or a source bucket."""
     return line.source if line.destination is None else f"{line.source} → {line.destination}"
 
 
@@ -310,9 +290,7 @@ def _ahead(line: WatermarkLine) -> str:
 
 
 def _undead(lines: Iterable[Line], watermarks: Iterable[WatermarkLine]) -> Iterable[str]:
-    """
-    Find watermarks that are shown although it is known that no rule leads there.
-    """
+    """Find watermarks that are shown although it is known that no rule leads there."""
     dead = {where(line) for line in lines if line.measure == "configured" and line.prometheus == 0}
     for watermark in watermarks:
         if where(watermark) in dead and watermark.last is not None:

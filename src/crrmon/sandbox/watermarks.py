@@ -22,9 +22,7 @@ _MEASURES = {
 
 
 class Ahead(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One sample that promised too much. Times are seconds since the epoch.
-    """
+    """One sample that promised too much. Times are seconds since the epoch."""
 
     replica: str
     seen_at: float
@@ -35,16 +33,12 @@ class Ahead(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float:
-        """
-        By how much.
-        """
+        """By how much."""
         return self.shown - self.truth
 
 
 class WatermarkLine(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How one of the gauges fared on one route.
-    """
+    """How one of the gauges fared on one route."""
 
     measure: str
     source: str
@@ -59,16 +53,12 @@ class WatermarkLine(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def agrees(self) -> bool:
-        """
-        Whether it was never ahead.
-        """
+        """Whether it was never ahead."""
         return not self.ahead
 
 
 class _Course:
-    """
-    What was seen so far of one gauge on one route.
-    """
+    """What was seen so far of one gauge on one route."""
 
     def __init__(self) -> None:
         self.shown = 0
@@ -78,9 +68,7 @@ class _Course:
         """By replica."""
 
     def take(self, one: Ahead) -> None:
-        """
-        Take in what a replica shows.
-        """
+        """Take in what a replica shows."""
         self.shown += 1
         self.last[one.replica] = one.shown
         if one.seconds <= 0:
@@ -91,9 +79,7 @@ class _Course:
 
 
 class Lookout:
-    """
-    Compares each sample with the truth.
-    """
+    """Compares each sample with the truth."""
 
     def __init__(self, truth: Truth) -> None:
         """
@@ -127,15 +113,11 @@ class Lookout:
                 course.last.pop(replica, None)
 
     def last(self, measure: str, route: Route) -> float | None:
-        """
-        Return the newest that any replica shows now.
-        """
+        """Return the newest that any replica shows now."""
         return max(self._courses[measure, route].last.values(), default=None)
 
     def lines(self) -> tuple[WatermarkLine, ...]:
-        """
-        Sum up.
-        """
+        """Sum up."""
         return tuple(
             WatermarkLine(
                 measure=measure,
@@ -157,9 +139,7 @@ class Lookout:
 
 
 def _shown(page: str) -> Mapping[tuple[str, Route], float]:
-    """
-    Pick the gauges out of a page; the rest of it is not even parsed.
-    """
+    """Pick the gauges out of a page; the rest of it is not even parsed."""
     names = tuple(_MEASURES)
     lines = [line for line in page.splitlines(keepends=True) if line.startswith(names)]
     return {

@@ -30,9 +30,7 @@ MAX_RECEIVES = 10
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A versioned bucket.
-    """
+    """A versioned bucket."""
 
     name: str
     region: str
@@ -43,9 +41,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxRule(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A replication rule of a source bucket.
-    """
+    """A replication rule of a source bucket."""
 
     id: str
     source: str
@@ -57,9 +53,7 @@ class SandboxRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Everything that is set up before the first object is written.
-    """
+    """Everything that is set up before the first object is written."""
 
     buckets: tuple[Bucket, ...]
     rules: tuple[SandboxRule, ...]
@@ -70,47 +64,33 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sources(self) -> tuple[Bucket, ...]:
-        """
-        The buckets that objects are written to.
-        """
+        """The buckets that objects are written to."""
         named = {rule.source for rule in self.rules}
         return tuple(bucket for bucket in self.buckets if bucket.name in named)
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """
-        The ways that objects take.
-        """
+        """The ways that objects take."""
         return tuple(Route(rule.source, rule.destination) for rule in self.rules)
 
     def bucket(self, name: str) -> Bucket:
-        """
-        Return a bucket by its name.
-        """
+        """Return a bucket by its name."""
         return next(one for one in self.buckets if one.name == name)
 
     def region(self, bucket: str) -> str:
-        """
-        Return a bucket's region.
-        """
+        """Return a bucket's region."""
         return self.bucket(bucket).region
 
     def rules_of(self, bucket: str) -> tuple[SandboxRule, ...]:
-        """
-        Return the rules of a bucket.
-        """
+        """Return the rules of a bucket."""
         return tuple(rule for rule in self.rules if rule.source == bucket)
 
     def covering(self, bucket: str, key: str) -> tuple[SandboxRule, ...]:
-        """
-        Return the rules that replicate a key.
-        """
+        """Return the rules that replicate a key."""
         return tuple(one for one in self.rules_of(bucket) if key.startswith(one.prefix))
 
     def destinations(self, bucket: str, key: str) -> tuple[str, ...]:
-        """
-        Return where a key replicates to; nowhere when no rule covers it.
-        """
+        """Return where a key replicates to; nowhere when no rule covers it."""
         return tuple(one.destination for one in self.covering(bucket, key))
 
 
@@ -146,9 +126,7 @@ WORLD = World(
 
 
 def queue_url(endpoint: str, queue: str) -> str:
-    """
-    Return the URL of a queue.
-    """
+    """Return the URL of a queue."""
     return f"{endpoint}/{ACCOUNT}/{queue}"
 
 

@@ -33,9 +33,7 @@ Anything may stand in them, so "complete up to" rightly stays before them, and w
 
 
 class Writer:
-    """
-    One application that puts, copies, uploads in parts and deletes.
-    """
+    """One application that puts, copies, uploads in parts and deletes."""
 
     def __init__(
         self,
@@ -66,9 +64,7 @@ class Writer:
 
     @property
     def malformed(self) -> int:
-        """
-        How many malformed messages are sent.
-        """
+        """How many malformed messages are sent."""
         return len(self._nonsense)
 
     async def write(
@@ -138,9 +134,7 @@ class Writer:
                 self._courier.send(body, after=planned.deliveries[0][0])
 
     async def _mark(self, s3: "S3Client", planned: Planned, marking: Marking, region: str) -> None:
-        """
-        Lay a delete marker.
-        """
+        """Lay a delete marker."""
         laid = await s3.delete_object(Bucket=planned.bucket, Key=marking.key)
         marker = Written(
             version=ObjectVersion(planned.bucket, marking.key, laid["VersionId"]),
@@ -155,9 +149,7 @@ class Writer:
 
 
 async def _store(s3: "S3Client", planned: Planned) -> str:
-    """
-    Create the version and return its id.
-    """
+    """Create the version and return its id."""
     bucket, key = planned.bucket, planned.key
     if planned.copy_of is not None:
         copied = await s3.copy_object(

@@ -49,9 +49,7 @@ Reached = Callable[[], AbstractAsyncContextManager[Ledger]]
 
 
 class Estate(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What the settings name, for these calls to be tried on.
-    """
+    """What the settings name, for these calls to be tried on."""
 
     own_credentials: bool
     """Whether AWS is asked for anything with the daemon's own credentials."""
@@ -93,9 +91,7 @@ class Checkup:
         self._rng = rng
 
     async def run(self) -> Sequence[Check]:
-        """
-        Try all of them, side by side; the results come in the order in which they are best mended.
-        """
+        """Try all of them, side by side; the results come in the order in which they are best mended."""
         estate = self._estate
         tries = [
             *([("credentials", self._identity())] if estate.own_credentials else []),
@@ -218,9 +214,7 @@ class Checkup:
         return await self._probe.look(version, region="", owner=site)
 
     async def _listed(self, subject: str, bucket: str, site: str | None) -> Check:
-        """
-        Find out what a 403 is about.
-        """
+        """Find out what a 403 is about."""
         call, needs = "HeadBucket", "s3:ListBucket"
         try:
             lists = await self._probe.lists(bucket, region="", owner=site)
@@ -332,9 +326,7 @@ async def _in_time(subject: str, work: Awaitable[Sequence[Check]]) -> Sequence[C
 
 
 async def _attempted(subject: str, call: str, needs: str, work: Awaitable[Iterable[str]]) -> Check:
-    """
-    Create a call that refuses what it is given, entry by entry, where it may be made at all.
-    """
+    """Create a call that refuses what it is given, entry by entry, where it may be made at all."""
     try:
         await work
     except InboxError as error:
@@ -343,9 +335,7 @@ async def _attempted(subject: str, call: str, needs: str, work: Awaitable[Iterab
 
 
 def _looked(check: Check, seen: Observation, listed: Check | None) -> Check:
-    """
-    Return what a look at something that is not there proves.
-    """
+    """Return what a look at something that is not there proves."""
     if seen.sight.answered:
         return msgspec.structs.replace(check, found="answered as for what is not there")
     if _forbidden(seen):
@@ -360,9 +350,7 @@ def _forbidden(seen: Observation) -> bool:
 
 
 def _denied(check: Check, listed: Check | None, store: Store) -> Check:
-    """
-    Return whose want a 403 is: of the look's own permission, or of the one without which it hides a 404.
-    """
+    """Return whose want a 403 is: of the look's own permission, or of the one without which it hides a 404."""
     if listed is not None and listed.verdict is Verdict.PASSED:
         remedy = f"grant {check.needs} on the bucket's objects to whoever looks at it"
         return msgspec.structs.replace(check, verdict=Verdict.FAILED, found=f"HTTP 403; {remedy}")

@@ -30,32 +30,22 @@ T = TypeVar("T")
 
 
 class RefusedError(Exception):
-    """
-    Nothing was moved; the text says why and what to do.
-    """
+    """Nothing was moved; the text says why and what to do."""
 
 
 class OccupiedError(RefusedError):
-    """
-    The target holds something; the text says what.
-    """
+    """The target holds something; the text says what."""
 
 
 class DisturbedError(Exception):
-    """
-    Somebody else worked on a ledger while it was moved; the text says who.
-    """
+    """Somebody else worked on a ledger while it was moved; the text says who."""
 
 
 class Teller(Protocol):
-    """
-    Shows how far a move is.
-    """
+    """Shows how far a move is."""
 
     def watching(self, owner: str, left: float) -> None:
-        """
-        Tell that a lease of this owner is watched, for so many more seconds, before it is believed left behind.
-        """
+        """Tell that a lease of this owner is watched, for so many more seconds, before it is believed left behind."""
         ...
 
     def copying(self, done: int, total: int) -> None:
@@ -67,16 +57,12 @@ class Teller(Protocol):
         ...
 
     def retrying(self, reason: str) -> None:
-        """
-        Tell that a ledger failed and is asked again.
-        """
+        """Tell that a ledger failed and is asked again."""
         ...
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What was copied, and whether both ledgers agree about it.
-    """
+    """What was copied, and whether both ledgers agree about it."""
 
     pending: int
     """Objects."""
@@ -94,9 +80,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Holdings(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a ledger holds, without listing it.
-    """
+    """What a ledger holds, without listing it."""
 
     backlog: Mapping[Route, tuple[int, int, int, int]]
     """Pending objects and bytes, failed objects and bytes."""
@@ -109,15 +93,11 @@ class _Holdings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def arrivals(self) -> int:
-        """
-        How many objects are awaited, each once for each of its destinations.
-        """
+        """How many objects are awaited, each once for each of its destinations."""
         return sum(pending + failed for pending, _, failed, _ in self.backlog.values())
 
     def named(self) -> str:
-        """
-        Say what there is; nothing for nothing.
-        """
+        """Say what there is; nothing for nothing."""
         pending = sum(amounts[0] for amounts in self.backlog.values())
         failed = sum(amounts[2] for amounts in self.backlog.values())
         counts = {
@@ -219,9 +199,7 @@ class Move:
         return next((lease.owner for lease in leases if lease.owner), "")
 
     async def _worker(self, where: str) -> str:
-        """
-        Return who changed a lease since the last time, and did not just let go of it.
-        """
+        """Return who changed a lease since the last time, and did not just let go of it."""
         before, self._leases[where] = self._leases[where], await self._leases_of(where)
         pairs = zip(before, self._leases[where], strict=True)
         return next((now.owner for old, now in pairs if now.owner and now != old), "")
@@ -310,18 +288,14 @@ class Move:
         )
 
     async def _frozen(self, ledger: Ledger) -> Sequence[FrozenWindow]:
-        """
-        Return all windows that are not wholly sent: two weeks of them at the most.
-        """
+        """Return all windows that are not wholly sent: two weeks of them at the most."""
         limit = PAGE
         while len(told := await self._try(partial(ledger.frozen, limit=limit))) >= limit:
             limit *= 2
         return told
 
     async def _try(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """
-        Ask a ledger, and again when it fails: all that is asked is safe to repeat.
-        """
+        """Ask a ledger, and again when it fails: all that is asked is safe to repeat."""
         for delay in RETRY_SECONDS:
             try:
                 return await ask()
@@ -336,9 +310,7 @@ def _arrivals(record: Record) -> int:
 
 
 def _differences(source: _Holdings, target: _Holdings) -> Iterator[str]:
-    """
-    Say about what two ledgers differ.
-    """
+    """Say about what two ledgers differ."""
     nothing = (0, 0, 0, 0)
     for route in sorted(source.backlog.keys() | target.backlog.keys()):
         ours, theirs = source.backlog.get(route, nothing), target.backlog.get(route, nothing)

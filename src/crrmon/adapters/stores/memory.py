@@ -32,9 +32,7 @@ _EXPIRED_AT_ONCE = 10_000
 
 
 class MemoryStore:
-    """
-    Implements the `Store` port.
-    """
+    """Implements the `Store` port."""
 
     name = "ledger.kind memory"
     exclusive = True
@@ -52,23 +50,17 @@ class MemoryStore:
         """A heap of each kind; what is not an item's expiry any more is left in it."""
 
     def where(self, key: Key) -> str:
-        """
-        Name an item for people.
-        """
+        """Name an item for people."""
         return f"{key.kind.name} {key.sort!r} in memory"
 
     def tag_of(self, body: bytes) -> Tag:
-        """
-        Return the tag of a body: itself.
-        """
+        """Return the tag of a body: itself."""
         return Tag(body)
 
     # ---- reading ----
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
-        """
-        Read items.
-        """
+        """Read items."""
         return [self._found(key) for key in keys if key in self._items]
 
     def _found(self, key: Key) -> Found:
@@ -78,9 +70,7 @@ class MemoryStore:
     async def scan(
         self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
-        """
-        Read items of an ordered kind, in the order of their sort keys.
-        """
+        """Read items of an ordered kind, in the order of their sort keys."""
         keys = self._sorted[kind]
         start = bisect.bisect_left(keys, span.low, key=_sort)
         stop = len(keys) if span.high is None else bisect.bisect_left(keys, span.high, key=_sort)
@@ -92,9 +82,7 @@ class MemoryStore:
     # ---- writing ----
 
     async def write(self, actions: Sequence[Action]) -> None:
-        """
-        Do all of it or nothing.
-        """
+        """Do all of it or nothing."""
         conflicts = [place for place, one in enumerate(actions) if not self._holds(one)]
         if conflicts:
             raise ConflictError(conflicts)
@@ -102,9 +90,7 @@ class MemoryStore:
             self._do(action)
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
-        """
-        Do unconditional actions.
-        """
+        """Do unconditional actions."""
         for action in actions:
             self._do(action)
 
@@ -152,9 +138,7 @@ class MemoryStore:
     async def due(
         self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
-        """
-        Find unordered items that are due, the longest due first.
-        """
+        """Find unordered items that are due, the longest due first."""
         some = [
             [(at, sort, group) for at, sort in islice(dues, limit)]
             for group in set(groups)
@@ -167,9 +151,7 @@ class MemoryStore:
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
-        """
-        Go through all items of a group that are due at whatever time.
-        """
+        """Go through all items of a group that are due at whatever time."""
         dues = self._due[kind, group]
         start = 0 if after is None else bisect.bisect_right(dues, (after.at, after.key.sort))
         return [Due(at, Key(kind, group, sort)) for at, sort in dues[start : start + limit]]
@@ -181,9 +163,7 @@ class MemoryStore:
         *,
         now: float,
     ) -> int:
-        """
-        Drop a bounded number of items of a kind that have expired.
-        """
+        """Drop a bounded number of items of a kind that have expired."""
         dropped = 0
         expiries = self._expiries[kind]
         while dropped < _EXPIRED_AT_ONCE and expiries and expiries[0][0] <= now:
@@ -196,9 +176,7 @@ class MemoryStore:
         return dropped
 
     async def close(self) -> None:
-        """
-        Do nothing: there is nothing to let go of.
-        """
+        """Do nothing: there is nothing to let go of."""
 
 
 def _sort(place: tuple[bytes, Key]) -> bytes:

@@ -85,9 +85,7 @@ class _Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def is_replication(self) -> bool:
-        """
-        Whether it is S3's own replication.
-        """
+        """Whether it is S3's own replication."""
         if fields.is_replication(self.principal_id):
             return True
         arn = self.arn or ""
@@ -96,9 +94,7 @@ class _Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _Head(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """
-    As much of a record as it takes to see whether the rest matters.
-    """
+    """As much of a record as it takes to see whether the rest matters."""
 
     event_source: str
     event_name: str
@@ -133,9 +129,7 @@ class _Resource(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _NamedArn(msgspec.Struct, frozen=True, gc=False):
-    """
-    A resource, understood.
-    """
+    """A resource, understood."""
 
     bucket: str
     key: str | None
@@ -144,9 +138,7 @@ class _NamedArn(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Call(msgspec.Struct, frozen=True, rename="camel"):
-    """
-    The record of a call that wrote or deleted something.
-    """
+    """The record of a call that wrote or deleted something."""
 
     event_time: fields.Instant
     aws_region: str | None = None
@@ -159,23 +151,17 @@ class _Call(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def happened_at(self) -> float:
-        """
-        When the call ended.
-        """
+        """When the call ended."""
         return self.event_time.timestamp()
 
     @property
     def answered_version_id(self) -> str | None:
-        """
-        The version id of the answer, as it is.
-        """
+        """The version id of the answer, as it is."""
         return (self.response_elements and self.response_elements.version_id) or None
 
 
 class _Target(msgspec.Struct, frozen=True, gc=False):
-    """
-    What a call was about.
-    """
+    """What a call was about."""
 
     bucket: str
     key: str
@@ -303,9 +289,7 @@ def _deleted(part: Part, *, by_replication: bool) -> VersionDeleted | MarkerCrea
 
 
 def _restarted(part: Part) -> ReplicationRestarted | Irrelevant:
-    """
-    Read a call of Batch Replication. Where it names the version is not documented.
-    """
+    """Read a call of Batch Replication. Where it names the version is not documented."""
     call = parse(_CALL, part.raw, part.where)
     asked = _asked(call, part.where)
     version_id = asked.version_id or asked.new_version_id or call.answered_version_id
@@ -321,9 +305,7 @@ def _restarted(part: Part) -> ReplicationRestarted | Irrelevant:
 
 
 def _asked(call: _Call, where: str) -> _Parameters:
-    """
-    Return the parameters of a call; those of a service event may stand in its details.
-    """
+    """Return the parameters of a call; those of a service event may stand in its details."""
     asked = call.request_parameters or _Parameters()
     if call.service_event_details is UNSET:
         return asked
@@ -375,9 +357,7 @@ def _places(call: _Call) -> list[_NamedArn]:
 
 
 def _bucket(name: str | None, places: list[_NamedArn]) -> str | None:
-    """
-    Return the name of the bucket, unless that is an access point's: then the bucket behind it.
-    """
+    """Return the name of the bucket, unless that is an access point's: then the bucket behind it."""
     if name and not (name.startswith("arn:") or name.endswith(_ACCESS_POINT_SUFFIXES)):
         return name
     return _only({place.bucket for place in places})
@@ -403,8 +383,6 @@ def _size(call: _Call, event_name: str) -> int | None:
 
 
 def _only(candidates: set[str | None]) -> str | None:
-    """
-    Return the only candidate; None if there are several, as there is no telling which.
-    """
+    """Return the only candidate; None if there are several, as there is no telling which."""
     found = candidates - {None}
     return found.pop() if len(found) == 1 else None

@@ -34,9 +34,7 @@ def decode(body: str | bytes) -> Decoded:
 
 
 def _read(part: Part) -> Fact | Irrelevant:
-    """
-    Give a part to its reader.
-    """
+    """Give a part to its reader."""
     match part.shape:
         case Shape.CLOUDTRAIL:
             return cloudtrail.read(part)

@@ -71,9 +71,7 @@ class Irrelevant(enum.StrEnum):
 
 
 class Shape(enum.Enum):
-    """
-    Who can read a part.
-    """
+    """Who can read a part."""
 
     CLOUDTRAIL = enum.auto()
     """A CloudTrail record."""
@@ -84,9 +82,7 @@ class Shape(enum.Enum):
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One piece of a message, out of all its envelopes.
-    """
+    """One piece of a message, out of all its envelopes."""
 
     shape: Shape
     raw: bytes | Raw
@@ -102,9 +98,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Envelope(msgspec.Struct, frozen=True, gc=False):
-    """
-    The fields by which envelopes are told apart, of all of them.
-    """
+    """The fields by which envelopes are told apart, of all of them."""
 
     detail_type: str | UnsetType | None = msgspec.field(name="detail-type", default=UNSET)
     source: str | UnsetType = UNSET
@@ -132,9 +126,7 @@ class _Notification(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):
-    """
-    One of `Records`: of a Lambda batch or of an S3 notification.
-    """
+    """One of `Records`: of a Lambda batch or of an S3 notification."""
 
     event_source: str | None = msgspec.field(name="eventSource", default=None)
     event_name: str | None = msgspec.field(name="eventName", default=None)
@@ -145,9 +137,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Named(msgspec.Struct, frozen=True, gc=False):
-    """
-    What tells records of calls from those of S3's own notifications.
-    """
+    """What tells records of calls from those of S3's own notifications."""
 
     event_source: str | UnsetType = msgspec.field(name="eventSource", default=UNSET)
     event_name: Raw | UnsetType = msgspec.field(name="eventName", default=UNSET)
@@ -195,9 +185,7 @@ def parse(decoder: msgspec.json.Decoder[T], data: bytes | Raw, where: str) -> T:
 
 
 def _open(data: bytes | Raw, where: str, layer: int) -> Iterator[Part | Irrelevant]:
-    """
-    Take off the outermost envelope, and those within it.
-    """
+    """Take off the outermost envelope, and those within it."""
     if layer > _MOST_LAYERS:
         raise MalformedMessageError(f"{where}: more than {_MOST_LAYERS} envelopes, one in another")
     outer = parse(_ENVELOPE, data, where)
@@ -249,9 +237,7 @@ def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
 
 
 def _record(named: _Named, raw: bytes | Raw, where: str, *, region: str | None = None) -> Part:
-    """
-    Return whether a record outside of any list is CloudTrail's, or one of S3's own notifications.
-    """
+    """Return whether a record outside of any list is CloudTrail's, or one of S3's own notifications."""
     if named.event_source is UNSET or not _of_a_store(named.event_source):
         return Part(shape=Shape.CLOUDTRAIL, raw=raw, where=where, region=region)
     if named.event_name is UNSET:

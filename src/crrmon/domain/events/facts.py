@@ -9,9 +9,7 @@ from crrmon.domain.stores import Store
 
 
 class Channel(enum.StrEnum):
-    """
-    Who told of a write: they differ in how exact they are, and in whether they know who wrote.
-    """
+    """Who told of a write: they differ in how exact they are, and in whether they know who wrote."""
 
     NOTICE = "notice"
     """S3's notice about the replication itself: when the write was is only guessed, if it does not say."""
@@ -24,16 +22,12 @@ class Channel(enum.StrEnum):
 
     @property
     def rank(self) -> int:
-        """
-        The higher, the better its times and sizes.
-        """
+        """The higher, the better its times and sizes."""
         return list(Channel).index(self)
 
 
 class Operation(enum.StrEnum):
-    """
-    How a version came to be.
-    """
+    """How a version came to be."""
 
     PUT = "put"
     COPY = "copy"
@@ -64,9 +58,7 @@ class ObjectWritten(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaWritten(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    S3's replication wrote a version to a destination bucket. It does not name the source bucket.
-    """
+    """S3's replication wrote a version to a destination bucket. It does not name the source bucket."""
 
     version: ObjectVersion
     """Bucket of the destination; key and version id are those of the source."""
@@ -77,9 +69,7 @@ class ReplicaWritten(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionDeleted(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A version was deleted for good, by somebody or by a lifecycle rule. That never replicates.
-    """
+    """A version was deleted for good, by somebody or by a lifecycle rule. That never replicates."""
 
     version: ObjectVersion
     region: str
@@ -88,9 +78,7 @@ class VersionDeleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarkerCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A delete marker was laid over a key. Those of lifecycle rules are never told: they do not replicate.
-    """
+    """A delete marker was laid over a key. Those of lifecycle rules are never told: they do not replicate."""
 
     version: ObjectVersion
     """The marker's own version id; a stand-in (`objects.provisional`) where the event gave none."""
@@ -103,9 +91,7 @@ class MarkerCreated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicationFailed(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    S3 says itself that it gave up to replicate a version to one destination, and why.
-    """
+    """S3 says itself that it gave up to replicate a version to one destination, and why."""
 
     version: ObjectVersion
     """Bucket of the source; with a stand-in version id (`objects.provisional`) where the notice gave none."""
@@ -129,16 +115,12 @@ class ReplicationFailed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def of_delete_marker(self) -> bool:
-        """
-        Whether a delete marker was to be replicated, not an object.
-        """
+        """Whether a delete marker was to be replicated, not an object."""
         return "DELETE" in self.operation.upper()
 
 
 class Threshold(enum.StrEnum):
-    """
-    What S3 says about its promise of 15 minutes.
-    """
+    """What S3 says about its promise of 15 minutes."""
 
     MISSED = "missed"
     """Not replicated in time."""
@@ -149,9 +131,7 @@ class Threshold(enum.StrEnum):
 
 
 class ThresholdPassed(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    S3 says itself how a version stands against its promise of 15 minutes.
-    """
+    """S3 says itself how a version stands against its promise of 15 minutes."""
 
     version: ObjectVersion
     """Bucket of the source; with a stand-in version id (`objects.provisional`) where the notice gave none."""
@@ -164,9 +144,7 @@ class ThresholdPassed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionReplicated(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A store says at the source that a version is at all its destinations (MinIO; S3 says so nowhere).
-    """
+    """A store says at the source that a version is at all its destinations (MinIO; S3 says so nowhere)."""
 
     version: ObjectVersion
     """Bucket of the source."""
@@ -177,9 +155,7 @@ class VersionReplicated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetOffline(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A store did not try to replicate, for it took the destination's server to be offline (MinIO).
-    """
+    """A store did not try to replicate, for it took the destination's server to be offline (MinIO)."""
 
     version: ObjectVersion
     """Bucket of the source; with a stand-in version id (`objects.provisional`) where the notice gave none."""
@@ -202,9 +178,7 @@ class DeletionTried(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicationRestarted(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Batch Replication put a version back to pending.
-    """
+    """Batch Replication put a version back to pending."""
 
     version: ObjectVersion
     """Bucket of the source."""
@@ -239,9 +213,7 @@ News = (
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """
-    All that one queue message said: facts, and the kinds of what concerns nobody here.
-    """
+    """All that one queue message said: facts, and the kinds of what concerns nobody here."""
 
     facts: tuple[Fact, ...]
     irrelevant: tuple[str, ...] = ()

@@ -21,9 +21,7 @@ U = TypeVar("U")
 
 
 class NamedBucket(msgspec.Struct, frozen=True, gc=False):
-    """
-    A bucket as S3's own messages name it.
-    """
+    """A bucket as S3's own messages name it."""
 
     name: BucketName
 
@@ -37,9 +35,7 @@ _TEXT = msgspec.json.Decoder(str)
 
 
 def lenient(raw: Raw | UnsetType, decoder: msgspec.json.Decoder[T], default: U) -> T | U:
-    """
-    Return what a field says; the default where it is not there, or of another shape than is known.
-    """
+    """Return what a field says; the default where it is not there, or of another shape than is known."""
     try:
         return default if raw is UNSET else decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError):
@@ -61,23 +57,17 @@ def size(raw: Raw | UnsetType) -> int | None:
 
 
 def etag(raw: Raw | UnsetType) -> str:
-    """
-    Return an ETag without its quotes; the empty string for what is none.
-    """
+    """Return an ETag without its quotes; the empty string for what is none."""
     return lenient(raw, _TEXT, "").strip('"')
 
 
 def account(told: str | None) -> str | None:
-    """
-    Return the id of an account; None for everything else, such as the word anonymous.
-    """
+    """Return the id of an account; None for everything else, such as the word anonymous."""
     return told if told and _ACCOUNT.fullmatch(told) else None
 
 
 def is_replication(principal: str | None) -> bool:
-    """
-    Return whether a principal id is that of S3's own replication.
-    """
+    """Return whether a principal id is that of S3's own replication."""
     return principal is not None and principal.endswith(_REPLICATION)
 
 

@@ -43,9 +43,7 @@ class _Entity(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReplicationNote(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """
-    What a notice says about the replication. Its formats are documented in part only, so none is relied on.
-    """
+    """What a notice says about the replication. Its formats are documented in part only, so none is relied on."""
 
     replication_rule_id: Raw | UnsetType = UNSET
     destination_bucket: Raw | UnsetType = UNSET
@@ -55,17 +53,13 @@ class ReplicationNote(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def requested_at(self) -> float | None:
-        """
-        When the request was made that was to be replicated; None where the notice does not tell.
-        """
+        """When the request was made that was to be replicated; None where the notice does not tell."""
         told = fields.lenient(self.request_time, _TIME, None)
         return told.timestamp() if told else None
 
     @property
     def destination(self) -> str:
-        """
-        The destination's bucket, or `UNKNOWN_DESTINATION`.
-        """
+        """The destination's bucket, or `UNKNOWN_DESTINATION`."""
         return named_bucket(text(self.destination_bucket)) or UNKNOWN_DESTINATION
 
 
@@ -74,9 +68,7 @@ class _ResponseElements(msgspec.Struct, frozen=True, gc=False):
 
 
 class NotificationRecord(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """
-    One record.
-    """
+    """One record."""
 
     event_source: str
     event_time: fields.Instant
@@ -88,16 +80,12 @@ class NotificationRecord(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def happened_at(self) -> float:
-        """
-        When S3 was done, to the millisecond.
-        """
+        """When S3 was done, to the millisecond."""
         return self.event_time.timestamp()
 
     @property
     def region(self) -> str:
-        """
-        The bucket's region; the empty string where the record says none.
-        """
+        """The bucket's region; the empty string where the record says none."""
         return self.aws_region or ""
 
     @property
@@ -113,24 +101,18 @@ class NotificationRecord(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def principal(self) -> str:
-        """
-        Who did it; the empty string where the record says nobody.
-        """
+        """Who did it; the empty string where the record says nobody."""
         return (self.user_identity and self.user_identity.principal_id) or ""
 
     @property
     def channel(self) -> Channel:
-        """
-        Whether the record tells replication's writes apart: not where a store has no name for that session.
-        """
+        """Whether the record tells replication's writes apart: not where a store has no name for that session."""
         tells = self.event_source == AMAZON and self.principal
         return Channel.NOTIFICATION if tells else Channel.EVENTBRIDGE
 
     @property
     def size(self) -> int | None:
-        """
-        Bytes of the object; None where the record cannot be believed, or says none of what may have some.
-        """
+        """Bytes of the object; None where the record cannot be believed, or says none of what may have some."""
         told = self.s3.object
         if self.of_minio and told.size is UNSET and told.e_tag is not UNSET:
             return 0
@@ -138,31 +120,23 @@ class NotificationRecord(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def of_minio(self) -> bool:
-        """
-        Whether MinIO sent it.
-        """
+        """Whether MinIO sent it."""
         return store_of(self.event_source) is Store.MINIO
 
     @property
     def of_deletion(self) -> bool:
-        """
-        Whether a notice about a replication is about that of a deletion, as MinIO alone tells them.
-        """
+        """Whether a notice about a replication is about that of a deletion, as MinIO alone tells them."""
         return self.of_minio and self.s3.object.e_tag is UNSET
 
     @property
     def replication(self) -> ReplicationNote:
-        """
-        What the record says about the replication, however little.
-        """
+        """What the record says about the replication, however little."""
         # Not worth losing the notice for: that the version failed is known already.
         return fields.lenient(self.replication_event_data, _REPLICATION, _NOTHING)
 
     @property
     def status(self) -> str:
-        """
-        The replication status that MinIO tells with an object; the empty string where it tells none.
-        """
+        """The replication status that MinIO tells with an object; the empty string where it tells none."""
         told: dict[str, str] = fields.lenient(self.s3.object.user_metadata, _METADATA, {})
         return next((one for name, one in told.items() if name.lower() == _STATUS), "")
 
@@ -177,7 +151,5 @@ _TIME = msgspec.json.Decoder(fields.Instant)
 
 
 def text(raw: Raw | UnsetType) -> str:
-    """
-    Return a text; the empty string for what is none.
-    """
+    """Return a text; the empty string for what is none."""
     return fields.lenient(raw, _TEXT, "")[:_LONGEST]

@@ -120,9 +120,7 @@ def _deleted(part: Part) -> VersionDeleted | MarkerCreated | Irrelevant:
 
 
 def _happened_at(part: Part) -> float:
-    """
-    Return the time of the event, which only its envelope has.
-    """
+    """Return the time of the event, which only its envelope has."""
     if part.time is None:
         raise MalformedMessageError(f"{part.where}: the event around it has no time")
     return parse(_TIME, part.time, f"{part.where}: the time of the event around it").timestamp()

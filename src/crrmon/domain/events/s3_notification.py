@@ -156,9 +156,7 @@ def _deletion_tried(
 
 
 def _completed(record: NotificationRecord, version: ObjectVersion) -> Fact | Irrelevant:
-    """
-    Read MinIO's notice that it ended a try without a failure, which proves an arrival only by the status beside.
-    """
+    """Read MinIO's notice that it ended a try without a failure, which proves an arrival only by the status beside."""
     if not record.of_minio:
         return Irrelevant.OTHER_NOTIFICATION
     if record.of_deletion:

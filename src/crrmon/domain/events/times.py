@@ -33,16 +33,12 @@ AHEAD_SECONDS = 60.0
 
 
 def possible(at: float, *, now: float) -> bool:
-    """
-    Return whether something can have happened at a moment.
-    """
+    """Return whether something can have happened at a moment."""
     return S3_BEGAN_AT <= at <= now + AHEAD_SECONDS
 
 
 def believable(at: float, *, now: float, retention_seconds: float) -> bool:
-    """
-    Return whether a moment that an event tells is believed before S3 itself has told.
-    """
+    """Return whether a moment that an event tells is believed before S3 itself has told."""
     return possible(at, now=now) and now - at <= retention_seconds
 
 

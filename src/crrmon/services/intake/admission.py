@@ -14,9 +14,7 @@ from crrmon.services.tracking.holds import GivenBack
 
 
 class _Waiting(msgspec.Struct, frozen=True):
-    """
-    A message that did not fit.
-    """
+    """A message that did not fit."""
 
     weight: int
     let_in: "asyncio.Future[None]"
@@ -39,35 +37,25 @@ class Admission:
 
     @property
     def free(self) -> float:
-        """
-        The share that is free, from 0 to 1.
-        """
+        """The share that is free, from 0 to 1."""
         waiting = len(self._waiting) + self._unweighed
         return max(1 - (self._inside + waiting) / self._most, 0.0)
 
     def fits(self, messages: int) -> bool:
-        """
-        Return whether so many messages more may be received, if each weighs 1.
-        """
+        """Return whether so many messages more may be received, if each weighs 1."""
         waits = self._waiting or self._unweighed
         return not waits and self._inside + messages <= self._most
 
     def came(self) -> None:
-        """
-        Note that a message was received, and that nobody knows yet what it tells.
-        """
+        """Note that a message was received, and that nobody knows yet what it tells."""
         self._unweighed += 1
 
     def may_enter(self, weight: int) -> bool:
-        """
-        Return whether a message would be let in at once.
-        """
+        """Return whether a message would be let in at once."""
         return not self._waiting and self._has_room(weight)
 
     def weighed(self) -> None:
-        """
-        Note that it is known of a message that came, or that it never will be; who wants it in asks at once.
-        """
+        """Note that it is known of a message that came, or that it never will be; who wants it in asks at once."""
         self._unweighed -= 1
 
     async def enter(self, weight: int) -> None:
@@ -95,16 +83,12 @@ class Admission:
             raise
 
     def left(self, weight: int) -> None:
-        """
-        Note that facts that were let in are dealt with.
-        """
+        """Note that facts that were let in are dealt with."""
         self._inside -= weight
         self._let_in()
 
     def close(self) -> None:
-        """
-        Let nothing in any more that has to wait for it.
-        """
+        """Let nothing in any more that has to wait for it."""
         self._closed = True
         while self._waiting:
             waiting = self._waiting.popleft()

@@ -132,9 +132,7 @@ class Intake:
 
     @property
     def name(self) -> str:
-        """
-        The queue's name.
-        """
+        """The queue's name."""
         return self._inbox.name
 
     @property
@@ -164,9 +162,7 @@ class Intake:
     # ---- loops ----
 
     async def receiver(self) -> None:
-        """
-        Receive, until stopped; several of these may run.
-        """
+        """Receive, until stopped; several of these may run."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker
         self._receivers.add(task)
@@ -202,15 +198,11 @@ class Intake:
             self._take_up(messages)
 
     def alive(self) -> None:
-        """
-        Say that receiving makes progress, or waits for what it needs.
-        """
+        """Say that receiving makes progress, or waits for what it needs."""
         self._board.began(f"intake {self.name}", patience=RECEIVER_PATIENCE_SECONDS)
 
     async def _enough_room(self) -> None:
-        """
-        Wait until what a receive may bring fits, together with what the others may bring.
-        """
+        """Wait until what a receive may bring fits, together with what the others may bring."""
         while not self._admission.fits(self._expected + RECEIVE_BATCH):
             self.alive()
             self._room.clear()
@@ -219,9 +211,7 @@ class Intake:
                     await self._room.wait()
 
     async def keeper(self) -> None:
-        """
-        Keep held messages hidden, for ever.
-        """
+        """Keep held messages hidden, for ever."""
         name = f"visibility {self.name}"
         while True:
             if await patiently(self._visibility.extended(), alive=self._keeper_alive):
@@ -254,9 +244,7 @@ class Intake:
         self._admission.close()
 
     async def drained(self) -> None:
-        """
-        Wait until nothing is held any more; call `stop` first.
-        """
+        """Wait until nothing is held any more; call `stop` first."""
         while pending := self._receivers | self._attending:
             await asyncio.wait(pending)
         await self._acknowledge.drained()
@@ -265,9 +253,7 @@ class Intake:
             told.tell()
 
     async def abandon(self) -> None:
-        """
-        End where it stands whatever is still under way: its messages come again.
-        """
+        """End where it stands whatever is still under way: its messages come again."""
         for task in self._attending:
             task.cancel()
         await asyncio.gather(*self._attending, return_exceptions=True)
@@ -301,15 +287,11 @@ class Intake:
         self._mind_the_room()
 
     def _hold_for(self) -> float:
-        """
-        Return for how long anything is held: the fuller it is here, the shorter.
-        """
+        """Return for how long anything is held: the fuller it is here, the shorter."""
         return self._hold_seconds * min(2 * self._admission.free, 1.0)
 
     async def _attend(self, message: Message) -> None:
-        """
-        See one message through to its acknowledgement.
-        """
+        """See one message through to its acknowledgement."""
         receipt = message.receipt
         held = self._held[receipt]
         guessed = held.watermark
@@ -353,9 +335,7 @@ class Intake:
             self._mind_the_room()
 
     async def _send_back(self, receipt: str, message_id: str) -> None:
-        """
-        Have a pushed message that failed here sent again; not for ever, for all others wait behind it.
-        """
+        """Have a pushed message that failed here sent again; not for ever, for all others wait behind it."""
         times = self._faults.pop(message_id, 0) + 1
         if times >= MOST_FAULTS:
             log.error("message_discarded", queue=self.name, message_id=message_id, times=times)
@@ -368,9 +348,7 @@ class Intake:
         await self._release.submit(receipt)
 
     async def _let_in(self, message: Message, held: Held) -> deque[Fact] | None:
-        """
-        Read a message, and wait until what it tells may be dealt with; None for one that cannot be read.
-        """
+        """Read a message, and wait until what it tells may be dealt with; None for one that cannot be read."""
         try:
             await held.hold.certain()
             decoded = self._reader.read(message)
@@ -388,9 +366,7 @@ class Intake:
         return deque((decoded or decode(message.body)).facts)
 
     def _dealt_with(self, held: Held) -> None:
-        """
-        Make room for a fact; the last one's is needed until the message is acknowledged.
-        """
+        """Make room for a fact; the last one's is needed until the message is acknowledged."""
         if held.weight > 1:
             held.weight -= 1
             self._admission.left(1)

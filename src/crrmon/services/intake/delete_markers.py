@@ -37,9 +37,7 @@ _FAILED = frozenset({Fate.MARKER_FAILED, Fate.PURGE_FAILED})
 
 
 class Markers:
-    """
-    Counts delete markers.
-    """
+    """Counts delete markers."""
 
     def __init__(
         self,
@@ -58,9 +56,7 @@ class Markers:
         self._meters = runtime.meters
 
     async def arrived(self, marker: MarkerCreated) -> bool | None:
-        """
-        Return whether replication laid a marker; None when nobody can tell.
-        """
+        """Return whether replication laid a marker; None when nobody can tell."""
         if marker.by_replication or marker.channel is not Channel.EVENTBRIDGE:
             return marker.by_replication
         role = await self._configurations.role(
@@ -72,9 +68,7 @@ class Markers:
         return role.destination
 
     async def count_arrived(self, marker: MarkerCreated) -> None:
-        """
-        Count the arrival of a marker at a destination.
-        """
+        """Count the arrival of a marker at a destination."""
         bucket = marker.version.bucket
         sources = self._configurations.sources(bucket)
         source = next(iter(sources)) if len(sources) == 1 else UNKNOWN_DESTINATION
@@ -82,9 +76,7 @@ class Markers:
         await self._count(Fate.MARKER_ARRIVED, marker.version, routes, at=marker.created_at)
 
     async def count_created(self, marker: MarkerCreated, hold: Hold) -> None:
-        """
-        Count a marker that somebody laid at each destination that it should reach.
-        """
+        """Count a marker that somebody laid at each destination that it should reach."""
         ask = partial(self._configurations.marker_destinations, marker)
         answer = await until_known(ask, hold, hold.until())
         if isinstance(answer, Later):
@@ -100,9 +92,7 @@ class Markers:
                 await self._count(Fate.MARKER_ARRIVED, version, routes, at=kept.replicated_at)
 
     async def count_failed(self, notice: ReplicationFailed) -> None:
-        """
-        Count a marker that S3 gave up.
-        """
+        """Count a marker that S3 gave up."""
         version = notice.version
         routes = [Route(version.bucket, notice.destination)]
         at = notice.noticed_at if notice.written_at is None else notice.written_at
@@ -120,9 +110,7 @@ class Markers:
             await self._count(Fate.MARKER_ARRIVED, version, laid, at=told.tried_at)
 
     async def count_hindered(self, told: DeletionTried) -> None:
-        """
-        Count once a deletion that a store could not replicate: as a marker's, or as one for good.
-        """
+        """Count once a deletion that a store could not replicate: as a marker's, or as one for good."""
         version = told.version
         trail = await self._recorder.find(version)
         marks = _marks(trail, version)
@@ -149,9 +137,7 @@ class Markers:
         await self._count(fate, version, [route], at=told.tried_at)
 
     async def _found(self, told: DeletionTried) -> tuple[Fate, list[Route]] | None:
-        """
-        Look what a deletion was of that nothing is known of; None where that does not tell.
-        """
+        """Look what a deletion was of that nothing is known of; None where that does not tell."""
         version = told.version
         # That it is gone or a marker decides nothing but what to call it: it need not be proved.
         sight = await self._looker.glance(
@@ -186,14 +172,10 @@ class Markers:
 
 
 def _marks(trail: Trail, version: ObjectVersion) -> list[Mark]:
-    """
-    Return what was counted of a source version.
-    """
+    """Return what was counted of a source version."""
     return [mark for mark in trail.marks.values() if mark.route.source == version.bucket]
 
 
 def _routes(marks: Iterable[Mark], fate: Fate) -> list[Route]:
-    """
-    Return where something was counted as this.
-    """
+    """Return where something was counted as this."""
     return [mark.route for mark in marks if mark.fate is fate]

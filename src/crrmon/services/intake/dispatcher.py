@@ -156,9 +156,7 @@ class Dispatcher:
         return not self._configurations.sources(version.bucket)
 
     def _follows(self, fact: Fact, *, arrived: bool = False) -> bool:
-        """
-        Return whether a fact is to be followed, and count its kind.
-        """
+        """Return whether a fact is to be followed, and count its kind."""
         version = fact.version
         if arrived:
             followed = self._arrival_matters(version)
@@ -184,9 +182,7 @@ class Dispatcher:
             await self._tracker.follow(written, hold)
 
     async def _hidden(self, written: ObjectWritten) -> bool:
-        """
-        Return whether a write to a bucket that is left out is the replica of something that is not; then note it.
-        """
+        """Return whether a write to a bucket that is left out is the replica of something that is not; then note it."""
         version = written.version
         return self._arrival_matters(version) and await self._tracker.found_replica(written)
 

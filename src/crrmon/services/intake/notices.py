@@ -34,9 +34,7 @@ from crrmon.services.tracking.tracker import Tracker
 
 
 class Notices:
-    """
-    Makes durable what is told of versions that are followed, or should be.
-    """
+    """Makes durable what is told of versions that are followed, or should be."""
 
     def __init__(
         self,
@@ -94,15 +92,11 @@ class Notices:
             self._count_reason(failure)
 
     async def replicated(self, news: VersionReplicated) -> None:
-        """
-        Join to its version that it is everywhere.
-        """
+        """Join to its version that it is everywhere."""
         await self._recorder.note(news)
 
     async def passed(self, notice: ThresholdPassed) -> None:
-        """
-        Count a notice about S3's promise once, and note what it says.
-        """
+        """Count a notice about S3's promise once, and note what it says."""
         version, kind = notice.version, notice.threshold
         named = notice.destination != UNKNOWN_DESTINATION and version.identified
         if named and kind is Threshold.REPLICATED_AFTER:
@@ -137,17 +131,13 @@ class Notices:
         self._meters.add(catalogue.FAILURE_REASONS, *route, reasons.label(notice.reason))
 
     async def _followed(self, notice: ReplicationFailed, hold: Hold) -> Noted:
-        """
-        Follow a version that only its failure was told of; return whether that is new.
-        """
+        """Follow a version that only its failure was told of; return whether that is new."""
         record = await self._record(notice, hold)
         parked = await self._recorder.park(record)
         return Noted.JOINED if parked is Parked.PARKED else Noted.SETTLED
 
     async def _record(self, notice: ReplicationFailed, hold: Hold) -> Record:
-        """
-        Return the record of a version that only its failure was told of.
-        """
+        """Return the record of a version that only its failure was told of."""
         now = self._clock.now()
         told_at = notice.noticed_at if notice.written_at is None else notice.written_at
         written_at, claimed_at = self._tracker.believed(told_at)
@@ -171,9 +161,7 @@ class Notices:
     async def _destinations(
         self, notice: ReplicationFailed, record: Record, hold: Hold
     ) -> tuple[Destination, ...]:
-        """
-        Return where the version should arrive; nowhere known, while that cannot be told in time.
-        """
+        """Return where the version should arrive; nowhere known, while that cannot be told in time."""
         ask = partial(self._configurations.destinations, record)
         answer: Answer = await until_known(ask, hold, hold.until())
         match answer:

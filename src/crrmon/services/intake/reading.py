@@ -53,9 +53,7 @@ class Reader:
         self._malformed_log = ThrottledLog(log, "message_malformed", level="error")
 
     def read(self, message: Message) -> Decoded | None:
-        """
-        Read a message, and note how late it came; None for one that is malformed.
-        """
+        """Read a message, and note how late it came; None for one that is malformed."""
         decoded = self._decoded(message)
         if decoded is not None:
             self._tell_delays(decoded, message.sent_at)
@@ -73,9 +71,7 @@ class Reader:
         return min((at for at in times if at is not None), default=None)
 
     def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
-        """
-        Note how long after what they tell of events came into the queue, or were pushed.
-        """
+        """Note how long after what they tell of events came into the queue, or were pushed."""
         if self._pushed:
             sent_at = self._clock.now()
         for fact in decoded.facts:
@@ -119,16 +115,12 @@ class Reader:
         return decoded
 
     def tell(self) -> None:
-        """
-        Log what was not logged yet.
-        """
+        """Log what was not logged yet."""
         self._malformed_log.tell()
 
 
 def _told(fact: Fact) -> tuple[str, float] | None:
-    """
-    Return who told of a fact, and when it was; None where its event does not say who it is from.
-    """
+    """Return who told of a fact, and when it was; None where its event does not say who it is from."""
     match fact:
         case ObjectWritten():
             return fact.channel.value, fact.written_at
@@ -143,9 +135,7 @@ def _told(fact: Fact) -> tuple[str, float] | None:
 
 
 def _writes(decoded: Decoded) -> list[float]:
-    """
-    Return when the writes were that a message tells of, by its own word.
-    """
+    """Return when the writes were that a message tells of, by its own word."""
     times = []
     for fact in decoded.facts:
         match fact:

@@ -23,9 +23,7 @@ EXTEND_BELOW_MOST_SECONDS = 100.0
 
 
 class Held:
-    """
-    A message that was received and is not yet dealt with.
-    """
+    """A message that was received and is not yet dealt with."""
 
     __slots__ = ("hidden_until", "hold", "message_id", "watermark", "weight")
 
@@ -54,9 +52,7 @@ class Visibility:
         self._held = held
 
     async def extended(self) -> bool:
-        """
-        Extend the messages that would soon be visible again; return whether the queue did it.
-        """
+        """Extend the messages that would soon be visible again; return whether the queue did it."""
         loop = asyncio.get_running_loop()
         needed = len(self._held) / EXTEND_BATCH / EXTEND_LANES * EXTEND_SECONDS
         soon = loop.time() + min(EXTEND_BELOW_SECONDS + needed, EXTEND_BELOW_MOST_SECONDS)
@@ -70,9 +66,7 @@ class Visibility:
         return all(await asyncio.gather(*lanes))
 
     async def _extend_all(self, batches: deque[tuple[str, ...]]) -> bool:
-        """
-        Extend batches as long as there are any and the queue does it.
-        """
+        """Extend batches as long as there are any and the queue does it."""
         while batches:
             batch = [receipt for receipt in batches.popleft() if receipt in self._held]
             try:

@@ -17,9 +17,7 @@ REMEMBERED_MESSAGES = 10_000
 
 
 class QueueWatermarks:
-    """
-    The low watermarks of one queue's messages that were left in it.
-    """
+    """The low watermarks of one queue's messages that were left in it."""
 
     def __init__(self) -> None:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -45,15 +43,11 @@ class QueueWatermarks:
             self._let_go = watermark, until
 
     def came(self, message_id: str) -> None:
-        """
-        Note that a message came again: it is held now.
-        """
+        """Note that a message came again: it is held now."""
         self._left.pop(message_id, None)
 
     def lowest(self, *, now: float) -> float | None:
-        """
-        Return the lowest floor of what was left; None when nothing was lately.
-        """
+        """Return the lowest floor of what was left; None when nothing was lately."""
         for message_id in [one for one, (_, until) in self._left.items() if until <= now]:
             del self._left[message_id]
         if self._let_go is not None and self._let_go[1] <= now:

@@ -68,9 +68,7 @@ class Dependency:
 
     @property
     def away(self) -> bool:
-        """
-        Whether it failed and was not seen to work since.
-        """
+        """Whether it failed and was not seen to work since."""
         return self._away_since is not None
 
     def succeeded(self, operation: str = "") -> None:
@@ -126,9 +124,7 @@ class Dependency:
         )
 
     def forgo(self, operation: str) -> None:
-        """
-        Note that an operation is not asked for any more: that it failed keeps nobody waiting.
-        """
+        """Note that an operation is not asked for any more: that it failed keeps nobody waiting."""
         self._failing.pop(operation, None)
 
     def retire(self, *, unasked_for: float = 0.0) -> None:
@@ -184,9 +180,7 @@ class Dependency:
                 await self._answered.wait()
 
     def describe(self) -> str:
-        """
-        Say how it is, in words.
-        """
+        """Say how it is, in words."""
         if self._away_since is None:
             return "ok" if self._used else "not asked by this replica"
         return f"away for {self._clock.now() - self._away_since:.0f} s: {self._reason}"
@@ -214,9 +208,7 @@ class Dependency:
 
 
 class HealthBoard:
-    """
-    Judges the daemon from what loops and dependencies report; implements the health port.
-    """
+    """Judges the daemon from what loops and dependencies report; implements the health port."""
 
     def __init__(self, *, clock: Clock, meters: Meters) -> None:
         self._clock = clock
@@ -227,9 +219,7 @@ class HealthBoard:
         self._stopping = False
 
     def dependency(self, name: str, *, tolerated: int = 0) -> Dependency:
-        """
-        Watch a dependency from now on.
-        """
+        """Watch a dependency from now on."""
         one = Dependency(
             name,
             clock=self._clock,
@@ -249,40 +239,28 @@ class HealthBoard:
             self._meters.set(catalogue.DEPENDENCY_SINCE, name, value=self._clock.now())
 
     def began(self, loop: str, *, patience: float) -> None:
-        """
-        Note that a loop begins a round, or goes on waiting: it must say so again within `patience` seconds.
-        """
+        """Note that a loop begins a round, or goes on waiting: it must say so again within `patience` seconds."""
         self._meters.set(catalogue.LOOP_ATTEMPT, loop, value=self._clock.now())
         self._loops[loop] = (asyncio.get_running_loop().time(), patience)
 
     def ended(self, loop: str) -> None:
-        """
-        Note that a loop ended a round without trouble.
-        """
+        """Note that a loop ended a round without trouble."""
         self._meters.set(catalogue.LOOP_SUCCESS, loop, value=self._clock.now())
 
     def starting(self) -> None:
-        """
-        Note that the daemon is not complete yet: not ready, but alive.
-        """
+        """Note that the daemon is not complete yet: not ready, but alive."""
         self._starting = True
 
     def started(self) -> None:
-        """
-        Note that all parts are there.
-        """
+        """Note that all parts are there."""
         self._starting = False
 
     def stopping(self) -> None:
-        """
-        Note that the daemon is about to end: not ready any more, but alive.
-        """
+        """Note that the daemon is about to end: not ready any more, but alive."""
         self._stopping = True
 
     def live(self) -> HealthVerdict:
-        """
-        Return whether every loop made progress lately.
-        """
+        """Return whether every loop made progress lately."""
         now = asyncio.get_running_loop().time()
         details = {}
         ok = True
@@ -293,9 +271,7 @@ class HealthBoard:
         return HealthVerdict(ok, details)
 
     def ready(self) -> HealthVerdict:
-        """
-        Return whether all dependencies answer.
-        """
+        """Return whether all dependencies answer."""
         details = {name: one.describe() for name, one in self._dependencies.items()}
         if self._stopping or self._starting:
             details["daemon"] = "stopping" if self._stopping else "starting"

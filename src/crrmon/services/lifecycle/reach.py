@@ -43,16 +43,12 @@ class Reach:
         self._refused_since = 0.0
 
     def failing(self, place: Place) -> bool:
-        """
-        Return whether the last look at a bucket did not reach it.
-        """
+        """Return whether the last look at a bucket did not reach it."""
         known = self._buckets.get(place)
         return known is not None and known.unreachable
 
     def told(self, place: Place, sight: Sight, detail: str) -> None:
-        """
-        Take in what a look showed.
-        """
+        """Take in what a look showed."""
         now = asyncio.get_running_loop().time()
         before = self._buckets.get(place)
         unreachable = before is not None and before.unreachable
@@ -73,9 +69,7 @@ class Reach:
                 self._health.succeeded()
 
     def tidy(self) -> None:
-        """
-        Forget what is old; an outage is over for a daemon that has nothing to look at any more.
-        """
+        """Forget what is old; an outage is over for a daemon that has nothing to look at any more."""
         now = asyncio.get_running_loop().time()
         while (first := self._buckets.oldest()) and now - first[1].looked_at > LATELY_SECONDS:
             self._buckets.pop(first[0])

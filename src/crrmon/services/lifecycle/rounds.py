@@ -11,9 +11,7 @@ from crrmon.services.lifecycle.health import Dependency, HealthBoard
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """
-    What a round ends with.
-    """
+    """What a round ends with."""
 
     seconds: float
     """Until the next one."""

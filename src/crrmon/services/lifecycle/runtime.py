@@ -10,9 +10,7 @@ from crrmon.services.lifecycle.health import HealthBoard
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What all parts of a daemon share.
-    """
+    """What all parts of a daemon share."""
 
     clock: Clock
     meters: Meters

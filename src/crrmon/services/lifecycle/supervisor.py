@@ -15,9 +15,7 @@ log = structlog.get_logger()
 
 
 class UnexpectedEndError(Exception):
-    """
-    A root task ended by itself; the text names it.
-    """
+    """A root task ended by itself; the text names it."""
 
 
 async def supervise(
@@ -66,9 +64,7 @@ def _fault(tasks: Iterable[asyncio.Task[None]]) -> UnexpectedEndError:
 
 
 def _tell_errors(tasks: Iterable[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """
-    Log what tasks raised, with tracebacks, and return those tasks.
-    """
+    """Log what tasks raised, with tracebacks, and return those tasks."""
     raised = set()
     for task in tasks:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:

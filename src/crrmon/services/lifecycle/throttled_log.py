@@ -18,9 +18,7 @@ OTHERS = "others"
 
 
 class _Kind:
-    """
-    What of one kind waits for its line.
-    """
+    """What of one kind waits for its line."""
 
     __slots__ = ("count", "examples", "fields")
 
@@ -82,9 +80,7 @@ class ThrottledLog:
             waiting.examples.append(example)
 
     def tell(self) -> None:
-        """
-        Log what still waits for its line.
-        """
+        """Log what still waits for its line."""
         for kind in list(self._kinds):
             self._told(kind)
 
@@ -95,9 +91,7 @@ class ThrottledLog:
             del self._kinds[kind]
 
     def _told(self, kind: str) -> bool:
-        """
-        Log what waits of a kind; tell whether there was any.
-        """
+        """Log what waits of a kind; tell whether there was any."""
         waiting = self._kinds[kind]
         if not waiting.count:
             return False

@@ -52,9 +52,7 @@ async def certain(clock: Clock, *, alive: Callable[[], None] | None = None) -> N
 
 
 class Timekeeper:
-    """
-    Keeps the time; implements the ports' `Clock` and `Dates`.
-    """
+    """Keeps the time; implements the ports' `Clock` and `Dates`."""
 
     def __init__(self, local: Local) -> None:
         self._local = local
@@ -65,27 +63,19 @@ class Timekeeper:
 
     @property
     def sure(self) -> bool:
-        """
-        Whether `now` can be relied on, judged by how the machine's clocks stand at this moment.
-        """
+        """Whether `now` can be relied on, judged by how the machine's clocks stand at this moment."""
         return self._reckoning.sure(lead=self._lead())
 
     def now(self) -> float:
-        """
-        Return seconds since the epoch, UTC.
-        """
+        """Return seconds since the epoch, UTC."""
         return self._local.monotonic() + self._reckoning.base
 
     def asked(self) -> float:
-        """
-        Note that a server is about to be asked.
-        """
+        """Note that a server is about to be asked."""
         return self._local.monotonic()
 
     def heard(self, date: float, *, asked_at: float) -> None:
-        """
-        Take in an answer that came just now.
-        """
+        """Take in an answer that came just now."""
         at = self._local.monotonic()
         said = told(date, asked_at=asked_at, answered_at=at)
         self._reckoning = self._reckoning.heard(said, lead=self._lead(), at=at)

@@ -40,15 +40,11 @@ class DelayMemory:
 
     @property
     def largest(self) -> float | None:
-        """
-        The largest delay in seconds that is known; None when none is.
-        """
+        """The largest delay in seconds that is known; None when none is."""
         return self._delays.largest(self._least)
 
     def note(self, channel: str, seconds: float) -> None:
-        """
-        Note how long after a write its message was sent.
-        """
+        """Note how long after a write its message was sent."""
         if seconds > self._retention_seconds:
             return
         delays = self._delays.noted(channel, seconds, now=self._clock.now())

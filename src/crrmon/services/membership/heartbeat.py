@@ -21,9 +21,7 @@ PATIENCE_SECONDS = 180.0
 
 
 class Holder(Protocol):
-    """
-    What takes messages out of a queue.
-    """
+    """What takes messages out of a queue."""
 
     @property
     def held_since(self) -> float | None:
@@ -68,9 +66,7 @@ class Heartbeat:
         self._leaving = asyncio.Event()
 
     async def run(self) -> None:
-        """
-        Announce, until it leaves.
-        """
+        """Announce, until it leaves."""
         await rounds(
             self._announce,
             name="heartbeat",
@@ -83,9 +79,7 @@ class Heartbeat:
         )
 
     async def announced(self) -> None:
-        """
-        Wait until the others can know of this daemon.
-        """
+        """Wait until the others can know of this daemon."""
         await self._announced.wait()
 
     async def leave(self) -> None:

@@ -48,9 +48,7 @@ log = structlog.get_logger()
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What one daemon is to do for an even share.
-    """
+    """What one daemon is to do for an even share."""
 
     claim: tuple[Lease, ...]
     """In this order."""
@@ -144,21 +142,15 @@ class LeaseManager:
         self._told: tuple[frozenset[int], int] | None = None
 
     def shards(self) -> Sequence[int]:
-        """
-        Return the shards that are held now.
-        """
+        """Return the shards that are held now."""
         return list(self._held) if self._valid() else []
 
     def reporting(self) -> Lease | None:
-        """
-        Return the lease to publish under, if it is held.
-        """
+        """Return the lease to publish under, if it is held."""
         return self._held.get(REPORTING_SHARD) if self._valid() else None
 
     def lost(self, lease: Lease) -> None:
-        """
-        Note that the ledger no longer accepts a lease.
-        """
+        """Note that the ledger no longer accepts a lease."""
         held = self._held.get(lease.shard)
         # Whatever its beat: it may have been renewed since it was handed out.
         if held is not None and held.epoch == lease.epoch:
@@ -166,9 +158,7 @@ class LeaseManager:
             log.warning("lease_lost", shard=lease.shard)
 
     async def run(self) -> None:
-        """
-        Renew and claim, for ever.
-        """
+        """Renew and claim, for ever."""
         await rounds(
             self._once,
             name="leases",
@@ -180,9 +170,7 @@ class LeaseManager:
         )
 
     async def give_up(self) -> None:
-        """
-        Let go of all shards, so that others need not wait for them to lapse.
-        """
+        """Let go of all shards, so that others need not wait for them to lapse."""
         held, self._held = list(self._held.values()), {}
         await self._ledger.release(held)
         # A claim that was cut off when this daemon was told to stop may have been carried out.
@@ -230,9 +218,7 @@ class LeaseManager:
                 missed += 1
 
     async def _claim(self, wanted: Sequence[Lease]) -> bool:
-        """
-        Claim shards; tell whether all of them were got.
-        """
+        """Claim shards; tell whether all of them were got."""
         all_got = True
         for lease in wanted:
             taken = await self._ledger.claim(lease, owner=self._owner)

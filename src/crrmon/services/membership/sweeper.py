@@ -13,9 +13,7 @@ PATIENCE_SECONDS = 300.0
 
 
 async def sweeper(ledger: Ledger, runtime: Runtime, *, health: Dependency) -> None:
-    """
-    Sweep, for ever.
-    """
+    """Sweep, for ever."""
     clock = runtime.clock
 
     async def sweep() -> Pause:

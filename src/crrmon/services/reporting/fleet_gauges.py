@@ -90,9 +90,7 @@ class Fleet:
         self._warned_at: dict[str, float] = {}
 
     async def run(self) -> None:
-        """
-        Show and withdraw, for ever.
-        """
+        """Show and withdraw, for ever."""
         await rounds(
             self._once,
             name="fleet",
@@ -152,9 +150,7 @@ class Fleet:
                 await self._ledger.dismiss(member)
 
     async def _depths(self) -> dict[str, Depth | None]:
-        """
-        Ask all queues at once; None for one that does not tell, or whose messages others keep.
-        """
+        """Ask all queues at once; None for one that does not tell, or whose messages others keep."""
         depths = await asyncio.gather(*map(self._depth, self._inboxes))
         return {inbox.name: one for inbox, one in zip(self._inboxes, depths, strict=True)}
 
@@ -246,9 +242,7 @@ class Fleet:
             self._meters.set(catalogue.UNSENT_WINDOWS, value=unsent)
 
     def _withdraw(self) -> None:
-        """
-        Take the fleet's gauges away: another daemon shows them now.
-        """
+        """Take the fleet's gauges away: another daemon shows them now."""
         for metric in catalogue.METRICS:
             if metric.fleet:
                 self._meters.clear(metric)

@@ -29,9 +29,7 @@ _DIGEST_BITS = 64
 
 
 class _Remembered(msgspec.Struct, frozen=True):
-    """
-    A replica to be judged.
-    """
+    """A replica to be judged."""
 
     due_at: float
     halvings: int
@@ -39,9 +37,7 @@ class _Remembered(msgspec.Struct, frozen=True):
 
 
 class OrphanWatch:
-    """
-    Counts replicas that stay without a source.
-    """
+    """Counts replicas that stay without a source."""
 
     def __init__(
         self,
@@ -60,9 +56,7 @@ class OrphanWatch:
         self._halvings = 0
 
     def noted(self, replica: ReplicaWritten) -> None:
-        """
-        Remember a replica that was kept as an early fact.
-        """
+        """Remember a replica that was kept as an early fact."""
         version = replica.version
         if not version.identified or version in self._remembered:
             return  # without a version id, nothing tells what its source is
@@ -73,9 +67,7 @@ class OrphanWatch:
             self._halve()
 
     async def run(self) -> None:
-        """
-        Judge what is due, for ever.
-        """
+        """Judge what is due, for ever."""
         await rounds(
             self._once,
             name="orphaned",
@@ -93,9 +85,7 @@ class OrphanWatch:
         return Pause(ROUND_SECONDS, answered=False)
 
     async def _judge_first(self) -> bool:
-        """
-        Judge the replica that is due first; return whether any was.
-        """
+        """Judge the replica that is due first; return whether any was."""
         version = next(iter(self._remembered), None)
         if version is None or not self._clock.sure:
             return False
@@ -112,9 +102,7 @@ class OrphanWatch:
         return True
 
     def _halve(self) -> None:
-        """
-        Go on with half of the trails.
-        """
+        """Go on with half of the trails."""
         self._halvings += 1
         self._remembered = {
             version: msgspec.structs.replace(one, halvings=max(one.halvings, self._halvings))
@@ -124,9 +112,7 @@ class OrphanWatch:
 
 
 def _sampled(version: ObjectVersion, halvings: int) -> bool:
-    """
-    Return whether a version's trail is in the sample; what is in one is in all larger ones.
-    """
+    """Return whether a version's trail is in the sample; what is in one is in all larger ones."""
     # Not of the bytes that make the shard.
     return int.from_bytes(version.trail_id[-8:], "big") >> (_DIGEST_BITS - halvings) == 0
 

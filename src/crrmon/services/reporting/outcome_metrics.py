@@ -31,9 +31,7 @@ log = structlog.get_logger()
 
 
 class Counting:
-    """
-    Counts and logs outcomes.
-    """
+    """Counts and logs outcomes."""
 
     def __init__(self, meters: Meters, stores: BucketStores) -> None:
         self._meters = meters
@@ -41,9 +39,7 @@ class Counting:
         self._failures: dict[str, _Failures] = {}
 
     def counted(self, outcome: Outcome) -> None:
-        """
-        Tell of an outcome that was counted just now.
-        """
+        """Tell of an outcome that was counted just now."""
         source = outcome.route.source
         if outcome.fate is Fate.FAILED_THERE:
             if outcome.counts:  # what else is to be told, its episode tells
@@ -80,9 +76,7 @@ class Counting:
                 self._add(catalogue.REPLICATIONS, outcome, outcome.fate.value)
 
     def tell(self) -> None:
-        """
-        Log the failures that still wait for their line.
-        """
+        """Log the failures that still wait for their line."""
         for failures in list(self._failures.values()):
             failures.tell()
 
@@ -112,9 +106,7 @@ class Counting:
 
 
 class _Failures:
-    """
-    The failures of one source bucket: the first is logged at once, those of the minute after together.
-    """
+    """The failures of one source bucket: the first is logged at once, those of the minute after together."""
 
     def __init__(self, bucket: str, stores: BucketStores, over: Callable[[str], object]) -> None:
         self._bucket = bucket
@@ -153,9 +145,7 @@ class _Failures:
         self._example = None
 
     def _advice(self) -> str:
-        """
-        Return what to do about the commonest reason that the store gave.
-        """
+        """Return what to do about the commonest reason that the store gave."""
         told = [reason for reason, _ in self._reasons.most_common() if reason != NOT_TOLD]
         return reasons.reason(told[0] if told else "", self._stores.of(self._bucket)).advice
 

@@ -113,9 +113,7 @@ class Publisher:
         return None if self._sender is None else self._sender.unsent
 
     async def run(self) -> None:
-        """
-        Publish, until stopped.
-        """
+        """Publish, until stopped."""
         await rounds(
             self._once,
             name="publisher",
@@ -142,17 +140,13 @@ class Publisher:
         return Pause(ROUND_SECONDS, answered=False, done=False)
 
     def stop(self) -> None:
-        """
-        Begin nothing more.
-        """
+        """Begin nothing more."""
         self._stopping.set()
         if self._sender is not None:
             self._sender.stop()
 
     async def drained(self) -> None:
-        """
-        Wait until nothing is on its way to the sink; call `stop` first.
-        """
+        """Wait until nothing is on its way to the sink; call `stop` first."""
         if self._sender is not None:
             await self._sender.drained()
 
@@ -160,9 +154,7 @@ class Publisher:
         self._board.began("publisher", patience=PATIENCE_SECONDS)
 
     def _retire(self) -> None:
-        """
-        Judge nothing any more that only whoever reports can judge.
-        """
+        """Judge nothing any more that only whoever reports can judge."""
         if self._sender is not None:
             self._sender.retire()
         self._ledger_health.forgo("publish")
@@ -247,9 +239,7 @@ class Publisher:
         return self._frozen_up_to[1]
 
     def _settled(self, deltas: Sequence[Delta], closing: float) -> Sequence[Delta]:
-        """
-        Let what a clock that was ahead has counted be told with what is counted now.
-        """
+        """Let what a clock that was ahead has counted be told with what is counted now."""
         latest = self._clock.now() + CLOCKS_APART_SECONDS
         return [
             msgspec.structs.replace(delta, settled_at=closing)
@@ -259,9 +249,7 @@ class Publisher:
         ]
 
     async def _owed_series(self) -> tuple[bytes | None, frozenset[windows.Series]]:
-        """
-        Read which series ended above zero, and how the ledger has it.
-        """
+        """Read which series ended above zero, and how the ledger has it."""
         body = (await self._ledger.states(OWED)).get(OWED)
         if body is None:
             return None, frozenset()
@@ -277,9 +265,7 @@ class Publisher:
         add: frozenset[windows.Series] = frozenset(),
         drop: frozenset[windows.Series] = frozenset(),
     ) -> bool:
-        """
-        Have the ledger remember which series are owed a zero; tell whether it does.
-        """
+        """Have the ledger remember which series are owed a zero; tell whether it does."""
         for _ in range(OWING_TRIES):
             body, series = await self._owed_series()
             now = sorted((series | add) - drop)[:OWED_SERIES]

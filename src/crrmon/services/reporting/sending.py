@@ -40,9 +40,7 @@ log = structlog.get_logger()
 
 
 class _Sent(enum.Enum):
-    """
-    What came of sending a part.
-    """
+    """What came of sending a part."""
 
     DONE = enum.auto()
     """It was accepted, or is let go."""
@@ -87,22 +85,16 @@ class Sender:
 
     @property
     def unsent(self) -> int | None:
-        """
-        How many frozen windows were not sent yet, `SENDING_WINDOWS` for any more; None before it is known.
-        """
+        """How many frozen windows were not sent yet, `SENDING_WINDOWS` for any more; None before it is known."""
         return self._unsent
 
     def froze(self, window: FrozenWindow) -> None:
-        """
-        Note that a window was frozen.
-        """
+        """Note that a window was frozen."""
         if window.parts and self._unsent is not None:
             self._unsent = min(self._unsent + 1, SENDING_WINDOWS)
 
     def retire(self) -> None:
-        """
-        Forget everything: another daemon sends now, and how CloudWatch is, is for that one to say.
-        """
+        """Forget everything: another daemon sends now, and how CloudWatch is, is for that one to say."""
         self._unsent = None
         self._send_at, self._delay = float("-inf"), RETRY_FIRST_SECONDS
         self._refusals = Refusals()
@@ -149,15 +141,11 @@ class Sender:
                 return
 
     def stop(self) -> None:
-        """
-        Begin no more calls.
-        """
+        """Begin no more calls."""
         self._stopping = True
 
     async def drained(self) -> None:
-        """
-        Wait until the call under way has ended, and the ledger knows what was accepted.
-        """
+        """Wait until the call under way has ended, and the ledger knows what was accepted."""
         async with self._sending:
             pass
         while self._accepted:
@@ -203,9 +191,7 @@ class Sender:
         return in_doubt
 
     async def _part(self, window: FrozenWindow, number: int, part: bytes, lease: Lease) -> _Sent:
-        """
-        Send a part, and have it forgotten when that is done with.
-        """
+        """Send a part, and have it forgotten when that is done with."""
         key = (window.starts_at, number)
         if part and key not in self._accepted:
             if self._refusals.pointless(key):
@@ -240,9 +226,7 @@ class Sender:
         return _Sent.DONE
 
     def _refused(self, key: Key, reason: str) -> _Sent:
-        """
-        Let a part go that is refused for what it is: keeping it would hold up all the others.
-        """
+        """Let a part go that is refused for what it is: keeping it would hold up all the others."""
         starts_at, _ = key
         too_old = self._clock.now() - starts_at > TAKEN_SECONDS
         if too_old or self._refusals.refused(key):
@@ -255,9 +239,7 @@ class Sender:
         return _Sent.FAILED
 
     def _rest_in_doubt(self) -> None:
-        """
-        Try again later what was refused, where others to tell by may never come.
-        """
+        """Try again later what was refused, where others to tell by may never come."""
         if self._refusals.hopeful:
             return
         self._refusals.again()

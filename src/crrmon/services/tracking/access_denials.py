@@ -64,16 +64,12 @@ _OF_A_STORE = (
 
 
 def advice(store: Store) -> str:
-    """
-    Return what to do about a bucket in a kind of store that denies looks.
-    """
+    """Return what to do about a bucket in a kind of store that denies looks."""
     return _OF_S3 if store is Store.S3 else _OF_A_STORE
 
 
 def _named(place: Place) -> dict[str, str]:
-    """
-    Return what a line of the log says of where a bucket is.
-    """
+    """Return what a line of the log says of where a bucket is."""
     bucket, site = place
     return {"bucket": bucket} if site is None else {"bucket": bucket, "site": site}
 
@@ -82,9 +78,7 @@ log = structlog.get_logger()
 
 
 class _Denial(msgspec.Struct):
-    """
-    What one bucket denied lately.
-    """
+    """What one bucket denied lately."""
 
     since: float
     looks: int = 0
@@ -110,9 +104,7 @@ class _Denial(msgspec.Struct):
 
 
 class Denials:
-    """
-    Knows the buckets at which looks are denied.
-    """
+    """Knows the buckets at which looks are denied."""
 
     def __init__(self, meters: Meters, stores: BucketStores) -> None:
         self._meters = meters
@@ -123,9 +115,7 @@ class Denials:
         """When the last ones were logged."""
 
     def known(self, place: Place) -> bool:
-        """
-        Return whether every look at a bucket is denied, as far as is known.
-        """
+        """Return whether every look at a bucket is denied, as far as is known."""
         denial = self._denials.get(place)
         if denial is None or denial.in_a_row < DENIED_IN_A_ROW:
             return False
@@ -168,9 +158,7 @@ class Denials:
         return -math.inf if at is None else at
 
     def tidy(self) -> None:
-        """
-        Forget buckets at which nobody looks any more, and show nothing of them.
-        """
+        """Forget buckets at which nobody looks any more, and show nothing of them."""
         lately = asyncio.get_running_loop().time() - FORGOTTEN_SECONDS
         for place in [one for one, denial in self._denials.items() if denial.denied_at < lately]:
             self._forget(place)
@@ -180,15 +168,11 @@ class Denials:
             self._meters.unset(catalogue.ACCESS_DENIED, place[0])
 
     def _shown(self, bucket: str) -> bool:
-        """
-        Return whether any bucket of a name is shown as one that denies every look.
-        """
+        """Return whether any bucket of a name is shown as one that denies every look."""
         return any(one.shown for (name, _), one in self._denials.items() if name == bucket)
 
     def put_off(self, place: Place) -> None:
-        """
-        Count an object of a bucket that denies looks as put off.
-        """
+        """Count an object of a bucket that denies looks as put off."""
         self._denials[place].put_off += 1
 
     def told(self, place: Place, sight: Sight, *, troubled: bool) -> None:
@@ -248,9 +232,7 @@ class Denials:
         denial.denied = denial.put_off = 0
 
     def _may_log(self, now: float) -> bool:
-        """
-        Take a place among the lines of this minute, if there is one.
-        """
+        """Take a place among the lines of this minute, if there is one."""
         if len(self._lines) == LINES and now - self._lines[0] < REMINDER_SECONDS:
             return False
         self._lines.append(now)

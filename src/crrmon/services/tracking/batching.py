@@ -43,9 +43,7 @@ class Batcher(Generic[Item, Result]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
-        """
-        Have an item done; return its result.
-        """
+        """Have an item done; return its result."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._waiting) >= self._size:
@@ -57,9 +55,7 @@ class Batcher(Generic[Item, Result]):
         return await future
 
     async def drained(self) -> None:
-        """
-        Wait until nothing is waiting or under way.
-        """
+        """Wait until nothing is waiting or under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

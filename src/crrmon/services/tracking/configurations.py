@@ -66,9 +66,7 @@ Rules = TypeVar("Rules")
 
 
 class Later(msgspec.Struct, frozen=True):
-    """
-    Nobody can tell yet.
-    """
+    """Nobody can tell yet."""
 
     ask_again_at: float
 
@@ -99,9 +97,7 @@ async def until_known(
 
 
 class Role(msgspec.Struct, frozen=True):
-    """
-    What part a bucket plays, as far as is known.
-    """
+    """What part a bucket plays, as far as is known."""
 
     source: bool
     """Whether rules replicate from it, or might: its configuration was never readable."""
@@ -123,9 +119,7 @@ class _Unread:
         self._examples: dict[str, str] = {}
 
     def met(self, bucket: str, error: UnreadableConfigurationError) -> None:
-        """
-        Take one in.
-        """
+        """Take one in."""
         if isinstance(error, UnusableAccountError):
             return  # told by those who look after the account, which may own a thousand buckets
         self._reads += 1
@@ -243,24 +237,18 @@ class ConfigurationCache:
         )
 
     async def surveyed(self) -> None:
-        """
-        Wait until the first survey is over, but not for long.
-        """
+        """Wait until the first survey is over, but not for long."""
         if not self._surveyed.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SURVEY_PATIENCE_SECONDS):
                     await self._surveyed.wait()
 
     def sources(self, bucket: str) -> frozenset[str]:
-        """
-        Return the buckets known to replicate to a bucket.
-        """
+        """Return the buckets known to replicate to a bucket."""
         return frozenset(self._sources.get(bucket, ()))
 
     def timed(self) -> frozenset[Route]:
-        """
-        Return the routes on which S3 promises to replicate in time, by the configurations read so far.
-        """
+        """Return the routes on which S3 promises to replicate in time, by the configurations read so far."""
         return frozenset(
             Route(source, destination)
             for source in self._leads
@@ -270,9 +258,7 @@ class ConfigurationCache:
         )
 
     def seen_at(self, route: Route) -> float | None:
-        """
-        Return when rules were last seen to lead along a route; None while they do not, or none could be read yet.
-        """
+        """Return when rules were last seen to lead along a route; None while they do not, or none could be read yet."""
         known = self._pages.merged(route.source)
         if known is None or route.destination not in known.all_destinations:
             return None
@@ -280,9 +266,7 @@ class ConfigurationCache:
         return self._pages.noted_at(route.source)
 
     def whereabouts(self, bucket: str) -> list[tuple[str, str | None]]:
-        """
-        Return the region of a bucket and whose it is, as far as events told; of all that have its name.
-        """
+        """Return the region of a bucket and whose it is, as far as events told; of all that have its name."""
         return [
             (page.region, page.owner or site) if page else ("", site)
             for site, page in self._pages.at_sites(bucket)
@@ -305,9 +289,7 @@ class ConfigurationCache:
     # ---- the survey ----
 
     async def reread(self, bucket: str, site: str | None) -> UnreadableConfigurationError | None:
-        """
-        Read a configuration, unless events had it read lately; return why not, if that fails.
-        """
+        """Read a configuration, unless events had it read lately; return why not, if that fails."""
         page = self._pages.get(bucket, site)
         async with page.reading:
             if self._clock.now() - page.asked_at < SPACING_SECONDS - EARLY_SECONDS:
@@ -320,23 +302,17 @@ class ConfigurationCache:
             return error
 
     def read(self, bucket: str) -> bool:
-        """
-        Return whether the configuration of any bucket of a name could be read.
-        """
+        """Return whether the configuration of any bucket of a name could be read."""
         return bool(self._pages.read(bucket))
 
     def surveyed_once(self) -> None:
-        """
-        Take in that all sources were asked.
-        """
+        """Take in that all sources were asked."""
         self._surveyed.set()
 
     # ---- reading ----
 
     async def _fresh(self, page: Page, bucket: str, region: str, owner: str | None) -> None:
-        """
-        Have a configuration that is not old, if it can be read.
-        """
+        """Have a configuration that is not old, if it can be read."""
         if self._clock.now() - page.asked_at >= REFRESH_SECONDS:
             await self._read(page, bucket, region, owner)
 
@@ -348,9 +324,7 @@ class ConfigurationCache:
     async def _ask(
         self, page: Page, bucket: str, region: str, owner: str | None
     ) -> UnreadableConfigurationError | None:
-        """
-        Read a configuration; return why not, if that fails.
-        """
+        """Read a configuration; return why not, if that fails."""
         page.region, page.owner = region or page.region, owner or page.owner
         await certain(self._clock)
         # The moment before asking: what S3 answers is at least as new.
@@ -383,9 +357,7 @@ class ConfigurationCache:
         return None
 
     def remembered(self, routes: Sequence[Route]) -> None:
-        """
-        Take in what the ledger remembers.
-        """
+        """Take in what the ledger remembers."""
         before, known = self._known, dict[str, set[str]]()
         for route in routes:
             known.setdefault(route.source, set()).add(route.destination)
@@ -394,9 +366,7 @@ class ConfigurationCache:
             self._connect(source)
 
     def _connect(self, source: str) -> None:
-        """
-        Work out where a bucket leads: configurations that were read go before what the ledger remembers.
-        """
+        """Work out where a bucket leads: configurations that were read go before what the ledger remembers."""
         leads = frozenset(
             destination
             for page in self._pages.read(source)

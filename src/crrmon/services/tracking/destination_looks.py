@@ -52,9 +52,7 @@ class DestinationLooks:
         self._shut_until: Recent[Place, float] = Recent()
 
     async def seen(self, record: Record, seen: Observation) -> Mapping[str, Sight]:
-        """
-        Look at the destinations where that tells more than the source did; return what was seen, by bucket.
-        """
+        """Look at the destinations where that tells more than the source did; return what was seen, by bucket."""
         asked = asks(record, seen.sight)
         if not asked:
             return {}
@@ -65,9 +63,7 @@ class DestinationLooks:
         return {destination.bucket: sight for destination, sight in told if sight is not None}
 
     async def _look_at(self, record: Record, destination: Destination) -> Sight | None:
-        """
-        Look at a version in a destination; None where that told nothing.
-        """
+        """Look at a version in a destination; None where that told nothing."""
         place = self._place(record, destination)
         if self._shut(place):
             return None
@@ -99,9 +95,7 @@ class DestinationLooks:
             self._shut_for(place, UNREACHABLE_DESTINATION_SECONDS, seen)
 
     def _place(self, record: Record, destination: Destination) -> Place:
-        """
-        Return which bucket is asked for a destination: one of its source's name is at the other site.
-        """
+        """Return which bucket is asked for a destination: one of its source's name is at the other site."""
         bucket, owner = destination.bucket, destination.owner
         sites = self._probe.sites(bucket)
         if bucket == record.version.bucket:
@@ -114,9 +108,7 @@ class DestinationLooks:
         return until is not None and asyncio.get_running_loop().time() < until
 
     def _shut_for(self, place: Place, seconds: float, seen: Observation, **more: str) -> None:
-        """
-        Look at a destination no more for a while, and say so once.
-        """
+        """Look at a destination no more for a while, and say so once."""
         if self._shut(place):
             return
         self._shut_until.put(place, asyncio.get_running_loop().time() + seconds)

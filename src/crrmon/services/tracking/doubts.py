@@ -47,9 +47,7 @@ log = structlog.get_logger()
 
 
 class _Held(msgspec.Struct):
-    """
-    A route and its wave.
-    """
+    """A route and its wave."""
 
     wave: Wave
     told_at: float | None = None
@@ -65,9 +63,7 @@ class _Held(msgspec.Struct):
 
 
 class Doubts:
-    """
-    Knows the routes on which it is not believed that objects are gone.
-    """
+    """Knows the routes on which it is not believed that objects are gone."""
 
     def __init__(self, probe: Probe, meters: Meters) -> None:
         self._probe = probe
@@ -76,9 +72,7 @@ class Doubts:
         self._deleted: OrderedDict[ObjectVersion, None] = OrderedDict()
 
     def deleted(self, version: ObjectVersion) -> None:
-        """
-        Take in that somebody told of a version's deletion.
-        """
+        """Take in that somebody told of a version's deletion."""
         self._deleted[version] = None
         if len(self._deleted) > DELETIONS:
             self._deleted.popitem(last=False)
@@ -126,17 +120,13 @@ class Doubts:
         self._known(version, path)
 
     def doubting(self, bucket: str) -> bool:
-        """
-        Return whether it is doubted that objects of a bucket are gone.
-        """
+        """Return whether it is doubted that objects of a bucket are gone."""
         return any(
             held.wave.doubted for route, held in self._routes.items() if route.source == bucket
         )
 
     def _there(self, record: Record, path: Sequence[Route], seen: Observation) -> None:
-        """
-        Take in that an object is there: once for each, as with those that are gone, unless it matters now.
-        """
+        """Take in that an object is there: once for each, as with those that are gone, unless it matters now."""
         if not seen.sight.exists or seen.sight is Sight.COMPLETED:
             return  # told by its arrival
         final = seen.sight in (Sight.FAILED, Sight.NO_STATUS, Sight.REPLICA)
@@ -148,9 +138,7 @@ class Doubts:
         self._known(record.version, path)
 
     def _known(self, version: ObjectVersion, path: Sequence[Route]) -> None:
-        """
-        Doubt a version no more; where it was the last one, the wave is over.
-        """
+        """Doubt a version no more; where it was the last one, the wave is over."""
         for route in path:
             held = self._routes.get(route)
             if held is None or version not in held.doubted:
@@ -161,18 +149,14 @@ class Doubts:
                 self._release(route, held)
 
     def hold(self, path: Sequence[Route]) -> float:
-        """
-        Return for how many seconds to put off what is doubted, on average.
-        """
+        """Return for how many seconds to put off what is doubted, on average."""
         now = asyncio.get_running_loop().time()
         known = (self._routes.get(route) for route in path)
         lasted = max((one.wave.lasted(now) for one in known if one is not None), default=0.0)
         return max(HOLD_SHORTEST_SECONDS, min(HOLD_SHARE * lasted, HOLD_LONGEST_SECONDS))
 
     def _expected(self, record: Record, seen: Observation) -> bool:
-        """
-        Return whether an end says nothing of a wave: the deletion was told of, or the answer is not used yet.
-        """
+        """Return whether an end says nothing of a wave: the deletion was told of, or the answer is not used yet."""
         if record.deleted or record.version in self._deleted:
             return True
         return seen.unproved and record.endings + 1 < ENDINGS_TO_BELIEVE
@@ -190,9 +174,7 @@ class Doubts:
         return held
 
     def tidy(self) -> None:
-        """
-        Forget routes that nobody told of for long: others look there by now, and say how it is.
-        """
+        """Forget routes that nobody told of for long: others look there by now, and say how it is."""
         now = asyncio.get_running_loop().time()
         for route in [
             one for one, held in self._routes.items() if now - held.met_at > IDLE_SECONDS
@@ -206,9 +188,7 @@ class Doubts:
             self._release(route, held)
 
     async def _proved(self, record: Record, held: Sequence[_Held]) -> bool:
-        """
-        Return whether a wave lasted for long enough to be believed, and the bucket is the right one.
-        """
+        """Return whether a wave lasted for long enough to be believed, and the bucket is the right one."""
         now = asyncio.get_running_loop().time()
         doubted = [one for one in held if one.wave.doubted]
         if not all(one.wave.may_be_believed(now) for one in doubted):

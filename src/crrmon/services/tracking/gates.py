@@ -33,9 +33,7 @@ class Gates:
         self._gates: Recent[Place, _Gate] = Recent(spared=lambda gate: gate.busy)
 
     async def look(self, place: Place, look: Callable[[], Awaitable[Observation]]) -> Observation:
-        """
-        Create a look when the gate of its bucket lets it through.
-        """
+        """Create a look when the gate of its bucket lets it through."""
         seen = await self.look_unless(place, look, needless=lambda: False)
         assert seen is not None  # noqa: S101 - for the type checker
         return seen
@@ -47,9 +45,7 @@ class Gates:
         *,
         needless: Callable[[], bool],
     ) -> Observation | None:
-        """
-        Create a look when the gate of its bucket lets it through; None where it is needless by then.
-        """
+        """Create a look when the gate of its bucket lets it through; None where it is needless by then."""
         loop = asyncio.get_running_loop()
         gate = self._gate(place)
         began_at = await gate.enter()
@@ -76,9 +72,7 @@ class Gates:
 
 
 class _Gate:
-    """
-    Lets as many looks of one bucket through at once, and a second, as it bears; first come, first served.
-    """
+    """Lets as many looks of one bucket through at once, and a second, as it bears; first come, first served."""
 
     def __init__(self, congestion: Congestion) -> None:
         self._congestion = congestion
@@ -116,15 +110,11 @@ class _Gate:
 
     @property
     def busy(self) -> bool:
-        """
-        Whether a look is under way, or waits for its place.
-        """
+        """Whether a look is under way, or waits for its place."""
         return self._inside > 0
 
     def leave(self, sight: Sight | None, *, began_at: float) -> None:
-        """
-        Give the place back, with what the look showed; None when it was abandoned.
-        """
+        """Give the place back, with what the look showed; None when it was abandoned."""
         now = asyncio.get_running_loop().time()
         self._inside -= 1
         self._congestion.ended(sight, began_at=began_at, now=now)

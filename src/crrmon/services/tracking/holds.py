@@ -8,9 +8,7 @@ from crrmon.services.lifecycle.timekeeper import CERTAIN_SECONDS
 
 
 class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
-    """
-    The daemon stops: the message goes back to the queue.
-    """
+    """The daemon stops: the message goes back to the queue."""
 
 
 class Hold:
@@ -33,21 +31,15 @@ class Hold:
         self._stopped = False
 
     def until(self) -> float:
-        """
-        Return until when it may wait, if that begins now.
-        """
+        """Return until when it may wait, if that begins now."""
         return self._clock.now() + self._seconds()
 
     def hurry(self) -> None:
-        """
-        End the present waiting, or the next one: something was heard that makes it needless.
-        """
+        """End the present waiting, or the next one: something was heard that makes it needless."""
         self._woken.set()
 
     def stop(self) -> None:
-        """
-        Give the message back, now or as soon as it is to wait.
-        """
+        """Give the message back, now or as soon as it is to wait."""
         self._stopped = True
         self._woken.set()
 

@@ -87,41 +87,29 @@ class Looker:
         self._told_nothing = ThrottledLog(log, "head_inconclusive")
 
     def failing(self, record: Record) -> bool:
-        """
-        Return whether the last look at a version's bucket did not reach it.
-        """
+        """Return whether the last look at a version's bucket did not reach it."""
         return self._reach.failing(self._place(record.version.bucket, record.owner))
 
     def tidy(self) -> None:
-        """
-        Forget what was learned of buckets that nobody looks at any more; to be called now and then.
-        """
+        """Forget what was learned of buckets that nobody looks at any more; to be called now and then."""
         self._reach.tidy()
         self._denials.tidy()
         self._doubts.tidy()
 
     def denied(self, record: Record) -> bool:
-        """
-        Return whether every look at a version's bucket is denied, as far as is known.
-        """
+        """Return whether every look at a version's bucket is denied, as far as is known."""
         return self._denials.known(record.place)
 
     def deleted(self, version: ObjectVersion) -> None:
-        """
-        Take in that somebody told of a version's deletion: that it shows as gone is no wonder.
-        """
+        """Take in that somebody told of a version's deletion: that it shows as gone is no wonder."""
         self._doubts.deleted(version)
 
     def first_look_at(self, record: Record) -> float:
-        """
-        Return when a version that nobody looked at yet is best looked at.
-        """
+        """Return when a version that nobody looked at yet is best looked at."""
         return self._schedule().first_look_at(record)
 
     async def consider(self, record: Record) -> Decision:
-        """
-        Look at a version once and decide.
-        """
+        """Look at a version once and decide."""
         if (later := self._held_back(record)) is not None:
             return later
         seen = await self._look(record)
@@ -189,9 +177,7 @@ class Looker:
 
     @property
     def _patience(self) -> float:
-        """
-        Seconds after which a version is given up; never, while nobody can tell how old it is.
-        """
+        """Seconds after which a version is given up; never, while nobody can tell how old it is."""
         return self._give_up_after if self._clock.sure else math.inf
 
     def _schedule(self) -> Schedule:
@@ -229,9 +215,7 @@ class Looker:
         return self._clock.now() + hold
 
     async def _certain_refusal(self, record: Record, seen: Observation) -> Observation:
-        """
-        Make sure that it is this object that S3 refuses, and not the daemon: expired credentials look the same.
-        """
+        """Make sure that it is this object that S3 refuses, and not the daemon: expired credentials look the same."""
         try:
             await self._probe.configuration(
                 record.version.bucket, region=record.region, owner=record.owner
@@ -247,18 +231,14 @@ class Looker:
         return seen
 
     async def _head(self, version: ObjectVersion, region: str, owner: str | None) -> Observation:
-        """
-        HEAD a version when its bucket's gate lets it through.
-        """
+        """HEAD a version when its bucket's gate lets it through."""
         look = partial(self._probe.look, version, region=region, owner=owner)
         seen = await self._gates.look(self._place(version.bucket, owner), look)
         self._meters.add(catalogue.HEAD_REQUESTS, version.bucket, "source", seen.sight.value)
         return seen
 
     def _place(self, bucket: str, owner: str | None) -> Place:
-        """
-        Return which bucket is asked, by its owner where several have its name.
-        """
+        """Return which bucket is asked, by its owner where several have its name."""
         return bucket, owner if owner in self._probe.sites(bucket) else None
 
     def _report(self, record: Record, seen: Observation) -> None:

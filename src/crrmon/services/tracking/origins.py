@@ -13,9 +13,7 @@ from crrmon.services.tracking.looker import Looker
 
 
 class Origins:
-    """
-    Finds out who wrote a version.
-    """
+    """Finds out who wrote a version."""
 
     def __init__(
         self, runtime: Runtime, *, configurations: ConfigurationCache, looker: Looker
@@ -57,9 +55,7 @@ class Origins:
         return await self._looked(record, role, uncovered=uncovered)
 
     async def doubtful(self, record: Record) -> bool:
-        """
-        Return whether replication might have written a version, as far as its event and its bucket tell.
-        """
+        """Return whether replication might have written a version, as far as its event and its bucket tell."""
         return await self._doubtful(record) is not None
 
     async def _doubtful(self, record: Record) -> Role | None:
@@ -87,9 +83,7 @@ class Origins:
 
 
 def replica_of(written: ObjectWritten) -> ReplicaWritten:
-    """
-    Take a write for one of replication's.
-    """
+    """Take a write for one of replication's."""
     return ReplicaWritten(
         version=written.version,
         region=written.region,

@@ -20,9 +20,7 @@ What is forgotten is read again when it is met again.
 
 
 class Page:
-    """
-    What is known of one bucket's configuration.
-    """
+    """What is known of one bucket's configuration."""
 
     def __init__(self) -> None:
         self.configuration: Configuration | None = None
@@ -38,9 +36,7 @@ class Page:
 
     @property
     def rules(self) -> bool:
-        """
-        Whether there are any, as far as is known.
-        """
+        """Whether there are any, as far as is known."""
         return self.configuration is not None and bool(self.configuration.rules)
 
 
@@ -66,9 +62,7 @@ class Pages:
         return len(self._pages)
 
     def get(self, bucket: str, owner: str | None) -> Page:
-        """
-        Return what is known of a bucket, perhaps nothing yet.
-        """
+        """Return what is known of a bucket, perhaps nothing yet."""
         place = (bucket, owner if owner in self._probe.sites(bucket) else None)
         page = self._pages.pop(place, None)
         if page is None:
@@ -85,9 +79,7 @@ class Pages:
         return page
 
     def _make_room(self) -> None:
-        """
-        Forget what was longest not asked for, of the buckets that only messages name; a tenth, to do it seldom.
-        """
+        """Forget what was longest not asked for, of the buckets that only messages name; a tenth, to do it seldom."""
         spare = MAX_PAGES // 10
         needless = (
             (bucket, site)
@@ -99,15 +91,11 @@ class Pages:
         self._room = max(MAX_PAGES, len(self._pages) + spare)
 
     def at_sites(self, bucket: str) -> list[tuple[str | None, Page | None]]:
-        """
-        Return what is known of all buckets of a name, by the site that has each.
-        """
+        """Return what is known of all buckets of a name, by the site that has each."""
         return [(site, self._pages.get((bucket, site))) for site in self._probe.sites(bucket)]
 
     def read(self, bucket: str) -> list[Page]:
-        """
-        Return what is known of the configurations of all buckets of a name, as far as they were read.
-        """
+        """Return what is known of the configurations of all buckets of a name, as far as they were read."""
         return [
             page
             for page in self._pages_of(bucket)
@@ -115,9 +103,7 @@ class Pages:
         ]
 
     def _pages_of(self, bucket: str) -> list[Page | None]:
-        """
-        Return what is known of all buckets of a name; of sites that have none only where no other one has it.
-        """
+        """Return what is known of all buckets of a name; of sites that have none only where no other one has it."""
         pages = [page for _, page in self.at_sites(bucket)]
         return [page for page in pages if page is None or not page.missing] or pages
 
@@ -130,9 +116,7 @@ class Pages:
         return min(known) if known and len(known) == len(noted) else None
 
     def merged(self, bucket: str) -> Configuration | None:
-        """
-        Return the rules of all buckets of a name, as old as the oldest of them; None while not all could be read.
-        """
+        """Return the rules of all buckets of a name, as old as the oldest of them; None while not all could be read."""
         read = [page.configuration for page in self.read(bucket) if page.configuration is not None]
         if len(read) < len(self._pages_of(bucket)):
             return None

@@ -93,9 +93,7 @@ class Poller:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """
-        Poll, until stopped.
-        """
+        """Poll, until stopped."""
         while not self._stopping.is_set():
             self._alive()
             for gate in self._gates:
@@ -113,9 +111,7 @@ class Poller:
         return any(gate.away for gate in self._gates)
 
     def _tidy(self) -> None:
-        """
-        Forget what is no longer this daemon's to know.
-        """
+        """Forget what is no longer this daemon's to know."""
         if not self._hindered():
             self._tried.clear()
         self._meters.set(catalogue.POLLS_DEFERRED, value=len(self._setbacks))
@@ -126,22 +122,16 @@ class Poller:
             self._looker.tidy()
 
     def stop(self) -> None:
-        """
-        Begin no more looks.
-        """
+        """Begin no more looks."""
         self._stopping.set()
 
     async def drained(self) -> None:
-        """
-        Wait until no look is under way.
-        """
+        """Wait until no look is under way."""
         while self._busy:
             await asyncio.wait(self._busy.values())
 
     async def abandon(self) -> None:
-        """
-        End where it stands whatever is still under way: it is due again.
-        """
+        """End where it stands whatever is still under way: it is due again."""
         tasks = list(self._busy.values())
         for task in tasks:
             task.cancel()
@@ -179,9 +169,7 @@ class Poller:
         return len(new)
 
     def _next(self, records: Sequence[Record], room: int) -> list[Record]:
-        """
-        Choose what is visited now of what is due, and show how long the first of it has been waiting.
-        """
+        """Choose what is visited now of what is due, and show how long the first of it has been waiting."""
         waiting = [
             record
             for record in records
@@ -208,9 +196,7 @@ class Poller:
         task.add_done_callback(functools.partial(self._ended, record.version))
 
     async def _put_off(self, record: Record) -> None:
-        """
-        Make room for other buckets: this one does not answer, and enough looks are waiting for it.
-        """
+        """Make room for other buckets: this one does not answer, and enough looks are waiting for it."""
         at = self._clock.now() + PUT_OFF_SECONDS * (0.5 + self._rng.random())
         await self._recorder.reschedule(msgspec.structs.replace(record, next_look_at=at))
 
@@ -218,9 +204,7 @@ class Poller:
         del self._busy[version]
 
     async def _pause(self, taken: int) -> None:
-        """
-        Wait for room when busy, for time to pass when not.
-        """
+        """Wait for room when busy, for time to pass when not."""
         if taken and len(self._busy) >= self._concurrency:
             # Not for every single one that ends: each question also finds again what is still under way.
             while len(self._busy) > self._concurrency * ENOUGH_BUSY:
@@ -235,9 +219,7 @@ class Poller:
             return
 
     def _alive_when_hindered(self) -> None:
-        """
-        Say that waiting is all there is to do; visits that never end although nothing is away are a fault.
-        """
+        """Say that waiting is all there is to do; visits that never end although nothing is away are a fault."""
         if self._hindered() or not self._clock.sure:
             self._alive()
 
@@ -251,9 +233,7 @@ class Poller:
             self._setbacks.over(record.version)
 
     async def _failed(self, record: Record, error: Exception) -> None:
-        """
-        Put a record off whose visit met a fault of ours; it would keep its place from the others.
-        """
+        """Put a record off whose visit met a fault of ours; it would keep its place from the others."""
         version = record.version
         seconds = self._setbacks.failed(version)
         self._meters.add(catalogue.POLLS_FAILED)

@@ -25,9 +25,7 @@ PATIENCE_SECONDS = 180.0
 
 
 class Rechecks:
-    """
-    Polling again at what was let go, while this daemon reports.
-    """
+    """Polling again at what was let go, while this daemon reports."""
 
     def __init__(
         self,
@@ -47,9 +45,7 @@ class Rechecks:
         """What was not there in the last round."""
 
     async def run(self) -> None:
-        """
-        Look again, for ever.
-        """
+        """Look again, for ever."""
         loop = asyncio.get_running_loop()
         due_at = loop.time() + ROUND_SECONDS
         while True:
@@ -77,9 +73,7 @@ class Rechecks:
     async def _look(
         self, route: Route, version: ObjectVersion, missing: set[ObjectVersion]
     ) -> None:
-        """
-        Look at one; what is gone twice in a row is believed to be.
-        """
+        """Look at one; what is gone twice in a row is believed to be."""
         # Where several buckets have the name, the version is in one of them, and may be a replica in another.
         sights = {
             await self._looker.glance(version, region=region, owner=owner)

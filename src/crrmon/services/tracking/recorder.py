@@ -108,9 +108,7 @@ class Recorder:
         return Batcher(act, name=name, size=pace.size, linger=linger, lanes=pace.lanes)
 
     async def seen(self, ids: tuple[MarkId, ...]) -> Sequence[Mark | EarlyFact | None]:
-        """
-        Return what is kept under some marks of one version.
-        """
+        """Return what is kept under some marks of one version."""
         return await self._seen.submit(ids)
 
     async def unless_counted(self, record: Record) -> Record | None:
@@ -170,21 +168,15 @@ class Recorder:
         return True
 
     async def park(self, record: Record) -> Parked:
-        """
-        Keep a new record.
-        """
+        """Keep a new record."""
         return await self._park.submit(record)
 
     async def reschedule(self, record: Record) -> Rescheduled:
-        """
-        Keep a changed record, if nobody changed it meanwhile.
-        """
+        """Keep a changed record, if nobody changed it meanwhile."""
         return await self._reschedule.submit(record)
 
     async def settle(self, settlement: Settlement) -> Sequence[Settled]:
-        """
-        Count what was decided, once; tell for each outcome whether this was the time.
-        """
+        """Count what was decided, once; tell for each outcome whether this was the time."""
         for outcome in settlement.outcomes:
             # Before the record is dropped: until then it holds the route back itself.
             await self.register.let_go(outcome)
@@ -229,9 +221,7 @@ class Recorder:
         return noted
 
     async def _count_late(self, replica: ReplicaWritten) -> None:
-        """
-        Count an arrival that was not proved when its version was closed.
-        """
+        """Count an arrival that was not proved when its version was closed."""
         version = replica.version
         trail = await self.find(version)
         for mark in trail.marks.values():
@@ -242,32 +232,24 @@ class Recorder:
                 return
 
     async def find(self, version: ObjectVersion) -> Trail:
-        """
-        Return all that is known of a key and version id, in whatever bucket.
-        """
+        """Return all that is known of a key and version id, in whatever bucket."""
         return await self._persist(
             "find", lambda: self._ledger.find(version.key, version.version_id)
         )
 
     async def remember(self, routes: Sequence[Route]) -> None:
-        """
-        Have routes reported from now on; cheap for those remembered already.
-        """
+        """Have routes reported from now on; cheap for those remembered already."""
         new = [route for route in routes if route not in self._routes]
         if new:
             await self._persist("remember_routes", lambda: self._ledger.remember_routes(new))
             self._routes.update(new)
 
     async def known_routes(self) -> Sequence[Route]:
-        """
-        Return all routes that any daemon ever remembered.
-        """
+        """Return all routes that any daemon ever remembered."""
         return await self._persist("known_routes", self._ledger.known_routes)
 
     async def due(self, shards: Sequence[int], *, limit: int) -> Sequence[Record] | None:
-        """
-        Find what is due; None where the ledger does not tell.
-        """
+        """Find what is due; None where the ledger does not tell."""
         now = self._clock.now()
         try:
             return await self._try("due", lambda: self._ledger.due(shards, now=now, limit=limit))
@@ -284,9 +266,7 @@ class Recorder:
         await self._broken
 
     async def drained(self) -> None:
-        """
-        Wait until nothing is on its way to the ledger.
-        """
+        """Wait until nothing is on its way to the ledger."""
         for batcher in (self._seen, self._park, self._reschedule, self._settle, self._note):
             await batcher.drained()
         await self._uncovered.drained()
@@ -346,9 +326,7 @@ class Recorder:
         return [None] * len(buckets)
 
     async def _persist(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:
-        """
-        Try until the ledger does it.
-        """
+        """Try until the ledger does it."""
         delay = RETRY_FIRST_SECONDS
         while True:
             try:
@@ -361,9 +339,7 @@ class Recorder:
                 delay = min(delay * 2, RETRY_CAP_SECONDS)
 
     async def _try(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:
-        """
-        Try once, and tell meters and health how it went.
-        """
+        """Try once, and tell meters and health how it went."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -384,7 +360,5 @@ class Recorder:
 
 
 def _arrived(kept: Mark | EarlyFact | None) -> bool:
-    """
-    Return whether what is kept of a version at a bucket proves that replication wrote it there.
-    """
+    """Return whether what is kept of a version at a bucket proves that replication wrote it there."""
     return isinstance(kept, EarlyFact) or (kept is not None and kept.fate is Fate.COMPLETED)

@@ -48,14 +48,10 @@ log = structlog.get_logger()
 
 
 class Persist(Protocol):
-    """
-    Asks the ledger until it answers.
-    """
+    """Asks the ledger until it answers."""
 
     async def __call__(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:
-        """
-        Return what the ledger told.
-        """
+        """Return what the ledger told."""
         ...
 
 
@@ -86,9 +82,7 @@ class RouteRegister:
         self._turns: defaultdict[Route, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def refresh(self) -> None:
-        """
-        Read what other daemons have written meanwhile.
-        """
+        """Read what other daemons have written meanwhile."""
         before = dict(self._bodies)
         told = await self._persist("states", lambda: self._ledger.states(prefix_of()))
         found = {route_of(name): body for name, body in told.items()}
@@ -127,9 +121,7 @@ class RouteRegister:
             _tell(Route(source, destination), was, now, store=self._stores.of(source))
 
     async def heard(self, source: str, destinations: Iterable[str]) -> None:
-        """
-        Note that an event told of a write that goes to some destinations.
-        """
+        """Note that an event told of a write that goes to some destinations."""
         for destination in destinations:
             route = Route(source, destination)
             state = self._states.get(route)
@@ -139,15 +131,11 @@ class RouteRegister:
                 )
 
     def alone(self, route: Route) -> bool:
-        """
-        Return whether a route's source leads, and led, nowhere else.
-        """
+        """Return whether a route's source leads, and led, nowhere else."""
         return len(self._destinations.get(route.source, ())) == 1
 
     async def let_go(self, outcome: Outcome) -> None:
-        """
-        Note that an object is about to be let go, on each route on which it has not arrived.
-        """
+        """Note that an object is about to be let go, on each route on which it has not arrived."""
         if outcome.fate not in _UNPROVED and outcome.fate is not Fate.NOT_COVERED:
             return
         await self._load()
@@ -166,21 +154,15 @@ class RouteRegister:
             )
 
     async def arrived(self, replica: ObjectVersion) -> None:
-        """
-        Note that a version arrived in a destination bucket, from wherever it came.
-        """
+        """Note that a version arrived in a destination bucket, from wherever it came."""
         await self._found(replica, lambda route: route.destination == replica.bucket)
 
     async def over(self, version: ObjectVersion) -> None:
-        """
-        Note that a source version is gone for good, or everywhere: nothing of it can be missing anywhere.
-        """
+        """Note that a source version is gone for good, or everywhere: nothing of it can be missing anywhere."""
         await self._found(version, lambda route: route.source == version.bucket)
 
     def let_go_objects(self) -> list[tuple[Route, tuple[LetGo, ...]]]:
-        """
-        List what was let go on each route and has not arrived, as far as this daemon has read.
-        """
+        """List what was let go on each route and has not arrived, as far as this daemon has read."""
         return [(route, self._states[route].discarded) for route in sorted(self._holding)]
 
     async def _found(self, version: ObjectVersion, concerns: Callable[[Route], bool]) -> None:
@@ -193,9 +175,7 @@ class RouteRegister:
                 )
 
     def _concerned(self, outcome: Outcome) -> Iterator[Route]:
-        """
-        List the routes on which an outcome leaves its object missing.
-        """
+        """List the routes on which an outcome leaves its object missing."""
         key, cause = outcome.mark.key, outcome.cause
         source = outcome.route.source
         named = outcome.route in self._states
@@ -272,9 +252,7 @@ class RouteRegister:
         self._read_at[route] = began_at
 
     def _take(self, route: Route, body: bytes) -> None:
-        """
-        Take in what the ledger holds. What is damaged holds its route back until a person releases it.
-        """
+        """Take in what the ledger holds. What is damaged holds its route back until a person releases it."""
         if self._bodies.get(route) == body:
             return
         self._bodies[route] = body
@@ -312,9 +290,7 @@ class RouteRegister:
 def _tell(
     route: Route, before: RouteState | None, after: RouteState | None, *, store: Store
 ) -> None:
-    """
-    Log what became of a route.
-    """
+    """Log what became of a route."""
     if before is None or after is None or before.selects == after.selects:
         return
     told = {

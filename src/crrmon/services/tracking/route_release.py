@@ -17,15 +17,11 @@ TRIES = 10
 
 
 class UnknownRouteError(Exception):
-    """
-    The ledger knows no such route; the text names those that it knows.
-    """
+    """The ledger knows no such route; the text names those that it knows."""
 
 
 class DisturbedError(Exception):
-    """
-    The route was changed again and again meanwhile.
-    """
+    """The route was changed again and again meanwhile."""
 
 
 async def states(ledger: Ledger) -> dict[Route, RouteState]:

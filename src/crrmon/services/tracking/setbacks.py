@@ -26,9 +26,7 @@ class _Setback(msgspec.Struct):
 
 
 class Setbacks:
-    """
-    Remembers records whose visit failed.
-    """
+    """Remembers records whose visit failed."""
 
     def __init__(self) -> None:
         self._setbacks: Recent[ObjectVersion, _Setback] = Recent()
@@ -38,22 +36,16 @@ class Setbacks:
 
     @property
     def still_due(self) -> int:
-        """
-        How many of them the ledger goes on naming as due.
-        """
+        """How many of them the ledger goes on naming as due."""
         return sum(one.still_due for _, one in self._setbacks.items())
 
     def resting(self, version: ObjectVersion) -> bool:
-        """
-        Return whether a version is to be left alone for now.
-        """
+        """Return whether a version is to be left alone for now."""
         known = self._setbacks.get(version)
         return known is not None and asyncio.get_running_loop().time() < known.until
 
     def failed(self, version: ObjectVersion) -> float:
-        """
-        Take in that a version's visit failed; return for how many seconds it is left alone.
-        """
+        """Take in that a version's visit failed; return for how many seconds it is left alone."""
         known = self._setbacks.get(version) or _Setback()
         seconds = min(FIRST_SECONDS * 2.0**known.times, LONGEST_SECONDS)
         known.times = min(known.times + 1, 32)
@@ -63,28 +55,20 @@ class Setbacks:
         return seconds
 
     def rescheduled(self, version: ObjectVersion) -> None:
-        """
-        Note that the ledger knows the new date.
-        """
+        """Note that the ledger knows the new date."""
         if (known := self._setbacks.get(version)) is not None:
             known.still_due = False
 
     def over(self, version: ObjectVersion) -> None:
-        """
-        Forget a version: its visit went well.
-        """
+        """Forget a version: its visit went well."""
         self._setbacks.pop(version)
 
     def clear(self) -> None:
-        """
-        Forget all: they are others' to visit.
-        """
+        """Forget all: they are others' to visit."""
         self._setbacks = Recent()
 
     def tidy(self) -> None:
-        """
-        Forget those that nobody tried when their time came.
-        """
+        """Forget those that nobody tried when their time came."""
         long_ago = asyncio.get_running_loop().time() - FORGOTTEN_SECONDS
         for version in [one for one, known in self._setbacks.items() if known.until < long_ago]:
             self._setbacks.pop(version)

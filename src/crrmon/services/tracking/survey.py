@@ -64,9 +64,7 @@ class Survey:
         self._told_at = float("-inf")
 
     async def run(self) -> None:
-        """
-        Read the configurations of all sources now and then, for ever.
-        """
+        """Read the configurations of all sources now and then, for ever."""
         while True:
             await self._round()
             self._configurations.surveyed_once()
@@ -101,9 +99,7 @@ class Survey:
         return REPORTING_SURVEY_SECONDS if self._reporting() else SURVEY_SECONDS
 
     async def _pause(self) -> None:
-        """
-        Wait for the next round, which comes sooner where this daemon begins to report meanwhile.
-        """
+        """Wait for the next round, which comes sooner where this daemon begins to report meanwhile."""
         loop = asyncio.get_running_loop()
         ended_at = loop.time()
         while loop.time() < ended_at + SURVEY_SECONDS:
@@ -112,9 +108,7 @@ class Survey:
                 return
 
     def _tell(self, unreadable: Mapping[str, str], *, of: int) -> None:
-        """
-        Return which configurations could not be read, when they are others than before, and now and then.
-        """
+        """Return which configurations could not be read, when they are others than before, and now and then."""
         now = self._clock.now()
         same = self._told == unreadable.keys()
         if same and (not unreadable or 0 <= now - self._told_at < SURVEY_REMINDER_SECONDS):

@@ -67,9 +67,7 @@ class Tracker:
     # ---- what others ask ----
 
     def counts(self, written_at: float) -> bool:
-        """
-        Return whether what was written then is new enough to be counted.
-        """
+        """Return whether what was written then is new enough to be counted."""
         return self._clock.now() - written_at <= self._retention_seconds
 
     def believed(self, at: float) -> tuple[float, float | None]:
@@ -88,9 +86,7 @@ class Tracker:
         return now, at
 
     def deleted(self, version: ObjectVersion) -> None:
-        """
-        Take in that a version was deleted, also while it is not in the ledger.
-        """
+        """Take in that a version was deleted, also while it is not in the ledger."""
         self._looker.deleted(version)
 
     def alone(
@@ -106,9 +102,7 @@ class Tracker:
         return self._tracks.alone(version, hurry=hurry)
 
     async def found_replica(self, written: ObjectWritten) -> bool:
-        """
-        Return whether replication wrote a version, as far as one look can tell, and note its arrival then.
-        """
+        """Return whether replication wrote a version, as far as one look can tell, and note its arrival then."""
         decision = await self._origins.decided(self._record(written), uncovered=False)
         if not isinstance(decision, Settle):
             return False
@@ -162,9 +156,7 @@ class Tracker:
             await self._recorder.park(ready)
 
     async def _held(self, found: Record, hold: Hold, until: float) -> Record | None:
-        """
-        Hold a new version until its first look is due; None for one that is parked instead, or over meanwhile.
-        """
+        """Hold a new version until its first look is due; None for one that is parked instead, or over meanwhile."""
         first_look_at = self._looker.first_look_at(found)
         # Whoever waits for an answer does not wait for that of a store, which may be slow for one bucket alone.
         if hold.pressing or first_look_at > max(until, self._clock.now()):
@@ -179,9 +171,7 @@ class Tracker:
     # ---- where it should arrive ----
 
     async def _routed(self, record: Record, hold: Hold | None, until: float) -> Record | None:
-        """
-        Find the destinations; None when that ended the matter, or nobody can tell in time.
-        """
+        """Find the destinations; None when that ended the matter, or nobody can tell in time."""
         if record.destinations:
             return record
         if not record.rev and self._known_not_covered(record):
@@ -225,9 +215,7 @@ class Tracker:
         return ask
 
     async def _by_replication(self, record: Record, *, uncovered: bool) -> bool:
-        """
-        Deal with a version that replication wrote, or might have; return whether that was all.
-        """
+        """Deal with a version that replication wrote, or might have; return whether that was all."""
         found = record if record.rev else await self._recorder.unless_counted(record)
         if found is None:
             self._duplicate(record)
@@ -242,9 +230,7 @@ class Tracker:
     async def _covered(
         self, record: Record, destinations: tuple[Destination, ...]
     ) -> Record | None:
-        """
-        Return the record with its destinations; None where all of them were counted before.
-        """
+        """Return the record with its destinations; None where all of them were counted before."""
         if not record.rev:
             self._without.pop(record.version, None)
         buckets = [destination.bucket for destination in destinations]
@@ -262,9 +248,7 @@ class Tracker:
         return None
 
     async def _unknown(self, record: Record, ask_again_at: float) -> None:
-        """
-        Keep a version whose destinations nobody can tell.
-        """
+        """Keep a version whose destinations nobody can tell."""
         if record.rev:
             reason = "replication configuration unreadable"
             later = self._looker.postponed(record, reason=reason, at=ask_again_at)
@@ -300,9 +284,7 @@ class Tracker:
         self._merged(record)  # what was handed over is not covered either
 
     def _known_not_covered(self, record: Record) -> bool:
-        """
-        Return whether a version was found to be not covered lately; a duplicate, then.
-        """
+        """Return whether a version was found to be not covered lately; a duplicate, then."""
         if self._without.get(record.version) is not False:
             return False
         self._without.move_to_end(record.version)
@@ -314,9 +296,7 @@ class Tracker:
         self._meters.add(catalogue.DUPLICATES, record.version.bucket)
 
     def _merged(self, record: Record) -> Record:
-        """
-        Add to a new record what others handed over since.
-        """
+        """Add to a new record what others handed over since."""
         return record if record.rev else self._tracks.of(record.version).merge(record)
 
     def _remember(self, version: ObjectVersion, *, parked: bool) -> None:

@@ -14,9 +14,7 @@ from crrmon.services.tracking.holds import Hold
 
 
 class Track:
-    """
-    A version that is dealt with right now.
-    """
+    """A version that is dealt with right now."""
 
     def __init__(self, hold: Hold | None) -> None:
         self.done = asyncio.Event()
@@ -26,59 +24,43 @@ class Track:
         self._durable = False
 
     def hurry(self) -> None:
-        """
-        Have it looked at now.
-        """
+        """Have it looked at now."""
         if self._hold is not None:
             self._hold.hurry()
 
     def hand_over(self, record: Record) -> int:
-        """
-        Return what another event says; return what to ask `took` by.
-        """
+        """Return what another event says; return what to ask `took` by."""
         self._told.append(record)
         return len(self._told)
 
     def took(self, number: int) -> bool:
-        """
-        Return whether that is durable now.
-        """
+        """Return whether that is durable now."""
         return self._durable and number <= self._merged
 
     def merge(self, record: Record) -> Record:
-        """
-        Add to a record what was handed over since.
-        """
+        """Add to a record what was handed over since."""
         for told in self._told[self._merged :]:
             record = merged(record, told)
         self._merged = len(self._told)
         return record
 
     def ended(self) -> None:
-        """
-        Note that all that was merged is durable.
-        """
+        """Note that all that was merged is durable."""
         self._durable = True
 
 
 class Tracks:
-    """
-    Knows what is dealt with right now.
-    """
+    """Knows what is dealt with right now."""
 
     def __init__(self) -> None:
         self._tracks: dict[ObjectVersion, Track] = {}
 
     def of(self, version: ObjectVersion) -> Track:
-        """
-        Return the track of a version that is dealt with.
-        """
+        """Return the track of a version that is dealt with."""
         return self._tracks[version]
 
     async def taken(self, record: Record) -> bool:
-        """
-        Wait until nobody else deals with a version; return whether what is told here is durable by that.
-        """
+        """Wait until nobody else deals with a version; return whether what is told here is durable by that."""
         while (busy := self._tracks.get(record.version)) is not None:
             number = busy.hand_over(record)
             await busy.done.wait()

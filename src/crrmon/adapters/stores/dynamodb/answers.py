@@ -53,9 +53,7 @@ _ACTIONS: Final = {
 
 
 class TableErrors(msgspec.Struct, frozen=True):
-    """
-    What the answers and errors of one table mean.
-    """
+    """What the answers and errors of one table mean."""
 
     table: str
     region: str
@@ -124,9 +122,7 @@ class TableErrors(msgspec.Struct, frozen=True):
 
 
 def _keys_in(method: str, request: Mapping[str, Any], table: str) -> list[Position]:
-    """
-    Return the keys of the items that a request writes or reads, in their order.
-    """
+    """Return the keys of the items that a request writes or reads, in their order."""
     if method == "transact_write_items":
         some = [fields for action in request["TransactItems"] for fields in action.values()]
     elif method == "batch_write_item":
@@ -137,9 +133,7 @@ def _keys_in(method: str, request: Mapping[str, Any], table: str) -> list[Positi
 
 
 def passes(error: ClientError) -> bool:
-    """
-    Return whether the same call may well succeed in a moment.
-    """
+    """Return whether the same call may well succeed in a moment."""
     if code_of(error) in _PASSING:
         return True
     reasons = {reason for reason in _reasons(error) if reason != "None"}

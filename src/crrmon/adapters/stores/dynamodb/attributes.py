@@ -25,22 +25,16 @@ Position = tuple[str, str]
 
 
 def at(key: Position) -> Item:
-    """
-    Write down a key.
-    """
+    """Write down a key."""
     partition, sort = key
     return {PK: {"S": partition}, SK: {"S": sort}}
 
 
 def position_of(item: Mapping[str, Any]) -> Position:
-    """
-    Read the key of an item.
-    """
+    """Read the key of an item."""
     return item[PK]["S"], item[SK]["S"]
 
 
 def body_bytes(item: Mapping[str, Any]) -> int:
-    """
-    Return how large the body of an item is, as it is stored.
-    """
+    """Return how large the body of an item is, as it is stored."""
     return len(item.get(BODY, {}).get("B", b"")) + len(item.get(PACKED, {}).get("B", b""))

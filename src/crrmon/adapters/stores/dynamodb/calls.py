@@ -143,15 +143,11 @@ class Calls:
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     async def query_page(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """
-        Ask one Query as it stands.
-        """
+        """Ask one Query as it stands."""
         return await self._ask("query", **request)
 
     async def get_all(self, keys: Sequence[Position]) -> list[Item]:
-        """
-        Read the items of these keys (each once) that are there, in any order, as they are now.
-        """
+        """Read the items of these keys (each once) that are there, in any order, as they are now."""
         answers = await asyncio.gather(*map(self._get_batch, sliced(keys, _GET_AT_ONCE)))
         return [item for items in answers for item in items]
 
@@ -202,16 +198,12 @@ class Calls:
     # ---- the table ----
 
     async def describe(self) -> dict[str, Any]:
-        """
-        Ask what the table looks like.
-        """
+        """Ask what the table looks like."""
         answer = await self._ask("describe_table")
         return dict(answer["Table"])
 
     async def describe_expiry(self) -> dict[str, Any]:
-        """
-        Ask by which attribute items expire.
-        """
+        """Ask by which attribute items expire."""
         return await self._ask("describe_time_to_live")
 
     # ---- asking ----
@@ -253,9 +245,7 @@ class Calls:
 
 
 def _portions(requests: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[Any]]:
-    """
-    Split writes into such as go into one call.
-    """
+    """Split writes into such as go into one call."""
     portions: list[list[Any]] = []
     room = 0
     for request in requests:

@@ -59,9 +59,7 @@ async def create(
 
 
 async def _made(maker: "_Maker", table: str, tags: Mapping[str, str]) -> Sequence[str]:
-    """
-    Do what is missing, step by step; tell which steps that were.
-    """
+    """Do what is missing, step by step; tell which steps that were."""
     requests = description(table, tags)
     made = await maker.create_table(requests["CreateTable"])
     done = ["CreateTable"] if made else []
@@ -83,9 +81,7 @@ async def _made(maker: "_Maker", table: str, tags: Mapping[str, str]) -> Sequenc
 
 
 class _Maker:
-    """
-    Asks what concerns the table as a whole.
-    """
+    """Asks what concerns the table as a whole."""
 
     def __init__(self, client: Any, table: str) -> None:
         self._client = client
@@ -122,15 +118,11 @@ class _Maker:
             raise LedgerError(f"DynamoDB {operation}: {explain(error, permission='')}") from error
 
     async def create_table(self, request: Mapping[str, Any]) -> bool:
-        """
-        Create the table, unless there is one; return whether there was none.
-        """
+        """Create the table, unless there is one; return whether there was none."""
         return bool(await self.ask("CreateTable", **request))
 
     async def until_active(self) -> dict[str, Any]:
-        """
-        Wait until table and index can be used; return what DescribeTable tells.
-        """
+        """Wait until table and index can be used; return what DescribeTable tells."""
         while True:
             table = (await self.ask("DescribeTable", TableName=self._table))["Table"]
             parts = [table, *table.get("GlobalSecondaryIndexes", ())]
@@ -142,24 +134,18 @@ class _Maker:
             await asyncio.sleep(POLL_SECONDS)
 
     async def expires(self) -> bool:
-        """
-        Return whether items expire by `EXPIRES_AT`.
-        """
+        """Return whether items expire by `EXPIRES_AT`."""
         told = await self.ask("DescribeTimeToLive", TableName=self._table)
         return expiry_is_on(told)
 
     async def is_backed_up(self) -> bool:
-        """
-        Return whether the table can be brought back as it was at any second of the last weeks.
-        """
+        """Return whether the table can be brought back as it was at any second of the last weeks."""
         told = await self.ask("DescribeContinuousBackups", TableName=self._table)
         recovery = told["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
         return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
 
     async def lackstags_of(self, arn: str, tags: Mapping[str, str]) -> bool:
-        """
-        Return whether the table has not all of these tags.
-        """
+        """Return whether the table has not all of these tags."""
         if not tags:
             return False
         told = await self.ask("ListTagsOfResource", ResourceArn=arn)
@@ -193,9 +179,7 @@ _TOO_EARLY: Final = frozenset(
 
 
 class _TooEarlyError(Exception):
-    """
-    It may well be done in a moment.
-    """
+    """It may well be done in a moment."""
 
 
 def _is_done(operation: str, error: ClientError) -> bool:

@@ -32,18 +32,14 @@ milliseconds, as a rule, and what it does not tell yet must not be taken for not
 
 
 class _Quiet(msgspec.Struct, frozen=True):
-    """
-    From when until when nothing is due in a shard.
-    """
+    """From when until when nothing is due in a shard."""
 
     since: float
     until: float
 
 
 class DueIndex:
-    """
-    Finds the trails that are due.
-    """
+    """Finds the trails that are due."""
 
     def __init__(self, calls: Calls, *, clock: Clock) -> None:
         self._calls = calls
@@ -53,9 +49,7 @@ class DueIndex:
         """How often something of a shard was written, and when last."""
 
     def changed(self, shard: int) -> None:
-        """
-        Take note that something of a shard was written.
-        """
+        """Take note that something of a shard was written."""
         number_, _ = self._changes.get(shard, (0, 0.0))
         self._changes[shard] = number_ + 1, self._clock.now()
         self._quiet.pop(shard, None)
@@ -63,9 +57,7 @@ class DueIndex:
     async def due(
         self, kind: ItemKind, shards: Sequence[int], *, until: float, limit: int
     ) -> list[Due]:
-        """
-        Find the items that seem to be due, the longest due first.
-        """
+        """Find the items that seem to be due, the longest due first."""
         asked = [shard for shard in dict.fromkeys(shards) if not self._is_quiet(shard, until)]
         found = await asyncio.gather(*(self._of(kind, shard, until, limit) for shard in asked))
         return list(islice(heapq.merge(*found, key=lambda due: due.at), limit))
@@ -99,9 +91,7 @@ class DueIndex:
     async def walk(
         self, kind: ItemKind, shard: int, *, after: Due | None, limit: int
     ) -> list[Due]:
-        """
-        Go through the items of a shard, due or not.
-        """
+        """Go through the items of a shard, due or not."""
         request = _request(shard, "", {}, limit=limit)
         if after is not None:
             request["ExclusiveStartKey"] = {

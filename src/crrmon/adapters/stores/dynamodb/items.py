@@ -31,16 +31,12 @@ _WORTH_PACKING: Final = 700
 
 
 def partition(kind: ItemKind, group: int) -> str:
-    """
-    Return the partition of an ordered kind's items of a group.
-    """
+    """Return the partition of an ordered kind's items of a group."""
     return kind.name if kind.spread == 1 else f"{kind.name}#{group % kind.spread}"
 
 
 def position(key: Key) -> Position:
-    """
-    Return where an item lies.
-    """
+    """Return where an item lies."""
     kind, group, sort = key
     if kind.ordered:
         return partition(kind, group), sort.decode("utf-8", "surrogatepass")
@@ -48,9 +44,7 @@ def position(key: Key) -> Position:
 
 
 def sort_of(kind: ItemKind, item: Mapping[str, Any]) -> bytes:
-    """
-    Return the sort key of an item.
-    """
+    """Return the sort key of an item."""
     if kind.ordered:
         return str(item[SK]["S"]).encode("utf-8", "surrogatepass")
     return bytes.fromhex(item[PK]["S"].removeprefix(f"{kind.name}#"))
@@ -69,9 +63,7 @@ def number(value: float) -> dict[str, str]:
 
 
 def item_of(put: Put) -> Item:
-    """
-    Return the item that a put writes.
-    """
+    """Return the item that a put writes."""
     item = at(position(put.key))
     if put.body:
         item[TAG] = {"S": tag_of(put.body)}
@@ -86,9 +78,7 @@ def item_of(put: Put) -> Item:
 
 
 def found_of(key: Key, item: Item, *, now: float) -> Found:
-    """
-    Read an item; the body of one that has expired is empty, for DynamoDB may take two days to drop it.
-    """
+    """Read an item; the body of one that has expired is empty, for DynamoDB may take two days to drop it."""
     tag = Tag(item.get(TAG, {}).get("S", ""))
     try:
         return Found(key, _body_of(item, now), tag)
@@ -125,9 +115,7 @@ def tag_of(body: bytes) -> str:
 
 
 def condition(tag: Tag) -> dict[str, Any]:
-    """
-    Return the fields of a request that make it conditional on what an item is.
-    """
+    """Return the fields of a request that make it conditional on what an item is."""
     if tag is ANY:
         return {}
     if tag is ABSENT:

@@ -11,9 +11,7 @@ _CHARACTERS: Final = sys.maxunicode + 1
 
 
 def key_range(span: Span) -> tuple[str, dict[str, Any]]:
-    """
-    Return the condition on the sort keys of a span, with its values.
-    """
+    """Return the condition on the sort keys of a span, with its values."""
     values = {}
     if span.low:
         values[":low"] = {"S": span.low.decode("utf-8", "surrogatepass")}
@@ -32,9 +30,7 @@ def key_range(span: Span) -> tuple[str, dict[str, Any]]:
 
 
 def _first_text(bound: bytes) -> str | None:
-    """
-    Return the first text that does not come before some bytes, which may be none themselves; None where all do.
-    """
+    """Return the first text that does not come before some bytes, which may be none themselves; None where all do."""
     try:
         return bound.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:

@@ -13,9 +13,7 @@ from crrmon.ports.store import Found, Key, UnwritableError
 
 
 class _Asker(msgspec.Struct, frozen=True):
-    """
-    Some items that somebody waits for.
-    """
+    """Some items that somebody waits for."""
 
     keys: Sequence[Key]
     answer: asyncio.Future[list[Found]]
@@ -37,9 +35,7 @@ class JoinedReads:
         self._reading: set[asyncio.Task[None]] = set()
 
     async def get(self, keys: Sequence[Key]) -> list[Found]:
-        """
-        Read items as they are now.
-        """
+        """Read items as they are now."""
         loop = asyncio.get_running_loop()
         if not self._askers:
             loop.call_soon(self._read_all)

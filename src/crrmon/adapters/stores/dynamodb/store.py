@@ -132,32 +132,24 @@ class DynamoDBStore:
         return cls(calls, clock=clock)
 
     def where(self, key: Key) -> str:
-        """
-        Name an item for people.
-        """
+        """Name an item for people."""
         pk, sk = position(key)
         return f"item {pk!r}, {sk!r} of {self.name}"
 
     def tag_of(self, body: bytes) -> Tag:
-        """
-        Return the tag of a body.
-        """
+        """Return the tag of a body."""
         return Tag(tag_of(body))
 
     # ---- reading ----
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
-        """
-        Read items as they are now. What several want at the same time is asked in one call.
-        """
+        """Read items as they are now. What several want at the same time is asked in one call."""
         return await self._reads.get(keys)
 
     async def scan(
         self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
-        """
-        Read items of an ordered kind, in the order of their sort keys.
-        """
+        """Read items of an ordered kind, in the order of their sort keys."""
         # Each partition once, with any group that lies in it.
         partitions = {partition(kind, group): group for group in groups}
         found = await asyncio.gather(
@@ -189,9 +181,7 @@ class DynamoDBStore:
     # ---- writing ----
 
     async def write(self, actions: Sequence[Action]) -> None:
-        """
-        Do all of it or nothing.
-        """
+        """Do all of it or nothing."""
         requests = [_request(action) for action in actions]
         sizes = [_OVERHEAD_BYTES + body_bytes(request.get("Item", {})) for _, request in requests]
         if max(sizes) > LARGEST_BYTES + _OVERHEAD_BYTES:
@@ -207,9 +197,7 @@ class DynamoDBStore:
         self._tell_due(actions)
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
-        """
-        Do unconditional actions, in any order.
-        """
+        """Do unconditional actions, in any order."""
         await self._calls.write_each(
             [
                 {"PutRequest": {"Item": item_of(action)}}
@@ -230,17 +218,13 @@ class DynamoDBStore:
     async def due(
         self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
-        """
-        Find unordered items that are due, the longest due first.
-        """
+        """Find unordered items that are due, the longest due first."""
         return await self._due.due(kind, groups, until=until, limit=limit)
 
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
-        """
-        Go through all items of a group that are due at whatever time.
-        """
+        """Go through all items of a group that are due at whatever time."""
         return await self._due.walk(kind, group, after=after, limit=limit)
 
     async def expire(
@@ -250,21 +234,15 @@ class DynamoDBStore:
         *,
         now: float,  # noqa: ARG002
     ) -> int:
-        """
-        Do nothing: DynamoDB drops what has expired, at no charge.
-        """
+        """Do nothing: DynamoDB drops what has expired, at no charge."""
         return 0
 
     async def close(self) -> None:
-        """
-        Do nothing: the client is the session's.
-        """
+        """Do nothing: the client is the session's."""
 
 
 def _request(action: Action) -> tuple[str, dict[str, Any]]:
-    """
-    Return the name of an action in a transaction, and its fields without the table.
-    """
+    """Return the name of an action in a transaction, and its fields without the table."""
     fields = condition(action.tag)
     if isinstance(action, Put):
         return "Put", {"Item": item_of(action), **fields}
@@ -273,9 +251,7 @@ def _request(action: Action) -> tuple[str, dict[str, Any]]:
 
 
 def _token(table: str, actions: Sequence[Action]) -> str:
-    """
-    Return the same token for the same request, so that a repetition after a lost answer is not carried out twice.
-    """
+    """Return the same token for the same request, so that a repetition after a lost answer is not carried out twice."""
     digest = hashlib.blake2b(table.encode(), digest_size=16)
     for action in actions:
         pk, sk = position(action.key)

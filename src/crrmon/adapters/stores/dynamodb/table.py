@@ -53,9 +53,7 @@ def _schema(keys: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def tags_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """
-    Write tags down as DynamoDB takes them.
-    """
+    """Write tags down as DynamoDB takes them."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
@@ -84,9 +82,7 @@ def _keys(described: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def unlike_error(table: str, difference: str) -> UnusableLedgerError:
-    """
-    Return the error for a table that is there and will not do.
-    """
+    """Return the error for a table that is there and will not do."""
     return UnusableLedgerError(
         f"ledger.dynamodb.table {table!r} was not made for crrmon: {difference}; "
         "name another table and run: crrmon ledger create"
@@ -94,9 +90,7 @@ def unlike_error(table: str, difference: str) -> UnusableLedgerError:
 
 
 def expiry_is_on(told: Mapping[str, Any]) -> bool:
-    """
-    Return from the answer of DescribeTimeToLive whether items expire by `EXPIRES_AT`.
-    """
+    """Return from the answer of DescribeTimeToLive whether items expire by `EXPIRES_AT`."""
     expiry = told.get("TimeToLiveDescription", {})
     on = expiry.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
     return on and expiry.get("AttributeName") == EXPIRES_AT

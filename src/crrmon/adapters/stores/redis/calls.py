@@ -14,9 +14,7 @@ Reply = Any
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """
-    One command.
-    """
+    """One command."""
 
     home: bytes
     """What all its keys begin with: a hash tag, which decides on the node of a cluster."""
@@ -26,16 +24,12 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 def script(
     home: bytes, digest: str, keys: Sequence[bytes], arguments: Sequence[Argument] = ()
 ) -> Call:
-    """
-    Return the call of a script.
-    """
+    """Return the call of a script."""
     return Call(home, ("EVALSHA", digest, len(keys), *keys, *arguments))
 
 
 class Servers(Protocol):
-    """
-    One server, or those of a cluster.
-    """
+    """One server, or those of a cluster."""
 
     async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
         """
@@ -53,17 +47,13 @@ class Servers(Protocol):
         """
 
     async def close(self) -> None:
-        """
-        Close all connections.
-        """
+        """Close all connections."""
 
 
 async def roundtrip(
     connection: AbstractConnection, commands: Sequence[tuple[Argument, ...]]
 ) -> list[Reply]:
-    """
-    Send commands and read their answers; errors of single commands are among them.
-    """
+    """Send commands and read their answers; errors of single commands are among them."""
     # One write for all: hiredis packs in C what redis-py's own would join piece by piece.
     packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]
     await connection.send_packed_command(packed, check_health=False)
@@ -82,9 +72,7 @@ async def roundtrip(
 
 
 def facts(info: bytes) -> dict[str, str]:
-    """
-    Read what INFO tells.
-    """
+    """Read what INFO tells."""
     lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 

@@ -21,9 +21,7 @@ log = structlog.get_logger()
 
 
 class Redis:
-    """
-    A connected server or cluster, whose errors are those of the ledger.
-    """
+    """A connected server or cluster, whose errors are those of the ledger."""
 
     def __init__(self, server: RedisServer, servers: Servers) -> None:
         self._server = server
@@ -60,18 +58,14 @@ class Redis:
         return cls(server, server.servers())
 
     async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
-        """
-        Carry out commands; see `Servers`.
-        """
+        """Carry out commands; see `Servers`."""
         try:
             return await self._servers.ask(calls, durable=durable)
         except (RedisError, OSError) as error:
             raise translated(self._server, error) from error
 
     async def close(self) -> None:
-        """
-        Close all connections.
-        """
+        """Close all connections."""
         await self._servers.close()
 
 

@@ -19,17 +19,13 @@ _NO_NAME: Final = "?"
 
 
 class Connector(Protocol):
-    """
-    Makes the pool of connections to one server.
-    """
+    """Makes the pool of connections to one server."""
 
     def __call__(self, address: tuple[str, int]) -> ConnectionPool: ...
 
 
 class Cluster:
-    """
-    Servers that share the keys; who has which is asked for at first, and again when it turns out to be wrong.
-    """
+    """Servers that share the keys; who has which is asked for at first, and again when it turns out to be wrong."""
 
     def __init__(self, seed: tuple[str, int], connect: Connector) -> None:
         self._seed = seed
@@ -39,9 +35,7 @@ class Cluster:
         self._learning = asyncio.Lock()
 
     async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
-        """
-        Carry out commands, each where its keys are.
-        """
+        """Carry out commands, each where its keys are."""
         replies: list[Reply] = [None] * len(calls)
         places: Sequence[int] = range(len(calls))
         for _ in range(_REDIRECTIONS):
@@ -104,9 +98,7 @@ class Cluster:
         return self._nodes[address]
 
     async def _known(self) -> list[tuple[str, int]]:
-        """
-        Return the node of each slot.
-        """
+        """Return the node of each slot."""
         async with self._learning:
             if not self._slots:
                 self._slots = await self._learn()
@@ -129,9 +121,7 @@ class Cluster:
         raise failure or LostError("no node is known")
 
     async def close(self) -> None:
-        """
-        Close all connections.
-        """
+        """Close all connections."""
         for node in self._nodes.values():
             await node.close()
 
@@ -169,9 +159,7 @@ def _host(endpoint: bytes | None, more: Sequence[Any]) -> str:
 
 
 def _taker_of(slot: int, nodes: str) -> tuple[str, int] | None:
-    """
-    Read off the CLUSTER NODES of a node to which one it gives a slot; None if it tells of none.
-    """
+    """Read off the CLUSTER NODES of a node to which one it gives a slot; None if it tells of none."""
     lines = [words for line in nodes.splitlines() if len(words := line.split()) > 1]
     giving = f"[{slot}->-"
     takers = {

@@ -29,18 +29,14 @@ Days = tuple[int, ...]
 
 
 class KindGroup(NamedTuple):
-    """
-    The items of a kind in a group, which lie together.
-    """
+    """The items of a kind in a group, which lie together."""
 
     kind: ItemKind
     number: int
 
 
 class GroupNames:
-    """
-    The names of a group's keys.
-    """
+    """The names of a group's keys."""
 
     def __init__(self, home: str, kind: str) -> None:
         self.home = home.encode()
@@ -52,9 +48,7 @@ class GroupNames:
         self.days = self.items + b":days"
 
     def kept(self, day: int) -> bytes:
-        """
-        Name the hash of what expires on a day.
-        """
+        """Name the hash of what expires on a day."""
         return b"%b:kept:%d" % (self.items, day)
 
 
@@ -71,15 +65,11 @@ class Names:
         self._of: dict[KindGroup, GroupNames] = {}
 
     def at(self, key: Key) -> GroupNames:
-        """
-        Return the names of the keys of an item's group.
-        """
+        """Return the names of the keys of an item's group."""
         return self.of(KindGroup(key.kind, key.group))
 
     def of(self, group: KindGroup) -> GroupNames:
-        """
-        Return the names of a group's keys.
-        """
+        """Return the names of a group's keys."""
         names = self._of.get(group)
         if names is None:
             tag = self._prefix if group.number < 0 else f"{self._prefix}:{group.number}"
@@ -88,17 +78,13 @@ class Names:
 
 
 def lookup_keys(names: GroupNames, days: Days) -> list[bytes]:
-    """
-    Return the keys by which unordered items of a group are looked up.
-    """
+    """Return the keys by which unordered items of a group are looked up."""
     return [names.items, names.days, *(names.kept(day) for day in days)]
 
 
 @lru_cache(maxsize=64)
 def registry_of(days: Days) -> bytes:
-    """
-    Write down which days there are.
-    """
+    """Write down which days there are."""
     return " ".join(map(str, days)).encode()
 
 

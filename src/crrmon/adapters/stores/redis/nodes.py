@@ -44,9 +44,7 @@ log = structlog.get_logger()
 
 
 class UnacknowledgedError(RedisError):
-    """
-    It was written, but no replica said in time that it has it.
-    """
+    """It was written, but no replica said in time that it has it."""
 
 
 class _Request(msgspec.Struct, frozen=True, gc=False):
@@ -57,9 +55,7 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Node:
-    """
-    One server.
-    """
+    """One server."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -221,9 +217,7 @@ class Node:
         self._replicas.learn(facts(told) if isinstance(told, bytes) else {}, now)
 
     async def close(self) -> None:
-        """
-        Close all connections; whoever waits for an answer, or asks later, gets an error.
-        """
+        """Close all connections; whoever waits for an answer, or asks later, gets an error."""
         self._closed = True
         lanes = list(self._lanes)
         for lane in lanes:
@@ -245,9 +239,7 @@ def _fail(requests: Iterable[_Request], error: Exception) -> None:
 
 
 def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
-    """
-    Return a small write to where one of these requests has its keys.
-    """
+    """Return a small write to where one of these requests has its keys."""
     placed = [request for request in requests if request.calls[0].home]
     if not placed:
         return []
@@ -257,32 +249,24 @@ def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
 
 
 def _takes_no_writes(reply: Reply) -> bool:
-    """
-    Return whether a reply is the error of a replica; Redis 6.2 puts it in the middle when it came up in a script.
-    """
+    """Return whether a reply is the error of a replica; Redis 6.2 puts it in the middle when it came up in a script."""
     return isinstance(reply, ReadOnlyError) or (
         isinstance(reply, ResponseError) and "READONLY" in str(reply)
     )
 
 
 class Standalone:
-    """
-    One server that has all keys.
-    """
+    """One server that has all keys."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
-        """
-        Carry out commands in their order.
-        """
+        """Carry out commands in their order."""
         if not calls:
             return []
         return first_error(await self._node.ask(calls, durable=durable))
 
     async def close(self) -> None:
-        """
-        Close all connections.
-        """
+        """Close all connections."""
         await self._node.close()

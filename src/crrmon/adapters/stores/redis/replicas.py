@@ -23,9 +23,7 @@ log = structlog.get_logger()
 
 
 class Replicas:
-    """
-    What is known of a server's replicas, and whether they have what was written.
-    """
+    """What is known of a server's replicas, and whether they have what was written."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -39,9 +37,7 @@ class Replicas:
 
     @property
     def in_doubt(self) -> bool:
-        """
-        Whether something may have been written that replicas do not have.
-        """
+        """Whether something may have been written that replicas do not have."""
         return self.doubts > self._allayed
 
     def needed(self, *, durable: bool) -> bool:
@@ -54,28 +50,20 @@ class Replicas:
         return self.in_doubt or (durable and self._count > 0)
 
     def doubt(self) -> None:
-        """
-        Note that replicas may not have what was written.
-        """
+        """Note that replicas may not have what was written."""
         self.doubts += 1
         self._asked_at = -math.inf
 
     def allay(self, doubts: int) -> None:
-        """
-        Note that replicas have what was written up to some doubt: one that came later stands.
-        """
+        """Note that replicas have what was written up to some doubt: one that came later stands."""
         self._allayed = max(self._allayed, doubts)
 
     def outdated(self, now: float) -> bool:
-        """
-        Return whether the server is to be asked.
-        """
+        """Return whether the server is to be asked."""
         return now - self._asked_at >= REPLICAS_ASKED_SECONDS
 
     def learn(self, told: dict[str, str], now: float) -> None:
-        """
-        Take note of what INFO replication tells.
-        """
+        """Take note of what INFO replication tells."""
         self._asked_at = now
         if told.get("role") != "master":
             return  # a replica takes no writes anyway, and who may not ask cannot know
@@ -100,9 +88,7 @@ class Replicas:
 
 
 def _keeps_up(name: str, value: str) -> bool:
-    """
-    Return whether a line of INFO replication is of a replica that has nearly everything.
-    """
+    """Return whether a line of INFO replication is of a replica that has nearly everything."""
     if re.fullmatch(r"slave\d+", name) is None:
         return False
     told = dict(one.partition("=")[::2] for one in value.split(","))

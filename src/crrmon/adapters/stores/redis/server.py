@@ -19,9 +19,7 @@ from crrmon.domain.authority import authority
 
 
 class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Where the ledger is, and how to get in.
-    """
+    """Where the ledger is, and how to get in."""
 
     url: str
     """redis://NAME@HOST:PORT/DATABASE, or rediss:// for TLS; without a password."""
@@ -36,37 +34,27 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seed(self) -> tuple[str, int]:
-        """
-        Host and port.
-        """
+        """Host and port."""
         parts = urlsplit(self.url)
         return parts.hostname or "localhost", parts.port or 6379
 
     @property
     def database(self) -> int:
-        """
-        Which of the server's databases.
-        """
+        """Which of the server's databases."""
         return int(urlsplit(self.url).path.strip("/") or 0)
 
     @override
     def __repr__(self) -> str:
-        """
-        Leave the password out.
-        """
+        """Leave the password out."""
         return f"RedisServer({self.place})"
 
     @property
     def place(self) -> str:
-        """
-        Name the server, without a user.
-        """
+        """Name the server, without a user."""
         return f"{urlsplit(self.url).scheme}://{authority(*self.seed)}"
 
     def connections(self, address: tuple[str, int]) -> ConnectionPool:
-        """
-        Create the pool of connections to one of its servers.
-        """
+        """Create the pool of connections to one of its servers."""
         parts = urlsplit(self.url)
         more: dict[str, Any] = {}
         if parts.scheme == "rediss":
@@ -91,18 +79,14 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def servers(self) -> Servers:
-        """
-        Create what asks it; nothing is connected yet.
-        """
+        """Create what asks it; nothing is connected yet."""
         if self.cluster:
             return Cluster(self.seed, self.connections)
         return Standalone(Node(self.connections(self.seed)))
 
 
 class NoPasswordError(AuthenticationError):
-    """
-    The file with the password cannot be read.
-    """
+    """The file with the password cannot be read."""
 
 
 class _ServerCredentials(CredentialProvider):

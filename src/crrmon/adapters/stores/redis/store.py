@@ -105,24 +105,18 @@ class RedisStore:
             )
 
     def where(self, key: Key) -> str:
-        """
-        Name an item for people.
-        """
+        """Name an item for people."""
         names = self._names.at(key)
         return f"field {_printed(key)} of the Redis key {names.items.decode()} at {self._server.place}"
 
     def tag_of(self, body: bytes) -> Tag:
-        """
-        Return the tag of a body: its digest.
-        """
+        """Return the tag of a body: its digest."""
         return Tag(digest(body))
 
     # ---- reading ----
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
-        """
-        Read items.
-        """
+        """Read items."""
         ordered = [(key, self._names.at(key)) for key in keys if key.kind.ordered]
         calls = [Call(names.home, ("HGET", names.items, key.sort)) for key, names in ordered]
         bodies = await self._redis.ask(calls) if calls else []
@@ -136,9 +130,7 @@ class RedisStore:
     async def scan(
         self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
-        """
-        Read items of an ordered kind, in the order of their sort keys.
-        """
+        """Read items of an ordered kind, in the order of their sort keys."""
         homes = [self._names.of(KindGroup(kind, group)) for group in groups]
         # In what order does not matter: all are sorted below.
         whole = not span.low and span.high is None and span.limit is None
@@ -160,9 +152,7 @@ class RedisStore:
     # ---- writing ----
 
     async def write(self, actions: Sequence[Action]) -> None:
-        """
-        Do all of it or nothing.
-        """
+        """Do all of it or nothing."""
         # Days come and go about once a day, so a second try nearly always knows them all.
         for _ in range(_TRIES):
             writing = Writing(self._names, self._unordered.days)
@@ -182,9 +172,7 @@ class RedisStore:
         raise LedgerError("the days of which something is kept change faster than they are read")
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
-        """
-        Do unconditional actions, some at a time.
-        """
+        """Do unconditional actions, some at a time."""
         homes: dict[bytes, list[Action]] = defaultdict(list)
         for action in actions:
             # In a cluster one script may touch one hash slot only.
@@ -198,9 +186,7 @@ class RedisStore:
     async def due(
         self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
-        """
-        Find unordered items that are due, the longest due first.
-        """
+        """Find unordered items that are due, the longest due first."""
         # Each group is asked for little more than its share, and one that has more of the longest due once again.
         asked = dict.fromkeys(groups, 2 * limit // max(len(groups), 1) + 8)
         found: dict[int, list[Due]] = {}
@@ -221,9 +207,7 @@ class RedisStore:
         return await self._with_bodies(kind, _first(found, limit))
 
     async def _with_bodies(self, kind: ItemKind, dues: Sequence[Due]) -> list[Due]:
-        """
-        Read what is due; what is not any more is left out.
-        """
+        """Read what is due; what is not any more is left out."""
         by_group: dict[int, list[Due]] = defaultdict(list)
         for due in dues:
             by_group[due.key.group].append(due)
@@ -246,9 +230,7 @@ class RedisStore:
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
-        """
-        Go through all items of a group that are due at whatever time.
-        """
+        """Go through all items of a group that are due at whatever time."""
         low = "-inf" if after is None else repr(after.at)
         passed = (-math.inf, b"") if after is None else _order(after)
         count = limit
@@ -262,9 +244,7 @@ class RedisStore:
             count = 2 * count + limit  # many of the same time as the last one
 
     async def expire(self, kind: ItemKind, groups: Sequence[int], *, now: float) -> int:
-        """
-        Drop a bounded number of items of a kind that have expired.
-        """
+        """Drop a bounded number of items of a kind that have expired."""
         if not kind.ordered:
             return await self._drop_days(kind, groups, now)
         calls = []
@@ -303,9 +283,7 @@ class RedisStore:
         return None if count is None else int(count)
 
     async def close(self) -> None:
-        """
-        Close all connections.
-        """
+        """Close all connections."""
         await self._redis.close()
 
 

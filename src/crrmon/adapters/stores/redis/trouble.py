@@ -66,9 +66,7 @@ _BY_CODE: Final = (
 
 
 def translated(server: RedisServer, error: Exception) -> LedgerError:
-    """
-    Put an error of the server into plain words.
-    """
+    """Put an error of the server into plain words."""
     words = _trouble(server, error)
     if isinstance(error, LostError) or "connecting" in str(error):
         words += _tls_hint(server, str(error))
@@ -76,9 +74,7 @@ def translated(server: RedisServer, error: Exception) -> LedgerError:
 
 
 def _tls_hint(server: RedisServer, text: str) -> str:
-    """
-    Return what else it may be: one side that speaks TLS and one that does not hear each other's silence.
-    """
+    """Return what else it may be: one side that speaks TLS and one that does not hear each other's silence."""
     if server.place.startswith("rediss:"):
         # A server that does not know TLS waits for the rest of what it takes for a command.
         if "WRONG_VERSION" in text or "connecting to server" in text:

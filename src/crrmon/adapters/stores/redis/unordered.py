@@ -26,9 +26,7 @@ AT_ONCE: Final = 250
 
 
 class UnorderedReading:
-    """
-    Reads unordered items, and remembers which days each group has.
-    """
+    """Reads unordered items, and remembers which days each group has."""
 
     def __init__(self, redis: Redis, server: RedisServer, names: Names) -> None:
         self._redis = redis
@@ -38,9 +36,7 @@ class UnorderedReading:
         """Of each group, as last told."""
 
     async def read(self, keys: Sequence[Key]) -> list[Found]:
-        """
-        Read items, again where the days of a group turn out to be others.
-        """
+        """Read items, again where the days of a group turn out to be others."""
         wanted: dict[KindGroup, list[Key]] = defaultdict(list)
         for key in keys:
             wanted[KindGroup(key.kind, key.group)].append(key)
@@ -65,9 +61,7 @@ class UnorderedReading:
     def _chunks(
         self, left: Sequence[tuple[KindGroup, Sequence[Key]]]
     ) -> list[list[tuple[KindGroup, Sequence[Key]]]]:
-        """
-        Put together what goes into one script: of several groups where one server has all keys.
-        """
+        """Put together what goes into one script: of several groups where one server has all keys."""
         chunks: list[list[tuple[KindGroup, Sequence[Key]]]] = []
         room = 0
         for group, keys in left:
@@ -89,9 +83,7 @@ class UnorderedReading:
         return script(self._names.of(chunk[0][0]).home, READ, keys, arguments)
 
     def learn_days(self, group: KindGroup, registry: bytes) -> None:
-        """
-        Take note of which days a group has.
-        """
+        """Take note of which days a group has."""
         name = self._names.of(group).days
         try:
             self.days[group] = days_of(registry)
@@ -103,9 +95,7 @@ class UnorderedReading:
 
 
 def _found(keys: Sequence[Key], flat: Sequence[Reply]) -> Iterator[Found]:
-    """
-    Read what the script told of some unordered items: of each that it found the place, where, and body.
-    """
+    """Read what the script told of some unordered items: of each that it found the place, where, and body."""
     for at in range(0, len(flat), 3):
         place, where, body = flat[at : at + 3]
         yield Found(keys[place], body, Tag(f"{where.decode()} {digest(body)}"))

@@ -45,9 +45,7 @@ class Writing:
         """Groups in which a new day begins."""
 
     def arguments(self, actions: Sequence[Action]) -> list[Argument]:
-        """
-        Return the arguments of a write.
-        """
+        """Return the arguments of a write."""
         for place, action in enumerate(actions):
             group = KindGroup(action.key.kind, action.key.group)
             if not group.kind.ordered:
@@ -80,15 +78,11 @@ class Writing:
 
     @property
     def groups(self) -> list[KindGroup]:
-        """
-        The groups of which unordered items are looked up, in the order in which the script tells of them.
-        """
+        """The groups of which unordered items are looked up, in the order in which the script tells of them."""
         return list(self._looked_up)
 
     def conflicts(self, others: Sequence[int], changed: Sequence[int]) -> list[int]:
-        """
-        Return the places of actions whose items are not what they were, as the script tells them.
-        """
+        """Return the places of actions whose items are not what they were, as the script tells them."""
         looked_up = [place for places in self._looked_up.values() for place in places]
         return [looked_up[at] for at in others] + [self._compared[at] for at in changed]
 
@@ -161,22 +155,16 @@ def _target(put: Put, where: str | None) -> str:
 
 
 def _where(tag: Tag) -> str | None:
-    """
-    Return where an unordered item was when it was read.
-    """
+    """Return where an unordered item was when it was read."""
     text = text_of(tag)
     return text.partition(" ")[0] if text else None
 
 
 def text_of(tag: Tag) -> str:
-    """
-    Return a tag as scripts compare it.
-    """
+    """Return a tag as scripts compare it."""
     return "" if tag is ABSENT else str(tag.value)
 
 
 def digest(body: bytes) -> str:
-    """
-    Return a body's digest, as Redis makes it.
-    """
+    """Return a body's digest, as Redis makes it."""
     return hashlib.sha1(body, usedforsecurity=False).hexdigest()

@@ -95,17 +95,13 @@ class LedgerFile:
             raise
 
     def close(self) -> None:
-        """
-        Let go of the file.
-        """
+        """Let go of the file."""
         self.connection.close()
         os.close(self._lock)
 
 
 def translated(path: Path, error: sqlite3.Error) -> LedgerError | UnusableLedgerError | None:
-    """
-    Say what an error at work means; None where it is a mistake of ours, which trying again would only hide.
-    """
+    """Say what an error at work means; None where it is a mistake of ours, which trying again would only hide."""
     match _code(error):
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return UnusableLedgerError(
@@ -178,9 +174,7 @@ def _check_place(path: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    """
-    Open a file, or make an empty one, and keep all other daemons out of it.
-    """
+    """Open a file, or make an empty one, and keep all other daemons out of it."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -241,9 +235,7 @@ def _unwritable(path: Path, reason: object) -> UnusableLedgerError:
 
 
 def _refusal(path: Path, error: sqlite3.Error) -> LedgerError | UnusableLedgerError:
-    """
-    Say what an error while opening means.
-    """
+    """Say what an error while opening means."""
     match _code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return _in_use(path)
@@ -257,7 +249,5 @@ def _refusal(path: Path, error: sqlite3.Error) -> LedgerError | UnusableLedgerEr
 
 
 def _code(error: sqlite3.Error) -> int:
-    """
-    Return SQLite's primary result code; 0 for what Python's module says by itself.
-    """
+    """Return SQLite's primary result code; 0 for what Python's module says by itself."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

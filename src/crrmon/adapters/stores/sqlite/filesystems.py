@@ -55,9 +55,7 @@ def filesystem_of(path: str, mountinfo: str) -> str | None:
 
 
 def is_remote(kind: str) -> bool:
-    """
-    Return whether a filesystem of this kind cannot be trusted with a ledger.
-    """
+    """Return whether a filesystem of this kind cannot be trusted with a ledger."""
     return kind in _REMOTE or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE)
 
 

@@ -24,17 +24,13 @@ DELETE FROM items WHERE kind = ?1 AND sort IN
 
 
 class OrderedItems:
-    """
-    The items of ordered kinds in a database; whoever calls has started a transaction.
-    """
+    """The items of ordered kinds in a database; whoever calls has started a transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def get(self, keys: Sequence[Key]) -> list[Found]:
-        """
-        Read items.
-        """
+        """Read items."""
         found = ((key, self._body(key)) for key in keys)
         return [Found(key, body, Tag(body)) for key, body in found if body is not None]
 
@@ -43,9 +39,7 @@ class OrderedItems:
         return None if row is None else row[0]
 
     def scan(self, kind: ItemKind, span: Span) -> list[Found]:
-        """
-        Read items in the order of their sort keys.
-        """
+        """Read items in the order of their sort keys."""
         query, values = _SCAN, [kind.name, span.low]
         if span.high is not None:
             query, values = f"{query} AND sort < ?", [*values, span.high]
@@ -89,7 +83,5 @@ class OrderedItems:
         return body is None if action.tag is ABSENT else body == action.tag.value
 
     def expire(self, kind: ItemKind, *, now: float, most: int) -> int:
-        """
-        Drop some of the items of a kind that have expired; return how many.
-        """
+        """Drop some of the items of a kind that have expired; return how many."""
         return self._connection.execute(_EXPIRE, (kind.name, now, most)).rowcount

@@ -35,9 +35,7 @@ T = TypeVar("T")
 
 
 class SqliteStore:
-    """
-    Implements the `Store` port.
-    """
+    """Implements the `Store` port."""
 
     exclusive = True
     """The file is locked."""
@@ -75,9 +73,7 @@ class SqliteStore:
         return cls(file, thread)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        """
-        Do something in the store's thread and in one transaction, committed when this returns.
-        """
+        """Do something in the store's thread and in one transaction, committed when this returns."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._guarded, work)
 
@@ -104,23 +100,17 @@ class SqliteStore:
         return result
 
     def where(self, key: Key) -> str:
-        """
-        Name an item for people.
-        """
+        """Name an item for people."""
         return f"{key.kind.name} x'{key.sort.hex()}' of {self.name}"
 
     def tag_of(self, body: bytes) -> Tag:
-        """
-        Return the tag of a body: itself.
-        """
+        """Return the tag of a body: itself."""
         return Tag(body)
 
     # ---- reading ----
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
-        """
-        Read items.
-        """
+        """Read items."""
         by_kind: dict[ItemKind, list[Key]] = defaultdict(list)
         for key in keys:
             by_kind[key.kind].append(key)
@@ -141,23 +131,17 @@ class SqliteStore:
         groups: Sequence[int],  # noqa: ARG002 - all are in one table
         span: Span = WHOLE,
     ) -> Sequence[Found]:
-        """
-        Read items of an ordered kind, in the order of their sort keys.
-        """
+        """Read items of an ordered kind, in the order of their sort keys."""
         return await self._run(lambda: self._ordered.scan(kind, span))
 
     # ---- writing ----
 
     async def write(self, actions: Sequence[Action]) -> None:
-        """
-        Do all of it or nothing.
-        """
+        """Do all of it or nothing."""
         await self._run(lambda: self._write(actions))
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
-        """
-        Do unconditional actions, all at once.
-        """
+        """Do unconditional actions, all at once."""
         if actions:
             await self.write(actions)
 
@@ -178,9 +162,7 @@ class SqliteStore:
     async def due(
         self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
-        """
-        Find unordered items that are due, the longest due first.
-        """
+        """Find unordered items that are due, the longest due first."""
         return await self._run(lambda: self._due(kind, groups, until, limit))
 
     def _due(self, kind: ItemKind, groups: Sequence[int], until: float, limit: int) -> list[Due]:
@@ -200,9 +182,7 @@ class SqliteStore:
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
-        """
-        Go through all items of a group that are due at whatever time.
-        """
+        """Go through all items of a group that are due at whatever time."""
         return await self._run(lambda: self._unordered.walk(kind, group, after, limit))
 
     async def expire(
@@ -212,16 +192,12 @@ class SqliteStore:
         *,
         now: float,
     ) -> int:
-        """
-        Drop a bounded number of items of a kind that have expired.
-        """
+        """Drop a bounded number of items of a kind that have expired."""
         items = self._ordered if kind.ordered else self._unordered
         return await self._run(lambda: items.expire(kind, now=now, most=_EXPIRED_AT_ONCE))
 
     async def close(self) -> None:
-        """
-        Let go of the file.
-        """
+        """Let go of the file."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._file.close)
         self._thread.shutdown()

@@ -21,9 +21,7 @@ CREATE TABLE {table} (number INTEGER PRIMARY KEY, place INTEGER NOT NULL, sort B
 
 
 class Table(NamedTuple):
-    """
-    A table of unordered items.
-    """
+    """A table of unordered items."""
 
     kind: str
     day: int | None = None
@@ -33,30 +31,22 @@ class Table(NamedTuple):
 
     @property
     def name(self) -> str:
-        """
-        Its name, quoted.
-        """
+        """Its name, quoted."""
         if self.day is None:
             return f'"{self.kind} due"'
         return f'"{self.kind} {"over" if self.over else "kept"} {self.day}"'
 
     def index_name(self, what: str) -> str:
-        """
-        Name one of its indexes, quoted.
-        """
+        """Name one of its indexes, quoted."""
         return f'{self.name[:-1]} by {what}"'
 
     def ended(self, now: float) -> bool:
-        """
-        Return whether it is of a day that is over.
-        """
+        """Return whether it is of a day that is over."""
         return self.day is not None and (self.day + 1) * DAY_SECONDS <= now
 
     @property
     def definitions(self) -> tuple[str, ...]:
-        """
-        The statements that make it.
-        """
+        """The statements that make it."""
         name, of_due = self.name, self.day is None
         table = (_OF_DUE if of_due else _OF_A_DAY).format(table=name)
         by_place = f"CREATE INDEX {self.index_name('place')} ON {name} (place)"
@@ -65,9 +55,7 @@ class Table(NamedTuple):
 
 
 def table_of(put: Put) -> Table:
-    """
-    Return the table that an item belongs into.
-    """
+    """Return the table that an item belongs into."""
     name = put.key.kind.name
     if put.due is not None:
         return Table(name)
@@ -76,16 +64,12 @@ def table_of(put: Put) -> Table:
 
 
 def place(sort: bytes) -> int:
-    """
-    Return what finds an item: short, so that indexes are small; two may share one.
-    """
+    """Return what finds an item: short, so that indexes are small; two may share one."""
     return int.from_bytes(sort[:6], "big")
 
 
 def table_named(name: str) -> Table | None:
-    """
-    Read the name of a table, not quoted; None for one that does not hold unordered items.
-    """
+    """Read the name of a table, not quoted; None for one that does not hold unordered items."""
     match name.split():
         case [kind, "due"]:
             return Table(kind)

@@ -24,9 +24,7 @@ _IS: Final = "number = ? AND sort = ? AND body = ?"
 
 
 class _ItemRow(NamedTuple):
-    """
-    Where an item lies, and what it was: the value of its tag.
-    """
+    """Where an item lies, and what it was: the value of its tag."""
 
     table: Table
     number: int
@@ -37,18 +35,14 @@ _Rows = dict[Table, list[tuple[object, ...]]]
 
 
 class UnorderedItems:
-    """
-    The items of unordered kinds in a database; whoever calls has started a transaction.
-    """
+    """The items of unordered kinds in a database; whoever calls has started a transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._tables: list[Table] | None = None
 
     def forget(self) -> None:
-        """
-        Read anew which tables there are, for a transaction was rolled back.
-        """
+        """Read anew which tables there are, for a transaction was rolled back."""
         self._tables = None
 
     def _all(self) -> list[Table]:
@@ -66,18 +60,14 @@ class UnorderedItems:
     # ---- reading ----
 
     def get(self, kind: ItemKind, keys: Sequence[Key]) -> list[Found]:
-        """
-        Read items.
-        """
+        """Read items."""
         by_sort = {key.sort: key for key in keys}
         return [
             Found(by_sort[sort], row.body, Tag(row)) for sort, row in self._rows(kind, by_sort)
         ]
 
     def _rows(self, kind: ItemKind, sorts: Iterable[bytes]) -> Iterator[tuple[bytes, _ItemRow]]:
-        """
-        Find the rows of some items.
-        """
+        """Find the rows of some items."""
         wanted = set(sorts)
         places = json.dumps([place(sort) for sort in wanted])
         for table in self._in_use(kind):
@@ -92,9 +82,7 @@ class UnorderedItems:
                     yield sort, _ItemRow(table, number, body)
 
     def due(self, kind: ItemKind, groups: Iterable[int], until: float) -> list[sqlite3.Cursor]:
-        """
-        Return what is due, for each group by itself, the longest due first: when, sort key, group, and number.
-        """
+        """Return what is due, for each group by itself, the longest due first: when, sort key, group, and number."""
         table = Table(kind.name)
         if table not in self._all():
             return []
@@ -102,17 +90,13 @@ class UnorderedItems:
         return [self._connection.execute(query, (group, until)) for group in groups]
 
     def body(self, kind: ItemKind, number: int) -> bytes:
-        """
-        Read the body of what is due.
-        """
+        """Read the body of what is due."""
         query = f"SELECT body FROM {Table(kind.name).name} WHERE number = ?"
         (body,) = self._connection.execute(query, (number,)).fetchone()
         return bytes(body)
 
     def walk(self, kind: ItemKind, group: int, after: Due | None, limit: int) -> list[Due]:
-        """
-        Go through what is due in a group.
-        """
+        """Go through what is due in a group."""
         table = Table(kind.name)
         if table not in self._all():
             return []
@@ -156,16 +140,12 @@ class UnorderedItems:
         return []
 
     def _is_gone(self, action: Action) -> bool:
-        """
-        Return whether the table of an item was dropped since it was read, for its day is over.
-        """
+        """Return whether the table of an item was dropped since it was read, for its day is over."""
         row = action.tag.value
         return isinstance(row, _ItemRow) and row.table not in self._all()
 
     def _carried_out(self, actions: Sequence[Action]) -> bool:
-        """
-        Carry actions out; return whether all rows were as expected.
-        """
+        """Carry actions out; return whether all rows were as expected."""
         gone, changed, come = _plan(actions)
         return (
             self._changed("DELETE FROM {table} WHERE " + _IS, gone)
@@ -174,9 +154,7 @@ class UnorderedItems:
         )
 
     def _changed(self, statement: str, rows: _Rows) -> bool:
-        """
-        Change rows, table by table; return whether each was there as it was read.
-        """
+        """Change rows, table by table; return whether each was there as it was read."""
         return all(
             self._connection.executemany(statement.format(table=table.name), some).rowcount
             == len(some)
@@ -233,9 +211,7 @@ class UnorderedItems:
         return dropped
 
     def _over(self, kind: ItemKind, now: float) -> Table | None:
-        """
-        Return a table of a day that is over, set apart.
-        """
+        """Return a table of a day that is over, set apart."""
         # NB: first those that were before: a day that is written to once more gets another table of the same name.
         for table in self._all():
             if table.over and table.kind == kind.name:
@@ -251,9 +227,7 @@ class UnorderedItems:
         return None
 
     def _drop_first(self, table: Table, most: int) -> int:
-        """
-        Drop the first rows of a table, or the table when no more are left.
-        """
+        """Drop the first rows of a table, or the table when no more are left."""
         # NB: dropping a full table would read all of it in one go.
         edge = self._connection.execute(
             f"SELECT number FROM {table.name} ORDER BY number LIMIT 1 OFFSET ?", (most - 1,)
@@ -269,9 +243,7 @@ class UnorderedItems:
 
 
 def _plan(actions: Sequence[Action]) -> tuple[_Rows, _Rows, _Rows]:
-    """
-    Return the rows to be deleted, changed and added, by table.
-    """
+    """Return the rows to be deleted, changed and added, by table."""
     gone: _Rows = defaultdict(list)
     changed: _Rows = defaultdict(list)
     come: _Rows = defaultdict(list)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -268,7 +269,7 @@ class _Connection(asyncio.Protocol):
 
     def _head(self, path: str) -> None:
         version = self._VERSION.search(path)
-        self._send(_HEAD % (self._started, self._started, version[1] if version else "null"))
+        self._send(_HEAD % (_date(), self._started, version[1] if version else "null"))
 
     def _json_call(self, operation: str, body: bytes) -> None:
         if operation == "ReceiveMessage":
@@ -301,13 +302,25 @@ class _Connection(asyncio.Protocol):
         self._write("200 OK", body, "Content-Type: application/x-amz-json-1.0\r\n")
 
     def _write(self, status: str, body: bytes, headers: str = "") -> None:
-        self._send(f"HTTP/1.1 {status}\r\n{headers}Content-Length: {len(body)}\r\n\r\n", body)
+        fixed = f"HTTP/1.1 {status}\r\nDate: {_date()}\r\n{_ID}Content-Length: {len(body)}\r\n"
+        self._send(f"{fixed}{headers}\r\n", body)
 
     def _send(self, head: str, body: bytes = b"") -> None:
         if self._transport is not None:
             self._transport.write(head.encode("latin-1") + body)
 
 
+def _date() -> str:
+    """Return what a server's clock says: without it, the daemon trusts nobody about the time, and does not start."""
+    return _date_of(int(_CLOCK.now()))
+
+
+@lru_cache(maxsize=1)
+def _date_of(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+_ID = "x-amzn-RequestId: 0f3a8c1e-7f0b-5d1c-9a55-1c4b2d9e6f70\r\n"
 _XML = "Content-Type: application/xml\r\nx-amz-request-id: 6Y1TQ2C8ZD0M4K7B\r\n"
 
 _HEAD = (

@@ -18,7 +18,7 @@ from types import FrameType
 import uvloop
 
 import ledgers
-from crrmon import app, config, logs
+from crrmon import app, config, logs, opening
 from crrmon.adapters.aws import Aws
 from crrmon.config import LedgerSettings
 from crrmon.ports.clock import Clock
@@ -30,7 +30,7 @@ PROFILE_SECONDS = 0.002
 
 def prefill(parked: int) -> None:
     """Have the composition root open a ledger in which records lie already."""
-    open_ledger = app.open_ledger
+    open_ledger = opening.open_ledger
 
     async def open_filled(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
         ledger = await open_ledger(settings, aws, clock=clock)
@@ -39,7 +39,7 @@ def prefill(parked: int) -> None:
         await ledgers.fill(ledger, parked)
         return ledger
 
-    app.open_ledger = open_filled
+    opening.open_ledger = open_filled
 
 
 @contextlib.contextmanager

@@ -452,10 +452,10 @@ async def test_a_ledger_of_a_newer_daemon_is_refused(ledger: EmulatedLedger, tab
     """If it says that this version cannot work on it; the message says what to do."""
     meta = (await items(ledger, "meta"))[0]
     told = body_of(meta)
-    assert told == {"format": 1, "readable_by": 1, "shards": 4}
-    await put(ledger, with_body(meta, told | {"format": 3}))
+    assert told == {"format": 2, "readable_by": 2, "shards": 4}
+    await put(ledger, with_body(meta, told | {"format": 4}))
     await (await reopened(shared_ministack(), table)).close()
-    await put(ledger, with_body(meta, told | {"format": 3, "readable_by": 2}))
+    await put(ledger, with_body(meta, told | {"format": 4, "readable_by": 3}))
 
     with pytest.raises(UnusableLedgerError, match=f"{table}.*upgrade crrmon"):
         await reopened(shared_ministack(), table)

@@ -10,10 +10,12 @@ from crrmon.ledger.layout import META, fleet_key
 from crrmon.ports.ledger import AbsentLedgerError, LedgerError, UnusableLedgerError
 from crrmon.ports.store import ABSENT, ConflictError, Put, Store
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Grows when something is kept in another way."""
-READABLE_BY: Final = 1
+READABLE_BY: Final = 2
 """The oldest format whose daemons can work on what this version writes."""
+READS_FROM: Final = 2
+"""The oldest format that this version reads. Before it, names and fields were others, and nothing was released."""
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +40,7 @@ async def read_or_begin(store: Store, *, shards: int, create: bool) -> Meta:
         create: whether to create one where there is none.
 
     Raises:
-        UnusableLedgerError: a newer daemon made it, and this one cannot work on it; or what lies there is none.
+        UnusableLedgerError: a newer daemon made it, or one from before the first release, and this one cannot work on it; or what lies there is none.
         AbsentLedgerError: there is none, and none is to be made.
         LedgerError: trying again may help.
     """
@@ -60,6 +62,11 @@ async def read_or_begin(store: Store, *, shards: int, create: bool) -> Meta:
         raise UnusableLedgerError(
             f"{store.name} was written by a newer crrmon (format {meta.format}; this one reads {FORMAT}): upgrade"
             " crrmon, or name another ledger"
+        )
+    if meta.format < READS_FROM:
+        raise UnusableLedgerError(
+            f"{store.name} was written by a crrmon from before its first release (format {meta.format}; this one reads"
+            f" from {READS_FROM} on): name another ledger, or delete this one; what is pending in it is found no more"
         )
     return meta
 

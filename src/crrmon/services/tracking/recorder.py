@@ -322,7 +322,7 @@ class Recorder:
                 (Route(bucket, ""), Tally(not_covered=count)) for bucket, count in counts
             ),
         )
-        await self._persist("restore", lambda: self._ledger.append([counted]))
+        await self._persist("append", lambda: self._ledger.append([counted]))
         return [None] * len(buckets)
 
     async def _persist(self, operation: str, act: Callable[[], Awaitable[Result]]) -> Result:

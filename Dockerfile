@@ -1,8 +1,8 @@
-# The same for all stages: the virtual environment points to this Python. Pin it by digest where builds must repeat:
+# The same for all stages: the virtual environment points to this Python. For reproducible builds, pin it by digest:
 # --build-arg BASE=docker.io/library/python:3.13-slim@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim
 
-# ---- what is needed to build, and nothing that is shipped ----
+# ---- the build environment, which is not shipped ----
 # hadolint ignore=DL3006
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.9
@@ -12,24 +12,24 @@ ENV UV_COMPILE_BYTECODE=1 \
     UV_PROJECT_ENVIRONMENT=/opt/crrmon \
     UV_PYTHON_DOWNLOADS=never \
     VIRTUAL_ENV=/opt/crrmon
-# The certificates of the base image, or those mounted over them where a proxy looks into TLS.
+# The certificates of the base image, or those mounted over them if a proxy intercepts TLS.
 ENV UV_SYSTEM_CERTS=1
-# A venv of its own for uv; the one that is shipped has no pip.
+# A separate venv for uv; the one that is shipped has no pip.
 RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --quiet uv==${UV_VERSION} \
     && python3 -m venv --without-pip /opt/crrmon
 WORKDIR /build
-# Dependencies change seldom: a layer of their own, and wheels only, so that nothing needs a compiler.
+# Dependencies rarely change: a separate layer, and wheels only, so that no compiler is needed.
 COPY pyproject.toml uv.lock ./
 RUN /uv/bin/uv sync --locked --no-dev --no-install-project --no-build --python /opt/crrmon/bin/python3
 COPY README.md LICENSE ./
 COPY src src
 RUN /uv/bin/uv sync --locked --no-dev --no-editable --python /opt/crrmon/bin/python3
 
-# ---- the daemon with AWS on this machine, for compose.yaml ----
+# ---- the daemon with an emulated AWS, for compose.yaml ----
 FROM build AS build-sandbox
 RUN /uv/bin/uv sync --locked --no-dev --no-editable --extra sandbox --python /opt/crrmon/bin/python3
 
-# ---- what both images share ----
+# ---- shared by both images ----
 # hadolint ignore=DL3006
 FROM ${BASE} AS base
 ARG VERSION=0.1.0
@@ -39,20 +39,20 @@ LABEL org.opencontainers.image.title="crrmon" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# A container's network is its own. Both stand over the configuration file, so that the health check knows the port.
+# A container has its own network. Host and port override the configuration file, so that the health check knows the port.
 ENV PATH=/opt/crrmon/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/data \
     CRRMON_HTTP__HOST=:: \
     CRRMON_HTTP__PORT=9464
-# The official images have no bytecode of the standard library, and on a read-only root none is ever written: each
-# process, the health check's as well, would compile what it imports.
+# The official images have no bytecode of the standard library, and a read-only root never gets any: each process,
+# including the health check's, would compile its imports.
 RUN python3 -m compileall -q -j 0 "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-# By number, so that Kubernetes can tell that it is not root.
+# By number, so that Kubernetes can verify that it is not root.
 RUN install -d -o 10001 -g 10001 -m 0750 /data
 USER 10001:10001
-# The ledger's file lies where the daemon starts, unless the configuration says otherwise.
+# The ledger's file is in the working directory, unless the configuration says otherwise.
 WORKDIR /data
 VOLUME /data
 EXPOSE 9464

@@ -281,29 +281,29 @@ _PAGE = """\
 
 {description}
 
-The chart installs the daemon into one namespace. It makes no cluster-wide object and no role of Kubernetes, and in AWS
-nothing but the table of the dynamodb ledger, if `createTable` is on.
+The chart installs the daemon into one namespace. It creates no cluster-wide objects and no Kubernetes roles, and in AWS
+only the table of the dynamodb ledger, if `createTable` is enabled.
 
-Chart {version}, crrmon {app_version}. This page and `values.schema.json` are made by `make docs` from `values.yaml`.
+Chart {version}, crrmon {app_version}. `make docs` generates this page and `values.schema.json` from `values.yaml`.
 
 ## Requirements
 
-- Kubernetes {kubernetes} or later, and Helm. The chart is tested with Helm 4 on an API server of Kubernetes 1.36 with real
-  controllers, but without nodes, and against the schemas of the newest three versions.
-- To upgrade, the right to list StatefulSets and Deployments in the namespace, and in that of the release if
-  `namespaceOverride` names another one: the chart looks up what runs.
-- An SQS queue that gets the events of the source buckets, and a role for the pods: by annotation of the service account
-  (IRSA), or by an EKS Pod Identity association for its name. Stores of one's own need neither: they post their events to
-  `config.inboxes`.
-- For several replicas a ledger that they share: Redis, Valkey or DynamoDB.
-- For `serviceMonitor`, `podMonitor` and `prometheusRule` the Prometheus Operator; for `keda` KEDA; for `autoscaling` the
-  metrics server. All are off by default.
+- Kubernetes {kubernetes} or later, and Helm. The chart is tested with Helm 4 on a Kubernetes 1.36 API server with real
+  controllers, but without nodes, and against the schemas of the three newest versions.
+- For upgrades, permission to list StatefulSets and Deployments in the namespace, and in that of the release if
+  `namespaceOverride` names another one: the chart looks up what is running.
+- An SQS queue that receives the events of the source buckets, and a role for the pods: by annotation of the service
+  account (IRSA), or by an EKS Pod Identity association for its name. Self-hosted stores need neither: they post their
+  events to `config.inboxes`.
+- For several replicas, a shared ledger: Redis, Valkey or DynamoDB.
+- The Prometheus Operator for `serviceMonitor`, `podMonitor` and `prometheusRule`, KEDA for `keda`, the metrics server
+  for `autoscaling`. All are off by default.
 
-The repository's docs/install-eks.md leads through an installation on EKS.
+The repository's docs/install-eks.md is a step-by-step guide for EKS.
 
 ## Install
 
-No image is published: build it from the repository's top, push it to a registry of yours, and name it.
+No image is published: build it in the top directory of the repository, push it to your own registry, and set its name.
 
 ```console
 helm install crrmon helm/crrmon --namespace crrmon --create-namespace \\
@@ -311,12 +311,12 @@ helm install crrmon helm/crrmon --namespace crrmon --create-namespace \\
   --set 'config.queues[0].url=https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE'
 ```
 
-A key that is not known is refused, in `config` as everywhere else; what has Kubernetes' own form (resources, probes,
-volumes) is Kubernetes' to check. Values that cannot work together are refused with the remedy.
+Unknown keys are refused, in `config` as everywhere else; Kubernetes itself checks values in its own format (resources,
+probes, volumes). Values that cannot work together are refused with a message that names the remedy.
 
-Names begin with that of the release, so several installations can share a namespace. What they have outside of it must
-differ: the queue, `config.name`, and the table or the Redis prefix of the ledger. Releases of the same name in two
-namespaces must not send monitors, alerts or dashboards into a third one: there they would have the same names.
+Names start with the release's name, so several installations can share a namespace. What they use outside of it must
+differ: the queue, `config.name`, and the ledger's table or Redis prefix. Releases of the same name in two namespaces
+must not put monitors, alerts or dashboards into a third one: their names would collide there.
 
 ## Upgrade
 
@@ -324,11 +324,11 @@ namespaces must not send monitors, alerts or dashboards into a third one: there 
 helm upgrade crrmon helm/crrmon --namespace crrmon --values VALUES --rollback-on-failure
 ```
 
-With Helm 3 it is `--atomic`. Without, what a failed upgrade made stays behind. Another ledger, and another name for the
-one in a volume, is refused while a replica runs: the message says what to do.
+With Helm 3 the option is `--atomic`. Without it, a failed upgrade leaves its changes behind. Changing the ledger, or
+the name of a ledger in a volume, is refused while a replica runs: the message says what to do.
 
-[CHANGELOG.md](CHANGELOG.md) says what an upgrade of the chart asks for, the one at the repository's top what one of
-crrmon does.
+[CHANGELOG.md](CHANGELOG.md) says what an upgrade of the chart requires, the one at the top of the repository what an
+upgrade of crrmon requires.
 
 ## Examples
 

@@ -48,26 +48,26 @@ class _Shown(msgspec.Struct, frozen=True):
 
 _SECTIONS: Final = (
     (
-        "Is anything wrong",
+        "Problems",
         (
             _Shown(CW_FAILED, "Failed", ("Sum",)),
-            _Shown(CW_NOT_COVERED, "Written without a rule", ("Sum",)),
+            _Shown(CW_NOT_COVERED, "Written, covered by no rule", ("Sum",)),
             _Shown(CW_STUCK, "Stuck: pending for longer than 15 minutes", ("Maximum",)),
             _Shown(CW_OLDEST, "Age of the oldest pending object", ("Maximum",)),
         ),
     ),
     (
-        "What arrives",
+        "Replicated",
         (
             _Shown(CW_OBJECTS, "Objects replicated", ("Sum",)),
             _Shown(CW_BYTES, "Bytes replicated", ("Sum",)),
             _Shown(CW_LATENCY, "Latency: median and 99th percentile", ("p50", "p99")),
-            _Shown(CW_LATE, "Replicated later than 15 minutes", ("Sum",)),
+            _Shown(CW_LATE, "Replicated after more than 15 minutes", ("Sum",)),
             _Shown(CW_SPEED, "Speed: bytes by latency", ("Average",)),
         ),
     ),
     (
-        "What is pending",
+        "Pending",
         (
             _Shown(CW_PENDING_OBJECTS, "Objects pending", ("Maximum",)),
             _Shown(CW_PENDING_BYTES, "Bytes pending", ("Maximum",)),
@@ -149,7 +149,7 @@ def _surroundings() -> list[Mapping[str, Any]]:
     messages = "ApproximateNumberOfMessages"
     return [
         _chart(
-            "Messages: waiting, and taken but not done",
+            "Messages: waiting, and in flight",
             [
                 ["AWS/SQS", f"{messages}Visible", *queue, {"stat": "Maximum"}],
                 ["AWS/SQS", f"{messages}NotVisible", *queue, {"stat": "Maximum"}],

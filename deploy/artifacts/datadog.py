@@ -227,7 +227,7 @@ def _agent(
 _PAIR = ("sourcebucket", "destbucket")
 _ROUTE = ("source_bucket", "destination_bucket")
 
-_DELAY_NOTE = "From CloudWatch, about ten minutes late. docs/datadog.md tells where names and delays come from."
+_DELAY_NOTE = "From CloudWatch, about ten minutes late. docs/datadog.md explains names and delays."
 
 CLOUDWATCH = (
     Group(
@@ -235,7 +235,7 @@ CLOUDWATCH = (
         note=f"{_DELAY_NOTE} Red: follow docs/runbook.md in the repository.",
         widgets=(
             Widget(
-                title="Failed in the time shown",
+                title="Failed in the time range shown",
                 type="query_value",
                 queries=(_cloudwatch(catalogue.CW_FAILED, "sum"),),
                 bad_above=0,
@@ -259,7 +259,7 @@ CLOUDWATCH = (
                 bad_above=0,
             ),
             Widget(
-                title="Heartbeats in the time shown: one a window; none means that nobody follows anything",
+                title="Heartbeats in the time range shown: one per window; none: nothing is followed",
                 type="query_value",
                 queries=(_cloudwatch(catalogue.CW_HEARTBEAT, "sum"),),
             ),
@@ -272,7 +272,7 @@ CLOUDWATCH = (
     ),
     Group(
         title="Throughput",
-        note="What was found replicated, in the window in which it was found. A route that falls to nothing while its source is written to needs a look.",
+        note="Objects found replicated, in the window in which they were found. Check any route that falls to zero while its source is being written to.",
         widgets=(
             Widget(
                 title="Objects replicated",
@@ -294,7 +294,7 @@ CLOUDWATCH = (
     ),
     Group(
         title="Late and failed",
-        note="Failures: mend the cause, then start Batch Replication, for S3 does not try again by itself; other stores do. Reasons are on the dashboard of the Agent's metrics only.",
+        note="Failures: fix the cause, then run Batch Replication: S3 does not retry by itself, other stores do. Only the dashboard of the Agent's metrics shows reasons.",
         widgets=(
             Widget(
                 title="Failures by source bucket",
@@ -307,12 +307,12 @@ CLOUDWATCH = (
                 queries=(_cloudwatch(catalogue.CW_FAILED, "sum", "sourcebucket"),),
             ),
             Widget(
-                title="Replicated later than after 15 minutes",
+                title="Replicated after more than 15 minutes",
                 queries=(_cloudwatch(catalogue.CW_LATE, "sum", *_PAIR),),
                 bars=True,
             ),
             Widget(
-                title="Latency, average and maximum of the windows",
+                title="Latency: average and maximum of the windows",
                 queries=(
                     _cloudwatch(catalogue.CW_LATENCY, "avg", statistic="average", alias="average"),
                     _cloudwatch(catalogue.CW_LATENCY, "max", alias="maximum"),
@@ -332,7 +332,7 @@ CLOUDWATCH = (
     ),
     Group(
         title="Pending",
-        note="What stood open at the end of each window. Growth without end: S3, the network or a rule; look at the oldest.",
+        note="Pending at the end of each window. If it only grows, check S3, the network and the rules; compare with the oldest.",
         widgets=(
             Widget(
                 title="Pending objects by route",
@@ -344,7 +344,7 @@ CLOUDWATCH = (
                 unit="byte",
             ),
             Widget(
-                title="Written, and covered by no rule",
+                title="Written, covered by no rule",
                 queries=(_cloudwatch(catalogue.CW_NOT_COVERED, "sum", "sourcebucket"),),
                 bars=True,
             ),
@@ -358,7 +358,7 @@ AGENT = (
         note="From the Agent, as fresh as its last scrape. Red: follow docs/runbook.md in the repository.",
         widgets=(
             Widget(
-                title="Replicated well",
+                title="Success rate",
                 type="query_value",
                 queries=(
                     _agent(catalogue.REPLICATIONS, "sum", matched="status:completed"),
@@ -392,7 +392,7 @@ AGENT = (
                 bad_above=0,
             ),
             Widget(
-                title="Buckets at which every look is denied",
+                title="Denied buckets",
                 type="toplist",
                 queries=(_agent(catalogue.ACCESS_DENIED, "max", "bucket"),),
             ),
@@ -400,7 +400,7 @@ AGENT = (
     ),
     Group(
         title="Pending",
-        note="The young ones are traffic. `complete up to`: how long ago the moment lies before which nothing is pending, failed or waiting in a queue.",
+        note="Young objects are normal traffic. `complete up to`: age of the moment before which nothing is pending, failed or waiting in a queue.",
         widgets=(
             Widget(
                 title="Pending by age",
@@ -413,7 +413,7 @@ AGENT = (
                 unit="byte",
             ),
             Widget(
-                title="Complete up to, seconds ago",
+                title="Complete up to: age",
                 queries=(_agent(catalogue.COMPLETE_UP_TO, "max", *_ROUTE),),
                 unit="second",
             ),
@@ -432,7 +432,7 @@ AGENT = (
     ),
     Group(
         title="Failures",
-        note="docs/failure-reasons.md says for each reason what to mend. S3 does not try again by itself: start Batch Replication afterwards. Other stores do.",
+        note="docs/failure-reasons.md says how to fix each reason. S3 does not retry by itself: run Batch Replication afterwards. Other stores retry.",
         widgets=(
             Widget(
                 title="Failures by reason",
@@ -455,7 +455,7 @@ AGENT = (
     ),
     Group(
         title="Latency",
-        note="Percentiles need to be switched on for `crrmon.replication_latency_seconds` in Metrics > Summary; the average does not.",
+        note="Percentiles must be enabled for `crrmon.replication_latency_seconds` in Metrics > Summary; the average needs nothing.",
         widgets=(
             Widget(
                 title="Latency",
@@ -474,7 +474,7 @@ AGENT = (
                 width=6,
             ),
             Widget(
-                title="Later than after 15 minutes",
+                title="Replicated after more than 15 minutes",
                 queries=(_agent(catalogue.LATE, "sum", *_ROUTE),),
                 bars=True,
                 width=6,
@@ -489,7 +489,7 @@ AGENT = (
     ),
     Group(
         title="Ingest and looking",
-        note="No events while sources are written to: look at what sends them. Denied looks: mend permissions. A growing backlog: add replicas.",
+        note="No events while sources are being written to: check what sends them. Denied looks: fix the permissions. A growing backlog: add replicas.",
         widgets=(
             Widget(
                 title="Events by kind",
@@ -528,7 +528,7 @@ AGENT = (
     ),
     Group(
         title="Coverage and health",
-        note="Objects without a rule have no replica. The log of the daemon names what fails.",
+        note="Objects without a rule have no replica. The daemon's log says what fails.",
         widgets=(
             Widget(
                 title="Not covered by cause",
@@ -536,12 +536,12 @@ AGENT = (
                 bars=True,
             ),
             Widget(
-                title="Orphaned replicas: events of the source are lost",
+                title="Orphaned replicas: the source's events are lost",
                 queries=(_agent(catalogue.REPLICAS_ORPHANED, "sum", "destination_bucket"),),
                 bars=True,
             ),
             Widget(
-                title="Configurations read",
+                title="Configuration reads",
                 queries=(_agent(catalogue.CONFIGURATION_READS, "sum", "result"),),
                 bars=True,
             ),
@@ -555,7 +555,7 @@ AGENT = (
                 queries=(_agent(catalogue.UNSENT_WINDOWS, "max"),),
             ),
             Widget(
-                title="Time since each loop's last success, the best replica's",
+                title="Time since each loop's last success, on the best replica",
                 queries=(_agent(catalogue.LOOP_SUCCESS, "min", "loop"),),
                 unit="second",
             ),
@@ -574,14 +574,14 @@ AGENT = (
     ),
     Group(
         title="Rules and dependencies",
-        note="A route at 0 has no enabled rule any more: what is written now has no replica. A dependency at 0 does not answer at least one of the replicas.",
+        note="A route at 0 no longer has an enabled rule: new writes get no replica. A dependency at 0 does not answer at least one of the replicas.",
         widgets=(
             Widget(
-                title="Whether a rule leads there",
+                title="Routes with an enabled rule",
                 queries=(_agent(catalogue.ROUTE_CONFIGURED, "max", *_ROUTE),),
             ),
             Widget(
-                title="Time since the oldest object that was let go was written",
+                title="Age of the oldest abandoned object",
                 queries=(_agent(catalogue.COMPLETE_BLOCKED, "max", *_ROUTE),),
                 unit="second",
             ),
@@ -594,12 +594,12 @@ AGENT = (
                 queries=(_agent(catalogue.DEPENDENCY_UP, "min", "dependency"),),
             ),
             Widget(
-                title="For how long that is so",
+                title="Dependencies: time since the last change",
                 queries=(_agent(catalogue.DEPENDENCY_SINCE, "max", "dependency"),),
                 unit="second",
             ),
             Widget(
-                title="Difference of clocks, the furthest ahead and behind",
+                title="Clock offset, furthest ahead and behind",
                 queries=(
                     _agent(catalogue.CLOCK_OFFSET, "max", alias="ahead"),
                     _agent(catalogue.CLOCK_OFFSET, "min", alias="behind"),
@@ -617,10 +617,10 @@ AGENT = (
                 bars=True,
             ),
             Widget(
-                title="Visits that failed by a fault of the daemon",
+                title="Polls that failed because of a bug in the daemon",
                 queries=(
                     _agent(catalogue.POLLS_FAILED, "sum", alias="failed"),
-                    _agent(catalogue.POLLS_DEFERRED, "sum", alias="objects put off"),
+                    _agent(catalogue.POLLS_DEFERRED, "sum", alias="objects deferred"),
                 ),
             ),
         ),
@@ -742,13 +742,13 @@ def dashboards() -> dict[str, Json]:
     return {
         "cloudwatch": _dashboard(
             "S3 replication (crrmon, CloudWatch)",
-            "What S3 replication does, from the CloudWatch metrics of crrmon. Generated; see docs/datadog.md in the repository.",
+            "S3 replication, from crrmon's CloudWatch metrics. Generated; see docs/datadog.md in the repository.",
             CLOUDWATCH,
             _PAIR,
         ),
         "openmetrics": _dashboard(
             "S3 replication (crrmon, Agent)",
-            "What S3 replication does, from /metrics of crrmon by the Agent. Generated; see docs/datadog.md in the repository.",
+            "S3 replication, from crrmon's /metrics by the Agent. Generated; see docs/datadog.md in the repository.",
             AGENT,
             _ROUTE,
         ),

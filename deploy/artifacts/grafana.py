@@ -79,8 +79,8 @@ OVERVIEW = Row(
     panels=(
         Panel(
             number=101,
-            title="Replicated well",
-            description="Completed outcomes as a share of completed and failed ones in the time shown. Below 100 %, look at the reasons in the row Failures: S3, unlike other stores, does not try again by itself.",
+            title="Success rate",
+            description="Completed outcomes as a share of completed and failed ones in the time range shown. Below 100 %, check the reasons in the row Failures: S3, unlike other stores, does not retry by itself.",
             queries=(Query(expression=_succeeded(window=RANGE)),),
             shape=Shape.NUMBER,
             unit=Measure.SHARE,
@@ -95,7 +95,7 @@ OVERVIEW = Row(
         Panel(
             number=102,
             title="Failed now",
-            description="Open failures: objects that failed and were not repaired since. Mend the cause, then start Batch Replication for them; other stores than S3 try again by themselves.",
+            description="Open failures: objects that failed and have not been repaired since. Fix the cause, then run Batch Replication on them; stores other than S3 retry by themselves.",
             queries=(Query(expression=fleet(catalogue.FAILED_OBJECTS)),),
             shape=Shape.NUMBER,
             width=4,
@@ -107,7 +107,7 @@ OVERVIEW = Row(
         Panel(
             number=103,
             title="Pending now",
-            description="Objects written and not yet replicated. A number that only grows means that S3 or the network does not keep up, or that a rule is broken; compare with the oldest.",
+            description="Objects written but not yet replicated. If the number only grows, S3 or the network cannot keep up, or a rule is broken; compare with the oldest.",
             queries=(Query(expression=fleet(catalogue.PENDING_OBJECTS)),),
             shape=Shape.NUMBER,
             width=4,
@@ -118,7 +118,7 @@ OVERVIEW = Row(
         Panel(
             number=104,
             title="Oldest pending",
-            description="Age of the object that waits longest. Above 15 minutes S3 is late by its own measure; above an hour look whether the route's rule, role and keys still work.",
+            description="Age of the oldest pending object. Above 15 minutes S3 is late by its own measure; above an hour, check that the route's rule, role and keys still work.",
             queries=(Query(expression=oldest_age()),),
             shape=Shape.NUMBER,
             unit=Measure.SECONDS,
@@ -130,8 +130,8 @@ OVERVIEW = Row(
         ),
         Panel(
             number=105,
-            title="Latency in this time",
-            description="From the write to the replica, median and 99th percentile of the time shown, estimated from buckets. Look at the row Latency for the routes.",
+            title="Latency in this time range",
+            description="From the write to the replica: median and 99th percentile in the time range shown, estimated from buckets. The row Latency shows the routes.",
             queries=(
                 Query(expression=quantile(0.5, catalogue.LATENCY, window=RANGE), legend="median"),
                 Query(expression=quantile(0.99, catalogue.LATENCY, window=RANGE), legend="p99"),
@@ -147,7 +147,7 @@ OVERVIEW = Row(
         Panel(
             number=106,
             title="Buckets denied",
-            description="Buckets at which S3 denies every look. Nobody knows what becomes of their objects: mend the daemon's permissions before you believe any other panel.",
+            description="Buckets at which S3 denies every look. The outcomes of their objects are unknown: fix the daemon's permissions before you trust any other panel.",
             queries=(
                 Query(
                     expression=f"sum({highest(catalogue.ACCESS_DENIED, *catalogue.ACCESS_DENIED.labels)})"
@@ -163,7 +163,7 @@ OVERVIEW = Row(
         Panel(
             number=107,
             title="Routes",
-            description="Everything that stands open, by route. `Complete up to` is how long ago the moment lies before which nothing is pending, failed or waiting in a queue: a restore from the replica would miss what was written since. It is empty while that cannot be told. `Settled up to`: the same, but for what failed. `Let go`: how long ago an object was written that is followed no longer and never arrived. `Rule`: 0 where no enabled rule leads there any more.",
+            description="Everything open, by route. `Complete up to`: age of the moment before which nothing is pending, failed or waiting in a queue; a restore from the replica would miss everything written since. It is empty while it is unknown. `Settled up to`: the same, but ignoring failures. `Abandoned`: age of an object that is no longer followed and never arrived. `Rule`: 0 where no enabled rule leads there any longer.",
             queries=(
                 Query(
                     expression=age(catalogue.COMPLETE_UP_TO, *ROUTE),
@@ -183,7 +183,7 @@ OVERVIEW = Row(
                 ),
                 Query(
                     expression=age(catalogue.COMPLETE_BLOCKED, *ROUTE),
-                    column="Let go",
+                    column="Abandoned",
                     unit=Measure.SECONDS,
                 ),
                 Query(expression=fleet(catalogue.ROUTE_CONFIGURED, *ROUTE), column="Rule"),
@@ -196,7 +196,7 @@ OVERVIEW = Row(
         Panel(
             number=108,
             title="Outcomes",
-            description="Objects a second by what became of them. `gone`: deleted before they replicated. `unreadable`: encrypted with a customer's key, so nobody can look. `given_up`: not final after the longest time allowed.",
+            description="Objects per second by outcome. `gone`: deleted before they replicated. `unreadable`: encrypted with a customer-provided key, so crrmon cannot look. `given_up`: not final after the longest time allowed.",
             queries=(
                 Query(expression=rate(catalogue.REPLICATIONS, "status"), legend="{{status}}"),
             ),
@@ -207,7 +207,7 @@ OVERVIEW = Row(
         Panel(
             number=109,
             title="Bytes replicated",
-            description="Bytes a second of the objects whose replication completed, by route. A route that falls to nothing while its sources are written to is worth a look.",
+            description="Bytes per second of the objects whose replication completed, by route. Check any route that falls to zero while its source is being written to.",
             queries=(Query(expression=rate(catalogue.REPLICATED_BYTES, *ROUTE), legend=_FROM_TO),),
             unit=Measure.BYTES_PER_SECOND,
             width=12,
@@ -225,7 +225,7 @@ OBJECTIVES = Row(
         Panel(
             number=number,
             title=title,
-            description=f"{about} 1 uses up exactly what the objective allows; 14.4 for an hour wakes somebody. It needs the recording rules of crrmon.",
+            description=f"{about} 1 uses up exactly what the objective allows; 14.4 for an hour pages somebody. Needs crrmon's recording rules.",
             queries=tuple(
                 Query(
                     expression=recorded(f"crrmon:slo_burn_rate:{window}", slo=slo),
@@ -241,12 +241,12 @@ OBJECTIVES = Row(
         for number, title, slo, about, alert in (
             (
                 *(1001, "Burn rate: replicated", "replicated"),
-                "How many times as fast as it may the budget for failures is used up, by route.",
+                "How fast the budget for failures is used up, as a multiple of what is allowed, by route.",
                 "CrrmonReplicatedBudgetBurn",
             ),
             (
                 *(1002, "Burn rate: on time", "on_time"),
-                "How many times as fast as it may the budget for what arrives later than after 15 minutes is used up, by route.",
+                "How fast the budget for objects that arrive after more than 15 minutes is used up, as a multiple of what is allowed, by route.",
                 "CrrmonOnTimeBudgetBurn",
             ),
         )
@@ -260,7 +260,7 @@ PENDING = Row(
         Panel(
             number=201,
             title="Pending by age",
-            description="Objects not yet replicated, by the time since they were written. The young ones are traffic; those over an hour need somebody to look.",
+            description="Objects not yet replicated, by the time since they were written. The young ones are normal traffic; investigate those over an hour old.",
             queries=(Query(expression=fleet(catalogue.PENDING_BY_AGE, "age"), legend="{{age}}"),),
             stacked=True,
             runbook=("CrrmonObjectStuckPending",),
@@ -268,7 +268,7 @@ PENDING = Row(
         Panel(
             number=202,
             title="Pending objects by destination",
-            description="One destination alone: look at its bucket, its key and the network to its region. All at once: look at the source, its rule and its role.",
+            description="If only one destination grows, check its bucket, its key and the network to its region. If all do, check the source, its rule and its role.",
             queries=(
                 Query(
                     expression=fleet(catalogue.PENDING_OBJECTS, "destination_bucket"),
@@ -281,7 +281,7 @@ PENDING = Row(
         Panel(
             number=203,
             title="Pending bytes by destination",
-            description="Bytes not yet replicated, where the size is known. Many bytes in few objects replicate slowly without anything being wrong.",
+            description="Bytes not yet replicated, where the size is known. A few very large objects replicate slowly even when nothing is wrong.",
             queries=(
                 Query(
                     expression=fleet(catalogue.PENDING_BYTES, "destination_bucket"),
@@ -294,7 +294,7 @@ PENDING = Row(
         Panel(
             number=204,
             title="Oldest pending by route",
-            description="Age of each route's oldest pending object; 0 when none is pending. A line that rises as the clock does is one object that does not move.",
+            description="Age of each route's oldest pending object; 0 when none is pending. A line that rises second by second is one object that is stuck.",
             queries=(Query(expression=oldest_age(*ROUTE), legend=_FROM_TO),),
             unit=Measure.SECONDS,
             steps=_AGAINST_SLA,
@@ -304,7 +304,7 @@ PENDING = Row(
         Panel(
             number=205,
             title="Stuck objects",
-            description="Objects pending for longer than the threshold of the configuration. S3 may still replicate them; it sends no notice without replication time control.",
+            description="Objects pending for longer than the configured threshold. S3 may still replicate them; without Replication Time Control it sends no notice.",
             queries=(Query(expression=fleet(catalogue.STUCK_OBJECTS, *ROUTE), legend=_FROM_TO),),
             width=12,
             stacked=True,
@@ -320,7 +320,7 @@ FAILURES = Row(
         Panel(
             number=301,
             title="Failures by reason",
-            description="Failures whose reason S3's own notices told. docs/failure-reasons.md says for each of them what to mend. Without notices there are no reasons; see the next panel.",
+            description="Failures whose reason S3's own notices reported. docs/failure-reasons.md says how to fix each. Without notices there are no reasons; see the next panel.",
             queries=(
                 Query(expression=grown(catalogue.FAILURE_REASONS, "reason"), legend="{{reason}}"),
             ),
@@ -330,7 +330,7 @@ FAILURES = Row(
         Panel(
             number=302,
             title="Failures by source bucket",
-            description="Episodes of failure, with or without a known reason. One bucket alone: its rule, role or key. All at once: the destination or its key.",
+            description="Episodes of failure, with or without a known reason. If only one bucket fails, check its rule, role and key. If all do, check the destination and its key.",
             queries=(
                 Query(
                     expression=grown(catalogue.REPLICATIONS, "source_bucket", status="failed"),
@@ -343,7 +343,7 @@ FAILURES = Row(
         Panel(
             number=303,
             title="Failed and repaired",
-            description="Open failures, and objects that completed after having failed. Once the cause is mended (and, at S3, Batch Replication run) the first must fall while the second rises.",
+            description="Open failures, and objects that completed after a failure. Once the cause is fixed (and, for S3, Batch Replication has run), the first must fall while the second rises.",
             queries=(
                 Query(expression=fleet(catalogue.FAILED_OBJECTS), legend="open failures"),
                 Query(expression=grown(catalogue.RECOVERED), legend="repaired"),
@@ -352,7 +352,7 @@ FAILURES = Row(
         Panel(
             number=304,
             title="Routes with the most failures",
-            description="The ten routes with the most open failures, and what happened on them in the time shown. At the destination `unknown` S3 did not tell which one failed.",
+            description="The ten routes with the most open failures, and what happened on them in the time range shown. Destination `unknown`: S3 did not report which destination failed.",
             queries=(
                 Query(
                     expression=f"topk(10, {fleet(catalogue.FAILED_OBJECTS, *ROUTE)} > 0)",
@@ -360,11 +360,11 @@ FAILURES = Row(
                 ),
                 Query(
                     expression=f"topk(10, {grown(catalogue.REPLICATIONS, *ROUTE, window=RANGE, status='failed')} > 0)",
-                    column="Failed in this time",
+                    column="Failed in this time range",
                 ),
                 Query(
                     expression=f"topk(10, {grown(catalogue.RECOVERED, *ROUTE, window=RANGE)} > 0)",
-                    column="Repaired in this time",
+                    column="Repaired in this time range",
                 ),
             ),
             shape=Shape.TABLE,
@@ -376,7 +376,7 @@ FAILURES = Row(
         Panel(
             number=305,
             title="Delete markers",
-            description="Delete markers that a rule replicates. They are not followed one by one: a lasting gap between `created` and `arrived`, or any `failed`, is the only sign of trouble. `purge failed`: deletions for good that a store replicates, as MinIO does, and could not.",
+            description="Delete markers that a rule replicates. They are not followed one by one: a lasting gap between `created` and `arrived`, or any `failed`, is the only sign of trouble. `purge failed`: permanent deletions that a store replicates, as MinIO does, and that failed.",
             queries=(
                 Query(expression=grown(catalogue.DELETE_MARKERS, "status"), legend="{{status}}"),
                 Query(expression=grown(catalogue.PURGES_FAILED), legend="purge failed"),
@@ -392,7 +392,7 @@ LATENCY = Row(
         Panel(
             number=401,
             title="Latency, all routes",
-            description="How many objects took how long from the write to the replica. Two bands mean two kinds of objects, mostly small and large ones, or near and far destinations.",
+            description="Distribution of the time from the write to the replica. Two bands mean two kinds of objects, usually small and large ones, or near and far destinations.",
             queries=(Query(expression=heat(catalogue.LATENCY), legend="{{le}}"),),
             shape=Shape.HEATMAP,
             unit=Measure.SECONDS,
@@ -402,7 +402,7 @@ LATENCY = Row(
         Panel(
             number=402,
             title="Quantiles",
-            description="Estimated from buckets over all chosen routes. When the median moves, traffic or distance changed; when only the 99th percentile moves, look at large objects and at throttling.",
+            description="Estimated from buckets, over all selected routes. If the median moves, traffic or distance changed; if only the 99th percentile moves, check large objects and throttling.",
             queries=tuple(
                 Query(expression=quantile(share, catalogue.LATENCY), legend=legend)
                 for share, legend in ((0.5, "median"), (0.9, "p90"), (0.99, "p99"))
@@ -416,7 +416,7 @@ LATENCY = Row(
         Panel(
             number=403,
             title="99th percentile by route",
-            description="Which route is slow. Compare with the pending bytes of its destination.",
+            description="Shows which route is slow. Compare with the pending bytes of its destination.",
             queries=(
                 Query(expression=quantile(0.99, catalogue.LATENCY, *ROUTE), legend=_FROM_TO),
             ),
@@ -427,7 +427,7 @@ LATENCY = Row(
         Panel(
             number=404,
             title="Late",
-            description="Objects that completed later than 15 minutes after the write, and S3's own notices about its 15 minutes. Notices come only from rules with replication time control. Late ones together: look at pending bytes and at the destination's region.",
+            description="Objects that completed more than 15 minutes after the write, and S3's own notices about its 15-minute threshold. Notices come only from rules with Replication Time Control. If many objects are late at once, check the pending bytes and the destination's region.",
             queries=(
                 Query(expression=grown(catalogue.LATE), legend="late"),
                 Query(
@@ -439,8 +439,8 @@ LATENCY = Row(
         ),
         Panel(
             number=405,
-            title="How exact the latencies are",
-            description="`exact`: share of the latencies whose replica's own event was seen. `hidden`: highest share of a route's objects that are done before anybody could look; from 50 % on, its median is an upper bound only. Let the destination buckets send events to get exact ones.",
+            title="Latency accuracy",
+            description="`exact`: share of latencies taken from the replica's own event. `hidden`: highest share of a route's objects that are done before crrmon can look; from 50 % on, the route's median is only an upper bound. For exact latencies, have the destination buckets send events.",
             queries=(
                 Query(
                     expression=_share(
@@ -464,7 +464,7 @@ INGEST = Row(
         Panel(
             number=501,
             title="Events by kind",
-            description="Parts of messages a second. No `object_written` while sources are written to: the events do not arrive, so look at the trail, the EventBridge rule or the bucket notification.",
+            description="Parts of messages received per second. If there is no `object_written` while sources are being written to, events do not arrive: check the trail, the EventBridge rule or the bucket notification.",
             queries=(Query(expression=rate(catalogue.EVENTS, "kind"), legend="{{kind}}"),),
             unit=Measure.PER_SECOND,
             stacked=True,
@@ -473,7 +473,7 @@ INGEST = Row(
         Panel(
             number=502,
             title="Messages by queue",
-            description="Messages received a second, and those given back unprocessed. `malformed` ones end in the dead-letter queue: look at one of them there. Those of a webhook were accepted and let go: the log says what was wrong with them.",
+            description="Messages received per second, and those returned unprocessed. `malformed` ones end up in the dead-letter queue: inspect one of them there. A webhook's were accepted and discarded: the log says what was wrong with them.",
             queries=(
                 Query(
                     expression=rate(catalogue.MESSAGES, "queue", "kind"),
@@ -481,7 +481,7 @@ INGEST = Row(
                 ),
                 Query(
                     expression=rate(catalogue.RETURNED_MESSAGES, "queue"),
-                    legend="{{queue}}: given back",
+                    legend="{{queue}}: returned",
                 ),
             ),
             unit=Measure.PER_SECOND,
@@ -490,7 +490,7 @@ INGEST = Row(
         Panel(
             number=503,
             title="Dead letters",
-            description="Messages in the dead-letter queues. Each may be an object that nobody follows: read them, mend the cause and send them back with a redrive.",
+            description="Messages in the dead-letter queues. Each may be an object that is not followed: read them, fix the cause and send them back with a redrive.",
             queries=(
                 Query(
                     expression=fleet(catalogue.QUEUE_MESSAGES, "queue", state="dead"),
@@ -505,7 +505,7 @@ INGEST = Row(
         Panel(
             number=504,
             title="Queue depth",
-            description="Messages by where they are; `held` are those in the hands of a replica. `visible` that only grows: add replicas. `in_flight` is mostly messages held until their first look is due.",
+            description="Messages by state; `held` are those that a replica is holding. If `visible` only grows, add replicas. `in_flight` is mostly messages held until their first look is due.",
             queries=(
                 Query(
                     expression=fleet(
@@ -525,7 +525,7 @@ INGEST = Row(
         Panel(
             number=505,
             title="Time in the queue",
-            description="Age of the oldest message lately received, and how long messages lay before they were received. Above a few minutes add replicas, or look what they wait for (row Ledger and reporting).",
+            description="Age of the oldest message recently received, and how long messages waited before they were received. Above a few minutes, add replicas, or check what the replicas wait for (row Ledger and reporting).",
             queries=(
                 Query(
                     expression=highest(catalogue.QUEUE_AGE, "queue"), legend="{{queue}}: oldest"
@@ -540,8 +540,8 @@ INGEST = Row(
         ),
         Panel(
             number=506,
-            title="Delay of events",
-            description="From the write to the message's arrival in the queue, by who told. CloudTrail is minutes late by nature; that is not crrmon's doing, but latencies can be seen no earlier.",
+            title="Event delay",
+            description="From the write to the message's arrival in the queue, by channel. CloudTrail is always minutes late; that is not caused by crrmon, but latencies cannot be seen any earlier.",
             queries=(
                 Query(
                     expression=quantile(0.5, catalogue.EVENT_DELAY, "channel"),
@@ -556,8 +556,8 @@ INGEST = Row(
         ),
         Panel(
             number=507,
-            title="Events put aside",
-            description="`duplicate`: of versions counted before, harmless. `too old`: written before the dedup retention, followed but not counted as new. `unidentified`: the event told no version id and the object is no longer the current one, so nobody knows which version to follow. `implausible time`: told a time that cannot be right.",
+            title="Events set aside",
+            description="`duplicate`: versions already counted, harmless. `too old`: written before the dedup retention, followed but not counted as new. `unidentified`: the event has no version id and its object is no longer the current version, so the version to follow is unknown. `implausible time`: the event's time cannot be right.",
             queries=(
                 Query(expression=rate(catalogue.DUPLICATES), legend="duplicate"),
                 Query(expression=rate(catalogue.BEYOND_RETENTION), legend="too old"),
@@ -571,7 +571,7 @@ INGEST = Row(
         Panel(
             number=508,
             title="Silence by bucket",
-            description="How long ago a message about a write to each bucket was last received, by any replica. A line that rises where it usually does not: nobody writes, or the events of the bucket are lost on their way.",
+            description="Time since any replica last received a message about a write to each bucket. If a line rises where it usually does not, nobody is writing, or the bucket's events are lost on the way.",
             queries=(
                 Query(
                     expression=f"time() - {highest(catalogue.LAST_EVENT, 'source_bucket')}",
@@ -585,7 +585,7 @@ INGEST = Row(
         Panel(
             number=509,
             title="Answers to senders",
-            description="Requests to webhooks a second by the status of their answer. Senders keep what is not answered with 200, and mostly send nothing else meanwhile. `401`: a store has another token. `503`: the ledger or the store is away, or there are more requests than the ledger takes.",
+            description="Requests to webhooks per second by response status. Senders keep events that are not answered with 200, and most send nothing else meanwhile. `401`: a store uses a different token. `503`: the ledger or the store is unavailable, or there are more requests than the ledger can take.",
             queries=(
                 Query(
                     expression=rate(catalogue.WEBHOOK_REQUESTS, "queue", "status"),
@@ -605,7 +605,7 @@ LOOKING = Row(
         Panel(
             number=601,
             title="Polling by result",
-            description="HEAD requests a second at source buckets by what they showed. `denied`: permissions are missing. `throttled`: S3 slows crrmon down, which then slows itself down.",
+            description="HEAD requests per second to source buckets, by result. `denied`: permissions are missing. `throttled`: S3 slows crrmon down, and crrmon then sends fewer requests.",
             queries=(
                 Query(
                     expression=rate(catalogue.HEAD_REQUESTS, "result", target="source"),
@@ -619,7 +619,7 @@ LOOKING = Row(
         Panel(
             number=602,
             title="Polling at destinations by result",
-            description="HEAD requests a second at destination buckets, made where the source's status does not tell enough. `denied` here: give the daemon's role the right to read the destinations' objects.",
+            description="HEAD requests per second to destination buckets, made where the source's status is not enough. `denied`: allow the daemon's role to read the destinations' objects.",
             queries=(
                 Query(
                     expression=rate(catalogue.HEAD_REQUESTS, "result", target="destination"),
@@ -632,8 +632,8 @@ LOOKING = Row(
         ),
         Panel(
             number=603,
-            title="Duration of looks",
-            description="How long HEAD requests took. When it rises without throttling, look at the network, at proxies and at the CPU of the daemon.",
+            title="HEAD request duration",
+            description="How long HEAD requests took. If it rises without throttling, check the network, proxies and the daemon's CPU.",
             queries=(
                 Query(expression=quantile(0.5, catalogue.HEAD_DURATION), legend="median"),
                 Query(expression=quantile(0.99, catalogue.HEAD_DURATION), legend="p99"),
@@ -643,7 +643,7 @@ LOOKING = Row(
         Panel(
             number=604,
             title="Denied buckets",
-            description="Buckets at which S3 denies every look. Add s3:GetObject, s3:GetObjectVersion and s3:ListBucket on their objects and the buckets for the role that crrmon takes there.",
+            description="Buckets at which S3 denies every look. Grant the role that crrmon assumes there s3:GetObject and s3:GetObjectVersion on their objects, and s3:ListBucket on the buckets.",
             queries=(
                 Query(
                     expression=f"{highest(catalogue.ACCESS_DENIED, 'bucket')} > 0",
@@ -657,8 +657,8 @@ LOOKING = Row(
         ),
         Panel(
             number=605,
-            title="Throttled looks by bucket",
-            description="Requests a second that S3 answered with slow down. A little is harmless. Much of it means that others use the same prefix heavily, or that there are too many replicas.",
+            title="Throttled HEAD requests by bucket",
+            description="HEAD requests per second that S3 answered with Slow Down. A few are harmless. Many mean that others use the same prefix heavily, or that there are too many replicas.",
             queries=(
                 Query(
                     expression=rate(catalogue.HEAD_REQUESTS, "bucket", result="throttled"),
@@ -671,7 +671,7 @@ LOOKING = Row(
         Panel(
             number=606,
             title="Late looks",
-            description="`backlog`: for how long the most overdue look waits. `p99`: how late looks were made. A backlog that grows: add replicas, if nothing is throttled.",
+            description="`backlog`: how long the most overdue look has been waiting. `p99`: how late looks were made. If the backlog grows and nothing is throttled, add replicas.",
             queries=(
                 Query(expression=highest(catalogue.POLL_OVERDUE), legend="backlog"),
                 Query(expression=quantile(0.99, catalogue.POLL_LAG), legend="p99"),
@@ -682,7 +682,7 @@ LOOKING = Row(
         Panel(
             number=607,
             title="Settling held",
-            description="Routes on which nothing is settled as gone, because a far larger share than ever shows as gone: somebody empties the bucket, or what answers is not S3.",
+            description="Routes on which nothing is settled as gone, because a far larger share than ever appears as gone: somebody is emptying the bucket, or the server that answers is not S3.",
             queries=(
                 Query(
                     expression=f"{highest(catalogue.SETTLING_HELD, *ROUTE)} > 0", legend=_FROM_TO
@@ -695,13 +695,13 @@ LOOKING = Row(
         ),
         Panel(
             number=608,
-            title="Visits that failed",
-            description="Visits to pending objects that ended in a fault of the daemon, and objects that are put off for it. Any of them is a defect worth reporting: the log has its traceback.",
+            title="Failed polls",
+            description="Polls of pending objects that ended in a bug in the daemon, and objects deferred because of it. Please report any of them: the log has the traceback.",
             queries=(
                 Query(expression=grown(catalogue.POLLS_FAILED), legend="failed"),
                 Query(
                     expression=f"sum({series(catalogue.POLLS_DEFERRED)})",
-                    legend="objects put off",
+                    legend="objects deferred",
                 ),
             ),
             width=12,
@@ -718,7 +718,7 @@ LEDGER = Row(
         Panel(
             number=701,
             title="Ledger errors by operation",
-            description="Operations that failed and were tried again. While the ledger is away nothing is received, and nothing is lost; look at the server, its permissions and its limits.",
+            description="Operations that failed and were retried. While the ledger is unavailable nothing is received, and nothing is lost; check the server, its permissions and its limits.",
             queries=(
                 Query(
                     expression=grown(catalogue.LEDGER_ERRORS, "operation"), legend="{{operation}}"
@@ -731,7 +731,7 @@ LEDGER = Row(
         Panel(
             number=702,
             title="Ledger operations, p99",
-            description="How long operations took. A slow ledger slows everything down: compare with the time in the queue.",
+            description="How long ledger operations took. A slow ledger slows everything down: compare with the time in the queue.",
             queries=(
                 Query(
                     expression=quantile(0.99, catalogue.LEDGER_DURATION, "operation"),
@@ -744,7 +744,7 @@ LEDGER = Row(
         Panel(
             number=703,
             title="Calls to CloudWatch",
-            description="Calls by result. `failed` are tried again. `refused` are not: CloudWatch called the data wrong, and the log says why.",
+            description="Calls by result. `failed` calls are retried. `refused` ones are not: CloudWatch rejected the data, and the log says why.",
             queries=(
                 Query(
                     expression=grown(catalogue.CLOUDWATCH_REQUESTS, "result"), legend="{{result}}"
@@ -757,7 +757,7 @@ LEDGER = Row(
         Panel(
             number=704,
             title="Unsent windows",
-            description="Windows that CloudWatch has not accepted yet; 100 stands for 100 or more. They are sent for up to two weeks, then they are lost: mend the permission cloudwatch:PutMetricData or the network before.",
+            description="Windows that CloudWatch has not accepted yet; 100 stands for 100 or more. They are retried for up to two weeks, then they are lost: fix the permission cloudwatch:PutMetricData or the network before that.",
             queries=(Query(expression=highest(catalogue.UNSENT_WINDOWS), legend="windows"),),
             width=6,
             runbook=("CrrmonReportingFails",),
@@ -772,7 +772,7 @@ COVERAGE = Row(
         Panel(
             number=801,
             title="Not covered by cause",
-            description="Objects written that no rule replicates. docs/events.md explains the causes. A cause that you did not intend means data without a replica.",
+            description="Objects written that no rule replicates. docs/events.md explains the causes. An unintended cause means data without a replica.",
             queries=(Query(expression=grown(catalogue.NOT_COVERED, "cause"), legend="{{cause}}"),),
             width=6,
             stacked=True,
@@ -780,8 +780,8 @@ COVERAGE = Row(
         ),
         Panel(
             number=802,
-            title="Readings of configurations",
-            description="Reads of replication configurations by result. `unreadable`: the role lacks s3:GetReplicationConfiguration, so routes are guessed from events. `none`: a bucket that replicates nothing sends events.",
+            title="Configuration reads",
+            description="Reads of replication configurations by result. `unreadable`: the role lacks s3:GetReplicationConfiguration, so routes are guessed from events. `none`: a bucket without replication sends events.",
             queries=(
                 Query(
                     expression=grown(catalogue.CONFIGURATION_READS, "result"),
@@ -795,7 +795,7 @@ COVERAGE = Row(
         Panel(
             number=803,
             title="Account errors",
-            description="Failed attempts to get an account's credentials. Its objects stay pending meanwhile: look at the trust policy and the external id of its role.",
+            description="Failed attempts to get an account's credentials. Its objects stay pending meanwhile: check the trust policy and the external ID of its role.",
             queries=(
                 Query(expression=grown(catalogue.ACCOUNT_ERRORS, "account"), legend="{{account}}"),
             ),
@@ -806,7 +806,7 @@ COVERAGE = Row(
         Panel(
             number=804,
             title="Orphaned replicas",
-            description="Replicas whose source's event did not come within an hour. Events of the source are lost or never sent, so objects are written that nobody follows.",
+            description="Replicas without an event from their source within an hour. The source's events are lost or never sent, so some written objects are not followed.",
             queries=(
                 Query(
                     expression=grown(catalogue.REPLICAS_ORPHANED, "destination_bucket"),
@@ -827,7 +827,7 @@ DAEMON = Row(
         Panel(
             number=901,
             title="Replicas by version",
-            description="Daemons that are scraped. None: nobody follows anything, and messages wait in the queues. Two versions for long: an upgrade hangs.",
+            description="Scraped daemons. If there are none, nothing is followed, and messages wait in the queues. Two versions for a long time mean that an upgrade is stuck.",
             queries=(
                 Query(
                     expression=f"count by (version) ({series(catalogue.BUILD_INFO)})",
@@ -843,7 +843,7 @@ DAEMON = Row(
         Panel(
             number=902,
             title="Loops",
-            description="How long ago each loop last began a round, and last ended one well; the replica that is furthest behind. A success that ages while attempts go on: the log says what fails. Both age: the loop hangs, and /livez will tell. Only the reporting replica has rounds of `fleet` and `publisher` that succeed.",
+            description="Time since each loop last started a round, and last completed one without errors, on the replica that is furthest behind. If only the success ages, the log says what fails. If both age, the loop hangs, and /livez will report it. Only on the reporting replica do `fleet` and `publisher` succeed.",
             queries=(
                 Query(
                     expression=age(catalogue.LOOP_SUCCESS, "loop"),
@@ -864,7 +864,7 @@ DAEMON = Row(
         Panel(
             number=903,
             title="Memory",
-            description="Resident memory of each replica. A steady rise over days is a defect worth reporting; with the ledger `memory` it is what the ledger holds.",
+            description="Resident memory of each replica. Please report a steady rise over days; with the ledger `memory` the rise is the ledger itself.",
             queries=(
                 Query(expression=process("process_resident_memory_bytes"), legend="{{instance}}"),
             ),
@@ -874,7 +874,7 @@ DAEMON = Row(
         Panel(
             number=904,
             title="CPU",
-            description="CPU cores used by each replica. One replica works on one core: near 1, add replicas, which need the ledger redis or dynamodb.",
+            description="CPU cores used by each replica. A replica uses one core at most: near 1, add replicas, which need the ledger redis or dynamodb.",
             queries=(
                 Query(
                     expression=f"rate({process('process_cpu_seconds_total')}[{RATE}])",
@@ -887,7 +887,7 @@ DAEMON = Row(
         Panel(
             number=905,
             title="Dependencies",
-            description="What the daemon needs, whether it answers all replicas (0: at least one of them has no answer), and since when that is so. The log event dependency_unavailable says why.",
+            description="Each dependency of the daemon, whether it answers all replicas (0: at least one of them gets no answer), and for how long. The log event dependency_unavailable says why.",
             queries=(
                 Query(expression=lowest(catalogue.DEPENDENCY_UP, "dependency"), column="Up"),
                 Query(
@@ -903,8 +903,8 @@ DAEMON = Row(
         ),
         Panel(
             number=906,
-            title="Difference of clocks",
-            description="How far the clock of each replica differs from that of AWS, ahead or behind, by the Date of its answers. Above a few seconds mend the time service of the node.",
+            title="Clock offset",
+            description="Difference between the clock of each replica and that of AWS, ahead or behind, by the Date of AWS's answers. Above a few seconds, fix the node's time service.",
             queries=(
                 Query(expression=f"abs({series(catalogue.CLOCK_OFFSET)})", legend="{{instance}}"),
             ),
@@ -1106,7 +1106,7 @@ def dashboard() -> Json:
     return {
         "uid": UID,
         "title": TITLE,
-        "description": "What S3 replication does to every object: what is pending, what failed, how long it took, and whether crrmon sees it. Generated: see deploy/artifacts in the repository, and docs/runbook.md and docs/metrics.md there.",
+        "description": "S3 replication of every object: what is pending, what failed, how long it took, and whether crrmon can see it. Generated: see deploy/artifacts in the repository, and docs/runbook.md and docs/metrics.md there.",
         "tags": ["crrmon", "s3", "replication"],
         "schemaVersion": SCHEMA,
         "version": 1,

@@ -149,9 +149,7 @@ def test_another_name_on_the_sqlite_ledger_is_refused(
     """The volume has the workload's name, so an empty one would take its place; the message says how to keep it."""
     release.install(chart.LEAST)
     before = release.there()
-    with pytest.raises(
-        helm.HelmError, match="leave nameOverride and fullnameOverride as they were"
-    ):
+    with pytest.raises(helm.HelmError, match="leave nameOverride and fullnameOverride unchanged"):
         release.upgrade(chart.merged(chart.LEAST, names))
 
     assert release.there() == before
@@ -163,7 +161,7 @@ def test_another_namespace_for_the_sqlite_ledger_is_refused(release: Release) ->
     elsewhere = {"namespaceOverride": release.neighbour()}
     release.install(chart.LEAST)
     before = release.there()
-    with pytest.raises(helm.HelmError, match="leave namespaceOverride as they were"):
+    with pytest.raises(helm.HelmError, match="leave namespaceOverride unchanged"):
         release.upgrade(chart.merged(chart.LEAST, elsewhere))
 
     assert release.there() == before
@@ -208,7 +206,7 @@ def test_another_ledger_is_refused_while_a_replica_runs(release: Release) -> Non
     for ledger in ELSEWHERE.values():
         values = chart.merged(REDIS, {"config": {"ledger": ledger}})
         with pytest.raises(
-            helm.HelmError, match="upgrade with the values as they were and replicaCount 0"
+            helm.HelmError, match="upgrade with the previous values and replicaCount 0"
         ):
             release.upgrade(values)
     assert release.there() == before

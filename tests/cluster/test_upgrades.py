@@ -101,7 +101,7 @@ def test_an_upgrade_from_each_to_each(journey: Journey, here: str, there: str) -
     with journey.to(there):
         if ledger != other:
             before = release.there()
-            with pytest.raises(helm.HelmError, match="knows nothing of what is pending"):
+            with pytest.raises(helm.HelmError, match="knows no pending or counted objects"):
                 release.upgrade(values)
             assert release.there() == before
             if release.all("HorizontalPodAutoscaler"):

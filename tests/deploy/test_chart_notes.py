@@ -38,9 +38,9 @@ def test_every_example_has_notes(values: dict[str, Any]) -> None:
         ({"config": {"ledger": {"kind": "memory"}}}, "WARNING: the ledger memory forgets"),
         ({"persistence": {"enabled": False}}, "WARNING: the ledger is in the pod"),
         ({}, "create-pod-identity-association"),
-        (DYNAMODB, "The daemon does not make its table"),
+        (DYNAMODB, "The daemon does not create its table"),
         ({"existingConfigMap": "mine"}, "restart the pods yourself"),
-        ({}, "Nobody is told to scrape /metrics"),
+        ({}, "Nothing is configured to scrape /metrics"),
     ],
 )
 def test_the_notes_warn(values: dict[str, Any], told: str) -> None:

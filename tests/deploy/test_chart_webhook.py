@@ -183,15 +183,15 @@ def test_the_pods_that_are_not_the_daemon_see_no_token() -> None:
         (_with({"host": "127.1.2.3"}), r"inboxes\[0\]\.host is 127\.1\.2\.3"),
         (_with({"host": "localhost"}), r"inboxes\[0\]\.host is localhost"),
         (_with({"port": 0}), r"inboxes\[0\]\.port is 0.*set it to one from 1"),
-        (_with({"port": 9464}), r"inboxes\[0\]\.port is 9464, as another inbox or config\.http has it"),
-        (_with({}, {"name": "b"}), r"inboxes\[1\]\.port is 9465, as another inbox or config\.http has it"),
+        (_with({"port": 9464}), r"inboxes\[0\]\.port is 9464, which another inbox or config\.http already uses"),
+        (_with({}, {"name": "b"}), r"inboxes\[1\]\.port is 9465, which another inbox or config\.http already uses"),
         (
             chart.merged(_with({}), {"webhook": {"token": {"existingSecret": ""}}}),
-            r"inboxes\[0\] has no token.*name that in webhook\.token\.existingSecret",
+            r"inboxes\[0\] has no token.*name the Secret in webhook\.token\.existingSecret",
         ),
         (
             chart.merged(_with({}), {"config": {"ledger": {"kind": "redis"}}, "keda": {"enabled": True}}),
-            r"keda\.enabled is true, but there is nothing to scale on: .*an inbox tells nobody what waits",
+            r"keda\.enabled is true, but there is nothing to scale on: .*an inbox does not report what is waiting",
         ),
     ],
 )  # fmt: skip

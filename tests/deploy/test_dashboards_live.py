@@ -31,7 +31,7 @@ TROUBLE = ("--fail", "0.3", "--rate", "20", "--median", "0.5", "--event-delay", 
 
 WITHOUT_DATA = {
     "Denied buckets": "S3 denies nothing",
-    "Throttled looks by bucket": "S3 throttles nothing",
+    "Throttled HEAD requests by bucket": "S3 throttles nothing",
     "Ledger errors by operation": "the ledger is there",
     "Not covered by cause": "an object is called so only after a minute",
     "Account errors": "there is one account",
@@ -47,7 +47,7 @@ WITHOUT_DATA = {
 
 AT_TIMES = {
     "Messages by queue",
-    "Events put aside",
+    "Events set aside",
     "Routes",
     "Failed and repaired",
     "Delete markers",
@@ -112,7 +112,7 @@ async def test_every_query_is_answered_and_shows_what_happens() -> None:
             except TimeoutError:
                 pytest.fail(f"nothing to show: {panels} {missing}")
             # What is shown is what happened: much completed, and some of it failed.
-            (share,) = await asyncio.to_thread(numbers, server, expression_of("Replicated well"))
+            (share,) = await asyncio.to_thread(numbers, server, expression_of("Success rate"))
             assert 0.3 < share < 1
             (failed,) = await asyncio.to_thread(numbers, server, expression_of("Failed now"))
             assert failed > 0

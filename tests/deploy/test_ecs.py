@@ -170,8 +170,8 @@ def test_d52_two_stacks_stand_side_by_side(aws: None, monkeypatch: pytest.Monkey
 
     assert mine.keys() == theirs.keys()
     assert not set(mine.values()) & set(theirs.values())
-    assert settings_of(one, monkeypatch).monitor == "crrmon-one"
-    assert settings_of(other, monkeypatch).monitor == "crrmon-two"
+    assert settings_of(one, monkeypatch).name == "crrmon-one"
+    assert settings_of(other, monkeypatch).name == "crrmon-two"
     naming = {
         "AlarmName", "ClusterName", "DashboardName", "Family", "GroupName", "LogGroupName", "Name", "QueueName",
         "RoleName", "ServiceName", "TableName",

@@ -1,7 +1,7 @@
 {{- /*
 Names and labels.
 
-A name is cut to 52 characters: what Kubernetes adds to that of a StatefulSet must fit into a label of 63.
+A name is cut to 52 characters: with what Kubernetes appends to a StatefulSet's name, it must fit into a label of 63.
 */}}
 
 {{- define "crrmon.name" -}}
@@ -25,7 +25,7 @@ A name is cut to 52 characters: what Kubernetes adds to that of a StatefulSet mu
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "crrmon.fullname" .) "default") }}
 {{- end }}
 
-{{- /* Never to be changed: workloads cannot change their selectors. */}}
+{{- /* Must never change: workloads cannot change their selectors. */}}
 {{- define "crrmon.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "crrmon.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -41,7 +41,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{- /*
 Labels of pods that are not the daemon's. They must not have its name, or the service, the budget and the policy would
-take them for replicas. Takes the context and what to add to the name.
+treat them as replicas. Takes the context and a suffix of the name.
 */}}
 {{- define "crrmon.otherPodLabels" -}}
 {{- $own := include "crrmon.labels" .context | fromYaml }}
@@ -49,7 +49,7 @@ take them for replicas. Takes the context and what to add to the name.
 {{- $own | toYaml }}
 {{- end }}
 
-{{- /* Annotations as YAML, with the templates in their values filled in. Takes the context and a list of mappings, later ones over earlier ones. */}}
+{{- /* Annotations as YAML, with the templates in their values rendered. Takes the context and a list of mappings; later ones override earlier ones. */}}
 {{- define "crrmon.annotations" -}}
 {{- $filled := dict }}
 {{- range .given }}
@@ -62,7 +62,7 @@ take them for replicas. Takes the context and what to add to the name.
 {{- end }}
 {{- end }}
 
-{{- /* What every object has at its head. Takes the context, and maybe name or suffix, namespace, labels and annotations. */}}
+{{- /* The metadata of every object. Takes the context, and optionally name or suffix, namespace, labels and annotations. */}}
 {{- define "crrmon.metadata" -}}
 {{- with .context -}}
 name: {{ printf "%s%s" ($.name | default (include "crrmon.fullname" .)) ($.suffix | empty | ternary "" (printf "-%s" $.suffix)) | quote }}

@@ -1,7 +1,7 @@
-{{- /* Variables that the chart sets, but for those that `env` names itself: a name may stand there only once. */}}
+{{- /* Variables that the chart sets, except those that `env` sets itself: a name may be listed only once. */}}
 {{- define "crrmon.env" -}}
 {{- $own := dict "CRRMON_CONFIG" "/etc/crrmon/crrmon.yaml" }}
-{{- /* The image sets these two, and the environment goes over the file. */}}
+{{- /* The image sets these two, and the environment overrides the file. */}}
 {{- $_ := set $own "CRRMON_HTTP__HOST" (dig "http" "host" "::" .Values.config) }}
 {{- $_ := set $own "CRRMON_HTTP__PORT" (include "crrmon.port" .) }}
 {{- if .Values.ledgerPassword.existingSecret }}
@@ -52,7 +52,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* All but the one of the ledger. */}}
+{{- /* All volumes except the ledger's. */}}
 {{- define "crrmon.volumes" -}}
 - name: config
   configMap:
@@ -90,7 +90,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* What only replicas need, which listen. A Secret is mounted as a whole: part of it would not change with it. */}}
+{{- /* Only replicas need these, because they listen. A Secret is mounted as a whole: a part of it would not be updated. */}}
 {{- define "crrmon.webhookMounts" -}}
 {{- if and .Values.config.inboxes .Values.webhook.token.existingSecret }}
 - name: webhook-token
@@ -129,9 +129,9 @@
 {{- end }}
 {{- end }}
 
-{{- /* Where the pods run, and as whom: the same for replicas, Job and test. */}}
+{{- /* Where the pods run, and under which identity: the same for replicas, Job and test. */}}
 {{- define "crrmon.placement" -}}
-{{- /* Kubernetes would set CRRMON_... for services of that name, and the daemon refuses settings it does not know. */}}
+{{- /* Kubernetes would set CRRMON_... variables for services of that name, and the daemon refuses unknown settings. */}}
 enableServiceLinks: false
 automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
 {{- range $key := list "priorityClassName" "schedulerName" "dnsPolicy" }}
@@ -151,7 +151,7 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{- /* Spread over zones and nodes, unless told otherwise. A constraint without a selector gets that of the replicas. */}}
+{{- /* Spread over zones and nodes by default. A constraint without a selector gets that of the replicas. */}}
 {{- define "crrmon.spread" -}}
 {{- $constraints := .Values.topologySpreadConstraints }}
 {{- if not $constraints }}
@@ -182,7 +182,7 @@ securityContext:
 {{- mergeOverwrite $own (fromYaml $theirs) | toYaml }}
 {{- end }}
 
-{{- /* What Datadog tells services, versions and environments apart by, in metrics, logs and events alike. */}}
+{{- /* The labels by which Datadog distinguishes services, versions and environments, in metrics, logs and events alike. */}}
 {{- define "crrmon.podLabels" -}}
 {{- $labels := include "crrmon.labels" . | fromYaml }}
 {{- $own := dict }}
@@ -224,7 +224,7 @@ spec:
       image: {{ include "crrmon.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       {{- with .Values.extraArgs }}
-      {{- /* They take the place of the image's own command, too. */}}
+      {{- /* They also replace the image's own command. */}}
       args:
         {{- prepend . "run" | toYaml | nindent 8 }}
       {{- end }}

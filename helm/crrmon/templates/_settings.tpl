@@ -1,12 +1,12 @@
-{{- /* What the chart reads off the daemon's configuration. */}}
+{{- /* What the chart reads from the daemon's configuration. */}}
 
 {{- define "crrmon.ledgerKind" -}}
 {{- dig "ledger" "kind" "sqlite" .Values.config }}
 {{- end }}
 
 {{- /*
-Which ledger it is, in words: two that differ in them know nothing of each other. Not seen is what `env` says over the
-file. Of a URL only server and database count, not how to get in.
+A description that identifies the ledger: two ledgers with different ones know nothing of each other. What `env`
+overrides is not seen. Of a URL only server and database count, not the credentials.
 */}}
 {{- define "crrmon.ledger" -}}
 {{- $kind := include "crrmon.ledgerKind" . }}
@@ -36,7 +36,7 @@ file. Of a URL only server and database count, not how to get in.
 {{- end }}
 
 {{- /*
-How many replicas the Deployment is to ask for; empty: as many as there are.
+How many replicas the Deployment asks for; empty: the current number.
 
 Where a scaler is on the number is the scaler's. But what Helm has set before must not be left out while it still is
 Helm's: Kubernetes would take it for one. With server-side apply the object tells whose it is, and naming the scaler's
@@ -55,7 +55,7 @@ would be a conflict. With Helm 3's way it does not, and what is left out is take
 {{- end }}
 {{- if or (not $applied) (hasKey $applied "f:replicas") }}
 {{- $scaler := $.Values.keda.enabled | ternary "keda" "autoscaling" }}
-{{- /* Where there are none, scalers do nothing. */}}
+{{- /* With no replicas, scalers do nothing. */}}
 {{- .spec.replicas | int | default (index $.Values $scaler "minReplicas" | int) }}
 {{- end }}
 {{- end }}
@@ -100,7 +100,7 @@ own default, which is loopback, and secrets are files.
 webhook-{{ include "crrmon.inboxPort" . }}
 {{- end }}
 
-{{- /* Whether nobody outside of the pod reaches an address: not empty, if so. */}}
+{{- /* Whether an address cannot be reached from outside the pod: not empty, if so. */}}
 {{- define "crrmon.loopback" -}}
 {{- if regexMatch "^(127[.].*|\\[?::1\\]?|localhost)$" . }}yes{{ end }}
 {{- end }}
@@ -132,7 +132,7 @@ webhook-{{ include "crrmon.inboxPort" . }}
 {{- (urlParse .url).hostname | lower | trimSuffix "." }}
 {{- end }}
 
-{{- /* The region of a queue, as its entry or its URL tells; else the chart's; maybe empty. Takes the context and the queue. */}}
+{{- /* The region of a queue, from its entry or its URL; otherwise the chart's; may be empty. Takes the context and the queue. */}}
 {{- define "crrmon.queueRegion" -}}
 {{- $read := "" }}
 {{- $host := include "crrmon.queueHost" .queue }}
@@ -149,7 +149,7 @@ webhook-{{ include "crrmon.inboxPort" . }}
 {{- .queue.region | default $read | default (dig "aws" "region" "" .context.Values.config) | default .context.Values.aws.region }}
 {{- end }}
 
-{{- /* Whom to ask for a queue, where that is not whom an SDK asks in its region by itself. Takes the context and the queue. */}}
+{{- /* The endpoint of a queue, if it differs from the one an SDK uses in its region by default. Takes the context and the queue. */}}
 {{- define "crrmon.queueEndpoint" -}}
 {{- $set := dig "aws" "endpoint_url" "" .context.Values.config }}
 {{- $left := printf "^(?:sqs\\.[a-z0-9-]+|(?:[a-z0-9-]+\\.)?queue)\\.%s$" (include "crrmon.awsSuffixes" .) }}
@@ -161,7 +161,7 @@ webhook-{{ include "crrmon.inboxPort" . }}
 {{- end }}
 {{- end }}
 
-{{- /* The port that a URL leads to. */}}
+{{- /* The port of a URL. */}}
 {{- define "crrmon.urlPort" -}}
 {{- $host := (urlParse .).host }}
 {{- if regexMatch ":[0-9]+$" $host }}

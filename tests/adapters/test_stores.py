@@ -249,7 +249,7 @@ async def test_m6_a_check_looks_at_every_site(sites: Sites) -> None:
         access=NoAccess(),
         probe=sites.probe,
         ledger=None,
-        chance=random.Random(1),
+        rng=random.Random(1),
     )
 
     found = [one for one in await checkup.run() if one.subject.startswith("bucket")]

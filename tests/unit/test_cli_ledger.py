@@ -129,7 +129,9 @@ def test_what_is_pending_is_copied_and_shown_in_a_table(
     assert ["routes", "2"] in rows
     assert ["small", "states", "1"] in rows
     assert "copying 5 objects" in result.stderr
-    assert "Not copied: what tells that objects settled before were counted" in result.stderr
+    assert (
+        "Not copied: the record of objects that settled before and were counted" in result.stderr
+    )
     assert "ledger.dedup_retention_days" in result.stderr
     assert told(tmp_path / "new.db") == told(tmp_path / "old.db") == before
 
@@ -199,7 +201,7 @@ def test_it_runs_as_a_process(tmp_path: Path, pair: tuple[str, str]) -> None:
         ("memory", "--from memory: a ledger in memory ends with its daemon"),
         ("mysql", "--from mysql: is neither sqlite, redis, dynamodb nor a configuration file"),
         ("no/such.yaml", "--from no/such.yaml: is neither"),
-        ("redis://:hunter2@host/0", "--from: a URL belongs into the configuration"),
+        ("redis://:hunter2@host/0", "--from: a URL belongs in the configuration"),
     ],
 )
 def test_a_place_that_is_none_is_wrong_usage(pair: tuple[str, str], where: str, said: str) -> None:
@@ -350,7 +352,7 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_says_that_the_target_is_incomplete(
     tmp_path: Path, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 130, and how the target is emptied before the next try; the source is as it was."""
+    """Exit code 130, and how the target is emptied before you try again; the source is unchanged."""
     before = told(tmp_path / "old.db")
     target_is(monkeypatch, Hindered(lambda: os.kill(os.getpid(), signal.SIGINT)))
 
@@ -360,8 +362,8 @@ def test_ctrl_c_says_that_the_target_is_incomplete(
     assert result.stdout == ""
     assert "crrmon: interrupted\n" in result.stderr
     assert (
-        "the source is as it was, but the target is incomplete: "
-        f"delete {tmp_path}/new.db and, if it is there, {tmp_path}/new.db-wal, before the next try"
+        "the source is unchanged, but the target is incomplete: "
+        f"delete {tmp_path}/new.db and, if it exists, {tmp_path}/new.db-wal, before you try again"
     ) in result.stderr
     assert told(tmp_path / "old.db") == before
 
@@ -370,8 +372,8 @@ def test_ctrl_c_says_that_the_target_is_incomplete(
 @pytest.mark.parametrize(
     ("kind", "emptying"),
     [
-        ("redis", "set another ledger.redis.prefix than crrmon"),
-        ("dynamodb", "delete the table crrmon and make it anew with crrmon ledger create"),
+        ("redis", "set a ledger.redis.prefix other than crrmon"),
+        ("dynamodb", "delete the table crrmon and recreate it with crrmon ledger create"),
     ],
 )
 def test_how_a_target_is_emptied_depends_on_its_kind(
@@ -426,7 +428,7 @@ def test_the_help_says_what_is_not_copied_and_the_exit_codes() -> None:
     """Whoever plans a move reads it there first."""
     said = " ".join(crrmon("copy", "--help").stdout.split())
 
-    assert "Not copied: what tells that objects settled before were counted." in said
+    assert "Not copied: the record of objects that settled before and were counted." in said
     assert "0 copied and both agree, 1 refused, failed or they differ, 2 wrong usage" in said
 
 
@@ -462,8 +464,8 @@ def test_the_table_is_made_once(tmp_path: Path) -> None:
 
     assert first.exit_code == 0, first.output
     assert first.stdout.startswith("Table moved is ready: CreateTable, UpdateTimeToLive")
-    assert "making table moved" in first.stderr
-    assert second.stdout == "Table moved is ready: nothing was to be done.\n"
+    assert "creating table moved" in first.stderr
+    assert second.stdout == "Table moved is ready: there was nothing to do.\n"
 
 
 def test_a_dry_run_prints_the_requests_and_asks_nobody(tmp_path: Path) -> None:
@@ -489,7 +491,7 @@ def test_other_ledgers_need_nothing(tmp_path: Path, kind: str, dry: tuple[str, .
     result = crrmon("create", *dry, "--config", path)
 
     assert result.exit_code == 0
-    assert f"ledger.kind is {kind}: nothing is to be created" in result.stderr
+    assert f"ledger.kind is {kind}: there is nothing to create" in result.stderr
     assert result.stdout == ("{}\n" if dry else "")
     assert not (tmp_path / "made.db").exists()
 
@@ -528,7 +530,7 @@ def test_a_missing_permission_is_named_with_the_table(tmp_path: Path) -> None:
         result = crrmon("create", "--config", dynamodb(tmp_path, url))
 
     assert result.exit_code == 1
-    (line,) = [one for one in result.stderr.splitlines() if "making table" not in one]
+    (line,) = [one for one in result.stderr.splitlines() if "creating table" not in one]
     assert "dynamodb:CreateTable" in line
     assert "moved" in line
 

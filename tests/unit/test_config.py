@@ -94,11 +94,11 @@ def test_an_unknown_key_is_named_with_the_nearest(
 @pytest.mark.parametrize(
     ("raw", "told"),
     [
-        ({"monitor": "x"}, "monitor: unknown setting; it is name now"),
-        ({"looks": {"freshness": 1}}, "looks: unknown setting; it is polling now"),
-        ({"watch": {}}, "watch: unknown setting; it is filter now"),
-        ({"ledger": {"horizon_days": 4}}, "ledger.horizon_days: unknown setting; it is ledger.dedup_retention_days now"),
-        ({"intake": {"least_event_delay_seconds": {}}}, "it is intake.min_event_delay_seconds now"),
+        ({"monitor": "x"}, "monitor: unknown setting; it is now name"),
+        ({"looks": {"freshness": 1}}, "looks: unknown setting; it is now polling"),
+        ({"watch": {}}, "watch: unknown setting; it is now filter"),
+        ({"ledger": {"horizon_days": 4}}, "ledger.horizon_days: unknown setting; it is now ledger.dedup_retention_days"),
+        ({"intake": {"least_event_delay_seconds": {}}}, "it is now intake.min_event_delay_seconds"),
     ],
 )  # fmt: skip
 def test_a_renamed_setting_is_told_by_its_new_name(
@@ -122,7 +122,7 @@ def test_a_renamed_variable_is_told_by_its_new_name(
     """The same for variables, of a renamed section as well."""
     monkeypatch.setenv(name, "1")
 
-    assert f"{name}: unknown environment variable; it is {now} now" in complaint(tmp_path, QUEUES)
+    assert f"{name}: unknown environment variable; it is now {now}" in complaint(tmp_path, QUEUES)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_an_unknown_variable_is_named_with_the_nearest(
             "report",
             "namespace",
             ":a",
-            "letters, digits and . _ / # : -, the first of them no colon",
+            "letters, digits and . _ / # : -, the first not a colon",
         ),
         ("ledger", "dedup_retention_days", 31, "less than or equal to 30"),
         ("ledger", "path", 5, "path"),
@@ -204,10 +204,10 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
         ),
         (
             {"inboxes": [{"kind": "kafka", "token": "x" * 16}]},
-            "inboxes[0].kind: what it is set to is not allowed: input should be 'webhook'",
+            "inboxes[0].kind: its value is not allowed: input should be 'webhook'",
         ),
         ({"queues": [{}]}, "queues[0].url: is missing"),
-        ({"queues": QUEUES["queues"] * 2}, f"{URL} stands there more than once"),
+        ({"queues": QUEUES["queues"] * 2}, f"{URL} is listed more than once"),
         ({**QUEUES, "http": None}, "http: None is not allowed: must be a mapping with host, port"),
         ({**QUEUES, "buckets": "b"}, "buckets: 'b' is not allowed: must be a list"),
         ({**QUEUES, "buckets": ["good", ""]}, "buckets[1]: '' is not allowed"),
@@ -271,7 +271,7 @@ def test_a_contradiction_in_a_list_of_sections_is_told_without_them_all(tmp_path
     told = complaint(tmp_path, {**QUEUES, "accounts": stores})
 
     assert told.startswith(
-        "accounts: a bucket that orders of east and orders of west both fit would"
+        "accounts: a bucket that matches both orders of east and orders of west would"
     )
 
 
@@ -334,8 +334,8 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
         ("[" * 3000, "is not YAML"),
         ("a: 1\n---\nb: 2", "is not YAML"),
         ("name: !!python/object/apply:os.system [id]", "is not YAML"),
-        ("http: {port: 1}\nhttp: {port: 2}", "http stands there more than once"),
-        ("http: {port: 1, port: 2}", "port stands there more than once"),
+        ("http: {port: 1}\nhttp: {port: 2}", "http is set more than once"),
+        ("http: {port: 1, port: 2}", "port is set more than once"),
     ],
 )
 def test_a_file_that_is_none(tmp_path: Path, raw: str, said: str) -> None:
@@ -508,7 +508,7 @@ def test_e1_an_address_to_listen_on_has_no_brackets(tmp_path: Path) -> None:
 
     assert (
         said
-        == "http.host: '[::]' is not allowed: an address to listen on has no brackets: leave them out"
+        == "http.host: '[::]' is not allowed: an address to listen on has no brackets: remove them"
     )
 
 
@@ -568,7 +568,7 @@ def test_e3_an_endpoint_without_a_scheme_is_refused(tmp_path: Path, section: str
 
     where = "aws" if section == "aws" else "accounts[0]"
     assert said == (
-        f"{where}.endpoint_url: 'localhost:4566' is not allowed: begin it with http:// or https://, and a host after that"
+        f"{where}.endpoint_url: 'localhost:4566' is not allowed: it must start with http:// or https://, followed by a host"
     )
 
 
@@ -600,7 +600,7 @@ def test_e2_a_host_of_aws_that_names_no_region_is_refused_with_the_way_to_set_it
     told = complaint(tmp_path, {"queues": [{"url": url}]})
 
     assert told.endswith(
-        f"url names a host of AWS, {urlsplit(url).hostname}, that names no region: correct it, or set region"
+        f"url has an AWS host, {urlsplit(url).hostname}, that names no region: correct it, or set region"
     )
     settings = load(tmp_path, {"queues": [{"url": url, "region": "eu-west-1"}]})
     assert settings.queues[0].region == "eu-west-1"
@@ -692,23 +692,29 @@ def test_m8_the_token_comes_from_the_environment_too(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("inboxes", "said"),
     [
-        ([{"kind": "webhook"}], "inboxes[0]: whoever reaches the port could make events up"),
+        ([{"kind": "webhook"}], "inboxes[0]: anyone who reaches the port could forge events"),
         ([{**HOOK, "token_file": "t"}], "inboxes[0]: token and token_file are both set"),
         ([{**HOOK, "key_file": "k"}], "certificate_file and key_file belong together"),
         ([{**HOOK, "certificate_file": "c"}], "certificate_file and key_file belong together"),
-        ([{"kind": "webhook", "token": "s3cr3t"}], "inboxes[0].token: what it is set to"),
+        ([{"kind": "webhook", "token": "s3cr3t"}], "inboxes[0].token: its value"),
         (
             [{"kind": "webhook", "token": "s3cr3t with blanks"}],
-            "inboxes[0].token: what it is set to",
+            "inboxes[0].token: its value",
         ),
         ([{"kind": "webhook", "token": 1234567890123456}], "must be in quotes"),
         ([{**HOOK, "kind": "mail"}], "inboxes[0].kind"),
         ([{"token": TOKEN}], "inboxes[0].kind: is missing"),
         ([{**HOOK, "tokn": "x"}], "inboxes[].tokn"),
-        ([{**HOOK, "port": 9464}], "inboxes[0].port is 9464, as another inbox or http has it"),
+        (
+            [{**HOOK, "port": 9464}],
+            "inboxes[0].port is 9464, which another inbox or http already uses",
+        ),
         ([HOOK, {**HOOK, "name": "b"}], "inboxes[1].port is 9465"),
         ([HOOK, {**HOOK, "port": 1}], "inboxes[1].name is webhook"),
-        ([{**HOOK, "name": "crrmon"}], "inboxes[0].name is crrmon, as another inbox or a queue"),
+        (
+            [{**HOOK, "name": "crrmon"}],
+            "inboxes[0].name is crrmon, which another inbox or a queue",
+        ),
     ],
 )
 def test_m8_a_webhook_that_cannot_be_used(
@@ -771,15 +777,15 @@ def test_accounts(tmp_path: Path, account: dict[str, Any]) -> None:
         ({"id": "210987654321", "role_arn": "arn:aws:iam::x:role/y"}, "accounts[0].role_arn"),
         ({"id": "210987654321", "external_id": "abc"}, "external_id needs a role_arn"),
         ({"id": "210987654321", "role_arn": ROLE, "external_id": "a b"}, "accounts[0].external_id: 'a b' is not allowed"),
-        ({"id": "*"}, 'id "*" needs a role_arn with {account} in it'),
-        ({"id": "*", "role_arn": "arn:aws:iam::210987654321:role/x"}, 'id "*" needs a role_arn with {account} in it'),
+        ({"id": "*"}, 'id "*" needs a role_arn that contains {account}'),
+        ({"id": "*", "role_arn": "arn:aws:iam::210987654321:role/x"}, 'id "*" needs a role_arn that contains {account}'),
         ({"id": "*", "role_arn": ROLE, "buckets": ["a"]}, "no buckets"),
         ({"id": "*", "role_arn": ROLE, "endpoint_url": STORE}, "no endpoint_url"),
         ({"id": "minio", "endpoint_url": STORE}, "set buckets"),
         ({"id": "minio", "role_arn": ROLE, "buckets": ["a"]}, "needs an id of twelve digits"),
-        ({"id": "minio", "buckets": ["a"], "path_style": False}, "path_style belongs to an endpoint_url"),
-        ({"id": "minio", "buckets": ["a"], "reports_status": False}, "reports_status belongs to an endpoint_url"),
-        ({"id": "minio", "buckets": ["a"], "site": SITE}, "site belongs to an endpoint_url"),
+        ({"id": "minio", "buckets": ["a"], "path_style": False}, "path_style needs an endpoint_url"),
+        ({"id": "minio", "buckets": ["a"], "reports_status": False}, "reports_status needs an endpoint_url"),
+        ({"id": "minio", "buckets": ["a"], "site": SITE}, "site needs an endpoint_url"),
         ({"id": "minio", "buckets": ["a"], "endpoint_url": STORE, "site": "210987654321"}, "accounts[0].site: '210987654321' is not allowed"),
         ({"id": "minio", "buckets": ["a"], "endpoint_url": "minio:9000"}, "accounts[0].endpoint_url: 'minio:9000' is not allowed"),
         ({"id": "minio", "buckets": ["a/b"], "endpoint_url": STORE}, "accounts[0].buckets[0]: 'a/b' is not allowed"),
@@ -815,7 +821,7 @@ def test_accounts_that_contradict_each_other(
     said = complaint(tmp_path, {**QUEUES, "accounts": accounts})
 
     assert said.startswith("accounts: ")
-    assert "stands there more than once" in said
+    assert "is listed more than once" in said
 
 
 def test_e4_who_pays_is_said_by_pattern_of_buckets(tmp_path: Path) -> None:
@@ -829,14 +835,11 @@ def test_e4_who_pays_is_said_by_pattern_of_buckets(tmp_path: Path) -> None:
     store = {"id": "minio", "endpoint_url": STORE, "buckets": ["a"], "request_payer": ["a"]}
     said = complaint(tmp_path, {**QUEUES, "accounts": [store]})
     assert (
-        "request_payer is for S3 of AWS: leave it out beside the endpoint_url of another store"
-        in said
+        "request_payer is for AWS S3 only: remove it, or the endpoint_url of another store" in said
     )
 
     twice = [account, {**account, "id": "210987654321"}]
-    assert "acme-* stands there more than once" in complaint(
-        tmp_path, {**QUEUES, "accounts": twice}
-    )
+    assert "acme-* is listed more than once" in complaint(tmp_path, {**QUEUES, "accounts": twice})
 
 
 def _two_with(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
@@ -862,7 +865,7 @@ def test_m6_a_bucket_name_in_two_stores_is_refused(
     said = complaint(tmp_path, _two_with(first, {"endpoint_url": STORE, "buckets": two}))
 
     assert said.startswith("accounts: ")
-    assert "give both an accounts[].site, the deployment id that their events name" in said
+    assert "give both an accounts[].site, the deployment id in their events" in said
 
 
 @pytest.mark.parametrize(
@@ -975,7 +978,7 @@ def test_schema() -> None:
     assert schema["additionalProperties"] is False
     ledger = schema["$defs"]["LedgerSettings"]["properties"]
     assert ledger["shards"]["maximum"] == 4096
-    assert ledger["shards"]["description"].startswith("Into how many parts")
+    assert ledger["shards"]["description"].startswith("Number of parts of the ledger")
 
 
 def test_example_command() -> None:

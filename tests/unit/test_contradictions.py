@@ -37,8 +37,8 @@ def test_r5_a_namespace_of_aws_is_refused(tmp_path: Path, namespace: str) -> Non
     said = complaint(tmp_path, {"report": {"namespace": namespace}})
 
     assert said == (
-        f"report.namespace: '{namespace}' is not allowed: names that begin with AWS/ are for AWS's own metrics, and"
-        " CloudWatch would refuse all of these: take another one, such as CRRMonitor"
+        f"report.namespace: '{namespace}' is not allowed: names that begin with AWS/ are reserved for AWS's own metrics, and"
+        " CloudWatch would refuse all metrics: choose another name, such as CRRMonitor"
     )
 
 
@@ -87,24 +87,24 @@ def test_r5_what_every_call_would_be_refused_for_is_refused_at_the_start(
 @pytest.mark.parametrize(
     ("raw", "names", "remedy"),
     [
-        ({"polling": {"give_up_after_days": 0.01}}, ("polling.give_up_after_days", "polling.stuck_after_seconds"), "raise the one or lower the other"),
-        ({"polling": {"give_up_after_days": 1, "stuck_after_seconds": 86_400}}, ("polling.give_up_after_days", "polling.stuck_after_seconds"), "raise the one"),
-        ({"intake": {"hold_seconds": 60}, "polling": {"stuck_after_seconds": 60}}, ("intake.hold_seconds", "polling.stuck_after_seconds"), "lower the one or raise the other"),
+        ({"polling": {"give_up_after_days": 0.01}}, ("polling.give_up_after_days", "polling.stuck_after_seconds"), "raise the former or lower the latter"),
+        ({"polling": {"give_up_after_days": 1, "stuck_after_seconds": 86_400}}, ("polling.give_up_after_days", "polling.stuck_after_seconds"), "raise the former"),
+        ({"intake": {"hold_seconds": 60}, "polling": {"stuck_after_seconds": 60}}, ("intake.hold_seconds", "polling.stuck_after_seconds"), "lower the former or raise the latter"),
         ({"ledger": {"dedup_retention_days": 1 / 86_400}}, ("ledger.dedup_retention_days", "intake.hold_seconds", "report.window_seconds"), "at least 0.0458"),
         ({"ledger": {"dedup_retention_days": 0.05}, "report": {"window_seconds": 3600}}, ("ledger.dedup_retention_days", "report.window_seconds"), "at least 0.084"),
-        ({"ledger": {"dedup_retention_days": 1}, "intake": {"min_event_delay_seconds": {"cloudtrail": 86_400}}}, ("intake.min_event_delay_seconds", "cloudtrail", "ledger.dedup_retention_days"), "lower the one or raise the other"),
-        ({"buckets": ["acme-a"], "filter": {"exclude": ["acme-*"]}}, ("buckets", "filter.exclude", "acme-a"), "take it out of buckets, or follow it"),
-        ({"buckets": ["acme-a"], "filter": {"include": ["acme-b"]}}, ("buckets", "filter.include", "acme-a"), "take it out of buckets, or follow it"),
-        ({"buckets": ["acme-a"], "filter": {"include": ["acme-*/x/"], "exclude": ["acme-a/x"]}}, ("buckets", "filter.exclude", "acme-a"), "take it out"),
+        ({"ledger": {"dedup_retention_days": 1}, "intake": {"min_event_delay_seconds": {"cloudtrail": 86_400}}}, ("intake.min_event_delay_seconds", "cloudtrail", "ledger.dedup_retention_days"), "lower the former or raise the latter"),
+        ({"buckets": ["acme-a"], "filter": {"exclude": ["acme-*"]}}, ("buckets", "filter.exclude", "acme-a"), "remove it from buckets, or follow it"),
+        ({"buckets": ["acme-a"], "filter": {"include": ["acme-b"]}}, ("buckets", "filter.include", "acme-a"), "remove it from buckets, or follow it"),
+        ({"buckets": ["acme-a"], "filter": {"include": ["acme-*/x/"], "exclude": ["acme-a/x"]}}, ("buckets", "filter.exclude", "acme-a"), "remove it"),
         ({"filter": {"include": ["acme-a/x"], "exclude": ["acme-*"]}}, ("filter.include", "filter.exclude", "acme-a"), "correct one of them"),
         ({"filter": {"exclude": ["*"]}}, ("filter.exclude",), "correct one of them"),
-        ({"queues": [{"url": URL, "region": "us-east-1"}]}, ("queues[0]", "region is us-east-1", "url leads to eu-west-1"), "leave region out"),
+        ({"queues": [{"url": URL, "region": "us-east-1"}]}, ("queues[0]", "region is us-east-1", "url names eu-west-1"), "remove region"),
         ({"queues": [{"url": f"{URL}.fifo"}]}, ("queues[0].url", "FIFO queue"), "Use a standard queue"),
         ({"queues": [{"url": f"{URL}.fifo/"}]}, ("queues[0].url", "message group"), "Use a standard queue"),
         ({"buckets": ["acme-a", "acme-b", "acme-a"]}, ("buckets", "acme-a"), "more than once"),
         ({"ledger": {"redis": {"password": "geheim", "password_file": "/x"}}}, ("ledger.redis", "password", "password_file"), "keep one of them"),
         ({"ledger": {"redis": {"ca_file": "/x"}}}, ("ledger.redis", "ca_file", "url"), "rediss://"),
-        ({"ledger": {"redis": {"url": "redis://h/3", "cluster": True}}}, ("ledger.redis", "cluster", "url"), "take the number from the end of url"),
+        ({"ledger": {"redis": {"url": "redis://h/3", "cluster": True}}}, ("ledger.redis", "cluster", "url"), "remove the number at the end of url"),
     ],
 )  # fmt: skip
 def test_r12_a_contradiction_is_refused_with_both_settings_named(
@@ -134,7 +134,7 @@ def test_r12_one_queue_under_two_urls_is_refused(tmp_path: Path, other: str) -> 
     said = complaint(tmp_path, {"queues": [{"url": URL}, {"url": other}]})
 
     assert said.startswith("queues: ")
-    assert f"{other} stands there more than once, also as {URL}: list each queue once" in said
+    assert f"{other} is listed more than once, also as {URL}: list each queue once" in said
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_r7_a_password_of_digits_is_told_to_need_quotes(tmp_path: Path) -> None:
         config.load(path)
 
     assert str(caught.value) == (
-        "ledger.redis.password: what it is set to is not allowed: must be in quotes, for YAML does not read it as text"
+        "ledger.redis.password: its value is not allowed: must be in quotes, because YAML does not read it as text"
     )
 
 
@@ -218,7 +218,7 @@ def test_r7_a_user_in_an_address_for_aws_is_refused(
         config.load(path)
 
     assert str(caught.value).startswith(name)
-    assert "leave it out; credentials come from the SDK's usual places" in str(caught.value)
+    assert "remove it; credentials come from the SDK's usual places" in str(caught.value)
 
 
 def test_r7_a_user_of_redis_is_masked(tmp_path: Path) -> None:

@@ -27,23 +27,23 @@ def check(
     ] = "table",
 ) -> None:
     """
-    Try one call of each kind that the daemon makes, and tell what is missing.
+    Try one call of each kind that the daemon makes, and report what is missing.
 
-    Of the settings that `crrmon config show` prints: credentials, the role
-    of each account, each queue with its dead-letter queue, each of
-    `buckets`, CloudWatch, the ledger. Run it where the daemon will run,
+    For the settings that `crrmon config show` prints, it tries: credentials,
+    the role of each account, each queue with its dead-letter queue, each
+    of `buckets`, CloudWatch, the ledger. Run it where the daemon will run,
     with the same credentials.
 
     Nothing is received from a queue, no object is read, no datapoint is
-    stored, and what is written to the ledger is taken out again. What
-    cannot be tried like that is "unproved", never "passed".
+    stored, and whatever is written to the ledger is removed again. What
+    cannot be tried in this way is "unproved", never "passed".
 
-    Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage, or
-    the settings or those of AWS's SDK cannot be used.
+    Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage,
+    or the settings or those of AWS's SDK cannot be used.
     """
     settings = settings_or_exit(config)
     sdk_or_exit(settings, daemon=True)
-    # What the adapters would log stands in the results.
+    # What the adapters would log is in the results.
     logs.configure(
         level="error", format=settings.log.format, keys=settings.log.keys, stream=sys.stderr
     )

@@ -9,7 +9,7 @@ from crrmon import config as settings_module
 from crrmon.cli.output import print_json
 from crrmon.cli.settings import ConfigFile, settings_or_exit
 
-app = typer.Typer(help="Show the settings and what they may be.", no_args_is_help=True)
+app = typer.Typer(help="Show the settings and their allowed values.", no_args_is_help=True)
 
 
 @app.command()

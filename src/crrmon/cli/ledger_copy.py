@@ -22,9 +22,9 @@ from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.services.migration import DisturbedError, Move, Moved, OccupiedError, RefusedError
 
 NOT_COPIED = (
-    "Not copied: what tells that objects settled before were counted. Events that come again for those would be"
-    " counted again: let the old daemon empty its queue before you stop it, or let what is left in the queue grow"
-    " older than ledger.dedup_retention_days."
+    "Not copied: the record of objects that settled before and were counted. If their events are redelivered, they"
+    " are counted again: let the old daemon empty its queue before you stop it, or wait until the messages left in"
+    " the queue are older than ledger.dedup_retention_days."
 )
 
 _From = Annotated[
@@ -40,7 +40,7 @@ _To = Annotated[
 ]
 _Output = Annotated[
     Literal["table", "json"],
-    typer.Option("--output", "-o", help="Print the result as this; all else goes to stderr."),
+    typer.Option("--output", "-o", help="Format of the result; everything else goes to stderr."),
 ]
 
 
@@ -56,21 +56,21 @@ def copy(
 
     WHERE is a kind (sqlite, redis, dynamodb), with the settings of that
     kind from the configuration in use; or the path of another
-    configuration file, whose ledger.kind counts. A password never stands
-    on the command line, but in those settings.
+    configuration file, whose ledger.kind applies. Passwords are never
+    given on the command line, only in those settings.
 
-    Copied are pending objects and open failures with all that is known of
-    them, counts and windows that are not yet reported, and the routes. The
-    source is only read. At the end both ledgers are compared.
+    It copies pending objects and open failures with everything known about
+    them, counts and windows not yet reported, and the routes. The source
+    is only read. At the end both ledgers are compared.
 
-    Not copied: what tells that objects settled before were counted. Events
-    that come again for those would be counted again. So let the daemon
-    empty its queue before you stop it; or let what is left in the queue
-    grow older than ledger.dedup_retention_days.
+    Not copied: the record of objects that settled before and were counted.
+    If their events are redelivered, they are counted again. So let the
+    daemon empty its queue before you stop it; or wait until the messages
+    left in the queue are older than ledger.dedup_retention_days.
 
-    A daemon that was killed seems to work for half a minute more, which is
-    waited for. A copy that was interrupted is begun again, with the target
-    emptied: another file, table or ledger.redis.prefix.
+    A daemon that was killed seems to keep working for half a minute, which
+    the copy waits for. After an interruption, start the copy again with an
+    empty target: another file, table or ledger.redis.prefix.
 
     Exit codes: 0 copied and both agree, 1 refused, failed or they differ,
     2 wrong usage or configuration, 130 interrupted.
@@ -138,10 +138,10 @@ def _print(moved: Moved, places: Sequence[NamedLedger], output: str) -> None:
 
 
 def _end(reason: str, target: NamedLedger, screen: Screen, code: int) -> NoReturn:
-    """Say why a copy was not made, and what is to be done with what there is of it."""
+    """Say why a copy failed, and what to do with the incomplete one."""
     complain(reason)
     if screen.began:
         complain(
-            f"the source is as it was, but the target is incomplete: {target.emptying}, before the next try"
+            f"the source is unchanged, but the target is incomplete: {target.emptying}, before you try again"
         )
     raise typer.Exit(code)

@@ -21,25 +21,28 @@ def create(
     *,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print as JSON what would be asked of AWS; ask nothing."),
+        typer.Option(
+            "--dry-run", help="Print as JSON what would be requested from AWS; request nothing."
+        ),
     ] = False,
     config: ConfigFile = None,
 ) -> None:
     """
-    Make the table of a dynamodb ledger, or finish one that was begun.
+    Create the table of a dynamodb ledger, or finish creating it.
 
-    The table is on-demand, drops by itself what is past its time, and can
-    be brought back as it was at any second of the last weeks. One that is
-    there already is left as it is, but for what it lacks of this. Other
-    ledgers need nothing: the daemon makes them when it first starts.
+    The table is on-demand, expires old items by itself (time to live), and
+    can be restored to any second of the last weeks (point-in-time
+    recovery). An existing table is left as it is, except that whatever it
+    lacks of this is added. Other ledgers need nothing: the daemon creates
+    them when it first starts.
 
     Needs the permissions dynamodb:CreateTable, DescribeTable,
     UpdateTimeToLive, DescribeTimeToLive, UpdateContinuousBackups and
     DescribeContinuousBackups on the table; for ledger.dynamodb.tags also
     TagResource and ListTagsOfResource. The daemon never changes the table.
 
-    Exit codes: 0 it is there, 1 failed, 2 wrong usage or configuration,
-    130 interrupted.
+    Exit codes: 0 the table is ready, 1 failed, 2 wrong usage or
+    configuration, 130 interrupted.
     """
     settings = settings_or_exit(config, queues=False)
     kind, of = settings.ledger.kind, settings.ledger.dynamodb
@@ -47,7 +50,7 @@ def create(
         if dry_run:
             typer.echo("{}")
         typer.echo(
-            f"crrmon: ledger.kind is {kind}: nothing is to be created, the daemon makes it at its first start",
+            f"crrmon: ledger.kind is {kind}: there is nothing to create, the daemon creates the ledger when it first starts",
             err=True,
         )
         return
@@ -57,20 +60,20 @@ def create(
     sdk_or_exit(settings)
     console = Console(stderr=True)
     try:
-        with status(console, f"making table {of.table}"):
+        with status(console, f"creating table {of.table}"):
             done = asyncio.run(_create(settings, console))
     except KeyboardInterrupt:
         refuse(f"interrupted: run it again to finish table {of.table}", EXIT_INTERRUPTED)
     except (LedgerError, UnusableLedgerError) as error:
         refuse(str(error))
     typer.echo(
-        f"Table {of.table} is ready: {', '.join(done) if done else 'nothing was to be done'}."
+        f"Table {of.table} is ready: {', '.join(done) if done else 'there was nothing to do'}."
     )
 
 
 async def _create(settings: Settings, console: Console) -> Sequence[str]:
     of = settings.ledger.dynamodb
-    waiting = asyncio.create_task(wait_aloud(console, f"still making table {of.table}"))
+    waiting = asyncio.create_task(wait_aloud(console, f"still creating table {of.table}"))
     try:
         async with connections.aws_of(settings) as aws:
             return await creation.create(aws, table=of.table, region=of.region, tags=of.tags)

@@ -19,7 +19,7 @@ class NamedLedger(msgspec.Struct, frozen=True):
     settings: Settings
     """With `ledger.kind` as it was named."""
     identity: tuple[str, ...]
-    """What tells this ledger from others, as far as settings can."""
+    """What distinguishes this ledger from others, as far as settings can."""
     name: str
     """What to call it."""
     emptying: str
@@ -34,17 +34,17 @@ def _named(settings: Settings) -> NamedLedger:
             server = f"{url.hostname}:{url.port or 6379}/{url.path.strip('/') or '0'}"
             identity: tuple[str, ...] = ("redis", server, prefix)
             name = f"redis {url.netloc.rpartition('@')[2]} (prefix {prefix})"
-            emptying = f"set another ledger.redis.prefix than {prefix}, or delete the keys that begin with it"
+            emptying = f"set a ledger.redis.prefix other than {prefix}, or delete the keys that start with it"
         case "dynamodb":
             table = ledger.dynamodb.table
             region = ledger.dynamodb.region or aws.region or os.environ.get("AWS_REGION", "")
             identity = ("dynamodb", aws.endpoint_url or "", region, table)
             name = f"dynamodb table {table}"
-            emptying = f"delete the table {table} and make it anew with crrmon ledger create"
+            emptying = f"delete the table {table} and recreate it with crrmon ledger create"
         case _:
             identity = ("sqlite", str(ledger.path.resolve()))
             name = f"sqlite {ledger.path}"
-            emptying = f"delete {ledger.path} and, if it is there, {ledger.path}-wal"
+            emptying = f"delete {ledger.path} and, if it exists, {ledger.path}-wal"
     return NamedLedger(settings, identity, name, emptying)
 
 
@@ -58,7 +58,7 @@ def named_ledger(where: str, config: Path | None, option: str) -> NamedLedger:
         misuse(f"{option} memory: a ledger in memory ends with its daemon")
     if "://" in where:
         # Not repeated here: there may be a password in it.
-        misuse(f"{option}: a URL belongs into the configuration; name a kind or a file")
+        misuse(f"{option}: a URL belongs in the configuration; name a kind or a file")
     path = Path(where)
     if not path.is_file():
         misuse(f"{option} {where}: is neither {', '.join(_KINDS)} nor a configuration file")
@@ -76,5 +76,5 @@ def check_apart(source: NamedLedger, target: NamedLedger) -> None:
         misuse(f"--from and --to are the same: {source.name}{hint}")
     ledger = source.settings.ledger
     if ledger.kind == "sqlite" and not ledger.path.is_file():
-        # Opening it would make it.
+        # Opening it would create it.
         refuse(f"ledger.path {ledger.path}: there is no such file to copy from")

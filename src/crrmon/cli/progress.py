@@ -1,4 +1,4 @@
-"""How far something long is: a bar or a spinner on a terminal, else a line now and then."""
+"""Progress of something long: a bar or a spinner on a terminal, else a line now and then."""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LINE_SECONDS = 5.0
 
 
 class Screen:
-    """Shows how far a copy is: a bar on a terminal, else a line now and then."""
+    """Shows the progress of a copy: a bar on a terminal, else a line now and then."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -48,21 +48,21 @@ class Screen:
             yield
 
     def watching(self, owner: str, left: float) -> None:
-        """Tell that a lease is watched."""
+        """Report that a lease is being watched."""
         self._first(
             "watching",
-            f"{owner} held a part of the ledger: watching for {LEASE_SECONDS:.0f} s whether it still works",
+            f"{owner} held a part of the ledger: watching for {LEASE_SECONDS:.0f} s to see whether it is still working",
         )
         self._show("watching", LEASE_SECONDS - left, LEASE_SECONDS, f"watching: {left:.0f} s left")
 
     def copying(self, done: int, total: int) -> None:
-        """Tell how many objects are copied."""
+        """Report how many objects are copied."""
         self.began = True
         self._first("copying", f"copying {total:,} objects (each once for each destination)")
         self._show("copying", done, total, f"{done:,} of {total:,} objects copied")
 
     def retrying(self, reason: str) -> None:
-        """Tell that a ledger failed."""
+        """Report that a ledger failed."""
         self._say(f"{reason}; trying again")
 
     def _first(self, phase: str, text: str) -> None:

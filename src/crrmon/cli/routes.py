@@ -35,8 +35,8 @@ def list_routes(*, config: ConfigFile = None, output: Output = "table") -> None:
     """
     List the routes that the ledger knows.
 
-    Of each: whether an enabled replication rule leads there, since when
-    that is so, and what was let go without having arrived, which holds
+    For each: whether an enabled replication rule leads there, since when,
+    and which objects were abandoned without having arrived, which holds
     crrmon_complete_up_to_timestamp_seconds back.
 
     A sqlite ledger can be read only while its daemon is stopped.
@@ -62,12 +62,12 @@ def release(
     config: ConfigFile = None,
 ) -> None:
     """
-    Release a route from what was let go on it without having arrived.
+    Release a route from objects abandoned without having arrived.
 
-    Do so when you have replicated those objects otherwise, or do not want
-    them there: from then on "complete up to" passes them. A route without
-    an enabled rule is retired: it is not told of any more, until a rule
-    leads there again.
+    Do so when you have replicated those objects by other means, or do not
+    want them there: "complete up to" then moves past them. A route without
+    an enabled rule is retired: it is no longer reported until a rule leads
+    there again.
 
     A sqlite ledger can be changed only while its daemon is stopped.
 
@@ -91,10 +91,12 @@ def release(
 
 
 def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
-    """Ask the ledger that the settings name, or say why not and exit with 1."""
+    """Ask the ledger that the settings name, or say why that failed and exit with 1."""
     ledger = settings.ledger
     if ledger.kind == "memory":
-        refuse("ledger.kind is memory: it ends with its daemon, and nobody else can read it")
+        refuse(
+            "ledger.kind is memory: the ledger ends with its daemon, and no other process can read it"
+        )
     if ledger.kind == "sqlite" and not ledger.path.is_file():
         refuse(f"ledger.path {ledger.path}: there is no such file")
 
@@ -113,7 +115,7 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
     except (UnknownRouteError, DisturbedError, LedgerError, UnusableLedgerError) as error:
         refuse(str(error))
     except msgspec.MsgspecError as error:
-        refuse(f"what the ledger remembers of a route is damaged: {error}")
+        refuse(f"what the ledger remembers about a route is damaged: {error}")
 
 
 _WHOLE = 240
@@ -125,7 +127,7 @@ def _print(states: Mapping[Route, RouteState]) -> None:
     if not console.is_terminal:
         console = Console(width=_WHOLE)
     if not states:
-        console.print("The ledger knows no route yet.")
+        console.print("The ledger knows no routes yet.")
         return
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("source", "destination", "rule", "changed", "held back by", "since"):

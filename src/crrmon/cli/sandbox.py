@@ -44,14 +44,14 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     Starts an emulator of AWS on this machine, writes objects, and runs the
     daemon on it, or several of them on one queue and one ledger. Nothing
     leaves the machine. src-a replicates to two destinations, src-b a prefix
-    to one, src-c and src-d to each other; CloudTrail and S3 itself tell of
-    it. Some versions fail, and some of those are repaired; some are deleted
+    to one, src-c and src-d to each other; CloudTrail and S3 itself send
+    events. Some versions fail, and some of those are repaired; some are deleted
     before they replicate. At the end, what really happened is compared with
-    what CloudWatch, Prometheus and the ledger were told.
+    what CloudWatch, Prometheus and the ledger received.
 
-    Ctrl-C ends the writing and leads to the verdict; a second one ends all.
+    Ctrl-C stops writing and leads to the verdict; a second one ends everything.
 
-    Exit codes: 0 all agree, 1 they do not or something broke, 2 wrong
+    Exit codes: 0 all agree, 1 they do not, or something broke, 2 wrong
     usage, 130 ended by a second Ctrl-C.
     """
     settings = SandboxSettings(

@@ -10,7 +10,7 @@ _HOW = "How it behaves"
 Objects = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Write so many objects, then compare and end. Without: until Ctrl-C."
+        min=1, help="Write this many objects, then compare and exit. Default: until Ctrl-C."
     ),
 ]
 Replicas = Annotated[
@@ -22,7 +22,7 @@ Replicas = Annotated[
 Ledger = Annotated[
     Literal["sqlite", "redis", "dynamodb"],
     typer.Option(
-        help="Where what is pending is remembered: a file, a Redis server of the sandbox's own, or the "
+        help="Where pending objects are remembered: a file, the sandbox's own Redis server, or the "
         "emulator's DynamoDB."
     ),
 ]
@@ -38,7 +38,7 @@ Repair = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Share of those failures that are repaired, once they were reported.",
+        help="Share of those failures that are repaired after being reported.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -47,7 +47,7 @@ Median = Annotated[
     typer.Option(
         min=0.1,
         max=60,
-        help="Seconds that half of the replications take.",
+        help="Median replication time in seconds.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -56,7 +56,7 @@ Spread = Annotated[
     typer.Option(
         min=0,
         max=3,
-        help="How far the others are from it: sigma of a lognormal distribution, cut at a minute.",
+        help="Spread around the median: sigma of a lognormal distribution, capped at a minute.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -74,9 +74,9 @@ Kill = Annotated[
     typer.Option(
         min=0,
         max=20,
-        help="Kill daemons in turn with -9, so many times in all, and start them again. On the ledger redis, "
-        "its server is killed once as well; on dynamodb, a tenth of the ledger's calls is refused for want of "
-        "capacity, and some answers get lost.",
+        help="Kill daemons in turn with -9, this many times in all, and restart them. With the redis ledger, "
+        "its server is killed once as well; with dynamodb, a tenth of the ledger's calls are refused for lack of "
+        "capacity, and some answers are lost.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -91,15 +91,17 @@ DisableRule = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(min=0, help="Repeat a run's chances. Without: new ones.", rich_help_panel=_HOW),
+    typer.Option(
+        min=0, help="Repeat the random choices of a run. Default: new ones.", rich_help_panel=_HOW
+    ),
 ]
 Port = Annotated[
     int | None,
     typer.Option(
         min=1,
         max=65535,
-        help="Port of the first daemon's metrics; the others take free ones. "
-        "Without: 9464, or a free one if that is taken.",
+        help="Port of the first daemon's metrics; the others take free ports. "
+        "Default: 9464, or a free port if that is taken.",
         show_default=False,
     ),
 ]
@@ -107,11 +109,11 @@ Keep = Annotated[
     Path | None,
     typer.Option(
         file_okay=False,
-        help="Empty folder for configuration, ledger and logs. Without: a temporary one.",
+        help="Empty folder for configuration, ledger and logs. Default: a temporary one.",
     ),
 ]
 Output = Annotated[
     Literal["table", "json"],
-    typer.Option("--output", "-o", help="Print the verdict as this; all else goes to stderr."),
+    typer.Option("--output", "-o", help="Format of the verdict; everything else goes to stderr."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the daemon's log as well.")]

@@ -1,4 +1,4 @@
-"""The settings that a command works by, and what happens when they cannot be used."""
+"""The settings of a command, and what happens when they cannot be used."""
 
 from pathlib import Path
 from typing import Annotated

@@ -19,7 +19,7 @@ def apart(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:
-        raise ValueError("the host is none; one in brackets must be an IPv6 address") from None
+        raise ValueError("the host is not valid; in brackets it must be an IPv6 address") from None
 
 
 def has_port(parts: SplitResult) -> None:
@@ -36,8 +36,8 @@ def _address(url: str) -> str:
         "@" in url
     ):  # NB: of a password with a / in it, only a part is where users and passwords belong
         raise ValueError(
-            "a user or password in front of the host is of no use, for AWS calls carry a signature in the same header: "
-            "leave it out; credentials come from the SDK's usual places"
+            "a user or password before the host cannot be used, because AWS calls carry a signature in the same header: "
+            "remove it; credentials come from the SDK's usual places"
         )
     has_port(apart(url))
     return url
@@ -45,7 +45,7 @@ def _address(url: str) -> str:
 
 def _has_scheme(url: object) -> object:
     if isinstance(url, str) and not re.match(r"https?://[^\s/?#]", url):
-        raise ValueError("begin it with http:// or https://, and a host after that")
+        raise ValueError("it must start with http:// or https://, followed by a host")
     return url
 
 
@@ -62,9 +62,9 @@ def queue_url(url: str) -> str:
     _address(url)
     if queue_address(url).name.endswith(FIFO):
         raise ValueError(
-            "a FIFO queue gives out nothing more of a message group while one of its messages is held, and crrmon "
-            "holds them until the objects had time to arrive: most would wait for minutes. Use a standard queue; "
-            "order does not matter here, and what comes twice is counted once"
+            "a FIFO queue delivers nothing more of a message group while one of its messages is held, and crrmon "
+            "holds them until the objects have had time to arrive: most would wait for minutes. Use a standard queue; "
+            "order does not matter here, and duplicates are counted once"
         )
     return url
 
@@ -75,7 +75,7 @@ def redis_url(url: str) -> str:
     if parts.password is not None or parts.query or parts.fragment:
         # A password with ?, # or / in it is not even where one looks for it.
         raise ValueError(
-            "only redis://NAME@HOST:PORT/DATABASE belongs into it; a password is set by ledger.redis.password_file "
+            "must be redis://NAME@HOST:PORT/DATABASE and nothing more; set a password with ledger.redis.password_file "
             "or CRRMON_LEDGER__REDIS__PASSWORD"
         )
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
@@ -89,5 +89,5 @@ def redis_url(url: str) -> str:
 def no_brackets(host: str) -> str:
     """Refuse an address to listen on that is written as in a URL."""
     if "[" in host:
-        raise ValueError("an address to listen on has no brackets: leave them out")
+        raise ValueError("an address to listen on has no brackets: remove them")
     return host

@@ -1,4 +1,4 @@
-"""Reading the file: YAML, of whose mistakes nothing is told that may be a secret."""
+"""Reading the file: YAML, whose errors are reported without anything that may be a secret."""
 
 import re
 from pathlib import Path
@@ -39,18 +39,18 @@ def read(path: Path) -> dict[str, Any]:
     return raw
 
 
-_NOT_AS_IT_LOOKS = "a value is not what it looks like"
+_NOT_AS_IT_LOOKS = "a value is not what it seems to be"
 
 
 def _fault(error: yaml.YAMLError) -> str:
-    """Say what is wrong with YAML and where, without a word of what stands there: it may be a password."""
+    """Say what is wrong with YAML and where, without quoting any of it: it may be a password."""
     mark = getattr(error, "problem_mark", None)
     problem = (
         getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     )
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     if r"'\t'" in problem:
-        return f"a tab where YAML wants blanks{where}"
+        return f"a tab where YAML requires spaces{where}"
     # What a parser expected and found are kinds of tokens, and nothing of what they say.
     of_kinds = isinstance(error, yaml.parser.ParserError) and problem.startswith("expected ")
     return (problem if of_kinds else unquoted(problem)) + where
@@ -62,7 +62,7 @@ def unquoted(text: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML; a key that stands there twice is an error instead of the last one winning."""
+    """Reads YAML; a duplicate key is an error instead of the last one winning."""
 
     @override
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -82,7 +82,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"{known_name(name.value)} stands there more than once",
+                    f"{known_name(name.value)} is set more than once",
                     name.start_mark,
                 )
         return super().construct_mapping(node, deep=deep)

@@ -1,4 +1,4 @@
-"""Where what is pending is remembered."""
+"""Where pending objects are remembered."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,22 +11,22 @@ from crrmon.config.section import DAY_SECONDS, NUMBER, Region, Section, held, in
 
 
 class RedisSettings(Section):
-    """The server of the redis ledger: Redis from 6.2 on, or Valkey."""
+    """Server of the redis ledger: Redis 6.2 or later, or Valkey."""
 
     url: Annotated[str, AfterValidator(redis_url)] = "redis://127.0.0.1:6379/0"
     """
-    redis://HOST:PORT/DATABASE, or rediss:// for TLS. No password here; a user name is redis://NAME@HOST:PORT.
+    redis://HOST:PORT/DATABASE, or rediss:// for TLS. No password here; with a user name: redis://NAME@HOST:PORT.
     """
     password: Annotated[SecretStr, BeforeValidator(in_quotes)] | None = None
-    """The password; better in the environment (CRRMON_LEDGER__REDIS__PASSWORD) or in a file."""
+    """Password; prefer the environment (CRRMON_LEDGER__REDIS__PASSWORD) or a file."""
     password_file: Path | None = None
-    """A file that holds the password, as secrets are mounted; read again for every new connection."""
+    """File that holds the password, such as a mounted secret; read again for every new connection."""
     ca_file: Path | None = None
-    """Certificates to trust with rediss://; else those of the system."""
+    """Certificates to trust with rediss://. Default: those of the system."""
     cluster: bool = False
-    """Whether the server is a Redis Cluster; then any of its nodes will do for `url`."""
+    """Whether the server is a Redis Cluster; `url` may then name any of its nodes."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = "crrmon"
-    """Starts the name of every key: another one for each monitor that shares the server."""
+    """Prefix of every key; choose a different one for each monitor that shares the server."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "RedisSettings":
@@ -38,13 +38,13 @@ class RedisSettings(Section):
             ),
             (
                 self.ca_file is None or parts.scheme == "rediss",
-                "ca_file is set, but url does not ask for TLS: begin url with rediss://, or leave ca_file out",
+                "ca_file is set, but url does not use TLS: start url with rediss://, or remove ca_file",
             ),
             (
                 not self.cluster or not int(parts.path.strip("/") or 0),
                 (
-                    "url names a database, but cluster is true, and a cluster has none but 0: take the number from "
-                    "the end of url"
+                    "url names a database, but cluster is true, and a cluster only has database 0: remove the "
+                    "number at the end of url"
                 ),
             ),
         )
@@ -53,7 +53,7 @@ class RedisSettings(Section):
 
 def _no_tag_of_aws(name: str) -> str:
     if name.lower().startswith("aws:"):
-        raise ValueError("AWS keeps tags that begin with aws: for itself: take another name")
+        raise ValueError("AWS reserves tags that begin with aws: for itself: choose another name")
     return name
 
 
@@ -65,34 +65,34 @@ TagValue = Annotated[str, Field(max_length=256)]
 
 
 class DynamoDBSettings(Section):
-    """The table of the dynamodb ledger; `crrmon ledger create` makes it."""
+    """Table of the dynamodb ledger; `crrmon ledger create` creates it."""
 
     table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] = "crrmon"
-    """Name of the table: one for each monitor."""
+    """Name of the table; each monitor needs its own."""
     region: Region | None = None
-    """Region of the table; else `aws.region`."""
+    """Region of the table. Default: `aws.region`."""
     tags: Annotated[dict[Tag, TagValue], Field(max_length=50)] = {}  # noqa: RUF012 - pydantic copies it
-    """Tags that `crrmon ledger create` gives the table."""
+    """Tags that `crrmon ledger create` puts on the table."""
 
 
 class LedgerSettings(Section):
-    """Where what is pending is remembered. docs/operations.md says which kind to choose."""
+    """Where pending objects are remembered. docs/operations.md says which kind to choose."""
 
     kind: Literal["sqlite", "redis", "dynamodb", "memory"] = "sqlite"
     """
     sqlite: a file on a local volume, for one replica. redis, dynamodb: for several. memory: forgets everything when
-    the daemon ends; for trying out.
+    the daemon stops; for trying out.
     """
     path: Path = Path("crrmon.db")
-    """The file of the sqlite ledger; not on a network filesystem."""
+    """File of the sqlite ledger; not on a network filesystem."""
     redis: RedisSettings = RedisSettings()
     dynamodb: DynamoDBSettings = DynamoDBSettings()
     shards: Annotated[int, Field(ge=1, le=4096), NUMBER] = 64
-    """Into how many parts the ledger is divided, and at most how many replicas share the work; fixed when it is made."""
+    """Number of parts of the ledger, and so the maximum number of replicas that share the work; fixed at its creation."""
     dedup_retention_days: Annotated[float, Field(gt=0, le=30), NUMBER] = 4.0
     """
-    How long it is remembered that an object was counted. An event that comes later than this is followed, but not
-    counted as new. No shorter than the retention of the queue and its dead-letter queue, if those are redriven.
+    How long crrmon remembers that an object was counted. An event that arrives later is followed, but not counted as new.
+    Set it no shorter than the retention of the queue, and of its dead-letter queue if that is redriven.
     """
 
     @property

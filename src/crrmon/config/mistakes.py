@@ -36,7 +36,7 @@ _RENAMED = {
     "ledger.horizon_days": "ledger.dedup_retention_days",
     "intake.least_event_delay_seconds": "intake.min_event_delay_seconds",
 }
-"""Settings by the names that they had before the first release: whoever tried it then is told where they went."""
+"""Settings by the names that they had before the first release: early users learn where they went."""
 
 
 def explanations(error: ValidationError) -> Iterator[str]:
@@ -83,7 +83,7 @@ def not_json(environment: Mapping[str, str]) -> Iterator[str]:
             except ValueError:
                 # What cannot be read may hold a password wherever it likes.
                 told = _UNSEEN if hides(key) or "@" in value or "://" in value else shown(value)
-                yield f"{name}: {told} is not allowed: lists and maps in the environment are JSON"
+                yield f"{name}: {told} is not allowed: lists and maps in the environment must be JSON"
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -123,7 +123,7 @@ def _explain(name: str, error: Any) -> str:
 
 def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
     if renamed := _renamed(name):
-        return f"{name}: unknown {what}; it is {renamed} now"
+        return f"{name}: unknown {what}; it is now {renamed}"
     own = [key for key in keys() if "[" not in key] if what == "setting" else known
     elsewhere = [one for one in own if one.rpartition(".")[2] == name]
     near = (
@@ -131,7 +131,7 @@ def _unknown(name: str, known: list[str], *, what: str = "setting") -> str:
         or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         or difflib.get_close_matches(name, own, n=1, cutoff=0.6)
     )
-    hint = f"; did you mean {near[0]}?" if near else "; config.example.yaml shows every one"
+    hint = f"; did you mean {near[0]}?" if near else "; config.example.yaml shows all of them"
     return f"{name}: unknown {what}{hint}"
 
 
@@ -186,31 +186,29 @@ def _sections(value: object) -> bool:
     )
 
 
-_UNSEEN = "what it is set to"
+_UNSEEN = "its value"
 
 
-_REGION_FORM = "write it as AWS does, such as eu-west-1"
+_REGION_FORM = "use AWS's name, such as eu-west-1"
 
 
-_ADDRESS_FORM = (
-    "begin it with http:// or https:// and a host, and leave out what comes after a ? or a #"
-)
+_ADDRESS_FORM = "start it with http:// or https:// and a host, and remove anything after a ? or #"
 
 
-_PATTERN_FORM = "write the name of a bucket, in which * stands for any characters and ? for one"
+_PATTERN_FORM = "give the name of a bucket, in which * matches any characters and ? matches one"
 
 
 _FORMS = {
-    "name": "at most 255 printable characters of ASCII, the first of them no blank and no colon",
+    "name": "at most 255 printable ASCII characters, the first neither a blank nor a colon",
     "queues[].url": "give the URL of the queue, such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
     "queues[].region": _REGION_FORM,
     "inboxes[].name": "at most 80 letters, digits and . _ -",
     "buckets[]": "the name of a bucket has 3 to 255 letters, digits and . _ -",
     "aws.region": _REGION_FORM,
     "aws.endpoint_url": _ADDRESS_FORM,
-    "accounts[].id": 'give twelve digits, "*", or for a store a short name that begins with a letter',
+    "accounts[].id": 'give twelve digits, "*", or, for a store, a short name that starts with a letter',
     "accounts[].role_arn": "give the ARN of a role, such as arn:aws:iam::{account}:role/NAME",
-    "accounts[].external_id": "letters, digits and _ + = , . @ : / - are all that AWS takes",
+    "accounts[].external_id": "AWS accepts only letters, digits and _ + = , . @ : / -",
     "accounts[].endpoint_url": _ADDRESS_FORM,
     "accounts[].region": _REGION_FORM,
     "accounts[].site": "give the deployment id, 13 to 128 letters, digits and . _ -",
@@ -219,7 +217,7 @@ _FORMS = {
     "ledger.redis.prefix": "at most 64 letters, digits and . _ : -",
     "ledger.dynamodb.table": "the name of a table has 3 to 255 letters, digits and _ . -",
     "ledger.dynamodb.region": _REGION_FORM,
-    "report.namespace": "at most 255 letters, digits and . _ / # : -, the first of them no colon",
+    "report.namespace": "at most 255 letters, digits and . _ / # : -, the first not a colon",
     "report.region": _REGION_FORM,
 }
 """What a text has to look like, by the name of its setting."""

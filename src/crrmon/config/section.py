@@ -20,12 +20,12 @@ DAY_SECONDS = 86_400.0
 
 
 class ConfigurationError(Exception):
-    """The settings cannot be used; the text says which, what is wrong and what is allowed, a line for each."""
+    """The settings cannot be used; the text says which, what is wrong and what is allowed, one line each."""
 
 
 def _no_switch(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")  # noqa: TRY004 - pydantic's protocol
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic's protocol
     return value
 
 
@@ -35,7 +35,7 @@ NUMBER = BeforeValidator(_no_switch)
 def in_quotes(value: object) -> object:
     """Refuse what YAML did not read as text."""
     if not isinstance(value, str | SecretStr):
-        raise ValueError("must be in quotes, for YAML does not read it as text")  # noqa: TRY004 - pydantic's protocol
+        raise ValueError("must be in quotes, because YAML does not read it as text")  # noqa: TRY004 - pydantic's protocol
     return value
 
 
@@ -84,7 +84,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def held(section: _Model, rules: Iterable[tuple[object, str]]) -> _Model:
     """
-    Return a section whose settings go together.
+    Return a section whose settings are consistent.
 
     Raises:
         ValueError: they do not; a line for each rule that does not hold.
@@ -98,5 +98,5 @@ def no_repetition(names: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse a name that is listed twice."""
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{name} stands there more than once")
+            raise ValueError(f"{name} is listed more than once")
     return names

@@ -26,20 +26,21 @@ _SHORTEST_RETENTION_SECONDS = 3600.0
 
 
 class Polling(Section):
-    """How replication status is looked at."""
+    """How objects are looked at for their replication status."""
 
     freshness: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.5
     """
-    The one trade-off: 0 asks S3 as seldom as possible, 1 knows as soon as possible. docs/performance.md has the curve.
+    The one trade-off: 0 makes as few S3 requests as possible, 1 learns results as soon as possible. docs/performance.md
+    has the curve.
     """
     concurrency: Annotated[int, Field(ge=1, le=1000), NUMBER] = 64
-    """Most HEAD requests under way at once."""
+    """Maximum number of concurrent HEAD requests."""
     per_bucket_per_second: Annotated[float, Field(gt=0, le=5500), NUMBER] = 500.0
-    """Most HEAD requests a second and bucket. S3 allows 5,500 a prefix, which your applications and replication share."""
+    """Maximum HEAD requests per second and bucket. S3 allows 5,500 per prefix, shared with your applications and replication."""
     stuck_after_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER] = 900.0
     """Age at which a pending object counts as stuck: S3's own promise is 15 minutes."""
     give_up_after_days: Annotated[float, Field(gt=0, le=365), NUMBER] = 14.0
-    """Age at which an object that is never final is given up, and a failure nobody repairs is closed."""
+    """Age at which an object without a final status is given up, and an unrepaired failure is closed."""
 
     @property
     def give_up_after_seconds(self) -> float:
@@ -64,15 +65,15 @@ class Settings(BaseSettings):
     queues: Annotated[tuple[Queue, ...], AfterValidator(each_once)] = ()
     """The SQS queues to read, in any regions."""
     inboxes: tuple[Webhook, ...] = ()
-    """Where events come in otherwise, beside the queues or in their place: MinIO's and Ceph's, over HTTP."""
+    """Other ways for events to come in, besides or instead of the queues: webhooks for MinIO and Ceph, over HTTP."""
     buckets: Annotated[tuple[BucketName, ...], AfterValidator(no_repetition)] = ()
     """
-    Source buckets whose zeros are reported from the start. Others are met through their events and remembered.
+    Source buckets for which zeros are reported from the start. Others are discovered through their events and remembered.
     """
     aws: Aws = Aws()
     accounts: Annotated[tuple[Account, ...], AfterValidator(no_contradiction)] = ()
     """
-    Accounts and S3-compatible stores whose buckets are reached in a way of their own. docs/operations.md has examples.
+    Accounts and S3-compatible stores whose buckets need their own credentials or address. docs/operations.md has examples.
     """
     filter: Filter = Filter()
     intake: Intake = Intake()
@@ -83,7 +84,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     shutdown_seconds: Annotated[float, Field(gt=0, le=3600), NUMBER] = 25.0
     """
-    Longest time from SIGTERM to the end. Below the grace of whoever stops the daemon (Kubernetes and ECS: 30 s).
+    Maximum time from SIGTERM to exit. Keep it below the grace period of the platform (Kubernetes and ECS: 30 s).
     """
 
     @model_validator(mode="after")
@@ -111,11 +112,11 @@ def _sources(settings: Settings) -> Iterator[tuple[bool, str]]:
     for place, one in enumerate(settings.inboxes):
         yield (
             one.name not in names,
-            f"inboxes[{place}].name is {one.name}, as another inbox or a queue is called: give it one of its own",
+            f"inboxes[{place}].name is {one.name}, which another inbox or a queue already uses: choose another name",
         )
         yield (
             one.port not in ports or not one.port,
-            f"inboxes[{place}].port is {one.port}, as another inbox or http has it: give it one of its own",
+            f"inboxes[{place}].port is {one.port}, which another inbox or http already uses: choose another port",
         )
         names.append(one.name)
         ports.append(one.port)
@@ -131,24 +132,24 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
         yield (
             delay < retention,
             (
-                f"intake.min_event_delay_seconds of {channel} is {delay:g} and not shorter than ledger.dedup_retention_days, "
-                f"{settings.ledger.dedup_retention_days:g} ({retention:g} s): events that late are not counted; lower the one or "
-                "raise the other"
+                f"intake.min_event_delay_seconds of {channel} is {delay:g}, which is not shorter than ledger.dedup_retention_days, "
+                f"{settings.ledger.dedup_retention_days:g} ({retention:g} s): events that late are not counted; lower the former or "
+                "raise the latter"
             ),
         )
     yield (
         stuck < give_up,
         (
-            f"polling.give_up_after_days is {settings.polling.give_up_after_days:g} ({give_up:g} s) and not longer than "
-            f"polling.stuck_after_seconds, {stuck:g}: objects would be given up before they count as stuck; raise the one "
-            "or lower the other"
+            f"polling.give_up_after_days is {settings.polling.give_up_after_days:g} ({give_up:g} s), which is not longer than "
+            f"polling.stuck_after_seconds, {stuck:g}: objects would be given up before they count as stuck; raise the "
+            "former or lower the latter"
         ),
     )
     yield (
         hold < stuck,
         (
-            f"intake.hold_seconds is {hold:g} and not shorter than polling.stuck_after_seconds, {stuck:g}: what is held "
-            "was not looked at, and cannot count as stuck; lower the one or raise the other"
+            f"intake.hold_seconds is {hold:g}, which is not shorter than polling.stuck_after_seconds, {stuck:g}: objects of "
+            "held messages have not been looked at and cannot count as stuck; lower the former or raise the latter"
         ),
     )
     least = _SHORTEST_RETENTION_SECONDS + hold + window
@@ -156,9 +157,9 @@ def _times(settings: Settings) -> Iterator[tuple[bool, str]]:
         retention >= least,
         (
             f"ledger.dedup_retention_days is {settings.ledger.dedup_retention_days:g} ({retention:g} s): with intake.hold_seconds of "
-            f"{hold:g} and report.window_seconds of {window} it must be at least {least / DAY_SECONDS:.3g}, for events "
-            "come late and come twice, and one that comes after the dedup retention is not counted; no shorter than the retention "
-            "of the queue is right"
+            f"{hold:g} and report.window_seconds of {window} it must be at least {least / DAY_SECONDS:.3g}, because "
+            "events arrive late or twice, and those that arrive after the dedup retention are not counted; set it no shorter than "
+            "the retention of the queue"
         ),
     )
 
@@ -173,15 +174,15 @@ def _choice(settings: Settings) -> Iterator[tuple[bool, str]]:
             if selection.include
             else "filter.include names nothing"
         )
-        yield (False, f"{named}, and filter.exclude leaves all of it out: correct one of them")
+        yield (False, f"{named}, and filter.exclude excludes all of it: correct one of them")
     for bucket in settings.buckets:
-        reason = "filter.exclude leaves all of it out"
+        reason = "filter.exclude excludes all of it"
         if selection.include and not any(pattern(one).fits(bucket) for one in selection.include):
             reason = "filter.include does not name it"
         yield (
             choice.touches(bucket),
             (
-                f"buckets names {bucket}, but {reason}: its zeros would be reported though nothing of it is followed; "
-                "take it out of buckets, or follow it"
+                f"buckets names {bucket}, but {reason}: zeros would be reported for it although nothing in it is followed; "
+                "remove it from buckets, or follow it"
             ),
         )

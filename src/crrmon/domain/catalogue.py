@@ -7,7 +7,7 @@ never one. Names of buckets come out of messages; `Metric.bucket` tells where th
 from crrmon.domain.metric import CloudWatchMetric, Kind, Metric, Unit
 
 MAX_BUCKETS = 2000
-"""Most buckets that a metric about buckets, not routes, tells apart, beside those of which outcomes were counted."""
+"""Most buckets that a metric about buckets, not routes, tells apart, besides those with counted outcomes."""
 
 OTHER_BUCKETS = "other"
 """The label of all further ones."""
@@ -41,7 +41,7 @@ def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...]
 
 REPLICATIONS = _counter(
     "replications_total",
-    "Outcomes counted: completed, gone, unreadable, given_up, failed. An episode of failure is counted at each destination, once it is proved there; at the destination `unknown` where nobody could tell within ten minutes which one it was.",
+    "Outcomes counted: completed, gone, unreadable, given_up, failed. An episode of failure is counted at each destination once it is proved there; at the destination `unknown` if it could not be determined within ten minutes which one it was.",
     *_ROUTE,
     "status",
 )
@@ -53,51 +53,51 @@ RECOVERED = _counter(
 )
 LATE = _counter(
     "replications_late_total",
-    "Objects that completed later than 15 minutes after the write, by S3's own word or as far as is known; repairs are left out.",
+    "Objects that completed more than 15 minutes after the write, as S3 reported or as far as is known; repairs are excluded.",
     *_ROUTE,
 )
 FAILURE_REASONS = _counter(
     "failure_reasons_total",
-    "Failures by the reason that the store's own notices give: each counts once, by the first, and again if another reason is given. docs/failure-reasons.md explains each.",
+    "Failures by the reason given in the store's own notices: each is counted once under the first reason, and again if another reason is given. docs/failure-reasons.md explains each reason.",
     *_ROUTE,
     "reason",
 )
 THRESHOLD_NOTICES = _counter(
     "threshold_notices_total",
-    "S3's own notices about its 15 minutes: missed, replicated_after, not_tracked. Each counts once, however often it comes.",
+    "S3's own notices about its 15-minute threshold: missed, replicated_after, not_tracked. Each is counted once, however often it arrives.",
     *_ROUTE,
     "kind",
 )
 DELETE_MARKERS = _counter(
     "delete_markers_total",
-    "Delete markers that a rule replicates: laid, arrived, failed. S3 tells no status of them, so they are not followed.",
+    "Delete markers that a rule replicates: created, arrived, failed. S3 reports no status for them, so they are not followed.",
     *_ROUTE,
     "status",
 )
 PURGES_FAILED = _counter(
     "purges_failed_total",
-    "Versions that were deleted for good at the source and could not be at a destination, by the notices of stores that replicate that (MinIO does, S3 never). Each counts once.",
+    "Versions that were permanently deleted at the source but could not be deleted at a destination, by the notices of stores that replicate such deletions (MinIO does, S3 never does). Each is counted once.",
     *_ROUTE,
 )
 REPLICAS_ORPHANED = _counter(
     "replicas_orphaned_total",
-    "Replicas that arrived and whose source's event did not come within an hour: events are lost. Estimated from a sample where there are many; what a daemon has not judged when it ends is not judged.",
+    "Replicas that arrived without an event of their source within an hour: events are being lost. Estimated from a sample when there are many; replicas that a daemon has not judged when it stops are never judged.",
     "destination_bucket",
 )
 LATENCY = _histogram(
     "replication_latency_seconds",
-    "Written to replicated, without repairs. Latencies known only to lie between two looks are spread by what was learned of the route.",
+    "Time from write to replication, repairs excluded. Latencies known only to lie between two looks are distributed by what was learned about the route.",
     *_ROUTE,
     buckets=_LATENCY_BUCKETS,
 )
 LATENCY_EXACT = _counter(
     "replication_latency_exact_total",
-    "Those latencies that are exact: the replica's own event was seen.",
+    "Latencies that are exact because the replica's own event was seen.",
     *_ROUTE,
 )
 LATENCY_HIDDEN = _gauge(
     "replication_latency_hidden_ratio",
-    "Share of objects that are done before an age at which looks see them pending. From 0.5 on, a median latency is only an upper bound: events come later than objects replicate.",
+    "Share of objects that are done before the earliest age at which a look can find them pending. From 0.5 on, a median latency is only an upper bound: events arrive after the objects have replicated.",
     *_ROUTE,
 )
 NOT_COVERED = _counter(
@@ -113,21 +113,21 @@ UNIDENTIFIED = _counter(
 )
 BEYOND_RETENTION = _counter(
     "objects_beyond_retention_total",
-    "Objects whose event was older than the retention: followed, but not counted as new.",
+    "Objects whose event was older than the dedup retention: followed, but not counted as new.",
     "source_bucket",
 )
 DUPLICATES = _counter(
     "objects_duplicate_total",
-    "Events of versions that were counted before.",
+    "Events of versions that had already been counted.",
     "source_bucket",
 )
 
-# ---- what stands open; the whole fleet's, published by one replica ----
+# ---- what is open; the whole fleet's, published by one replica ----
 
 PENDING_OBJECTS = _gauge("pending_objects", "Objects not yet replicated.", *_ROUTE, fleet=True)
 PENDING_BYTES = _gauge(
     "pending_bytes",
-    "Bytes of the objects not yet replicated, where their size is known.",
+    "Bytes of the objects not yet replicated, as far as their sizes are known.",
     *_ROUTE,
     fleet=True,
 )
@@ -142,7 +142,7 @@ OLDEST_PENDING = _gauge(
 )
 FAILED_OBJECTS = _gauge(
     "failed_objects",
-    "Open failures: objects that failed and were not repaired; at the destination `unknown` where nobody can tell which.",
+    "Open failures: objects that failed and were not repaired; at the destination `unknown` if it cannot be determined which one.",
     *_ROUTE,
     fleet=True,
 )
@@ -155,38 +155,38 @@ PENDING_BY_AGE = _gauge(
 )
 COMPLETE_UP_TO = _gauge(
     "complete_up_to_timestamp_seconds",
-    "Nothing that was written before this moment is pending, failed or let go, or waits in a queue; absent while that cannot be told (no rule leads here, some of it is excluded, no event was ever seen, events come by a webhook), and still while a queue is never found empty. It counts on events to come no later after their write than the latest of the last six hours with events did.",
+    "No object written before this timestamp is pending, failed or abandoned, or still waits in a queue. Absent while that cannot be determined (no rule leads here, part of it is excluded, no event was ever seen, events arrive through a webhook); it does not advance while a queue is never found empty. It assumes that no event arrives later after its write than the latest did in the last six hours with events.",
     *_ROUTE,
     fleet=True,
 )
 SETTLED_UP_TO = _gauge(
     "settled_up_to_timestamp_seconds",
-    "The same, but for what failed: nothing that was written before this moment is still pending.",
+    "The same, except that failures are ignored: no object written before this timestamp is still pending.",
     *_ROUTE,
     fleet=True,
 )
 COMPLETE_BLOCKED = _gauge(
     "complete_up_to_blocked_timestamp_seconds",
-    "When the oldest object of the route was written that was let go without having arrived (given up, unreadable, closed by age, or written while no rule led here), as long as it has not arrived after all and nobody has released it: `complete_up_to` stays before it. Absent where there is none.",
+    "Write time of the route's oldest object that was abandoned without having arrived (given up, unreadable, closed by age, or written while no rule led here), until it arrives after all or is released: `complete_up_to` stays before it. Absent if there is none.",
     *_ROUTE,
     fleet=True,
 )
 ROUTE_CONFIGURED = _gauge(
     "route_configured",
-    "Whether an enabled replication rule leads here, 1 or 0, by the last configuration that could be read; for every route that was ever known and was not released.",
+    "Whether an enabled replication rule leads here, 1 or 0, by the last configuration that could be read; for every route ever known that was not released.",
     *_ROUTE,
     fleet=True,
 )
 QUEUE_MESSAGES = _gauge(
     "queue_messages",
-    "Messages by where they are, by SQS's own approximate count: visible, in_flight, delayed, dead (in the dead-letter queue). None of a webhook.",
+    "Messages by state, by SQS's own approximate count: visible, in_flight, delayed, dead (in the dead-letter queue). Absent for a webhook.",
     "queue",
     "state",
     fleet=True,
 )
 UNSENT_WINDOWS = _gauge(
     "unsent_windows",
-    "Frozen windows that CloudWatch has not accepted yet; 100 means at least as many at the last count.",
+    "Frozen windows that CloudWatch has not accepted yet; 100 means at least that many at the last count.",
     fleet=True,
 )
 
@@ -194,18 +194,18 @@ UNSENT_WINDOWS = _gauge(
 
 MESSAGES = _counter(
     "messages_total",
-    "Messages received, by what they turned out to be: fact, irrelevant, malformed; and discarded, those of a webhook that made the daemon fail each time that they were sent.",
+    "Messages received, by kind: fact, irrelevant, malformed; and discarded, those of a webhook that made the daemon fail every time they were sent.",
     "queue",
     "kind",
 )
 EVENTS = _counter(
     "events_total",
-    "Parts of messages by kind: object_written, replica_written, version_deleted, delete_marker_created, delete_marker_ambiguous, delete_marker_unrouted, replication_failed, threshold_passed, replication_restarted, version_replicated, target_offline, deletion_tried, deletion_unidentified, excluded (by the configuration), and the kinds of what is irrelevant.",
+    "Parts of messages by kind: object_written, replica_written, version_deleted, delete_marker_created, delete_marker_ambiguous, delete_marker_unrouted, replication_failed, threshold_passed, replication_restarted, version_replicated, target_offline, deletion_tried, deletion_unidentified, excluded (by the configuration), and the kinds of irrelevant parts.",
     "kind",
 )
 EVENT_DELAY = _histogram(
     "event_delay_seconds",
-    "From a write to its message's arrival in the queue, by who told: cloudtrail, eventbridge, notification, notice.",
+    "Time from a write to the arrival of its message in the queue, by channel: cloudtrail, eventbridge, notification, notice.",
     "channel",
     buckets=_QUEUE_BUCKETS,
 )
@@ -216,47 +216,47 @@ LAST_EVENT = _gauge(
 )
 IMPLAUSIBLE_TIMES = _counter(
     "event_times_implausible_total",
-    "Events whose time cannot be right: before S3 existed, later than now, or so long ago that their object would not be counted any more. It is not believed for ages, delays and the moment up to which all is complete.",
+    "Events whose time cannot be right: before S3 existed, later than now, or so long ago that their object would no longer be counted. Such a time is not used for ages, delays or complete up to.",
     "channel",
 )
 QUEUE_DURATION = _histogram(
     "message_queue_duration_seconds",
-    "How long messages lay in the queue before they were received.",
+    "How long messages waited in the queue before they were received.",
     "queue",
     buckets=_QUEUE_BUCKETS,
 )
 QUEUE_AGE = _gauge(
     "queue_oldest_message_age_seconds",
-    "Age of the oldest message lately received; 0 when the queue was found empty, absent while it cannot be read, and always of a webhook: what its senders still keep, nobody here sees.",
+    "Age of the oldest message received recently; 0 when the queue was found empty, absent while it cannot be read. Always absent for a webhook: what its senders still hold cannot be seen here.",
     "queue",
 )
 MESSAGES_IN_FLIGHT = _gauge(
-    "messages_in_flight", "Messages received and not yet acknowledged or given back.", "queue"
+    "messages_in_flight", "Messages received and not yet acknowledged or returned.", "queue"
 )
 RETURNED_MESSAGES = _counter(
-    "messages_returned_total", "Messages given back to the queue unprocessed.", "queue"
+    "messages_returned_total", "Messages returned to the queue unprocessed.", "queue"
 )
 WEBHOOK_REQUESTS = _counter(
     "webhook_requests_total",
-    "Requests to a webhook by the status of their answer: 200 (durable, of no interest or malformed), 400 (not whole), 401 (without the token), 413 (too large), 415 (compressed), 503 (to be sent again).",
+    "Requests to a webhook by response status: 200 (stored durably, irrelevant or malformed), 400 (incomplete), 401 (without the token), 413 (too large), 415 (compressed), 503 (must be sent again).",
     "queue",
     "status",
 )
 HEAD_REQUESTS = _counter(
     "head_requests_total",
-    "HEAD requests by what they showed, and by the bucket's part: source, or destination, where the source's status does not tell enough.",
+    "HEAD requests by result and by the bucket's role: source, or destination where the source's status is not enough.",
     "bucket",
     "target",
     "result",
 )
 ACCESS_DENIED = _gauge(
     "bucket_access_denied",
-    "Whether S3 denies every look at a bucket, 1 or 0: what becomes of its objects cannot be seen.",
+    "Whether S3 denies every look at a bucket, 1 or 0: while it does, the state of its objects cannot be seen.",
     "bucket",
 )
 ACCOUNT_ERRORS = _counter(
     "account_errors_total",
-    "Failed attempts to get credentials for an account of the configuration.",
+    "Failed attempts to get credentials for a configured account.",
     "account",
 )
 HEAD_DURATION = _histogram(
@@ -264,23 +264,23 @@ HEAD_DURATION = _histogram(
 )
 POLL_LAG = _histogram(
     "poll_lag_seconds",
-    "How late parked objects were looked at: due against done.",
+    "How late parked objects were looked at: the time between due and done.",
     buckets=_QUEUE_BUCKETS,
 )
 POLL_OVERDUE = _gauge(
     "poll_overdue_seconds",
-    "For how long the parked object whose look is most overdue has waited for it; 0 when none waits, absent while this replica cannot tell. What to scale replicas on, beside the visible messages.",
+    "How long the most overdue look at a parked object has been due; 0 when none is, absent while this replica cannot tell. Scale replicas on this, together with the visible messages.",
 )
 POLLS_FAILED = _counter(
     "polls_failed_total",
-    "Visits to parked objects that ended in a fault of the daemon: the object is put off, and tried again ever more rarely.",
+    "Polls of parked objects that ended in a fault of the daemon: the object is deferred, and retried at growing intervals.",
 )
 POLLS_DEFERRED = _gauge(
-    "polls_deferred", "Parked objects that are put off after such a fault, at this replica."
+    "polls_deferred", "Parked objects deferred after such a fault, on this replica."
 )
 SETTLING_HELD = _gauge(
     "settling_held",
-    "Whether settling is held on a route, 1 or 0, because a far larger share of its objects shows as gone than ever before.",
+    "Whether settling is held on a route, 1 or 0, because a far larger share of its objects appears to be gone than ever before.",
     *_ROUTE,
 )
 CONFIGURATION_READS = _counter(
@@ -304,22 +304,26 @@ CLOUDWATCH_REQUESTS = _counter(
     "result",
 )
 LOOP_ATTEMPT = _gauge(
-    "last_attempt_timestamp_seconds", "When each loop last began a round.", "loop"
+    "last_attempt_timestamp_seconds", "When each loop last started a round.", "loop"
 )
 LOOP_SUCCESS = _gauge(
-    "last_success_timestamp_seconds", "When each loop last ended a round without trouble.", "loop"
+    "last_success_timestamp_seconds",
+    "When each loop last finished a round without errors.",
+    "loop",
 )
 DEPENDENCY_UP = _gauge(
     "dependency_up",
-    "Whether something that the daemon needs answers it, 1 or 0: what /readyz says, as a metric.",
+    "Whether a dependency of the daemon responds, 1 or 0: what /readyz reports, as a metric.",
     "dependency",
 )
 DEPENDENCY_SINCE = _gauge(
-    "dependency_since_timestamp_seconds", "Since when that is so.", "dependency"
+    "dependency_since_timestamp_seconds",
+    "Since when the dependency has been in that state.",
+    "dependency",
 )
 CLOCK_OFFSET = _gauge(
     "clock_offset_seconds",
-    "How far this machine's clock is ahead of AWS's, by the Date of its answers; negative when it is behind, absent before any answer.",
+    "How far this machine's clock is ahead of AWS's, by the Date header of its responses; negative when it is behind, absent before any response.",
 )
 BUILD_INFO = _gauge("build_info", "Always 1; the version of the daemon is a label.", "version")
 
@@ -345,13 +349,13 @@ CW_SPEED = _cloudwatch(
     "ReplicationSpeed",
     Unit.BYTES_PER_SECOND,
     _PAIR,
-    "Bytes of those objects divided by the sum of their latencies; absent in a window without any.",
+    "Bytes of those objects divided by the sum of their latencies; absent in a window without such objects.",
 )
 CW_FAILED = _cloudwatch(
     "FailedReplications",
     Unit.COUNT,
     ("SourceBucket",),
-    "Versions that became FAILED in the window; zero is sent for every known source bucket, idle or not.",
+    "Versions that became FAILED in the window; zero is sent for every known source bucket, whether idle or not.",
 )
 CW_LATENCY = _cloudwatch(
     "ReplicationLatency",
@@ -365,12 +369,14 @@ CW_BYTES = _cloudwatch(
 CW_PENDING_OBJECTS = _cloudwatch(
     "PendingObjects", Unit.COUNT, _PAIR, "Objects not yet replicated at the window's end."
 )
-CW_PENDING_BYTES = _cloudwatch("PendingBytes", Unit.BYTES, _PAIR, "Their bytes, where known.")
+CW_PENDING_BYTES = _cloudwatch(
+    "PendingBytes", Unit.BYTES, _PAIR, "Bytes of those objects, as far as known."
+)
 CW_OLDEST = _cloudwatch(
     "OldestPendingAge",
     Unit.SECONDS,
     _PAIR,
-    "Age of the oldest of them; 0 when nothing is pending.",
+    "Age of the oldest pending object; 0 when none is pending.",
 )
 CW_STUCK = _cloudwatch(
     "StuckObjects", Unit.COUNT, _PAIR, "Objects pending for longer than the threshold."
@@ -379,13 +385,13 @@ CW_LATE = _cloudwatch(
     "LateReplications",
     Unit.COUNT,
     _PAIR,
-    "Objects of the window that replicated later than 15 minutes after the write; repairs are left out.",
+    "Objects of the window that replicated more than 15 minutes after the write; repairs are excluded.",
 )
 CW_NOT_COVERED = _cloudwatch(
     "NotCoveredObjects",
     Unit.COUNT,
     ("SourceBucket",),
-    "Objects written that no rule replicates; zero is sent for every known source bucket, idle or not.",
+    "Objects written that no rule replicates; zero is sent for every known source bucket, whether idle or not.",
 )
 CW_HEARTBEAT = _cloudwatch(
     "Heartbeat", Unit.COUNT, ("Monitor",), "1 in every window: the monitor is alive."
@@ -394,7 +400,7 @@ CW_QUEUE_AGE = _cloudwatch(
     "QueueAge",
     Unit.SECONDS,
     ("Monitor",),
-    "Age of the oldest message that the publishing replica lately received.",
+    "Age of the oldest message that the publishing replica received recently.",
 )
 
 CLOUDWATCH_METRICS: tuple[CloudWatchMetric, ...] = tuple(

@@ -506,14 +506,14 @@ AGENT = (
                 unit="second",
             ),
             Widget(
-                title="Polling by result",
+                title="HEAD requests by result",
                 queries=(
                     _agent(catalogue.HEAD_REQUESTS, "sum", "result", matched="target:source"),
                 ),
                 bars=True,
             ),
             Widget(
-                title="Polling at destinations by result",
+                title="HEAD requests at destinations by result",
                 queries=(
                     _agent(catalogue.HEAD_REQUESTS, "sum", "result", matched="target:destination"),
                 ),

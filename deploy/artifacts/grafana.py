@@ -604,7 +604,7 @@ LOOKING = Row(
     panels=(
         Panel(
             number=601,
-            title="Polling by result",
+            title="HEAD requests by result",
             description="HEAD requests per second to source buckets, by result. `denied`: permissions are missing. `throttled`: S3 slows crrmon down, and crrmon then sends fewer requests.",
             queries=(
                 Query(
@@ -618,7 +618,7 @@ LOOKING = Row(
         ),
         Panel(
             number=602,
-            title="Polling at destinations by result",
+            title="HEAD requests at destinations by result",
             description="HEAD requests per second to destination buckets, made where the source's status is not enough. `denied`: allow the daemon's role to read the destinations' objects.",
             queries=(
                 Query(
@@ -660,9 +660,14 @@ LOOKING = Row(
             title="Throttled HEAD requests by bucket",
             description="HEAD requests per second that S3 answered with Slow Down. A few are harmless. Many mean that others use the same prefix heavily, or that there are too many replicas.",
             queries=(
-                Query(
-                    expression=rate(catalogue.HEAD_REQUESTS, "bucket", result="throttled"),
-                    legend="{{bucket}}",
+                *(
+                    Query(
+                        expression=rate(
+                            catalogue.HEAD_REQUESTS, "bucket", target=target, result="throttled"
+                        ),
+                        legend="{{bucket}}",
+                    )
+                    for target in ("source", "destination")
                 ),
             ),
             unit=Measure.PER_SECOND,

@@ -161,9 +161,10 @@ def series(metric: Metric, *, part: str = "", **labels: str) -> str:
     if strange:
         raise UnknownLabelError(f"{metric.name} has no label {', '.join(sorted(strange))}")
     matchers = ['job=~"$job"']
-    matchers += [
-        f'{label}=~"{_VARIABLES[label]}"' for label in metric.labels if label in _VARIABLES
-    ]
+    # A bucket whose part is asked for is narrowed by the variable of that part: the other one may be "all".
+    part_of_bucket = _VARIABLES.get(f"{labels.get('target')}_bucket")
+    narrowed = {**_VARIABLES, "bucket": part_of_bucket or _VARIABLES["bucket"]}
+    matchers += [f'{label}=~"{narrowed[label]}"' for label in metric.labels if label in narrowed]
     matchers += [
         f'{label}=~"{value}"' if "|" in value else f'{label}="{value}"'
         for label, value in labels.items()

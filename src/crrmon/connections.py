@@ -35,7 +35,7 @@ def accounts_of(settings: Settings) -> list[KnownAccount]:
 
 
 def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
-    """Create the queues that the settings name."""
+    """Return the queues that the settings name."""
     return [
         SqsInbox(aws, queue.url, region=queue.region, name=name)
         for queue, name in zip(settings.queues, queue_names(settings.queues), strict=True)
@@ -43,7 +43,7 @@ def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
 
 
 def sink_of(settings: Settings, aws: Aws) -> CloudWatchSink | None:
-    """Create what windows are sent to; None where nothing is."""
+    """Return what windows are sent to; None where nothing is."""
     report = settings.report
     if not report.cloudwatch:
         return None
@@ -106,7 +106,7 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
 
 def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
     """
-    Create the way to AWS; an asynchronous context.
+    Open the way to AWS; an asynchronous context.
 
     Args:
         settings: of the daemon.

@@ -564,7 +564,7 @@ async def test_403_is_no_redirect(stub: AwsStub, probe: S3Probe) -> None:
 
 
 async def test_regions_have_their_own_clients(stub: AwsStub, probe: S3Probe) -> None:
-    """Polling at buckets of several regions are signed for theirs, also at the same time."""
+    """Looks at buckets of several regions are signed for theirs, also at the same time."""
     stub.answer(head("Zx81", "PENDING"))
 
     regions = ["eu-west-1", "us-east-2", "eu-west-1", "us-east-2"]

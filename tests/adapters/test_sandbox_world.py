@@ -411,7 +411,7 @@ async def test_calls_are_counted_by_operation(stage: Stage, outside: Aws) -> Non
 
 
 async def test_callers_are_told_apart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Polling are counted by the access key that each replica signs with."""
+    """Looks are counted by the access key that each replica signs with."""
     written = await put(stage, "src-a", "seen by two")
     for key, times in (("sandbox-1", 1), ("sandbox-2", 3)):
         async with caller(stage, key, monkeypatch) as aws:

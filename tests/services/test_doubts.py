@@ -81,8 +81,8 @@ async def test_t5_a_mass_deletion_that_is_told_of_is_believed_at_once() -> None:
     assert held(rig) is None
 
 
-class Polling:
-    """Polling at objects of one route, all of which show as gone."""
+class Looks:
+    """Looks at objects of one route, all of which show as gone."""
 
     def __init__(self) -> None:
         self.clock = LoopClock()
@@ -101,7 +101,7 @@ class Polling:
 
 async def test_t5_a_mass_deletion_that_nobody_told_of_is_believed_after_an_hour() -> None:
     """The bucket's configuration can be read, and another object arrived: then it is no fault of who answers."""
-    looks = Polling()
+    looks = Looks()
     assert await looks.look(6) == [Sight.GONE] * 3 + [Sight.DOUBTED] * 3
     await asyncio.sleep(0.5 * HOUR)
     assert await looks.look(6) == [Sight.DOUBTED] * 6
@@ -116,7 +116,7 @@ async def test_t5_a_mass_deletion_that_nobody_told_of_is_believed_after_an_hour(
 
 async def test_t5_a_wave_is_not_believed_while_the_configuration_is_unreadable() -> None:
     """A bucket that is gone as a whole, or another's, is no proof that its objects were deleted."""
-    looks = Polling()
+    looks = Looks()
     looks.s3.unreadable = True
     await looks.look(6)
     await asyncio.sleep(30 * HOUR)

@@ -17,7 +17,7 @@ from crrmon.domain.metric import Metric
 from crrmon.domain.objects import Route
 from crrmon.domain.observations import Sight
 from crrmon.domain.route_state import (
-    LetGo,
+    Abandoned,
     RouteState,
     Selected,
     encode,
@@ -177,7 +177,7 @@ class Daemon:
         return {metric.name for metric, series in self.meters._values.items() if series} & FLEET
 
 
-async def know(ledger: MemoryLedger, *discarded: LetGo) -> None:
+async def know(ledger: MemoryLedger, *abandoned: Abandoned) -> None:
     """Let a ledger know the route, with a rule, and what was let go on it."""
     route = Route(*ROUTE)
     await ledger.remember_routes([route])
@@ -185,7 +185,7 @@ async def know(ledger: MemoryLedger, *discarded: LetGo) -> None:
         read_at=EPOCH,
         changed_at=EPOCH,
         selects=(Selected("", EPOCH),),
-        discarded=discarded,
+        abandoned=abandoned,
         heard=True,
     )
     await ledger.swap(name_of(route), None, encode(state))
@@ -195,7 +195,7 @@ async def know(ledger: MemoryLedger, *discarded: LetGo) -> None:
 async def ledger() -> MemoryLedger:
     """Make what all daemons of a test share, with one object pending."""
     one = MemoryLedger(shards=2)
-    await know(one, LetGo("a", "v", EPOCH - 900, "given_up"))
+    await know(one, Abandoned("a", "v", EPOCH - 900, "given_up"))
     await one.park([record("a", written_at=EPOCH)])
     return one
 

@@ -1,4 +1,4 @@
-"""Polling at sources and destinations: what is asked where, what is remembered of a refusal, and what it is told as."""
+"""Looks at sources and destinations: what is asked where, what is remembered of a refusal, and what it is told as."""
 
 import asyncio
 from collections.abc import Sequence, Sized
@@ -432,7 +432,7 @@ async def test_m6_a_site_that_is_away_slows_no_other_one_down(desk: Desk) -> Non
 
 
 async def test_an_object_denied_among_others_is_its_own_matter(desk: Desk) -> None:
-    """Polling that are answered between show that it is not the bucket."""
+    """Looks that are answered between show that it is not the bucket."""
     for number in range(3 * DENIED_IN_A_ROW):
         desk.s3.denied.add("src")
         await desk.wait(desk.put(ONE, key=f"denied {number}"))

@@ -11,14 +11,14 @@ from typer.testing import CliRunner, Result
 from crrmon.cli import app
 from crrmon.domain.objects import Route
 from crrmon.domain.route_state import (
-    LetGo,
+    Abandoned,
     RouteState,
     Selected,
     decode,
     encode,
     name_of,
     observed,
-    with_let_go,
+    with_abandoned,
 )
 from fakes.ledgers import SqliteLedger
 
@@ -40,7 +40,7 @@ def config(tmp_path: Path) -> str:
     path = tmp_path / "crrmon.yaml"
     path.write_text(yaml.safe_dump({"ledger": {"kind": "sqlite", "path": str(ledger)}}))
     free = RouteState(read_at=AT, changed_at=AT, selects=(Selected("in/", AT),))
-    held = with_let_go(free, LetGo("in/[red]a\n", "v1", AT - 3600, "given_up"))
+    held = with_abandoned(free, Abandoned("in/[red]a\n", "v1", AT - 3600, "given_up"))
     gone = observed(free, (), read_at=AT + 60)
     assert gone is not None
 
@@ -85,7 +85,7 @@ def test_routes_are_told_to_machines_as_json(config: str) -> None:
     assert result.exit_code == 0
     by_name = {one["destination_bucket"]: one for one in json.loads(result.stdout)}
     assert by_name["held"]["held_back_since"] == "2025-11-29T23:00:00Z"
-    assert by_name["held"]["discarded"] == [
+    assert by_name["held"]["abandoned"] == [
         {
             "key": "in/[red]a\n",
             "version_id": "v1",

@@ -480,7 +480,7 @@ def test_stuck_objects_are_no_outage():
 
 
 def test_early_looks_are_no_outage():
-    """Polling that were not expected to find anything prove nothing."""
+    """Looks that were not expected to find anything prove nothing."""
     pacer, now = taught()
     for _ in range(500):
         now += 1
@@ -594,7 +594,7 @@ class World:
 
 
 def test_an_outage_costs_few_looks_and_ends_without_a_burst():
-    """Polling stay near the usual rate while nothing completes and when it does again, and all objects are found."""
+    """Looks stay near the usual rate while nothing completes and when it does again, and all objects are found."""
     outage = (2000.0, 4000.0)
     noticed = World(Policy(), outage=outage, objects=7000)
     unnoticed = World(Policy(outage_evidence=math.inf), outage=outage, objects=7000)

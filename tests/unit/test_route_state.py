@@ -12,7 +12,7 @@ from crrmon.domain.route_state import (
     DATED_SECONDS,
     KEPT,
     SELECTIONS_KEPT,
-    LetGo,
+    Abandoned,
     RouteState,
     Selected,
     name_of,
@@ -21,8 +21,8 @@ from crrmon.domain.route_state import (
     released,
     route_of,
     selected,
+    with_abandoned,
     with_arrival,
-    with_let_go,
 )
 from crrmon.domain.routes import parse
 
@@ -51,9 +51,9 @@ def known(at: float = 100.0, *rules: dict[str, Any]) -> RouteState:
     return state
 
 
-def lost(key: str, at: float = 100.0, why: str = "given_up") -> LetGo:
+def lost(key: str, at: float = 100.0, why: str = "given_up") -> Abandoned:
     """Make an object that was let go."""
-    return LetGo(key, "v", at, why)
+    return Abandoned(key, "v", at, why)
 
 
 def test_a_route_that_nobody_knew_is_remembered_once_a_rule_leads_there() -> None:
@@ -215,9 +215,9 @@ def test_t2_what_was_let_go_holds_back_until_it_arrives() -> None:
     state = known()
     assert state.blocked_at is None
     for one in (lost("b", 300.0), lost("a", 200.0), lost("c", 400.0)):
-        state = with_let_go(state, one)
+        state = with_abandoned(state, one)
     assert state.blocked_at == 200.0
-    assert with_let_go(state, lost("a", 100.0)) is state
+    assert with_abandoned(state, lost("a", 100.0)) is state
 
     state = with_arrival(state, "a", "v")
     assert state.blocked_at == 300.0
@@ -229,15 +229,15 @@ def test_t2_beyond_what_is_kept_one_by_one_the_oldest_time_is_kept() -> None:
     """Memory is bounded, and nothing older than what is forgotten is ever passed over."""
     state = known()
     for number in range(KEPT + 10):
-        state = with_let_go(state, lost(f"k{number}", 1000.0 - number))
+        state = with_abandoned(state, lost(f"k{number}", 1000.0 - number))
 
-    assert len(state.discarded) == KEPT
-    assert {one.written_at for one in state.discarded} == {
+    assert len(state.abandoned) == KEPT
+    assert {one.written_at for one in state.abandoned} == {
         1000.0 - n for n in range(10, KEPT + 10)
     }
     assert state.others_from == 991.0
-    assert with_let_go(state, lost("late", 995.0)) is state
-    for one in state.discarded:
+    assert with_abandoned(state, lost("late", 995.0)) is state
+    for one in state.abandoned:
         state = with_arrival(state, one.key, one.version_id)
     assert state.blocked_at == 991.0
 
@@ -246,7 +246,7 @@ def test_t2_a_person_releases_a_route() -> None:
     """Nothing holds it back any more, nor what is found later to have been without a rule before."""
     gone = read(known(100.0, rule("a/"), rule("b/")), 200.0, rule("a/"))
     assert gone is not None
-    state = released(with_let_go(gone, lost("b/x", 250.0)), now=500.0)
+    state = released(with_abandoned(gone, lost("b/x", 250.0)), now=500.0)
 
     assert state.configured
     assert state.blocked_at is None

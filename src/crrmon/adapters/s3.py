@@ -1,4 +1,4 @@
-"""Polling at objects in S3: their replication status, and the replication configuration of their buckets.
+"""Looks at objects in S3: their replication status, and the replication configuration of their buckets.
 
 A HEAD has an answer for everything that can be wrong with it, mostly without a body. What the answers mean is told
 in `observations`; what is special to S3 is kept here: statuses with two spellings, answers about another version

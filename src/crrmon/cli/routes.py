@@ -86,7 +86,7 @@ def release(
     elif before.blocked_at is None:
         typer.echo(f"Released {what}: nothing held it back yet.")
     else:
-        held = _number(before) if before.discarded else "what is in doubt"
+        held = _number(before) if before.abandoned else "what is in doubt"
         typer.echo(f"Released {what} from {held}, since {_time(before.blocked_at)}.")
 
 
@@ -157,23 +157,23 @@ def _plain(route: Route, state: RouteState) -> dict[str, Any]:
         "prefixes": [select.prefix for select in state.selects],
         "prefixes_without_rule": [one.prefix for one in state.lost],
         "held_back_since": None if state.blocked_at is None else _time(state.blocked_at),
-        "discarded": [
+        "abandoned": [
             {
                 "key": one.key,
                 "version_id": one.version_id,
                 "written_at": _time(one.written_at),
                 "why": one.why,
             }
-            for one in state.discarded
+            for one in state.abandoned
         ],
-        "more_were_let_go": state.others_from is not None,
+        "more_were_abandoned": state.others_from is not None,
     }
 
 
 def _number(state: RouteState) -> str:
-    if not state.discarded:
+    if not state.abandoned:
         return "a doubt"
-    count = len(state.discarded)
+    count = len(state.abandoned)
     more = state.others_from is not None
     return f"{count:,} object{'' if count == 1 else 's'}{' and more' if more else ''}"
 

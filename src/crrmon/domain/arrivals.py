@@ -132,7 +132,7 @@ def everywhere(
 
 def _arrival(record: Record, destination: Destination, found_at: float) -> Outcome:
     repaired = record.repairs(destination)
-    # Polling at open failures are too rare to tell anything of a latency.
+    # Looks at open failures are too rare to tell anything of a latency.
     vague = destination.replicated_at is None and record.failed_before
     latency = _latency(record, destination, found_at)
     # Nor does an age that counts from when it was heard of.

@@ -33,7 +33,7 @@ from crrmon.domain.trails import Trail, source_mark, unrefuted
 class Noted(enum.StrEnum):
     """What came of news."""
 
-    EARLY = "half"
+    EARLY = "early"
     """
     A replica's arrival, a restart, or that a version is everywhere, and nothing was known of its version; or what is
     told of a deletion or a threshold, and no record learned from it: kept for the dedup retention.

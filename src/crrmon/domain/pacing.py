@@ -11,7 +11,7 @@ The intervals of all the others count as well: for whoever weighs them as interv
 vague, not biased, because when a look falls depends on what was seen before and on chance alone.
 
 On a path where looks stay pending that should have found something, looking more is of no use: all but one object
-in a while are *held*, for about half as long as the outage has lasted. Polling then go on at about the usual rate however
+in a while are *held*, for about half as long as the outage has lasted. Looks then go on at about the usual rate however
 many objects gather, and come due one by one when it is over.
 
 Nothing here knows the time or throws dice: `now` and `draw`, from 0 up to 1, are arguments.

@@ -51,7 +51,7 @@ class Selected(msgspec.Struct, frozen=True, array_like=True):
     """Whether objects under a KMS key are selected, too."""
 
 
-class LetGo(msgspec.Struct, frozen=True, array_like=True):
+class Abandoned(msgspec.Struct, frozen=True, array_like=True):
     """One object that nobody follows any more and that has not arrived, as far as is known."""
 
     key: str
@@ -72,7 +72,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the enabled rules that lead here select. None: no rule leads here."""
     lost: tuple[Selected, ...] = ()
     """What rules selected before and no longer do."""
-    discarded: tuple[LetGo, ...] = ()
+    abandoned: tuple[Abandoned, ...] = ()
     """The oldest `KEPT` objects that were let go."""
     others_from: float | None = None
     """
@@ -94,7 +94,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def blocked_at(self) -> float | None:
         """When the oldest object was written that was let go and has not arrived; None where there is none."""
-        times = [one.written_at for one in self.discarded]
+        times = [one.written_at for one in self.abandoned]
         if self.others_from is not None:
             times.append(self.others_from)
         return min(times, default=None)
@@ -242,24 +242,24 @@ def _reread(
     )
 
 
-def with_let_go(state: RouteState, one: LetGo) -> RouteState:
+def with_abandoned(state: RouteState, one: Abandoned) -> RouteState:
     """Return what is to be remembered after an object was let go; the state itself where that is nothing new."""
-    if any((one.key, one.version_id) == (two.key, two.version_id) for two in state.discarded):
+    if any((one.key, one.version_id) == (two.key, two.version_id) for two in state.abandoned):
         return state
     if state.others_from is not None and one.written_at >= state.others_from:
         return state
-    kept = sorted((*state.discarded, one), key=lambda each: each.written_at)
+    kept = sorted((*state.abandoned, one), key=lambda each: each.written_at)
     kept, rest = kept[:KEPT], kept[KEPT:]
     if not rest:
-        return replace(state, discarded=tuple(kept))
+        return replace(state, abandoned=tuple(kept))
     others_from = _earliest(state.others_from, rest[0].written_at)
-    return replace(state, discarded=tuple(kept), others_from=others_from)
+    return replace(state, abandoned=tuple(kept), others_from=others_from)
 
 
 def with_arrival(state: RouteState, key: str, version_id: str) -> RouteState:
     """Return what is to be remembered after a version arrived; the state itself where it was not let go."""
-    left = tuple(one for one in state.discarded if (one.key, one.version_id) != (key, version_id))
-    return state if len(left) == len(state.discarded) else replace(state, discarded=left)
+    left = tuple(one for one in state.abandoned if (one.key, one.version_id) != (key, version_id))
+    return state if len(left) == len(state.abandoned) else replace(state, abandoned=left)
 
 
 def with_event(state: RouteState) -> RouteState:
@@ -285,7 +285,7 @@ def released(state: RouteState, *, now: float) -> RouteState:
             for select in state.selects
         ),
         lost=(),
-        discarded=(),
+        abandoned=(),
         others_from=None,
     )
 

@@ -55,7 +55,7 @@ def settle(
             results.append([Settled.DUPLICATE] * len(settlement.outcomes))
             continue
         results.append([count(outcome, trail) for outcome in settlement.outcomes])
-        _let_go(trail, settlement)
+        _abandoned(trail, settlement)
     return results, new
 
 
@@ -85,7 +85,7 @@ def _knows_better(trail: Trail, settlement: Settlement, batch: str) -> bool:
     return not any(one is not None and one.batch == batch for one in marks)
 
 
-def _let_go(trail: Trail, settlement: Settlement) -> None:
+def _abandoned(trail: Trail, settlement: Settlement) -> None:
     """Drop or keep the record as a settlement says."""
     if settlement.keep is None:
         # Decided without a record, it has none to drop: one that is there now came after a first try of its batch.

@@ -184,7 +184,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             at: when the round began, before any queue was asked.
             queues: by name; None for one that could not be read.
-            presences: of all daemons, read after the queues.
+            members: of all daemons, read after the queues.
         """
         if self.at is not None and not 0 < at - self.at <= GAP_SECONDS:
             return QueueWatch().after(at, queues, members)

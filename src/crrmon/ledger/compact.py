@@ -107,7 +107,7 @@ def encode(trail: Trail, until: int | None = None) -> bytes:
     """
     fields: list[object] = [[_mark_fields(slot, one) for slot, one in trail.marks.items()]]
     if trail.early_facts or trail.records:
-        fields.append([_half_fields(slot, one) for slot, one in trail.early_facts.items()])
+        fields.append([_early_fields(slot, one) for slot, one in trail.early_facts.items()])
     if trail.records:
         fields.append(list(trail.records.values()))
         if until is not None:
@@ -194,7 +194,7 @@ def _mark(fields: _Mark) -> tuple[str, Mark]:
     )
 
 
-def _half_fields(slot: str, early: EarlyFact) -> list[object]:
+def _early_fields(slot: str, early: EarlyFact) -> list[object]:
     fields: list[object] = [pack(slot), _whole(early.replicated_at)]
     if early.size is not None:
         fields.append(early.size)

@@ -59,7 +59,7 @@ def deleted_event(version: ObjectVersion, region: str, *, at: float, chance: int
 
 
 def marker_event(marker: ObjectVersion, region: str, *, at: float, chance: int) -> str:
-    """Create the event of a delete marker that was laid, by whomever."""
+    """Create the event of a delete marker that was created, by whomever."""
     return _removed_event(marker, region, at=at, chance=chance, kind="Delete Marker Created")
 
 
@@ -148,7 +148,7 @@ def deleted_notification(version: ObjectVersion, region: str, *, at: float, chan
 def marker_notification(
     marker: ObjectVersion, region: str, *, at: float, by_replication: bool, chance: int
 ) -> str:
-    """Create the notification of a delete marker that was laid."""
+    """Create the notification of a delete marker that was created."""
     return _notification(
         "ObjectRemoved:DeleteMarkerCreated",
         marker,
@@ -163,7 +163,7 @@ def failed_notice(
     written: Written, *, destination: str, rule: str, reason: str, at: float, chance: int
 ) -> str:
     """
-    Create S3's notice that it gave up to replicate a version.
+    Create S3's notice that it gave up replicating a version.
 
     Args:
         written: the version, in its source bucket.

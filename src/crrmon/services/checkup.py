@@ -326,7 +326,7 @@ async def _in_time(subject: str, work: Awaitable[Sequence[Check]]) -> Sequence[C
 
 
 async def _attempted(subject: str, call: str, needs: str, work: Awaitable[Iterable[str]]) -> Check:
-    """Create a call that refuses what it is given, entry by entry, where it may be made at all."""
+    """Make a call that refuses what it is given, entry by entry, where it may be made at all."""
     try:
         await work
     except InboxError as error:

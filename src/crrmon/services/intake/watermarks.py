@@ -21,7 +21,7 @@ class QueueWatermarks:
 
     def __init__(self) -> None:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._let_go: tuple[float, float] | None = None
+        self._abandoned: tuple[float, float] | None = None
         """The lowest floor of those that were too many to remember, and when the last of them may be forgotten."""
 
     def left(self, message_id: str, watermark: float, *, until: float) -> None:
@@ -30,7 +30,7 @@ class QueueWatermarks:
 
         Args:
             message_id: the same in each of its deliveries.
-            floor: its floor.
+            watermark: the oldest write that it may tell of.
             until: when to forget it.
         """
         self._left[message_id] = (watermark, until)
@@ -38,9 +38,12 @@ class QueueWatermarks:
             # The limit must not let anybody pass over what was there. Not even when it comes again: which it was is
             # not known any more.
             _, (watermark, until) = self._left.popitem(last=False)
-            if self._let_go is not None:
-                watermark, until = min(watermark, self._let_go[0]), max(until, self._let_go[1])
-            self._let_go = watermark, until
+            if self._abandoned is not None:
+                watermark, until = (
+                    min(watermark, self._abandoned[0]),
+                    max(until, self._abandoned[1]),
+                )
+            self._abandoned = watermark, until
 
     def came(self, message_id: str) -> None:
         """Note that a message came again: it is held now."""
@@ -50,9 +53,9 @@ class QueueWatermarks:
         """Return the lowest floor of what was left; None when nothing was lately."""
         for message_id in [one for one, (_, until) in self._left.items() if until <= now]:
             del self._left[message_id]
-        if self._let_go is not None and self._let_go[1] <= now:
-            self._let_go = None
+        if self._abandoned is not None and self._abandoned[1] <= now:
+            self._abandoned = None
         watermarks = [watermark for watermark, _ in self._left.values()]
-        if self._let_go is not None:
-            watermarks.append(self._let_go[0])
+        if self._abandoned is not None:
+            watermarks.append(self._abandoned[0])
         return min(watermarks, default=None)

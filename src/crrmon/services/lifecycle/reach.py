@@ -39,7 +39,7 @@ class Reach:
         self._health = health
         self._buckets: Recent[Place, _Bucket] = Recent()
         self._refused = 0
-        """Polling that were throttled since any was answered."""
+        """Looks that were throttled since any was answered."""
         self._refused_since = 0.0
 
     def failing(self, place: Place) -> bool:

@@ -94,7 +94,7 @@ class _Denial(msgspec.Struct):
     denied_at: float = 0.0
     """When a look was last denied."""
     denied: int = 0
-    """Polling since it was logged."""
+    """Looks since it was logged."""
     put_off: int = 0
     """Objects since it was logged."""
     next_at: float = 0.0

@@ -1,4 +1,4 @@
-"""Polling at destinations, where the source's merged status does not tell enough.
+"""Looks at destinations, where the source's merged status does not tell enough.
 
 They may well not be allowed, and S3 may be away there and nowhere else: what they tell is used, and what they do not
 is no trouble.
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 class DestinationLooks:
     """
-    Polling at destinations.
+    Looks at destinations.
 
     Args:
         probe: where to look.

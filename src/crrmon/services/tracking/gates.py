@@ -33,7 +33,7 @@ class Gates:
         self._gates: Recent[Place, _Gate] = Recent(spared=lambda gate: gate.busy)
 
     async def look(self, place: Place, look: Callable[[], Awaitable[Observation]]) -> Observation:
-        """Create a look when the gate of its bucket lets it through."""
+        """Look when the gate of its bucket lets it through."""
         seen = await self.look_unless(place, look, needless=lambda: False)
         assert seen is not None  # noqa: S101 - for the type checker
         return seen
@@ -45,7 +45,7 @@ class Gates:
         *,
         needless: Callable[[], bool],
     ) -> Observation | None:
-        """Create a look when the gate of its bucket lets it through; None where it is needless by then."""
+        """Look when the gate of its bucket lets it through; None where it is needless by then."""
         loop = asyncio.get_running_loop()
         gate = self._gate(place)
         began_at = await gate.enter()

@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 class Looker:
     """
-    Polling at versions, and has decided what becomes of them.
+    Looks at versions, and has decided what becomes of them.
 
     Args:
         probe: where to look.

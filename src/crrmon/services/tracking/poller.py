@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 class Poller:
     """
-    Polling again at what is parked.
+    Looks again at what is parked.
 
     Args:
         gates: what must be usable before more is looked at: ledger and S3.

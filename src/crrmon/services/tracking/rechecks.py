@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 180.0
 
 
 class Rechecks:
-    """Polling again at what was let go, while this daemon reports."""
+    """Looks again at what was let go, while this daemon reports."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Rechecks:
 
     async def _round(self) -> None:
         missing: set[ObjectVersion] = set()
-        for route, lost in self._register.let_go_objects():
+        for route, lost in self._register.abandoned_objects():
             for one in lost:
                 self._alive()
                 version = ObjectVersion(route.source, one.key, one.version_id)

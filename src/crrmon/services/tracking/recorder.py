@@ -60,7 +60,7 @@ class Recorder:
         runtime: clock, meters and chance.
         health: told how the ledger is.
         stores: tells what kind of store a bucket is in, for advice.
-        halves: called with every replica that came before anything else was known of its version.
+        early_facts: called with every replica that came before anything else was known of its version.
         hurried: whether senders wait for what intake writes: then it is not gathered before.
     """
 
@@ -144,7 +144,7 @@ class Recorder:
 
     async def carry_out(self, decision: Decision) -> bool:
         """
-        Create a decision durable.
+        Make a decision durable.
 
         Returns:
             False when nothing of a settlement was new: others counted it all, or hold a record that knows more.
@@ -179,7 +179,7 @@ class Recorder:
         """Count what was decided, once; tell for each outcome whether this was the time."""
         for outcome in settlement.outcomes:
             # Before the record is dropped: until then it holds the route back itself.
-            await self.register.let_go(outcome)
+            await self.register.abandon(outcome)
         return await self._settle.submit(settlement)
 
     async def not_covered(self, record: Record, cause: Cause) -> None:
@@ -188,7 +188,7 @@ class Recorder:
 
         It leaves no mark: an event that comes again, at another daemon or after a restart, reports it again.
         """
-        await self.register.let_go(
+        await self.register.abandon(
             for_version(record, Fate.NOT_COVERED, found_at=self._clock.now(), cause=cause)
         )
         if record.counts:

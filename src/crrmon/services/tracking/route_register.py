@@ -19,7 +19,7 @@ from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
 from crrmon.domain.outcomes import Cause, Fate, Outcome
 from crrmon.domain.reasons import ROUTE_GONE
 from crrmon.domain.route_state import (
-    LetGo,
+    Abandoned,
     RouteState,
     damaged,
     decode,
@@ -29,9 +29,9 @@ from crrmon.domain.route_state import (
     prefix_of,
     route_of,
     selected,
+    with_abandoned,
     with_arrival,
     with_event,
-    with_let_go,
 )
 from crrmon.domain.routes import Configuration
 from crrmon.domain.stores import BucketStores, Store
@@ -134,7 +134,7 @@ class RouteRegister:
         """Return whether a route's source leads, and led, nowhere else."""
         return len(self._destinations.get(route.source, ())) == 1
 
-    async def let_go(self, outcome: Outcome) -> None:
+    async def abandon(self, outcome: Outcome) -> None:
         """Note that an object is about to be let go, on each route on which it has not arrived."""
         if outcome.fate not in _UNPROVED and outcome.fate is not Fate.NOT_COVERED:
             return
@@ -145,11 +145,11 @@ class RouteRegister:
             await self._read_again(outcome.route, name_of(outcome.route))
         mark = outcome.mark
         why = outcome.fate.value if outcome.cause is None else outcome.cause.value
-        one = LetGo(mark.key, mark.version_id, outcome.written_at, why)
+        one = Abandoned(mark.key, mark.version_id, outcome.written_at, why)
         for route in list(self._concerned(outcome)):
             await self._change(
                 route,
-                lambda state: None if state is None else with_let_go(state, one),
+                lambda state: None if state is None else with_abandoned(state, one),
                 surely=True,
             )
 
@@ -161,9 +161,9 @@ class RouteRegister:
         """Note that a source version is gone for good, or everywhere: nothing of it can be missing anywhere."""
         await self._found(version, lambda route: route.source == version.bucket)
 
-    def let_go_objects(self) -> list[tuple[Route, tuple[LetGo, ...]]]:
+    def abandoned_objects(self) -> list[tuple[Route, tuple[Abandoned, ...]]]:
         """List what was let go on each route and has not arrived, as far as this daemon has read."""
-        return [(route, self._states[route].discarded) for route in sorted(self._holding)]
+        return [(route, self._states[route].abandoned) for route in sorted(self._holding)]
 
     async def _found(self, version: ObjectVersion, concerns: Callable[[Route], bool]) -> None:
         key, version_id = version.key, version.version_id
@@ -275,7 +275,7 @@ class RouteRegister:
     def _put(self, route: Route, state: RouteState) -> None:
         self._states[route] = state
         self._destinations[route.source].add(route.destination)
-        if state.discarded:
+        if state.abandoned:
             self._holding.add(route)
         else:
             self._holding.discard(route)

@@ -29,7 +29,7 @@ class Track:
             self._hold.hurry()
 
     def hand_over(self, record: Record) -> int:
-        """Return what another event says; return what to ask `took` by."""
+        """Take in what another event says; return what to ask `took` by."""
         self._told.append(record)
         return len(self._told)
 

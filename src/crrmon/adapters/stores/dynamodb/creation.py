@@ -74,7 +74,7 @@ async def _made(maker: "_Maker", table: str, tags: Mapping[str, str]) -> Sequenc
     if not await maker.is_backed_up():
         await maker.ask("UpdateContinuousBackups", **requests["UpdateContinuousBackups"])
         done.append("UpdateContinuousBackups")
-    if await maker.lackstags_of(described["TableArn"], tags):
+    if await maker.lacks_tags(described["TableArn"], tags):
         await maker.ask("TagResource", ResourceArn=described["TableArn"], Tags=tags_of(tags))
         done.append("TagResource")
     return done
@@ -144,7 +144,7 @@ class _Maker:
         recovery = told["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
         return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
 
-    async def lackstags_of(self, arn: str, tags: Mapping[str, str]) -> bool:
+    async def lacks_tags(self, arn: str, tags: Mapping[str, str]) -> bool:
         """Return whether the table has not all of these tags."""
         if not tags:
             return False

@@ -6,7 +6,7 @@ from pathlib import Path
 from artifacts import alerts, chart, cloudwatch_dashboard, datadog, grafana
 
 TOP = Path(__file__).resolve().parents[2]
-"""The repository's."""
+"""The top directory of the repository."""
 
 SOURCES: tuple[Callable[[], dict[str, str]], ...] = (
     alerts.files,

@@ -1,7 +1,7 @@
-"""The chart's page and the schema of its values, both read off values.yaml and the daemon's own settings.
+"""The chart's page and the schema of its values, both generated from values.yaml and the daemon's own settings.
 
-A comment `# -- ...` above a key is that key's documentation. Types are those of the defaults; what a default does not
-tell (null, empty, one of a few words) stands in `KNOWN`.
+A comment `# -- ...` above a key is that key's documentation. Types are those of the defaults; `KNOWN` has what a default
+does not say (null, empty, one of a few words).
 """
 
 import json
@@ -16,14 +16,14 @@ import yaml
 from crrmon import config
 
 TOP = Path(__file__).resolve().parents[2]
-"""The repository's."""
+"""The top directory of the repository."""
 
 CHART = "helm/crrmon"
 
 Fragment = dict[str, Any]
 
 LONGEST_DEFAULT = 60
-"""Characters of a default that the page shows."""
+"""Length of the longest default that the page shows."""
 
 MARK = "# -- "
 
@@ -37,7 +37,7 @@ _NAMED: Fragment = {
         "required": ["name"],
     },
 }
-# What is no text is refused by Kubernetes, after everything else is installed.
+# Kubernetes refuses anything but text, after everything else is installed.
 _VARIABLES: Fragment = {
     "type": "array",
     "items": {
@@ -52,20 +52,20 @@ _VARIABLES: Fragment = {
     },
 }
 _TEXTS: Fragment = {"type": "array", "items": {"type": "string"}}
-# Kubernetes takes nothing but text there, and says so late.
+# Kubernetes accepts only text there, and says so late.
 _TEXT_BY_NAME: Fragment = {"type": "object", "additionalProperties": {"type": "string"}}
 _COUNT: Fragment = {"type": "integer", "minimum": 0}
 _POSITIVE: Fragment = {"type": "integer", "minimum": 1}
 _REPLICAS: Fragment = {"type": ["integer", "string"], "minimum": 0}
 _THRESHOLD: Fragment = {"type": "number", "minimum": 0}
-# 1 would leave no budget, and everything would burn it infinitely fast.
+# 1 would leave no budget, and any failure would burn it infinitely fast.
 _OBJECTIVE: Fragment = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 _DURATION: Fragment = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))*$"}
 
 KNOWN: Mapping[str, Fragment] = {
     "affinity": _OBJECT,
     "autoscaling.behavior": _OBJECT,
-    # NB: less than 1 is refused by the chart, which says why.
+    # NB: the chart refuses less than 1, and says why.
     "autoscaling.maxReplicas": _COUNT,
     "autoscaling.minReplicas": _COUNT,
     "autoscaling.targetCPUUtilizationPercentage": _POSITIVE,
@@ -109,7 +109,7 @@ KNOWN: Mapping[str, Fragment] = {
     "persistence.size": {"type": "string", "pattern": "^[0-9.]+([EPTGMk]|[EPTGMK]i)?$"},
     "podAnnotations": _TEXT_BY_NAME,
     "podDisruptionBudget.maxUnavailable": _REPLICAS | {"pattern": "^[0-9]+%$"},
-    # Empty is off: 0 means something.
+    # Empty is off, because 0 has a meaning.
     "podDisruptionBudget.minAvailable": _REPLICAS | {"pattern": "^([0-9]+%)?$"},
     "podLabels": _TEXT_BY_NAME,
     "podSecurityContext": _OBJECT,
@@ -147,7 +147,7 @@ KNOWN: Mapping[str, Fragment] = {
     "*Probe": _OBJECT,
 }
 """
-What the defaults do not tell, by dotted path; * stands for anything. A key that is here is not descended into.
+What the defaults do not say, by dotted path; * stands for anything. Keys below a listed key are not described.
 """
 
 
@@ -158,7 +158,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     default: Any
     inner: tuple["Entry", ...] = ()
-    """The keys below it; none, if it is documented as a whole."""
+    """The keys below it; none if it is documented as a whole."""
 
     @property
     def name(self) -> str:
@@ -167,11 +167,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UndescribedError(Exception):
-    """Nothing tells what a key of values.yaml may hold; the text names the key and the remedy."""
+    """The type of a key of values.yaml is unknown; the message names the key and the remedy."""
 
 
 def known(path: tuple[str, ...]) -> Fragment | None:
-    """Look up what `KNOWN` says of a key."""
+    """Look up what `KNOWN` says about a key."""
     name = ".".join(path)
     return next((found for like, found in KNOWN.items() if fnmatchcase(name, like)), None)
 
@@ -200,7 +200,7 @@ def _entries(
 
 
 def _comment(lines: list[str], line: int) -> str:
-    """Return the comment right above a line from its mark on; empty, if there is none."""
+    """Return the comment directly above a line, from its mark on; empty if there is none."""
     words: list[str] = []
     for one in reversed(lines[:line]):
         stripped = one.strip()
@@ -213,7 +213,7 @@ def _comment(lines: list[str], line: int) -> str:
 
 
 def leaves(found: tuple[Entry, ...]) -> Iterator[Entry]:
-    """List the keys that are set as a whole, in the file's order."""
+    """List the keys that are set as a whole, in file order."""
     for entry in found:
         if entry.inner:
             yield from leaves(entry.inner)
@@ -222,7 +222,7 @@ def leaves(found: tuple[Entry, ...]) -> Iterator[Entry]:
 
 
 def sections(found: tuple[Entry, ...]) -> Iterator[Entry]:
-    """List the keys that hold others, in the file's order."""
+    """List the keys that contain others, in file order."""
     for entry in found:
         if entry.inner:
             yield entry
@@ -233,7 +233,7 @@ def schema(found: tuple[Entry, ...]) -> Fragment:
     """
     Return the JSON schema of the values.
 
-    Draft 7: what Helm 3 and Helm 4 both read.
+    It is draft 7, which both Helm 3 and Helm 4 read.
     """
     settings = config.schema()
     definitions = settings.pop("$defs")
@@ -241,9 +241,9 @@ def schema(found: tuple[Entry, ...]) -> Fragment:
     whole["properties"]["config"] |= settings | {
         "description": whole["properties"]["config"]["description"]
     }
-    # NB: Helm hands this to every chart that is part of another one.
+    # NB: Helm passes this to every subchart.
     whole["properties"]["global"] = {"type": "object"}
-    # And this is what a condition in a chart above asks for.
+    # A condition in a parent chart uses this.
     whole["properties"]["enabled"] = {"type": "boolean"}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -271,7 +271,7 @@ def _fragment(entry: Entry) -> Fragment:
         return fragment
     if type(entry.default) not in _TYPES:
         raise UndescribedError(
-            f"{entry.name}: the default {entry.default!r} tells no type; add the key to KNOWN in {__name__}"
+            f"{entry.name}: the default {entry.default!r} has no clear type; add the key to KNOWN in {__name__}"
         )
     return {"type": _TYPES[type(entry.default)]}
 
@@ -349,9 +349,9 @@ def page(about: Mapping[str, Any], found: tuple[Entry, ...], examples: Mapping[s
     Return the chart's page.
 
     Args:
-        about: what Chart.yaml says.
+        about: the content of Chart.yaml.
         found: the values.
-        examples: what each file of values in ci/ shows, by its name.
+        examples: the description of each values file in ci/, by file name.
     """
     return _PAGE.format(
         name=about["name"],
@@ -385,7 +385,7 @@ def _shown(default: Any) -> str:
 
 
 def example(text: str) -> str:
-    """Return what a file of values says of itself: the comment at its top."""
+    """Return the description of a values file: the comment at its top."""
     told: list[str] = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -393,7 +393,7 @@ def example(text: str) -> str:
         told.append(line.removeprefix("#").strip())
     if not told:
         raise UndescribedError(
-            "a file of values in ci/ must begin with a comment that says what it shows"
+            "a values file in ci/ must begin with a comment that says what it shows"
         )
     return " ".join(told)
 

@@ -1,4 +1,4 @@
-"""The CloudWatch dashboard in the template of the service: a panel for each metric of the catalogue, queue and service."""
+"""The CloudWatch dashboard in the service template: a panel for each metric of the catalogue, and queue and service."""
 
 import json
 import textwrap
@@ -32,7 +32,7 @@ END: Final = "  # end: generated\n"
 
 _TOP: Final = Path(__file__).resolve().parents[2]
 _WINDOW: Final = 300
-"""The default of report.window_seconds: a metric has one datapoint in each."""
+"""The default of report.window_seconds: each window has one datapoint of a metric."""
 _ACROSS: Final = 3
 _WIDTH: Final = 8
 _HEIGHT: Final = 6
@@ -89,12 +89,12 @@ def files() -> dict[str, str]:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"{TEMPLATE} has lost the marks between which the dashboard is written")
+        raise ValueError(f"{TEMPLATE} lacks the marks between which the dashboard is written")
     return {TEMPLATE: before + begin + resource() + end + after}
 
 
 def resource() -> str:
-    """Return the resource as it stands in the template, where CloudFormation fills in the names."""
+    """Return the resource as in the template, where CloudFormation fills in the names."""
     return textwrap.indent(
         "Dashboard:\n"
         "  Type: AWS::CloudWatch::Dashboard\n"
@@ -110,7 +110,7 @@ def resource() -> str:
 
 
 def _lines(whole: Mapping[str, Any]) -> str:
-    """Write a line for each widget: readable, and small, for a template may have 51,200 bytes."""
+    """Write one line per widget: readable, and small, because a template may have at most 51,200 bytes."""
     widgets = ",\n".join(f" {json.dumps(one, separators=(',', ':'))}" for one in whole["widgets"])
     return f'{{"widgets": [\n{widgets}\n]}}'
 
@@ -126,7 +126,7 @@ def body() -> dict[str, Any]:
 
 
 def _panel(shown: _Shown) -> Mapping[str, Any]:
-    """Create the panel of a metric: every bucket or route that has it shows up by itself."""
+    """Create the panel of a metric: each bucket or route that has it appears by itself."""
     schema = ",".join(("${MetricNamespace}", *shown.metric.dimensions))
     search = f'{{{schema}}} MetricName="{shown.metric.name}"'
     if shown.metric.dimensions == ("Monitor",):
@@ -143,7 +143,7 @@ def _panel(shown: _Shown) -> Mapping[str, Any]:
 
 
 def _surroundings() -> list[Mapping[str, Any]]:
-    """Create the panels of what AWS itself tells."""
+    """Create the panels of AWS's own metrics and logs."""
     queue = ("QueueName", "${Queue}")
     service = ("ClusterName", "${Cluster}", "ServiceName", "${Service.Name}")
     messages = "ApproximateNumberOfMessages"

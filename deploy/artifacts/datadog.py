@@ -1,7 +1,7 @@
-"""Datadog: the dashboards, the names that it shows, and what its Agent has to be told.
+"""Datadog: the dashboards, the names that it shows, and the configuration of its Agent.
 
-There are two ways to Datadog. Its AWS integration reads the CloudWatch metrics; its Agent reads /metrics. They know the
-same things by different names, so each has a dashboard of its own.
+There are two ways to Datadog: its AWS integration reads the CloudWatch metrics, its Agent reads /metrics. They use
+different names for the same things, so each has its own dashboard.
 """
 
 import json
@@ -14,13 +14,13 @@ from crrmon.domain import catalogue
 from crrmon.domain.metric import CloudWatchMetric, Kind, Metric
 
 TOP = Path(__file__).resolve().parents[2]
-"""The repository's."""
+"""The top directory of the repository."""
 
 PAGE = "docs/datadog.md"
-"""Written by hand, but for what stands between two marks."""
+"""Written by hand, except between the marks."""
 
 CHECK_FILE = "helm/crrmon/files/datadog.json"
-"""What the chart makes the pods' annotation of."""
+"""The content of the annotation that the chart adds to the pods."""
 
 FILES = {
     "cloudwatch": "deploy/datadog/cloudwatch.json",
@@ -32,7 +32,7 @@ Json = dict[str, Any]
 # ---- the names of CloudWatch's metrics ----
 
 CLOUDWATCH_PREFIX = "crrmonitor"
-"""The namespace in lower case, if `report.namespace` is as shipped."""
+"""The default of `report.namespace` in lower case."""
 
 STATISTICS: dict[CloudWatchMetric, str] = {
     catalogue.CW_OBJECTS: "sum",
@@ -49,13 +49,13 @@ STATISTICS: dict[CloudWatchMetric, str] = {
     catalogue.CW_HEARTBEAT: "sum",
     catalogue.CW_QUEUE_AGE: "maximum",
 }
-"""What to read of each: what happened is summed up over the windows, what stands is not."""
+"""Which statistic to read: counts are summed over the windows, states are not."""
 
 _SUFFIXES = {"average": "", "sum": ".sum", "maximum": ".maximum"}
 
 
 def cloudwatch_name(metric: CloudWatchMetric, statistic: str = "") -> str:
-    """Return the name under which Datadog shows a CloudWatch metric: its case is kept."""
+    """Return the name under which Datadog shows a CloudWatch metric; the case is kept."""
     return f"{CLOUDWATCH_PREFIX}.{metric.name}{_SUFFIXES[statistic or STATISTICS[metric]]}"
 
 
@@ -69,13 +69,13 @@ def cloudwatch_tag(dimension: str) -> str:
 AGENT_NAMESPACE = "crrmon"
 
 RAW_PREFIX = "crrmon_"
-"""What the Agent takes away, before it puts the namespace in front."""
+"""The Agent removes it before it prepends the namespace."""
 
 RENAMED = {"version": "crrmon_version"}
-"""Labels whose own names mean something else in Datadog."""
+"""Labels whose names have another meaning in Datadog."""
 
 MOST_SERIES = 20_000
-"""Of one replica, for the Agent takes 2,000 unless it is told otherwise, and drops the rest: enough for 400 routes."""
+"""Of one replica, enough for 400 routes: by default the Agent accepts 2,000 and drops the rest."""
 
 _MOMENT = "_timestamp_seconds"
 _AGE = "_age_seconds"
@@ -83,9 +83,9 @@ _AGE = "_age_seconds"
 
 def agent_name(metric: Metric) -> str:
     """
-    Return the name under which Datadog shows a metric that its Agent read.
+    Return the name under which Datadog shows a metric that its Agent reads.
 
-    Moments become ages: Datadog keeps 32 bits of a number, too few for a date, and cannot take a date from the time.
+    Moments become ages: Datadog stores 32 bits of a number, too few for a date, and cannot subtract a date from now.
     """
     name = metric.name.removeprefix(RAW_PREFIX)
     if metric.name.endswith(_MOMENT):
@@ -102,10 +102,10 @@ def agent_tag(label: str) -> str:
 
 def check(url: str = "http://%%host%%:9464/metrics") -> Json:
     """
-    Return what the Agent has to be told, as Autodiscovery takes it in annotations and container labels.
+    Return the Agent's configuration, in the form that Autodiscovery reads from annotations and container labels.
 
     Args:
-        url: of the page; the Agent fills in the container's address.
+        url: of the metrics page; the Agent fills in the container's address.
     """
     moments: list[str | Json] = [
         {
@@ -130,13 +130,13 @@ def check(url: str = "http://%%host%%:9464/metrics") -> Json:
     return {"openmetrics": {"init_config": {}, "instances": [instance]}}
 
 
-# ---- what a dashboard consists of ----
+# ---- the parts of a dashboard ----
 
 COLUMNS = 12
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """One query: an aggregation over the chosen buckets."""
+    """One query: an aggregation over the selected buckets."""
 
     metric: str
     over: str
@@ -146,10 +146,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     matched: str = ""
     by: tuple[str, ...] = ()
     function: str = ""
-    """What follows it, such as `.as_count()`."""
+    """A function appended to it, such as `.as_count()`."""
     alias: str = ""
     in_time: str = "last"
-    """How a single number is made of the time shown."""
+    """How to reduce the time range shown to a single number."""
 
     @property
     def text(self) -> str:
@@ -173,7 +173,7 @@ class Widget(msgspec.Struct, frozen=True, kw_only=True):
     width: int = 4
     height: int = 3
     formula: str = ""
-    """Of queries a, b and so on; each for itself without one."""
+    """Over queries a, b and so on; without one, each query is shown by itself."""
     unit: str = ""
     bars: bool = False
     bad_above: float | None = None
@@ -181,7 +181,7 @@ class Widget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Widgets under one heading; what one should know of them stands in a note."""
+    """Widgets under one heading, with a note that explains them."""
 
     title: str
     note: str
@@ -627,7 +627,7 @@ AGENT = (
     ),
 )
 
-# ---- how Datadog's interface takes it ----
+# ---- Datadog's JSON ----
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -693,7 +693,7 @@ def _layout(x: int, y: int, width: int, height: int) -> Json:
 
 
 def _widgets(group: Group) -> tuple[list[Json], int]:
-    """Lay out a group's widgets under its note, and tell how high they are together."""
+    """Lay out a group's widgets under its note, and return their total height."""
     note = {"type": "note", "content": group.note, "background_color": "white"}
     told: list[Json] = [{"definition": note, "layout": _layout(0, 0, COLUMNS, 1)}]
     x, y, below = 0, 1, 0
@@ -738,7 +738,7 @@ def _dashboard(title: str, about: str, groups: tuple[Group, ...], tags: tuple[st
 
 
 def dashboards() -> dict[str, Json]:
-    """Return both dashboards, by the way on which their metrics come."""
+    """Return both dashboards, by the source of their metrics."""
     return {
         "cloudwatch": _dashboard(
             "S3 replication (crrmon, CloudWatch)",
@@ -759,7 +759,7 @@ def dashboards() -> dict[str, Json]:
 
 
 def _between(text: str, mark: str, made: str) -> str:
-    """Put what was made between the marks of a page."""
+    """Insert generated text between the marks of a page."""
     begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
@@ -788,12 +788,12 @@ def _agent_names() -> str:
 
 
 def annotation() -> str:
-    """Return what the Agent has to be told as a pod's annotation or a container's label holds it."""
+    """Return the Agent's configuration as the text of a pod's annotation or a container's label."""
     return json.dumps(check(), indent=2)
 
 
 def page(text: str) -> str:
-    """Return the page with everything in it that follows from the catalogue."""
+    """Return the page with its generated parts renewed from the catalogue."""
     text = _between(text, "names from CloudWatch", _cloudwatch_names())
     text = _between(text, "names from the Agent", _agent_names())
     return _between(text, "check", f"```json\n{annotation()}\n```\n")

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: what it shows, and how Grafana wants it written down."""
+"""The Grafana dashboard: what it shows, and the JSON that Grafana expects."""
 
 import json
 from typing import Any
@@ -38,17 +38,17 @@ FILES = ("deploy/grafana/crrmon.json", "helm/crrmon/files/dashboard.json")
 UID = "crrmon"
 TITLE = "S3 replication (crrmon)"
 SCHEMA = 39
-"""The form of Grafana 11.0; later versions read it, too."""
+"""The schema of Grafana 11.0; later versions read it, too."""
 
 CLIENT_METRICS = (
     "process_start_time_seconds",
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
 )
-"""Not in the catalogue: the client library adds them to every page."""
+"""Not in the catalogue: the client library adds them to every page of metrics."""
 
 NOT_SHOWN: dict[Metric, str] = {}
-"""Metrics that are on no panel, and why."""
+"""Metrics without a panel, and why."""
 
 Json = dict[str, Any]
 
@@ -59,11 +59,11 @@ _ROUTE_HEADINGS = (("source_bucket", "Source"), ("destination_bucket", "Destinat
 
 _AGAINST_ZERO = (Step(None, Color.GOOD), Step(1, Color.BAD))
 _AGAINST_SLA = (Step(None, Color.GOOD), Step(900, Color.WATCH), Step(3600, Color.BAD))
-"""15 minutes is what S3 promises with replication time control."""
+"""15 minutes is what S3 promises with Replication Time Control."""
 
 
 def _share(part: str, whole: str) -> str:
-    """Divide, and tell nothing where nothing happened."""
+    """Divide, and return nothing if nothing happened."""
     return f"({part}) / ({whole} > 0)"
 
 
@@ -926,10 +926,10 @@ ROWS = (
     *(INGEST, LOOKING, LEDGER, COVERAGE, DAEMON),
 )
 
-# ---- how Grafana writes it ----
+# ---- Grafana's JSON ----
 
 _GAP_MILLISECONDS = 300_000
-"""Lines go on over the time that the fleet's gauges need to move to another replica."""
+"""Lines bridge the time that the fleet's gauges need to move to another replica."""
 
 
 def _target(panel: Panel, place: int, query: Query) -> Json:
@@ -1052,7 +1052,7 @@ def _grid(place: Place) -> Json:
 
 
 def _description(panel: Panel) -> str:
-    """Say where to read on, too: by name, for nobody knows where the repository's pages are kept."""
+    """Add where to read more: by name, because the URL of the repository's pages is unknown."""
     sections = f" More in {RUNBOOK}: {', '.join(panel.runbook)}." if panel.runbook else ""
     return panel.description + sections
 
@@ -1106,7 +1106,7 @@ def _variable(name: str, label: str, query: str) -> Json:
 
 
 def dashboard() -> Json:
-    """Return the dashboard as Grafana's classic JSON model has it."""
+    """Return the dashboard in Grafana's classic JSON model."""
     pending = catalogue.PENDING_OBJECTS.name
     return {
         "uid": UID,
@@ -1152,6 +1152,6 @@ def dashboard() -> Json:
 
 
 def files() -> dict[str, str]:
-    """Return the dashboard for Grafana and, the same, for the chart."""
+    """Return the same dashboard for Grafana and for the chart."""
     text = json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
     return dict.fromkeys(FILES, text)

@@ -1,7 +1,7 @@
-"""What a dashboard of Prometheus queries consists of, and where its panels lie. Knows no Grafana.
+"""The parts of a dashboard of Prometheus queries, and the layout of its panels. Independent of Grafana.
 
-Queries are put together from the catalogue's metrics: a metric that is renamed is renamed here as well, and a label
-that a metric does not have is refused when the dashboard is made.
+Queries are built from the catalogue's metrics: a renamed metric is renamed here as well, and a label that a metric does
+not have is refused when the dashboard is generated.
 """
 
 import enum
@@ -14,13 +14,13 @@ from crrmon.domain.catalogue import BUILD_INFO, OLDEST_PENDING, PENDING_OBJECTS
 from crrmon.domain.metric import Kind, Metric
 
 COLUMNS = 24
-"""Of the grid that panels lie on."""
+"""Of the grid on which panels are placed."""
 
 RATE = "$__rate_interval"
-"""At least four scrapes, and at least the distance of two points."""
+"""At least four scrapes, and at least the distance between two points."""
 
 RANGE = "$__range"
-"""All that the dashboard shows."""
+"""The whole time range that the dashboard shows."""
 
 ROUTE = ("source_bucket", "destination_bucket")
 
@@ -29,7 +29,7 @@ _VARIABLES = {
     "destination_bucket": "$destination_bucket",
     "bucket": "$source_bucket|$destination_bucket",
 }
-"""What narrows a label down."""
+"""The dashboard variables that filter a label."""
 
 
 class UnknownLabelError(Exception):
@@ -59,7 +59,7 @@ class Measure(enum.StrEnum):
 
 
 class Color(enum.StrEnum):
-    """What a number means to whoever looks."""
+    """What a number means to the reader."""
 
     GOOD = "green"
     WATCH = "yellow"
@@ -68,25 +68,25 @@ class Color(enum.StrEnum):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """The color from a value on; None is from the lowest on."""
+    """The color at and above a value; None is the lowest value."""
 
     value: float | None
     color: Color
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """One query, and what its results are called."""
+    """One query, and the names of its results."""
 
     expression: str
     legend: str = ""
     column: str = ""
     """The heading above its values in a table."""
     unit: Measure | None = None
-    """In a table, of this column alone."""
+    """In a table, of this column only."""
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """One panel. Its number stays the same for good: links lead to it."""
+    """One panel. Its number never changes, because links use it."""
 
     number: int
     title: str
@@ -100,17 +100,17 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = (Step(None, Color.PLAIN),)
     stacked: bool = False
     empty: str = "-"
-    """What is shown where there is no number."""
+    """Text to show if there is no number."""
     maximum: float | None = None
     decimals: int | None = None
     headings: tuple[tuple[str, str], ...] = ()
-    """Labels in a table, and what is written above them."""
+    """Labels in a table, and their column headings."""
     runbook: tuple[str, ...] = ()
-    """Alerts whose paragraphs in the runbook help."""
+    """Alerts whose sections of the runbook help."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """Panels under one heading, from left to right; a panel for which no place is left begins a new line."""
+    """Panels under one heading, from left to right; a panel that does not fit starts a new line."""
 
     number: int
     title: str
@@ -118,7 +118,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where something lies on the grid."""
+    """The position of something on the grid."""
 
     x: int
     y: int
@@ -127,7 +127,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def placed(rows: tuple[Row, ...]) -> Iterator[tuple[Row | Panel, Place]]:
-    """Give every heading and every panel its place, from top to bottom."""
+    """Place all headings and panels, from top to bottom."""
     y = 0
     for row in rows:
         yield row, Place(0, y, COLUMNS, 1)
@@ -147,12 +147,12 @@ def placed(rows: tuple[Row, ...]) -> Iterator[tuple[Row | Panel, Place]]:
 
 def series(metric: Metric, *, part: str = "", **labels: str) -> str:
     """
-    Select the series of a metric, narrowed down by the dashboard's variables.
+    Select the series of a metric, filtered by the dashboard's variables.
 
     Args:
         metric: of the catalogue.
         part: of a histogram: `_bucket`, `_sum` or `_count`.
-        labels: values that labels must have; `a|b` is one of both.
+        labels: values that labels must have; `a|b` matches either.
 
     Raises:
         UnknownLabelError: if the metric has no such label.
@@ -174,7 +174,7 @@ def series(metric: Metric, *, part: str = "", **labels: str) -> str:
 
 def recorded(name: str, **labels: str) -> str:
     """
-    Select what a rule records for each route, narrowed down by the dashboard's variables.
+    Select what a rule records for each route, filtered by the dashboard's variables.
 
     Raises:
         UnknownLabelError: if no rule records it.
@@ -205,7 +205,7 @@ def by(metric: Metric, *labels: str) -> str:
 
 
 def rate(metric: Metric, *labels: str, **matched: str) -> str:
-    """Count a second, over all replicas."""
+    """Return the rate per second, over all replicas."""
     return f"sum{by(metric, *labels)} (rate({series(metric, **matched)}[{RATE}]))"
 
 
@@ -213,8 +213,8 @@ def grown(metric: Metric, *labels: str, window: str = RATE, **matched: str) -> s
     """
     Count in a window, over all replicas, a first occurrence included.
 
-    A labelled counter is not there until it first counts, so `increase()` does not see the first time. A series that
-    is new counts as a whole, if its process was scraped before, or did not run then; not if it was reset meanwhile.
+    A labelled counter does not exist until it first counts, so `increase()` misses that first count. A new series
+    counts as a whole, if its process was scraped before or was not running then; not if it was reset meanwhile.
     """
     one = series(metric, **matched)
     start = process("process_start_time_seconds")
@@ -227,7 +227,7 @@ def grown(metric: Metric, *labels: str, window: str = RATE, **matched: str) -> s
 
 
 def fleet(metric: Metric, *labels: str, **matched: str) -> str:
-    """Sum what one replica says for all, whichever of them it is."""
+    """Sum what one replica reports for all, whichever replica it is."""
     inner = f"max{by(metric, *metric.labels)} ({series(metric, **matched)})"
     return f"sum{by(metric, *labels)} ({inner})" if labels != metric.labels else inner
 
@@ -243,12 +243,12 @@ def lowest(metric: Metric, *labels: str, **matched: str) -> str:
 
 
 def age(metric: Metric, *labels: str) -> str:
-    """Return how long ago a moment is: the earliest of several."""
+    """Return the age of a moment: of several, the earliest."""
     return f"time() - min{by(metric, *labels)} ({series(metric)})"
 
 
 def oldest_age(*labels: str) -> str:
-    """Return the age of the oldest pending object: 0 when nothing is pending, nothing when nobody knows."""
+    """Return the age of the oldest pending object: 0 if nothing is pending, nothing if that is unknown."""
     known = f"sum{by(PENDING_OBJECTS, *labels)} ({series(PENDING_OBJECTS)})"
     return f"({age(OLDEST_PENDING, *labels)}) or 0 * {known}"
 

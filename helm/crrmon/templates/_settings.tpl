@@ -38,9 +38,9 @@ overrides is not seen. Of a URL only server and database count, not the credenti
 {{- /*
 How many replicas the Deployment asks for; empty: the current number.
 
-Where a scaler is on the number is the scaler's. But what Helm has set before must not be left out while it still is
-Helm's: Kubernetes would take it for one. With server-side apply the object tells whose it is, and naming the scaler's
-would be a conflict. With Helm 3's way it does not, and what is left out is taken out, whoever set it.
+If a scaler is enabled, it owns the number. But a number that Helm has set before must not be omitted while Helm still
+owns it: Kubernetes would reset it to one. With server-side apply the object shows who owns it, and setting the scaler's
+number would be a conflict. With Helm 3's apply it does not show that, and an omitted number is removed, whoever set it.
 */}}
 {{- define "crrmon.replicas" -}}
 {{- if not (include "crrmon.autoscaled" .) }}
@@ -68,8 +68,8 @@ would be a conflict. With Helm 3's way it does not, and what is left out is take
 {{- end }}
 
 {{- /*
-The daemon's configuration. What an inbox does not say itself it gets from here: in a pod no sender reaches the daemon's
-own default, which is loopback, and secrets are files.
+The daemon's configuration. It fills in what an inbox does not set: in a pod no sender can reach the daemon's own
+default, which is loopback, and secrets are files.
 */}}
 {{- define "crrmon.config" -}}
 {{- $config := .Values.config }}

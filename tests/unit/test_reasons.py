@@ -96,10 +96,10 @@ def test_no_code_is_no_reason() -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("aws:s3", "S3 does not try again by itself: once the cause is mended, run Batch Replication"),
-        ("minio:s3", "MinIO tries again by itself"),
+        ("aws:s3", "S3 does not retry by itself: once the cause is fixed, run Batch Replication"),
+        ("minio:s3", "MinIO retries by itself"),
         ("ceph:s3", "Ceph synchronises by itself"),
-        ("acme:s3", "most stores try again by themselves"),
+        ("acme:s3", "most stores retry by themselves"),
     ],
 )  # fmt: skip
 def test_m7_what_to_do_goes_by_the_store(source: str, says: str, code: str) -> None:

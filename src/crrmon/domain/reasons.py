@@ -1,7 +1,7 @@
-"""Why S3 gave up to replicate, in its own codes, and what to do about it.
+"""Why S3 gave up replicating, in its own codes, and what to do about it.
 
-S3 tells the code in its failure notices only, and does not try again by itself: after the cause is mended, somebody
-has to start Batch Replication. Codes come with messages, so there may be others than those that are known here.
+S3 reports the code only in its failure notices, and does not retry by itself: after the cause is fixed, somebody
+has to start Batch Replication. Codes come with messages, so there may be others than those known here.
 
 Other stores give no codes; what they do after a failure differs, and so does the advice.
 """
@@ -27,13 +27,13 @@ class Group(enum.StrEnum):
     BUCKET_CONFIG = "bucket_config"
     """The set-up of either bucket, or the rule."""
     GONE = "gone"
-    """What should replicate is not there any more. Mostly nothing is wrong."""
+    """What should replicate no longer exists. Usually nothing is wrong."""
     NOT_ELIGIBLE = "not_eligible"
-    """The object is none that the rules replicate, or it has replicated already."""
+    """The rules do not replicate the object, or it has already replicated."""
     BATCH = "batch"
     """A job of Batch Replication."""
     UNREACHABLE = "unreachable"
-    """The way to the destination's server."""
+    """The connection to the destination's server."""
     UNKNOWN = "unknown"
     """Nobody knows."""
 
@@ -49,74 +49,74 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 TARGET_OFFLINE = "TargetOffline"
-"""Our own code for what MinIO says by another event: it took the destination's server to be offline and did not try."""
+"""Our own code for what MinIO reports by another event: it considered the destination's server offline and did not try."""
 
 _AFTERWARDS = {
     Store.S3: (
-        "S3 does not try again by itself: once the cause is mended, run Batch Replication on the objects whose "
+        "S3 does not retry by itself: once the cause is fixed, run Batch Replication on the objects whose "
         "replication status is FAILED, or write them again."
     ),
     Store.MINIO: (
-        "MinIO tries again by itself once the cause is mended, at every HEAD and when its scanner comes by; "
-        "`mc replicate backlog ALIAS/BUCKET` lists what waits, and `mc replicate resync start ALIAS/BUCKET "
+        "MinIO retries by itself once the cause is fixed, at every HEAD and at every pass of its scanner; "
+        "`mc replicate backlog ALIAS/BUCKET` lists what is waiting, and `mc replicate resync start ALIAS/BUCKET "
         "--remote-bucket ARN` sends everything again."
     ),
     Store.CEPH: (
-        "Ceph synchronises by itself once the cause is mended; `radosgw-admin bucket sync status --bucket BUCKET` shows "
-        "how far it is."
+        "Ceph synchronises by itself once the cause is fixed; `radosgw-admin bucket sync status --bucket BUCKET` shows "
+        "its progress."
     ),
     Store.OTHER: (
-        "Unlike S3, most stores try again by themselves once the cause is mended; its own documentation says how this one "
-        "is made to."
+        "Unlike S3, most stores retry by themselves once the cause is fixed; see the documentation of this store for how "
+        "to trigger a retry."
     ),
 }
-"""What remains to be done once the cause is mended."""
+"""What remains to be done once the cause is fixed."""
 
 ROUTE_GONE = {
-    Store.S3: "put the rule back and replicate what was written meanwhile with Batch Replication",
+    Store.S3: "restore the rule, and replicate what was written meanwhile with Batch Replication",
     Store.MINIO: (
-        "put the rule back and send what was written meanwhile with mc replicate resync start, unless the rule is for"
-        " existing objects, too: then the scanner sends it"
+        "restore the rule, and send what was written meanwhile with mc replicate resync start, unless the rule also covers"
+        " existing objects: then the scanner sends it"
     ),
     Store.CEPH: (
-        "put the rule back and see with radosgw-admin bucket sync status whether what was written meanwhile follows:"
-        " what a bucket's own policy did not allow at the time does not, by itself"
+        "restore the rule, and check with radosgw-admin bucket sync status whether what was written meanwhile follows:"
+        " what a bucket's own policy did not allow at the time does not follow by itself"
     ),
     Store.OTHER: (
-        "put the rule back and see by the store's own means that what was written meanwhile is replicated"
+        "restore the rule, and make sure by the store's own means that what was written meanwhile is replicated"
     ),
 }
-"""What to do where no rule leads any more, if one should."""
+"""What to do where no rule leads any longer, if one should."""
 
 _REPLICATE = (
     "Allow the replication role `s3:ReplicateObject` on the destination's objects, in the role's own policy and, "
-    "where another account owns the destination, in its bucket policy; look for Deny statements in both."
+    "if another account owns the destination, in its bucket policy; look for Deny statements in both."
 )
 
 REASONS = (
     Reason(
         "AssumeRoleNotPermitted",
         Group.ROLE,
-        "S3 could not take the role that the replication configuration, or the batch job, names.",
-        "See that the role exists, that its trust policy lets `s3.amazonaws.com` call `sts:AssumeRole` "
+        "S3 could not assume the role that the replication configuration, or the batch job, names.",
+        "Make sure that the role exists, that its trust policy lets `s3.amazonaws.com` call `sts:AssumeRole` "
         "(`batchoperations.s3.amazonaws.com` as well for batch jobs), and that no service control policy forbids it.",
     ),
     Reason(
         "DstBucketInvalidRegion",
         Group.BATCH,
         "The destination is not in the Region that the batch job works with.",
-        "Make the job again, for the Region in which the destination is.",
+        "Create the job again, for the destination's Region.",
     ),
     Reason(
         "DstBucketNotFound",
         Group.BUCKET_CONFIG,
-        "There is no bucket of the name that the rule gives as its destination.",
-        "Make the bucket again, or correct the destination's ARN in the rule.",
+        "There is no bucket with the name that the rule gives as its destination.",
+        "Recreate the bucket, or correct the destination's ARN in the rule.",
     ),
     Reason(
         "DstBucketObjectLockConfigMissing",
         Group.BUCKET_CONFIG,
-        "The source has Object Lock and the destination has not.",
+        "The source has Object Lock and the destination does not.",
         "Turn Object Lock on in the destination.",
     ),
     Reason(
@@ -128,32 +128,32 @@ REASONS = (
     Reason(
         "DstDelObjNotPermitted",
         Group.DESTINATION_PERMISSION,
-        "The role may not lay delete markers in the destination.",
-        "Allow the replication role `s3:ReplicateDelete` on the destination's objects, in its own policy and, where "
+        "The role may not create delete markers in the destination.",
+        "Allow the replication role `s3:ReplicateDelete` on the destination's objects, in its own policy and, if "
         "another account owns the destination, in the bucket policy.",
     ),
     Reason(
         "DstKmsKeyInvalidState",
         Group.KMS,
-        "The KMS key for the replicas cannot be used in its state: it is disabled, say, or waits for its deletion.",
+        "The KMS key for the replicas cannot be used in its current state: for example, it is disabled or pending deletion.",
         "Enable the key or cancel its deletion, or name another one as `ReplicaKmsKeyID` in the rule.",
     ),
     Reason(
         "DstKmsKeyNotFound",
         Group.KMS,
-        "The KMS key that the rule names for the replicas does not exist, or not in the destination's Region.",
+        "The KMS key that the rule names for the replicas does not exist, or is not in the destination's Region.",
         "Name a key of the destination's Region as `ReplicaKmsKeyID` in the rule.",
     ),
     Reason(
         "DstMultipartCompleteNotPermitted",
         Group.DESTINATION_PERMISSION,
-        "The role may not finish a multipart upload to the destination.",
+        "The role may not complete a multipart upload to the destination.",
         _REPLICATE,
     ),
     Reason(
         "DstMultipartInitNotPermitted",
         Group.DESTINATION_PERMISSION,
-        "The role may not begin a multipart upload to the destination.",
+        "The role may not start a multipart upload to the destination.",
         _REPLICATE,
     ),
     Reason(
@@ -165,14 +165,14 @@ REASONS = (
     Reason(
         "DstObjectHardDeleted",
         Group.BATCH,
-        "This version was deleted for good from the destination, and Batch Replication does not bring it back.",
-        "If it is wanted there, copy the source object onto itself: the new version replicates.",
+        "This version was permanently deleted from the destination, and Batch Replication does not restore it.",
+        "If it should be there, copy the source object onto itself: the new version replicates.",
     ),
     Reason(
         "DstPutAclNotPermitted",
         Group.DESTINATION_PERMISSION,
         "The role may not set the access control list of the replica.",
-        f"{_REPLICATE} Object Ownership `BucketOwnerEnforced` at the destination does away with these lists.",
+        f"{_REPLICATE} Object Ownership `BucketOwnerEnforced` at the destination disables these lists.",
     ),
     Reason(
         "DstPutLegalHoldNotPermitted",
@@ -183,9 +183,9 @@ REASONS = (
     Reason(
         "DstPutObjectNotPermitted",
         Group.DESTINATION_PERMISSION,
-        "The role may not write the object to the destination, may not hand it over to the destination's owner, or "
+        "The role may not write the object to the destination, may not transfer its ownership to the destination's owner, or "
         "may not use the destination's KMS key.",
-        f"{_REPLICATE} If the rule changes the owner, allow `s3:ObjectOwnerOverrideToBucketOwner` there, too. If the "
+        f"{_REPLICATE} If the rule changes the owner, also allow `s3:ObjectOwnerOverrideToBucketOwner` there. If the "
         "rule names a KMS key, allow the role `kms:GenerateDataKey` and `kms:Encrypt` on it, in the key's policy as "
         "well.",
     ),
@@ -205,7 +205,7 @@ REASONS = (
         "DstVersionNotFound",
         Group.GONE,
         "A change of tags, lists or locks could not be applied: the version is not in the destination.",
-        "If somebody deleted the replica on purpose, nothing; else replicate the object again.",
+        "Nothing if somebody deleted the replica on purpose; otherwise replicate the object again.",
     ),
     Reason(
         "InitiateReplicationNotPermitted",
@@ -217,19 +217,19 @@ REASONS = (
         "SrcBucketInvalidRegion",
         Group.BATCH,
         "The source is not in the Region that the batch job works with.",
-        "Make the job again, in the Region in which the source is.",
+        "Create the job again, in the source's Region.",
     ),
     Reason(
         "SrcBucketNotFound",
         Group.GONE,
-        "The source bucket does not exist any more.",
-        "If it was deleted on purpose, nothing: it needs no monitoring any longer.",
+        "The source bucket no longer exists.",
+        "Nothing if it was deleted on purpose: it no longer needs monitoring.",
     ),
     Reason(
         "SrcBucketReplicationConfigMissing",
         Group.BUCKET_CONFIG,
-        "The source has no replication configuration any more.",
-        "Put it back; if it was removed on purpose, nothing.",
+        "The source no longer has a replication configuration.",
+        "Restore it; nothing if it was removed on purpose.",
     ),
     Reason(
         "SrcGetAclNotPermitted",
@@ -273,39 +273,39 @@ REASONS = (
     Reason(
         "SrcKeyNotFound",
         Group.GONE,
-        "There was no object of this key any more when it was its turn.",
-        "If it was deleted on purpose, nothing.",
+        "The object with this key no longer existed when its turn came.",
+        "Nothing if it was deleted on purpose.",
     ),
     Reason(
         "SrcKmsKeyInvalidState",
         Group.KMS,
-        "The KMS key of the source object cannot be used in its state: it is disabled, say, or waits for its "
+        "The KMS key of the source object cannot be used in its current state: for example, it is disabled or pending "
         "deletion.",
         "Enable the key or cancel its deletion.",
     ),
     Reason(
         "SrcObjectNotEligible",
         Group.NOT_ELIGIBLE,
-        "The object's storage class or its tags are none that the rule replicates.",
-        "Restore the object from the archive, or change the rule or the tags, if it is meant to replicate.",
+        "The rule does not replicate the object's storage class or its tags.",
+        "Restore the object from the archive, or change the rule or the tags, if it should replicate.",
     ),
     Reason(
         "SrcObjectNotFound",
         Group.GONE,
-        "The object did not exist any more when it was its turn.",
-        "If it was deleted on purpose, nothing.",
+        "The object no longer existed when its turn came.",
+        "Nothing if it was deleted on purpose.",
     ),
     Reason(
         "SrcReplicationNotPending",
         Group.NOT_ELIGIBLE,
-        "The object was not waiting for replication: it has replicated already.",
-        "Nothing. The monitor's next look shows whether it did.",
+        "The object was not waiting for replication: it has already replicated.",
+        "Nothing. The monitor's next look shows whether it has.",
     ),
     Reason(
         "SrcVersionNotFound",
         Group.GONE,
-        "The version was deleted before it was its turn.",
-        "If it was deleted on purpose, nothing.",
+        "The version was deleted before its turn came.",
+        "Nothing if it was deleted on purpose.",
     ),
 )
 """All codes that S3 documents, sorted."""
@@ -314,11 +314,11 @@ OWN = (
     Reason(
         TARGET_OFFLINE,
         Group.UNREACHABLE,
-        "The source's store took the destination's server to be offline, and did not try (MinIO).",
-        "See that the destination's server runs and can be reached from the source's. MinIO tries again by itself.",
+        "The source's store considered the destination's server offline, and did not try (MinIO).",
+        "Make sure that the destination's server is running and reachable from the source's. MinIO retries by itself.",
     ),
 )
-"""Codes of our own for what other stores say without one."""
+"""Our own codes for what other stores report without one."""
 
 _BY_CODE = {one.code: one for one in (*REASONS, *OWN)}
 
@@ -326,15 +326,15 @@ _NONE_GIVEN = {
     Store.S3: (
         "S3 gave no reason: its notice did not name one, or there was no notice.",
         (
-            "Have the source bucket send `s3:Replication:OperationFailedReplication` to the daemon's queue, with metrics "
-            "turned on in the rule: these notices name the reason."
+            "Configure the source bucket to send `s3:Replication:OperationFailedReplication` to the daemon's queue, and turn "
+            "metrics on in the rule: these notices name the reason."
         ),
     ),
     Store.MINIO: (
         "MinIO gives no reason in its notices.",
         (
-            "`mc replicate status ALIAS/BUCKET` shows whether the target is reached, and the log of the source's servers why "
-            "not; see to the target's credentials, versioning and space."
+            "`mc replicate status ALIAS/BUCKET` shows whether the target is reachable, and the log of the source's servers why "
+            "not; check the target's credentials, versioning and free space."
         ),
     ),
     Store.CEPH: (
@@ -343,18 +343,18 @@ _NONE_GIVEN = {
     ),
     Store.OTHER: (
         "The store gave no reason.",
-        "See its log, and that both buckets and its credentials are as the rule needs them.",
+        "Check its log, and whether both buckets and its credentials are as the rule requires.",
     ),
 }
-"""Meaning and advice where nothing is known of the cause."""
+"""Meaning and advice if nothing is known about the cause."""
 
 _UNKNOWN_MEANING = "The store gave a reason that this version of crrmon does not know."
 _UNKNOWN_ADVICE = {
-    Store.S3: "Look the code up in the S3 documentation; see that both buckets and the role are as the rule needs them.",
+    Store.S3: "Look the code up in the S3 documentation; check whether both buckets and the role are as the rule requires.",
     **dict.fromkeys(
         (Store.MINIO, Store.CEPH, Store.OTHER),
-        "Look the code up in the store's documentation; see that both buckets and its credentials are as the rule needs "
-        "them.",
+        "Look the code up in the store's documentation; check whether both buckets and its credentials are as the rule "
+        "requires.",
     ),
 }
 
@@ -379,7 +379,7 @@ def reason(code: str, store: Store = Store.S3) -> Reason:
 
 def label(code: str) -> str:
     """
-    Return a code as the value of a metric's label: one of a bounded set, whatever messages hold.
+    Return a code as the value of a metric's label: one of a bounded set, whatever messages contain.
 
     Returns:
         The code if it is known, `other` for all others, `none` for the empty string.
@@ -412,16 +412,16 @@ def reference() -> str:
 
 Generated by `make docs` from `src/crrmon/domain/reasons.py`; a test keeps it true.
 
-Why S3 gave up to replicate a version, by the code in its own notices (`s3:Replication:OperationFailedReplication`,
+Why S3 gave up replicating a version, by the code in its own notices (`s3:Replication:OperationFailedReplication`,
 which a bucket sends once metrics are turned on in the rule). The code is the label `reason` of
-`crrmon_failure_reasons_total`: `none` where S3 gave none, `other` for codes that are not in this table. Other stores give
+`crrmon_failure_reasons_total`: `none` if S3 gave none, `other` for codes that are not in this table. Other stores give
 no codes.
 
-| store | how to find a reason that is not given | afterwards |
+| store | how to find a reason that is not given | what remains to be done |
 | --- | --- | --- |
 {stores}
 
-The advice in the log goes by the kind of store, which its events tell, and `accounts[].endpoint_url`.
+The advice in the log depends on the kind of store, which is known from its events and `accounts[].endpoint_url`.
 
 | code | group | meaning | what to do |
 | --- | --- | --- | --- |

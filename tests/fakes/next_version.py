@@ -22,8 +22,8 @@ def _grow(module: str, name: str, **options: bool) -> None:
 
 _grow("crrmon.domain.records", "Record", frozen=True, kw_only=True, omit_defaults=True)
 _grow("crrmon.domain.outcomes", "Mark", frozen=True, kw_only=True, omit_defaults=True)
-_grow("crrmon.domain.outcomes", "Contribution", frozen=True, kw_only=True)
-_grow("crrmon.ports.ledger", "Presence", frozen=True, kw_only=True)
+_grow("crrmon.domain.outcomes", "Delta", frozen=True, kw_only=True)
+_grow("crrmon.ports.ledger", "Member", frozen=True, kw_only=True)
 
 importlib.import_module("crrmon.ledger.meta").FORMAT += 1
 

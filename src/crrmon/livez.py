@@ -22,11 +22,11 @@ def main() -> int:
     Ask, and say on standard error what is wrong.
 
     Returns:
-        0 if the daemon lives, 1 if it does not or nobody answers, 2 if the port is none.
+        0 if the daemon lives, 1 if it does not or nothing answers, 2 if the port is not valid.
     """
     told = os.environ.get(PORT, DEFAULT_PORT)
     if not (told.isascii() and told.isdigit() and 0 < int(told) < 2**16):
-        print(f"{PORT}={told!r} is no port; set it to that of http.port", file=sys.stderr)  # noqa: T201 - a program of its own
+        print(f"{PORT}={told!r} is not a port; set it to the value of http.port", file=sys.stderr)  # noqa: T201 - a program of its own
         return 2
     host = os.environ.get(HOST, "")
     try:
@@ -35,7 +35,7 @@ def main() -> int:
             answer = connection.getresponse()
             body = answer.read(10_000).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
-        print(f"nobody answers on port {told} ({error!r})", file=sys.stderr)  # noqa: T201
+        print(f"nothing answers on port {told} ({error!r})", file=sys.stderr)  # noqa: T201
         return 1
     if answer.status != http.HTTPStatus.OK:
         print(f"/livez says {answer.status}: {body}", file=sys.stderr)  # noqa: T201

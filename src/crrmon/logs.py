@@ -37,7 +37,7 @@ _VERBATIM = ("prefix",)
 HASH_DIGITS = 16
 """Of a key's SHA-256, in hexadecimal: two of a billion keys are the same by a chance of one in 37."""
 
-LEFT_OUT = "text left out, for it may hold keys of objects (log.keys)"
+LEFT_OUT = "text omitted because it may contain object keys (log.keys)"
 """Stands for what a library says."""
 
 
@@ -169,7 +169,7 @@ class _Throttle(logging.Filter):
         if len(self._told) > REMEMBERED:
             del self._told[next(iter(self._told))]
         if tells and left_out:
-            record.msg = f"{record.getMessage()} ({left_out} more like it were left out)"
+            record.msg = f"{record.getMessage()} ({left_out} more like it were omitted)"
             record.args = None
         return tells
 

@@ -874,7 +874,7 @@ async def test_everything_unreachable_at_the_start(moto_url: str, tmp_path: Path
         await until(lambda: asyncio.get_running_loop().time() - started_at > 4)
         assert len(daemon.lines) < 10
         reasons = [one["reason"] for one in daemon.events("dependency_unavailable")]
-        assert all("check the network" in one or "no answer of AWS" in one for one in reasons)
+        assert all("check the network" in one or "no AWS response" in one for one in reasons)
 
         async with front:
             await until(

@@ -171,7 +171,11 @@ def error(code: str | None, *, status: int = 400, message: str = "") -> ClientEr
             "ExpiredToken; check the daemon's credentials and the machine's clock",
             id="expired",
         ),
-        pytest.param(error("SlowDown"), "SlowDown; AWS asks for fewer calls", id="throttled"),
+        pytest.param(
+            error("SlowDown"),
+            "SlowDown; AWS is throttling and asks for fewer calls",
+            id="throttled",
+        ),
         pytest.param(error("Strange"), "Strange; do this", id="advice"),
         pytest.param(error("Other", message="m" * 1000), f"Other ({'m' * 300})", id="long"),
         pytest.param(error(None, status=502), "502", id="no-body"),
@@ -186,9 +190,9 @@ def error(code: str | None, *, status: int = 400, message: str = "") -> ClientEr
             id="network",
         ),
         pytest.param(
-            TooManyClientsError("there are 1024 clients of S3 already"),
-            "TooManyClientsError; one daemon looks at no more than 1024 pairs of account and region: "
-            "check the accounts and regions in the messages, or use several daemons with queues of their own",
+            TooManyClientsError("there are already 1024 S3 clients"),
+            "TooManyClientsError; one daemon handles at most 1024 pairs of account and region: "
+            "check the accounts and regions in the messages, or use several daemons, each with its own queues",
             id="too-many",
         ),
     ],

@@ -107,7 +107,7 @@ async def test_r6_the_text_says_what_the_sdk_raised(stub: AwsStub, inbox: SqsInb
         await OF_THE_QUEUE["receive"](inbox)
 
     stub.answer(STRANGE["page"])
-    with pytest.raises(InboxError, match="somebody else answered"):
+    with pytest.raises(InboxError, match="something other than AWS answered"):
         await OF_THE_QUEUE["acknowledge"](inbox)
 
 
@@ -314,7 +314,7 @@ async def test_r6_aws_itself_is_known_by_the_ids_of_its_requests(
     async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         inbox = SqsInbox(aws, QUEUE)
         stub.answer(json_answer({}))
-        with pytest.raises(InboxError, match="somebody else answered"):
+        with pytest.raises(InboxError, match="something other than AWS answered"):
             await OF_THE_QUEUE["receive"](inbox)
 
         signed = json_answer({})

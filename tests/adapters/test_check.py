@@ -405,7 +405,7 @@ async def test_a_server_without_a_ledger_yet_is_unproved() -> None:
     )
     told = {one.subject: one for one in await checkup.run()}
     assert told["ledger"].verdict is Verdict.UNPROVED
-    assert "the daemon makes it at its first start" in told["ledger"].found
+    assert "the daemon creates the ledger at its first start" in told["ledger"].found
     assert told["buckets"].verdict is Verdict.UNPROVED
 
 

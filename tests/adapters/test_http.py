@@ -116,7 +116,7 @@ async def test_health(port: Port, board: Board, path: str) -> None:
         ).replace(" ", ""),
     )
 
-    reason = 'away for 7 s: "no\n\x1b[31m way"'
+    reason = 'unavailable for 7 s: "no\n\x1b[31m way"'
     board.alive = board.well = HealthVerdict(ok=False, details={"some\nloop": reason})
     status, _, body = await port.ask(path)
     assert status == 503
@@ -340,7 +340,7 @@ async def test_r11_a_request_must_be_complete_in_time(
     """R11: a connection without a whole request is closed after some seconds, also when bytes go on to trickle in."""
     port, odd = guarded
     await dawdle(port.number, said)
-    assert odd == [("no request, or its answer not read, in time", HOST)]
+    assert odd == [("no request in time, or its response was not read in time", HOST)]
     assert (await port.ask("/livez"))[0] == 200
 
 
@@ -372,7 +372,7 @@ async def test_r11_who_does_not_read_is_cut_off(
     await until(lambda: odd)
     writer.close()
     del reader
-    assert odd == [("no request, or its answer not read, in time", HOST)]
+    assert odd == [("no request in time, or its response was not read in time", HOST)]
 
 
 @pytest.mark.parametrize("guarded", [HANGS_SECONDS], indirect=True)

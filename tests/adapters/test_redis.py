@@ -262,7 +262,7 @@ async def test_a_server_that_still_reads_its_data_is_asked_again_later() -> None
         with server.client() as client:
             await _until(lambda: _says_loading(client))
 
-        assert "still reading its data" in await refusal(server.url)
+        assert "still loading its data" in await refusal(server.url)
 
 
 def _says_loading(client: redis.Redis) -> bool:
@@ -282,7 +282,7 @@ async def test_a_replica_is_no_server_for_a_ledger(own: RedisProcess) -> None:
         with own.client() as client:
             client.replicaof("127.0.0.1", own.port + 1)
 
-            with pytest.raises(LedgerError, match="must lead to the primary"):
+            with pytest.raises(LedgerError, match="must point to the primary"):
                 await ledger.settle("b1", [done(record("k"))], now=NOW)
             client.replicaof("NO", "ONE")
 
@@ -568,7 +568,7 @@ async def test_a_primary_that_was_made_a_replica_is_said_to_be_one(
             here.replicaof("127.0.0.1", other.port)
 
             for _ in range(2):
-                with pytest.raises(LedgerError, match="must lead to the primary"):
+                with pytest.raises(LedgerError, match="must point to the primary"):
                     await ledger.settle("b1", [done(record("k"))], now=NOW)
                 assert not any(one.is_connected for one in pool._available_connections)
             there.replicaof("127.0.0.1", primary.port)
@@ -829,7 +829,7 @@ async def test_what_is_no_ledger_is_left_alone(prefix: str) -> None:
         client.hset(key, "meta", b"something else")
         text = await final_refusal(shared_server(), prefix=prefix)
         assert f"ledger.redis.prefix '{prefix}' on {shared_server()}, database 0" in text
-        assert "is no ledger" in text
+        assert "holds no ledger" in text
         assert "name another ledger" in text
         assert client.hgetall(key) == {b"meta": b"something else"}
 
@@ -1659,5 +1659,5 @@ async def test_an_export_from_which_somebody_takes_tells_so(prefix: str) -> None
         (last,), after = await ledger.export(limit=1)
         await ledger.settle("b1", [done(next(iter(last.records.values())))], now=NOW)
 
-        with pytest.raises(LedgerError, match="somebody works on the ledger"):
+        with pytest.raises(LedgerError, match="another process is working on the ledger"):
             await ledger.export(after=after)

@@ -594,7 +594,9 @@ async def test_a_bucket_that_is_gone(stub: AwsStub, probe: S3Probe) -> None:
     """Where no region is known none is named, and what to do with a bucket that was deleted is said."""
     stub.answer(s3_error(404, "NoSuchBucket"))
 
-    with pytest.raises(UnreadableConfigurationError, match=r"is there or .* taken out of buckets"):
+    with pytest.raises(
+        UnreadableConfigurationError, match=r"is there and that .* remove it from buckets"
+    ):
         await probe.configuration("src", region="", owner=None)
 
 

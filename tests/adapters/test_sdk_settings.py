@@ -51,7 +51,7 @@ CONFIG, CREDENTIALS = ".aws/config", ".aws/credentials"
 BROKEN = {
     "unknown-profile": Broken(
         {**KEYS, "AWS_PROFILE": "nope"},
-        ("AWS_PROFILE: there is no profile 'nope' in", "/.aws/config", "credentials (which is not there)", "correct the name"),
+        ("AWS_PROFILE: there is no profile 'nope' in", "/.aws/config", "credentials (which does not exist)", "correct the name"),
         {CONFIG: "[profile dev]\nregion = eu-west-1\n"},
     ),
     "unknown-default-profile": Broken(
@@ -59,20 +59,20 @@ BROKEN = {
     ),
     "line-feed-in-the-key": Broken(
         {**KEYS, "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE\n"},
-        ("AWS_ACCESS_KEY_ID: there is a line feed in it", "printf %s"),
+        ("AWS_ACCESS_KEY_ID: it contains a line feed", "printf %s"),
     ),
     "line-feed-in-the-secret": Broken(
         {**KEYS, "AWS_SECRET_ACCESS_KEY": "Zm9yYmlkZGVu\n"},
-        ("AWS_SECRET_ACCESS_KEY: there is a line feed in it", "printf %s"),
+        ("AWS_SECRET_ACCESS_KEY: it contains a line feed", "printf %s"),
         met=False,
     ),
     "return-in-the-token": Broken(
         {**KEYS, "AWS_SESSION_TOKEN": "eyJhbGciOi\r\n"},
-        ("AWS_SESSION_TOKEN: there is a carriage return in it",),
+        ("AWS_SESSION_TOKEN: it contains a carriage return",),
     ),
     "space-before-the-key": Broken(
         {**KEYS, "AWS_ACCESS_KEY_ID": " AKIAEXAMPLE"},
-        ("AWS_ACCESS_KEY_ID: there is a space in it",),
+        ("AWS_ACCESS_KEY_ID: it contains a space",),
         met=False,
     ),
     "key-without-secret": Broken(
@@ -85,12 +85,12 @@ BROKEN = {
     ),
     "half-a-key-in-a-file": Broken(
         {},
-        ("profile default of", "/.aws/credentials: aws_access_key_id is there without the other half"),
+        ("profile default of", "/.aws/credentials: aws_access_key_id is set without the other half"),
         {CREDENTIALS: "[default]\naws_access_key_id = AKIAEXAMPLE\n"},
     ),
     "the-other-half-in-a-file": Broken(
         {"AWS_PROFILE": "dev"},
-        ("profile dev of", "aws_secret_access_key is there without the other half"),
+        ("profile dev of", "aws_secret_access_key is set without the other half"),
         {CREDENTIALS: "[dev]\naws_secret_access_key = Zm9yYmlkZGVu\n"},
     ),
     "no-such-token-file": Broken(
@@ -113,7 +113,7 @@ BROKEN = {
     ),
     "no-role-at-all": Broken(
         {"AWS_ROLE_ARN": "crrmon", "AWS_WEB_IDENTITY_TOKEN_FILE": "{home}/token"},
-        ("AWS_ROLE_ARN: 'crrmon' is no role: write arn:aws:iam::",),
+        ("AWS_ROLE_ARN: 'crrmon' is not a role: use the form arn:aws:iam::",),
         {"token": "eyJhbGciOi"},
     ),
     "role-without-source": Broken(
@@ -123,7 +123,7 @@ BROKEN = {
     ),
     "unknown-credential-source": Broken(
         {"AWS_PROFILE": "dev"},
-        ("profile dev of", "credential_source: 'Ec2Metadata' is none of ec2instancemetadata"),
+        ("profile dev of", "credential_source: 'Ec2Metadata' is not one of ec2instancemetadata"),
         {CONFIG: f"[profile dev]\nrole_arn = {ROLE}\ncredential_source = Ec2Metadata\n"},
     ),
     "unknown-source-profile": Broken(
@@ -133,53 +133,53 @@ BROKEN = {
     ),
     "bad-role-in-a-file": Broken(
         {"AWS_PROFILE": "dev", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1"},
-        ("profile dev of", "role_arn: 'crrmon' is no role"),
+        ("profile dev of", "role_arn: 'crrmon' is not a role"),
         {CONFIG: "[profile dev]\nrole_arn = crrmon\nsource_profile = base\n[profile base]\naws_access_key_id = a\naws_secret_access_key = b\n"},
     ),
     "a-code-to-be-entered": Broken(
         {"AWS_PROFILE": "dev"},
-        ("profile dev of", "mfa_serial: nobody is there to enter a code"),
+        ("profile dev of", "mfa_serial: a daemon cannot enter a code"),
         {CONFIG: f"[profile dev]\nrole_arn = {ROLE}\nmfa_serial = a\nsource_profile = base\n[profile base]\naws_access_key_id = a\naws_secret_access_key = b\n"},
         met=False,
     ),
     "no-section": Broken(
         {"AWS_SHARED_CREDENTIALS_FILE": "{home}/c"},
-        ("AWS_SHARED_CREDENTIALS_FILE: ", "/c is no shared file of the SDK: line 1 stands below no [profile NAME]"),
+        ("AWS_SHARED_CREDENTIALS_FILE: ", "/c is not a valid shared file of the SDK: line 1 is not below a [profile NAME]"),
         {"c": "aws_secret_access_key = Zm9yYmlkZGVu\n"},
     ),
     "no-setting": Broken(
         {**KEYS, "AWS_CONFIG_FILE": "{home}/c"},
-        ("AWS_CONFIG_FILE: ", "/c is no shared file of the SDK: line 2 is no NAME = VALUE"),
+        ("AWS_CONFIG_FILE: ", "/c is not a valid shared file of the SDK: line 2 is not NAME = VALUE"),
         {"c": "[default]\nZm9yYmlkZGVu\n"},
     ),
     "twice": Broken(
         KEYS,
-        ("AWS_CONFIG_FILE: ", "/.aws/config is no shared file of the SDK: line 3 begins a profile"),
+        ("AWS_CONFIG_FILE: ", "/.aws/config is not a valid shared file of the SDK: line 3 starts a profile"),
         {CONFIG: "[default]\nregion = eu-west-1\n[default]\n"},
     ),
     "not-utf-8": Broken(
         KEYS,
-        ("AWS_CONFIG_FILE: ", "/.aws/config is no shared file of the SDK: byte"),
+        ("AWS_CONFIG_FILE: ", "/.aws/config is not a valid shared file of the SDK: byte"),
         {CONFIG: "[default]\nregion = \udcff\n"},
     ),
     "invalid-region": Broken(
-        {**KEYS, "AWS_REGION": "eu west 1"}, ("AWS_REGION: 'eu west 1' is no region: write it as AWS does",)
+        {**KEYS, "AWS_REGION": "eu west 1"}, ("AWS_REGION: 'eu west 1' is not a region: use AWS's name",)
     ),
     "invalid-region-in-a-file": Broken(
         KEYS,
-        ("profile default of", "region: 'Ireland!' is no region"),
+        ("profile default of", "region: 'Ireland!' is not a region"),
         {CONFIG: "[default]\nregion = Ireland!\n"},
     ),
     "endpoint-without-scheme": Broken(
         {**KEYS, "AWS_ENDPOINT_URL": "localhost:4566"},
-        ("AWS_ENDPOINT_URL: 'localhost:4566' is no address: begin it with http://",),
+        ("AWS_ENDPOINT_URL: 'localhost:4566' is not an address: start it with http://",),
     ),
     "endpoint-of-a-service": Broken(
-        {**KEYS, "AWS_ENDPOINT_URL_SQS": "localhost:4566"}, ("AWS_ENDPOINT_URL_SQS: 'localhost:4566' is no address",)
+        {**KEYS, "AWS_ENDPOINT_URL_SQS": "localhost:4566"}, ("AWS_ENDPOINT_URL_SQS: 'localhost:4566' is not an address",)
     ),
     "endpoint-in-a-file": Broken(
         KEYS,
-        ("profile default of", "endpoint_url: 'localhost:4566' is no address"),
+        ("profile default of", "endpoint_url: 'localhost:4566' is not an address"),
         {CONFIG: "[default]\nendpoint_url = localhost:4566\n"},
     ),
     "no-such-certificates": Broken(
@@ -188,15 +188,15 @@ BROKEN = {
     ),
     "no-certificates": Broken(
         {**KEYS, "AWS_CA_BUNDLE": "{home}/ca.crt", "AWS_ENDPOINT_URL": "https://127.0.0.1:1"},
-        ("AWS_CA_BUNDLE: ", "/ca.crt holds no certificates: they are expected in PEM"),
+        ("AWS_CA_BUNDLE: ", "/ca.crt contains no certificates: they must be in PEM format"),
         {"ca.crt": "nothing"},
         met=False,
     ),
     "attempts": Broken(
-        {**KEYS, "AWS_MAX_ATTEMPTS": "many"}, ("AWS_MAX_ATTEMPTS: 'many' is no whole number",), met=False
+        {**KEYS, "AWS_MAX_ATTEMPTS": "many"}, ("AWS_MAX_ATTEMPTS: 'many' is not a whole number",), met=False
     ),
     "retry-mode": Broken(
-        {**KEYS, "AWS_RETRY_MODE": "often"}, ("AWS_RETRY_MODE: 'often' is none of legacy, standard, adaptive",), met=False
+        {**KEYS, "AWS_RETRY_MODE": "often"}, ("AWS_RETRY_MODE: 'often' is not one of legacy, standard, adaptive",), met=False
     ),
 }  # fmt: skip
 
@@ -245,7 +245,7 @@ async def test_e3_what_the_sdk_meets_is_said_the_same_way(
         if {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "endpoint_url"} & {*set_elsewhere}
         else stub.url
     )
-    region = None if any("is no region" in one for one in broken.said) else REGION
+    region = None if any("is not a region" in one for one in broken.said) else REGION
     async with Aws(endpoint_url=endpoint_url, default_region=region, max_connections=8) as aws:
         with pytest.raises(NoAnswerError) as caught, border():
             await (await aws.client("sqs")).get_queue_attributes(QueueUrl=f"{stub.url}/1/q")
@@ -461,11 +461,11 @@ async def test_e3_an_accounts_profile_is_said_to_be_at_fault(
 
     assert "accounts[].profile" in told["half"]
     assert (
-        f"profile half of {tmp_path}/.aws/config (which is not there) and {tmp_path}/.aws/credentials"
+        f"profile half of {tmp_path}/.aws/config (which does not exist) and {tmp_path}/.aws/credentials"
         in told["half"]
     )
-    assert "aws_access_key_id is there without the other half" in told["half"]
-    assert "profile nope: there is none in " in told["nope"]
+    assert "aws_access_key_id is set without the other half" in told["half"]
+    assert "profile nope: there is no such profile in " in told["nope"]
     assert "accounts[].profile" in told["nope"]
 
 

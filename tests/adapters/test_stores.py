@@ -149,7 +149,7 @@ async def test_m6_the_site_that_an_event_names_is_asked(sites: Sites) -> None:
     for site in (sites.here, sites.there):
         raw = await sites.probe.configuration("same", region="", owner=site.deployment_id)
         assert parse(raw, fetched_at=EPOCH).all_destinations == ("same",)
-    with pytest.raises(UnreadableConfigurationError, match="nothing tells which is meant"):
+    with pytest.raises(UnreadableConfigurationError, match="nothing says which is meant"):
         await sites.probe.configuration("same", region="", owner=None)
     assert sites.probe.sites("same") == (sites.here.deployment_id, sites.there.deployment_id)
     assert sites.probe.sites("else") == (None,)
@@ -165,7 +165,7 @@ async def test_m6_an_event_of_a_third_site_asks_nobody(sites: Sites) -> None:
     )
 
     assert (seen.sight, seen.asked) == (Sight.DENIED, False)
-    assert f"site {third.deployment_id}, and no account has that as accounts[].site" in seen.detail
+    assert f"site {third.deployment_id}, which no account has as accounts[].site" in seen.detail
     assert sites.here.asked == sites.there.asked == []
 
 

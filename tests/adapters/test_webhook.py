@@ -364,7 +364,7 @@ async def test_m8_who_dawdles_is_shown_out(
     hook.port = await hook.inbox.start()
     await dawdle(hook.port, said)
     await until(lambda: not hook.inbox._under_way)
-    assert hook.odd == [("no request, or its answer not read, in time", HOST)]
+    assert hook.odd == [("no request in time, or its response was not read in time", HOST)]
     async with serving(hook) as came:
         assert (await hook.post(b"well"))[0] == 200
     assert [one.body for one in came] == ["well"]

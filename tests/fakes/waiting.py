@@ -14,7 +14,7 @@ from crrmon.sandbox.world import WORLD
 from fakes.fleet import change_config, events, page
 from fakes.patience import HANGS_SECONDS
 
-WAITING = re.compile(r"away for ([7-9]|\d\d+) s")
+WAITING = re.compile(r"unavailable for ([7-9]|\d\d+) s")
 """By then it has tried several times."""
 
 

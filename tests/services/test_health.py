@@ -134,7 +134,7 @@ async def test_it_says_for_how_long_and_why() -> None:
     await asyncio.sleep(100)
     dependency.failed("second")
 
-    assert dependency.describe() == "away for 100 s: second"
+    assert dependency.describe() == "unavailable for 100 s: second"
 
 
 async def test_usable_lets_probes_through_with_growing_spacing() -> None:
@@ -224,7 +224,7 @@ async def test_ready_while_every_dependency_answers() -> None:
     ledger.failed("disk full")
     verdict = board.ready()
     assert not verdict.ok
-    assert verdict.details == {"ledger": "away for 0 s: disk full", "queue q": "ok"}
+    assert verdict.details == {"ledger": "unavailable for 0 s: disk full", "queue q": "ok"}
 
     ledger.succeeded()
     assert board.ready().ok

@@ -142,7 +142,7 @@ async def test_r9_probing_is_no_success(rig: Rig) -> None:
             await asyncio.sleep(10)
         away = rig.board.ready()
         assert not away.ok
-        assert "nothing else for" in away.details["s3"]
+        assert "no other answer for" in away.details["s3"]
         assert rig.meters.gauge(catalogue.DEPENDENCY_UP, "s3") == 0
         since = rig.meters.gauge(catalogue.DEPENDENCY_SINCE, "s3")
         assert since is not None

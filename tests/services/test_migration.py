@@ -370,7 +370,9 @@ async def test_a_daemon_that_works_on_either_is_noticed(where: str) -> None:
 
     daemon = asyncio.create_task(work())
     try:
-        with pytest.raises(RefusedError, match=rf"on the {where} \(the old daemon\): stop it"):
+        with pytest.raises(
+            RefusedError, match=rf"is using the {where} \(the old daemon\): stop it"
+        ):
             await move(ledgers["source"], ledgers["target"])
     finally:
         daemon.cancel()
@@ -451,7 +453,9 @@ async def test_a_daemon_that_starts_on_the_source_is_noticed() -> None:
     source = await used()
     target = Intruded(lambda _: holding(source, shard=3, owner="the old daemon"), at="restore")
 
-    with pytest.raises(DisturbedError, match=r"on the source meanwhile \(the old daemon\)"):
+    with pytest.raises(
+        DisturbedError, match=r"started using the source meanwhile \(the old daemon\)"
+    ):
         await move(source, target)
 
 

@@ -28,7 +28,7 @@ async def test_r9_throttled_by_everybody_is_away() -> None:
             assert not health.away
         await asyncio.sleep(1)
     assert health.away
-    assert "HTTP 503: nothing else for" in health.describe()
+    assert "HTTP 503: no other answer for" in health.describe()
     reach.told(("b1", None), Sight.PENDING, "")
     assert not health.away
 

@@ -196,7 +196,7 @@ async def test_t7_after_a_leap_that_nobody_confirms_everything_waits_and_then_go
         before = await rig.ledger.last_frozen()
         await asyncio.sleep(1200)
         assert not rig.clock.sure
-        assert "no answer of AWS confirms" in rig.board.ready().details["clock"]
+        assert "no AWS response confirms" in rig.board.ready().details["clock"]
         assert await rig.ledger.last_frozen() == before
         assert completed(rig) == 0
         assert await rig.backlog() == 10

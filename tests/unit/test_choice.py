@@ -63,7 +63,7 @@ def test_what_is_followed(chosen: Choice, followed: list[str], left_out: list[st
         ("arn:aws:s3:::src", "without arn:"),
         ("s[rc]", "write BUCKET"),
         ("my bucket", "write BUCKET"),
-        ("src/in/*", "leave the * at its end out"),
+        ("src/in/*", "remove the * at its end"),
     ],
 )
 def test_a_pattern_that_fits_nothing_is_an_error(text: str, remedy: str) -> None:

@@ -123,7 +123,7 @@ def test_nobody_there_is_unhealthy() -> None:
     told = ask(**{PORT: str(port)})
 
     assert told.returncode == 1
-    assert f"nobody answers on port {port}" in told.stderr
+    assert f"nothing answers on port {port}" in told.stderr
     assert "Traceback" not in told.stderr
 
 

@@ -293,7 +293,7 @@ def test_r11_a_library_says_the_same_once_a_minute(monkeypatch: pytest.MonkeyPat
 
     told = [json.loads(line) for line in out.getvalue().splitlines()]
     broke = [one["event"] for one in told if one["event"].startswith("it broke")]
-    assert broke[:2] == ["it broke for 0", "it broke for 300 (299 more like it were left out)"]
+    assert broke[:2] == ["it broke for 0", "it broke for 300 (299 more like it were omitted)"]
     assert len(broke) == 4 + 1
     assert "something else" in [one["event"] for one in told]
     assert "ValueError" in told[0]["exception"]

@@ -396,7 +396,7 @@ def test_timed_rules_and_owners() -> None:
     [
         pytest.param(rule(Status="Paused"), "dst-one", "status", id="status"),
         pytest.param(rule(Status="absent"), "dst-one", "status", id="no-status"),
-        pytest.param(rule(Filter=["x"]), "dst-one", "no structure", id="filter-list"),
+        pytest.param(rule(Filter=["x"]), "dst-one", "is not an object", id="filter-list"),
         pytest.param(rule(Filter={"Size": 5}), "dst-one", "(Size)", id="unknown-criterion"),
         pytest.param(
             rule(Filter={"Prefix": "logs/", "Size": 5}),
@@ -413,7 +413,9 @@ def test_timed_rules_and_owners() -> None:
         pytest.param(rule(Filter={"Prefix": 7}), "dst-one", "(Prefix)", id="prefix-number"),
         pytest.param(rule(Filter={"And": "x"}), "dst-one", "(And)", id="and-text"),
         pytest.param(rule(Filter={"And": {"Size": 1}}), "dst-one", "(Size)", id="and-unknown"),
-        pytest.param(rule(Filter={"And": {"Prefix": 7}}), "dst-one", "no text", id="and-prefix"),
+        pytest.param(
+            rule(Filter={"And": {"Prefix": 7}}), "dst-one", "is not text", id="and-prefix"
+        ),
         pytest.param(rule(Prefix="logs/"), "dst-one", "both", id="filter-and-prefix"),
         pytest.param(
             rule(Filter="absent", Prefix=7), "dst-one", "(Prefix)", id="v1-prefix-number"

@@ -230,7 +230,7 @@ class Way:
                 "expiry_time": got["Expiration"].isoformat(),
             }
         if ends_at - self._clock.now() < 1.0:
-            reason = f"the credentials of {self._role} are expired when they come"
+            reason = f"the credentials of {self._role} are already expired when they arrive"
             raise self._failure(f"{reason}; check the machine's clock")
         self._recovered()
         return credentials
@@ -290,8 +290,8 @@ class Way:
         sent = "no external id" if external_id is None else f"external id {external_id}"
         by_whom = "the daemon's role" if profile is None else f"the user of profile {profile}"
         remedy = (
-            f"grant sts:AssumeRole on {self._role} to {by_whom}, and let the role's trust policy allow it "
-            f"({sent} is sent; accounts[].external_id must be what the policy wants)"
+            f"grant sts:AssumeRole on {self._role} to {by_whom}, and have the role's trust policy allow it "
+            f"({sent} is sent; accounts[].external_id must be what the policy requires)"
         )
         told = explain(
             error,
@@ -304,7 +304,7 @@ class Way:
                 ),
             },
         )
-        return f"AssumeRole met {told}"
+        return f"AssumeRole failed: {told}"
 
     def _failure(self, reason: str) -> AccountError:
         """Remember, count and tell that an attempt failed."""

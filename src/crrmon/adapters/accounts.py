@@ -98,8 +98,8 @@ class Accounts:
         others = [one for one in self._having(bucket) if one.id != own]
         if len(others) != 1:
             raise UnknownSiteError(
-                f"bucket {bucket} replicates to one of its own name, and {len(others)} other accounts have one: "
-                "give the other site, and no third one, an account with that bucket (accounts[].buckets)"
+                f"bucket {bucket} replicates to a bucket of the same name, and {len(others)} other accounts have one: "
+                "configure an account with that bucket (accounts[].buckets) for the other site only, and for no third one"
             )
         return self._way(others[0].id, others[0])
 
@@ -121,7 +121,7 @@ class Accounts:
         if way is None:
             if len(self._ways) >= MAX_ACCOUNTS:
                 raise TooManyAccountsError(
-                    f"account {name}: there are {len(self._ways)} accounts already; check the owners in the messages"
+                    f"account {name}: there are already {len(self._ways)} accounts; check the owners in the messages"
                 )
             way = Way(name, account, aws=self._aws, clock=self._clock, meters=self._meters)
             self._ways[name] = way
@@ -146,12 +146,12 @@ class Accounts:
             having = [account for account in having if account.site is None]
             if not having:
                 raise UnknownSiteError(
-                    f"bucket {bucket}: its event comes from site {site}, and no account has that as accounts[].site"
+                    f"bucket {bucket}: its event comes from site {site}, which no account has as accounts[].site"
                 )
         sites = [account.site for account in having if account.site]
         if len(sites) > 1 and having[0].site:
             raise UnknownSiteError(
-                f"bucket {bucket} is at {len(sites)} sites, and nothing tells which is meant"
+                f"bucket {bucket} is at {len(sites)} sites, and nothing says which is meant"
             )
         return having[0] if having else None
 

@@ -256,7 +256,7 @@ class Aws:
     def _count_s3(self) -> None:
         there = sum(service == "s3" for service, _, _ in self._clients)
         if there >= MAX_S3_CLIENTS:
-            raise TooManyClientsError(f"there are {there} clients of S3 already")
+            raise TooManyClientsError(f"there are already {there} S3 clients")
 
     def _forget_failed(
         self, key: tuple[Service, str | None, str], made: asyncio.Task[Any]

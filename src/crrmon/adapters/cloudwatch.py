@@ -69,5 +69,5 @@ def _data(part: bytes) -> list[Any]:
         for datum in data:
             datum["Timestamp"] = datetime.fromtimestamp(datum["Timestamp"], UTC)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RefusedPartError(f"no list of datapoints: {error!r}") from error
+        raise RefusedPartError(f"not a list of datapoints: {error!r}") from error
     return data

@@ -245,4 +245,4 @@ class Connection(web.RequestHandler):
         elif self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
         else:
-            self.cut("no request, or its answer not read, in time")
+            self.cut("no request in time, or its response was not read in time")

@@ -63,7 +63,7 @@ _CREDENTIALS = frozenset(
     }
 )
 _TAKING_A_ROLE = ("AssumeRole", "AssumeRoleWithWebIdentity")
-_ROLE_REMEDY = "check AWS_ROLE_ARN (or role_arn of the profile), and whether the role's trust policy lets the daemon take it"
+_ROLE_REMEDY = "check AWS_ROLE_ARN (or role_arn of the profile), and whether the role's trust policy lets the daemon assume it"
 _THROTTLED = frozenset(
     {
         "ProvisionedThroughputExceededException",
@@ -86,7 +86,7 @@ def explain(
     address: str = "aws.endpoint_url",
 ) -> str:
     """
-    Say what an AWS call met and what to do about it.
+    Say why an AWS call failed and what to do about it.
 
     Args:
         error: what it raised.
@@ -118,7 +118,7 @@ def _remedy_of_code(error: ClientError, grant: str) -> str:
         return grant
     if code in _CREDENTIALS:
         return "check the daemon's credentials and the machine's clock"
-    return "AWS asks for fewer calls" if code in _THROTTLED else ""
+    return "AWS is throttling and asks for fewer calls" if code in _THROTTLED else ""
 
 
 _REMEDIES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str]] = (
@@ -127,25 +127,25 @@ _REMEDIES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str]] =
         "check the daemon's credentials: its role, or the AWS_* variables",
     ),
     (NoRegionError, f"no region is known: {SET_REGION}"),
-    (InvalidRegionError, f"{{error}} Correct it: {SET_REGION}"),
-    (SETTINGS_ERRORS, "{error} Correct that in the AWS_* variables or the SDK's shared files"),
+    (InvalidRegionError, f"{{error}} To correct it, {SET_REGION}"),
+    (SETTINGS_ERRORS, "{error} Correct this in the AWS_* variables or the SDK's shared files"),
     (
         SSLError,
         (
-            "the certificate of whoever answered is not trusted: check {address}; where a proxy looks into TLS, let "
-            "AWS_CA_BUNDLE name its certificates"
+            "the certificate of the server that answered is not trusted: check {address}; if a proxy intercepts TLS, set "
+            "AWS_CA_BUNDLE to its certificates"
         ),
     ),
     (
         TooManyClientsError,
         (
-            f"one daemon looks at no more than {MAX_S3_CLIENTS} pairs of account and region: check the accounts and "
-            "regions in the messages, or use several daemons with queues of their own"
+            f"one daemon handles at most {MAX_S3_CLIENTS} pairs of account and region: check the accounts and "
+            "regions in the messages, or use several daemons, each with its own queues"
         ),
     ),
     (
         UnsignedAnswerError,
-        "somebody else answered, such as a proxy: check the network and {address}",
+        "something other than AWS answered, such as a proxy: check the network and {address}",
     ),
     (Exception, "check the network, the region and {address}"),
 )

@@ -337,8 +337,8 @@ def _reason(bucket: str, region: str, way: Way, error: Exception) -> str:
         permission=f"s3:GetReplicationConfiguration on bucket {bucket}",
         advice={
             "NoSuchBucket": (
-                f"check that the bucket is{where} or {address} is right; one that was deleted"
-                " can be taken out of buckets, and is asked for while its routes are remembered"
+                f"check that the bucket is{where} and that {address} is right; if it was deleted, remove it"
+                " from buckets; crrmon keeps asking for it while its routes are remembered"
             )
         },
         whom=way.whom,
@@ -354,5 +354,5 @@ def _unreadable(bucket: str, reason: str) -> UnreadableConfigurationError:
 
 def _unlisted(bucket: str, reason: str) -> UnreadableConfigurationError:
     return UnreadableConfigurationError(
-        f"whether bucket {bucket} may be listed could not be told: {reason}"
+        f"could not determine whether bucket {bucket} may be listed: {reason}"
     )

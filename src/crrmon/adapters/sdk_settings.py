@@ -66,33 +66,35 @@ def _key(value: str) -> str:
         return ""
     what = {"\n": "a line feed", "\r": "a carriage return", "\t": "a tab", " ": "a space"}
     return (
-        f"there is {what.get(odd[0], 'a control character')} in it, which belongs to no key: write it again without; "
-        "for a Secret use printf %s, for echo adds a line feed"
+        f"it contains {what.get(odd[0], 'a control character')}, which no key does: write it again without it; "
+        "for a Secret use printf %s, because echo adds a line feed"
     )
 
 
 def _region(value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9-]{1,63}", value):
         return ""
-    return f"{shown(value)} is no region: write it as AWS does, such as eu-west-1"
+    return f"{shown(value)} is not a region: use AWS's name, such as eu-west-1"
 
 
 def _url(value: str) -> str:
     if re.match(r"https?://[^\s/?#]", value):
         return ""
-    return f"{shown(value)} is no address: begin it with http:// or https://"
+    return f"{shown(value)} is not an address: start it with http:// or https://"
 
 
 def _number(value: str) -> str:
     if value.isascii() and value.strip().isdigit():
         return ""
-    return f"{shown(value)} is no whole number: write one, or leave it out"
+    return f"{shown(value)} is not a whole number: correct or remove it"
 
 
 def _one_of(*allowed: str) -> Check:
     def check(value: str) -> str:
         return (
-            "" if value.lower() in allowed else f"{shown(value)} is none of {', '.join(allowed)}"
+            ""
+            if value.lower() in allowed
+            else f"{shown(value)} is not one of {', '.join(allowed)}"
         )
 
     return check
@@ -101,7 +103,7 @@ def _one_of(*allowed: str) -> Check:
 def _role(value: str) -> str:
     if re.fullmatch(r"arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/\S+", value):
         return ""
-    return f"{shown(value)} is no role: write arn:aws:iam::ACCOUNT:role/NAME"
+    return f"{shown(value)} is not a role: use the form arn:aws:iam::ACCOUNT:role/NAME"
 
 
 def _named(path: str) -> str:
@@ -114,7 +116,7 @@ def _token_file(value: str) -> str:
         held = Path(value).read_bytes()
     except (OSError, ValueError) as error:
         return _unreadable(value, error, "the token")
-    return "" if held.strip() else f"{_named(value)} is empty: a token belongs into it"
+    return "" if held.strip() else f"{_named(value)} is empty: it must contain a token"
 
 
 def _certificates(value: str) -> str:
@@ -122,7 +124,7 @@ def _certificates(value: str) -> str:
         with Path(value).open("rb"):
             ssl.create_default_context(cafile=value)
     except ssl.SSLError:
-        return f"{_named(value)} holds no certificates: they are expected in PEM"
+        return f"{_named(value)} contains no certificates: they must be in PEM format"
     except (OSError, ValueError) as error:
         return _unreadable(value, error, "certificates")
     return ""
@@ -130,7 +132,7 @@ def _certificates(value: str) -> str:
 
 def _unreadable(value: str, error: Exception, wanted: str) -> str:
     why = error.strerror if isinstance(error, OSError) else "no path"
-    return f"{_named(value)} cannot be read ({why}): mount {wanted} there, or leave it out"
+    return f"{_named(value)} cannot be read ({why}): mount {wanted} there, or remove the setting"
 
 
 _KEY_ID, _SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
@@ -196,7 +198,7 @@ def _of_variables(environment: Mapping[str, str], profile: str | None) -> Iterat
     given = [name for name in (_KEY_ID, _SECRET) if name in environment]
     if len(given) == 1:
         missing = _SECRET if given == [_KEY_ID] else _KEY_ID
-        yield f"{missing}: it is not set, but {given[0]} is: set both, or none where there is a role"
+        yield f"{missing}: it is not set, but {given[0]} is: set both, or neither if there is a role"
     if not given:  # keys go before
         yield from _checked(environment, _IDENTITY)
 
@@ -222,7 +224,7 @@ class _Shared(msgspec.Struct, frozen=True):
         for variable, usual, reader in _FILES:
             path = os.path.expanduser(os.path.expandvars(environment.get(variable, usual)))  # noqa: PTH111 - as the SDK
             there = os.path.isfile(path)  # noqa: PTH113 - as the SDK
-            files.append(path if there else f"{path} (which is not there)")
+            files.append(path if there else f"{path} (which does not exist)")
             if not there:
                 continue
             try:
@@ -233,10 +235,12 @@ class _Shared(msgspec.Struct, frozen=True):
                         profiles.setdefault(name, {}).update(values)
             except OSError as error:
                 wrong.append(
-                    f"{variable}: {path} cannot be read ({error.strerror}): let crrmon read it"
+                    f"{variable}: {path} cannot be read ({error.strerror}): give crrmon read access"
                 )
             except ConfigParseError as error:
-                wrong.append(f"{variable}: {path} is no shared file of the SDK: {_line_of(error)}")
+                wrong.append(
+                    f"{variable}: {path} is not a valid shared file of the SDK: {_line_of(error)}"
+                )
         return cls(profiles, tuple(files), tuple(wrong))
 
 
@@ -257,21 +261,21 @@ _FILES = (
 
 
 def _line_of(error: ConfigParseError) -> str:
-    """Say which line of a file cannot be read; what stands there may be a secret."""
+    """Say which line of a file cannot be read; its text may be a secret."""
     met: object = error.kwargs["error"]  # type: ignore[typeddict-item] # its stubs leave it out
     match met:
         case configparser.MissingSectionHeaderError(lineno=line):
-            return f"line {line} stands below no [profile NAME]"
+            return f"line {line} is not below a [profile NAME]"
         case configparser.ParsingError(errors=[(line, _), *_]):
-            return f"line {line} is no NAME = VALUE"
+            return f"line {line} is not NAME = VALUE"
         case configparser.DuplicateSectionError(lineno=line):
-            return f"line {line} begins a profile that was there before"
+            return f"line {line} starts a profile that already exists"
         case configparser.DuplicateOptionError(lineno=line):
-            return f"line {line} sets what was set before in its profile"
+            return f"line {line} sets something that is already set in its profile"
         case UnicodeDecodeError(start=byte):
             return f"byte {byte} is not UTF-8"
         case _:
-            return "what is indented below a setting must be NAME = VALUE"
+            return "lines indented below a setting must be NAME = VALUE"
 
 
 # ---- a profile ----
@@ -286,7 +290,7 @@ def _of_profile(
     if asked is not None and asked not in shared.profiles:
         where = f"{variable}: there is no profile {shown(asked)}"
         if profile is not None:
-            where = f"profile {profile}: there is none"
+            where = f"profile {profile}: there is no such profile"
         yield f"{where} in {' or '.join(shared.files)}: correct the name, or mount the file"
         return
     name = asked or "default"
@@ -306,20 +310,20 @@ def _of_profile(
         yield from (where + wrong for wrong in _of_role(values, shared, environment))
     pair = [one for one in ("aws_access_key_id", "aws_secret_access_key") if values.get(one)]
     if len(pair) == 1:
-        yield f"{where}{pair[0]} is there without the other half of the key: set both"
+        yield f"{where}{pair[0]} is set without the other half of the key: set both"
 
 
 def _of_role(
     values: Mapping[str, Any], shared: _Shared, environment: Mapping[str, str]
 ) -> Iterator[str]:
-    """Say what is wrong with a profile that takes a role."""
+    """Say what is wrong with a profile that assumes a role."""
     sources = [one for one in ("source_profile", "credential_source") if one in values]
     if "role_arn" not in values and _ROLE not in environment:
-        yield "role_arn is missing beside web_identity_token_file"
+        yield "web_identity_token_file is set, but role_arn is missing"
     elif "web_identity_token_file" not in values and len(sources) != 1:
         yield "role_arn needs one of source_profile, credential_source and web_identity_token_file"
     source = values.get("source_profile")
     if source is not None and source not in shared.profiles:
         yield f"source_profile: there is no profile {shown(source)}: correct the name"
     if "mfa_serial" in values:
-        yield "mfa_serial: nobody is there to enter a code: take a profile without"
+        yield "mfa_serial: a daemon cannot enter a code: use a profile without it"

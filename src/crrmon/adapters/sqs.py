@@ -45,10 +45,10 @@ _ADVICE = {
     "InvalidAddress": _NO_QUEUE,
     "KMS.AccessDeniedException": "grant kms:Decrypt on the queue's key to the daemon's role",
     "KmsAccessDenied": "grant kms:Decrypt on the queue's key to the daemon's role",
-    "OverLimit": "120,000 messages are in flight: something else reads this queue and does not delete",
+    "OverLimit": "120,000 messages are in flight: another consumer reads this queue and does not delete its messages",
 }
 
-_NO_DEAD_LETTER_QUEUE = "check the queue's redrive policy: the dead-letter queue is not there"
+_NO_DEAD_LETTER_QUEUE = "check the queue's redrive policy: the dead-letter queue does not exist"
 _DEAD_LETTER_PERMISSION = "sqs:GetQueueUrl and sqs:GetQueueAttributes on the dead-letter queue"
 _DEAD_LETTER_ADVICE = {
     "AWS.SimpleQueueService.NonExistentQueue": _NO_DEAD_LETTER_QUEUE,

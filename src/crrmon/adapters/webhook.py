@@ -247,11 +247,11 @@ class WebhookInbox:
             return _later("the token cannot be read")
         if not known:
             self._oddity("a webhook's sender without the token", _connection(request).whom())
-            return _refused(401, "show the token", {"WWW-Authenticate": "Bearer"})
+            return _refused(401, "present the token", {"WWW-Authenticate": "Bearer"})
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # Nothing is decompressed that strangers send, and read as it is it would be malformed, and lost.
             self._oddity("a webhook's compressed body", _connection(request).whom())
-            return _refused(415, "not compressed, please", {"Accept-Encoding": "identity"})
+            return _refused(415, "do not compress the body", {"Accept-Encoding": "identity"})
         if self._under_way >= MOST_REQUESTS:
             return _later("too many requests at once")
         self._under_way += 1
@@ -270,7 +270,7 @@ class WebhookInbox:
             return _refused(413, f"more than {MOST_BYTES} bytes")
         except (ConnectionError, web.RequestPayloadError):
             return _refused(
-                400, "the body did not come whole"
+                400, "the body arrived incomplete"
             )  # most often nobody is there to read it
         if self._stopping:
             return _later("stopping")
@@ -320,7 +320,7 @@ class WebhookInbox:
             raise _TokenError(f"{where} cannot be read: it is not UTF-8") from None
         if not TOKEN.fullmatch(token):
             raise _TokenError(
-                f"{where} holds no token: at least 16 printable characters of ASCII, no blanks"
+                f"{where} does not contain a token: at least 16 printable ASCII characters, no blanks"
             )
         return token
 

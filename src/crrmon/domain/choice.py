@@ -48,7 +48,7 @@ def pattern(text: str) -> Pattern:
             "and * and ? stand for others (*/PREFIX for a prefix in all buckets)"
         )
     if prefix.endswith("*"):
-        raise ValueError("a prefix fits all keys that begin with it: leave the * at its end out")
+        raise ValueError("a prefix matches all keys that start with it: remove the * at its end")
     return Pattern(bucket, prefix)
 
 

@@ -208,7 +208,7 @@ def _unknown(doubt: str) -> Rule:
 def _rule(raw: object, number: int) -> Rule | None:
     """Read one rule; None when it is disabled."""
     if not isinstance(raw, dict):
-        return _unknown(f"rule {number} is no structure: any object might be replicated")
+        return _unknown(f"rule {number} is not an object: any object might be replicated")
     status, name, priority = raw.get("Status"), raw.get("ID"), raw.get("Priority")
     if status == "Disabled":
         return None
@@ -274,7 +274,7 @@ def _selection(rule: dict[str, Any]) -> _Selection:
     if prefix:
         return _Selection(doubt="it has both a filter and a prefix")
     if not isinstance(chosen, dict):
-        return _Selection(doubt="its filter is no structure")
+        return _Selection(doubt="its filter is not an object")
     return _filter(_given(chosen))
 
 
@@ -298,7 +298,7 @@ def _conjunction(parts: dict[str, Any]) -> _Selection:
     prefix = parts.pop("Prefix", "")
     tagged = bool(parts.pop("Tags", ()))
     if not isinstance(prefix, str):
-        return _Selection(doubt="the prefix in its filter is no text")
+        return _Selection(doubt="the prefix in its filter is not text")
     doubt = f"its filter has unknown parts ({_names(parts)})" if parts else ""
     return _Selection(prefix, tagged, doubt)
 

@@ -88,7 +88,7 @@ class Backlog:
         for _ in range(_TRIES):
             if await self._fold(number, parts):
                 return
-        raise LedgerError("somebody else changed the same sums again and again")
+        raise LedgerError("another process keeps changing the same sums")
 
     async def _fold(self, number: int, parts: Mapping[Key, Sequence[Moved]]) -> bool:
         """Fold changes in; return whether all are in."""

@@ -21,13 +21,13 @@ UNREADABLE = (struct.error, msgspec.MsgspecError, ValueError, KeyError, IndexErr
 """What reading such an item raises."""
 
 
-_RESTORE: Final = "restore a backup, for without it counts or the backlog are wrong"
+_RESTORE: Final = "restore a backup, because without it counts or the backlog are wrong"
 _REMEDIES: Final = {
-    TRAILS: "delete it: nobody follows that object then",
+    TRAILS: "delete it: that object is then no longer followed",
     FAILURES: "delete it",
     BUCKET_FAILURES: "delete it",
     MEMBERS: "delete it: that daemon announces itself again",
-    ROUTES: "delete it: it is remembered again when something goes there",
+    ROUTES: "delete it: the route is remembered again when something goes there",
 }
 """What else can be done about an item that cannot be read, by what it is of."""
 

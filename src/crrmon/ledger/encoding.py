@@ -83,7 +83,7 @@ def place_of(token: str) -> FailurePlace:
         time, trail, bucket = _place_decoder.decode(body)
         return time, trail, unpack(bucket)
     except (ValueError, msgspec.MsgspecError) as error:
-        raise ValueError(f"{token!r} is not where a page of failures ended") from error
+        raise ValueError(f"{token!r} is not the end of a page of failures") from error
 
 
 TRAIL_BYTES: Final = 16

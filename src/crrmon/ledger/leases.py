@@ -135,7 +135,7 @@ class Leases:
                     await asyncio.sleep(most * self._chance.random())
                     continue
             return {one.shard: one for one in after if one.shard in shards}
-        raise LedgerError("other daemons changed the leases again and again")
+        raise LedgerError("other daemons keep changing the leases")
 
     async def _read(self, numbers: Sequence[int]) -> list[tuple[list[Lease], Tag]]:
         """Read items of leases, each with its tag."""

@@ -57,7 +57,7 @@ async def read_or_begin(store: Store, *, shards: int, create: bool) -> Meta:
             return new
         meta = await _read(store)
         if meta is None:
-            raise LedgerError(f"{store.name} changes its mind")
+            raise LedgerError(f"{store.name} gives contradictory answers")
     if meta.readable_by > FORMAT:
         raise UnusableLedgerError(
             f"{store.name} was written by a newer crrmon (format {meta.format}; this one reads {FORMAT}): upgrade"
@@ -79,7 +79,7 @@ async def _read(store: Store) -> Meta | None:
         except DamagedError as error:
             # Not to be deleted: without the number of shards, all the rest would be lost.
             raise UnusableLedgerError(
-                f"what lies at {store.name} is no ledger, or it is damaged: name another ledger"
+                f"{store.name} holds no ledger, or a damaged one: name another ledger"
                 f" ({error.__cause__})"
             ) from error
     return None

@@ -57,8 +57,8 @@ async def _after(trails: Trails, place: _PageEnd) -> tuple[int, Due]:
     dues = [record.next_look_at for record in held.trail.records.values()]
     if not dues or min(dues) != place.due:
         raise LedgerError(
-            f"the object where the last page ended ({place.trail.hex()}) is not pending as it was any more: somebody works"
-            " on the ledger; stop all daemons that do, and begin anew"
+            f"the object where the last page ended ({place.trail.hex()}) is no longer pending as it was: another process is working"
+            " on the ledger; stop all daemons that use it, and start over"
         )
     return place.shard, Due(place.due, Key(TRAILS, place.shard, place.trail))
 
@@ -71,9 +71,9 @@ def _place_of(token: str, shards: int) -> _PageEnd:
     try:
         place = _decoder.decode(bytes.fromhex(token))
     except (ValueError, msgspec.MsgspecError) as error:
-        raise ValueError(f"{token!r} is not where a page of trails ended") from error
+        raise ValueError(f"{token!r} is not the end of a page of trails") from error
     if len(place.trail) != TRAIL_BYTES or not 0 <= place.shard < shards:
-        raise ValueError(f"{token!r} is not where a page of trails ended")
+        raise ValueError(f"{token!r} is not the end of a page of trails")
     return place
 
 
@@ -103,4 +103,4 @@ async def _restore(trails: Trails, given: dict[bytes, Trail], *, now: float) -> 
             for trail, told in given.items():
                 await _restore(trails, {trail: told}, now=now)
             return
-    raise LedgerError("somebody works on this ledger while it takes over another")
+    raise LedgerError("another process works on this ledger during the copy")

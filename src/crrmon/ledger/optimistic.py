@@ -133,7 +133,7 @@ class Undertaking(Generic[Item, Result]):
                 return results
             held.update(dict.fromkeys(others, NOTHING))
             held.update(await self._trails.read(others))
-        raise LedgerError("somebody else changed the same objects again and again")
+        raise LedgerError("another process keeps changing the same objects")
 
 
 def _differ(before: Trail, after: Trail) -> bool:

@@ -212,7 +212,7 @@ class StoredLedger(FleetItems):
                     "ledger_item_unreadable",
                     item=self._store.where(self._trails.address(trail)),
                     reason=str(one),
-                    advice="nobody follows this object until then",
+                    advice="this object is not followed until then",
                 )
         return found
 

@@ -253,8 +253,8 @@ class WindowItems:
             "ledger_window_names_lost",
             starts_at=header.starts_at,
             item=self._store.where(_taken_key(header.name, 0)),
-            reason="the list of what was counted in this window is gone; those of its deltas that were not "
-            "deleted yet are reported once more, in the next window",
+            reason="the list of the deltas counted in this window is gone; those that were not deleted yet "
+            "are reported again in the next window",
         )
         return True
 

@@ -193,7 +193,7 @@ class Windows:
             if 0 in error.places:
                 raise LeaseLostError("shard 0 has another holder") from error
             # This process's own, the answer of which got lost.
-            raise LedgerError("another window was frozen at the same moment") from error
+            raise LedgerError("another window was frozen at the same time") from error
         self._forget_draft(header)
 
     async def _finished(self) -> Committed:
@@ -205,7 +205,7 @@ class Windows:
                 return committed
             for header in left:
                 await self._finish(header, started=True)
-        raise LedgerError("the windows are changed by somebody else again and again")
+        raise LedgerError("another process keeps changing the windows")
 
     async def _finish(self, header: Header, *, started: bool) -> None:
         """
@@ -248,7 +248,7 @@ class Windows:
         except ConflictError as error:
             if 0 in error.places:
                 raise LeaseLostError("shard 0 has another holder") from error
-            raise LedgerError("the window was changed at the same moment") from error
+            raise LedgerError("the window was changed at the same time") from error
         # After the header tells that it was sent: else it would read as lost.
         await self._items.drop_part(old, part)
 
@@ -262,7 +262,7 @@ async def _take(window: FrozenWindow, entries: Mapping[EntryId, Entry]) -> Taken
     gone = wanted - {name for name, _ in mine}
     if gone:
         # Told to the publisher before a window took them whose commit was slow to arrive.
-        raise LedgerError(f"{len(gone)} deltas are in another window by now")
+        raise LedgerError(f"{len(gone)} deltas are already in another window")
     others = tuple(place for place, entry in entries.items() if entry.added is None)
     moved = moves(await summed(entries[place].moved for place in (*mine, *others)))
     return Taken(deltas=mine, others=others, moved=moved)

@@ -1,7 +1,7 @@
-"""Tries one call of each kind that the daemon makes, and tells what each of them proves.
+"""Tries one call of each kind that the daemon makes, and reports what each of them proves.
 
-Nothing is taken from a queue, no object is read, no datapoint is stored, and what is written to the ledger is taken out
-again. A call that cannot be tried in such a way is told as unproved, never as passed.
+Nothing is taken from a queue, no object is read, no datapoint is stored, and what is written to the ledger is removed
+again. A call that cannot be tried in this way is reported as unproved, never as passed.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class Checkup:
         self._rng = rng
 
     async def run(self) -> Sequence[Check]:
-        """Try all of them, side by side; the results come in the order in which they are best mended."""
+        """Try all of them, side by side; the results come in the order in which they are best fixed."""
         estate = self._estate
         tries = [
             *([("credentials", self._identity())] if estate.own_credentials else []),
@@ -126,7 +126,7 @@ class Checkup:
             return [_check(f"account {account}", "credentials", "sts:AssumeRole", verdict, found)]
 
         if account == "*":
-            return told(Verdict.UNPROVED, "not tried: it stands for accounts that events name")
+            return told(Verdict.UNPROVED, "not tried: it stands for the accounts named in events")
         try:
             return told(Verdict.PASSED, await self._access.enter(account))
         except AccessError as error:
@@ -149,7 +149,7 @@ class Checkup:
                 inbox.extend([NO_RECEIPT], seconds=0),
             ),
         ]
-        not_tried = "not tried, for it would take messages from the daemon; a queue under a KMS key also needs kms:Decrypt"
+        not_tried = "not tried, because it would take messages from the daemon; a queue with a KMS key also needs kms:Decrypt"
         return [
             *checks,
             _check(subject, "ReceiveMessage", "sqs:ReceiveMessage", Verdict.UNPROVED, not_tried),
@@ -237,8 +237,8 @@ class Checkup:
         except RefusedPartError:
             return told(
                 Verdict.UNPROVED,
-                "reached, and the call without datapoints was refused for having none, not for want of a permission;"
-                f" only a real one proves that {self._estate.namespace} may be written",
+                "reached, and the call without datapoints was refused for having none, not for lack of a permission;"
+                f" only a real call proves that {self._estate.namespace} may be written",
             )
         except SinkError as error:
             return told(Verdict.FAILED, str(error))
@@ -249,7 +249,9 @@ class Checkup:
             return _check("ledger", call, "", verdict, found)
 
         if self._ledger is None:
-            return [told("open", Verdict.PASSED, "it ends with the daemon: nothing to open")]
+            return [
+                told("open", Verdict.PASSED, "the ledger ends with the daemon: nothing to open")
+            ]
         done: list[Check] = []
         call = "open"
         try:
@@ -267,7 +269,7 @@ class Checkup:
                 told(
                     call,
                     Verdict.UNPROVED,
-                    f"held by another process; if that is the daemon, all is well: {error}",
+                    f"held by another process; if that is the daemon, this is as it should be: {error}",
                 )
             )
         except AbsentLedgerError as error:
@@ -275,7 +277,7 @@ class Checkup:
                 told(
                     call,
                     Verdict.UNPROVED,
-                    f"reached; the daemon makes it at its first start: {error}",
+                    f"reached; the daemon creates the ledger at its first start: {error}",
                 )
             )
         except (LedgerError, UnusableLedgerError) as error:
@@ -309,7 +311,7 @@ _NO_BUCKET = _check(
     "HeadObject, GetBucketReplication",
     "s3:GetObject, s3:GetObjectVersion, s3:ListBucket, s3:GetReplicationConfiguration",
     Verdict.UNPROVED,
-    "not tried: no bucket is named; set buckets",
+    "not tried: no bucket is configured; set buckets",
 )
 
 
@@ -335,9 +337,11 @@ async def _attempted(subject: str, call: str, needs: str, work: Awaitable[Iterab
 
 
 def _looked(check: Check, seen: Observation, listed: Check | None) -> Check:
-    """Return what a look at something that is not there proves."""
+    """Return what a look at something that does not exist proves."""
     if seen.sight.answered:
-        return msgspec.structs.replace(check, found="answered as for what is not there")
+        return msgspec.structs.replace(
+            check, found="answered as for an object that does not exist"
+        )
     if _forbidden(seen):
         return _denied(check, listed, Store.OTHER if seen.of_store else Store.S3)
     asked_in_vain = seen.sight in (Sight.THROTTLED, Sight.REFUSED)
@@ -350,12 +354,12 @@ def _forbidden(seen: Observation) -> bool:
 
 
 def _denied(check: Check, listed: Check | None, store: Store) -> Check:
-    """Return whose want a 403 is: of the look's own permission, or of the one without which it hides a 404."""
+    """Return which permission a 403 lacks: the look's own, or the one without which it hides a 404."""
     if listed is not None and listed.verdict is Verdict.PASSED:
-        remedy = f"grant {check.needs} on the bucket's objects to whoever looks at it"
+        remedy = f"grant {check.needs} on the bucket's objects to the credentials that look at it"
         return msgspec.structs.replace(check, verdict=Verdict.FAILED, found=f"HTTP 403; {remedy}")
     if listed is not None and listed.verdict is Verdict.FAILED:
-        found = "HTTP 403, which says nothing as long as the bucket may not be listed"
+        found = "HTTP 403, which proves nothing as long as the bucket may not be listed"
         return msgspec.structs.replace(check, verdict=Verdict.UNPROVED, found=found)
     found = f"HTTP 403; {advice(store)}"
     return msgspec.structs.replace(check, verdict=Verdict.FAILED, found=found)

@@ -187,12 +187,12 @@ class Move:
             await asyncio.sleep(min(left, WATCH_SECONDS))
             for where in self._leases:
                 if worker := await self._worker(where):
-                    raise RefusedError(f"a daemon works on the {where} ({worker}): stop it first")
+                    raise RefusedError(f"a daemon is using the {where} ({worker}): stop it first")
 
     async def _still_alone(self) -> None:
         for where in self._leases:
             if worker := await self._worker(where):
-                raise DisturbedError(f"a daemon began to work on the {where} meanwhile ({worker})")
+                raise DisturbedError(f"a daemon started using the {where} meanwhile ({worker})")
 
     def _holder(self) -> str:
         leases = (lease for some in self._leases.values() for lease in some)
@@ -249,7 +249,7 @@ class Move:
                 mine = msgspec.structs.replace(window, deltas=())
                 await self._try(partial(self._target.freeze, mine, lease=lease))
         except LeaseLostError as error:
-            raise DisturbedError(f"a daemon works on the target meanwhile: {error}") from error
+            raise DisturbedError(f"a daemon is using the target meanwhile: {error}") from error
         finally:
             await self._try(partial(self._target.release, [lease]))
         return len(windows)
@@ -261,7 +261,7 @@ class Move:
         free = seen[REPORTING_SHARD]
         lease = await self._try(partial(self._target.claim, free, owner=self._owner))
         if lease is None:
-            raise DisturbedError("a daemon began to work on the target meanwhile")
+            raise DisturbedError("a daemon started using the target meanwhile")
         return lease
 
     # ---- asking ----
@@ -327,11 +327,11 @@ def _differences(source: _Holdings, target: _Holdings) -> Iterator[str]:
         if len(mine) != len(other):
             yield f"{what}: the source holds {len(mine)}, the target {len(other)}"
         elif mine != other:
-            yield f"{what}: those in the target are other ones"
+            yield f"{what}: those in the target are different"
     if source.states != target.states:
-        yield "what is known of routes and of the delays of events is something else in the target"
+        yield "what is known about routes and event delays differs in the target"
     if source.last_frozen != target.last_frozen:
-        yield "the time of the last window is another one in the target"
+        yield "the time of the last window differs in the target"
 
 
 def _amounts(amounts: tuple[int, int, int, int]) -> str:

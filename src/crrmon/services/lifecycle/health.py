@@ -183,7 +183,7 @@ class Dependency:
         """Say how it is, in words."""
         if self._away_since is None:
             return "ok" if self._used else "not asked by this replica"
-        return f"away for {self._clock.now() - self._away_since:.0f} s: {self._reason}"
+        return f"unavailable for {self._clock.now() - self._away_since:.0f} s: {self._reason}"
 
     def _asked(self) -> None:
         self._asked_at = asyncio.get_running_loop().time()

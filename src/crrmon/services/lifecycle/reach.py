@@ -87,7 +87,7 @@ class Reach:
         silent = now - self._refused_since
         if self._refused >= THROTTLED_LOOKS and silent >= THROTTLED_SECONDS:
             self._health.failed(
-                f"{detail}: nothing else for {silent:.0f} s, from any bucket", certain=True
+                f"{detail}: no other answer for {silent:.0f} s, from any bucket", certain=True
             )
 
     def _all_unreachable(self, now: float) -> bool:

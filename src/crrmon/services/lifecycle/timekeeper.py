@@ -137,9 +137,9 @@ class Timekeeper:
         self._unsure_since = at if self._unsure_since is None else self._unsure_since
         if at - self._unsure_since >= UNSURE_SECONDS:
             health.failed(
-                "no answer of AWS confirms what time it is: nothing is counted, given up, dropped or published "
-                "until one does; check this machine's time synchronisation, and the way to the queues, or to the "
-                "stores where there are none"
+                "no AWS response confirms the current time: nothing is counted, given up, dropped or published "
+                "until one does; check this machine's time synchronisation, and the connection to the queues, or to the "
+                "stores if there are no queues"
             )
 
     def _lead(self) -> float:
@@ -149,6 +149,6 @@ class Timekeeper:
 def _off(offset: float) -> str:
     where = "ahead of" if offset > 0 else "behind"
     return (
-        f"this machine's clock is {abs(offset):.0f} s {where} AWS's, which the daemon goes by; check its time "
-        "synchronisation: from 5 minutes on AWS refuses what is signed by it"
+        f"this machine's clock is {abs(offset):.0f} s {where} AWS's, which the daemon uses; check its time "
+        "synchronisation: from 5 minutes on, AWS refuses requests signed with it"
     )

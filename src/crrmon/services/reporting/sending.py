@@ -234,7 +234,7 @@ class Sender:
             return _Sent.DONE
         if not self._refusals.total:
             return _Sent.DOUBTED
-        self._health.failed(f"it refuses all that it is sent, which is kept: {reason}")
+        self._health.failed(f"it refuses everything it is sent, which is kept: {reason}")
         self._back_off()
         return _Sent.FAILED
 

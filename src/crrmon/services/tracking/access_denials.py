@@ -51,11 +51,11 @@ LINES = 20
 FORGOTTEN_SECONDS = 2 * HOLD_LONGEST_SECONDS
 """A bucket at which this daemon did not look for so long is another's to look at: it says no more of it."""
 
-_FIRST = "if account_unusable is logged for its account, do what that says; else grant"
+_FIRST = "if account_unusable is logged for its account, follow the advice there; otherwise grant"
 _PERMISSIONS = "s3:GetObject and s3:GetObjectVersion on its objects and s3:ListBucket on it"
 _OF_S3 = (
     f"{_FIRST} the daemon's role {_PERMISSIONS}, or set a role for its account under accounts; check its bucket"
-    " policy where it is another account's, and name it in accounts[].request_payer where it is a Requester Pays"
+    " policy if it is another account's, and name it in accounts[].request_payer if it is a Requester Pays"
     " bucket"
 )
 _OF_A_STORE = (

@@ -38,8 +38,8 @@ REMINDER_SECONDS = 60.0
 """How often a wave is logged, and how often its bucket is asked to prove that it is the right one."""
 
 ADVICE = (
-    "far more objects of this route show as gone than ever before: if they were deleted, nothing need be done,"
-    " they are counted as gone within an hour or a day; else check that the endpoint and the account in which the"
+    "far more objects of this route appear to be gone than ever before: if they were deleted, do nothing: they are"
+    " counted as gone within an hour or a day; otherwise check that the endpoint and the account in which the"
     " bucket is looked at are right"
 )
 

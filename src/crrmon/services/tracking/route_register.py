@@ -304,7 +304,7 @@ def _tell(
             "route_removed",
             **told,
             advice=(
-                f"no enabled replication rule leads there any more: {ROUTE_GONE[store]}; or retire the route with"
+                f"no enabled replication rule leads there any longer: {ROUTE_GONE[store]}; or retire the route with"
                 " crrmon routes release"
             ),
         )

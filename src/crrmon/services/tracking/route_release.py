@@ -61,5 +61,5 @@ async def release(ledger: Ledger, route: Route, *, now: float) -> RouteState:
         if await ledger.swap(name, told[name], encode(released(before, now=now))):
             return before
     raise DisturbedError(
-        f"the route from {route.source} to {route.destination} was changed meanwhile, again and again: try again"
+        f"the route from {route.source} to {route.destination} keeps changing: try again"
     )

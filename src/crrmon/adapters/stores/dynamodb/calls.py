@@ -161,7 +161,9 @@ class Calls:
             if not wanted:
                 return found
             await self._pause(tries)
-        raise LedgerError(f"DynamoDB BatchGetItem: table {self.table!r} is asked too much")
+        raise LedgerError(
+            f"DynamoDB BatchGetItem: table {self.table!r} receives too many requests"
+        )
 
     async def write_each(self, requests: Sequence[Any]) -> None:
         """
@@ -193,7 +195,9 @@ class Calls:
             # As long as some of it is taken, the table only asks to go slower.
             in_vain = in_vain + 1 if len(left) == len(before) else 0
             await self._pause(in_vain)
-        raise LedgerError(f"DynamoDB BatchWriteItem: table {self.table!r} is asked too much")
+        raise LedgerError(
+            f"DynamoDB BatchWriteItem: table {self.table!r} receives too many requests"
+        )
 
     # ---- the table ----
 

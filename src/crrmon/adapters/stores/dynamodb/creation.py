@@ -54,7 +54,7 @@ async def create(
     except TimeoutError as error:
         raise LedgerError(
             f"table {table!r} is not ready after {READY_SECONDS:.0f} s ({maker.waits_for}); "
-            "run: crrmon ledger create once more"
+            "run crrmon ledger create again"
         ) from error
 
 

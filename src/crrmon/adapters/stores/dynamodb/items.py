@@ -58,7 +58,7 @@ def number(value: float) -> dict[str, str]:
         ValueError: it is not finite, which DynamoDB does not take.
     """
     if not math.isfinite(value):
-        raise ValueError(f"{value} is no number that DynamoDB takes")
+        raise ValueError(f"{value} is not a number that DynamoDB accepts")
     return {"N": str(int(value)) if value.is_integer() else repr(value)}
 
 

@@ -185,7 +185,7 @@ class DynamoDBStore:
         requests = [_request(action) for action in actions]
         sizes = [_OVERHEAD_BYTES + body_bytes(request.get("Item", {})) for _, request in requests]
         if max(sizes) > LARGEST_BYTES + _OVERHEAD_BYTES:
-            raise TooMuchError("DynamoDB takes 400 KB of one item")
+            raise TooMuchError("DynamoDB accepts at most 400 KB per item")
         if len(requests) > _MOST_ACTIONS or sum(sizes) > MOST_BYTES:
             raise TooMuchError(f"{len(requests)} actions")
         # As a transaction it would cost twice as much.
@@ -273,6 +273,6 @@ async def _warn_of_no_expiry(calls: Calls) -> None:
         log.warning(
             "ledger_never_expires",
             table=calls.table,
-            reason=f"time to live by {EXPIRES_AT!r} is off, so the table grows for ever; "
+            reason=f"time to live by {EXPIRES_AT!r} is off, so the table grows forever; "
             "run: crrmon ledger create",
         )

@@ -84,7 +84,7 @@ def _keys(described: Mapping[str, Any]) -> list[tuple[str, str]]:
 def unlike_error(table: str, difference: str) -> UnusableLedgerError:
     """Return the error for a table that is there and will not do."""
     return UnusableLedgerError(
-        f"ledger.dynamodb.table {table!r} was not made for crrmon: {difference}; "
+        f"ledger.dynamodb.table {table!r} was not created for crrmon: {difference}; "
         "name another table and run: crrmon ledger create"
     )
 

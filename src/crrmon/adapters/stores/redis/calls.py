@@ -67,7 +67,7 @@ async def roundtrip(
             raise
         except Exception as error:
             # Whatever a parser makes of bytes that are no answer: nobody knows what was done.
-            raise LostError(f"no answer that can be read ({type(error).__name__})") from error
+            raise LostError(f"unreadable response ({type(error).__name__})") from error
     return replies
 
 

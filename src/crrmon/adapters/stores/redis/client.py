@@ -39,7 +39,7 @@ class Redis:
         if server.cluster and server.database:
             raise UnusableLedgerError(
                 f"ledger.redis.url names database {server.database}, but ledger.redis.cluster is true, and a cluster"
-                " has no database but 0: take the number from the end of ledger.redis.url"
+                " only has database 0: remove the number at the end of ledger.redis.url"
             )
         if server.ca_file is not None:
             try:
@@ -92,7 +92,7 @@ def _check_version(server: RedisServer, found: dict[str, str]) -> None:
     numbers = tuple(int(one) for one in re.findall(r"\d+", version)[:2])
     if numbers and numbers < OLDEST:
         raise UnusableLedgerError(
-            f"ledger.redis.url: {server.place} is Redis {version}; at least 6.2 is needed, or Valkey"
+            f"ledger.redis.url: {server.place} is Redis {version}; 6.2 or later is required, or Valkey"
         )
 
 
@@ -104,7 +104,7 @@ def _check_kind(server: RedisServer, found: dict[str, str]) -> None:
         )
     if kind == "0" and server.cluster:
         raise UnusableLedgerError(
-            f"ledger.redis.cluster is true, but {server.place} is no node of a cluster: set it to false"
+            f"ledger.redis.cluster is true, but {server.place} is not a node of a cluster: set it to false"
         )
 
 
@@ -113,7 +113,7 @@ def _warn(server: RedisServer, found: dict[str, str]) -> None:
         log.warning(
             "redis_not_durable",
             server=server.place,
-            advice="what was written last is lost when it restarts: set appendonly yes on the server",
+            advice="the latest writes are lost when it restarts: set appendonly yes on the server",
         )
     policy = found.get("maxmemory_policy", "")
     if policy.startswith("allkeys-"):
@@ -121,5 +121,5 @@ def _warn(server: RedisServer, found: dict[str, str]) -> None:
             "redis_evicts_keys",
             server=server.place,
             policy=policy,
-            advice="it drops what is pending when memory runs short: set maxmemory-policy noeviction on the server",
+            advice="it drops pending objects when memory runs short: set maxmemory-policy noeviction on the server",
         )

@@ -97,5 +97,5 @@ def days_of(registry: bytes) -> Days:
     """
     days = tuple(map(int, registry.split()))
     if registry_of(days) != registry:
-        raise ValueError(f"{registry!r} is no list of days")
+        raise ValueError(f"{registry!r} is not a list of days")
     return days

@@ -80,7 +80,7 @@ class Replicas:
             log.warning(
                 "redis_no_replicas",
                 in_doubt=self.in_doubt,
-                advice="no replica is left, what is written now is on one server only: see to the replicas; with"
+                advice="no replica is left, so new writes are on one server only: check the replicas; with"
                 " min-replicas-to-write 1 the server itself would refuse writes instead",
             )
             self.allay(self.doubts)

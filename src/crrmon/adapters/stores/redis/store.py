@@ -169,7 +169,7 @@ class RedisStore:
                 self._unordered.learn_days(writing.groups[at], registry)
             if others or changed:
                 raise ConflictError(sorted(writing.conflicts(others, changed)))
-        raise LedgerError("the days of which something is kept change faster than they are read")
+        raise LedgerError("the list of days changes faster than it can be read")
 
     async def write_each(self, actions: Sequence[Put | Delete]) -> None:
         """Do unconditional actions, some at a time."""

@@ -16,17 +16,17 @@ from crrmon.adapters.stores.redis.server import NoPasswordError, RedisServer
 from crrmon.ports.ledger import LedgerError
 
 _NOT_ALLOWED: Final = (
-    "does not let this user do what is needed ({text}): grant what docs/operations.md lists, on the keys ~{{PREFIX*"
+    "does not allow this user to do what crrmon needs ({text}): grant what docs/operations.md lists, on the keys ~{{PREFIX*"
     " where PREFIX is ledger.redis.prefix"
 )
 _NOT_ADMITTED: Final = (
-    "refuses this user or password: correct ledger.redis.password, or ledger.redis.password_file, and the name in"
+    "rejects this user or password: correct ledger.redis.password, or ledger.redis.password_file, and the name in"
     " ledger.redis.url"
 )
 _BY_KIND: Final[tuple[tuple[type[Exception], str], ...]] = (
     (
         UnacknowledgedError,
-        f"answered, but no replica has what was written last, {WAIT_SECONDS:g} s later: see to its replicas",
+        f"answered, but {WAIT_SECONDS:g} s later no replica has the latest writes: check its replicas",
     ),
     (NoPasswordError, "was not asked: {text}"),
     (AuthenticationError, _NOT_ADMITTED),
@@ -34,29 +34,32 @@ _BY_KIND: Final[tuple[tuple[type[Exception], str], ...]] = (
     (NoPermissionError, _NOT_ALLOWED),
     (
         InvalidResponse,
-        "is no Redis server, or speaks TLS: correct host and port in ledger.redis.url, or begin it with rediss://",
+        "is not a Redis server, or requires TLS: correct host and port in ledger.redis.url, or start it with rediss://",
     ),
 )
 _BY_CODE: Final = (
     ("NOPERM|can't (run|access)", _NOT_ALLOWED),
-    ("LOADING", "is still reading its data: it will answer when it is done"),
-    ("BUSY", "is busy with a script that does not end: SCRIPT KILL ends it"),
+    ("LOADING", "is still loading its data: it will answer when done"),
+    ("BUSY", "is busy with a script that does not end: stop it with SCRIPT KILL"),
     ("OOM", "is out of memory: raise its maxmemory, or shorten ledger.dedup_retention_days"),
-    ("READONLY", "is a replica and takes no writes: ledger.redis.url must lead to the primary"),
-    ("MISCONF", "cannot save its data and takes no writes: see its log and its disk"),
-    ("NOREPLICAS", "has too few replicas to take writes, see its min-replicas-to-write"),
-    ("MASTERDOWN", "is a replica without a primary: ledger.redis.url must lead to the primary"),
-    ("CLUSTERDOWN", "is a cluster that does not work: CLUSTER INFO tells more"),
-    ("TRYAGAIN", "is moving these keys to another node: that will be over"),
+    ("READONLY", "is a replica and accepts no writes: ledger.redis.url must point to the primary"),
+    ("MISCONF", "cannot save its data and accepts no writes: check its log and its disk"),
+    ("NOREPLICAS", "has too few replicas to accept writes: check its min-replicas-to-write"),
+    ("MASTERDOWN", "is a replica without a primary: ledger.redis.url must point to the primary"),
+    ("CLUSTERDOWN", "is a cluster that does not work: CLUSTER INFO shows more"),
+    ("TRYAGAIN", "is moving these keys to another node, which is temporary"),
     (
         "DB index is out of range|invalid DB index|not an integer or out of range",
         "does not have this database: correct the number at the end of ledger.redis.url",
     ),
     (
         "SELECT is not allowed",
-        "is of a cluster and has only database 0: set ledger.redis.cluster, and no number in ledger.redis.url",
+        "is part of a cluster and only has database 0: set ledger.redis.cluster, and no number in ledger.redis.url",
     ),
-    ("MOVED|CROSSSLOT", "does not have these keys: it is a cluster, see ledger.redis.cluster"),
+    (
+        "MOVED|CROSSSLOT",
+        "does not have these keys because it is a cluster: set ledger.redis.cluster",
+    ),
     (
         "WRONGTYPE",
         "holds something else under ledger.redis.prefix {prefix!r}: choose another ledger.redis.prefix",
@@ -78,9 +81,9 @@ def _tls_hint(server: RedisServer, text: str) -> str:
     if server.place.startswith("rediss:"):
         # A server that does not know TLS waits for the rest of what it takes for a command.
         if "WRONG_VERSION" in text or "connecting to server" in text:
-            return " (if it does not speak TLS, ledger.redis.url must begin with redis://)"
+            return " (if it does not use TLS, ledger.redis.url must start with redis://)"
     elif "closed by server" in text:
-        return " (if it speaks TLS, ledger.redis.url must begin with rediss://)"
+        return " (if it uses TLS, ledger.redis.url must start with rediss://)"
     return ""
 
 
@@ -94,7 +97,7 @@ def _trouble(server: RedisServer, error: Exception) -> str:
         if re.search(rf"\b({codes})\b", coded):
             return words.format(text=text, prefix=server.prefix)
     if "certificate" in text.lower():
-        return f"cannot be trusted, see ledger.redis.ca_file: {text}"
+        return f"cannot be trusted: check ledger.redis.ca_file: {text}"
     if isinstance(error, (LostError, OSError)):
         return f"cannot be reached: {text}"
     return f"answered: {text}"

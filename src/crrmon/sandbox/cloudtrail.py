@@ -77,7 +77,7 @@ def deleted_body(written: Written, *, at: float, chance: int) -> str:
 
 def marker_body(marker: Written, *, chance: int) -> str:
     """
-    Create the event of a delete marker that was laid.
+    Create the event of a delete marker that was created.
 
     Args:
         marker: with the version id of its own.

@@ -59,7 +59,7 @@ def deleted_event(version: ObjectVersion, region: str, *, at: float, chance: int
 
 
 def marker_event(marker: ObjectVersion, region: str, *, at: float, chance: int) -> str:
-    """Create the event of a delete marker that was laid, by whomever."""
+    """Create the event of a delete marker that was created, by whomever."""
     return _removed_event(marker, region, at=at, chance=chance, kind="Delete Marker Created")
 
 
@@ -148,7 +148,7 @@ def deleted_notification(version: ObjectVersion, region: str, *, at: float, chan
 def marker_notification(
     marker: ObjectVersion, region: str, *, at: float, by_replication: bool, chance: int
 ) -> str:
-    """Create the notification of a delete marker that was laid."""
+    """Create the notification of a delete marker that was created."""
     return _notification(
         "ObjectRemoved:DeleteMarkerCreated",
         marker,

@@ -131,7 +131,7 @@ def _adopt_standard_logging(
     out: TextIO,
     threshold: int,
 ) -> None:
-    """Have libraries that use the standard library's logging go the same way."""
+    """Route libraries that use the standard library's logging the same way."""
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -201,7 +201,7 @@ def _without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 
 
 def _bare_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Tell of an exception which one it is and where it was raised, but not its text, which may quote anything."""
+    """Describe which exception it is and where it was raised, but not its text, which may quote anything."""
     told = event.pop("exc_info", None)
     error = told[1] if isinstance(told, tuple) else told
     if error is True:

@@ -116,7 +116,7 @@ def follow_no_redirect(context: dict[str, Any], **_: object) -> None:
 
 def mean_this_site(params: dict[str, Any], **_: object) -> None:
     """
-    Have a store answer for itself: MinIO asks the other side of a replication for what it does not have, and passes its
+    Make a store answer for itself: MinIO asks the other side of a replication for what it does not have, and passes its
     answer on as its own, unless this header says that somebody asked already.
     """
     params["headers"]["x-minio-source-proxy-request"] = "false"

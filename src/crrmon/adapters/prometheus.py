@@ -53,7 +53,7 @@ class _Buckets:
             self._met[metric].discard(labels[0])
 
     def follow(self, route: Labels) -> None:
-        """Tell the buckets of a route from those that only messages name."""
+        """Distinguish the buckets of a route from those that only messages name."""
         if UNKNOWN_DESTINATION not in route:
             self._followed.update(route)
 

@@ -72,7 +72,7 @@ class _Delivery:
         self.durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def answer(self, *, durable: bool) -> None:
-        """Have the request answered."""
+        """Answer the request."""
         if not self.durable.done():
             self.durable.set_result(durable)
 
@@ -162,7 +162,7 @@ class WebhookInbox:
         return port
 
     def refuse(self) -> None:
-        """Let nobody in any more, and send those back that were not received: what was, is still answered."""
+        """Accept no more requests, and refuse those not yet received: those received are still answered."""
         self._stopping = True
         if self._listening is not None:
             self._listening.close()
@@ -210,7 +210,7 @@ class WebhookInbox:
         return [one.message for one in taken]
 
     async def depth(self) -> None:
-        """Tell that nobody here can count what senders still keep."""
+        """Return nothing: what senders still hold cannot be counted here."""
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
         """

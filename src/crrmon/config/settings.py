@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file (which comes in as initial values)."""
+        """Give the environment precedence over the file (which comes in as initial values)."""
         return env_settings, init_settings
 
 

@@ -166,7 +166,7 @@ def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads b
 
 
 def dated(record: Record, seen: Observation) -> Record:
-    """Let S3 say when a version was written whose event could not be believed."""
+    """Take S3's time of the write for a version whose event could not be believed."""
     told = seen.last_modified_at
     if record.claimed_at is None or told is None or not record.version.identified:
         return record
@@ -251,7 +251,7 @@ def _adoptable(record: Record, seen: Observation) -> bool:
 
 
 def _sized(record: Record, seen: Observation) -> Record:
-    """Let a look say how large a version is."""
+    """Take the size of a version from a look."""
     return record if seen.size is None else replace(record, size=seen.size)
 
 

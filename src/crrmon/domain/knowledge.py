@@ -70,7 +70,7 @@ class Knowledge(msgspec.Struct):
     """What `spread` answered since the last fit."""
 
     def learn(self, interval: Interval, *, now: float, policy: Policy, price: float) -> bool:
-        """Take in a sample; return whether all that is known was fitted anew."""
+        """Take in a sample; return whether all that is known was fitted again."""
         self._fade(now, policy)
         self.counts[interval] = self.counts.get(interval, 0.0) + self.unit
         self.samples += self.unit
@@ -124,7 +124,7 @@ class Knowledge(msgspec.Struct):
             self._rescale()
 
     def _rescale(self) -> None:
-        """Have a sample count one again, and drop what has faded."""
+        """Make a sample count one again, and drop what has faded."""
         counts = {interval: count / self.unit for interval, count in self.counts.items()}
         self.counts = {key: count for key, count in counts.items() if count > _NEGLIGIBLE}
         self.samples /= self.unit

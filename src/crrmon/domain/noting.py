@@ -256,7 +256,7 @@ def _deleted(record: Record) -> Record:
 
 
 def _sooner(record: Record, at: float) -> Record:
-    """Have a record looked at by then, if it is not to be before."""
+    """Bring the look at a record forward to then, unless it is due earlier."""
     return replace(record, next_look_at=min(record.next_look_at, at))
 
 

@@ -73,7 +73,7 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
         failure: what S3 said.
 
     Returns:
-        The record itself where that is nothing new, or was before the last retry. A failure that is known is told anew
+        The record itself where that is nothing new, or was before the last retry. A failure that is known is told again
         only by another reason, or after a look that showed it pending: some stores tell of one with every try.
     """
     if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:

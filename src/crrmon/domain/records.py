@@ -107,7 +107,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failed_at: float | None = None
     """When the open failure was first seen."""
     reopened_at: float | None = None
-    """When the last open failure was seen pending again: from then on its age counts anew."""
+    """When the last open failure was seen pending again: from then on its age counts again from zero."""
     failed_before: bool = False
     """Whether any episode failed: then an arrival is a repair."""
     claimed_at: float | None = None

@@ -61,5 +61,5 @@ class Refusals:
         return False
 
     def again(self) -> None:
-        """Have all be tried again: they are all refused, and the sink may be another one by now."""
+        """Make all be tried again: they are all refused, and the sink may be a different one by now."""
         self._doubted.clear()

@@ -221,7 +221,7 @@ def _reread(
     still = [one for one in before if any(_includes(two, one) for two in selects)]
     now = _distinct((*(_dated(one, before) for one in selects), *still))
     if now == state.selects:
-        # Dated anew once in a while: that is from when on a doubt may begin.
+        # Dated again once in a while: that is from when on a doubt may begin.
         return (
             state if read_at - state.read_at < DATED_SECONDS else replace(state, read_at=read_at)
         )

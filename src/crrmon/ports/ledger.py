@@ -356,4 +356,4 @@ class Ledger(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of the ledger; nothing else may be called after."""
+        """Release the ledger; nothing else may be called afterwards."""

@@ -257,7 +257,7 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of the database; nothing else may be called after."""
+        """Release the database; nothing else may be called afterwards."""
 
 
 def prefixed(prefix: bytes) -> Span:

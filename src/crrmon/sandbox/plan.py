@@ -32,7 +32,7 @@ DELETED_SHARE = 0.04
 """Of the covered versions: deleted for good before they replicated anywhere."""
 DELETED_WITHIN_SECONDS = (0.5, 4.0)
 MARKER_SHARE = 0.04
-"""Of the writes: before them, a delete marker is laid over some other key of the bucket."""
+"""Of the writes: before them, a delete marker is created over some other key of the bucket."""
 FAILS_EVERYWHERE_SHARE = 0.4
 """Of the failures of versions with several destinations: the others fail at one of them only."""
 

@@ -79,7 +79,7 @@ class Replication:
             self._start(self._pass(written, passage, planned))
 
     def begin_marker(self, marker: Written, marking: Marking, *, chance: int) -> None:
-        """Replicate a delete marker that was just laid."""
+        """Replicate a delete marker that was just created."""
         self._truth.marked(marker.version, [one.destination for one in marking.passages])
         for passage in marking.passages:
             self._start(self._mark(marker, passage, chance))

@@ -37,7 +37,7 @@ class Rules:
         self._off.update((mischief.disabled, *deleted))
 
     def leads(self) -> dict[Route, bool]:
-        """Tell of every route whether a rule in force leads along it."""
+        """Return for each route whether a rule in force leads along it."""
         return {
             Route(rule.source, rule.destination): rule.id not in self._off
             for rule in self.world.rules
@@ -56,7 +56,7 @@ class Rules:
         """
         Return what still comes true of a plan.
 
-        In a touched bucket nothing is deleted before it replicates, and no delete marker is laid: what a daemon makes
+        In a touched bucket nothing is deleted before it replicates, and no delete marker is created: what a daemon makes
         of these until it has read the rules again is not wrong, and not certain either.
         """
         if not self.touched(planned.bucket):

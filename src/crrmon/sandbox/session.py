@@ -84,7 +84,7 @@ def _folder(keep: Path | None) -> Path:
 
 
 async def _interruptible(settings: SandboxSettings, show: Show, folder: Path) -> SandboxVerdict:
-    """Let the first Ctrl-C end the writing, and the second one everything."""
+    """Make the first Ctrl-C stop writing, and the second one everything."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     work = asyncio.ensure_future(_work(settings, show, folder, stop))

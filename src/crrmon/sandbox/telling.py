@@ -34,7 +34,7 @@ class EventTeller:
         by_replication: bool = False,
     ) -> None:
         """
-        Tell of a version that was written.
+        Send the events of a version that was written.
 
         Args:
             written: the version.
@@ -55,7 +55,7 @@ class EventTeller:
         )
 
     def deleted(self, written: Written, deliveries: Deliveries, *, at: float, chance: int) -> None:
-        """Tell of a version that was deleted for good."""
+        """Send the events of a version that was permanently deleted."""
         version, region, chance = written.version, written.region, chance ^ _FURTHER
         self._tell(
             written,
@@ -80,13 +80,13 @@ class EventTeller:
         by_replication: bool = False,
     ) -> None:
         """
-        Tell of a delete marker.
+        Send the events of a delete marker.
 
         Args:
             marker: with the version id of its own.
             deliveries: when, for each channel of its bucket.
             chance: for ids.
-            by_replication: whether replication laid it.
+            by_replication: whether replication created it.
         """
         version, region, at = marker.version, marker.region, marker.written_at
         self._tell(
@@ -104,7 +104,7 @@ class EventTeller:
         )
 
     def failed(self, written: Written, passage: Passage, *, at: float, chance: int) -> None:
-        """Tell of a failure, as S3 does itself."""
+        """Send the notice of a failure, as S3 does itself."""
         body = native.failed_notice(
             written,
             destination=passage.destination,
@@ -118,7 +118,7 @@ class EventTeller:
     def restarted(
         self, written: Written, deliveries: Iterable[float], *, at: float, chance: int
     ) -> None:
-        """Tell that a version was put back to pending. Trails record that of every bucket."""
+        """Send the event that a version was put back to pending. Trails record that of every bucket."""
         body = cloudtrail.restarted_body(written, at=at, chance=chance ^ 3 * _FURTHER)
         self._send(body, deliveries)
 

@@ -180,7 +180,7 @@ async def read_ledger(
     Args:
         ledger: of daemons that have ended.
         versions: all that were written.
-        markers: all delete markers that were laid in source buckets.
+        markers: all delete markers that were created in source buckets.
         sent_before: windows that start before this must have been sent; one that was frozen as the daemons were asked
             to end waits for the next daemon.
     """

@@ -93,7 +93,7 @@ class Truth:
         """Those of them that never failed so far."""
         self._markers: tuple[Counter[Route], Counter[Route]] = (Counter(), Counter())
         self.markers: list[ObjectVersion] = []
-        """The delete markers that were laid in source buckets."""
+        """The delete markers that were created in source buckets."""
 
     # ---- what happens ----
 

@@ -45,19 +45,19 @@ class Teller(Protocol):
     """Shows how far a move is."""
 
     def watching(self, owner: str, left: float) -> None:
-        """Tell that a lease of this owner is watched, for so many more seconds, before it is believed left behind."""
+        """Report that a lease of this owner is watched for this many more seconds before it is considered abandoned."""
         ...
 
     def copying(self, done: int, total: int) -> None:
         """
-        Tell how many objects are copied, each once for each of its destinations.
+        Report how many objects are copied, each once for each of its destinations.
 
         Told with 0 before anything is written: from then on the target is incomplete until the move is done.
         """
         ...
 
     def retrying(self, reason: str) -> None:
-        """Tell that a ledger failed and is asked again."""
+        """Report that a ledger failed and is asked again."""
         ...
 
 

@@ -78,7 +78,7 @@ class VersionDeleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarkerCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """A delete marker was laid over a key. Those of lifecycle rules are never told: they do not replicate."""
+    """A delete marker was created over a key. Those of lifecycle rules are never reported: they do not replicate."""
 
     version: ObjectVersion
     """The marker's own version id; a stand-in (`objects.provisional`) where the event gave none."""
@@ -87,7 +87,7 @@ class MarkerCreated(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
     channel: Channel = Channel.CLOUDTRAIL
     by_replication: bool = False
-    """Whether replication laid it: it arrived here. `Channel.EVENTBRIDGE` cannot tell."""
+    """Whether replication created it: it arrived here. `Channel.EVENTBRIDGE` cannot tell."""
 
 
 class ReplicationFailed(msgspec.Struct, frozen=True, kw_only=True):

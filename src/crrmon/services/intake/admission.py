@@ -88,7 +88,7 @@ class Admission:
         self._let_in()
 
     def close(self) -> None:
-        """Let nothing in any more that has to wait for it."""
+        """Stop admitting anything that would have to wait."""
         self._closed = True
         while self._waiting:
             waiting = self._waiting.popleft()

@@ -335,7 +335,7 @@ class Intake:
             self._mind_the_room()
 
     async def _send_back(self, receipt: str, message_id: str) -> None:
-        """Have a pushed message that failed here sent again; not for ever, for all others wait behind it."""
+        """Ask for a pushed message that failed here to be sent again; not forever, because all others wait behind it."""
         times = self._faults.pop(message_id, 0) + 1
         if times >= MOST_FAULTS:
             log.error("message_discarded", queue=self.name, message_id=message_id, times=times)

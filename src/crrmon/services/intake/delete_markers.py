@@ -1,4 +1,4 @@
-"""Delete markers that rules replicate: counted when they are laid, when they arrive and when they fail.
+"""Delete markers that rules replicate: counted when they are created, when they arrive and when they fail.
 
 S3 tells no status of a delete marker, so none is ever looked at. Each is one settlement, and its marks in the ledger
 see to it that it counts once.
@@ -26,7 +26,7 @@ from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.tracker import Tracker
 
 AMBIGUOUS = "delete_marker_ambiguous"
-"""An event does not say who laid it, and its bucket is both source and destination."""
+"""An event does not say who created it, and its bucket is both source and destination."""
 UNROUTED = "delete_marker_unrouted"
 """Nobody can tell whether it should arrive anywhere: its bucket's configuration cannot be read."""
 
@@ -56,7 +56,7 @@ class Markers:
         self._meters = runtime.meters
 
     async def arrived(self, marker: MarkerCreated) -> bool | None:
-        """Return whether replication laid a marker; None when nobody can tell."""
+        """Return whether replication created a marker; None when nobody can tell."""
         if marker.by_replication or marker.channel is not Channel.EVENTBRIDGE:
             return marker.by_replication
         role = await self._configurations.role(
@@ -76,7 +76,7 @@ class Markers:
         await self._count(Fate.MARKER_ARRIVED, marker.version, routes, at=marker.created_at)
 
     async def count_created(self, marker: MarkerCreated, hold: Hold) -> None:
-        """Count a marker that somebody laid at each destination that it should reach."""
+        """Count a marker that somebody created at each destination that it should reach."""
         ask = partial(self._configurations.marker_destinations, marker)
         answer = await until_known(ask, hold, hold.until())
         if isinstance(answer, Later):
@@ -103,7 +103,7 @@ class Markers:
         Count the arrival of a marker whose store told of it at the source; of several destinations it says too little.
         """
         version = told.version
-        # Before the marker is looked for: it may be counted as laid at this moment, which looks for this.
+        # Before the marker is looked for: it may be counted as created at this moment, which looks for this.
         await self._recorder.note(told)
         laid = _routes(_marks(await self._recorder.find(version), version), Fate.MARKER_CREATED)
         if len(laid) == 1:

@@ -114,7 +114,7 @@ class Notices:
 
     async def happened(self, news: VersionDeleted | ReplicationRestarted) -> None:
         """
-        Have a version looked at anew: it was deleted, or its replication restarted. That a version was restarted which
+        Look at a version again: it was deleted, or its replication restarted. That a version was restarted which
         nobody follows is kept, for the replica that comes of it.
         """
         deleted = isinstance(news, VersionDeleted)

@@ -170,7 +170,7 @@ class LeaseManager:
         )
 
     async def give_up(self) -> None:
-        """Let go of all shards, so that others need not wait for them to lapse."""
+        """Release all shards, so that others need not wait for them to lapse."""
         held, self._held = list(self._held.values()), {}
         await self._ledger.release(held)
         # A claim that was cut off when this daemon was told to stop may have been carried out.

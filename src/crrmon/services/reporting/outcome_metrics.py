@@ -39,7 +39,7 @@ class Counting:
         self._failures: dict[str, _Failures] = {}
 
     def counted(self, outcome: Outcome) -> None:
-        """Tell of an outcome that was counted just now."""
+        """Report an outcome that was counted just now."""
         source = outcome.route.source
         if outcome.fate is Fate.FAILED_THERE:
             if outcome.counts:  # what else is to be told, its episode tells

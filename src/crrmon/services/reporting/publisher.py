@@ -239,7 +239,7 @@ class Publisher:
         return self._frozen_up_to[1]
 
     def _settled(self, deltas: Sequence[Delta], closing: float) -> Sequence[Delta]:
-        """Let what a clock that was ahead has counted be told with what is counted now."""
+        """Report what was counted by a clock that was ahead together with what is counted now."""
         latest = self._clock.now() + CLOCKS_APART_SECONDS
         return [
             msgspec.structs.replace(delta, settled_at=closing)
@@ -265,7 +265,7 @@ class Publisher:
         add: frozenset[windows.Series] = frozenset(),
         drop: frozenset[windows.Series] = frozenset(),
     ) -> bool:
-        """Have the ledger remember which series are owed a zero; tell whether it does."""
+        """Make the ledger remember which series are owed a zero; return whether it does."""
         for _ in range(OWING_TRIES):
             body, series = await self._owed_series()
             now = sorted((series | add) - drop)[:OWED_SERIES]

@@ -226,7 +226,7 @@ class Sender:
         return _Sent.DONE
 
     def _refused(self, key: Key, reason: str) -> _Sent:
-        """Let a part go that is refused for what it is: keeping it would hold up all the others."""
+        """Discard a part that is refused for what it is: keeping it would hold up all the others."""
         starts_at, _ = key
         too_old = self._clock.now() - starts_at > TAKEN_SECONDS
         if too_old or self._refusals.refused(key):

@@ -312,7 +312,7 @@ class ConfigurationCache:
     # ---- reading ----
 
     async def _fresh(self, page: Page, bucket: str, region: str, owner: str | None) -> None:
-        """Have a configuration that is not old, if it can be read."""
+        """Get a configuration that is not old, if it can be read."""
         if self._clock.now() - page.asked_at >= REFRESH_SECONDS:
             await self._read(page, bucket, region, owner)
 

@@ -238,7 +238,7 @@ class Recorder:
         )
 
     async def remember(self, routes: Sequence[Route]) -> None:
-        """Have routes reported from now on; cheap for those remembered already."""
+        """Report routes from now on; cheap for those already remembered."""
         new = [route for route in routes if route not in self._routes]
         if new:
             await self._persist("remember_routes", lambda: self._ledger.remember_routes(new))

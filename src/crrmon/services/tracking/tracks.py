@@ -24,7 +24,7 @@ class Track:
         self._durable = False
 
     def hurry(self) -> None:
-        """Have it looked at now."""
+        """Make its look due now."""
         if self._hold is not None:
             self._hold.hurry()
 

@@ -12,7 +12,7 @@ Of an unordered kind, say `trail`:
 - `trail`: a hash, sort key to body, of what is due; `trail:due`: a sorted set of the same, by when;
 - `trail:kept:DAY`: a hash of what expires on a day, so that it goes by dropping a whole hash;
 - `trail:days`: which of those there are. Whoever reads or writes names the days that it knows; if there are others by
-  now, it learns them and begins anew. So daemons whose clocks differ by whatever still find each other's items.
+  now, it learns them and starts over. So daemons whose clocks differ by whatever still find each other's items.
 
 Nothing has a time to live: what evicts only volatile keys never touches a ledger.
 """

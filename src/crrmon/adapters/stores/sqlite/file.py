@@ -95,7 +95,7 @@ class LedgerFile:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         self.connection.close()
         os.close(self._lock)
 

@@ -197,7 +197,7 @@ class SqliteStore:
         return await self._run(lambda: items.expire(kind, now=now, most=_EXPIRED_AT_ONCE))
 
     async def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._file.close)
         self._thread.shutdown()

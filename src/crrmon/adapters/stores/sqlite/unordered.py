@@ -42,7 +42,7 @@ class UnorderedItems:
         self._tables: list[Table] | None = None
 
     def forget(self) -> None:
-        """Read anew which tables there are, for a transaction was rolled back."""
+        """Read again which tables there are, because a transaction was rolled back."""
         self._tables = None
 
     def _all(self) -> list[Table]:
@@ -122,7 +122,7 @@ class UnorderedItems:
             actions: each with its place among others.
 
         Returns:
-            The places of those whose items are others by now: then the transaction was started anew, to do nothing in it.
+            The places of those whose items are others by now: then the transaction was started again, to do nothing in it.
         """
         new = [one.key.sort for _, one in actions if one.tag is ABSENT]
         there = {sort for sort, _ in self._rows(kind, new)} if new else set()

@@ -244,7 +244,7 @@ async def tried_ledger(settings: LedgerSettings, aws: Aws, clock: Clock) -> Asyn
         beside = path.with_name(f".{path.name}.check-{uuid.uuid4().hex[:12]}")
         settings = settings.model_copy(update={"path": beside})
     try:
-        # In a table that was made for it, a ledger is begun as the daemon would: only that shows that it may write.
+        # In a table that was made for it, a ledger is started as the daemon would: only that shows that it may write.
         create = settings.kind == "dynamodb"
         async with opened_ledger(settings, aws, clock=clock, create=create) as ledger:
             yield ledger

@@ -1,7 +1,7 @@
 """The ledger, opened as often as it takes.
 
 A ledger on a server that cannot be opened does not end the process: it says why, is not ready, receives nothing and
-tries again, so that nothing restarts in circles while somebody mends what is wrong.
+tries again, so that nothing restarts in circles while somebody fixes what is wrong.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ async def opened_ledger(
         The ledger; None when the daemon is to stop before there is one.
 
     Raises:
-        UnusableLedgerError: it lies on this machine and cannot be used. One on a server may be mended from elsewhere.
+        UnusableLedgerError: it lies on this machine and cannot be used. One on a server may be fixed from elsewhere.
     """
     delay = FIRST_SECONDS
     while not stop.is_set():

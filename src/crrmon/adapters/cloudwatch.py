@@ -2,7 +2,7 @@
 
 A part is the JSON of a list of PutMetricData's MetricData, except that each `Timestamp` is in seconds since the
 epoch. Whether a failed part is worth sending again decides what becomes of its numbers: only what CloudWatch says of
-the content of a call makes a part refused, all else may be mended by time or by somebody.
+the content of a call makes a part refused, all else may be fixed by time or by somebody.
 """
 
 from datetime import UTC, datetime

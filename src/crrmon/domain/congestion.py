@@ -27,7 +27,7 @@ class Congestion:
 
     Args:
         most: requests under way at once, whatever happens; at least 1.
-        per_second: ceiling of requests begun in a second; infinite for none.
+        per_second: ceiling of requests started in a second; infinite for none.
     """
 
     def __init__(self, *, most: int, per_second: float = math.inf) -> None:

@@ -156,7 +156,7 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def begun(*, lead: float, at: float) -> Reckoning:
+def started(*, lead: float, at: float) -> Reckoning:
     """
     Begin with the machine's own clocks.
 

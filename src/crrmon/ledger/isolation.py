@@ -25,7 +25,7 @@ async def isolated(asked: Awaitable[T], *, trails: Iterable[bytes]) -> T:
 
     Raises:
         BadItemError: the store does not take one of them, however often it is asked; or one of several is damaged.
-        LedgerError: the only one is damaged; somebody has to mend it, or to upgrade.
+        LedgerError: the only one is damaged; somebody has to fix it, or to upgrade.
     """
     try:
         return await asked

@@ -1,7 +1,7 @@
 """Moving to another ledger: what is pending goes along, while no daemon works on either.
 
 On the port alone, so any kind goes to any other. The source is only read. The target must hold nothing at first, and
-is of no use before all is there: a move that was interrupted is begun again with an empty target.
+is of no use before all is there: a move that was interrupted is started again with an empty target.
 """
 
 import asyncio

@@ -29,7 +29,7 @@ async def supervise(
     Run root tasks until `stop` is set or one of them ends, then drain within `grace` seconds and end them all.
 
     Args:
-        roots: by name; each is expected to run until it is cancelled, or until `drain` has begun.
+        roots: by name; each is expected to run until it is cancelled, or until `drain` has started.
         stop: set by whoever wants the daemon to end.
         drain: stops intake and waits until nothing is held.
         grace: seconds for `drain`.

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from crrmon.domain import catalogue
-from crrmon.domain.reckoning import TOLERANCE_SECONDS, begun, told
+from crrmon.domain.reckoning import TOLERANCE_SECONDS, started, told
 from crrmon.ports.clock import Clock, Local
 from crrmon.ports.inbox import InboxError
 from crrmon.ports.meters import Meters
@@ -57,7 +57,7 @@ class Timekeeper:
     def __init__(self, local: Local) -> None:
         self._local = local
         at = local.monotonic()
-        self._reckoning = begun(lead=local.now() - at, at=at)
+        self._reckoning = started(lead=local.now() - at, at=at)
         self._unsure_since: float | None = None
         self._asked_at = float("-inf")
 

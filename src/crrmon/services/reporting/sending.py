@@ -1,6 +1,6 @@
 """Frozen windows on their way to CloudWatch: the same bytes until they are accepted, and once accepted never again.
 
-A call that was begun ends, also when the daemon is to stop: cut off, nobody could tell whether its numbers arrived, and
+A call that was started ends, also when the daemon is to stop: cut off, nobody could tell whether its numbers arrived, and
 they would be told twice. That a part was accepted is remembered until the ledger knows it, too.
 """
 

@@ -22,7 +22,7 @@ class Gates:
     Args:
         meters: told how long looks take.
         concurrency: most looks under way at once, over all buckets.
-        per_second: most looks begun in a second at one bucket.
+        per_second: most looks started in a second at one bucket.
     """
 
     def __init__(self, meters: Meters, *, concurrency: int, per_second: float) -> None:

@@ -53,7 +53,7 @@ class Looker:
         stores: tells what kind of store a bucket is in, for advice.
         pacer: learns from every look and says when the next is due.
         concurrency: most looks under way at once, over all buckets.
-        per_bucket_per_second: most looks begun in a second at one bucket.
+        per_bucket_per_second: most looks started in a second at one bucket.
         give_up_after: seconds after which a version that is never final is given up.
     """
 

@@ -225,7 +225,7 @@ class Poller:
 
     async def _visit(self, record: Record, work: Callable[[Record], Awaitable[None]]) -> None:
         try:
-            # Begun here: a visit that is cancelled before must leave nothing begun behind.
+            # Begun here: a visit that is cancelled before must leave nothing started behind.
             await work(record)
         except Exception as error:  # noqa: BLE001 - one bad record harms itself only
             await self._failed(record, error)

@@ -1,6 +1,6 @@
 """What is wrong with a Redis server, in plain words.
 
-Whatever may pass is a `LedgerError`: also a refused password, for it may be mended in its file or on the server while
+Whatever may pass is a `LedgerError`: also a refused password, for it may be fixed in its file or on the server while
 the daemon waits.
 """
 

@@ -10,7 +10,7 @@ from crrmon.domain.reckoning import (
     TOLERANCE_SECONDS,
     Bounds,
     Reckoning,
-    begun,
+    started,
     told,
 )
 
@@ -37,7 +37,7 @@ def test_an_answer_bounds_the_time_by_its_whole_second_and_its_way() -> None:
 
 def test_t7_a_clock_that_aws_agrees_with_is_sure_at_its_first_answer() -> None:
     """Before, it is a guess; after, it is the time, and the offset is less than Date's whole seconds blur."""
-    one = begun(lead=BASE + 0.3, at=0.0)
+    one = started(lead=BASE + 0.3, at=0.0)
     assert not one.sure(lead=BASE + 0.3)
     assert one.offset(lead=BASE + 0.3) is None
     one = hear(one, 1.0, lead=BASE + 0.3)
@@ -49,7 +49,7 @@ def test_t7_a_clock_that_aws_agrees_with_is_sure_at_its_first_answer() -> None:
 def test_t7_several_answers_are_believed_against_the_machine(off: float) -> None:
     """Two that contradict its clock leave all unsure; the third one that agrees with them tells the time."""
     lead = BASE + off
-    one = begun(lead=lead, at=0.0)
+    one = started(lead=lead, at=0.0)
     for number in range(1, AGREEING + 1):
         assert not one.sure(lead=lead)
         one = hear(one, number * 1.3, lead=lead)
@@ -62,7 +62,7 @@ def test_t7_several_answers_are_believed_against_the_machine(off: float) -> None
 def test_t7_a_clock_just_beyond_what_is_tolerated_is_put_right(off: float) -> None:
     """No answer contradicts it by much, and all together do: the time comes near theirs, and the rest is told."""
     lead = BASE + off
-    one = hear(begun(lead=lead, at=0.0), *(at * 1.7 for at in range(1, 20)), lead=lead)
+    one = hear(started(lead=lead, at=0.0), *(at * 1.7 for at in range(1, 20)), lead=lead)
     assert one.sure(lead=lead)
     assert one.base == pytest.approx(BASE, abs=1.2)
     assert one.offset(lead=lead) == pytest.approx(off, abs=1.2)
@@ -70,7 +70,7 @@ def test_t7_a_clock_just_beyond_what_is_tolerated_is_put_right(off: float) -> No
 
 def test_t7_one_wrong_answer_changes_no_time() -> None:
     """A server with a wrong clock, or something in between: unsure until the next answer, and never by its time."""
-    one = hear(begun(lead=BASE, at=0.0), 1.0, 2.0, lead=BASE)
+    one = hear(started(lead=BASE, at=0.0), 1.0, 2.0, lead=BASE)
     before = one.base
     one = hear(one, 3.0, lead=BASE, base=BASE - 3600)
     assert not one.sure(lead=BASE)
@@ -82,7 +82,7 @@ def test_t7_one_wrong_answer_changes_no_time() -> None:
 
 def test_t7_a_wall_clock_that_leaps_moves_nothing_and_must_be_confirmed() -> None:
     """The time goes on by the monotonic clock; an answer makes it sure again, and the offset tells the leap."""
-    one = hear(begun(lead=BASE, at=0.0), 1.0, lead=BASE)
+    one = hear(started(lead=BASE, at=0.0), 1.0, lead=BASE)
     before = one.base
     leapt = BASE + DAY
     assert not one.sure(lead=leapt)
@@ -96,7 +96,7 @@ def test_t7_a_wall_clock_that_leaps_moves_nothing_and_must_be_confirmed() -> Non
 
 def test_t7_a_machine_that_stood_still_has_the_time_with_its_first_answer() -> None:
     """The monotonic clock stands with it: the wall clock and one answer agree, and that is enough."""
-    one = hear(begun(lead=BASE, at=0.0), 1.0, lead=BASE)
+    one = hear(started(lead=BASE, at=0.0), 1.0, lead=BASE)
     later = BASE + 6 * DAY
     assert not one.sure(lead=later)
     one = hear(one, 2.0, lead=later, base=later)
@@ -106,7 +106,7 @@ def test_t7_a_machine_that_stood_still_has_the_time_with_its_first_answer() -> N
 
 def test_t7_clocks_that_stop_together_are_found_out() -> None:
     """A paused machine may tell nothing itself: only the answers differ, and after three of them it is put right."""
-    one = hear(begun(lead=BASE, at=0.0), *(float(at) for at in range(1, 50)), lead=BASE)
+    one = hear(started(lead=BASE, at=0.0), *(float(at) for at in range(1, 50)), lead=BASE)
     one = hear(one, 50.0, 51.0, lead=BASE, base=BASE + 900)
     assert not one.sure(lead=BASE)
     one = hear(one, 52.0, lead=BASE, base=BASE + 900)
@@ -116,7 +116,7 @@ def test_t7_clocks_that_stop_together_are_found_out() -> None:
 
 def test_t7_without_any_server_the_machines_clocks_must_keep_step_first() -> None:
     """Then they count, follow what is slewed, and after a leap they must keep step anew."""
-    one = begun(lead=BASE, at=0.0)
+    one = started(lead=BASE, at=0.0)
     for at in range(int(LONE_SECONDS)):
         one = one.alone(lead=BASE + at * 0.001, at=float(at))
         assert not one.sure(lead=BASE + at * 0.001)
@@ -147,7 +147,7 @@ def test_t7_whatever_the_machine_shows_a_sure_time_is_right(
 ) -> None:
     """Answers of any delay, a clock that is off and drifts: what is sure is within the blur of its answers."""
     lead = BASE + off
-    one = begun(lead=lead, at=0.0)
+    one = started(lead=lead, at=0.0)
     at, quickest = 0.0, float("inf")
     for pause, took, share in answers:
         at += pause + took

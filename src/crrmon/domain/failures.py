@@ -26,8 +26,8 @@ within minutes.
 
 def too_old(record: Record, *, now: float, give_up_after: float) -> bool:
     """Return whether a version is to be given up by its age, which a failure or a restart resets."""
-    begun_at = record.written_at if record.reopened_at is None else record.reopened_at
-    return now - (begun_at if record.failed_at is None else record.failed_at) >= give_up_after
+    started_at = record.written_at if record.reopened_at is None else record.reopened_at
+    return now - (started_at if record.failed_at is None else record.failed_at) >= give_up_after
 
 
 def failed(

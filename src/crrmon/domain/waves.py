@@ -89,7 +89,7 @@ class Wave:
         self.lately = Answers()
         """What was answered lately."""
         self._told_at: float | None = None
-        self._begun_at: float | None = None
+        self._started_at: float | None = None
         self._believed = False
         self._others = False
 
@@ -101,23 +101,23 @@ class Wave:
     @property
     def doubted(self) -> bool:
         """Whether it is not believed now that objects are gone."""
-        return self._begun_at is not None and not self._believed
+        return self._started_at is not None and not self._believed
 
     def lasted(self, now: float) -> float:
         """Return the seconds since the wave began; 0 while there is none."""
-        return 0.0 if self._begun_at is None else now - self._begun_at
+        return 0.0 if self._started_at is None else now - self._started_at
 
     def told(self, *, gone: bool, now: float) -> None:
         """Take in an answer about an object whose deletion nobody told of."""
         self._fade(now)
         self.lately = self.lately.plus(Answers(float(gone), float(not gone)))
-        if self._begun_at is None:
+        if self._started_at is None:
             if far_above(self.lately, self._past):
-                self._begun_at, self._others = now, False
+                self._started_at, self._others = now, False
             return
         self._others |= not gone
         if back_again(self.lately, self._past):
-            self._begun_at, self._believed = None, False
+            self._started_at, self._believed = None, False
 
     def may_be_believed(self, now: float) -> bool:
         """
@@ -132,7 +132,7 @@ class Wave:
 
     def refuted(self) -> None:
         """End the wave, as everything that was doubted turned out to be there: those answers told nothing."""
-        self._begun_at, self._believed = None, False
+        self._started_at, self._believed = None, False
         self.lately = Answers()
 
     def _fade(self, now: float) -> None:
@@ -145,4 +145,4 @@ class Wave:
         self._past = kept if self.doubted else kept.plus(self.lately, share=1 - left)
         self.lately = Answers().plus(self.lately, share=left)
         if self._believed and self.lately.gone + self.lately.there < _NEGLIGIBLE:
-            self._begun_at, self._believed = None, False
+            self._started_at, self._believed = None, False

@@ -147,10 +147,10 @@ class Denials:
         elif now >= denial.fresh_at:
             denial.fresh_at = now + 1 / LOOKS_PER_SECOND
             return None
-        since = self._begun_at(place, denial) if every else denial.since
+        since = self._started_at(place, denial) if every else denial.since
         return max(HOLD_SHORTEST_SECONDS, min(HOLD_SHARE * (now - since), HOLD_LONGEST_SECONDS))
 
-    def _begun_at(self, place: Place, denial: _Denial) -> float:
+    def _started_at(self, place: Place, denial: _Denial) -> float:
         return max(denial.since, self._last_answer(place))
 
     def _last_answer(self, place: Place) -> float:
@@ -225,7 +225,7 @@ class Denials:
             **_named(place),
             looks_denied=denial.denied,
             objects_put_off=denial.put_off,
-            for_seconds=round(now - self._begun_at(place, denial)),
+            for_seconds=round(now - self._started_at(place, denial)),
             advice=advice(self._stores.of(place[0])),
         )
         denial.told_at = now

@@ -174,10 +174,8 @@ class SqliteStore:
             # NB: no cursor may leave this thread: where it is dropped, it touches a statement that is in use here.
             for cursor in cursors:
                 cursor.close()
-        return [
-            Due(at, Key(kind, group, sort), self._unordered.body(kind, number))
-            for at, sort, group, number in rows
-        ]
+        items = self._unordered.items(kind, [number for _, number in rows])
+        return [Due(at, *items[number]) for at, number in rows]
 
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int

@@ -82,18 +82,26 @@ class UnorderedItems:
                     yield sort, _ItemRow(table, number, body)
 
     def due(self, kind: ItemKind, groups: Iterable[int], until: float) -> list[sqlite3.Cursor]:
-        """Return what is due, for each group by itself, the longest due first: when, sort key, group, and number."""
+        """Return what is due, for each group by itself, the longest due first: when, and the number of the row."""
         table = Table(kind.name)
         if table not in self._all():
             return []
-        query = f"SELECT due, sort, grp, number FROM {table.name} WHERE grp = ? AND due <= ? ORDER BY due, number"
+        # Both are in the index: of a group of which nothing is taken, no row need be looked up.
+        query = (
+            f"SELECT due, number FROM {table.name} WHERE grp = ? AND due <= ? ORDER BY due, number"
+        )
         return [self._connection.execute(query, (group, until)) for group in groups]
 
-    def body(self, kind: ItemKind, number: int) -> bytes:
-        """Read the body of what is due."""
-        query = f"SELECT body FROM {Table(kind.name).name} WHERE number = ?"
-        (body,) = self._connection.execute(query, (number,)).fetchone()
-        return bytes(body)
+    def items(self, kind: ItemKind, numbers: Sequence[int]) -> dict[int, tuple[Key, bytes]]:
+        """Return the keys and bodies of rows that are due, by their numbers."""
+        if not numbers:
+            return {}
+        found = self._connection.execute(
+            f"SELECT number, grp, sort, body FROM json_each(?) AS wanted CROSS JOIN {Table(kind.name).name}"
+            " WHERE number = wanted.value",
+            (json.dumps(numbers),),
+        )
+        return {number: (Key(kind, group, sort), body) for number, group, sort, body in found}
 
     def walk(self, kind: ItemKind, group: int, after: Due | None, limit: int) -> list[Due]:
         """Go through what is due in a group."""

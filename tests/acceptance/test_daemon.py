@@ -868,7 +868,7 @@ async def test_everything_unreachable_at_the_start(moto_url: str, tmp_path: Path
         status, body = await daemon.get("/readyz")
         assert status == 503
         details = json.loads(body)["details"]
-        assert {name for name, text in details.items() if text.startswith("away")} == away
+        assert {name for name, text in details.items() if text.startswith("unavailable")} == away
         assert "aws.endpoint_url" in details[f"queue {world.queue}"]
         assert (await daemon.get("/livez"))[0] == 200
         await until(lambda: asyncio.get_running_loop().time() - started_at > 4)

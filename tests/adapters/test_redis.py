@@ -439,7 +439,7 @@ async def test_what_is_in_doubt_when_the_last_replica_is_lost_is_refused_for_a_w
             await _until(lambda: client.info("replication")["connected_slaves"] == 0)
 
         for _ in range(3):
-            with pytest.raises(LedgerError, match="no replica has what was written last"):
+            with pytest.raises(LedgerError, match="no replica has the latest writes"):
                 await ledger.park([record("l")])
         monkeypatch.setattr(replicas, "ALONE_SECONDS", 0.0)
         with structlog.testing.capture_logs() as logs:
@@ -767,7 +767,7 @@ async def test_a_server_of_another_kind_is_said_plainly(
     """
     monkeypatch.setattr("crrmon.adapters.stores.redis.server.ANSWER_SECONDS", 0.3)
     plain = shared_server()
-    assert "begin with redis://" in await refusal(plain.replace("redis:", "rediss:"))
+    assert "must start with redis://" in await refusal(plain.replace("redis:", "rediss:"))
     for number in (99, 10**20):
         text = await refusal(f"{plain}/{number}")
         assert "number at the end of ledger.redis.url" in text
@@ -786,7 +786,7 @@ async def test_a_server_of_another_kind_is_said_plainly(
         await reader.read(9)
         writer.close()
 
-    for serve, words in ((greet, "is no Redis server"), (part, "begin with rediss://")):
+    for serve, words in ((greet, "is not a Redis server"), (part, "must start with rediss://")):
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         text = await refusal(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         server.close()
@@ -810,13 +810,13 @@ async def test_a_ledger_of_a_newer_version_is_left_alone(prefix: str) -> None:
     """Unless its version says that this one can work on it."""
     with _client(shared_server()) as client:
         key = f"{{{prefix}}}:meta"
-        newer = {"format": 9, "readable_by": 2, "shards": 3}
+        newer = {"format": 9, "readable_by": 3, "shards": 3}
         client.hset(key, "meta", msgspec.msgpack.encode(newer))
         text = await final_refusal(shared_server(), prefix=prefix)
         assert "newer crrmon" in text
         assert f"ledger.redis.prefix '{prefix}' on {shared_server()}, database 0" in text
 
-        readable = {"format": 9, "readable_by": 1, "shards": 3, "x": 1}
+        readable = {"format": 9, "readable_by": 2, "shards": 3, "x": 1}
         client.hset(key, "meta", msgspec.msgpack.encode(readable))
         async with opened(shared_server(), prefix=prefix) as ledger:
             assert ledger.shards == 3
@@ -1518,7 +1518,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_and_named_once(prefix: s
         ("}:windows", "q", "deltas"),
         ("}:windows", "q", "frozen"),
         ("}:leases", "0000", "leases"),
-        ("}:members", "me", "presences"),
+        ("}:members", "me", "members"),
         ("}:routes", "q", "known_routes"),
     ],
 )

@@ -1,16 +1,12 @@
 """A ledger that can be away, or do what it was asked and not say so."""
 
 import asyncio
+import inspect
 from typing import Any
 
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 
-ASYNC = {
-    "seen", "park", "due", "reschedule", "settle", "note", "remember_routes", "known_routes",
-    "deltas", "freeze", "frozen", "last_frozen", "forget", "backlog", "failures", "find",
-    "leases", "claim", "renew", "release", "sweep", "export", "restore", "append",
-    "announce", "presences", "dismiss", "states", "swap",
-}  # fmt: skip
+ASYNC = {name for name, _ in inspect.getmembers(Ledger, inspect.iscoroutinefunction)} - {"close"}
 
 
 class FlakyLedger:

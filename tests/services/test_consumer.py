@@ -511,7 +511,7 @@ async def test_r2_that_deleting_failed_is_over_when_there_is_nothing_to_delete(r
             rig.put(f"a{number}", version=f"v{number}", takes=0)
         rig.inbox.undeletable = True
         await rig.until(lambda: not rig.board.ready().ok)
-        assert "away" in rig.board.ready().details["deleting from queue"]
+        assert "unavailable" in rig.board.ready().details["deleting from queue"]
         rig.inbox._stored.clear()
         await asyncio.sleep(700)
         assert rig.board.ready().ok

@@ -373,7 +373,7 @@ async def test_queues_then_daemons_then_the_ledger() -> None:
                     await ledger.announce(replace(other, announced_at=daemon.clock.now()))
                 return result
 
-            return call if name in {"presences", "backlog"} else inner
+            return call if name in {"members", "backlog"} else inner
 
     ledger = MemoryLedger(shards=2)
     await know(ledger)

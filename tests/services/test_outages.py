@@ -182,7 +182,7 @@ async def test_an_hour_without_the_queue() -> None:
         rig.inbox.away = True
 
     def end() -> None:
-        assert "away" in rig.board.ready().details["queue queue"]
+        assert "unavailable" in rig.board.ready().details["queue queue"]
         rig.inbox.away = False
 
     count = await _through(rig, begin=begin, end=end)
@@ -199,7 +199,7 @@ async def test_an_hour_without_cloudwatch() -> None:
 
     def end() -> None:
         assert rig.meters.gauge(catalogue.UNSENT_WINDOWS) >= HOUR / WINDOW - 2
-        assert "away" in rig.board.ready().details["cloudwatch"]
+        assert "unavailable" in rig.board.ready().details["cloudwatch"]
         rig.sink.away = False
 
     count = await _through(rig, begin=begin, end=end)

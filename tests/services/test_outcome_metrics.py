@@ -48,8 +48,8 @@ async def test_r10_buckets_whose_failures_were_told_are_forgotten() -> None:
         (Store.MINIO, True, "mc replicate"),
         (Store.CEPH, True, "radosgw-admin"),
         # Others call themselves by the name of S3; and after a restart nothing was told yet.
-        (Store.S3, True, "its own documentation"),
-        (None, True, "its own documentation"),
+        (Store.S3, True, "documentation of this store"),
+        (None, True, "documentation of this store"),
         (None, False, "Batch Replication"),
     ],
 )

@@ -749,7 +749,7 @@ async def test_r5_a_sink_that_refuses_everything_is_away_and_nothing_is_lost(
             await desk.count(f"a{number}")
             await asyncio.sleep(WINDOW)
         assert not desk.board.ready().ok
-        assert "refuses all" in desk.board.ready().details["cloudwatch"]
+        assert "refuses everything" in desk.board.ready().details["cloudwatch"]
         assert len(await ledger.frozen()) >= 19
         tries = desk.meters.count(catalogue.CLOUDWATCH_REQUESTS, "refused")
         assert 20 <= tries <= 40, "ever more rarely"

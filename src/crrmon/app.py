@@ -46,8 +46,7 @@ log = structlog.get_logger()
 
 
 async def run(settings: Settings) -> None:
-    """
-    Run the daemon until SIGTERM or SIGINT; a second signal ends the process at once.
+    """Run the daemon until SIGTERM or SIGINT; a second signal ends the process at once.
 
     Raises:
         UnusableLedgerError, UnusableWebhookError, PortTakenError: it could not start; the text says what to do.

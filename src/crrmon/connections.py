@@ -53,8 +53,7 @@ def sink_of(settings: Settings, aws: Aws) -> CloudWatchSink | None:
 def webhooks_of(
     settings: Settings, *, meters: Meters, oddity: Callable[[str, str], None]
 ) -> list[WebhookInbox]:
-    """
-    Return the ports that the settings open for stores.
+    """Return the ports that the settings open for stores.
 
     Args:
         settings: all of them.
@@ -87,8 +86,7 @@ def _connections(settings: Settings) -> int:
 
 
 def queue_names(queues: Sequence[Queue]) -> list[str]:
-    """
-    Name each queue for logs, labels and loops: by its own name, with the region where several share it.
+    """Name each queue for logs, labels and loops: by its own name, with the region where several share it.
 
     One name in all regions is usual. No two may come out the same: they would take each other's place.
     """
@@ -105,8 +103,7 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
 
 
 def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
-    """
-    Open the way to AWS; an asynchronous context.
+    """Open the way to AWS; an asynchronous context.
 
     Args:
         settings: of the daemon.
@@ -123,8 +120,7 @@ def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
 
 
 def check_sdk(settings: Settings, *, daemon: bool = True) -> None:
-    """
-    Make sure that AWS's SDK can be used as it is set up, as far as that can be known without asking anybody.
+    """Make sure that AWS's SDK can be used as it is set up, as far as that can be known without asking anybody.
 
     Its variables without a value are taken out of the environment: they count as not set.
 
@@ -158,8 +154,7 @@ def _without_region(settings: Settings, *, daemon: bool) -> Iterator[str]:
 async def open_ledger(
     settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool = True
 ) -> Ledger:
-    """
-    Open the ledger that the settings name.
+    """Open the ledger that the settings name.
 
     Args:
         settings: of the ledger.
@@ -184,8 +179,7 @@ async def open_ledger(
 async def open_store(
     settings: LedgerSettings, aws: Aws, *, clock: Clock, rehearse: bool = True
 ) -> Store:
-    """
-    Open what the ledger lies in.
+    """Open what the ledger lies in.
 
     Args:
         settings: of the ledger.

@@ -63,8 +63,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Daemon:
-    """
-    All parts of one daemon; making it is the one place where they are put together.
+    """All parts of one daemon; making it is the one place where they are put together.
 
     Args:
         ports: what it reaches others by.
@@ -325,8 +324,7 @@ class Daemon:
         await self.poller.abandon()
 
     async def leave(self, *, within: float) -> None:
-        """
-        Give up the leases and take leave of the others, so that they need not wait until these lapse.
+        """Give up the leases and take leave of the others, so that they need not wait until these lapse.
 
         Args:
             within: seconds for each of both.

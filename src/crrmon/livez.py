@@ -18,8 +18,7 @@ PATIENCE_SECONDS = 5.0
 
 
 def main() -> int:
-    """
-    Ask, and say on standard error what is wrong.
+    """Ask, and say on standard error what is wrong.
 
     Returns:
         0 if the daemon lives, 1 if it does not or nothing answers, 2 if the port is not valid.
@@ -44,8 +43,7 @@ def main() -> int:
 
 
 def _connected(hosts: Sequence[str], port: int) -> http.client.HTTPConnection:
-    """
-    Connect to the first of these addresses that is listened on.
+    """Connect to the first of these addresses that is listened on.
 
     Raises:
         OSError: none is, or one that is does not answer in time; the first trouble there was.

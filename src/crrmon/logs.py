@@ -48,8 +48,7 @@ def holds_keys(field: str) -> bool:
 
 
 def hashed(key: str) -> str:
-    """
-    Return what stands for a key where keys are not shown, the same everywhere and always.
+    """Return what stands for a key where keys are not shown, the same everywhere and always.
 
     It hides a key from whoever cannot guess it: `printf %s KEY | sha256sum` finds the lines of a known one.
     """
@@ -64,8 +63,7 @@ def configure(
     keys: Keys = "full",
     stream: TextIO | None = None,
 ) -> None:
-    """
-    Set up logging for this process.
+    """Set up logging for this process.
 
     Args:
         level: the least that is logged.
@@ -256,8 +254,7 @@ def _shortened(text: str) -> str:
 
 
 def _escaped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """
-    Keep what comes from outside on one line: control characters become escapes.
+    """Keep what comes from outside on one line: control characters become escapes.
 
     A traceback has lines of its own below the event's, all indented.
     """

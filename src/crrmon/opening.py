@@ -22,8 +22,7 @@ CAP_SECONDS = 30.0
 async def opened_ledger(
     settings: LedgerSettings, aws: Aws, *, clock: Clock, health: Dependency, stop: asyncio.Event
 ) -> Ledger | None:
-    """
-    Open the ledger, again and again until that succeeds.
+    """Open the ledger, again and again until that succeeds.
 
     Args:
         settings: of the ledger.

@@ -33,8 +33,7 @@ _NO_CREDENTIALS = (
 
 
 class AwsAccess:
-    """
-    Implements the `Access` port.
+    """Implements the `Access` port.
 
     Args:
         aws: makes the clients.

@@ -85,8 +85,7 @@ class AccountError(UnaskedError):
 
 
 class Way:
-    """
-    How the buckets of one account are reached.
+    """How the buckets of one account are reached.
 
     Args:
         name: the account's id; the empty string for the daemon's own credentials.
@@ -140,8 +139,7 @@ class Way:
         return any(fnmatch.fnmatchcase(bucket, one) for one in self._account.request_payer)
 
     async def s3(self, region: str) -> "S3Client":
-        """
-        Return the client for a bucket that is thought to be in a region.
+        """Return the client for a bucket that is thought to be in a region.
 
         A region that the SDK does not know may be nonsense: then S3 is asked where one is sure to be, and tells.
 

@@ -32,8 +32,7 @@ class TooManyAccountsError(AccountError):
 
 
 class Accounts:
-    """
-    Tells how each bucket is reached.
+    """Tells how each bucket is reached.
 
     Args:
         aws: makes the clients.
@@ -59,8 +58,7 @@ class Accounts:
         logging.getLogger("aiobotocore.credentials").addFilter(is_news)
 
     def way(self, bucket: str, owner: str | None) -> Way:
-        """
-        Return how a bucket is reached.
+        """Return how a bucket is reached.
 
         Args:
             bucket: its name, which decides where neither account nor site is named.
@@ -79,8 +77,7 @@ class Accounts:
     def way_from(
         self, source: str, source_owner: str | None, bucket: str, owner: str | None
     ) -> Way:
-        """
-        Return how a destination is reached. One that has its source's name is at another site.
+        """Return how a destination is reached. One that has its source's name is at another site.
 
         Args:
             source: bucket of the source.
@@ -135,8 +132,7 @@ class Accounts:
         return (account.id, account) if account else ("", None)
 
     def _by_name(self, bucket: str, site: str | None) -> KnownAccount | None:
-        """
-        Return the account to whose patterns a bucket belongs, the first of several; None where there is none.
+        """Return the account to whose patterns a bucket belongs, the first of several; None where there is none.
 
         Raises:
             UnknownSiteError: its name does not tell which bucket is meant.

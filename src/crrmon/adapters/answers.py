@@ -14,8 +14,7 @@ from crrmon.adapters.border import UnsignedAnswerError
 from crrmon.ports.clock import Dates
 
 MAX_HEADERS = 2048
-"""
-Of one answer: S3 keeps up to 2 KB of names and values that users give, a header for each, and adds some of its own.
+"""Of one answer: S3 keeps up to 2 KB of names and values that users give, a header for each, and adds some of its own.
 """
 
 MAX_HEADER_BYTES = 65_536
@@ -48,9 +47,7 @@ def _as_utf8(value: bytes) -> bytes:
 
 
 class AnswerReader(AIOHTTPSession):
-    """
-    Reads all answers that S3 can give, or a proxy before another service; the SDK's own takes 128 headers of UTF-8.
-    """
+    """Reads all answers that S3 can give, or a proxy before another service; the SDK's own takes 128 headers of UTF-8."""
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         session: Any = await super()._get_session(proxy_url)  # type: ignore[misc] # its stubs hide it
@@ -63,8 +60,7 @@ class AnswerReader(AIOHTTPSession):
 
 
 class Doorkeeper:
-    """
-    Lets no answer in that is none of the service's: an error page with the status 200 would be read as a success.
+    """Lets no answer in that is none of the service's: an error page with the status 200 would be read as a success.
 
     AWS gives every request an id. Stand-ins for it need not; they must at least answer in the protocol's own format.
     """
@@ -82,8 +78,7 @@ class Doorkeeper:
 
 
 class DateListener:
-    """
-    Hears of every call of a client, and passes on what its answer says about the time.
+    """Hears of every call of a client, and passes on what its answer says about the time.
 
     Answers without AWS's id of the request, or out of a cache, are of somebody else on the way, or of another time.
     """
@@ -106,8 +101,7 @@ class DateListener:
 
 
 def follow_no_redirect(context: dict[str, Any], **_: object) -> None:
-    """
-    Keep the SDK from asking again after every 400: it would HEAD all objects with a customer's key twice or thrice.
+    """Keep the SDK from asking again after every 400: it would HEAD all objects with a customer's key twice or thrice.
 
     Buckets elsewhere are found by `s3.S3Probe`.
     """

@@ -42,8 +42,7 @@ _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS")
 """By which the SDK itself is told to ask elsewhere."""
 
 MAX_S3_CLIENTS = 1024
-"""
-Regions and accounts come out of messages: nonsense there must not fill the memory. One takes 0.35 MB.
+"""Regions and accounts come out of messages: nonsense there must not fill the memory. One takes 0.35 MB.
 
 There are few clients of all other services, and these must not go without for it.
 """
@@ -110,8 +109,7 @@ class Aws:
         dates: Dates | None = None,
         stores_tell_time: bool = False,
     ) -> None:
-        """
-        Set up without asking anybody anything.
+        """Set up without asking anybody anything.
 
         Args:
             endpoint_url: one address for all services, for emulators; None for AWS itself.
@@ -171,8 +169,7 @@ class Aws:
     async def client(
         self, service: Service, region: str | None = None, login: Login | None = None
     ) -> Any:
-        """
-        Return the client of a service in a region (the default one when None or empty), always the same.
+        """Return the client of a service in a region (the default one when None or empty), always the same.
 
         Args:
             service: which one.
@@ -200,8 +197,7 @@ class Aws:
     def session(
         self, *, profile: str | None = None, credentials: AioRefreshableCredentials | None = None
     ) -> AioSession:
-        """
-        Create a session beside the daemon's own.
+        """Create a session beside the daemon's own.
 
         Args:
             profile: of the SDK's shared files, whose credentials and settings it uses.
@@ -215,8 +211,7 @@ class Aws:
         return session
 
     def sts(self, session: AioSession | None, region: str) -> AbstractAsyncContextManager[Any]:
-        """
-        Create a client that gets credentials, for one call: there is one in an hour.
+        """Create a client that gets credentials, for one call: there is one in an hour.
 
         Args:
             session: whose credentials ask; the daemon's own when None.
@@ -241,9 +236,7 @@ class Aws:
         return told if session and told else self._default_region or told
 
     async def regions(self) -> Mapping[str, str]:
-        """
-        List all regions that the SDK knows, opt-in ones and those of all partitions as well, with their partitions.
-        """
+        """List all regions that the SDK knows, opt-in ones and those of all partitions as well, with their partitions."""
         if not self._regions:
             known = {
                 region: partition

@@ -30,8 +30,7 @@ class UnsignedAnswerError(Exception):
 
 @contextlib.contextmanager
 def border() -> Iterator[None]:
-    """
-    Take whatever is raised within for no answer, but for what a service says itself and what we refuse to ask.
+    """Take whatever is raised within for no answer, but for what a service says itself and what we refuse to ask.
 
     For calls of the SDK and the reading of what they return, and for nothing else: our own faults must end the daemon.
     There is no list of what the SDK raises: its parsers meet bytes of strangers, and let through what that leads to.
@@ -48,8 +47,7 @@ def border() -> Iterator[None]:
 
 
 def unreadable(error: Exception) -> bool:
-    """
-    Return whether something did answer that speaks HTTP, and our reader could not make sense of what it said.
+    """Return whether something did answer that speaks HTTP, and our reader could not make sense of what it said.
 
     Args:
         error: what a `NoAnswerError` met.

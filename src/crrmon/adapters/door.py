@@ -52,8 +52,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Door:
-    """
-    Knows who is connected, and shows those out that take too long or are too many.
+    """Knows who is connected, and shows those out that take too long or are too many.
 
     Args:
         limits: of each connection, and of all together.
@@ -88,8 +87,7 @@ class Door:
         setting: str,
         tls: ssl.SSLContext | None = None,
     ) -> asyncio.Server:
-        """
-        Let connections in to an application.
+        """Let connections in to an application.
 
         Args:
             runner: of the application; set up here, and cleaned up again where nothing comes of it.
@@ -129,8 +127,7 @@ class Door:
 
 
 def _everywhere(port: int) -> socket.socket:
-    """
-    Create a socket for all addresses of both families; of IPv4 where there is no IPv6.
+    """Create a socket for all addresses of both families; of IPv4 where there is no IPv6.
 
     Raises:
         OSError: the port is not to be had in one of them.

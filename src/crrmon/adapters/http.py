@@ -25,8 +25,7 @@ STOP_SECONDS = 0.5
 
 
 class HttpServer:
-    """
-    Serves metrics and health.
+    """Serves metrics and health.
 
     Args:
         host: address to listen on; `EVERYWHERE` for all of IPv6 and IPv4, or of what there is of them.
@@ -62,8 +61,7 @@ class HttpServer:
         """Where it listens, once it does."""
 
     async def start(self) -> int:
-        """
-        Listen.
+        """Listen.
 
         Returns:
             The port.

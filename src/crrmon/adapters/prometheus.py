@@ -67,8 +67,7 @@ class _Buckets:
 
 
 class PrometheusMeters(Collector):
-    """
-    Keeps the numbers of this process and renders them; implements the meters port.
+    """Keeps the numbers of this process and renders them; implements the meters port.
 
     Args:
         shows_fleet: tells, whenever a page is made, whether this daemon speaks for the whole fleet. A process that
@@ -124,8 +123,7 @@ class PrometheusMeters(Collector):
             self._buckets.gone(metric, labels)
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """
-        Render everything for a scraper.
+        """Render everything for a scraper.
 
         Args:
             accept: its Accept header: OpenMetrics when asked for, else the older text format.

@@ -85,8 +85,7 @@ def explain(
     whom: str = "the daemon's role",
     address: str = "aws.endpoint_url",
 ) -> str:
-    """
-    Say why an AWS call failed and what to do about it.
+    """Say why an AWS call failed and what to do about it.
 
     Args:
         error: what it raised.

@@ -94,8 +94,7 @@ class S3Probe:
         """Of buckets, by account and name, that were found elsewhere than was thought."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
-        """
-        HEAD one version.
+        """HEAD one version.
 
         One request without retries; two when S3 says that the bucket is in another region, which is remembered.
         """

@@ -28,9 +28,7 @@ class SdkSettingsError(Exception):
 
 
 def forget_blanks(environment: MutableMapping[str, str]) -> None:
-    """
-    Take the SDK's variables out that have no value: templates leave them behind, and the SDK takes some for a value.
-    """
+    """Take the SDK's variables out that have no value: templates leave them behind, and the SDK takes some for a value."""
     blank = [
         name
         for name, value in environment.items()
@@ -41,8 +39,7 @@ def forget_blanks(environment: MutableMapping[str, str]) -> None:
 
 
 def faults(environment: Mapping[str, str], *, profile: str | None = None) -> list[str]:
-    """
-    Return what is wrong with how the SDK is set up.
+    """Return what is wrong with how the SDK is set up.
 
     Args:
         environment: the variables; those that are blank must be gone.

@@ -74,8 +74,7 @@ class SqsInbox:
     def __init__(
         self, aws: Aws, url: str, *, region: str | None = None, name: str | None = None
     ) -> None:
-        """
-        Use a queue. Asks nobody anything yet: credentials may turn up later.
+        """Use a queue. Asks nobody anything yet: credentials may turn up later.
 
         Args:
             aws: gives the client.
@@ -190,9 +189,7 @@ class SqsInbox:
             raise self._error("deleted", "sqs:DeleteMessage", error) from error
 
     async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
-        """
-        Keep up to ten delivered messages hidden for `seconds` from now; return the receipts that were not changed.
-        """
+        """Keep up to ten delivered messages hidden for `seconds` from now; return the receipts that were not changed."""
         if not receipts:
             return ()
         entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [

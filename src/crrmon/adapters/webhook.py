@@ -98,8 +98,7 @@ class WebhookPort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebhookInbox:
-    """
-    One port that events are posted to, on any path.
+    """One port that events are posted to, on any path.
 
     Args:
         port: where.
@@ -137,8 +136,7 @@ class WebhookInbox:
     # ---- the port that messages come by ----
 
     async def start(self) -> int:
-        """
-        Listen.
+        """Listen.
 
         Returns:
             The port.
@@ -302,8 +300,7 @@ class WebhookInbox:
             self._waiting.remove(delivery)
 
     def _expected(self) -> str:
-        """
-        Return the token that senders must show.
+        """Return the token that senders must show.
 
         Raises:
             _TokenError: its file cannot be read, or holds none.

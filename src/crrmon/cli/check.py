@@ -26,8 +26,7 @@ def check(
         Literal["table", "json"], typer.Option("--output", "-o", help="How to print.")
     ] = "table",
 ) -> None:
-    """
-    Try one call of each kind that the daemon makes, and report what is missing.
+    """Try one call of each kind that the daemon makes, and report what is missing.
 
     For the settings that `crrmon config show` prints, it tries: credentials,
     the role of each account, each queue with its dead-letter queue, each

@@ -19,8 +19,7 @@ def show(
         Literal["yaml", "json"], typer.Option("--output", "-o", help="How to print.")
     ] = "yaml",
 ) -> None:
-    """
-    Print the effective settings: file, environment and defaults together.
+    """Print the effective settings: file, environment and defaults together.
 
     Secrets, and users in addresses, are masked: the output can be passed on.
     """

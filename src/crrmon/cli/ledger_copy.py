@@ -51,8 +51,7 @@ def copy(
     config: ConfigFile = None,
     output: _Output = "table",
 ) -> None:
-    """
-    Copy what is pending to another ledger, while the daemon is stopped.
+    """Copy what is pending to another ledger, while the daemon is stopped.
 
     WHERE is a kind (sqlite, redis, dynamodb), with the settings of that
     kind from the configuration in use; or the path of another

@@ -27,8 +27,7 @@ def create(
     ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """
-    Create the table of a dynamodb ledger, or finish creating it.
+    """Create the table of a dynamodb ledger, or finish creating it.
 
     The table is on-demand, expires old items by itself (time to live), and
     can be restored to any second of the last weeks (point-in-time

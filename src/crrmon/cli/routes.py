@@ -32,8 +32,7 @@ Output = Annotated[Literal["table", "json"], typer.Option("--output", "-o", help
 
 @app.command("list")
 def list_routes(*, config: ConfigFile = None, output: Output = "table") -> None:
-    """
-    List the routes that the ledger knows.
+    """List the routes that the ledger knows.
 
     For each: whether an enabled replication rule leads there, since when,
     and which objects were abandoned without having arrived, which holds
@@ -61,8 +60,7 @@ def release(
     ],
     config: ConfigFile = None,
 ) -> None:
-    """
-    Release a route from objects abandoned without having arrived.
+    """Release a route from objects abandoned without having arrived.
 
     Do so when you have replicated those objects by other means, or do not
     want them there: "complete up to" then moves past them. A route without

@@ -38,8 +38,7 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     output: options.Output = "table",
     verbose: options.Verbose = False,
 ) -> None:
-    """
-    Watch the real daemon follow a replication that takes time and may fail.
+    """Watch the real daemon follow a replication that takes time and may fail.
 
     Starts an emulator of AWS on this machine, writes objects, and runs the
     daemon on it, or several of them on one queue and one ledger. Nothing

@@ -23,8 +23,7 @@ ConfigFile = Annotated[
 
 
 def settings_or_exit(path: Path | None, *, queues: bool = True) -> Settings:
-    """
-    Read the settings, or say what is wrong with them and exit with 2.
+    """Read the settings, or say what is wrong with them and exit with 2.
 
     Args:
         path: of the file.
@@ -37,8 +36,7 @@ def settings_or_exit(path: Path | None, *, queues: bool = True) -> Settings:
 
 
 def sdk_or_exit(settings: Settings, *, daemon: bool = False) -> None:
-    """
-    Make sure that AWS's SDK can be used, or say what is wrong with how it is set up and exit with 2.
+    """Make sure that AWS's SDK can be used, or say what is wrong with how it is set up and exit with 2.
 
     Args:
         settings: say what it is needed for; without need, nothing is looked at.

@@ -40,8 +40,7 @@ class Account(Section):
         Field(pattern=r"^([0-9]{12}|\*|[A-Za-z][A-Za-z0-9._-]{0,63})$"),
         BeforeValidator(_quoted),
     ]
-    """
-    The account's twelve digits, in quotes; "*" for every account that is not named; any short name for an
+    """The account's twelve digits, in quotes; "*" for every account that is not named; any short name for an
     S3-compatible store.
     """
     role_arn: (
@@ -53,8 +52,7 @@ class Account(Section):
         ]
         | None
     ) = None
-    """
-    Role to assume there; {account} in it stands for the account's id. Without one, the daemon's own credentials are
+    """Role to assume there; {account} in it stands for the account's id. Without one, the daemon's own credentials are
     used.
     """
     external_id: (
@@ -77,13 +75,11 @@ class Account(Section):
     buckets. Default: `aws.region`.
     """
     site: Annotated[str, Field(pattern=f"^{SITE}$")] | None = None
-    """
-    Which site of a store this is, if several have buckets of the same names: its deployment id, as in its events
+    """Which site of a store this is, if several have buckets of the same names: its deployment id, as in its events
     (x-minio-deployment-id; `mc admin info ALIAS --json` shows it).
     """
     buckets: tuple[BucketPattern, ...] = ()
-    """
-    Patterns (acme-*) of the buckets that belong to it, for events that name no account: S3's notifications, and all
+    """Patterns (acme-*) of the buckets that belong to it, for events that name no account: S3's notifications, and all
     events of an S3-compatible store.
     """
     request_payer: tuple[BucketPattern, ...] = ()

@@ -10,8 +10,7 @@ from crrmon.domain.queue_address import FIFO, queue_address
 
 
 def apart(url: str) -> SplitResult:
-    """
-    Take an address apart.
+    """Take an address apart.
 
     Raises:
         ValueError: it is none; unlike the library's own words, these repeat nothing of it.

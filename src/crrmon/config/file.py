@@ -12,8 +12,7 @@ from crrmon.config.section import ConfigurationError
 
 
 def read(path: Path) -> dict[str, Any]:
-    """
-    Read a file.
+    """Read a file.
 
     Raises:
         ConfigurationError: it cannot be read, or is no mapping.

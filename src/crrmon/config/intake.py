@@ -114,8 +114,7 @@ class Intake(Section):
     facts in it, usually one; a message with more facts than this is held alone. SQS itself allows 120,000 messages.
     """
     hold_seconds: Annotated[float, Field(ge=0, le=600), NUMBER] = 60.0
-    """
-    Maximum time to hold a message until the first look at its object is due. Most objects replicate within this time
+    """Maximum time to hold a message until the first look at its object is due. Most objects replicate within this time
     and then cost one HEAD and no pending record; objects whose first look is due later go to the ledger at once.
     """
     min_event_delay_seconds: dict[
@@ -136,8 +135,7 @@ Pattern = Annotated[str, AfterValidator(_a_pattern)]
 
 
 class Filter(Section):
-    """
-    Which objects are followed: source patterns BUCKET or BUCKET/PREFIX, where * and ? in the bucket's name are
+    """Which objects are followed: source patterns BUCKET or BUCKET/PREFIX, where * and ? in the bucket's name are
     wildcards. Everything else is counted in crrmon_events_total as excluded.
     """
 

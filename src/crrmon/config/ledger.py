@@ -14,9 +14,7 @@ class RedisSettings(Section):
     """Server of the redis ledger: Redis 6.2 or later, or Valkey."""
 
     url: Annotated[str, AfterValidator(redis_url)] = "redis://127.0.0.1:6379/0"
-    """
-    redis://HOST:PORT/DATABASE, or rediss:// for TLS. No password here; with a user name: redis://NAME@HOST:PORT.
-    """
+    """redis://HOST:PORT/DATABASE, or rediss:// for TLS. No password here; with a user name: redis://NAME@HOST:PORT."""
     password: Annotated[SecretStr, BeforeValidator(in_quotes)] | None = None
     """Password; prefer the environment (CRRMON_LEDGER__REDIS__PASSWORD) or a file."""
     password_file: Path | None = None
@@ -79,8 +77,7 @@ class LedgerSettings(Section):
     """Where pending objects are remembered. docs/operations.md says which kind to choose."""
 
     kind: Literal["sqlite", "redis", "dynamodb", "memory"] = "sqlite"
-    """
-    sqlite: a file on a local volume, for one replica. redis, dynamodb: for several. memory: forgets everything when
+    """sqlite: a file on a local volume, for one replica. redis, dynamodb: for several. memory: forgets everything when
     the daemon stops; for trying out.
     """
     path: Path = Path("crrmon.db")

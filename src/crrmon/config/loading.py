@@ -21,8 +21,7 @@ from crrmon.domain.redaction import without_userinfo
 
 
 def load(path: Path | None, *, queues: bool = True) -> Settings:
-    """
-    Read the settings: the file, and the environment over it.
+    """Read the settings: the file, and the environment over it.
 
     Args:
         path: the YAML file; None reads the environment only.

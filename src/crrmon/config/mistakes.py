@@ -151,8 +151,7 @@ def _as_variable(key: str) -> str:
 
 
 def _name(name: object, value: object, model: type[BaseModel] | None) -> str:
-    """
-    Return what may be shown of an unknown name: in a file that went wrong, a name may have been a value.
+    """Return what may be shown of an unknown name: in a file that went wrong, a name may have been a value.
 
     Args:
         name: that is unknown.

@@ -83,8 +83,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def held(section: _Model, rules: Iterable[tuple[object, str]]) -> _Model:
-    """
-    Return a section whose settings are consistent.
+    """Return a section whose settings are consistent.
 
     Raises:
         ValueError: they do not; a line for each rule that does not hold.

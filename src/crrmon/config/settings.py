@@ -83,9 +83,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     log: Log = Log()
     shutdown_seconds: Annotated[float, Field(gt=0, le=3600), NUMBER] = 25.0
-    """
-    Maximum time from SIGTERM to exit. Keep it below the grace period of the platform (Kubernetes and ECS: 30 s).
-    """
+    """Maximum time from SIGTERM to exit. Keep it below the grace period of the platform (Kubernetes and ECS: 30 s)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

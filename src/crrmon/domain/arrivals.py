@@ -71,8 +71,7 @@ def at_destinations(record: Record, buckets: Collection[str], **changes: object)
 
 
 def left_of(record: Record, arrived: Collection[str]) -> Record | None:
-    """
-    Return what is left to follow once these arrivals are counted; None when nothing is.
+    """Return what is left to follow once these arrivals are counted; None when nothing is.
 
     The record stays one: what arrived is marked as counted in it, so that routes, backlog and pacing are about what
     is still open.
@@ -82,8 +81,7 @@ def left_of(record: Record, arrived: Collection[str]) -> Record | None:
 
 
 def completed(record: Record, seen: Observation, arrived: frozenset[str]) -> Settle:
-    """
-    Settle each destination that the merged status proves.
+    """Settle each destination that the merged status proves.
 
     A destination that only a tag filter might select is proved where it is the only one, or was found there.
     """
@@ -111,8 +109,7 @@ def arrivals(record: Record, arrived: Collection[str], *, found_at: float) -> tu
 def everywhere(
     record: Record, fate: Fate, arrived: frozenset[str], *, found_at: float
 ) -> tuple[Outcome, ...]:
-    """
-    Return an outcome for each open destination; those where it arrived have it, whatever became of the source.
+    """Return an outcome for each open destination; those where it arrived have it, whatever became of the source.
 
     One that only a tag filter might select is left out beside others; where all are such, nobody can tell which.
     """

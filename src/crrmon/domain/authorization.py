@@ -10,8 +10,7 @@ TOKEN = re.compile(r"[!-~]{16,}")
 
 
 def authorized(header: str, token: str) -> bool:
-    """
-    Return whether a header shows a token; how long that takes says nothing about the token.
+    """Return whether a header shows a token; how long that takes says nothing about the token.
 
     Three forms are known: `Bearer TOKEN`, as MinIO sends it; the token alone, as older ones did; and `Basic` with the
     token as the password of any user, which is what becomes of http://user:token@host (Ceph).

@@ -59,8 +59,7 @@ def share(record: Record) -> dict[tuple[Route, float], Amounts]:
 
 
 def backlog_slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
-    """
-    Return the sums of a slot as the port tells them.
+    """Return the sums of a slot as the port tells them.
 
     A sum below zero is wrong, by whatever fault; it is never told.
 

@@ -9,8 +9,7 @@ _CHARACTERS = frozenset(string.ascii_letters + string.digits + "._-")
 
 
 def overlap(one: str, two: str) -> bool:
-    """
-    Return whether there can be a bucket that fits both patterns.
+    """Return whether there can be a bucket that fits both patterns.
 
     Args:
         one: a pattern with *, ?, [abc], [a-c] and [!a].

@@ -33,8 +33,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
 
 def pattern(text: str) -> Pattern:
-    """
-    Read a pattern.
+    """Read a pattern.
 
     Raises:
         ValueError: it can fit nothing; the text says what to write instead.
@@ -53,8 +52,7 @@ def pattern(text: str) -> Pattern:
 
 
 class Choice:
-    """
-    What to follow.
+    """What to follow.
 
     Args:
         include: patterns of what to follow; none for everything.

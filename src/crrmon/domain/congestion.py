@@ -22,8 +22,7 @@ _REFUSALS = (Sight.THROTTLED, Sight.UNREACHABLE)
 
 
 class Congestion:
-    """
-    What one bucket bears at the moment.
+    """What one bucket bears at the moment.
 
     Args:
         most: requests under way at once, whatever happens; at least 1.
@@ -56,8 +55,7 @@ class Congestion:
         self._next_at = max(self._next_at, now) + self._spacing
 
     def ended(self, sight: Sight | None, *, began_at: float, now: float) -> None:
-        """
-        Take in that a request ended.
+        """Take in that a request ended.
 
         Args:
             sight: its answer; None where it was abandoned.

@@ -35,8 +35,7 @@ ADOPTION_TOLERANCE_SECONDS = 2.0
 """How far LastModified may lie from the event's time for the current version to be the one that was written."""
 
 UPLOAD_SECONDS = 7 * 86_400.0
-"""
-How long before its end a multipart upload may have been initiated: S3 stamps the object with that. Uploads may be
+"""How long before its end a multipart upload may have been initiated: S3 stamps the object with that. Uploads may be
 open for longer, but lifecycle rules commonly end them after a week.
 """
 
@@ -44,15 +43,13 @@ ENDINGS_TO_BELIEVE = 2
 """A store that does not prove to be itself is believed an end that it told so often in a row."""
 
 REFUSALS_TO_UNREADABLE = 3
-"""
-400 means a customer-provided key, but an expired token looks the same to a HEAD, which has no body, and must not end
+"""400 means a customer-provided key, but an expired token looks the same to a HEAD, which has no body, and must not end
 tracking: only several in a row are believed, and only if S3 takes the daemon's other requests. To make sure of that,
 the looker reads the bucket's configuration with the same credentials and looks once more.
 """
 
 TROUBLES_TO_GIVE_UP = 10
-"""
-How many looks in a row must have told nothing before age alone may end tracking, or an arrival is counted whose size
+"""How many looks in a row must have told nothing before age alone may end tracking, or an arrival is counted whose size
 nobody told.
 """
 
@@ -68,8 +65,7 @@ _NOWHERE: Final[Mapping[str, Sight]] = MappingProxyType({})
 
 
 def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
-    """
-    Return at which destinations to look as well, because the source's merged status does not tell enough.
+    """Return at which destinations to look as well, because the source's merged status does not tell enough.
 
     Args:
         record: what is known of the version so far.
@@ -109,8 +105,7 @@ def decide(
     elsewhere: Mapping[str, Sight] = _NOWHERE,
     not_before: float = -math.inf,
 ) -> Decision:
-    """
-    Decide what becomes of a version.
+    """Decide what becomes of a version.
 
     Args:
         record: what is known of it so far.
@@ -174,8 +169,7 @@ def dated(record: Record, seen: Observation) -> Record:
 
 
 def proved(record: Record, schedule: Schedule) -> Settle | None:
-    """
-    Decide on a version without a look, where its replicas' own events prove that it arrived everywhere.
+    """Decide on a version without a look, where its replicas' own events prove that it arrived everywhere.
 
     Args:
         record: what is known of it.
@@ -195,8 +189,7 @@ def proved(record: Record, schedule: Schedule) -> Settle | None:
 def joined(
     record: Record, arrivals: Mapping[str, EarlyFact], *, everywhere: EarlyFact | None
 ) -> Record:
-    """
-    Return the record with the exact arrivals that are known.
+    """Return the record with the exact arrivals that are known.
 
     Args:
         record: of the version.
@@ -231,8 +224,7 @@ def _decide_provisional(record: Record, seen: Observation, give_up_after: float)
 
 
 def _adoptable(record: Record, seen: Observation) -> bool:
-    """
-    Return whether the current version is the one that an event without version id told of.
+    """Return whether the current version is the one that an event without version id told of.
 
     A multipart object has the time at which its upload was initiated, which its event does not know. So it must be
     one, of the size that the event told, if it did.

@@ -47,8 +47,7 @@ def settle(
     found_at: float,
     keep: Record | None = None,
 ) -> Settle:
-    """
-    Settle a version, and close it as a whole where its marks alone would not tell a duplicate that it is over.
+    """Settle a version, and close it as a whole where its marks alone would not tell a duplicate that it is over.
 
     Args:
         record: as it was decided on.
@@ -79,9 +78,7 @@ def replica_found(record: Record, *, found_at: float) -> Settle:
 
 
 def _told_by_marks(record: Record, outcomes: tuple[Outcome, ...]) -> bool:
-    """
-    Return whether the marks of outcomes, and those from before, prove that nothing of a version is left to follow.
-    """
+    """Return whether the marks of outcomes, and those from before, prove that nothing of a version is left to follow."""
     marks = {outcome.mark for outcome in outcomes}
     if any(mark.scope is Scope.SOURCE for mark in marks):
         return True

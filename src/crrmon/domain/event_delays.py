@@ -46,8 +46,7 @@ class EventDelays(msgspec.Struct, frozen=True):
         return self if channels == self.channels else EventDelays(channels)
 
     def largest(self, least: Mapping[str, float]) -> float | None:
-        """
-        Return the largest delay of any channel in seconds; None when nothing is known.
+        """Return the largest delay of any channel in seconds; None when nothing is known.
 
         Args:
             least: delays to reckon with in any case, by channel.
@@ -62,8 +61,7 @@ def encode(delays: EventDelays) -> bytes:
 
 
 def decode(body: bytes) -> EventDelays:
-    """
-    Return the delays that were written down.
+    """Return the delays that were written down.
 
     Raises:
         msgspec.MsgspecError: they are damaged.

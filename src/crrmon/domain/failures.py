@@ -18,8 +18,7 @@ from crrmon.domain.records import Destination, Record, State
 from crrmon.domain.verdicts import failed_there, failure_episode
 
 PLACED_WITHIN_SECONDS = 600.0
-"""
-How long a failure waits for word where it failed, before it is counted at the unknown destination: S3's notices come
+"""How long a failure waits for word where it failed, before it is counted at the unknown destination: S3's notices come
 within minutes.
 """
 
@@ -64,8 +63,7 @@ def failed(
 
 
 def placed(record: Record, decision: Wait | Settle, *, now: float) -> Wait | Settle:
-    """
-    Count the last failure episode at each destination as soon as it is proved there.
+    """Count the last failure episode at each destination as soon as it is proved there.
 
     Where it is proved nowhere in time, or was nowhere when it ended, the unknown destination stands for one of them:
     for the first that is proved after that, which is not counted again.

@@ -20,8 +20,7 @@ Spread = tuple[tuple[int, float], ...]
 
 
 def _make_prior() -> tuple[float, ...]:
-    """
-    Create the distribution believed in before anything is known: 15 s, give or take, with long tails to either side.
+    """Create the distribution believed in before anything is known: 15 s, give or take, with long tails to either side.
 
     The tails fall by half every two doublings, so that from any age on the next doubling is as likely as the last.
     """
@@ -152,8 +151,7 @@ class Knowledge(msgspec.Struct):
 
 
 def _told(interval: Interval) -> float:
-    """
-    Weigh a sample by what its interval tells, from 0 to 1.
+    """Weigh a sample by what its interval tells, from 0 to 1.
 
     Against what was believed before anything was known: an estimate that is sure of itself would call all samples
     worthless, and fade into not knowing.

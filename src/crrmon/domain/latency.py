@@ -56,8 +56,7 @@ def edge_near(seconds: float) -> int:
 
 
 def span_of(lower: float, upper: float) -> tuple[int, int]:
-    """
-    Return the buckets, from the first up to but without the second, that stand for a latency between two bounds.
+    """Return the buckets, from the first up to but without the second, that stand for a latency between two bounds.
 
     A bound inside a bucket goes to the nearest edge. Counting such a bucket in (or out) at both ends would make
     every look seem later (or earlier) than it was and shift what is learned by half a bucket.
@@ -80,8 +79,7 @@ def fit(
     prior: Sequence[float],
     rounds: int,
 ) -> list[float]:
-    """
-    Estimate the distribution of latencies that are known as intervals, by expectation maximisation.
+    """Estimate the distribution of latencies that are known as intervals, by expectation maximisation.
 
     Where intervals say nothing of how a stretch of buckets shares its weight, the shape of `start` stays.
 
@@ -113,8 +111,7 @@ def fit(
 
 
 def quantile(weights: Mapping[int, float], share: float) -> float | None:
-    """
-    Estimate a quantile of bucketed latencies.
+    """Estimate a quantile of bucketed latencies.
 
     Args:
         weights: weight of each bucket.

@@ -24,8 +24,7 @@ def heed(pacer: Pacer, record: Record, seen: Observation) -> None:
 
 
 def learn(pacer: Pacer, record: Record, settlement: Settlement, *, now: float) -> Path:
-    """
-    Teach how long a version took to be everywhere: one sample, however many destinations it has.
+    """Teach how long a version took to be everywhere: one sample, however many destinations it has.
 
     Returns:
         The ways of which something new is known; none where the settlement tells nothing of them all.

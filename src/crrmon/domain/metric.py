@@ -29,8 +29,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bucket(self) -> int | None:
-        """
-        The place of the label that is a bucket of which nothing but its name in a message need be known.
+        """The place of the label that is a bucket of which nothing but its name in a message need be known.
 
         None where there is no bucket, or a route: these are made by rules, and are as many as there are.
         """

@@ -34,8 +34,7 @@ class Noted(enum.StrEnum):
     """What came of news."""
 
     EARLY = "early"
-    """
-    A replica's arrival, a restart, or that a version is everywhere, and nothing was known of its version; or what is
+    """A replica's arrival, a restart, or that a version is everywhere, and nothing was known of its version; or what is
     told of a deletion or a threshold, and no record learned from it: kept for the dedup retention.
     """
     JOINED = "joined"
@@ -49,8 +48,7 @@ class Noted(enum.StrEnum):
     UNKNOWN = "unknown"
     """No record waits for it, nothing was counted, and nothing was kept."""
     LATE = "late"
-    """
-    A replica's arrival that was not proved when its version was closed (`outcomes.Fate.CLOSED`). Nothing was kept:
+    """A replica's arrival that was not proved when its version was closed (`outcomes.Fate.CLOSED`). Nothing was kept:
     the caller counts it.
     """
 
@@ -64,8 +62,7 @@ _THRESHOLDS = {
 
 
 def note(trail: Trail, news: News, *, now: float) -> Noted:  # noqa: PLR0911 - one return for each kind reads best
-    """
-    Add to a trail what somebody told of it.
+    """Add to a trail what somebody told of it.
 
     Args:
         trail: of the version that it is about, to be changed.
@@ -213,8 +210,7 @@ def _told(
     *,
     refutes: bool = False,
 ) -> Noted:
-    """
-    Change the record of a source version by what was told.
+    """Change the record of a source version by what was told.
 
     Args:
         trail: of the version.

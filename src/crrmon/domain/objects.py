@@ -18,8 +18,7 @@ UNKNOWN_DESTINATION = "unknown"
 """Stands for the destination bucket of a route where it cannot be known."""
 
 BUCKET_NAME = r"[A-Za-z0-9._-]{3,255}"
-"""
-What S3 ever allowed as the name of a bucket. Names become metric dimensions, and CloudWatch refuses whole calls for
+"""What S3 ever allowed as the name of a bucket. Names become metric dimensions, and CloudWatch refuses whole calls for
 the sake of one dimension that is none.
 """
 
@@ -47,8 +46,7 @@ _PROVISIONAL = "?"
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, order=True):
-    """
-    One version of one object: the identity of what replicates.
+    """One version of one object: the identity of what replicates.
 
     `version_id` is a stand-in (see `provisional`) while S3 has not told it yet.
     """
@@ -142,8 +140,7 @@ class MarkId(msgspec.Struct, frozen=True, order=True):
 
 
 def trail_id(key: str, version_id: str) -> bytes:
-    """
-    Digest key and version id.
+    """Digest key and version id.
 
     Args:
         key: the object key as S3 knows it, decoded. Anything JSON can hold is accepted.
@@ -167,8 +164,7 @@ def shard_of(trail: bytes, shards: int) -> int:
 
 
 def named_bucket(told: str) -> str | None:
-    """
-    Return the name of the bucket that a rule or a notice tells, as each store writes it; None for what names none.
+    """Return the name of the bucket that a rule or a notice tells, as each store writes it; None for what names none.
 
     S3 gives the ARN of the bucket, MinIO that of its target for replication (`arn:minio:replication:REGION:ID:BUCKET`),
     Ceph a name.
@@ -183,8 +179,7 @@ def plausible_size(told: int | None) -> int | None:
 
 
 def provisional(bucket: str, key: str, written_at: float) -> ObjectVersion:
-    """
-    Name a version whose event gave no version id.
+    """Name a version whose event gave no version id.
 
     The same event, delivered again, gets the same name.
     """

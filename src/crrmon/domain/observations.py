@@ -86,8 +86,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tells_of_arrival(self) -> bool:
-        """
-        Whether it tells, of a destination, if the version arrived there.
+        """Whether it tells, of a destination, if the version arrived there.
 
         A version of S3 has its id wherever it is, so that it is there is enough. Another store may tell what a third
         one has: there the status of a replica must say so, unless it is known to tell no statuses.

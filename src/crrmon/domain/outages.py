@@ -34,8 +34,7 @@ class Flow(msgspec.Struct):
         self.suspected_at = None
 
     def stayed_pending(self, expected: float, *, now: float, policy: Policy) -> None:
-        """
-        Take in that an object stayed pending.
+        """Take in that an object stayed pending.
 
         Args:
             expected: how probable it was that it would be done.
@@ -54,8 +53,7 @@ class Flow(msgspec.Struct):
             self.outage = True
 
     def held(self, at: float, *, now: float, draw: float, share: float, policy: Policy) -> float:
-        """
-        Return a date, put off while there is an outage but for one object in a while, which finds its end.
+        """Return a date, put off while there is an outage but for one object in a while, which finds its end.
 
         Args:
             at: the date that there would be without an outage.

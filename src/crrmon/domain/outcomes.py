@@ -18,8 +18,7 @@ class Fate(enum.StrEnum):
     FAILED = "failed"
     """A failure episode began; the record stays as an open failure."""
     FAILED_THERE = "failed_there"
-    """
-    A failure episode is proved for one destination; or for the unknown one, where nobody could tell which in time.
+    """A failure episode is proved for one destination; or for the unknown one, where nobody could tell which in time.
     Counted by destination only, beside the episode itself.
     """
     GONE = "gone"
@@ -51,8 +50,7 @@ class Fate(enum.StrEnum):
     @classmethod
     @override
     def _missing_(cls, value: object) -> "Fate":
-        """
-        Read a fate that only a later version knows, as ledgers shared with one hold them.
+        """Read a fate that only a later version knows, as ledgers shared with one hold them.
 
         That there is a mark proves the counting, whatever its fate; of all fates this one claims least: that nobody
         follows the version any more, not that it arrived or failed.
@@ -87,8 +85,7 @@ class Latency(msgspec.Struct, frozen=True):
     lower: float
     upper: float
     slowest: float | None = None
-    """
-    Where looks only told that one of several destinations was still waited for: since when at least, in seconds.
+    """Where looks only told that one of several destinations was still waited for: since when at least, in seconds.
     It may have been this one or another. None where the bounds are this destination's own.
     """
 
@@ -144,8 +141,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EarlyFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    What was told of a version and is no count: a replica's event that came before anything else was known of it; a
+    """What was told of a version and is no count: a replica's event that came before anything else was known of it; a
     restart of a version unknown; a notice of a threshold, to know it again; a store's word that a version or a deletion
     is everywhere.
     """
@@ -161,14 +157,12 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     version: ObjectVersion
     outcomes: tuple[Outcome, ...]
     rev: int | None = None
-    """
-    Revision of the record that this was decided on; 0 when none was known. Then, if the ledger has one after all,
+    """Revision of the record that this was decided on; 0 when none was known. Then, if the ledger has one after all,
     nothing is counted and nothing changed: the record knows more, and its own next look settles it. None: decided
     on whatever the record is.
     """
     keep: Record | None = None
-    """
-    The record from now on (an open failure), stored only if the ledger's is still at `keep.rev`; with `rev` 0, only
+    """The record from now on (an open failure), stored only if the ledger's is still at `keep.rev`; with `rev` 0, only
     if the ledger has none and parking it would not find it settled.
     None: nothing is left to follow, the record is dropped whatever its revision.
     """
@@ -258,8 +252,7 @@ def tally(outcome: Outcome) -> Tally:
 
 
 def delta(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Delta:
-    """
-    Fold the newly counted outcomes of a batch.
+    """Fold the newly counted outcomes of a batch.
 
     Args:
         batch: the id of the batch.

@@ -42,9 +42,7 @@ def path_of(record: Record) -> Path:
 
 
 def apart(path: Path, route: Route) -> Path:
-    """
-    Return by what to remember the latencies at one of several destinations; the whole path where they are the same.
-    """
+    """Return by what to remember the latencies at one of several destinations; the whole path where they are the same."""
     return (route,) if len(path) > 1 and route in path else path
 
 
@@ -87,8 +85,7 @@ class Pacer:
     def next_look_at(
         self, path: Path, *, written_at: float, now: float, troubles: int, draw: float
     ) -> float:
-        """
-        Return when to look again at an object that is pending, or whose look told nothing.
+        """Return when to look again at an object that is pending, or whose look told nothing.
 
         Args:
             path: the routes that the version takes.
@@ -149,8 +146,7 @@ class Pacer:
         now: float,
         pending_seen_at: float | None = None,
     ) -> None:
-        """
-        Take in whether a look that told something found the object done; outages show in this.
+        """Take in whether a look that told something found the object done; outages show in this.
 
         Args:
             path: the routes that the version takes.
@@ -171,8 +167,7 @@ class Pacer:
     def learn(
         self, path: Path, latency: Latency, *, now: float, written_at: float | None = None
     ) -> None:
-        """
-        Take in the latency of an object that completed, found just now.
+        """Take in the latency of an object that completed, found just now.
 
         Args:
             path: the routes that the version takes.
@@ -201,8 +196,7 @@ class Pacer:
     # ---- what is known ----
 
     def spread(self, path: Path, latency: Latency, *, now: float) -> Spread:
-        """
-        Return a latency as weights of latency buckets that sum to 1, spread by what is known of the path.
+        """Return a latency as weights of latency buckets that sum to 1, spread by what is known of the path.
 
         Args:
             path: the routes that the version takes.
@@ -218,8 +212,7 @@ class Pacer:
     def spread_among(
         self, route: Route, among: Sequence[Route], latency: Latency, *, now: float
     ) -> Spread:
-        """
-        Return a latency as `spread` does, where looks only told that one of several routes took so long.
+        """Return a latency as `spread` does, where looks only told that one of several routes took so long.
 
         Each of them is thought to be that one as probably as it is known to take so long, and all alike as long as
         nothing is known. The sum over all of them is about right, then, and so is what is often so.
@@ -255,8 +248,7 @@ class Pacer:
         return quantile(dict(enumerate(state.knowledge.shares)), 0.5)
 
     def hidden(self, path: Path) -> float:
-        """
-        Return the share of a path's objects that are done before looks begin and see any pending, 0 to 1.
+        """Return the share of a path's objects that are done before looks begin and see any pending, 0 to 1.
 
         What their latencies are, within that time, is a guess: every quantile up to this one is only a bound.
         """

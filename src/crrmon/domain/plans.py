@@ -30,8 +30,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def make_plan(shares: Sequence[float], *, price: float, grace: float) -> Plan:
-    """
-    Find the ages to look at that cost least: 1 for each look, and `price` for each time an object's own latency.
+    """Find the ages to look at that cost least: 1 for each look, and `price` for each time an object's own latency.
 
     From the oldest age backwards: whoever knows what goes on costs from each later edge knows the best next one.
 
@@ -61,8 +60,7 @@ def make_plan(shares: Sequence[float], *, price: float, grace: float) -> Plan:
 
 
 def _cheapest_from(costs: Sequence[float]) -> tuple[float, ...]:
-    """
-    Return for each edge the age from there on that costs least, or 0 where that is the edge itself.
+    """Return for each edge the age from there on that costs least, or 0 where that is the edge itself.
 
     Edges are coarse and the costs flat where they are least: a parabola through the neighbours finds the age between,
     without which plans would leap from edge to edge with every fit.

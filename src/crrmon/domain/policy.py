@@ -49,8 +49,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     failed_old: float = DAY
 
     outage_evidence: float = 14.0
-    """
-    Call it an outage when that much was against completions being only late by chance: minus the logarithm of the
+    """Call it an outage when that much was against completions being only late by chance: minus the logarithm of the
     probability. 14 is one in a million.
     """
     outage_quiet: float = 60.0

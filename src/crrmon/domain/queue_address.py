@@ -45,8 +45,7 @@ class QueueAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def queue_address(url: str) -> QueueAddress:
-    """
-    Take the URL of a queue apart.
+    """Take the URL of a queue apart.
 
     Raises:
         ValueError: it is no URL; the text says why.

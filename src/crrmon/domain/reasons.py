@@ -360,8 +360,7 @@ _UNKNOWN_ADVICE = {
 
 
 def reason(code: str, store: Store = Store.S3) -> Reason:
-    """
-    Explain a code.
+    """Explain a code.
 
     Args:
         code: as the store gave it; one that is not known is passed through with general advice, and so is the empty
@@ -378,8 +377,7 @@ def reason(code: str, store: Store = Store.S3) -> Reason:
 
 
 def label(code: str) -> str:
-    """
-    Return a code as the value of a metric's label: one of a bounded set, whatever messages contain.
+    """Return a code as the value of a metric's label: one of a bounded set, whatever messages contain.
 
     Returns:
         The code if it is known, `other` for all others, `none` for the empty string.

@@ -15,8 +15,7 @@ MOST = 5000
 
 
 class Recent(Generic[Key, Value]):
-    """
-    A dictionary that forgets what was longest not asked for, once it is full.
+    """A dictionary that forgets what was longest not asked for, once it is full.
 
     Args:
         most: how many are kept.

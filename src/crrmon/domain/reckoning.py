@@ -16,8 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 TOLERANCE_SECONDS = 5.0
-"""
-How far the machine's clock may be off before somebody is told, or leap before answers must confirm the time.
+"""How far the machine's clock may be off before somebody is told, or leap before answers must confirm the time.
 
 Clocks that are kept in step are within a tenth of a second, and Date with its whole seconds, servers that differ and
 pauses of the process blur it by one or two: five are no blur. And they harm nothing yet: AWS refuses signatures that
@@ -70,8 +69,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 def told(date: float, *, asked_at: float, answered_at: float) -> Bounds:
-    """
-    Return how an answer bounds the base.
+    """Return how an answer bounds the base.
 
     Args:
         date: of the answer, whole seconds since the epoch.
@@ -99,8 +97,7 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last answers, those that contradict the bounds and agree with each other."""
 
     def sure(self, *, lead: float) -> bool:
-        """
-        Return whether it can be relied on.
+        """Return whether it can be relied on.
 
         Args:
             lead: what the wall clock is ahead of the monotonic one now.
@@ -157,8 +154,7 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def started(*, lead: float, at: float) -> Reckoning:
-    """
-    Begin with the machine's own clocks.
+    """Begin with the machine's own clocks.
 
     Args:
         lead: what the wall clock is ahead of the monotonic one.

@@ -12,8 +12,7 @@ from crrmon.domain.records import Destination, Failure, Record, State
 
 
 def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) -> Record:
-    """
-    Add an arrival in one destination bucket to a record; the earliest stands.
+    """Add an arrival in one destination bucket to a record; the earliest stands.
 
     Args:
         record: that may wait for it.
@@ -39,8 +38,7 @@ def with_arrival(record: Record, bucket: str, *, at: float, size: int | None) ->
 
 
 def with_all_arrived(record: Record, *, at: float, size: int | None) -> Record:
-    """
-    Add to a record that its version was everywhere at a moment.
+    """Add to a record that its version was everywhere at a moment.
 
     That is the moment of its arrival where it goes to one destination; of several it tells when the last was reached, and
     so of none.
@@ -64,8 +62,7 @@ def routed(record: Record, destinations: tuple[Destination, ...]) -> Record:
 
 
 def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
-    """
-    Add to a record what S3 said about a failure at one destination bucket.
+    """Add to a record what S3 said about a failure at one destination bucket.
 
     Args:
         record: that may be about it.
@@ -106,8 +103,7 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
 def _changed(
     record: Record, told: Callable[[Destination], Destination], *, size: int | None = None
 ) -> Record:
-    """
-    Change a record's destinations; the record itself where that changes none.
+    """Change a record's destinations; the record itself where that changes none.
 
     Args:
         record: whose destinations.
@@ -135,8 +131,7 @@ def _new(failure: Failure, before: Failure | None, record: Record) -> bool:
 
 
 def with_reason(record: Record, bucket: str, failure: Failure) -> Record:
-    """
-    Add to a record the reason of a failure that is known without one; the record itself where there is none such.
+    """Add to a record the reason of a failure that is known without one; the record itself where there is none such.
 
     Args:
         record: that may be about it.
@@ -161,8 +156,7 @@ def with_reason(record: Record, bucket: str, failure: Failure) -> Record:
 
 
 def with_miss(record: Record, bucket: str) -> Record:
-    """
-    Add to a record that S3 missed its 15 minutes at one destination; the record itself where that is nothing new.
+    """Add to a record that S3 missed its 15 minutes at one destination; the record itself where that is nothing new.
 
     Args:
         record: that may be about it.
@@ -185,8 +179,7 @@ def _meant(record: Record, bucket: str) -> str:
 
 
 def reopened(record: Record, *, at: float) -> Record:
-    """
-    Put an open failure back to pending: somebody retries it, and what was said about it is over.
+    """Put an open failure back to pending: somebody retries it, and what was said about it is over.
 
     Args:
         record: an open failure; any other is returned as it is, and so is one that was found failed since.
@@ -206,8 +199,7 @@ def reopened(record: Record, *, at: float) -> Record:
 
 
 def merged(known: Record, told: Record) -> Record:
-    """
-    Add to a record what another event of the same version tells better.
+    """Add to a record what another event of the same version tells better.
 
     The time and, as long as nobody looked, the size are those of the best channel. Destinations are taken over where
     none were known; what S3 said about them always is, and a failure brings the next look forward.

@@ -60,8 +60,7 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    One source version that is followed.
+    """One source version that is followed.
 
     A change is a new record made with `msgspec.structs.replace`; the ledger alone sets `rev`.
     """
@@ -193,8 +192,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return MarkId.of(Scope.REPLICATED, self.version)
 
     def standings(self) -> tuple[tuple[Route, State], ...]:
-        """
-        Return where it stands on each way it still takes.
+        """Return where it stands on each way it still takes.
 
         An open failure that is proved for no destination stands on the route to the unknown one, and the others wait.
         """

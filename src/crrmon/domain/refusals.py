@@ -22,8 +22,7 @@ class Refusals:
         self._in_a_row = 0
         self._ever_accepted = False
         self.total = False
-        """
-        Whether the sink refuses everything, as far as is known.
+        """Whether the sink refuses everything, as far as is known.
 
         Of one that accepted before, that is believed of several parts, and not of one that is tried several times.
         """

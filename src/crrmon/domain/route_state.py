@@ -75,8 +75,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     abandoned: tuple[Abandoned, ...] = ()
     """The oldest `KEPT` objects that were let go."""
     others_from: float | None = None
-    """
-    When the oldest was written of those beyond these, or from when on it is in doubt what arrived; only a person can
+    """When the oldest was written of those beyond these, or from when on it is in doubt what arrived; only a person can
     release that.
     """
     heard: bool = False
@@ -100,8 +99,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return min(times, default=None)
 
     def selecting(self, key: str, *, written_at: float, encrypted: bool = False) -> bool:
-        """
-        Return whether a rule that leads here certainly selected a key that was written then.
+        """Return whether a rule that leads here certainly selected a key that was written then.
 
         Args:
             key: the object key.
@@ -150,8 +148,7 @@ def encode(state: RouteState) -> bytes:
 
 
 def decode(body: bytes) -> RouteState:
-    """
-    Return the state that was written down.
+    """Return the state that was written down.
 
     Raises:
         msgspec.MsgspecError: it is damaged.
@@ -177,8 +174,7 @@ def observed(
     seen_at: float | None = None,
     alone: bool = True,
 ) -> RouteState | None:
-    """
-    Return what is to be remembered after a configuration was read; the state itself where that is nothing new.
+    """Return what is to be remembered after a configuration was read; the state itself where that is nothing new.
 
     What rules selected that go now may have been miscounted since they were last seen: beside other destinations, S3's
     one status may have been believed of this one as well; and of a rule with a tag filter, nobody can tell by the key
@@ -263,15 +259,12 @@ def with_arrival(state: RouteState, key: str, version_id: str) -> RouteState:
 
 
 def with_event(state: RouteState) -> RouteState:
-    """
-    Return what is to be remembered after an event of a write was seen; the state itself where that is nothing new.
-    """
+    """Return what is to be remembered after an event of a write was seen; the state itself where that is nothing new."""
     return state if state.heard else replace(state, heard=True)
 
 
 def released(state: RouteState, *, now: float) -> RouteState:
-    """
-    Return what is to be remembered after a person has released a route.
+    """Return what is to be remembered after a person has released a route.
 
     Nothing that was let go holds it back any more, nor does what was written before and is let go later for having had
     no rule. A route without rules is gone for good: nobody need be told of it any more, until a rule leads there again.

@@ -23,8 +23,7 @@ from crrmon.domain.outcomes import Cause
 from crrmon.domain.records import Destination
 
 WRITE_SLACK_SECONDS = 3.0
-"""
-How much later than the write a configuration must have been fetched to prove that no rule covered it.
+"""How much later than the write a configuration must have been fetched to prove that no rule covered it.
 
 CloudTrail cuts the time of a write to whole seconds (1 s), and its clock and ours differ a little (2 s).
 """
@@ -67,8 +66,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """When its reading began: what S3 answered is at least as new."""
 
     def destinations(self, key: str) -> tuple[Destination, ...]:
-        """
-        Return where a key should arrive, or might; sorted by bucket, each bucket once.
+        """Return where a key should arrive, or might; sorted by bucket, each bucket once.
 
         Of several matching rules for one bucket, a certain one goes before an uncertain one, then the highest
         priority counts.
@@ -76,8 +74,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self._answer(key).destinations
 
     def marker_destinations(self, key: str) -> tuple[Destination, ...]:
-        """
-        Return where a delete marker that a user lays over a key arrives; sorted by bucket, each bucket once.
+        """Return where a delete marker that a user lays over a key arrives; sorted by bucket, each bucket once.
 
         Only what is certain is told: nobody can look at a marker later to find out.
         """
@@ -109,8 +106,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @functools.cached_property
     def _table(self) -> tuple[dict[str, "_Answer"], tuple[int, ...]]:
-        """
-        The answer for each prefix, and the prefixes' lengths, longest first.
+        """The answer for each prefix, and the prefixes' lengths, longest first.
 
         The longest prefix of a key decides which others the key begins with, too: so each answer is made once, and
         asking costs one look-up per distinct length, however many rules there are.
@@ -154,8 +150,7 @@ Coverage = Covered | NotCovered | Unsure
 
 
 def coverage(configuration: Configuration, key: str, *, written_at: float) -> Coverage:
-    """
-    Return whether a key is replicated.
+    """Return whether a key is replicated.
 
     Args:
         configuration: of the key's bucket.
@@ -170,8 +165,7 @@ def coverage(configuration: Configuration, key: str, *, written_at: float) -> Co
 
 
 def parse(raw: dict[str, Any] | None, *, fetched_at: float) -> Configuration:
-    """
-    Read a configuration; what is not understood becomes a doubt, never an error.
+    """Read a configuration; what is not understood becomes a doubt, never an error.
 
     Args:
         raw: GetBucketReplication's ReplicationConfiguration; None for a bucket that has none.
@@ -308,9 +302,7 @@ def _names(parts: dict[str, Any]) -> str:
 
 
 def _given(parts: dict[str, Any]) -> dict[str, Any]:
-    """
-    Leave out what is there in name only. Of parts that are not known, who knows what it means that they are empty?
-    """
+    """Leave out what is there in name only. Of parts that are not known, who knows what it means that they are empty?"""
     return {name: value for name, value in parts.items() if not _absent(name, value)}
 
 

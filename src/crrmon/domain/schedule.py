@@ -25,9 +25,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """A random number from 0 up to 1."""
 
     def first_look_at(self, record: Record) -> float:
-        """
-        Return when a version is best looked at that nobody looked at yet: at once, if only that tells how old it is.
-        """
+        """Return when a version is best looked at that nobody looked at yet: at once, if only that tells how old it is."""
         if record.claimed_at is not None:
             return self.now
         return self.pacer.first_look_at(
@@ -35,8 +33,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def finished(self, decision: Decision, path: Path, *, not_before: float) -> Decision:
-        """
-        Complete a decision.
+        """Complete a decision.
 
         Args:
             decision: without dates and without spread latencies.
@@ -95,8 +92,7 @@ def _spread(pacer: Pacer, settlement: Settlement, path: Path) -> tuple[Outcome, 
 
 
 def _estimated(pacer: Pacer, outcome: Outcome, path: Path, among: tuple[Route, ...]) -> Outcome:
-    """
-    Estimate a latency.
+    """Estimate a latency.
 
     Args:
         pacer: knows how long what takes.

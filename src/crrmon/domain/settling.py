@@ -20,8 +20,7 @@ class Settled(enum.StrEnum):
 def settle(
     batch: str, settlements: Sequence[Settlement], trail_of: Callable[[bytes], Trail]
 ) -> tuple[list[list[Settled]], list[Outcome]]:
-    """
-    Settle a batch: leave the marks of what is new, and drop or keep the records as each settlement says.
+    """Settle a batch: leave the marks of what is new, and drop or keep the records as each settlement says.
 
     Args:
         batch: its id; marks that bear it already were left by an earlier try of it, and read as counted.
@@ -60,8 +59,7 @@ def settle(
 
 
 def part_of(batch: str, counted: Sequence[Outcome]) -> str:
-    """
-    Name the delta of a part of a batch: the same for the same outcomes, another one for others.
+    """Name the delta of a part of a batch: the same for the same outcomes, another one for others.
 
     Only what is counted just now is in it, so that a batch of which a part was written before adds the rest.
     """
@@ -73,8 +71,7 @@ def part_of(batch: str, counted: Sequence[Outcome]) -> str:
 
 
 def _knows_better(trail: Trail, settlement: Settlement, batch: str) -> bool:
-    """
-    Return whether a record is there although the settlement was decided without any, and not by this very batch.
+    """Return whether a record is there although the settlement was decided without any, and not by this very batch.
 
     An event that comes again is looked at afresh, without what the record knows: that it failed before, that it was in
     time. Such a settlement counts nothing, and the record's own next look decides.

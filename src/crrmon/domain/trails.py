@@ -87,8 +87,7 @@ class Trail(msgspec.Struct):
         return Rescheduled.RESCHEDULED
 
     def change(self, before: Record, after: Record) -> bool:
-        """
-        Keep what became of a record, under its next revision.
+        """Keep what became of a record, under its next revision.
 
         Returns:
             Whether that is anything new.
@@ -113,8 +112,7 @@ class Trail(msgspec.Struct):
         return record
 
     def ends(self, mark: MarkId, *, refuted: bool) -> bool:
-        """
-        Return whether a mark ends its version, as none does that S3's own word refutes.
+        """Return whether a mark ends its version, as none does that S3's own word refutes.
 
         Args:
             mark: its id.

@@ -25,8 +25,7 @@ def for_destination(record: Record, bucket: str, fate: Fate, *, found_at: float)
 
 
 def failure_episode(record: Record, where: Iterable[Destination], *, found_at: float) -> Outcome:
-    """
-    Return the failure episode that a version is in, counted once wherever it failed.
+    """Return the failure episode that a version is in, counted once wherever it failed.
 
     Args:
         record: in its new episode.
@@ -48,8 +47,7 @@ def failed_there(record: Record, bucket: str, *, found_at: float) -> Outcome:
 
 
 def late_arrival(replica: ReplicaWritten, closed: Mark, *, found_at: float) -> Outcome:
-    """
-    Return an arrival that was not proved when its version was closed.
+    """Return an arrival that was not proved when its version was closed.
 
     Args:
         replica: what its event told.
@@ -86,8 +84,7 @@ _OF_DELETIONS = {
 def for_deletion(
     version: ObjectVersion, route: Route, fate: Fate, *, at: float, found_at: float, counts: bool
 ) -> Outcome:
-    """
-    Return what became of a deletion, a delete marker's or one for good, on one route.
+    """Return what became of a deletion, a delete marker's or one for good, on one route.
 
     Args:
         version: the marker, or what was deleted for good.

@@ -89,8 +89,7 @@ class Heard(msgspec.Struct, frozen=True):
     """The round in which it was first heard."""
 
     def covers(self, moment: float) -> bool:
-        """
-        Return whether it says what had become of all that the daemon took before a round.
+        """Return whether it says what had become of all that the daemon took before a round.
 
         NB: that it was first heard in a later round proves it, whatever the daemon's clock shows; that clock proves
         it for an announcement that took long to arrive, and gives answers of the queue the time to reach the daemon.
@@ -146,17 +145,14 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def departed(self) -> tuple[Announcement, ...]:
-        """
-        The last words of daemons that can be dismissed: what they held was in the queues again, and taken by others.
-        """
+        """The last words of daemons that can be dismissed: what they held was in the queues again, and taken by others."""
         moment = self.emptied_at
         if moment is None:
             return ()
         return tuple(one.said for one in self.heard.values() if one.silent(moment))
 
     def bound(self, owner: str, *, delay: float | None = None) -> float | None:
-        """
-        Return the moment before which everything that was written is in the ledger.
+        """Return the moment before which everything that was written is in the ledger.
 
         Args:
             owner: the daemon that asks; it must have announced itself, too.
@@ -178,8 +174,7 @@ class QueueWatch(msgspec.Struct, frozen=True, kw_only=True):
     def after(
         self, at: float, queues: Mapping[str, QueueSeen | None], members: Iterable[Announcement]
     ) -> "QueueWatch":
-        """
-        Take up what one more round has shown.
+        """Take up what one more round has shown.
 
         Args:
             at: when the round began, before any queue was asked.
@@ -247,8 +242,7 @@ class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
 def watermarks(
     bound: float, standings: Mapping[Route, Standing], *, routes: Mapping[Route, Standpoint]
 ) -> dict[Route, Watermark]:
-    """
-    Return for every route up to when all is known.
+    """Return for every route up to when all is known.
 
     Args:
         bound: the moment before which everything written is in the ledger.

@@ -21,8 +21,7 @@ PAST_SECONDS = 86_400.0
 """The past fades by 1/e in this time."""
 
 EVIDENCE = 14.0
-"""
-It is no chance when that much is against it: minus the logarithm of the probability. 14 is one in a million, or four
+"""It is no chance when that much is against it: minus the logarithm of the probability. 14 is one in a million, or four
 objects in a row on a route about which nothing is known.
 """
 
@@ -57,8 +56,7 @@ PRIOR = Answers(gone=1.0, there=49.0)
 
 
 def far_above(lately: Answers, past: Answers) -> bool:
-    """
-    Return whether answers say gone far more often than before, and not by chance.
+    """Return whether answers say gone far more often than before, and not by chance.
 
     Args:
         lately: what was answered lately.
@@ -120,9 +118,7 @@ class Wave:
             self._started_at, self._believed = None, False
 
     def may_be_believed(self, now: float) -> bool:
-        """
-        Return whether the wave lasted so long that it is to be believed, if its bucket's configuration can be read.
-        """
+        """Return whether the wave lasted so long that it is to be believed, if its bucket's configuration can be read."""
         least = BELIEVED_AFTER_SECONDS if self._others else BELIEVED_ALONE_AFTER_SECONDS
         return self.doubted and self.lasted(now) >= least
 

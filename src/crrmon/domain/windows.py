@@ -59,8 +59,7 @@ def by_window(
     last_frozen: float | None,
     window_seconds: int,
 ) -> dict[float, list[Delta]]:
-    """
-    Sort deltas into the windows that can be frozen now.
+    """Sort deltas into the windows that can be frozen now.
 
     Args:
         deltas: those that are in no window yet.
@@ -90,8 +89,7 @@ def datapoints(
     routes: Sequence[Route],
     sources: Iterable[str],
 ) -> list[dict[str, Any]]:
-    """
-    Return the datapoints of what was counted.
+    """Return the datapoints of what was counted.
 
     Args:
         starts_at: start of the window; becomes the timestamp.
@@ -171,8 +169,7 @@ Series = tuple[str, ...]
 def owed(
     series: Iterable[Series], datums: Sequence[dict[str, Any]], *, starts_at: float, standing: bool
 ) -> list[dict[str, Any]]:
-    """
-    Return the zeros that series are owed: they ended above zero, and have no datapoint in this window.
+    """Return the zeros that series are owed: they ended above zero, and have no datapoint in this window.
 
     Args:
         series: those that are owed one.
@@ -194,8 +191,7 @@ def still_owed(
     *,
     routes: Sequence[Route],
 ) -> frozenset[Series]:
-    """
-    Return which series are owed a zero after a window.
+    """Return which series are owed a zero after a window.
 
     Args:
         series: those that were before.
@@ -217,8 +213,7 @@ def _series(datum: dict[str, Any]) -> Series:
 
 
 def parts(datums: Sequence[dict[str, Any]]) -> tuple[bytes, ...]:
-    """
-    Pack datapoints into as few calls as CloudWatch allows.
+    """Pack datapoints into as few calls as CloudWatch allows.
 
     Returns:
         JSON arrays of datums, one for each call.

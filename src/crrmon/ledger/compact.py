@@ -98,8 +98,7 @@ _decoder = msgspec.msgpack.Decoder(_Kept)
 
 
 def encode(trail: Trail, until: int | None = None) -> bytes:
-    """
-    Write down a trail.
+    """Write down a trail.
 
     Args:
         trail: which.

@@ -38,8 +38,7 @@ class DamagedError(LedgerError):
 
 @contextmanager
 def reading(store: Store, key: Key) -> Iterator[None]:
-    """
-    Name an item when it cannot be read.
+    """Name an item when it cannot be read.
 
     Args:
         store: where it is.
@@ -55,8 +54,7 @@ def reading(store: Store, key: Key) -> Iterator[None]:
 
 
 def decoded(store: Store, found: Found, body: Body[T]) -> T:
-    """
-    Read the body of an item that was found.
+    """Read the body of an item that was found.
 
     Raises:
         DamagedError: it cannot be read.

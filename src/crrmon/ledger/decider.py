@@ -22,8 +22,7 @@ from crrmon.ports.clock import Clock
 
 
 class Decider:
-    """
-    Carries out on trails what the port asks for.
+    """Carries out on trails what the port asks for.
 
     Args:
         trails: of the ledger.

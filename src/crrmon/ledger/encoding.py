@@ -72,8 +72,7 @@ def token_of(place: FailurePlace) -> str:
 
 
 def place_of(token: str) -> FailurePlace:
-    """
-    Read where a page of failures ended.
+    """Read where a page of failures ended.
 
     Raises:
         ValueError: this is none of our tokens.

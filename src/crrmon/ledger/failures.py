@@ -19,8 +19,7 @@ from crrmon.ports.store import Action, Delete, Key, Put, Store, prefixed
 def failure_actions(
     group: int, trail: bytes, pairs: Iterable[tuple[Record | None, Record | None]]
 ) -> list[Action]:
-    """
-    Return what to do to the lists when records of a trail change.
+    """Return what to do to the lists when records of a trail change.
 
     Args:
         group: the shard of the trail.
@@ -60,8 +59,7 @@ def _list(bucket: str) -> bytes:
 async def failures_page(
     store: Store, shards: int, *, bucket: str | None, after: str | None, limit: int
 ) -> tuple[list[tuple[bytes, str]], str | None]:
-    """
-    Read a page of a list.
+    """Read a page of a list.
 
     Returns:
         The trail and source bucket of each failure, newest first, and what to go on with; None after the last.
@@ -92,8 +90,7 @@ def _place(sort: bytes) -> FailurePlace:
 def open_failures(
     page: Sequence[tuple[bytes, str]], records: Iterable[Record], destination: str | None
 ) -> list[Record]:
-    """
-    Return the records of a page in its order; one that was repaired since the list was read is left out.
+    """Return the records of a page in its order; one that was repaired since the list was read is left out.
 
     Args:
         page: trail and source bucket of each.

@@ -10,14 +10,11 @@ T = TypeVar("T")
 
 
 class BadItemError(ValueError):
-    """
-    One of several objects cannot be worked on; whoever asks for each by itself is told which, and the others go on.
-    """
+    """One of several objects cannot be worked on; whoever asks for each by itself is told which, and the others go on."""
 
 
 async def isolated(asked: Awaitable[T], *, trails: Iterable[bytes]) -> T:
-    """
-    Do what is asked of some trails, so that one that is no good harms itself only.
+    """Do what is asked of some trails, so that one that is no good harms itself only.
 
     Args:
         asked: what is asked.

@@ -26,8 +26,7 @@ TRAILS: Final = ItemKind(name="trail", ordered=False)
 FAILURES: Final = ItemKind(name="failures", spread=8)
 BUCKET_FAILURES: Final = ItemKind(name="bucketfailures", spread=8)
 JOURNAL: Final = ItemKind(name="journal", spread=4)
-"""
-A partition of DynamoDB takes 1,000 write units a second and an entry three, so four are enough for 40,000 objects a
+"""A partition of DynamoDB takes 1,000 write units a second and an entry three, so four are enough for 40,000 objects a
 second. Each one more would have to be read whenever the backlog is told.
 """
 WINDOWS: Final = ItemKind(name="windows")

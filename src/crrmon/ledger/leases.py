@@ -91,8 +91,7 @@ class Leases:
         )
 
     async def check(self, lease: Lease) -> Guard:
-        """
-        Make sure that a lease of shard 0 is held.
+        """Make sure that a lease of shard 0 is held.
 
         Returns:
             What makes a write fail once it is not any more.

@@ -31,8 +31,7 @@ _KEY: Final = fleet_key(META, "meta")
 
 
 async def read_or_begin(store: Store, *, shards: int, create: bool) -> Meta:
-    """
-    Return what a ledger says of itself; a new one is created.
+    """Return what a ledger says of itself; a new one is created.
 
     Args:
         store: where it lies.

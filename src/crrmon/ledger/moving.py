@@ -29,8 +29,7 @@ _decoder = msgspec.msgpack.Decoder(_PageEnd)
 async def export_page(
     store: Store, trails: Trails, shards: int, *, after: str | None, limit: int
 ) -> tuple[list[Trail], str | None]:
-    """
-    Read a page of the trails that hold a record: every record has a next look, by which they are gone through.
+    """Read a page of the trails that hold a record: every record has a next look, by which they are gone through.
 
     Raises:
         ValueError: `after` is not what a page ended with.

@@ -60,8 +60,7 @@ class DecisionPlan(msgspec.Struct, Generic[Item, Result], frozen=True, kw_only=T
 
 
 class Undertaking(Generic[Item, Result]):
-    """
-    Some items that are decided on, chunk by chunk, and what came of each.
+    """Some items that are decided on, chunk by chunk, and what came of each.
 
     Args:
         trails: of the ledger.

@@ -38,8 +38,7 @@ log = structlog.get_logger()
 
 
 class StoredLedger(FleetItems):
-    """
-    Implements the `Ledger` port, which says what each method does; most hand on to whoever does it.
+    """Implements the `Ledger` port, which says what each method does; most hand on to whoever does it.
 
     Args:
         store: where everything lies.
@@ -87,8 +86,7 @@ class StoredLedger(FleetItems):
         chance: random.Random | None = None,
         create: bool = True,
     ) -> Self:
-        """
-        Open the ledger in a store, or create one; the store is closed if that fails.
+        """Open the ledger in a store, or create one; the store is closed if that fails.
 
         Args:
             store, shards, retention_seconds, clock, chance: as above; a ledger that exists keeps its number of shards.

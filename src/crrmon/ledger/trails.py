@@ -69,8 +69,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class Trails:
-    """
-    Reads trails, and writes what became of them.
+    """Reads trails, and writes what became of them.
 
     Args:
         store: where they are.
@@ -90,8 +89,7 @@ class Trails:
         self._chance = chance
 
     def chunks(self, trails: Sequence[bytes], *, alone: bool) -> Sequence[Sequence[bytes]]:
-        """
-        Split trails into what is written at once.
+        """Split trails into what is written at once.
 
         Args:
             trails: each once.
@@ -114,8 +112,7 @@ class Trails:
     # ---- reading ----
 
     async def read(self, trails: Sequence[bytes]) -> Mapping[bytes, Held]:
-        """
-        Read trails; those of which there is no item are left out.
+        """Read trails; those of which there is no item are left out.
 
         Raises:
             DamagedError: one of these trails cannot be read.
@@ -156,8 +153,7 @@ class Trails:
     async def write(
         self, changes: Sequence[Change], *, added: Delta | None, now: float
     ) -> Sequence[bytes]:
-        """
-        Write the changes of one chunk, the change of the backlog that they make, and a delta: all or nothing.
+        """Write the changes of one chunk, the change of the backlog that they make, and a delta: all or nothing.
 
         Args:
             changes: at least one.

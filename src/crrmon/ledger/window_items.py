@@ -239,8 +239,7 @@ class WindowItems:
             return _TAKEN.decode(b"".join(one.body for one in some))
 
     async def is_lost(self, header: Header) -> bool:
-        """
-        Return, when what a window took along was not found, whether it is lost; else somebody finished it meanwhile.
+        """Return, when what a window took along was not found, whether it is lost; else somebody finished it meanwhile.
 
         It is deleted after the header tells that it is dealt with, never before. Without it everything must go on: what
         was not yet deleted of the window's entries counts as in no window.
@@ -280,9 +279,7 @@ class WindowItems:
             await self._delete([one.key for one in some])
 
     async def drop_abandoned(self, committed: Committed) -> None:
-        """
-        Delete what was written for windows that no process will commit any more: their numbers are others' by now.
-        """
+        """Delete what was written for windows that no process will commit any more: their numbers are others' by now."""
         kept = {header.name for header in committed.headers} | {committed.last.name}
         # Those of later numbers may belong to a publisher that is at work just now.
         before = Span(high=prefixed(pack(_numbered(committed.last.number))).high)

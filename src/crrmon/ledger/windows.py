@@ -98,9 +98,7 @@ class Windows:
         return standing
 
     async def _consistent(self) -> tuple[Committed, Collection[EntryId], Sequence[Unfolded]]:
-        """
-        Read what is committed, which entries are in windows, and the changes of windows that may not be folded in.
-        """
+        """Read what is committed, which entries are in windows, and the changes of windows that may not be folded in."""
         for _ in range(_TRIES):
             committed = await self._items.committed()
             left = [header for header in committed.headers if header.pieces]
@@ -208,8 +206,7 @@ class Windows:
         raise LedgerError("another process keeps changing the windows")
 
     async def _finish(self, header: Header, *, started: bool) -> None:
-        """
-        Do what remains to be done after a commit, all of which may have been done before.
+        """Do what remains to be done after a commit, all of which may have been done before.
 
         Args:
             header: of the window.

@@ -15,8 +15,7 @@ class Access(Protocol):
     """Tells whose credentials are used."""
 
     async def identity(self) -> str:
-        """
-        Return the ARN of whoever the daemon is.
+        """Return the ARN of whoever the daemon is.
 
         Raises:
             AccessError: there are no credentials, or AWS does not know them.
@@ -24,8 +23,7 @@ class Access(Protocol):
         """
 
     async def enter(self, account: str) -> str:
-        """
-        Get credentials for an account of the configuration, as the first look at its buckets would.
+        """Get credentials for an account of the configuration, as the first look at its buckets would.
 
         Args:
             account: its `id`.

@@ -32,8 +32,7 @@ class Dates(Protocol):
         """Note that a server is about to be asked; the result is for `heard`."""
 
     def heard(self, date: float, *, asked_at: float) -> None:
-        """
-        Take in an answer that came just now.
+        """Take in an answer that came just now.
 
         Args:
             date: seconds since the epoch, cut to whole ones, as HTTP's Date is.

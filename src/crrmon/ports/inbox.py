@@ -7,8 +7,7 @@ import msgspec
 
 
 class InboxError(Exception):
-    """
-    The queue did not do what was asked; asking again may help.
+    """The queue did not do what was asked; asking again may help.
 
     The text says which queue, what was asked, and what to check.
     """
@@ -47,37 +46,32 @@ class Inbox(Protocol):
     name: str
     """Short name for logs and labels: the queue's own."""
     pushed: bool
-    """
-    Whether messages come from senders that wait for each of them to be acknowledged or given back, and send nothing
+    """Whether messages come from senders that wait for each of them to be acknowledged or given back, and send nothing
     else meanwhile. There is no dead-letter queue then, and nobody here sees what they still keep.
     """
 
     async def receive(self, *, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
-        """
-        Wait for messages and take up to ten; others cannot see them for `visibility_seconds`.
+        """Wait for messages and take up to ten; others cannot see them for `visibility_seconds`.
 
         Returns:
             0 to 10 messages, in no order; some may have been delivered before.
         """
 
     async def depth(self) -> Depth | None:
-        """
-        Count what is in the queue and in its dead-letter queue; None where nobody ever can.
+        """Count what is in the queue and in its dead-letter queue; None where nobody ever can.
 
         What was sent or received within the last minute may not be counted yet.
         """
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
-        """
-        Delete up to ten delivered messages.
+        """Delete up to ten delivered messages.
 
         Returns:
             The receipts that were not deleted; they may be tried again.
         """
 
     async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
-        """
-        Keep up to ten delivered messages hidden for `seconds` from now; 0 gives them back at once.
+        """Keep up to ten delivered messages hidden for `seconds` from now; 0 gives them back at once.
 
         Returns:
             The receipts that could not be changed: delivered to somebody else by now, or held for 12 hours.

@@ -50,8 +50,7 @@ class LeaseLostError(Exception):
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Who works on a shard.
+    """Who works on a shard.
 
     `beat` changes whenever the holder renews. A lease that an observer saw unchanged for its duration, by the
     observer's own monotonic clock, has lapsed.
@@ -125,8 +124,7 @@ class Ledger(Protocol):
         """
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
-        """
-        Store new records (`rev` 0), each atomically; a stored one gets `rev` 1.
+        """Store new records (`rev` 0), each atomically; a stored one gets `rev` 1.
 
         A record whose destinations all have their mark, or whose version has a mark of scope SOURCE, is not
         stored. If some destinations have theirs, or it knows none, it is stored whole: settling sorts that out.
@@ -137,15 +135,13 @@ class Ledger(Protocol):
         """
 
     async def due(self, shards: Sequence[int], *, now: float, limit: int) -> Sequence[Record]:
-        """
-        Find the records of these shards whose `next_look_at` is not after `now`: the longest due first.
+        """Find the records of these shards whose `next_look_at` is not after `now`: the longest due first.
 
         Nothing is claimed: asking again finds them again until they are rescheduled or settled.
         """
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
-        """
-        Replace each record by this one if the ledger's still has this `rev`; the stored one has the next `rev`.
+        """Replace each record by this one if the ledger's still has this `rev`; the stored one has the next `rev`.
 
         Also used to reopen: pending to failed or back. What the ledger knows of exact arrivals and this record
         does not cannot be lost: a join changes `rev`. Halves of destinations that only this record names are not
@@ -155,8 +151,7 @@ class Ledger(Protocol):
     async def settle(
         self, batch: str, settlements: Sequence[Settlement], *, now: float
     ) -> Sequence[Sequence[Settled]]:
-        """
-        Count outcomes, each at most once, and let their records go.
+        """Count outcomes, each at most once, and let their records go.
 
         Atomically per batch (per part of it where the store must): write the mark of every outcome that has
         none, drop or keep the records as each settlement says, and append ONE delta of what was newly
@@ -175,8 +170,7 @@ class Ledger(Protocol):
         """
 
     async def note(self, news: Sequence[News], *, now: float) -> Sequence[Noted]:
-        """
-        Add what others told to the records of versions, each atomically.
+        """Add what others told to the records of versions, each atomically.
 
         - A replica's arrival: in the record that waits for it, else as an early fact. The earliest event of one stands.
           A record that arrived everywhere by that, or is an open failure, is due at once.
@@ -203,15 +197,13 @@ class Ledger(Protocol):
         """Return all committed deltas that no window was frozen from, oldest first."""
 
     async def append(self, deltas: Sequence[Delta]) -> None:
-        """
-        Add deltas that no settlement made: what no rule covers, or what another ledger had not frozen.
+        """Add deltas that no settlement made: what no rule covers, or what another ledger had not frozen.
 
         One whose id is there already stays as it is.
         """
 
     async def freeze(self, window: FrozenWindow, *, lease: Lease) -> None:
-        """
-        Store a window under the lease of shard 0; its deltas are not told again and get dropped.
+        """Store a window under the lease of shard 0; its deltas are not told again and get dropped.
 
         Its start is remembered as `last_frozen`, if it is the newest. If a window with this start exists, or is the
         newest frozen, nothing is done: the first one stands, and deltas that are not in it are told again.
@@ -228,8 +220,7 @@ class Ledger(Protocol):
         """Return the `starts_at` of the newest window ever frozen, sent or not."""
 
     async def forget(self, starts_at: float, part: int, *, lease: Lease) -> None:
-        """
-        Drop one sent part (0-based) of a window, and the window with its last one. Forgetting twice is harmless.
+        """Drop one sent part (0-based) of a window, and the window with its last one. Forgetting twice is harmless.
 
         Raises:
             LeaseLostError: it is not held any more under its owner and epoch; nothing was changed.
@@ -252,15 +243,13 @@ class Ledger(Protocol):
     # ---- small state by name ----
 
     async def states(self, prefix: str) -> Mapping[str, bytes]:
-        """
-        Return the small named states whose names begin with a prefix, by name, sorted.
+        """Return the small named states whose names begin with a prefix, by name, sorted.
 
         They are few and small: whatever the daemons share that has no other place.
         """
 
     async def swap(self, name: str, before: bytes | None, after: bytes | None) -> bool:
-        """
-        Replace a small named state if it is still `before`; None stands for no state of that name.
+        """Replace a small named state if it is still `before`; None stands for no state of that name.
 
         Args:
             name: printable ASCII.
@@ -281,8 +270,7 @@ class Ledger(Protocol):
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[Sequence[Record], str | None]:
-        """
-        List open failures of all buckets or one source bucket, newest `failed_at` first, a page at a time.
+        """List open failures of all buckets or one source bucket, newest `failed_at` first, a page at a time.
 
         One without `failed_at` stands where its `written_at` puts it. With `destination`, only those that stand as
         failed on the way to that bucket (`Record.standings`), as in the backlog; a page may then hold fewer than
@@ -304,8 +292,7 @@ class Ledger(Protocol):
         """Return the lease of every shard, by shard."""
 
     async def claim(self, seen: Lease, *, owner: str) -> Lease | None:
-        """
-        Take a shard, if its lease still is the one seen (epoch and beat).
+        """Take a shard, if its lease still is the one seen (epoch and beat).
 
         Returns:
             The new lease, with the next epoch, also when this same claim was made before; None when somebody else
@@ -313,8 +300,7 @@ class Ledger(Protocol):
         """
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        """
-        Change the beat of the leases that are still held under their owner and epoch.
+        """Change the beat of the leases that are still held under their owner and epoch.
 
         Returns:
             The leases that are still held, as they are now; the others were lost.
@@ -324,8 +310,7 @@ class Ledger(Protocol):
         """Give up leases that are still held; their epoch stays, the owner becomes empty."""
 
     async def sweep(self, *, now: float) -> int:
-        """
-        Drop a bounded number of items past the dedup retention, such as trails without records; called now and then.
+        """Drop a bounded number of items past the dedup retention, such as trails without records; called now and then.
 
         Returns:
             How many were dropped; 0 when none is left to drop.
@@ -336,8 +321,7 @@ class Ledger(Protocol):
     async def export(
         self, *, after: str | None = None, limit: int = 100
     ) -> tuple[Sequence[Trail], str | None]:
-        """
-        Return all trails that hold a record, each once, in any order, a page of about `limit` at a time.
+        """Return all trails that hold a record, each once, in any order, a page of about `limit` at a time.
 
         Returns:
             The page, and what to pass as `after` for the next one; None after the last.

@@ -6,8 +6,7 @@ from crrmon.domain.metric import Metric
 
 
 class Meters(Protocol):
-    """
-    Counters, gauges and histograms of this process, by the catalogue.
+    """Counters, gauges and histograms of this process, by the catalogue.
 
     Label values come in the order of the metric's labels. They are bounded sets, never object keys.
     """

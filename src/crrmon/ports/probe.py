@@ -7,8 +7,7 @@ from crrmon.domain.observations import Observation
 
 
 class UnreadableConfigurationError(Exception):
-    """
-    A bucket's replication configuration could not be read: denied, throttled, unreachable.
+    """A bucket's replication configuration could not be read: denied, throttled, unreachable.
 
     It says nothing about whether there is one.
     """
@@ -26,8 +25,7 @@ class Probe(Protocol):
     """Reads replication status and configuration."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
-        """
-        HEAD one version; one request, no retries beneath.
+        """HEAD one version; one request, no retries beneath.
 
         Args:
             version: with a stand-in version id, the current version is asked for.
@@ -47,8 +45,7 @@ class Probe(Protocol):
         owner: str | None,
         source_owner: str | None,
     ) -> Observation:
-        """
-        HEAD one version in a destination, which may have its source's name at another site; otherwise as `look`.
+        """HEAD one version in a destination, which may have its source's name at another site; otherwise as `look`.
 
         Args:
             version: of the source.
@@ -62,8 +59,7 @@ class Probe(Protocol):
         """
 
     def sites(self, bucket: str) -> tuple[str | None, ...]:
-        """
-        Return under which owners there are buckets of a name; never empty.
+        """Return under which owners there are buckets of a name; never empty.
 
         Returns:
             The sites of stores that have one; None alone where the name tells the bucket.
@@ -72,8 +68,7 @@ class Probe(Protocol):
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
     ) -> dict[str, Any] | None:
-        """
-        Read a bucket's replication configuration, as GetBucketReplication's ReplicationConfiguration.
+        """Read a bucket's replication configuration, as GetBucketReplication's ReplicationConfiguration.
 
         Returns:
             None when S3 says that the bucket has none.
@@ -84,8 +79,7 @@ class Probe(Protocol):
         """
 
     async def lists(self, bucket: str, *, region: str, owner: str | None) -> bool:
-        """
-        Return whether a bucket may be listed: whoever may not is answered 403 for what is not there.
+        """Return whether a bucket may be listed: whoever may not is answered 403 for what is not there.
 
         Raises:
             UnreadableConfigurationError: S3 did not tell.

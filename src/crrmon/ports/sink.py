@@ -15,8 +15,7 @@ class Sink(Protocol):
     """Takes the parts of windows (`windows.parts`), each in one call."""
 
     async def send(self, part: bytes) -> None:
-        """
-        Deliver one part; the same bytes make the same call.
+        """Deliver one part; the same bytes make the same call.
 
         Raises:
             RefusedPartError: never to be sent again.

@@ -30,8 +30,7 @@ class ItemKind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     name: str
     """Short, of lower-case letters: it is written into every key."""
     ordered: bool = True
-    """
-    Whether items are read in the order of their sort keys. If not, they are many, lie under random digests of equal
+    """Whether items are read in the order of their sort keys. If not, they are many, lie under random digests of equal
     length, are read by key alone, and either are due or expire.
     """
     expires: bool = False
@@ -143,8 +142,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConflictError(Exception):
-    """
-    Some items are not as they should be; nothing was written.
+    """Some items are not as they should be; nothing was written.
 
     Args:
         places: which of the actions that concerns.
@@ -182,8 +180,7 @@ class Store(Protocol):
         """Return the tag that an item of an ordered kind has while this is its body."""
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
-        """
-        Read items as they are now.
+        """Read items as they are now.
 
         Args:
             keys: each once.
@@ -196,8 +193,7 @@ class Store(Protocol):
     async def scan(
         self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
-        """
-        Read items of an ordered kind, of all groups that have some.
+        """Read items of an ordered kind, of all groups that have some.
 
         Each is told as it was at some moment of the call: what was there all along is told once.
 
@@ -211,8 +207,7 @@ class Store(Protocol):
         """
 
     async def write(self, actions: Sequence[Action]) -> None:
-        """
-        Do all of it, durably, or nothing.
+        """Do all of it, durably, or nothing.
 
         Args:
             actions: at least one, each of another key. Unless `limits.spans_groups`, all of one group.
@@ -229,8 +224,7 @@ class Store(Protocol):
     async def due(
         self, kind: ItemKind, groups: Sequence[int], *, until: float, limit: int
     ) -> Sequence[Due]:
-        """
-        Find unordered items that are due, the longest due first.
+        """Find unordered items that are due, the longest due first.
 
         What is told without a body is a hint: it may be a moment late, so whoever acts on it reads the item.
         """
@@ -238,8 +232,7 @@ class Store(Protocol):
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int
     ) -> Sequence[Due]:
-        """
-        Go through all items of a group that are due at whatever time, in the order of when.
+        """Go through all items of a group that are due at whatever time, in the order of when.
 
         Args:
             kind: which.
@@ -249,8 +242,7 @@ class Store(Protocol):
         """
 
     async def expire(self, kind: ItemKind, groups: Sequence[int], *, now: float) -> int:
-        """
-        Drop a bounded number of items of a kind that have expired, where the database does not do it by itself.
+        """Drop a bounded number of items of a kind that have expired, where the database does not do it by itself.
 
         Returns:
             How many were dropped; 0 when none is left.

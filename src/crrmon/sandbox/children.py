@@ -23,10 +23,9 @@ class Child:
     """One process in a session of its own, so that Ctrl-C in the terminal does not reach it."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        """
-        Args:
-            process: the process.
-            log: where its output goes.
+        """Args:
+        process: the process.
+        log: where its output goes.
         """
         self._process = process
         self.log = log
@@ -35,8 +34,7 @@ class Child:
     async def start(
         cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path
     ) -> Self:
-        """
-        Start a program.
+        """Start a program.
 
         Args:
             command: its path, then its arguments.
@@ -70,8 +68,7 @@ class Child:
         return await self._process.wait()
 
     async def stop(self, *, grace: float) -> int | None:
-        """
-        Ask it to end.
+        """Ask it to end.
 
         Returns:
             Its exit code; None when it had to be killed after `grace` seconds.
@@ -113,13 +110,12 @@ class Restartable:
         log: Path,
         answers: Callable[[], Awaitable[bool]],
     ) -> None:
-        """
-        Args:
-            name: for people.
-            command: its path, then its arguments.
-            environment: all of it.
-            log: file that output and errors are appended to.
-            answers: tells whether it has come to life.
+        """Args:
+        name: for people.
+        command: its path, then its arguments.
+        environment: all of it.
+        log: file that output and errors are appended to.
+        answers: tells whether it has come to life.
         """
         self.name = name
         self._command = command
@@ -139,8 +135,7 @@ class Restartable:
         return self._child.pid
 
     async def start(self) -> None:
-        """
-        Start it and wait until it is alive.
+        """Start it and wait until it is alive.
 
         Raises:
             SandboxError: it ended, or did not come to life in time.
@@ -161,8 +156,7 @@ class Restartable:
     async def kill_and_restart(
         self, *, meanwhile: Callable[[], Awaitable[None]] = _nothing
     ) -> None:
-        """
-        Kill it with -9 and start it again on what it left.
+        """Kill it with -9 and start it again on what it left.
 
         Args:
             meanwhile: what is to be done while it is not there.
@@ -174,8 +168,7 @@ class Restartable:
             await self.start()
 
     async def restart(self, *, grace: float) -> int | None:
-        """
-        Ask it to end, and start it again when it has.
+        """Ask it to end, and start it again when it has.
 
         Returns:
             Its exit code; None when it took longer than `grace` seconds and was killed.
@@ -186,8 +179,7 @@ class Restartable:
         return code
 
     async def guard(self) -> None:
-        """
-        Watch it.
+        """Watch it.
 
         Raises:
             SandboxError: it ended and nobody had asked it to.
@@ -202,8 +194,7 @@ class Restartable:
                     raise self._died()
 
     async def stop(self, *, grace: float) -> int | None:
-        """
-        Ask it to end.
+        """Ask it to end.
 
         Returns:
             Its exit code; None when it took longer than `grace` seconds and was killed.

@@ -31,8 +31,7 @@ _WRITER = f"arn:aws:sts::{ACCOUNT}:assumed-role/ingest/ingest-7"
 
 
 def written_body(written: Written, *, chance: int) -> str:
-    """
-    Create the event of a version that was written.
+    """Create the event of a version that was written.
 
     Args:
         written: the version.
@@ -60,8 +59,7 @@ def written_body(written: Written, *, chance: int) -> str:
 
 
 def deleted_body(written: Written, *, at: float, chance: int) -> str:
-    """
-    Create the event of a version that was deleted for good.
+    """Create the event of a version that was deleted for good.
 
     Args:
         written: the version.
@@ -76,8 +74,7 @@ def deleted_body(written: Written, *, at: float, chance: int) -> str:
 
 
 def marker_body(marker: Written, *, chance: int) -> str:
-    """
-    Create the event of a delete marker that was created.
+    """Create the event of a delete marker that was created.
 
     Args:
         marker: with the version id of its own.
@@ -92,8 +89,7 @@ def marker_body(marker: Written, *, chance: int) -> str:
 
 
 def restarted_body(written: Written, *, at: float, chance: int) -> str:
-    """
-    Create the event of Batch Replication putting a version back to pending.
+    """Create the event of Batch Replication putting a version back to pending.
 
     Args:
         written: the version, in its source bucket.
@@ -107,8 +103,7 @@ def restarted_body(written: Written, *, at: float, chance: int) -> str:
 
 
 def stray_body(stray: Stray, beside: Written, *, chance: int) -> str:
-    """
-    Create a message that concerns no object written.
+    """Create a message that concerns no object written.
 
     Args:
         stray: its kind.

@@ -11,11 +11,10 @@ class Courier:
     """Sends each message on its own, so that they overtake each other."""
 
     def __init__(self, sqs: "SQSClient", queue_url: str, tasks: asyncio.TaskGroup) -> None:
-        """
-        Args:
-            sqs: client of the queue's region.
-            queue_url: the queue.
-            tasks: where messages on their way live.
+        """Args:
+        sqs: client of the queue's region.
+        queue_url: the queue.
+        tasks: where messages on their way live.
         """
         self._sqs = sqs
         self._queue_url = queue_url

@@ -66,8 +66,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_config(site: Site, world: World, *, ledger: Mapping[str, Any]) -> None:
-    """
-    Write the configuration: what a user of AWS would write, but for the endpoint and shorter times.
+    """Write the configuration: what a user of AWS would write, but for the endpoint and shorter times.
 
     Args:
         site: whose.
@@ -98,10 +97,9 @@ class DaemonProcess(Restartable):
     """One replica of the daemon."""
 
     def __init__(self, site: Site, http: aiohttp.ClientSession) -> None:
-        """
-        Args:
-            site: with the configuration written.
-            http: asks it how it is.
+        """Args:
+        site: with the configuration written.
+        http: asks it how it is.
         """
         super().__init__(
             site.name,

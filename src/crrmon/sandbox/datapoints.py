@@ -23,8 +23,7 @@ Datapoint = tuple[str, tuple[tuple[str, str], ...], float]
 
 
 def datapoints(body: bytes) -> list[Datapoint]:
-    """
-    List the datapoints of a call.
+    """List the datapoints of a call.
 
     Args:
         body: not compressed.

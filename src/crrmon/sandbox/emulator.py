@@ -19,8 +19,7 @@ class NotInstalledError(SandboxError):
 
 @asynccontextmanager
 async def emulator(folder: Path) -> AsyncIterator[str]:
-    """
-    Run MiniStack.
+    """Run MiniStack.
 
     Args:
         folder: for its log.

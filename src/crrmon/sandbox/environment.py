@@ -12,8 +12,7 @@ _EMULATOR_NEEDS = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LC_CTYPE")
 
 
 def isolated(environ: Mapping[str, str]) -> dict[str, str]:
-    """
-    Return an environment without accounts, endpoints, proxies or settings from outside.
+    """Return an environment without accounts, endpoints, proxies or settings from outside.
 
     Args:
         environ: the one that was inherited.
@@ -37,8 +36,7 @@ def isolated(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_emulator(environ: Mapping[str, str], *, port: int, folder: Path) -> dict[str, str]:
-    """
-    Return the environment of MiniStack: on loopback, in memory, with no listeners but the one.
+    """Return the environment of MiniStack: on loopback, in memory, with no listeners but the one.
 
     Args:
         environ: the one that was inherited; little of it is kept, for MiniStack reads many variables.

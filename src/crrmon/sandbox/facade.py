@@ -99,10 +99,9 @@ class Facade:
     """A proxy in front of the emulator."""
 
     def __init__(self, emulator_url: str, http: aiohttp.ClientSession) -> None:
-        """
-        Args:
-            emulator_url: endpoint of the emulator.
-            http: talks to it; see `served`.
+        """Args:
+        emulator_url: endpoint of the emulator.
+        http: talks to it; see `served`.
         """
         self._emulator_url = emulator_url
         self._http = http
@@ -283,8 +282,7 @@ class Facade:
 
 @asynccontextmanager
 async def served(emulator_url: str) -> AsyncIterator[tuple[Facade, str]]:
-    """
-    Serve a facade on loopback.
+    """Serve a facade on loopback.
 
     Yields:
         The facade and its URL.
@@ -317,8 +315,7 @@ async def served(emulator_url: str) -> AsyncIterator[tuple[Facade, str]]:
 
 
 def operation_of(method: str, path: str, headers: Mapping[str, str]) -> str:
-    """
-    Name the operation of a call, as AWS does; by method and shape where S3 has none of those counted here.
+    """Name the operation of a call, as AWS does; by method and shape where S3 has none of those counted here.
 
     Args:
         method: of HTTP.

@@ -41,8 +41,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def kept(kind: Kind, folder: Path, aws: Aws, world: World) -> AsyncIterator[Keeping]:
-    """
-    Make a ledger; what keeps it ends with the block.
+    """Make a ledger; what keeps it ends with the block.
 
     Args:
         kind: which.

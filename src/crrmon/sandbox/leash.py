@@ -14,8 +14,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """
-    Become the command.
+    """Become the command.
 
     Args:
         arguments: process id of the parent, then the command.

@@ -35,8 +35,7 @@ _S3 = "s3.amazonaws.com"
 
 
 def created_event(written: Written, *, chance: int) -> str:
-    """
-    Create the event of a version that was written, by whomever.
+    """Create the event of a version that was written, by whomever.
 
     Args:
         written: the version.
@@ -121,8 +120,7 @@ def _event(
 
 
 def created_notification(written: Written, *, by_replication: bool, chance: int) -> str:
-    """
-    Create the notification of a version that was written.
+    """Create the notification of a version that was written.
 
     Args:
         written: the version.
@@ -162,8 +160,7 @@ def marker_notification(
 def failed_notice(
     written: Written, *, destination: str, rule: str, reason: str, at: float, chance: int
 ) -> str:
-    """
-    Create S3's notice that it gave up replicating a version.
+    """Create S3's notice that it gave up replicating a version.
 
     Args:
         written: the version, in its source bucket.

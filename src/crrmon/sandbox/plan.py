@@ -321,8 +321,7 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kills(number: int, *, replicas: int, server: bool, rng: random.Random) -> list[Kill]:
-    """
-    Plan kills at random moments, of the replicas in turn.
+    """Plan kills at random moments, of the replicas in turn.
 
     Args:
         number: of kills of replicas.

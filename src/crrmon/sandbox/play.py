@@ -59,8 +59,7 @@ from crrmon.sandbox.writer import Writer
 
 DEFAULT_PORT = 9464
 PATIENCE_SECONDS = 150.0
-"""
-How long reports may lag behind the final truth: for keys that no rule covers, the daemon waits a minute to be sure.
+"""How long reports may lag behind the final truth: for keys that no rule covers, the daemon waits a minute to be sure.
 """
 PATIENCE_AFTER_KILL_SECONDS = 300.0
 """After a kill, some of what the daemon held may come back only when its visibility ends."""
@@ -124,8 +123,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 async def staged(
     folder: Path, port: int | None, *, replicas: int = 1, ledger: Kind = "sqlite"
 ) -> AsyncIterator[Stage]:
-    """
-    Start the emulator and the facade, build the world, make the ledger, and write the daemons' configurations.
+    """Start the emulator and the facade, build the world, make the ledger, and write the daemons' configurations.
 
     Args:
         folder: for configurations, ledger and logs.
@@ -214,12 +212,11 @@ class Play:
     def __init__(
         self, stage: Stage, settings: SandboxSettings, show: Show, stop: asyncio.Event
     ) -> None:
-        """
-        Args:
-            stage: everything set up.
-            settings: what the user asked for.
-            show: told of progress.
-            stop: when set, nothing more is written.
+        """Args:
+        stage: everything set up.
+        settings: what the user asked for.
+        show: told of progress.
+        stop: when set, nothing more is written.
         """
         self._stage = stage
         self._settings = settings
@@ -352,8 +349,7 @@ class Play:
         return random.Random(f"{of} {self._settings.seed}")  # noqa: S311 - a simulation
 
     async def _write(self, tasks: asyncio.TaskGroup) -> tuple[int, int]:
-        """
-        Write all objects and wait for what follows from them.
+        """Write all objects and wait for what follows from them.
 
         Returns:
             How many messages were delivered, and how many of them are malformed.
@@ -454,8 +450,7 @@ class Play:
             await tell_s3(MISCHIEF, WORLD, aws)
 
     async def _have_written(self, share: float) -> bool:
-        """
-        Wait until so much was written.
+        """Wait until so much was written.
 
         Returns:
             False when writing ended before.
@@ -499,8 +494,7 @@ class Play:
         return next((_name(line) for line in told if not line.agrees), "")
 
     async def _reported(self) -> SandboxAccount:
-        """
-        Sum up what CloudWatch was told, as far as that can be compared.
+        """Sum up what CloudWatch was told, as far as that can be compared.
 
         What no rule covers leaves no mark: an event that comes again to another daemon, or after a kill, is told again.
         """

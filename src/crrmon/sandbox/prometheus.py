@@ -12,8 +12,7 @@ from crrmon.sandbox.accounts import SandboxAccount
 
 
 def account(page: str) -> SandboxAccount:
-    """
-    Sum up a page of metrics.
+    """Sum up a page of metrics.
 
     Args:
         page: of a daemon that was never restarted, and has no other beside it.

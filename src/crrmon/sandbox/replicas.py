@@ -13,8 +13,7 @@ class DaemonReplicas:
         self._known: dict[ObjectVersion, str] = {}
 
     def add(self, replica: ObjectVersion, *, stored: str) -> None:
-        """
-        Note a replica.
+        """Note a replica.
 
         Args:
             replica: as S3 would know it: with the version id of its source.

@@ -43,15 +43,14 @@ class Replication:
         tasks: asyncio.TaskGroup,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """
-        Args:
-            rules: say where buckets are, and where nothing can be repaired any more.
-            aws: the emulator.
-            truth: is told how replications end.
-            teller: tells the daemons what S3 would.
-            clock: says when.
-            tasks: where replications under way live.
-            wait: lets so many seconds pass.
+        """Args:
+        rules: say where buckets are, and where nothing can be repaired any more.
+        aws: the emulator.
+        truth: is told how replications end.
+        teller: tells the daemons what S3 would.
+        clock: says when.
+        tasks: where replications under way live.
+        wait: lets so many seconds pass.
         """
         self._rules = rules
         self._aws = aws
@@ -65,8 +64,7 @@ class Replication:
         self.replicas = DaemonReplicas()
 
     def begin(self, written: Written, planned: Planned) -> None:
-        """
-        Replicate a version that was just written, or delete it before.
+        """Replicate a version that was just written, or delete it before.
 
         Args:
             written: the version.

@@ -24,9 +24,8 @@ class Rules:
     """Tells which rules take what is written now."""
 
     def __init__(self, world: World) -> None:
-        """
-        Args:
-            world: whose rules are in force.
+        """Args:
+        world: whose rules are in force.
         """
         self.world = world
         self._off: set[str] = set()
@@ -53,8 +52,7 @@ class Rules:
         return tuple(rule.destination for rule in covering if rule.id not in self._off)
 
     def left_of(self, planned: Planned) -> Planned:
-        """
-        Return what still comes true of a plan.
+        """Return what still comes true of a plan.
 
         In a touched bucket nothing is deleted before it replicates, and no delete marker is created: what a daemon makes
         of these until it has read the rules again is not wrong, and not certain either.
@@ -72,8 +70,7 @@ class Rules:
 
 
 async def tell_s3(mischief: Mischief, world: World, aws: Aws) -> None:
-    """
-    Change the configurations accordingly.
+    """Change the configurations accordingly.
 
     Args:
         mischief: what is done.

@@ -25,17 +25,15 @@ class AbortedError(Exception):
     """A signal ended the run before its verdict."""
 
     def __init__(self, signum: int) -> None:
-        """
-        Args:
-            signum: which one.
+        """Args:
+        signum: which one.
         """
         super().__init__(signum)
         self.signum = signum
 
 
 def run(settings: SandboxSettings, show: Show, *, keep: Path | None) -> SandboxVerdict:
-    """
-    Run the sandbox in this process, whose environment is cut off from every real account.
+    """Run the sandbox in this process, whose environment is cut off from every real account.
 
     Args:
         settings: what to do.

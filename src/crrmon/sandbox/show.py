@@ -40,10 +40,9 @@ class Show:
     """Tells on a console how the sandbox is doing."""
 
     def __init__(self, console: Console, *, verbose: bool = False) -> None:
-        """
-        Args:
-            console: not the one that results go to.
-            verbose: also show the daemon's log.
+        """Args:
+        console: not the one that results go to.
+        verbose: also show the daemon's log.
         """
         self._console = console
         self.verbose = verbose

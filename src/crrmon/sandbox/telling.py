@@ -17,10 +17,9 @@ class EventTeller:
     """Hands messages to the courier."""
 
     def __init__(self, world: World, courier: Courier) -> None:
-        """
-        Args:
-            world: says by which channels a bucket tells.
-            courier: brings the messages.
+        """Args:
+        world: says by which channels a bucket tells.
+        courier: brings the messages.
         """
         self._world = world
         self._courier = courier
@@ -33,8 +32,7 @@ class EventTeller:
         chance: int,
         by_replication: bool = False,
     ) -> None:
-        """
-        Send the events of a version that was written.
+        """Send the events of a version that was written.
 
         Args:
             written: the version.
@@ -79,8 +77,7 @@ class EventTeller:
         chance: int,
         by_replication: bool = False,
     ) -> None:
-        """
-        Send the events of a delete marker.
+        """Send the events of a delete marker.
 
         Args:
             marker: with the version id of its own.

@@ -30,17 +30,15 @@ class Throttling:
     """Decides by chance how calls to tables fare."""
 
     def __init__(self, chance: random.Random) -> None:
-        """
-        Args:
-            chance: of the run's seed.
+        """Args:
+        chance: of the run's seed.
         """
         self._chance = chance
         self.counts: Counter[str] = Counter()
         """How many calls were `refused`, and of how many the answer was `lost`."""
 
     async def answer(self, operation: str, body: bytes, carry: Carry) -> tuple[int, bytes]:
-        """
-        Answer a call, after carrying it out or not.
+        """Answer a call, after carrying it out or not.
 
         Args:
             operation: of DynamoDB, on items.

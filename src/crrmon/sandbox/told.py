@@ -41,10 +41,9 @@ class CloudWatch:
     """Reads metrics back as a user would, with ListMetrics and GetMetricStatistics."""
 
     def __init__(self, client: "CloudWatchClient", namespace: str) -> None:
-        """
-        Args:
-            client: of the region that is reported to.
-            namespace: of the metrics.
+        """Args:
+        client: of the region that is reported to.
+        namespace: of the metrics.
         """
         self._client = client
         self._namespace = namespace
@@ -174,8 +173,7 @@ async def read_ledger(
     markers: Iterable[ObjectVersion] = (),
     sent_before: float,
 ) -> LedgerReport:
-    """
-    Ask a ledger for everything that a run should have left in it.
+    """Ask a ledger for everything that a run should have left in it.
 
     Args:
         ledger: of daemons that have ended.
@@ -241,8 +239,7 @@ async def _open_failures(ledger: Ledger) -> dict[str, int]:
 
 
 def status_of(trail: Trail, bucket: str) -> str:
-    """
-    Say what a ledger knows of a version.
+    """Say what a ledger knows of a version.
 
     Args:
         trail: of its key and version id; a replica of it in a bucket that is a source, too, has left a mark there.

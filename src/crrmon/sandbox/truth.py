@@ -61,8 +61,7 @@ class Story(msgspec.Struct, kw_only=True):
 
 
 def describe(standing: Mapping[str, str], episodes: int) -> str:
-    """
-    Say how a version stands at its destinations, the same words for the same standing.
+    """Say how a version stands at its destinations, the same words for the same standing.
 
     Args:
         standing: by destination bucket; empty for a version that no rule covers.
@@ -142,8 +141,7 @@ class Truth:
             self._pending[Route(version.bucket, destination)].pop(version, None)
 
     def restarted(self, version: ObjectVersion) -> tuple[str, ...]:
-        """
-        Put a failed version back to pending.
+        """Put a failed version back to pending.
 
         Returns:
             The destinations that it will be replicated to again.
@@ -237,15 +235,13 @@ class Truth:
         return max((story.written.written_at for story in self), default=0.0)
 
     def oldest_missing(self, route: Route) -> tuple[float, ObjectVersion] | None:
-        """
-        Return what was written first of all that is not at the end of a route, and when: pending, failed, or written
+        """Return what was written first of all that is not at the end of a route, and when: pending, failed, or written
         while no rule led there. What was deleted is not missed.
         """
         return _oldest(self._missing[route])
 
     def oldest_pending(self, route: Route) -> tuple[float, ObjectVersion] | None:
-        """
-        Return the same of what never failed so far.
+        """Return the same of what never failed so far.
 
         A repair makes old versions pending again. Whoever said before that nothing so old was pending was right then.
         """

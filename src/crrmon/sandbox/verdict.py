@@ -135,8 +135,7 @@ def compare(
     ledger: SandboxAccount | None,
     prometheus: SandboxAccount | None = None,
 ) -> tuple[Line, ...]:
-    """
-    Lay four accounts beside each other, for every route and bucket that any of them names.
+    """Lay four accounts beside each other, for every route and bucket that any of them names.
 
     Args:
         truth: what happened.
@@ -154,8 +153,7 @@ def compare(
 def compare_reasons(
     truth: SandboxAccount, prometheus: SandboxAccount | None
 ) -> tuple[ReasonLine, ...]:
-    """
-    Lay the reasons of failures beside each other.
+    """Lay the reasons of failures beside each other.
 
     Args:
         truth: what S3 said.
@@ -227,8 +225,7 @@ def judge(
     unreported: int,
     unsent: int,
 ) -> SandboxVerdict:
-    """
-    Decide whether all agree.
+    """Decide whether all agree.
 
     Args:
         lines: of `compare`.

@@ -82,9 +82,8 @@ class Lookout:
     """Compares each sample with the truth."""
 
     def __init__(self, truth: Truth) -> None:
-        """
-        Args:
-            truth: asked at the moment of each sample.
+        """Args:
+        truth: asked at the moment of each sample.
         """
         self._truth = truth
         self._courses: defaultdict[tuple[str, Route], _Course] = defaultdict(_Course)
@@ -92,8 +91,7 @@ class Lookout:
         """Pages that were looked at."""
 
     def take(self, replica: str, page: str, *, at: float) -> None:
-        """
-        Look at a page of metrics that just arrived.
+        """Look at a page of metrics that just arrived.
 
         Args:
             replica: whose.

@@ -131,8 +131,7 @@ def queue_url(endpoint: str, queue: str) -> str:
 
 
 async def build(world: World, aws: Aws) -> None:
-    """
-    Make the buckets and queues, and configure replication.
+    """Make the buckets and queues, and configure replication.
 
     Args:
         world: what to make.
@@ -161,8 +160,7 @@ async def build(world: World, aws: Aws) -> None:
 def configured(
     rules: Iterable[SandboxRule], *, off: Collection[str] = ()
 ) -> "ReplicationConfigurationTypeDef":
-    """
-    Create the replication configuration of a bucket.
+    """Create the replication configuration of a bucket.
 
     Args:
         rules: of the bucket.

@@ -25,8 +25,7 @@ _OF_MARKERS = 1 << 32
 
 
 NONSENSE_AFTER_SECONDS = 20.0
-"""
-How long after the last write malformed messages arrive: later than what is true.
+"""How long after the last write malformed messages arrive: later than what is true.
 
 Anything may stand in them, so "complete up to" rightly stays before them, and what it never comes near it cannot pass.
 """
@@ -45,14 +44,13 @@ class Writer:
         courier: Courier,
         clock: Clock,
     ) -> None:
-        """
-        Args:
-            rules: say where buckets are and what replicates.
-            aws: the emulator.
-            replication: begins with each write.
-            teller: tells of each write.
-            courier: brings what concerns no write.
-            clock: says when a write ended.
+        """Args:
+        rules: say where buckets are and what replicates.
+        aws: the emulator.
+        replication: begins with each write.
+        teller: tells of each write.
+        courier: brings what concerns no write.
+        clock: says when a write ended.
         """
         self._rules = rules
         self._aws = aws
@@ -75,8 +73,7 @@ class Writer:
         stop: asyncio.Event,
         nonsense_after: float = NONSENSE_AFTER_SECONDS,
     ) -> None:
-        """
-        Write one after the other until nothing is planned any more or `stop` is set.
+        """Write one after the other until nothing is planned any more or `stop` is set.
 
         Args:
             planned: what to write.

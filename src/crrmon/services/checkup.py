@@ -64,8 +64,7 @@ class Estate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkup:
-    """
-    Tries the calls.
+    """Tries the calls.
 
     Args:
         estate: what they are tried on.

@@ -49,8 +49,7 @@ class Teller(Protocol):
         ...
 
     def copying(self, done: int, total: int) -> None:
-        """
-        Report how many objects are copied, each once for each of its destinations.
+        """Report how many objects are copied, each once for each of its destinations.
 
         Told with 0 before anything is written: from then on the target is incomplete until the move is done.
         """
@@ -115,8 +114,7 @@ class _Holdings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Move:
-    """
-    Moves what is pending from one ledger to another.
+    """Moves what is pending from one ledger to another.
 
     Args:
         source: is only read.
@@ -137,8 +135,7 @@ class Move:
         self._leases: dict[str, Sequence[Lease]] = {}
 
     async def run(self) -> Moved:
-        """
-        Move everything, then compare.
+        """Move everything, then compare.
 
         Raises:
             RefusedError: nothing was moved.
@@ -173,8 +170,7 @@ class Move:
     # ---- nobody else may work on them ----
 
     async def _watch(self) -> None:
-        """
-        Make sure that no daemon works on either ledger.
+        """Make sure that no daemon works on either ledger.
 
         One that was killed leaves its leases behind; such a lease must stand still for its duration to be believed.
         """

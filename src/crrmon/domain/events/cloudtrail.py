@@ -34,8 +34,7 @@ _WRITES = {
 
 _CALLS_TO_OBJECTS = ("Data", None)
 _CALLS = ("AwsApiCall", "AwsServiceEvent", None)
-"""
-Categories and types of records that may tell of a write. Old records have none: all that there was then were calls.
+"""Categories and types of records that may tell of a write. Old records have none: all that there was then were calls.
 
 NB: S3 itself makes the calls of lifecycle rules, of batch deletes and of Batch Replication.
 """
@@ -175,8 +174,7 @@ _PARAMETERS = msgspec.json.Decoder(_Parameters)
 
 
 def read(part: Part) -> Fact | Irrelevant:
-    """
-    Read one record.
+    """Read one record.
 
     Raises:
         MalformedMessageError: it should tell of a write or a deletion, and lacks what that takes.
@@ -200,8 +198,7 @@ def read(part: Part) -> Fact | Irrelevant:
 
 
 def _no_call_to_an_object(head: _Head, where: str) -> Irrelevant | None:
-    """
-    Return what a record is that tells of no call to an object in S3; None for one that does.
+    """Return what a record is that tells of no call to an object in S3; None for one that does.
 
     Raises:
         MalformedMessageError: nobody told us of such records.
@@ -222,8 +219,7 @@ def _no_call_to_an_object(head: _Head, where: str) -> Irrelevant | None:
 
 
 def _other_call(head: _Head, where: str) -> Irrelevant:
-    """
-    Return what a call is that is known to make and delete no version.
+    """Return what a call is that is known to make and delete no version.
 
     Raises:
         MalformedMessageError: nobody told us of such a call, so it may have written.
@@ -323,8 +319,7 @@ def _asked(call: _Call, where: str) -> _Parameters:
 
 
 def _target(part: Part, call: _Call, asked: _Parameters) -> _Target:
-    """
-    Find out what a call was about.
+    """Find out what a call was about.
 
     Raises:
         MalformedMessageError: it cannot be found out.
@@ -371,8 +366,7 @@ def _owner(bucket: str, places: list[_NamedArn]) -> str | None:
 
 
 def _size(call: _Call, event_name: str) -> int | None:
-    """
-    Return the bytes that a call brought, where these are the object's.
+    """Return the bytes that a call brought, where these are the object's.
 
     A copy brings none, a multipart upload ends with a list of its parts, and a form has fields around the file.
     """

@@ -10,8 +10,7 @@ from crrmon.domain.events.facts import Decoded, Fact
 
 
 def decode(body: str | bytes) -> Decoded:
-    """
-    Decode one message, whatever envelopes it came in.
+    """Decode one message, whatever envelopes it came in.
 
     A message of several records is taken as a whole: if one part of it is malformed, so is the message. It cannot
     be acknowledged in part, and is left for the dead-letter queue, where somebody can look at all of it.

@@ -150,8 +150,7 @@ _TEXT = msgspec.json.Decoder(str)
 
 
 def unwrap(body: str | bytes) -> Iterator[Part | Irrelevant]:
-    """
-    Take a message out of its envelopes.
+    """Take a message out of its envelopes.
 
     Returns:
         Its parts in their order, read as they are asked for; those that no reader is needed for as what they are.
@@ -169,8 +168,7 @@ def unwrap(body: str | bytes) -> Iterator[Part | Irrelevant]:
 
 
 def parse(decoder: msgspec.json.Decoder[T], data: bytes | Raw, where: str) -> T:
-    """
-    Decode JSON into the decoder's type.
+    """Decode JSON into the decoder's type.
 
     Raises:
         MalformedMessageError: it is no JSON, or does not fit the type.
@@ -206,8 +204,7 @@ def _open(data: bytes | Raw, where: str, layer: int) -> Iterator[Part | Irreleva
 
 
 def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
-    """
-    Return whose event it is.
+    """Return whose event it is.
 
     NB: not by the detail-type, which is not the same words in every partition.
 
@@ -247,9 +244,7 @@ def _record(named: _Named, raw: bytes | Raw, where: str, *, region: str | None =
 
 
 def _of_a_store(event_source: str) -> bool:
-    """
-    Return whether a record is one of S3's own notifications: every store has a prefix of its own: aws, minio, ceph.
-    """
+    """Return whether a record is one of S3's own notifications: every store has a prefix of its own: aws, minio, ceph."""
     return event_source.endswith(":s3")
 
 

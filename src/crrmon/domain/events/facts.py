@@ -35,9 +35,7 @@ class Operation(enum.StrEnum):
 
 
 class ObjectWritten(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A version was written to a bucket, by anybody but S3's own replication; only `Channel.EVENTBRIDGE` cannot tell.
-    """
+    """A version was written to a bucket, by anybody but S3's own replication; only `Channel.EVENTBRIDGE` cannot tell."""
 
     version: ObjectVersion
     """With a stand-in version id (`objects.provisional`) where the event gave none."""
@@ -221,8 +219,7 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 class MalformedMessageError(Exception):
-    """
-    A message body that none of the known envelopes fits.
+    """A message body that none of the known envelopes fits.
 
     Its text names what was wrong and never quotes the body, which may hold anything.
     """

@@ -43,8 +43,7 @@ def lenient(raw: Raw | UnsetType, decoder: msgspec.json.Decoder[T], default: U) 
 
 
 def size(raw: Raw | UnsetType) -> int | None:
-    """
-    Return a number of bytes; None for what is no sensible one.
+    """Return a number of bytes; None for what is no sensible one.
 
     It is not worth losing a write for: a look will tell the size.
     """
@@ -72,8 +71,7 @@ def is_replication(principal: str | None) -> bool:
 
 
 def version(bucket: str, key: str, version_id: str | None, *, at: float) -> ObjectVersion:
-    """
-    Name a version.
+    """Name a version.
 
     Args:
         bucket: its name.

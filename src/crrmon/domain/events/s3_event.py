@@ -54,8 +54,7 @@ _TIME = msgspec.json.Decoder(fields.Instant)
 
 
 def read(part: Part) -> Fact | Irrelevant:
-    """
-    Read one event.
+    """Read one event.
 
     NB: it is told by the words of its detail-type and not by its shape: kinds of events that are yet to come may
     well have the shape of a write.

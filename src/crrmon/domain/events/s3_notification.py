@@ -50,8 +50,7 @@ _SOURCE = msgspec.json.Decoder(_Source)
 
 
 def read(part: Part) -> Fact | Irrelevant:
-    """
-    Read one record.
+    """Read one record.
 
     Raises:
         MalformedMessageError: it should tell of a version, and lacks what that takes; or nobody told us of such events.
@@ -79,8 +78,7 @@ def read(part: Part) -> Fact | Irrelevant:
 
 
 def _unknown(family: str, part: Part) -> "_Reader":
-    """
-    Return the reader of an event that nobody told us of.
+    """Return the reader of an event that nobody told us of.
 
     Raises:
         MalformedMessageError: it cannot be followed.
@@ -178,8 +176,7 @@ def _not_tracked(record: NotificationRecord, version: ObjectVersion) -> Fact:
 
 
 def _failed(record: NotificationRecord, version: ObjectVersion) -> Fact | Irrelevant | None:
-    """
-    Read a notice of failure; None where there is no telling which version it is about.
+    """Read a notice of failure; None where there is no telling which version it is about.
 
     Without a version id it is about what was written when the request was made. The looks at such a version find out
     which one that is, if it is still the current one. A delete marker is never looked at: any name will do.
@@ -269,8 +266,7 @@ delete marker that does, or of how a replication went.
 
 
 def _key(told: str, where: str) -> str:
-    """
-    Decode a key.
+    """Decode a key.
 
     Raises:
         MalformedMessageError: it is not UTF-8 then. S3 has no such keys, so there is nothing to look at.

@@ -43,8 +43,7 @@ def believable(at: float, *, now: float, retention_seconds: float) -> bool:
 
 
 def in_time(fact: Fact, *, now: float) -> Fact:
-    """
-    Return a fact about a version that is followed without a time that cannot be: then it was now.
+    """Return a fact about a version that is followed without a time that cannot be: then it was now.
 
     A write keeps its own: it is told by that; see `records.Record.claimed_at`. A restart or a failure that lies too
     far back tells nothing against what is known, and stays where it is.

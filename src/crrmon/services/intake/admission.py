@@ -21,8 +21,7 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 
 class Admission:
-    """
-    Lets messages in, in the order in which they ask.
+    """Lets messages in, in the order in which they ask.
 
     Args:
         most: facts at once, but for a message that tells more.
@@ -59,8 +58,7 @@ class Admission:
         self._unweighed -= 1
 
     async def enter(self, weight: int) -> None:
-        """
-        Wait until a message is let in.
+        """Wait until a message is let in.
 
         Raises:
             GivenBack: the daemon stops.

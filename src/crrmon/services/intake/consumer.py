@@ -63,8 +63,7 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """
-    Takes in the messages of one queue.
+    """Takes in the messages of one queue.
 
     Args:
         inbox: the queue.
@@ -150,8 +149,7 @@ class Intake:
 
     @property
     def held_since(self) -> float | None:
-        """
-        The oldest time of a write that may be known here only; None when there is none.
+        """The oldest time of a write that may be known here only; None when there is none.
 
         That of messages that are held, and of those lately left in the queue.
         """
@@ -230,8 +228,7 @@ class Intake:
             self._meters.set(catalogue.QUEUE_AGE, self.name, value=age)
 
     def stop(self) -> None:
-        """
-        Take in nothing more and give back what only waits.
+        """Take in nothing more and give back what only waits.
 
         NB: a long poll under way must end first, or it would take again what is given back. A message that is on its
         way to it at this very moment comes again when its visibility ends.

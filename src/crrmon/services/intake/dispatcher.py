@@ -60,8 +60,7 @@ _AtSource = (
 
 
 class Dispatcher:
-    """
-    Makes facts durable.
+    """Makes facts durable.
 
     Args:
         stores: told who sends events.
@@ -100,8 +99,7 @@ class Dispatcher:
         )
 
     async def take_in(self, fact: Fact, hold: Hold) -> None:
-        """
-        Make one fact durable, or find that it concerns nobody.
+        """Make one fact durable, or find that it concerns nobody.
 
         Raises:
             GivenBack: the daemon stops.

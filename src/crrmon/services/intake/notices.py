@@ -51,8 +51,7 @@ class Notices:
         self._meters = runtime.meters
 
     async def failed(self, notice: ReplicationFailed, hold: Hold) -> None:
-        """
-        Join a failure to its version, which is then looked at at once; follow the version, if nobody does.
+        """Join a failure to its version, which is then looked at at once; follow the version, if nobody does.
 
         A store may tell of an open failure with every try, and try with every look: only a new one may hasten one.
         """
@@ -66,8 +65,7 @@ class Notices:
             self._count_reason(notice)
 
     async def offline(self, notice: TargetOffline) -> None:
-        """
-        Join to its version why a try to replicate it failed.
+        """Join to its version why a try to replicate it failed.
 
         The failure itself is told of by another notice. Nobody is followed for this one: the version may be one that was
         deleted for good, and nothing in the notice tells that.
@@ -113,8 +111,7 @@ class Notices:
             )
 
     async def happened(self, news: VersionDeleted | ReplicationRestarted) -> None:
-        """
-        Look at a version again: it was deleted, or its replication restarted. That a version was restarted which
+        """Look at a version again: it was deleted, or its replication restarted. That a version was restarted which
         nobody follows is kept, for the replica that comes of it.
         """
         deleted = isinstance(news, VersionDeleted)

@@ -31,8 +31,7 @@ log = structlog.get_logger()
 
 
 class Reader:
-    """
-    Reads the messages of one queue.
+    """Reads the messages of one queue.
 
     Args:
         inbox: the queue.
@@ -60,8 +59,7 @@ class Reader:
         return decoded
 
     def watermark(self, decoded: Decoded, guessed: float | None) -> float | None:
-        """
-        Return the oldest time of a write that a message tells of; None when it tells of none.
+        """Return the oldest time of a write that a message tells of; None when it tells of none.
 
         Args:
             decoded: what it says.

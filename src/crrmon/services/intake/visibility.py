@@ -37,8 +37,7 @@ class Held:
 
 
 class Visibility:
-    """
-    Keeps messages hidden.
+    """Keeps messages hidden.
 
     Args:
         inbox: their queue.

@@ -25,8 +25,7 @@ class QueueWatermarks:
         """The lowest floor of those that were too many to remember, and when the last of them may be forgotten."""
 
     def left(self, message_id: str, watermark: float, *, until: float) -> None:
-        """
-        Note that a message stays in the queue.
+        """Note that a message stays in the queue.
 
         Args:
             message_id: the same in each of its deliveries.

@@ -31,8 +31,7 @@ log = structlog.get_logger()
 
 
 class Dependency:
-    """
-    Something outside that the daemon needs.
+    """Something outside that the daemon needs.
 
     Args:
         name: for logs and /readyz.
@@ -72,8 +71,7 @@ class Dependency:
         return self._away_since is not None
 
     def succeeded(self, operation: str = "") -> None:
-        """
-        Note that it answered.
+        """Note that it answered.
 
         Args:
             operation: what it did. While others fail it is not back: a full disk can be read.
@@ -95,8 +93,7 @@ class Dependency:
         self._show(up=True)
 
     def failed(self, reason: str, operation: str = "", *, certain: bool = False) -> None:
-        """
-        Note that it did not answer, or not usefully.
+        """Note that it did not answer, or not usefully.
 
         Args:
             reason: for people.
@@ -128,8 +125,7 @@ class Dependency:
         self._failing.pop(operation, None)
 
     def retire(self, *, unasked_for: float = 0.0) -> None:
-        """
-        Judge it no more until somebody asks it again: what failed was another's task, or is by now.
+        """Judge it no more until somebody asks it again: what failed was another's task, or is by now.
 
         Args:
             unasked_for: only if it is away, and nobody asked for so many seconds.
@@ -149,8 +145,7 @@ class Dependency:
         self._show(up=None)
 
     async def usable(self, *, alive: Callable[[], None]) -> None:
-        """
-        Wait until it is back, or until it is time that somebody tries.
+        """Wait until it is back, or until it is time that somebody tries.
 
         Args:
             alive: called now and then while waiting: an outage is no reason to be restarted.
@@ -169,8 +164,7 @@ class Dependency:
                 continue
 
     async def answering(self, *, within: float) -> None:
-        """
-        Wait until it answers anybody, whatever was asked, but no longer than `within` seconds.
+        """Wait until it answers anybody, whatever was asked, but no longer than `within` seconds.
 
         What is tried again ever more rarely need not wait its turn when others are answered.
         """

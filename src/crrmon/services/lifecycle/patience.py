@@ -15,8 +15,7 @@ Result = TypeVar("Result")
 
 
 async def patiently(work: Awaitable[Result], *, alive: Callable[[], None]) -> Result:
-    """
-    Wait for something as long as it takes.
+    """Wait for something as long as it takes.
 
     Args:
         work: what is waited for; it is cancelled with whoever waits.

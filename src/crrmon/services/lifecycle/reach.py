@@ -28,8 +28,7 @@ class _Bucket(msgspec.Struct, frozen=True):
 
 
 class Reach:
-    """
-    Judges S3.
+    """Judges S3.
 
     Args:
         health: of S3, which is told.

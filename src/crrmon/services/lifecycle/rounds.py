@@ -32,8 +32,7 @@ async def rounds(
     retry_seconds: float,
     stopping: asyncio.Event | None = None,
 ) -> None:
-    """
-    Do rounds, until told to stop.
+    """Do rounds, until told to stop.
 
     Args:
         once: one round.

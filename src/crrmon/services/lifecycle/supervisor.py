@@ -25,8 +25,7 @@ async def supervise(
     drain: Callable[[], Awaitable[None]],
     grace: float,
 ) -> None:
-    """
-    Run root tasks until `stop` is set or one of them ends, then drain within `grace` seconds and end them all.
+    """Run root tasks until `stop` is set or one of them ends, then drain within `grace` seconds and end them all.
 
     Args:
         roots: by name; each is expected to run until it is cancelled, or until `drain` has started.

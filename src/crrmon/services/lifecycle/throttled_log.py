@@ -29,8 +29,7 @@ class _Kind:
 
 
 class ThrottledLog:
-    """
-    Logs one event, at most once a minute and kind.
+    """Logs one event, at most once a minute and kind.
 
     Args:
         log: where to.
@@ -58,8 +57,7 @@ class ThrottledLog:
         """Those of which a line was written within the last minute."""
 
     def met(self, kind: str, example: str = "", **fields: Any) -> None:
-        """
-        Take one in.
+        """Take one in.
 
         Args:
             kind: what it has in common with others; those of one kind share a line.

@@ -38,8 +38,7 @@ Question = Callable[[], Awaitable[object]]
 
 
 async def certain(clock: Clock, *, alive: Callable[[], None] | None = None) -> None:
-    """
-    Wait until a clock is sure.
+    """Wait until a clock is sure.
 
     Args:
         clock: any.
@@ -88,8 +87,7 @@ class Timekeeper:
         board: HealthBoard,
         meters: Meters,
     ) -> None:
-        """
-        Ask while it is not sure, and tell how this machine's clock does, for ever.
+        """Ask while it is not sure, and tell how this machine's clock does, for ever.
 
         Args:
             questions: can be asked at any time.

@@ -13,8 +13,7 @@ log = structlog.get_logger()
 
 
 class DelayMemory:
-    """
-    Remembers delays, and shares them through the ledger.
+    """Remembers delays, and shares them through the ledger.
 
     Args:
         least: delays in seconds to reckon with in any case, by channel.
@@ -52,8 +51,7 @@ class DelayMemory:
             self._delays, self._shared = delays, False
 
     async def share(self) -> None:
-        """
-        Write what is new to the ledger, and take over what others wrote.
+        """Write what is new to the ledger, and take over what others wrote.
 
         Raises:
             LedgerError: it is to be tried again.

@@ -25,8 +25,7 @@ class Holder(Protocol):
 
     @property
     def held_since(self) -> float | None:
-        """
-        The oldest time of a write that it knows of and that is not durable yet; None when it holds nothing.
+        """The oldest time of a write that it knows of and that is not durable yet; None when it holds nothing.
 
         What it left to the queue undeleted counts until the queue's own depth surely tells of it again.
         """
@@ -34,8 +33,7 @@ class Holder(Protocol):
 
 
 class Heartbeat:
-    """
-    Announces this daemon, and dismisses it in the end.
+    """Announces this daemon, and dismisses it in the end.
 
     Args:
         owner: this daemon, as in its leases.
@@ -83,8 +81,7 @@ class Heartbeat:
         await self._announced.wait()
 
     async def leave(self) -> None:
-        """
-        Take this daemon's word back; call it when nothing is taken any more.
+        """Take this daemon's word back; call it when nothing is taken any more.
 
         One that left messages undeleted leaves its last word, too: it stands until they are in the queue again.
 

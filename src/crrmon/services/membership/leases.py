@@ -22,8 +22,7 @@ from crrmon.services.lifecycle.rounds import Pause, rounds
 from crrmon.services.lifecycle.runtime import Runtime
 
 LEASE_SECONDS = 24.0
-"""
-How long a lease stands without being renewed.
+"""How long a lease stands without being renewed.
 
 What a killed daemon held has new holders in less than a minute: its last beat is seen up to a round late, the lapse
 up to another round after this, and a few rounds are left for sharing it out evenly.
@@ -32,8 +31,7 @@ ROUND_SECONDS = LEASE_SECONDS / 4
 """From one renewal to the next; each costs the ledger a call of each kind, so not more often than it must be."""
 RETRY_SECONDS = 1.0
 CLAIMS = 8
-"""
-How many shards are claimed before leases are read again.
+"""How many shards are claimed before leases are read again.
 
 Others that came at the same time are seen once they hold something; whoever took all at once would take too many.
 """
@@ -64,8 +62,7 @@ def share(
     me: str,
     rng: random.Random,
 ) -> Share:
-    """
-    Decide which shards to claim now.
+    """Decide which shards to claim now.
 
     When all daemons have done so, none holds two more than another, and nobody claims anything any more. The
     reporting shard is never taken from a daemon that lives: windows would change hands for nothing.
@@ -112,8 +109,7 @@ def share(
 
 
 class LeaseManager:
-    """
-    Holds shards.
+    """Holds shards.
 
     Args:
         ledger: keeps the leases.

@@ -40,8 +40,7 @@ log = structlog.get_logger()
 
 
 class Fleet:
-    """
-    Shows the fleet's gauges while this daemon reports.
+    """Shows the fleet's gauges while this daemon reports.
 
     Args:
         inboxes: all queues.
@@ -261,8 +260,7 @@ _REFRESHED = tuple(
 def _understood(
     states: Mapping[str, bytes],
 ) -> tuple[dict[Route, RouteState], float | None]:
-    """
-    Read what the ledger keeps by name: the states of routes, and the largest delay of events; None when unknown.
+    """Read what the ledger keeps by name: the states of routes, and the largest delay of events; None when unknown.
 
     What is damaged is left out: of such a route nothing is shown.
     """
@@ -280,8 +278,7 @@ def _understood(
 def standing(
     slots: Iterable[BacklogSlot], *, now: float, timed: frozenset[Route], stuck_after: float
 ) -> dict[Route, Standing]:
-    """
-    Sum up the backlog by route.
+    """Sum up the backlog by route.
 
     Ages are those of the slots' starts, so at most a slot too high; an object counts as stuck, and as of a higher
     age band, when its whole slot is.

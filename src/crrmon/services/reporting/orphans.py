@@ -118,9 +118,7 @@ def _sampled(version: ObjectVersion, halvings: int) -> bool:
 
 
 def _matched(trail: Trail, replica: ObjectVersion) -> bool:
-    """
-    Return whether the source of a replica is known: it is followed, was counted, or Batch Replication restarted it.
-    """
+    """Return whether the source of a replica is known: it is followed, was counted, or Batch Replication restarted it."""
     arrival = MarkId.of(Scope.REPLICA, replica).slot
     whole = f"{Scope.SOURCE.value}:"
     restart = f"{Scope.RESTART.value}:"

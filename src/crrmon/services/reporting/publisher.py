@@ -50,8 +50,7 @@ log = structlog.get_logger()
 
 
 class Publisher:
-    """
-    Reports for the whole fleet while it holds the reporting shard.
+    """Reports for the whole fleet while it holds the reporting shard.
 
     Args:
         sink: where windows go; None keeps Prometheus only.
@@ -98,15 +97,13 @@ class Publisher:
         self._began_slot = math.inf
         """Of the first moment at which it was sure what time it is."""
         self._frozen_up_to: tuple[int, float] | None = None
-        """
-        While the newest window of all lies in the future: the newest of the past that is frozen, as far as is known
+        """While the newest window of all lies in the future: the newest of the past that is frozen, as far as is known
         under the lease of an epoch.
         """
         self._told_ahead_at = float("-inf")
 
     def unsent(self) -> int | None:
-        """
-        Return how many frozen windows were not sent yet, `sending.SENDING_WINDOWS` for any more than that.
+        """Return how many frozen windows were not sent yet, `sending.SENDING_WINDOWS` for any more than that.
 
         None when there is no sink, or before it is known.
         """
@@ -164,8 +161,7 @@ class Publisher:
         return reporting is not None and reporting.epoch == lease.epoch
 
     async def round(self, lease: Lease) -> None:
-        """
-        Freeze the windows that are over, send what is frozen; nothing, while nobody is sure what time it is.
+        """Freeze the windows that are over, send what is frozen; nothing, while nobody is sure what time it is.
 
         Raises:
             LeaseLostError: somebody else reports by now.
@@ -220,8 +216,7 @@ class Publisher:
             self._frozen_up_to = (lease.epoch, starts_at)
 
     def _past(self, last: float | None, closing: float, lease: Lease) -> float | None:
-        """
-        Return the newest window frozen so far, but for those that a clock which was ahead put into the future.
+        """Return the newest window frozen so far, but for those that a clock which was ahead put into the future.
 
         Those wait for their time and hold nobody up. What was frozen before them is not known any more: the window
         that is closing when that is met may have been, and what there is to count goes into the next one.
@@ -275,8 +270,7 @@ class Publisher:
         return False
 
     def _owed(self, last: float | None, closing: float) -> Iterator[float]:
-        """
-        Yield the windows since this daemon began that are to be frozen with nothing to count, too.
+        """Yield the windows since this daemon began that are to be frozen with nothing to count, too.
 
         Zeros are what tells quiet from broken. Several, when the ledger was away or the machine asleep.
         """

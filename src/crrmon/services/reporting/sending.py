@@ -51,8 +51,7 @@ class _Sent(enum.Enum):
 
 
 class Sender:
-    """
-    Sends what is frozen.
+    """Sends what is frozen.
 
     Args:
         health: of the sink.
@@ -102,8 +101,7 @@ class Sender:
         self._health.retire()
 
     async def send(self, lease: Lease, *, alive: Callable[[], None]) -> None:
-        """
-        Send what waits, as long as that is of use and not longer than `SENDING_SECONDS`.
+        """Send what waits, as long as that is of use and not longer than `SENDING_SECONDS`.
 
         Args:
             lease: under which the ledger forgets what was sent.
@@ -165,8 +163,7 @@ class Sender:
         limit: int,
         goes_on: Callable[[], bool],
     ) -> int | None:
-        """
-        Send the parts of windows; return how many windows are left because of parts that are in doubt.
+        """Send the parts of windows; return how many windows are left because of parts that are in doubt.
 
         None where there is no use in going on now.
         """

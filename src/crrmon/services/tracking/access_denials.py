@@ -123,8 +123,7 @@ class Denials:
         return since >= ANSWERED_LATELY_SECONDS
 
     def hold(self, place: Place, *, troubled: bool) -> float | None:
-        """
-        Ask whether to look at an object.
+        """Ask whether to look at an object.
 
         Args:
             place: where the object is.
@@ -176,8 +175,7 @@ class Denials:
         self._denials[place].put_off += 1
 
     def told(self, place: Place, sight: Sight, *, troubled: bool) -> None:
-        """
-        Take in what a look at a bucket showed.
+        """Take in what a look at a bucket showed.
 
         Args:
             place: the bucket that was looked at.

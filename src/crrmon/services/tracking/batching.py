@@ -13,8 +13,7 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """
-    Gathers items and hands them on in batches.
+    """Gathers items and hands them on in batches.
 
     Args:
         act: does a batch; returns one result for each item, in order. What it raises, everybody in the batch gets.

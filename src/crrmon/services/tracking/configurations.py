@@ -78,8 +78,7 @@ Answer = tuple[Destination, ...] | NotCovered | Later
 async def until_known(
     ask: Callable[[], Awaitable[Rules | Later]], hold: Hold | None, until: float
 ) -> Rules | Later:
-    """
-    Ask the rules until they are known, or the hold is over.
+    """Ask the rules until they are known, or the hold is over.
 
     Args:
         ask: the question.
@@ -134,8 +133,7 @@ class _Unread:
 
 
 class ConfigurationCache:
-    """
-    Answers which destinations a written version should reach.
+    """Answers which destinations a written version should reach.
 
     Args:
         probe: reads configurations.
@@ -171,8 +169,7 @@ class ConfigurationCache:
     # ---- what events ask for ----
 
     async def destinations(self, written: ObjectWritten | Record) -> Answer:
-        """
-        Return where a version should arrive.
+        """Return where a version should arrive.
 
         Returns:
             The destinations; or NotCovered, proved by a configuration read after the write; or when to ask again.
@@ -195,8 +192,7 @@ class ConfigurationCache:
         return answer
 
     async def marker_destinations(self, marker: MarkerCreated) -> tuple[Destination, ...] | Later:
-        """
-        Return where a delete marker should arrive, by the configuration of the moment.
+        """Return where a delete marker should arrive, by the configuration of the moment.
 
         It need not be newer than the marker, as with objects: most buckets replicate no markers, and each of theirs
         would wait for a reading. So what was changed within `REFRESH_SECONDS` may be missed.
@@ -217,8 +213,7 @@ class ConfigurationCache:
         return page.configuration.marker_destinations(marker.version.key)
 
     async def role(self, bucket: str, *, region: str, owner: str | None) -> Role:
-        """
-        Return what part a bucket plays, by its own configuration and by those that lead to it.
+        """Return what part a bucket plays, by its own configuration and by those that lead to it.
 
         Args:
             bucket: any.

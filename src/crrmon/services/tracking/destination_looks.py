@@ -32,8 +32,7 @@ log = structlog.get_logger()
 
 
 class DestinationLooks:
-    """
-    Looks at destinations.
+    """Looks at destinations.
 
     Args:
         probe: where to look.

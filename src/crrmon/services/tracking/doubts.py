@@ -80,8 +80,7 @@ class Doubts:
     async def weighed(
         self, record: Record, path: Sequence[Route], seen: Observation
     ) -> Observation:
-        """
-        Return what a look showed, or that it is doubted.
+        """Return what a look showed, or that it is doubted.
 
         Args:
             record: of the version.
@@ -106,8 +105,7 @@ class Doubts:
         return msgspec.structs.replace(seen, sight=Sight.DOUBTED, detail=seen.sight.value)
 
     def arrived(self, version: ObjectVersion, path: Sequence[Route], *, looked: bool) -> None:
-        """
-        Take in that a version arrived somewhere.
+        """Take in that a version arrived somewhere.
 
         Args:
             version: of the source.

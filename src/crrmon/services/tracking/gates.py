@@ -16,8 +16,7 @@ CLOCK_GRAIN_SECONDS = 0.001
 
 
 class Gates:
-    """
-    Lets looks through.
+    """Lets looks through.
 
     Args:
         meters: told how long looks take.
@@ -81,8 +80,7 @@ class _Gate:
         self._inside = 0
 
     async def enter(self) -> float:
-        """
-        Wait for a place.
+        """Wait for a place.
 
         Returns:
             When the look began, for `leave`.

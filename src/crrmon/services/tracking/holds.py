@@ -12,8 +12,7 @@ class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
 
 
 class Hold:
-    """
-    The waiting of one message.
+    """The waiting of one message.
 
     Args:
         clock: tells how long to wait.
@@ -44,8 +43,7 @@ class Hold:
         self._woken.set()
 
     async def certain(self) -> None:
-        """
-        Wait until the clock is sure.
+        """Wait until the clock is sure.
 
         Raises:
             GivenBack: the daemon stops before.
@@ -56,8 +54,7 @@ class Hold:
             await asyncio.sleep(CERTAIN_SECONDS)
 
     async def wait(self, at: float) -> bool:
-        """
-        Wait for a moment.
+        """Wait for a moment.
 
         Returns:
             Whether there was anything to wait.

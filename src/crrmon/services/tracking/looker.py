@@ -43,8 +43,7 @@ log = structlog.get_logger()
 
 
 class Looker:
-    """
-    Looks at versions, and has decided what becomes of them.
+    """Looks at versions, and has decided what becomes of them.
 
     Args:
         probe: where to look.
@@ -133,8 +132,7 @@ class Looker:
     async def glance(
         self, version: ObjectVersion, *, region: str, owner: str | None, doubting: bool = True
     ) -> Sight:
-        """
-        Look at a version that nobody follows, within what its bucket bears.
+        """Look at a version that nobody follows, within what its bucket bears.
 
         Args:
             version: to look at.
@@ -152,8 +150,7 @@ class Looker:
         return seen.sight
 
     def settled(self, record: Record) -> Decision | None:
-        """
-        Decide without any look, where replicas' own events prove that the version arrived everywhere.
+        """Decide without any look, where replicas' own events prove that the version arrived everywhere.
 
         Returns:
             None where a look is needed.
@@ -164,8 +161,7 @@ class Looker:
         return decision
 
     def postponed(self, record: Record, *, reason: str, at: float) -> Decision:
-        """
-        Decide on a version that could not be looked at now; this counts as trouble.
+        """Decide on a version that could not be looked at now; this counts as trouble.
 
         Args:
             record: of the version.
@@ -184,8 +180,7 @@ class Looker:
         return Schedule(pacer=self._pacer, now=self._clock.now(), draw=self._rng.random())
 
     def _held_back(self, record: Record) -> Wait | None:
-        """
-        Put a version off whose bucket denies looks; None where it is to be looked at now.
+        """Put a version off whose bucket denies looks; None where it is to be looked at now.
 
         For one that had no trouble itself, that is none either. And nothing ends without a look.
         """
@@ -258,8 +253,7 @@ class Looker:
             )
 
     def _learn(self, record: Record, decision: Decision, *, looked: bool) -> None:
-        """
-        Take in what a decision tells of the ways that its version takes.
+        """Take in what a decision tells of the ways that its version takes.
 
         Args:
             record: as it was decided on.

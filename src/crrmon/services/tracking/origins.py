@@ -23,8 +23,7 @@ class Origins:
         self._clock = runtime.clock
 
     async def only_replicas(self, written: ObjectWritten) -> bool:
-        """
-        Return whether replication must have written it, by its bucket alone: a destination without rules of its own.
+        """Return whether replication must have written it, by its bucket alone: a destination without rules of its own.
 
         NB: a direct write to such a bucket looks the same. It is not replicated, and becomes an early fact without a match.
         """
@@ -36,8 +35,7 @@ class Origins:
         return role.destination and not role.source
 
     async def decided(self, record: Record, *, uncovered: bool) -> Decision | None:
-        """
-        Decide on a version that no rule is known to select, if replication wrote it, or might have.
+        """Decide on a version that no rule is known to select, if replication wrote it, or might have.
 
         Args:
             record: without destinations.

@@ -41,8 +41,7 @@ class Page:
 
 
 class Pages:
-    """
-    Keeps what is known by bucket.
+    """Keeps what is known by bucket.
 
     Args:
         probe: knows the sites that have buckets of one name.

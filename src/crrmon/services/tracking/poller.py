@@ -37,8 +37,7 @@ PUT_OFF_SECONDS = 60.0
 """For how long others of such a bucket are put off."""
 
 PUTTING_OFF_SECONDS = 10.0
-"""
-How long the ledger has to take the new date of a record whose visit failed: its place is wanted.
+"""How long the ledger has to take the new date of a record whose visit failed: its place is wanted.
 
 One that it does not take is left out here, as long as this process remembers.
 """
@@ -52,8 +51,7 @@ log = structlog.get_logger()
 
 
 class Poller:
-    """
-    Looks again at what is parked.
+    """Looks again at what is parked.
 
     Args:
         gates: what must be usable before more is looked at: ledger and S3.
@@ -138,8 +136,7 @@ class Poller:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _take_up(self) -> int | None:
-        """
-        Begin with as many due records as there is room for.
+        """Begin with as many due records as there is room for.
 
         Returns:
             How many; None where there is no room, or the ledger does not tell what is due.

@@ -52,8 +52,7 @@ Result = TypeVar("Result")
 
 
 class Recorder:
-    """
-    Reads and writes the ledger for intake and poller.
+    """Reads and writes the ledger for intake and poller.
 
     Args:
         ledger: the ledger itself.
@@ -112,8 +111,7 @@ class Recorder:
         return await self._seen.submit(ids)
 
     async def unless_counted(self, record: Record) -> Record | None:
-        """
-        Return the record with the exact arrivals that are known, or None when all of it was counted before.
+        """Return the record with the exact arrivals that are known, or None when all of it was counted before.
 
         Marks of failure episodes do not end anything: an open failure is looked at again. A version that is known to
         have arrived in its own bucket was written by replication, whatever event told of it; unless that is the name of
@@ -143,8 +141,7 @@ class Recorder:
         return joined(record, arrivals, everywhere=everywhere)
 
     async def carry_out(self, decision: Decision) -> bool:
-        """
-        Make a decision durable.
+        """Make a decision durable.
 
         Returns:
             False when nothing of a settlement was new: others counted it all, or hold a record that knows more.
@@ -183,8 +180,7 @@ class Recorder:
         return await self._settle.submit(settlement)
 
     async def not_covered(self, record: Record, cause: Cause) -> None:
-        """
-        Report that no rule covers a version, by the configuration alone.
+        """Report that no rule covers a version, by the configuration alone.
 
         It leaves no mark: an event that comes again, at another daemon or after a restart, reports it again.
         """
@@ -195,8 +191,7 @@ class Recorder:
             await self._uncovered.submit(record.version.bucket)
 
     async def note(self, news: News) -> Noted:
-        """
-        Add what somebody told to what is known of a version.
+        """Add what somebody told to what is known of a version.
 
         Returns:
             What came of it; an arrival that came late is counted, and so is settled.
@@ -257,8 +252,7 @@ class Recorder:
             return None
 
     async def intact(self) -> None:
-        """
-        Wait for ever, or raise what made the ledger unusable; a root task, so that the daemon ends by it.
+        """Wait for ever, or raise what made the ledger unusable; a root task, so that the daemon ends by it.
 
         Raises:
             UnusableLedgerError: somebody must act.

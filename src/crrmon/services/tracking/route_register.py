@@ -56,8 +56,7 @@ class Persist(Protocol):
 
 
 class RouteRegister:
-    """
-    Keeps the states of routes.
+    """Keeps the states of routes.
 
     Args:
         ledger: where they are kept.
@@ -98,8 +97,7 @@ class RouteRegister:
     async def observed(
         self, source: str, configuration: Configuration, *, seen_at: float | None
     ) -> None:
-        """
-        Note what a source's replication configuration says, and log which routes went, came back or changed.
+        """Note what a source's replication configuration says, and log which routes went, came back or changed.
 
         Args:
             source: the bucket.
@@ -208,8 +206,7 @@ class RouteRegister:
         *,
         surely: bool = False,
     ) -> tuple[RouteState | None, RouteState | None]:
-        """
-        Change a state.
+        """Change a state.
 
         Args:
             route: whose.

@@ -25,8 +25,7 @@ class DisturbedError(Exception):
 
 
 async def states(ledger: Ledger) -> dict[Route, RouteState]:
-    """
-    Return what is remembered of every route, sorted.
+    """Return what is remembered of every route, sorted.
 
     Raises:
         LedgerError: it did not answer.
@@ -37,8 +36,7 @@ async def states(ledger: Ledger) -> dict[Route, RouteState]:
 
 
 async def release(ledger: Ledger, route: Route, *, now: float) -> RouteState:
-    """
-    Release a route from all that holds it back; retire it if no rule leads there.
+    """Release a route from all that holds it back; retire it if no rule leads there.
 
     Returns:
         What was remembered of it before.

@@ -35,8 +35,7 @@ log = structlog.get_logger()
 
 
 class Survey:
-    """
-    Has all configurations read.
+    """Has all configurations read.
 
     Args:
         probe: knows the sites that have buckets of one name.

@@ -26,8 +26,7 @@ from crrmon.services.tracking.recorder import Recorder
 from crrmon.services.tracking.tracks import Tracks
 
 REMEMBERED = 20_000
-"""
-How many versions without destinations are remembered, so that one told of twice is counted as not covered once.
+"""How many versions without destinations are remembered, so that one told of twice is counted as not covered once.
 
 NB: by this process only, and only lately: another replica, or this one after a restart, counts it again. A mark in
 the ledger for each would cost as much as a replicated object, it costs nothing to find out again, and a bucket may
@@ -36,8 +35,7 @@ hold millions of keys outside its rules.
 
 
 class Tracker:
-    """
-    Follows versions until they are final.
+    """Follows versions until they are final.
 
     Args:
         retention_seconds: events older than this are not counted as new.
@@ -71,8 +69,7 @@ class Tracker:
         return self._clock.now() - written_at <= self._retention_seconds
 
     def believed(self, at: float) -> tuple[float, float | None]:
-        """
-        Return when something was written, as far as its event can be believed.
+        """Return when something was written, as far as its event can be believed.
 
         Args:
             at: what the event says.
@@ -92,8 +89,7 @@ class Tracker:
     def alone(
         self, version: ObjectVersion, *, hurry: bool = False
     ) -> AbstractAsyncContextManager[None]:
-        """
-        Wait until a version is in the ledger or nowhere, and keep it there.
+        """Wait until a version is in the ledger or nowhere, and keep it there.
 
         Args:
             version: that something is told of.
@@ -112,8 +108,7 @@ class Tracker:
     # ---- following ----
 
     async def follow(self, written: ObjectWritten, hold: Hold) -> None:
-        """
-        Make a write durable.
+        """Make a write durable.
 
         Raises:
             GivenBack: the daemon stops.
@@ -128,8 +123,7 @@ class Tracker:
             self._tracks.of(version).ended()
 
     async def visit(self, record: Record, hold: Hold | None = None) -> None:
-        """
-        Look at a version, for the first time or again, and make durable what comes of it.
+        """Look at a version, for the first time or again, and make durable what comes of it.
 
         Args:
             record: of it; one that the ledger holds has a revision, and is looked at again.
@@ -194,8 +188,7 @@ class Tracker:
         return None
 
     def _question(self, record: Record) -> Callable[[], Awaitable[Answer | None]]:
-        """
-        Return the question where a version should arrive; its answer is None once replication turned out to have
+        """Return the question where a version should arrive; its answer is None once replication turned out to have
         written it, and that was dealt with.
         """
         doubted = False

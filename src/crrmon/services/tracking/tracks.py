@@ -72,8 +72,7 @@ class Tracks:
     async def alone(
         self, version: ObjectVersion, *, hurry: bool = False, hold: Hold | None = None
     ) -> AsyncIterator[None]:
-        """
-        Wait until nobody else deals with a version, and keep it so.
+        """Wait until nobody else deals with a version, and keep it so.
 
         Args:
             version: that something is told of.

@@ -60,8 +60,7 @@ class TableErrors(msgspec.Struct, frozen=True):
     """Where it is, for people."""
 
     def translated(self, method: str, error: Exception, request: Mapping[str, Any]) -> Exception:
-        """
-        Return what an error of a call means to whoever uses the ledger.
+        """Return what an error of a call means to whoever uses the ledger.
 
         Args:
             method: what was asked, by its name in the SDK.
@@ -88,8 +87,7 @@ class TableErrors(msgspec.Struct, frozen=True):
         return LedgerError(f"DynamoDB {operation}: {explain(error, permission=permission)}")
 
     def _invalid(self, operation: str, said: str, keys: Sequence[Position]) -> Exception:
-        """
-        Return what it means that a request is not valid.
+        """Return what it means that a request is not valid.
 
         Args:
             operation: what was asked.
@@ -158,8 +156,7 @@ _TOLD: Final[Mapping[str, tuple[str, type]]] = {
 
 
 def complete(operation: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return an answer of DynamoDB if it tells what the operation is for.
+    """Return an answer of DynamoDB if it tells what the operation is for.
 
     Raises:
         LookupError: it does not.

@@ -44,8 +44,7 @@ _UNMETERED: Final = frozenset({"describe_table", "describe_time_to_live"})
 
 
 class Calls:
-    """
-    One table, as it is asked.
+    """One table, as it is asked.
 
     Args:
         client: aiobotocore's, which does not ask again by itself.
@@ -74,8 +73,7 @@ class Calls:
     # ---- one item ----
 
     async def single(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """
-        Do one action, at half the price of a transaction of one.
+        """Do one action, at half the price of a transaction of one.
 
         Args:
             kind: ``Put`` or ``Delete``.
@@ -89,8 +87,7 @@ class Calls:
     # ---- several ----
 
     async def transact(self, actions: Sequence[Mapping[str, Any]], *, token: str) -> None:
-        """
-        Do all of it or nothing.
+        """Do all of it or nothing.
 
         Args:
             actions: each a map from ``Put``, ``Delete`` or ``ConditionCheck`` to its fields, without the table.
@@ -116,8 +113,7 @@ class Calls:
         limit: int | None = None,
         **options: Any,
     ) -> list[Item]:
-        """
-        Read the items of a partition in the order of their sort keys, to the end, as they are now.
+        """Read the items of a partition in the order of their sort keys, to the end, as they are now.
 
         Args:
             partition: its key.
@@ -166,8 +162,7 @@ class Calls:
         )
 
     async def write_each(self, requests: Sequence[Any]) -> None:
-        """
-        Write or delete items, in any order, whatever is there.
+        """Write or delete items, in any order, whatever is there.
 
         Args:
             requests: each a map from ``PutRequest`` or ``DeleteRequest`` to its fields.

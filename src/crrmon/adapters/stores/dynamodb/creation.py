@@ -27,8 +27,7 @@ POLL_SECONDS = 1.0
 async def create(
     aws: Aws, *, table: str, region: str | None, tags: Mapping[str, str]
 ) -> Sequence[str]:
-    """
-    Create the table, or finish one that was started; wait until it can be used.
+    """Create the table, or finish one that was started; wait until it can be used.
 
     Args:
         aws: makes the client.
@@ -90,9 +89,7 @@ class _Maker:
         """Why it is not ready yet, for people."""
 
     async def ask(self, operation: str, **request: Any) -> dict[str, Any]:
-        """
-        Ask DynamoDB, over and over while it says that it is too early; what was done before is as good as done now.
-        """
+        """Ask DynamoDB, over and over while it says that it is too early; what was done before is as good as done now."""
         while True:
             try:
                 return await self._ask_once(operation, request)

@@ -19,14 +19,12 @@ from crrmon.ports.clock import Clock
 from crrmon.ports.store import Due, ItemKind, Key
 
 LOOKED_AHEAD_SECONDS = 5.0
-"""
-How far ahead a shard is asked for. When nothing is due that soon, it is not asked again until then: an idle fleet
+"""How far ahead a shard is asked for. When nothing is due that soon, it is not asked again until then: an idle fleet
 would otherwise ask every shard twice a second. What this process itself writes is found as soon as the index tells it;
 what another one parks to be looked at within these seconds may be looked at as much later.
 """
 SETTLING_SECONDS = 1.0
-"""
-For how long after a write of this process its shard is asked whatever the index tells: it follows the table within
+"""For how long after a write of this process its shard is asked whatever the index tells: it follows the table within
 milliseconds, as a rule, and what it does not tell yet must not be taken for not there.
 """
 

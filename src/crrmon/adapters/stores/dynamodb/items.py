@@ -51,8 +51,7 @@ def sort_of(kind: ItemKind, item: Mapping[str, Any]) -> bytes:
 
 
 def number(value: float) -> dict[str, str]:
-    """
-    Return a number as DynamoDB has it; every float comes back as it was.
+    """Return a number as DynamoDB has it; every float comes back as it was.
 
     Raises:
         ValueError: it is not finite, which DynamoDB does not take.
@@ -87,8 +86,7 @@ def found_of(key: Key, item: Item, *, now: float) -> Found:
 
 
 def _body_of(item: Item, now: float) -> bytes:
-    """
-    Read the body of an item.
+    """Read the body of an item.
 
     Raises:
         LookupError: it lacks one that it was written with.

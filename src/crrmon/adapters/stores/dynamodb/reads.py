@@ -20,8 +20,7 @@ class _Asker(msgspec.Struct, frozen=True):
 
 
 class JoinedReads:
-    """
-    Reads items for several at once.
+    """Reads items for several at once.
 
     Args:
         calls: to the table.

@@ -63,8 +63,7 @@ log = structlog.get_logger()
 
 
 class DynamoDBStore:
-    """
-    Implements the `Store` port.
+    """Implements the `Store` port.
 
     Args:
         calls: to the table.
@@ -99,8 +98,7 @@ class DynamoDBStore:
         chance: random.Random | None = None,
         consumed: Consumed | None = None,
     ) -> Self:
-        """
-        Open a table, which must be there.
+        """Open a table, which must be there.
 
         Args:
             aws: makes the client; it must last as long as the store.

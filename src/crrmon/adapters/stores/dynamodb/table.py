@@ -11,8 +11,7 @@ _INDEX_KEY: Final = ((SHARD, "HASH"), (DUE, "RANGE"))
 
 
 def description(table: str, tags: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
-    """
-    Return how the table is made: the requests, by operation, in their order.
+    """Return how the table is made: the requests, by operation, in their order.
 
     On-demand, for what it is asked changes by the hour; with recovery to any second of the last weeks, for it is the
     only place that knows what was counted.
@@ -58,8 +57,7 @@ def tags_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def unlike(described: Mapping[str, Any]) -> str | None:
-    """
-    Return in what a table differs from what the ledger needs; None when it will do.
+    """Return in what a table differs from what the ledger needs; None when it will do.
 
     Args:
         described: the `Table` of DescribeTable.

@@ -32,8 +32,7 @@ class Servers(Protocol):
     """One server, or those of a cluster."""
 
     async def ask(self, calls: Sequence[Call], *, durable: bool = False) -> list[Reply]:
-        """
-        Carry out commands; those to one server in their order.
+        """Carry out commands; those to one server in their order.
 
         Args:
             calls: each stands for itself: some may be done when others fail.
@@ -78,8 +77,7 @@ def facts(info: bytes) -> dict[str, str]:
 
 
 def first_error(replies: Sequence[Reply]) -> list[Reply]:
-    """
-    Return answers.
+    """Return answers.
 
     Raises:
         RedisError: the first of them that is one.

@@ -29,8 +29,7 @@ class Redis:
 
     @classmethod
     async def open(cls, server: RedisServer) -> Self:
-        """
-        Connect, and find out whether the server will do.
+        """Connect, and find out whether the server will do.
 
         Raises:
             UnusableLedgerError: it is too old, or a cluster where none is expected or the reverse.

@@ -80,8 +80,7 @@ class Cluster:
                 (replies[place],) = await there.ask([calls[place]], durable=durable, asking=True)
 
     async def _taker(self, asked: tuple[str, int], told: AskError) -> tuple[str, int] | None:
-        """
-        Find the node to which an ASK leads; None if it has no name and nothing else is told of it.
+        """Find the node to which an ASK leads; None if it has no name and nothing else is told of it.
 
         Args:
             asked: the node that says so. Nodes behind one address leave the host out.
@@ -138,8 +137,7 @@ def _owners(ranges: Sequence[Any], asked: tuple[str, int]) -> list[tuple[str, in
 
 
 def _host(endpoint: bytes | None, more: Sequence[Any]) -> str:
-    """
-    Read where a node is; the empty string for one that is where it was asked of.
+    """Read where a node is; the empty string for one that is where it was asked of.
 
     Args:
         endpoint: null or empty where nodes are behind one address, or do not know their own; a ? where they should be

@@ -53,8 +53,7 @@ class GroupNames:
 
 
 class Names:
-    """
-    Names the keys of a ledger.
+    """Names the keys of a ledger.
 
     Args:
         prefix: of all keys.
@@ -89,8 +88,7 @@ def registry_of(days: Days) -> bytes:
 
 
 def days_of(registry: bytes) -> Days:
-    """
-    Read which days there are.
+    """Read which days there are.
 
     Raises:
         ValueError: it is damaged.

@@ -67,8 +67,7 @@ class Node:
     async def ask(
         self, calls: Sequence[Call], *, durable: bool = False, asking: bool = False
     ) -> list[Reply]:
-        """
-        Carry out commands.
+        """Carry out commands.
 
         Args:
             calls: what to do.
@@ -176,8 +175,7 @@ class Node:
         *,
         durable: bool,
     ) -> list[Reply]:
-        """
-        Send commands, and see to it that replicas have what was written.
+        """Send commands, and see to it that replicas have what was written.
 
         Args:
             connection: to the server.

@@ -41,8 +41,7 @@ class Replicas:
         return self.doubts > self._allayed
 
     def needed(self, *, durable: bool) -> bool:
-        """
-        Return whether replicas must acknowledge.
+        """Return whether replicas must acknowledge.
 
         Args:
             durable: whether something is written.

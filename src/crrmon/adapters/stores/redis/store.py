@@ -46,8 +46,7 @@ _ORDERED_AT_ONCE: Final = 1_000
 
 
 class RedisStore:
-    """
-    Implements the `Store` port.
+    """Implements the `Store` port.
 
     Args:
         redis: the server.
@@ -73,8 +72,7 @@ class RedisStore:
 
     @classmethod
     async def open(cls, server: RedisServer, *, rehearse: bool = True) -> Self:
-        """
-        Connect to a server.
+        """Connect to a server.
 
         Args:
             server: where.

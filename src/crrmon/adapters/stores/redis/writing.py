@@ -25,8 +25,7 @@ _DUE: Final = "due"
 
 
 class Writing:
-    """
-    The keys and arguments of one write, as they are put together.
+    """The keys and arguments of one write, as they are put together.
 
     Args:
         names: of all keys.

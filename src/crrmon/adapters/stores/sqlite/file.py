@@ -56,8 +56,7 @@ _PRAGMAS = (
 
 
 class LedgerFile:
-    """
-    A ledger's file, open and locked.
+    """A ledger's file, open and locked.
 
     Args:
         path: where it lies.
@@ -72,8 +71,7 @@ class LedgerFile:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """
-        Open a ledger's file, or make one.
+        """Open a ledger's file, or make one.
 
         Args:
             path: the file.

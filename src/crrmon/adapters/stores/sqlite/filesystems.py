@@ -31,8 +31,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def filesystem_of(path: str, mountinfo: str) -> str | None:
-    """
-    Look up the kind of filesystem that holds a path.
+    """Look up the kind of filesystem that holds a path.
 
     Args:
         path: absolute, without symbolic links.

@@ -49,8 +49,7 @@ class OrderedItems:
         return [Found(Key(kind, group, sort), body, Tag(body)) for sort, group, body in rows]
 
     def write(self, actions: Sequence[tuple[int, Action]]) -> list[int]:
-        """
-        Carry out actions, if all items are what they were.
+        """Carry out actions, if all items are what they were.
 
         Args:
             actions: each with its place among others.

@@ -52,8 +52,7 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, path: Path | str) -> Self:
-        """
-        Open a ledger's file, or make one, and hold it until `close` or the end of the process.
+        """Open a ledger's file, or make one, and hold it until `close` or the end of the process.
 
         Args:
             path: the file, on a local filesystem.

@@ -122,8 +122,7 @@ class UnorderedItems:
     # ---- writing ----
 
     def write(self, kind: ItemKind, actions: Sequence[tuple[int, Action]]) -> list[int]:
-        """
-        Carry out actions, if all items are what they were.
+        """Carry out actions, if all items are what they were.
 
         Args:
             kind: of all items.
@@ -199,8 +198,7 @@ class UnorderedItems:
     # ---- letting go ----
 
     def expire(self, kind: ItemKind, *, now: float, most: int) -> int:
-        """
-        Drop some of the items of days that are over.
+        """Drop some of the items of days that are over.
 
         Args:
             kind: of the items.

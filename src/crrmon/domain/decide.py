@@ -212,6 +212,7 @@ def _decide_provisional(record: Record, seen: Observation, give_up_after: float)
         return settle(record, (ended,), found_at=now)
     bucket, key = record.version.bucket, record.version.key
     found = ObjectVersion(bucket, key, seen.version_id or _NULL_VERSION)
+    # Under its true id the ledger may know nothing of it yet.
     adopted = _sized(dated(replace(record, version=found, rev=0), seen), seen)
     then = _decide(adopted, seen, give_up_after, _NOWHERE)
     if isinstance(then, Adopt):  # pragma: no cover - a found version is never provisional
@@ -237,6 +238,7 @@ def _adoptable(record: Record, seen: Observation) -> bool:
         return abs(ahead) <= ADOPTION_TOLERANCE_SECONDS
     if seen.etag and _MULTIPART_ETAG.fullmatch(seen.etag) is None:
         return False
+    # Overwritten since, and the newer one has no entity tag to tell it by.
     if record.size is not None and seen.size is not None and record.size != seen.size:
         return False
     return -UPLOAD_SECONDS <= ahead <= ADOPTION_TOLERANCE_SECONDS

@@ -77,7 +77,9 @@ def placed(record: Record, decision: Wait | Settle, *, now: float) -> Wait | Set
         for destination in last.failed_at_destinations
         if destination.failed_episode < last.episode
     ]
+    # Nobody said where in time: it is counted all the same, once.
     unknown = not proved and not last.placed and _unplaceable(kept, now)
+    # The unknown destination has stood for one of them already.
     instead = last.unplaced_episode == last.episode and not last.failed_in_episode
     buckets = (
         [UNKNOWN_DESTINATION]

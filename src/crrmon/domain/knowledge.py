@@ -119,6 +119,7 @@ class Knowledge(msgspec.Struct):
         fading = min(1 / policy.memory_samples, since / policy.memory_shortest)
         self.unit *= math.exp(min(max(fading, since / policy.memory_longest), _LONG_AGO))
         self.learned_at = now
+        # Before floats run out of range: it grows for as long as the process lives.
         if self.unit > _LARGE_UNIT:
             self._rescale()
 
@@ -136,6 +137,7 @@ class Knowledge(msgspec.Struct):
         self.shares, self.below = tuple(shares), cumulated(shares)
         self.hidden = self._hidden()
         self.plan = make_plan(shares, price=price, grace=policy.grace)
+        # They were made of the shares before.
         self.spreads.clear()
         self.unfitted = 0
 

@@ -29,6 +29,7 @@ class Flow(msgspec.Struct):
         """Take in that something completed: whatever was suspected is over."""
         if self.outage and self.suspected_at is not None:
             self.outage = False
+            # Kept: what completes later may have been written within.
             self.ceased_at, self.resumed_at = self.suspected_at, at
         self.evidence = 0.0
         self.suspected_at = None
@@ -64,6 +65,7 @@ class Flow(msgspec.Struct):
         """
         if not self.outage or self.suspected_at is None:
             return at
+        # One is looked at as usual: else nobody would notice the end.
         if now >= self.probe_at:
             self.probe_at = now + policy.probe_every
             return at

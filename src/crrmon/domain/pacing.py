@@ -71,6 +71,7 @@ class Pacer:
         """Return when to look at an object that was heard of just now: `now` where it should be at once."""
         policy, state = self._policy, self._state(path)
         at = now
+        # Some are looked at before their time, so that faster replication than is believed in is noticed at all.
         early = self._early_share(state.knowledge, now)
         if draw < early:
             # One draw decides twice: what is left of it is as evenly spread as it was.
@@ -102,6 +103,7 @@ class Pacer:
         state = self._state(path)
         age = now - written_at
         wait = min(
+            # What was written together must not be looked at together.
             self._usual_wait(state.knowledge, age, now=now) * self._jittered(draw),
             policy.cap(age) * (1 - policy.jitter * draw),
         )

@@ -125,6 +125,7 @@ class Calls:
         request = {
             "KeyConditionExpression": f"{PK} = :partition {condition}".strip(),
             "ExpressionAttributeValues": {":partition": {"S": partition}, **(values or {})},
+            # Behind the last write, a reader would decide again what is decided already.
             "ConsistentRead": True,
             **options,
         }
@@ -156,6 +157,7 @@ class Calls:
             wanted = answer.get("UnprocessedKeys")
             if not wanted:
                 return found
+            # What a throttled table did not read it lists, instead of refusing all.
             await self._pause(tries)
         raise LedgerError(
             f"DynamoDB BatchGetItem: table {self.table!r} receives too many requests"
@@ -167,6 +169,7 @@ class Calls:
         Args:
             requests: each a map from ``PutRequest`` or ``DeleteRequest`` to its fields.
         """
+        # All lanes take from one iterator: none waits for another.
         portions = iter(_portions(requests))
 
         async def lane() -> None:
@@ -214,6 +217,7 @@ class Calls:
             request["ReturnConsumedCapacity"] = "INDEXES"
         for tries in range(TRIES):
             try:
+                # Taken for each try, not around them: a call that waits its turn again keeps nobody out.
                 async with self._free:
                     with border():
                         told = await getattr(self._client, method)(**request)
@@ -233,6 +237,7 @@ class Calls:
         raise AssertionError  # the last try returns or raises
 
     async def _pause(self, tries: int) -> None:
+        # Spread, so that daemons that were throttled together do not come back together.
         await asyncio.sleep(FIRST_DELAY_SECONDS * 2**tries * (0.5 + self._chance.random()))
 
     def _tell_consumed(self, method: str, answer: Mapping[str, Any]) -> None:

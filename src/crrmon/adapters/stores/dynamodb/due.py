@@ -56,6 +56,7 @@ class DueIndex:
         self, kind: ItemKind, shards: Sequence[int], *, until: float, limit: int
     ) -> list[Due]:
         """Find the items that seem to be due, the longest due first."""
+        # An empty page costs half a unit, and there are 64 shards: most are not asked most of the time.
         asked = [shard for shard in dict.fromkeys(shards) if not self._is_quiet(shard, until)]
         found = await asyncio.gather(*(self._of(kind, shard, until, limit) for shard in asked))
         return list(islice(heapq.merge(*found, key=lambda due: due.at), limit))
@@ -65,6 +66,7 @@ class DueIndex:
         return quiet is not None and quiet.since <= now < quiet.until
 
     async def _of(self, kind: ItemKind, shard: int, now: float, limit: int) -> list[Due]:
+        # One question tells what is due and when something will be.
         lookahead = now + LOOKED_AHEAD_SECONDS
         changes = self._changes.get(shard)
         found = await self._page(
@@ -92,6 +94,7 @@ class DueIndex:
         """Go through the items of a shard, due or not."""
         request = _request(shard, "", {}, limit=limit)
         if after is not None:
+            # The place of an item in the index is its own key and the index's.
             request["ExclusiveStartKey"] = {
                 **at(position(after.key)),
                 SHARD: {"N": str(shard)},

@@ -155,6 +155,7 @@ class DynamoDBStore:
         )
         if len(found) == 1:
             return found[0]
+        # Each partition comes sorted; merging keeps the order across them.
         merged = heapq.merge(*found, key=lambda one: one.key.sort, reverse=span.reverse)
         return list(islice(merged, span.limit))
 
@@ -181,6 +182,7 @@ class DynamoDBStore:
     async def write(self, actions: Sequence[Action]) -> None:
         """Do all of it or nothing."""
         requests = [_request(action) for action in actions]
+        # Judged before it is sent: what is too much is split, and to be refused would cost a call.
         sizes = [_OVERHEAD_BYTES + body_bytes(request.get("Item", {})) for _, request in requests]
         if max(sizes) > LARGEST_BYTES + _OVERHEAD_BYTES:
             raise TooMuchError("DynamoDB accepts at most 400 KB per item")
@@ -209,6 +211,7 @@ class DynamoDBStore:
     def _tell_due(self, actions: Sequence[Action]) -> None:
         for action in actions:
             if not action.key.kind.ordered:
+                # A shard in which nothing was due is not asked until then; this may be due before.
                 self._due.changed(action.key.group)
 
     # ---- time ----

@@ -84,6 +84,7 @@ class Node:
             raise _closed()
         answer: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(calls, durable, asking, answer))
+        # Whoever asks while all lanes are busy is sent along with the others by the next that is free.
         if len(self._lanes) < _LANES:
             lane = asyncio.create_task(self._work())
             self._lanes.add(lane)
@@ -148,6 +149,7 @@ class Node:
                 commands.append(call.arguments)
         beat = _beat(requests)
         replies = await self._safely(connection, commands, beat, durable=durable)
+        # A server that was restarted, or a replica that took over, has forgotten the scripts.
         forgotten = [place for place, one in enumerate(replies) if isinstance(one, NoScriptError)]
         if forgotten:
             texts: list[tuple[Argument, ...]] = []
@@ -201,6 +203,7 @@ class Node:
             if isinstance(unsafe, AskError):
                 unsafe = ResponseError("TRYAGAIN the keys are being moved")
             return [reply if isinstance(reply, Exception) else unsafe for reply in replies]
+        # It is written here, and may be lost with this server: that is for the caller to decide again.
         if not isinstance(acknowledged, int) or acknowledged < 1:
             raise UnacknowledgedError
         if before:
@@ -241,6 +244,7 @@ def _beat(requests: Sequence[_Request]) -> list[tuple[Argument, ...]]:
     placed = [request for request in requests if request.calls[0].home]
     if not placed:
         return []
+    # Rather where this server has the keys for good: where they move, the write may be refused.
     one = min(placed, key=lambda one: one.asking)
     write: tuple[Argument, ...] = ("SET", one.calls[0].home + b":beat", "")
     return [_ASKING, write] if one.asking else [write]

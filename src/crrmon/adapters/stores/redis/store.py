@@ -87,6 +87,7 @@ class RedisStore:
         try:
             if rehearse:
                 await store._rehearse()
+        # A start that is cancelled must not leave connections open either.
         except BaseException:
             await redis.close()
             raise
@@ -115,6 +116,7 @@ class RedisStore:
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
         """Read items."""
+        # Ordered items are in the one hash of their group; unordered ones may be in that of any day.
         ordered = [(key, self._names.at(key)) for key in keys if key.kind.ordered]
         calls = [Call(names.home, ("HGET", names.items, key.sort)) for key, names in ordered]
         bodies = await self._redis.ask(calls) if calls else []
@@ -206,6 +208,7 @@ class RedisStore:
 
     async def _with_bodies(self, kind: ItemKind, dues: Sequence[Due]) -> list[Due]:
         """Read what is due; what is not any more is left out."""
+        # Not in one script with the search: that names keys only for the few that are taken of all groups.
         by_group: dict[int, list[Due]] = defaultdict(list)
         for due in dues:
             by_group[due.key.group].append(due)
@@ -218,6 +221,7 @@ class RedisStore:
             bodies |= {
                 due.key: body for due, body in zip(some, told, strict=True) if body is not None
             }
+        # Between the two calls somebody may have settled it.
         return [Due(due.at, due.key, bodies[due.key]) for due in dues if due.key in bodies]
 
     def _due_call(self, group: KindGroup, low: str, high: str, count: int) -> Call:
@@ -230,6 +234,7 @@ class RedisStore:
     ) -> Sequence[Due]:
         """Go through all items of a group that are due at whatever time."""
         low = "-inf" if after is None else repr(after.at)
+        # A time alone is no place to go on from: many may be due at the same one.
         passed = (-math.inf, b"") if after is None else _order(after)
         count = limit
         while True:
@@ -272,6 +277,7 @@ class RedisStore:
     async def _drop_day(self, group: KindGroup, day: int) -> int | None:
         names = self._names.of(group)
         days = self._unordered.days[group]
+        # On condition of the list of days: whoever begins a day meanwhile must not lose it.
         left = tuple(one for one in days if one != day)
         arguments = [registry_of(days), registry_of(left)]
         call = script(names.home, DROP_DAY, [names.days, names.kept(day)], arguments)
@@ -289,6 +295,7 @@ _REHEARSAL: Final = ItemKind(name="rehearsal")
 
 
 def _scan_arguments(span: Span) -> list[Argument]:
+    # All have the score 0, so Redis orders them by name, byte by byte, as Python does.
     first = b"[" + span.low if span.low else b"-"
     last = b"+" if span.high is None else b"(" + span.high
     count: Argument = "" if span.limit is None else span.limit

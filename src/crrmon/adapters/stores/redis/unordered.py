@@ -44,6 +44,7 @@ class UnorderedReading:
         left: list[tuple[KindGroup, Sequence[Key]]] = [
             (group, some) for group, mine in wanted.items() for some in sliced(mine, AT_ONCE)
         ]
+        # Days are part of the question, for a script may touch no key that it was not given.
         while left:
             chunks = self._chunks(left)
             calls = [self._read_call(chunk) for chunk in chunks]
@@ -65,6 +66,7 @@ class UnorderedReading:
         chunks: list[list[tuple[KindGroup, Sequence[Key]]]] = []
         room = 0
         for group, keys in left:
+            # In a cluster a script has one group: two may be in different hash slots.
             if not chunks or self._server.cluster or len(keys) > room:
                 chunks.append([])
                 room = AT_ONCE

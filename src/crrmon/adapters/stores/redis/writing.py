@@ -68,6 +68,7 @@ class Writing:
             key = actions[place].key
             items = self._names.at(key).items
             arguments += (self._place(items), key.sort, text_of(actions[place].tag))
+        # One command for all items of a key: each call from Lua costs more than its arguments.
         for (command, name), some in self._commands.items():
             place = self._place(name)
             for part in sliced(some, _ARGUMENTS):
@@ -106,6 +107,7 @@ class Writing:
                 self._do("ZREM", names.expiry, sort)
             return
         self._do("HSET", names.items, sort, action.body)
+        # A hash has no order, and a sorted set no bodies: an ordered item is in both.
         self._do("ZADD", names.order, 0, sort)
         # NB: a key that is never there must not be named: while a slot of a cluster moves, its script would be refused.
         if not action.key.kind.expires:
@@ -136,6 +138,7 @@ class Writing:
             return
         day = int(to or 0)
         self._do("HSET", names.kept(day), sort, action.body)
+        # In the same script as the item: a hash that is in no list of days would never be read or dropped.
         known = self.turned.get(group, self._days.get(group, ()))
         if day not in known:
             self.turned[group] = tuple(sorted({*known, day}))

@@ -20,7 +20,7 @@ from crrmon.ports.inbox import Inbox
 from crrmon.ports.ledger import Ledger, LedgerError
 from crrmon.ports.probe import Probe
 from crrmon.ports.sink import Sink
-from crrmon.services.intake.consumer import Intake
+from crrmon.services.intake.consumer import Consumer
 from crrmon.services.intake.dispatcher import Dispatcher
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
@@ -197,7 +197,7 @@ class Daemon:
             choice=self.choice,
         )
         self.intakes = [
-            Intake(
+            Consumer(
                 inbox,
                 runtime,
                 queue=runtime.board.dependency(f"queue {inbox.name}"),
@@ -301,7 +301,7 @@ class Daemon:
     async def _sweep(self) -> None:
         await sweeper(self.ports.ledger, self.runtime, health=self.ledger_health)
 
-    async def _receive(self, intake: Intake) -> None:
+    async def _receive(self, intake: Consumer) -> None:
         # What nobody knows to be held here, others would pass over.
         await patiently(self.heartbeat.announced(), alive=intake.alive)
         await intake.receiver()

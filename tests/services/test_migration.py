@@ -18,7 +18,7 @@ from crrmon.services.membership.leases import LEASE_SECONDS, ROUND_SECONDS
 from crrmon.services.migration import (
     PAGE,
     RETRY_SECONDS,
-    DisturbedError,
+    DisturbedCopyError,
     Move,
     Moved,
     OccupiedError,
@@ -444,7 +444,7 @@ async def test_a_daemon_that_starts_meanwhile_is_noticed(at: str) -> None:
     """What it did in between is in no comparison: the target is of no use."""
     target = Intruded(lambda ledger: holding(ledger, owner="the new daemon"), at=at)
 
-    with pytest.raises(DisturbedError, match="the new daemon"):
+    with pytest.raises(DisturbedCopyError, match="the new daemon"):
         await move(await used(), target)
 
 
@@ -454,7 +454,7 @@ async def test_a_daemon_that_starts_on_the_source_is_noticed() -> None:
     target = Intruded(lambda _: holding(source, shard=3, owner="the old daemon"), at="restore")
 
     with pytest.raises(
-        DisturbedError, match=r"started using the source meanwhile \(the old daemon\)"
+        DisturbedCopyError, match=r"started using the source meanwhile \(the old daemon\)"
     ):
         await move(source, target)
 

@@ -8,7 +8,7 @@ import structlog
 from crrmon.domain.objects import MarkId, Route, Scope
 from crrmon.domain.observations import Sight
 from crrmon.domain.outcomes import Fate, Outcome
-from crrmon.domain.stores import BucketStores, Store
+from crrmon.domain.stores import BucketStores, StoreKind
 from crrmon.services.reporting.outcome_metrics import Counting
 from crrmon.services.tracking.access_denials import DENIED_IN_A_ROW, Denials
 from fakes.clock import EPOCH
@@ -44,17 +44,17 @@ async def test_r10_buckets_whose_failures_were_told_are_forgotten() -> None:
 @pytest.mark.parametrize(
     ("told", "elsewhere", "advice"),
     [
-        (Store.S3, False, "Batch Replication"),
-        (Store.MINIO, True, "mc replicate"),
-        (Store.CEPH, True, "radosgw-admin"),
+        (StoreKind.S3, False, "Batch Replication"),
+        (StoreKind.MINIO, True, "mc replicate"),
+        (StoreKind.CEPH, True, "radosgw-admin"),
         # Others call themselves by the name of S3; and after a restart nothing was told yet.
-        (Store.S3, True, "documentation of this store"),
+        (StoreKind.S3, True, "documentation of this store"),
         (None, True, "documentation of this store"),
         (None, False, "Batch Replication"),
     ],
 )
 async def test_m7_the_advice_of_a_failure_goes_by_the_store(
-    told: Store | None, *, elsewhere: bool, advice: str
+    told: StoreKind | None, *, elsewhere: bool, advice: str
 ) -> None:
     """M7: what the bucket's events say goes first, then the address at which it is asked; S3 is what is left."""
     stores = BucketStores(lambda _: elsewhere)
@@ -69,8 +69,8 @@ async def test_m7_the_advice_of_a_failure_goes_by_the_store(
     assert advice in said
 
 
-@pytest.mark.parametrize("store", [Store.MINIO, Store.CEPH, Store.OTHER])
-async def test_m7_a_store_that_denies_looks_has_no_roles(store: Store) -> None:
+@pytest.mark.parametrize("store", [StoreKind.MINIO, StoreKind.CEPH, StoreKind.OTHER])
+async def test_m7_a_store_that_denies_looks_has_no_roles(store: StoreKind) -> None:
     """M7: nobody is sent to AWS for what an access key of a store may not do."""
     stores = BucketStores()
     stores.heard("bucket", store)

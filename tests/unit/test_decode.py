@@ -30,7 +30,7 @@ from crrmon.domain.objects import (
     plausible_size,
     provisional,
 )
-from crrmon.domain.stores import Store, store_of
+from crrmon.domain.stores import StoreKind, store_of
 from fakes import events
 
 DATA = Path(__file__).parent.parent / "data"
@@ -123,7 +123,7 @@ def minio(**changes: Any) -> ObjectWritten:
         "region": "",
         "channel": Channel.EVENTBRIDGE,
         "owner": SITE,
-        "store": Store.MINIO,
+        "store": StoreKind.MINIO,
     }
     return notified(**told | changes)
 
@@ -341,10 +341,10 @@ FACTS = {
         channel=Channel.NOTIFICATION,
     ),
     "minio_replication_failed": failed(
-        version=MINIO, region="", owner=SITE, store=Store.MINIO, **NOTHING
+        version=MINIO, region="", owner=SITE, store=StoreKind.MINIO, **NOTHING
     ),
     "ceph_put": minio(
-        region="zonegroup1", written_at=1772600768.412724, owner=None, store=Store.CEPH
+        region="zonegroup1", written_at=1772600768.412724, owner=None, store=StoreKind.CEPH
     ),
 }
 

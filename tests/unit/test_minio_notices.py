@@ -21,7 +21,7 @@ from crrmon.domain.events.facts import (
 )
 from crrmon.domain.events.times import in_time
 from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, provisional
-from crrmon.domain.stores import Store
+from crrmon.domain.stores import StoreKind
 
 SEEN = Path(__file__).parents[1] / "data" / "minio"
 EMPTY = ObjectVersion("a-one", "base/put-0005", "a2827fe6-ce67-444e-9976-5fb3033ad553")
@@ -47,7 +47,7 @@ FACTS: dict[str, Fact] = {
         size=0,
         channel=Channel.EVENTBRIDGE,
         owner=SITE,
-        store=Store.MINIO,
+        store=StoreKind.MINIO,
     ),
     "completed_of_an_object": VersionReplicated(
         version=EMPTY, region="", replicated_at=1795991606.429, size=0
@@ -62,7 +62,7 @@ FACTS: dict[str, Fact] = {
         noticed_at=1795991712.656,
         size=1,
         owner=SITE,
-        store=Store.MINIO,
+        store=StoreKind.MINIO,
     ),
     "not_tracked_target_offline": TargetOffline(
         version=BROKEN, region="", noticed_at=1795991712.638

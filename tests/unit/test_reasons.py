@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crrmon.domain.reasons import REASONS, TARGET_OFFLINE, Group, label, reason, reference
-from crrmon.domain.stores import Store, store_of
+from crrmon.domain.stores import StoreKind, store_of
 
 CODES = [
     "AssumeRoleNotPermitted",
@@ -119,8 +119,8 @@ def test_m7_what_to_do_goes_by_the_store(source: str, says: str, code: str) -> N
             assert words not in text
 
 
-@pytest.mark.parametrize("store", list(Store))
-def test_m7_the_page_says_what_each_store_does(store: Store) -> None:
+@pytest.mark.parametrize("store", list(StoreKind))
+def test_m7_the_page_says_what_each_store_does(store: StoreKind) -> None:
     """M7: the reference has what to do afterwards for every kind of store."""
     advice = reason("Strange", store).advice
     afterwards = advice.partition(". ")[2] or advice

@@ -19,7 +19,7 @@ from crrmon.cli.progress import Screen
 from crrmon.cli.settings import ConfigFile, sdk_or_exit
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
-from crrmon.services.migration import DisturbedError, Move, Moved, OccupiedError, RefusedError
+from crrmon.services.migration import DisturbedCopyError, Move, Moved, OccupiedError, RefusedError
 
 NOT_COPIED = (
     "Not copied: the record of objects that settled before and were counted. If their events are redelivered, they"
@@ -86,7 +86,7 @@ def copy(
         _end("interrupted", places[1], screen, EXIT_INTERRUPTED)
     except OccupiedError as error:
         refuse(f"{error}: {places[1].emptying}, or name another one")
-    except (RefusedError, DisturbedError, LedgerError, UnusableLedgerError) as error:
+    except (RefusedError, DisturbedCopyError, LedgerError, UnusableLedgerError) as error:
         _end(str(error), places[1], screen, 1)
     _print(moved, places, output)
     if moved.differences:

@@ -21,7 +21,7 @@ from crrmon.domain.route_state import RouteState
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger, LedgerError, UnusableLedgerError
 from crrmon.services.tracking import route_release
-from crrmon.services.tracking.route_release import DisturbedError, UnknownRouteError
+from crrmon.services.tracking.route_release import DisturbedReleaseError, UnknownRouteError
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(work())
-    except (UnknownRouteError, DisturbedError, LedgerError, UnusableLedgerError) as error:
+    except (UnknownRouteError, DisturbedReleaseError, LedgerError, UnusableLedgerError) as error:
         refuse(str(error))
     except msgspec.MsgspecError as error:
         refuse(f"what the ledger remembers about a route is damaged: {error}")

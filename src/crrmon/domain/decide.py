@@ -238,7 +238,7 @@ def _adoptable(record: Record, seen: Observation) -> bool:
         return abs(ahead) <= ADOPTION_TOLERANCE_SECONDS
     if seen.etag and _MULTIPART_ETAG.fullmatch(seen.etag) is None:
         return False
-    # Overwritten since, and the newer one has no entity tag to tell it by.
+    # Where the event had no entity tag, the size tells another upload.
     if record.size is not None and seen.size is not None and record.size != seen.size:
         return False
     return -UPLOAD_SECONDS <= ahead <= ADOPTION_TOLERANCE_SECONDS

@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from crrmon.domain.stores import Store
+from crrmon.domain.stores import StoreKind
 
 
 class Group(enum.StrEnum):
@@ -52,20 +52,20 @@ TARGET_OFFLINE = "TargetOffline"
 """Our own code for what MinIO reports by another event: it considered the destination's server offline and did not try."""
 
 _AFTERWARDS = {
-    Store.S3: (
+    StoreKind.S3: (
         "S3 does not retry by itself: once the cause is fixed, run Batch Replication on the objects whose "
         "replication status is FAILED, or write them again."
     ),
-    Store.MINIO: (
+    StoreKind.MINIO: (
         "MinIO retries by itself once the cause is fixed, at every HEAD and at every pass of its scanner; "
         "`mc replicate backlog ALIAS/BUCKET` lists what is waiting, and `mc replicate resync start ALIAS/BUCKET "
         "--remote-bucket ARN` sends everything again."
     ),
-    Store.CEPH: (
+    StoreKind.CEPH: (
         "Ceph synchronises by itself once the cause is fixed; `radosgw-admin bucket sync status --bucket BUCKET` shows "
         "its progress."
     ),
-    Store.OTHER: (
+    StoreKind.OTHER: (
         "Unlike S3, most stores retry by themselves once the cause is fixed; see the documentation of this store for how "
         "to trigger a retry."
     ),
@@ -73,16 +73,16 @@ _AFTERWARDS = {
 """What remains to be done once the cause is fixed."""
 
 ROUTE_GONE = {
-    Store.S3: "restore the rule, and replicate what was written meanwhile with Batch Replication",
-    Store.MINIO: (
+    StoreKind.S3: "restore the rule, and replicate what was written meanwhile with Batch Replication",
+    StoreKind.MINIO: (
         "restore the rule, and send what was written meanwhile with mc replicate resync start, unless the rule also covers"
         " existing objects: then the scanner sends it"
     ),
-    Store.CEPH: (
+    StoreKind.CEPH: (
         "restore the rule, and check with radosgw-admin bucket sync status whether what was written meanwhile follows:"
         " what a bucket's own policy did not allow at the time does not follow by itself"
     ),
-    Store.OTHER: (
+    StoreKind.OTHER: (
         "restore the rule, and make sure by the store's own means that what was written meanwhile is replicated"
     ),
 }
@@ -323,25 +323,25 @@ OWN = (
 _BY_CODE = {one.code: one for one in (*REASONS, *OWN)}
 
 _NONE_GIVEN = {
-    Store.S3: (
+    StoreKind.S3: (
         "S3 gave no reason: its notice did not name one, or there was no notice.",
         (
             "Configure the source bucket to send `s3:Replication:OperationFailedReplication` to the daemon's queue, and turn "
             "metrics on in the rule: these notices name the reason."
         ),
     ),
-    Store.MINIO: (
+    StoreKind.MINIO: (
         "MinIO gives no reason in its notices.",
         (
             "`mc replicate status ALIAS/BUCKET` shows whether the target is reachable, and the log of the source's servers why "
             "not; check the target's credentials, versioning and free space."
         ),
     ),
-    Store.CEPH: (
+    StoreKind.CEPH: (
         "Ceph gives no reason.",
         "`radosgw-admin sync error list` shows what went wrong.",
     ),
-    Store.OTHER: (
+    StoreKind.OTHER: (
         "The store gave no reason.",
         "Check its log, and whether both buckets and its credentials are as the rule requires.",
     ),
@@ -350,16 +350,16 @@ _NONE_GIVEN = {
 
 _UNKNOWN_MEANING = "The store gave a reason that this version of crrmon does not know."
 _UNKNOWN_ADVICE = {
-    Store.S3: "Look the code up in the S3 documentation; check whether both buckets and the role are as the rule requires.",
+    StoreKind.S3: "Look the code up in the S3 documentation; check whether both buckets and the role are as the rule requires.",
     **dict.fromkeys(
-        (Store.MINIO, Store.CEPH, Store.OTHER),
+        (StoreKind.MINIO, StoreKind.CEPH, StoreKind.OTHER),
         "Look the code up in the store's documentation; check whether both buckets and its credentials are as the rule "
         "requires.",
     ),
 }
 
 
-def reason(code: str, store: Store = Store.S3) -> Reason:
+def reason(code: str, store: StoreKind = StoreKind.S3) -> Reason:
     """Explain a code.
 
     Args:
@@ -388,10 +388,10 @@ def label(code: str) -> str:
 
 
 _STORES = {
-    Store.S3: "S3",
-    Store.MINIO: "MinIO",
-    Store.CEPH: "Ceph",
-    Store.OTHER: "another",
+    StoreKind.S3: "S3",
+    StoreKind.MINIO: "MinIO",
+    StoreKind.CEPH: "Ceph",
+    StoreKind.OTHER: "another",
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from crrmon.domain.recent import Recent
 
 
-class Store(enum.StrEnum):
+class StoreKind(enum.StrEnum):
     """A kind of store."""
 
     S3 = "s3"
@@ -22,12 +22,12 @@ class Store(enum.StrEnum):
     """A store that nobody knows more of."""
 
 
-_BY_SOURCE = {"aws:s3": Store.S3, "minio:s3": Store.MINIO, "ceph:s3": Store.CEPH}
+_BY_SOURCE = {"aws:s3": StoreKind.S3, "minio:s3": StoreKind.MINIO, "ceph:s3": StoreKind.CEPH}
 
 
-def store_of(event_source: str) -> Store:
+def store_of(event_source: str) -> StoreKind:
     """Return the kind of store that sends events of an `eventSource`."""
-    return _BY_SOURCE.get(event_source, Store.OTHER)
+    return _BY_SOURCE.get(event_source, StoreKind.OTHER)
 
 
 class BucketStores:
@@ -42,16 +42,16 @@ class BucketStores:
 
     def __init__(self, elsewhere: Callable[[str], bool] = lambda _: False) -> None:
         self._elsewhere = elsewhere
-        self._told: Recent[str, Store] = Recent()
+        self._told: Recent[str, StoreKind] = Recent()
 
-    def heard(self, bucket: str, store: Store) -> None:
+    def heard(self, bucket: str, store: StoreKind) -> None:
         """Take in who sent an event of a bucket. Some stores call themselves by the name of S3: that says nothing."""
-        if store is not Store.S3:
+        if store is not StoreKind.S3:
             self._told.put(bucket, store)
 
-    def of(self, bucket: str) -> Store:
+    def of(self, bucket: str) -> StoreKind:
         """Return what kind of store a bucket is in."""
         told = self._told.get(bucket)
         if told is not None:
             return told
-        return Store.OTHER if self._elsewhere(bucket) else Store.S3
+        return StoreKind.OTHER if self._elsewhere(bucket) else StoreKind.S3

@@ -15,7 +15,7 @@ from crrmon.domain.checks import Check, Verdict
 from crrmon.domain.objects import MarkId, ObjectVersion, Scope, provisional
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.routes import parse
-from crrmon.domain.stores import Store
+from crrmon.domain.stores import StoreKind
 from crrmon.ports.access import Access, AccessError, UnansweredError
 from crrmon.ports.inbox import Inbox, InboxError
 from crrmon.ports.ledger import (
@@ -342,7 +342,7 @@ def _looked(check: Check, seen: Observation, listed: Check | None) -> Check:
             check, found="answered as for an object that does not exist"
         )
     if _forbidden(seen):
-        return _denied(check, listed, Store.OTHER if seen.of_store else Store.S3)
+        return _denied(check, listed, StoreKind.OTHER if seen.of_store else StoreKind.S3)
     asked_in_vain = seen.sight in (Sight.THROTTLED, Sight.REFUSED)
     verdict = Verdict.UNPROVED if asked_in_vain else Verdict.FAILED
     return msgspec.structs.replace(check, verdict=verdict, found=seen.detail)
@@ -352,7 +352,7 @@ def _forbidden(seen: Observation) -> bool:
     return seen.sight is Sight.DENIED and seen.asked
 
 
-def _denied(check: Check, listed: Check | None, store: Store) -> Check:
+def _denied(check: Check, listed: Check | None, store: StoreKind) -> Check:
     """Return which permission a 403 lacks: the look's own, or the one without which it hides a 404."""
     if listed is not None and listed.verdict is Verdict.PASSED:
         remedy = f"grant {check.needs} on the bucket's objects to the credentials that look at it"

@@ -37,7 +37,7 @@ class OccupiedError(RefusedError):
     """The target holds something; the text says what."""
 
 
-class DisturbedError(Exception):
+class DisturbedCopyError(Exception):
     """Somebody else worked on a ledger while it was moved; the text says who."""
 
 
@@ -139,7 +139,7 @@ class Move:
 
         Raises:
             RefusedError: nothing was moved.
-            DisturbedError: the target is of no use, for somebody else worked on it.
+            DisturbedCopyError: the target is of no use, for somebody else worked on it.
             LedgerError, UnusableLedgerError: a ledger failed for good.
         """
         await self._watch()
@@ -188,7 +188,9 @@ class Move:
     async def _still_alone(self) -> None:
         for where in self._leases:
             if worker := await self._worker(where):
-                raise DisturbedError(f"a daemon started using the {where} meanwhile ({worker})")
+                raise DisturbedCopyError(
+                    f"a daemon started using the {where} meanwhile ({worker})"
+                )
 
     def _holder(self) -> str:
         leases = (lease for some in self._leases.values() for lease in some)
@@ -245,7 +247,7 @@ class Move:
                 mine = msgspec.structs.replace(window, deltas=())
                 await self._try(partial(self._target.freeze, mine, lease=lease))
         except LeaseLostError as error:
-            raise DisturbedError(f"a daemon is using the target meanwhile: {error}") from error
+            raise DisturbedCopyError(f"a daemon is using the target meanwhile: {error}") from error
         finally:
             await self._try(partial(self._target.release, [lease]))
         return len(windows)
@@ -257,7 +259,7 @@ class Move:
         free = seen[REPORTING_SHARD]
         lease = await self._try(partial(self._target.claim, free, owner=self._owner))
         if lease is None:
-            raise DisturbedError("a daemon started using the target meanwhile")
+            raise DisturbedCopyError("a daemon started using the target meanwhile")
         return lease
 
     # ---- asking ----

@@ -5,7 +5,7 @@ import enum
 import msgspec
 
 from crrmon.domain.objects import ObjectVersion
-from crrmon.domain.stores import Store
+from crrmon.domain.stores import StoreKind
 
 
 class Channel(enum.StrEnum):
@@ -51,7 +51,7 @@ class ObjectWritten(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
     """Whose bucket it is, where known: the id of an account, or a store's site. So in all facts."""
     channel: Channel = Channel.CLOUDTRAIL
-    store: Store = Store.S3
+    store: StoreKind = StoreKind.S3
     """Whose event it is."""
 
 
@@ -108,7 +108,7 @@ class ReplicationFailed(msgspec.Struct, frozen=True, kw_only=True):
     """When the request was made that was to be replicated, where the notice tells."""
     size: int | None = None
     owner: str | None = None
-    store: Store = Store.S3
+    store: StoreKind = StoreKind.S3
     """Whose notice it is."""
 
     @property

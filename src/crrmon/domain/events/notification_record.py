@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 from crrmon.domain.events import fields
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import SITE, UNKNOWN_DESTINATION, named_bucket
-from crrmon.domain.stores import Store, store_of
+from crrmon.domain.stores import StoreKind, store_of
 
 _SITE = re.compile(SITE)
 
@@ -121,7 +121,7 @@ class NotificationRecord(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     @property
     def of_minio(self) -> bool:
         """Whether MinIO sent it."""
-        return store_of(self.event_source) is Store.MINIO
+        return store_of(self.event_source) is StoreKind.MINIO
 
     @property
     def of_deletion(self) -> bool:

@@ -22,7 +22,7 @@ from crrmon.ports.inbox import Inbox, InboxError, Message
 from crrmon.services.intake.admission import Admission
 from crrmon.services.intake.dispatcher import Dispatcher
 from crrmon.services.intake.reading import Reader
-from crrmon.services.intake.visibility import VISIBILITY_SECONDS, Held, Visibility
+from crrmon.services.intake.visibility import VISIBILITY_SECONDS, HeldMessage, Visibility
 from crrmon.services.intake.watermarks import LEFT_SECONDS, RELEASED_SECONDS, QueueWatermarks
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.lifecycle.patience import patiently
@@ -62,7 +62,7 @@ RECEIVER_PATIENCE_SECONDS = 180.0
 log = structlog.get_logger()
 
 
-class Intake:
+class Consumer:
     """Takes in the messages of one queue.
 
     Args:
@@ -104,7 +104,7 @@ class Intake:
         self._delays = delays
         self._reader = Reader(inbox, runtime, delays=delays, retention_seconds=retention_seconds)
         self._watermarks = QueueWatermarks()
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldMessage] = {}
         self._visibility = Visibility(inbox, queue, self._held)
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
@@ -275,7 +275,7 @@ class Intake:
             hold = Hold(self._clock, self._hold_for, pressing=self._inbox.pushed)
             if self._stopping.is_set():
                 hold.stop()
-            self._held[message.receipt] = Held(message.id, hidden_until, watermark, hold)
+            self._held[message.receipt] = HeldMessage(message.id, hidden_until, watermark, hold)
             self._watermarks.came(message.id)
             self._admission.came()
             task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
@@ -344,7 +344,7 @@ class Intake:
             self._faults.popitem(last=False)
         await self._release.submit(receipt)
 
-    async def _let_in(self, message: Message, held: Held) -> deque[Fact] | None:
+    async def _let_in(self, message: Message, held: HeldMessage) -> deque[Fact] | None:
         """Read a message, and wait until what it tells may be dealt with; None for one that cannot be read."""
         try:
             await held.hold.certain()
@@ -362,7 +362,7 @@ class Intake:
         self._room.set()
         return deque((decoded or decode(message.body)).facts)
 
-    def _dealt_with(self, held: Held) -> None:
+    def _dealt_with(self, held: HeldMessage) -> None:
         """Make room for a fact; the last one's is needed until the message is acknowledged."""
         if held.weight > 1:
             held.weight -= 1

@@ -22,7 +22,7 @@ EXTEND_BELOW_MOST_SECONDS = 100.0
 """...but no sooner than at this much time left."""
 
 
-class Held:
+class HeldMessage:
     """A message that was received and is not yet dealt with."""
 
     __slots__ = ("hidden_until", "hold", "message_id", "watermark", "weight")
@@ -45,7 +45,7 @@ class Visibility:
         held: by receipt.
     """
 
-    def __init__(self, inbox: Inbox, queue: Dependency, held: Mapping[str, Held]) -> None:
+    def __init__(self, inbox: Inbox, queue: Dependency, held: Mapping[str, HeldMessage]) -> None:
         self._inbox = inbox
         self._queue = queue
         self._held = held

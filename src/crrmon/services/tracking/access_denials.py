@@ -16,7 +16,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.objects import Place
 from crrmon.domain.observations import Sight
 from crrmon.domain.recent import MOST, Recent
-from crrmon.domain.stores import BucketStores, Store
+from crrmon.domain.stores import BucketStores, StoreKind
 from crrmon.ports.meters import Meters
 
 DENIED_IN_A_ROW = 5
@@ -63,9 +63,9 @@ _OF_A_STORE = (
 )
 
 
-def advice(store: Store) -> str:
+def advice(store: StoreKind) -> str:
     """Return what to do about a bucket in a kind of store that denies looks."""
-    return _OF_S3 if store is Store.S3 else _OF_A_STORE
+    return _OF_S3 if store is StoreKind.S3 else _OF_A_STORE
 
 
 def _named(place: Place) -> dict[str, str]:

@@ -46,7 +46,7 @@ ADVICE = (
 log = structlog.get_logger()
 
 
-class _Held(msgspec.Struct):
+class _HeldRoute(msgspec.Struct):
     """A route and its wave."""
 
     wave: Wave
@@ -68,7 +68,7 @@ class Doubts:
     def __init__(self, probe: Probe, meters: Meters) -> None:
         self._probe = probe
         self._meters = meters
-        self._routes: dict[Route, _Held] = {}
+        self._routes: dict[Route, _HeldRoute] = {}
         self._deleted: OrderedDict[ObjectVersion, None] = OrderedDict()
 
     def deleted(self, version: ObjectVersion) -> None:
@@ -159,12 +159,12 @@ class Doubts:
             return True
         return seen.unproved and record.endings + 1 < ENDINGS_TO_BELIEVE
 
-    def _told(self, route: Route, *, gone: bool) -> _Held:
+    def _told(self, route: Route, *, gone: bool) -> _HeldRoute:
         held = self._routes.get(route)
         if held is None:
             if len(self._routes) >= ROUTES:
                 self._forget(next(iter(self._routes)))
-            held = self._routes[route] = _Held(Wave())
+            held = self._routes[route] = _HeldRoute(Wave())
         held.met_at = asyncio.get_running_loop().time()
         held.wave.told(gone=gone, now=held.met_at)
         if held.told_at is not None and not held.wave.doubted:
@@ -185,7 +185,7 @@ class Doubts:
         if held.told_at is not None:
             self._release(route, held)
 
-    async def _proved(self, record: Record, held: Sequence[_Held]) -> bool:
+    async def _proved(self, record: Record, held: Sequence[_HeldRoute]) -> bool:
         """Return whether a wave lasted for long enough to be believed, and the bucket is the right one."""
         now = asyncio.get_running_loop().time()
         doubted = [one for one in held if one.wave.doubted]
@@ -227,7 +227,7 @@ class Doubts:
             advice=ADVICE,
         )
 
-    def _release(self, route: Route, held: _Held) -> None:
+    def _release(self, route: Route, held: _HeldRoute) -> None:
         held.told_at = None
         held.doubted.clear()
         held.many = False

@@ -34,7 +34,7 @@ from crrmon.domain.route_state import (
     with_event,
 )
 from crrmon.domain.routes import Configuration
-from crrmon.domain.stores import BucketStores, Store
+from crrmon.domain.stores import BucketStores, StoreKind
 from crrmon.ports.ledger import Ledger
 
 Result = TypeVar("Result")
@@ -285,7 +285,7 @@ class RouteRegister:
 
 
 def _tell(
-    route: Route, before: RouteState | None, after: RouteState | None, *, store: Store
+    route: Route, before: RouteState | None, after: RouteState | None, *, store: StoreKind
 ) -> None:
     """Log what became of a route."""
     if before is None or after is None or before.selects == after.selects:

@@ -20,7 +20,7 @@ class UnknownRouteError(Exception):
     """The ledger knows no such route; the text names those that it knows."""
 
 
-class DisturbedError(Exception):
+class DisturbedReleaseError(Exception):
     """The route was changed again and again meanwhile."""
 
 
@@ -43,7 +43,7 @@ async def release(ledger: Ledger, route: Route, *, now: float) -> RouteState:
 
     Raises:
         UnknownRouteError: there is no such route.
-        DisturbedError: try again.
+        DisturbedReleaseError: try again.
         LedgerError: it did not answer.
     """
     name = name_of(route)
@@ -58,6 +58,6 @@ async def release(ledger: Ledger, route: Route, *, now: float) -> RouteState:
         before = decode(told[name])
         if await ledger.swap(name, told[name], encode(released(before, now=now))):
             return before
-    raise DisturbedError(
+    raise DisturbedReleaseError(
         f"the route from {route.source} to {route.destination} keeps changing: try again"
     )

@@ -17,7 +17,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotThereError
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
 from crrmon.adapters.stores.memory import MemoryStore
@@ -134,7 +134,7 @@ async def _dynamodb(_: Path) -> AsyncIterator[Place]:
     with TemporaryDirectory(prefix="crrmon-bench-dynamodb-") as folder:
         async with (
             emulator(Path(folder)) as url,
-            Aws(endpoint_url=url, default_region=REGION, max_connections=64) as aws,
+            AwsSession(endpoint_url=url, default_region=REGION, max_connections=64) as aws,
         ):
             await creation.create(aws, table=TABLE, region=REGION, tags={})
             ledger = await in_store(

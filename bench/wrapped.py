@@ -19,7 +19,7 @@ import uvloop
 
 import ledgers
 from crrmon import app, config, logs, opening
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.config import LedgerSettings
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger
@@ -32,7 +32,7 @@ def prefill(parked: int) -> None:
     """Have the composition root open a ledger in which records lie already."""
     open_ledger = opening.open_ledger
 
-    async def open_filled(settings: LedgerSettings, aws: Aws, *, clock: Clock) -> Ledger:
+    async def open_filled(settings: LedgerSettings, aws: AwsSession, *, clock: Clock) -> Ledger:
         ledger = await open_ledger(settings, aws, clock=clock)
         if settings.kind != "memory":
             raise TypeError("--parked is for ledger.kind memory; others are filled from outside")

@@ -15,7 +15,7 @@ import structlog
 from crrmon import __version__
 from crrmon.adapters.access import AwsAccess
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.webhook import WebhookInbox
@@ -67,7 +67,7 @@ async def run(settings: Settings) -> None:
 
 
 async def _live(
-    settings: Settings, ledger: Ledger, aws: Aws, front: Front, stop: asyncio.Event
+    settings: Settings, ledger: Ledger, aws: AwsSession, front: Front, stop: asyncio.Event
 ) -> None:
     """Put the daemon together and run it until it is told to stop."""
     webhooks = webhooks_of(settings, meters=front.meters, oddity=front.odd)
@@ -105,7 +105,11 @@ async def _live(
 
 
 def _daemon(
-    settings: Settings, ledger: Ledger, aws: Aws, front: Front, webhooks: Sequence[WebhookInbox]
+    settings: Settings,
+    ledger: Ledger,
+    aws: AwsSession,
+    front: Front,
+    webhooks: Sequence[WebhookInbox],
 ) -> Daemon:
     accounts = Accounts(aws, accounts_of(settings), clock=front.clock, meters=front.meters)
     ports = Ports(

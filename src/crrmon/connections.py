@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from crrmon.adapters.account_way import KnownAccount
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.remedies import SET_REGION
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
@@ -34,7 +34,7 @@ def accounts_of(settings: Settings) -> list[KnownAccount]:
     return [KnownAccount(**account.model_dump()) for account in settings.accounts]
 
 
-def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
+def queues_of(settings: Settings, aws: AwsSession) -> list[SqsInbox]:
     """Return the queues that the settings name."""
     return [
         SqsInbox(aws, queue.url, region=queue.region, name=name)
@@ -42,7 +42,7 @@ def queues_of(settings: Settings, aws: Aws) -> list[SqsInbox]:
     ]
 
 
-def sink_of(settings: Settings, aws: Aws) -> CloudWatchSink | None:
+def sink_of(settings: Settings, aws: AwsSession) -> CloudWatchSink | None:
     """Return what windows are sent to; None where nothing is."""
     report = settings.report
     if not report.cloudwatch:
@@ -102,14 +102,14 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
     ]
 
 
-def aws_of(settings: Settings, *, dates: Dates | None = None) -> Aws:
+def aws_of(settings: Settings, *, dates: Dates | None = None) -> AwsSession:
     """Open the way to AWS; an asynchronous context.
 
     Args:
         settings: of the daemon.
         dates: told what AWS's answers say about the time.
     """
-    return Aws(
+    return AwsSession(
         endpoint_url=settings.aws.endpoint_url,
         default_region=settings.aws.region,
         max_connections=_connections(settings),
@@ -152,7 +152,7 @@ def _without_region(settings: Settings, *, daemon: bool) -> Iterator[str]:
 
 
 async def open_ledger(
-    settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool = True
+    settings: LedgerSettings, aws: AwsSession, *, clock: Clock, create: bool = True
 ) -> Ledger:
     """Open the ledger that the settings name.
 
@@ -177,7 +177,7 @@ async def open_ledger(
 
 
 async def open_store(
-    settings: LedgerSettings, aws: Aws, *, clock: Clock, rehearse: bool = True
+    settings: LedgerSettings, aws: AwsSession, *, clock: Clock, rehearse: bool = True
 ) -> Store:
     """Open what the ledger lies in.
 
@@ -218,7 +218,7 @@ async def open_store(
 
 @contextlib.asynccontextmanager
 async def opened_ledger(
-    settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool = False
+    settings: LedgerSettings, aws: AwsSession, *, clock: Clock, create: bool = False
 ) -> AsyncIterator[Ledger]:
     """Open a ledger, as `open_ledger` does, and close it at the end."""
     ledger = await open_ledger(settings, aws, clock=clock, create=create)
@@ -229,7 +229,9 @@ async def opened_ledger(
 
 
 @contextlib.asynccontextmanager
-async def tried_ledger(settings: LedgerSettings, aws: Aws, clock: Clock) -> AsyncIterator[Ledger]:
+async def tried_ledger(
+    settings: LedgerSettings, aws: AwsSession, clock: Clock
+) -> AsyncIterator[Ledger]:
     """
     Open the ledger to try it: one of its kind beside it stands for a file that is not there yet, and on Redis none is made.
     """

@@ -7,7 +7,7 @@ tries again, so that nothing restarts in circles while somebody fixes what is wr
 import asyncio
 import contextlib
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.config import LedgerSettings
 from crrmon.connections import open_ledger
 from crrmon.ports.clock import Clock
@@ -20,7 +20,12 @@ CAP_SECONDS = 30.0
 
 
 async def opened_ledger(
-    settings: LedgerSettings, aws: Aws, *, clock: Clock, health: Dependency, stop: asyncio.Event
+    settings: LedgerSettings,
+    aws: AwsSession,
+    *,
+    clock: Clock,
+    health: Dependency,
+    stop: asyncio.Event,
 ) -> Ledger | None:
     """Open the ledger, again and again until that succeeds.
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb.items import found_of
 from crrmon.ledger.encoding import Body
@@ -145,6 +145,6 @@ def section(table: str) -> dict[str, Any]:
     return {"kind": "dynamodb", "dynamodb": {"table": table, "region": REGION}}
 
 
-async def create(aws: Aws, table: str) -> None:
+async def create(aws: AwsSession, table: str) -> None:
     """Make a table as `crrmon ledger create` does."""
     await creation.create(aws, table=table, region=REGION, tags={})

@@ -20,7 +20,7 @@ from crrmon.adapters import accounts as accounts_module
 from crrmon.adapters import aws as aws_module
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion
@@ -102,7 +102,7 @@ def signed_for(asked: Asked) -> str:
 class Daemon:
     """What looks, with some accounts configured."""
 
-    def __init__(self, aws: Aws, *accounts: KnownAccount, clock: Clock) -> None:
+    def __init__(self, aws: AwsSession, *accounts: KnownAccount, clock: Clock) -> None:
         self.meters = FakeMeters()
         self.accounts = Accounts(aws, accounts, clock=clock, meters=self.meters)
         self.probe = S3Probe(self.accounts, clock=clock)
@@ -133,9 +133,9 @@ async def cloud(stub: AwsStub, clock: LoopClock) -> Cloud:
 
 
 @pytest.fixture
-async def aws(stub: AwsStub) -> AsyncIterator[Aws]:
+async def aws(stub: AwsStub) -> AsyncIterator[AwsSession]:
     """Make the way to the stub."""
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as made:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as made:
         yield made
 
 
@@ -157,7 +157,7 @@ async def aws(stub: AwsStub) -> AsyncIterator[Aws]:
     ],
 )  # fmt: skip
 async def test_which_account(
-    aws: Aws, clock: LoopClock, owner: str | None, bucket: str, name: str, whom: str
+    aws: AwsSession, clock: LoopClock, owner: str | None, bucket: str, name: str, whom: str
 ) -> None:
     """The owner decides where an event names it, else the bucket's name; else it is the daemon's own account."""
     theirs = KnownAccount(
@@ -172,7 +172,7 @@ async def test_which_account(
 
 
 async def test_looks_and_readings_choose_the_same(
-    cloud: Cloud, aws: Aws, clock: LoopClock
+    cloud: Cloud, aws: AwsSession, clock: LoopClock
 ) -> None:
     """An object and its bucket's configuration are asked for with the same credentials, got once."""
     cloud.s3 = lambda asked: (
@@ -190,7 +190,9 @@ async def test_looks_and_readings_choose_the_same(
     assert [access_key(one) for one in cloud.looks] == [f"KEY1OF{THEIRS}"] * 4
 
 
-async def test_without_accounts_nobody_asks_sts(cloud: Cloud, aws: Aws, clock: LoopClock) -> None:
+async def test_without_accounts_nobody_asks_sts(
+    cloud: Cloud, aws: AwsSession, clock: LoopClock
+) -> None:
     """Who configures no account looks everywhere with the daemon's own credentials."""
     daemon = Daemon(aws, clock=clock)
 
@@ -201,7 +203,7 @@ async def test_without_accounts_nobody_asks_sts(cloud: Cloud, aws: Aws, clock: L
 
 
 async def test_too_many_accounts(
-    cloud: Cloud, aws: Aws, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, aws: AwsSession, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Invariant 7: nonsense for owners fills no memory, and takes no clients where no role can be taken."""
     monkeypatch.setattr(accounts_module, "MAX_ACCOUNTS", 3)
@@ -223,7 +225,7 @@ async def test_too_many_accounts(
 
 @pytest.mark.parametrize("owner", [THEIRS, None])
 async def test_e4_a_look_at_a_requester_pays_bucket_says_that_the_daemon_pays(
-    cloud: Cloud, aws: Aws, clock: LoopClock, owner: str | None
+    cloud: Cloud, aws: AwsSession, clock: LoopClock, owner: str | None
 ) -> None:
     """
     S3 answers 403 to anybody else who does not say so: where a pattern names the bucket, whether an event named the
@@ -248,7 +250,7 @@ async def test_e4_a_look_at_a_requester_pays_bucket_says_that_the_daemon_pays(
 
 
 async def test_e4_a_role_pays_as_well_and_buckets_decide_first(
-    cloud: Cloud, aws: Aws, clock: LoopClock
+    cloud: Cloud, aws: AwsSession, clock: LoopClock
 ) -> None:
     """Without an owner, the account whose buckets name it has it, however another one's payments are named."""
     theirs = KnownAccount(id=THEIRS, role_arn=ROLE, request_payer=("paid-*",))
@@ -267,7 +269,7 @@ async def test_e4_a_role_pays_as_well_and_buckets_decide_first(
 # ---- a role ----
 
 
-async def test_d47_the_role_is_taken(cloud: Cloud, aws: Aws, clock: LoopClock) -> None:
+async def test_d47_the_role_is_taken(cloud: Cloud, aws: AwsSession, clock: LoopClock) -> None:
     """D47: another account's bucket is looked at with its role, taken under the daemon's name and the external id."""
     daemon = Daemon(aws, ANYBODY, clock=clock)
 
@@ -288,7 +290,7 @@ async def test_d47_moto_cross_account(moto_url: str, monkeypatch: pytest.MonkeyP
     """D47: against an emulator that keeps accounts apart, the role sees what the daemon's own credentials do not."""
     monkeypatch.setenv("MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS", "false")
     clock = SystemClock()
-    async with Aws(endpoint_url=moto_url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=moto_url, default_region=REGION, max_connections=8) as aws:
         daemon = Daemon(aws, ANYBODY, clock=clock)
         versions = {}
         try:
@@ -317,7 +319,9 @@ async def write(s3: Any, owner: str) -> ObjectVersion:
     return ObjectVersion(bucket, "key", put["VersionId"])
 
 
-async def test_simultaneous_first_looks_ask_once(cloud: Cloud, aws: Aws, clock: LoopClock) -> None:
+async def test_simultaneous_first_looks_ask_once(
+    cloud: Cloud, aws: AwsSession, clock: LoopClock
+) -> None:
     """However many looks wait for an account's first credentials, they are asked for once."""
     daemon = Daemon(aws, ANYBODY, clock=clock)
 
@@ -328,7 +332,7 @@ async def test_simultaneous_first_looks_ask_once(cloud: Cloud, aws: Aws, clock: 
 
 
 async def test_credentials_are_renewed_before_they_end(
-    cloud: Cloud, aws: Aws, clock: LoopClock
+    cloud: Cloud, aws: AwsSession, clock: LoopClock
 ) -> None:
     """Through ten hours of credentials that last one, no look fails, and each lot is used for most of its time."""
     daemon = Daemon(aws, ANYBODY, clock=clock)
@@ -341,7 +345,9 @@ async def test_credentials_are_renewed_before_they_end(
     assert daemon.errors("*") == 0
 
 
-async def test_credentials_that_hardly_last(cloud: Cloud, aws: Aws, clock: LoopClock) -> None:
+async def test_credentials_that_hardly_last(
+    cloud: Cloud, aws: AwsSession, clock: LoopClock
+) -> None:
     """Credentials of a few seconds are renewed for every look, and no look fails."""
     cloud.lifetime = 5.0
     daemon = Daemon(aws, ANYBODY, clock=clock)
@@ -354,7 +360,7 @@ async def test_credentials_that_hardly_last(cloud: Cloud, aws: Aws, clock: LoopC
 
 
 async def test_sts_away_while_credentials_last(
-    cloud: Cloud, aws: Aws, clock: LoopClock, caplog: pytest.LogCaptureFixture
+    cloud: Cloud, aws: AwsSession, clock: LoopClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An STS that is away harms nobody as long as the credentials last, and is not asked by every look."""
     daemon = Daemon(aws, ANYBODY, clock=clock)
@@ -404,7 +410,7 @@ TROUBLES = {
     ],
 )  # fmt: skip
 async def test_d18_an_account_without_credentials_is_denied(
-    cloud: Cloud, aws: Aws, clock: LoopClock, trouble: str, told: list[str]
+    cloud: Cloud, aws: AwsSession, clock: LoopClock, trouble: str, told: list[str]
 ) -> None:
     """D18: whatever STS says, the look is an observation that keeps the evidence, and says what to do, where."""
     cloud.refusals[BROKEN] = TROUBLES[trouble]
@@ -423,7 +429,9 @@ async def test_d18_an_account_without_credentials_is_denied(
     assert daemon.errors("*") == 1
 
 
-async def test_a_broken_account_stays_alone(cloud: Cloud, aws: Aws, clock: LoopClock) -> None:
+async def test_a_broken_account_stays_alone(
+    cloud: Cloud, aws: AwsSession, clock: LoopClock
+) -> None:
     """The others' looks go on while one account's role cannot be taken, which is tried every 30 s and told every 60."""
     cloud.refusals[BROKEN] = TROUBLES["denied"]
     daemon = Daemon(aws, ANYBODY, clock=clock)
@@ -452,7 +460,7 @@ async def test_a_broken_account_stays_alone(cloud: Cloud, aws: Aws, clock: LoopC
 
 
 async def test_a_hanging_sts_holds_up_one_look_at_a_time(
-    cloud: Cloud, aws: Aws, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, aws: AwsSession, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever looks at an account whose STS hung before is told at once, while one tries again; others never wait."""
     cloud.refusals[BROKEN] = Hang()
@@ -476,7 +484,7 @@ async def test_a_hanging_sts_holds_up_one_look_at_a_time(
 
 
 async def test_no_credentials_are_told(
-    cloud: Cloud, aws: Aws, clock: LoopClock, caplog: pytest.LogCaptureFixture
+    cloud: Cloud, aws: AwsSession, clock: LoopClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither keys, secrets nor tokens get into logs, and the SDK's own tracebacks do not flood them."""
     cloud.refusals[BROKEN] = TROUBLES["denied"]
@@ -491,7 +499,7 @@ async def test_no_credentials_are_told(
     assert not re.search("secret|token-|KEY1", str(logs))
 
 
-async def test_a_403_of_s3_itself(cloud: Cloud, aws: Aws, clock: LoopClock) -> None:
+async def test_a_403_of_s3_itself(cloud: Cloud, aws: AwsSession, clock: LoopClock) -> None:
     """D18: a role that may not look is told by the bucket's answer; the text for people names the role."""
     cloud.s3 = lambda asked: s3_error(403, "AccessDenied", "no") if asked.query else Answer(403)
     daemon = Daemon(aws, ANYBODY, clock=clock)
@@ -507,7 +515,7 @@ async def test_a_403_of_s3_itself(cloud: Cloud, aws: Aws, clock: LoopClock) -> N
 # ---- regions, partitions, endpoints ----
 
 
-async def test_d19_a_role_in_every_region(cloud: Cloud, aws: Aws, clock: LoopClock) -> None:
+async def test_d19_a_role_in_every_region(cloud: Cloud, aws: AwsSession, clock: LoopClock) -> None:
     """D19: an account's buckets are asked for in their own regions, found there when the event is wrong."""
     there = Answer(301, {"x-amz-bucket-region": "me-central-1"})
     cloud.s3 = lambda asked: (
@@ -530,7 +538,7 @@ async def test_d19_a_role_in_every_region(cloud: Cloud, aws: Aws, clock: LoopClo
 
 @pytest.mark.parametrize("region", ["", "xx-nowhere-1", "not a region"])
 async def test_a_role_without_a_region(
-    cloud: Cloud, aws: Aws, clock: LoopClock, region: str
+    cloud: Cloud, aws: AwsSession, clock: LoopClock, region: str
 ) -> None:
     """An event that names no region, or nonsense, leads to the account's region, else to the default one."""
     south = KnownAccount(id=BROKEN, role_arn=ROLE, region="sa-east-1")
@@ -556,7 +564,7 @@ async def test_a_role_without_a_region(
 async def test_the_sts_of_the_partition(
     cloud: Cloud,
     stub: AwsStub,
-    aws: Aws,
+    aws: AwsSession,
     clock: LoopClock,
     role_arn: str,
     region: str | None,
@@ -597,7 +605,7 @@ async def test_endpoints(
     """Partitions, dual-stack and FIPS are the SDK's own settings, and every client follows them."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         if service == "sts":
             async with aws.sts(None, region) as sts:
                 assert sts.meta.endpoint_url == address
@@ -628,7 +636,7 @@ async def test_endpoints_by_the_shared_files(clock: LoopClock) -> None:
     store = KnownAccount(
         id="minio", profile="minio", endpoint_url="http://127.0.0.1:1", buckets=("m",)
     )
-    async with Aws(endpoint_url=None, default_region="us-east-1", max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region="us-east-1", max_connections=8) as aws:
         daemon = Daemon(aws, china, store, clock=clock)
         own = await daemon.accounts.way("src", None).s3("us-east-2")
         there = await daemon.accounts.way("china", None).s3("cn-northwest-1")
@@ -643,7 +651,7 @@ async def test_endpoints_by_the_shared_files(clock: LoopClock) -> None:
 
 @pytest.mark.usefixtures("profiles")
 async def test_a_profile_takes_the_role(
-    cloud: Cloud, stub: AwsStub, aws: Aws, clock: LoopClock
+    cloud: Cloud, stub: AwsStub, aws: AwsSession, clock: LoopClock
 ) -> None:
     """Where a profile is named beside a role, its credentials ask for it, in its region."""
     role_arn = "arn:aws-cn:iam::{account}:role/crrmon"
@@ -674,7 +682,7 @@ def kept_in(store: AwsStub, **more: Any) -> KnownAccount:
 
 @pytest.mark.usefixtures("profiles")
 async def test_a_store_beside_aws(
-    cloud: Cloud, store: AwsStub, aws: Aws, clock: LoopClock
+    cloud: Cloud, store: AwsStub, aws: AwsSession, clock: LoopClock
 ) -> None:
     """A store gets its own key, bucket in the path, and no owner; AWS's buckets go where they always did."""
     store.answer(head("Zx81", "COMPLETE"))
@@ -692,7 +700,9 @@ async def test_a_store_beside_aws(
 
 
 @pytest.mark.usefixtures("profiles")
-async def test_a_store_is_never_told_an_owner(store: AwsStub, aws: Aws, clock: LoopClock) -> None:
+async def test_a_store_is_never_told_an_owner(
+    store: AwsStub, aws: AwsSession, clock: LoopClock
+) -> None:
     """A store knows nothing of AWS's accounts, even where an event names one."""
     store.answer(head("Zx81", "PENDING"))
     named = KnownAccount(id=THEIRS, endpoint_url=store.url, profile="minio")
@@ -704,7 +714,7 @@ async def test_a_store_is_never_told_an_owner(store: AwsStub, aws: Aws, clock: L
 
 
 @pytest.mark.usefixtures("profiles")
-async def test_virtual_hosts(aws: Aws, clock: LoopClock) -> None:
+async def test_virtual_hosts(aws: AwsSession, clock: LoopClock) -> None:
     """A store whose buckets are host names below its address is asked that way."""
     account = KnownAccount(
         id="s", endpoint_url="http://s3.example.com", path_style=False, profile="minio", buckets=("b",)
@@ -729,7 +739,12 @@ async def test_virtual_hosts(aws: Aws, clock: LoopClock) -> None:
 )
 @pytest.mark.usefixtures("profiles")
 async def test_a_store_that_reports_no_status(
-    store: AwsStub, aws: Aws, clock: LoopClock, status: str | None, told: Sight, silent: Sight
+    store: AwsStub,
+    aws: AwsSession,
+    clock: LoopClock,
+    status: str | None,
+    told: Sight,
+    silent: Sight,
 ) -> None:
     """From a store that tells no status, neither its absence nor REPLICA says that an object is no source."""
     store.answer(head("Zx81", status))
@@ -741,7 +756,9 @@ async def test_a_store_that_reports_no_status(
 
 
 @pytest.mark.usefixtures("profiles")
-async def test_an_answer_without_a_version_id(store: AwsStub, aws: Aws, clock: LoopClock) -> None:
+async def test_an_answer_without_a_version_id(
+    store: AwsStub, aws: AwsSession, clock: LoopClock
+) -> None:
     """A store may leave out which version its answer is about; one that names another is not believed."""
     daemon = Daemon(aws, kept_in(store), clock=clock)
 
@@ -760,7 +777,7 @@ async def test_an_answer_without_a_version_id(store: AwsStub, aws: Aws, clock: L
     ],
 )
 async def test_a_profile_without_credentials(
-    store: AwsStub, aws: Aws, clock: LoopClock, profiles: Path, profile: str, mended: str
+    store: AwsStub, aws: AwsSession, clock: LoopClock, profiles: Path, profile: str, mended: str
 ) -> None:
     """A profile that is not there, or has half a key, is told by name; once it is mended, all is well."""
     store.answer(head("Zx81", "PENDING"))
@@ -781,7 +798,7 @@ async def test_a_profile_without_credentials(
 
 
 async def test_a_profile_that_takes_its_time(
-    store: AwsStub, aws: Aws, clock: LoopClock, profiles: Path
+    store: AwsStub, aws: AwsSession, clock: LoopClock, profiles: Path
 ) -> None:
     """A program that should give credentials, and does not, is run once for all looks that wait."""
     with profiles.open("a") as file:
@@ -853,7 +870,9 @@ async def test_d47_trust_is_checked(strict_url: str, monkeypatch: pytest.MonkeyP
         account: await settle_in(strict_url, account, trusts=OURS, external_id=external_id)
         for account, external_id in ((OURS, "none"), (THEIRS, "let-us-in"), (BROKEN, "other"))
     }
-    async with Aws(endpoint_url=strict_url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(
+        endpoint_url=strict_url, default_region=REGION, max_connections=8
+    ) as aws:
         daemon = Daemon(aws, ANYBODY, KnownAccount(id=OURS), clock=SystemClock())
 
         async def look(account: str) -> Observation:

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from crrmon.adapters import aws as aws_module
-from crrmon.adapters.aws import Aws, Login
+from crrmon.adapters.aws import AwsSession, Login
 from crrmon.adapters.border import TooManyClientsError, code_of, status_of
 from crrmon.adapters.remedies import explain
 from fakes.aws_stub import Answer, AwsStub, Hang
@@ -18,9 +18,9 @@ REGION = "eu-west-1"
 NOBODY = "http://127.0.0.1:1"
 
 
-def session(url: str | None = NOBODY, region: str | None = REGION) -> Aws:
+def session(url: str | None = NOBODY, region: str | None = REGION) -> AwsSession:
     """Make a session that need not reach anybody."""
-    return Aws(endpoint_url=url, default_region=region, max_connections=8)
+    return AwsSession(endpoint_url=url, default_region=region, max_connections=8)
 
 
 async def test_one_client_for_all() -> None:
@@ -230,7 +230,7 @@ class Ear:
         self.heard_of.append((date, asked_at))
 
 
-async def _ask(aws: Aws, service: str, login: Login | None = None) -> None:
+async def _ask(aws: AwsSession, service: str, login: Login | None = None) -> None:
     with contextlib.suppress(ClientError):
         match service:
             case "s3":
@@ -257,7 +257,7 @@ async def test_t7_every_answer_of_aws_tells_the_time(
     body = b"" if service == "s3" else b"{}"
     stub.answer(Answer(status, {"Date": DATE, **named}, body, signed=False))
     ear = Ear()
-    async with Aws(
+    async with AwsSession(
         endpoint_url=stub.url, default_region=REGION, max_connections=8, dates=ear
     ) as aws:
         await _ask(aws, service)
@@ -277,7 +277,7 @@ async def test_t7_who_is_not_aws_tells_no_time(stub: AwsStub, headers: dict[str,
     """An answer without AWS's id of the request, out of a cache, or without a date that is one."""
     stub.answer(Answer(200, headers, signed=False))
     ear = Ear()
-    async with Aws(
+    async with AwsSession(
         endpoint_url=stub.url, default_region=REGION, max_connections=8, dates=ear
     ) as aws:
         await _ask(aws, "s3")
@@ -294,7 +294,7 @@ async def test_t7_m8_a_store_of_its_own_tells_the_time_only_where_nobody_else_do
     stub.answer(Answer(200, {"Date": DATE, **S3_ID}))
     ear = Ear()
     login = Login(name="store", session=None, endpoint_url=stub.url, path_style=True)
-    async with Aws(
+    async with AwsSession(
         endpoint_url=NOBODY,
         default_region=REGION,
         max_connections=8,

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from crrmon.adapters.account_way import AccountError, KnownAccount
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError, TooManyClientsError, border
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.s3 import S3Probe
@@ -56,25 +56,25 @@ STRANGE = {
 
 
 @pytest.fixture
-async def aws(stub: AwsStub) -> AsyncIterator[Aws]:
+async def aws(stub: AwsStub) -> AsyncIterator[AwsSession]:
     """Ask the stub whatever is asked."""
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield aws
 
 
 @pytest.fixture
-def inbox(aws: Aws) -> SqsInbox:
+def inbox(aws: AwsSession) -> SqsInbox:
     """Make an inbox on the stub."""
     return SqsInbox(aws, QUEUE)
 
 
 @pytest.fixture
-async def calls(aws: Aws) -> Calls:
+async def calls(aws: AwsSession) -> Calls:
     """Ask a table on the stub."""
     return Calls(await aws.client("dynamodb"), table="t", region=REGION, chance=random.Random(1))
 
 
-def probe(aws: Aws) -> S3Probe:
+def probe(aws: AwsSession) -> S3Probe:
     """Look with the role of another account."""
     accounts = Accounts(aws, [ROLE], clock=LoopClock(), meters=FakeMeters())
     return S3Probe(accounts, clock=LoopClock())
@@ -155,7 +155,7 @@ async def test_r6_what_is_not_told_as_done_was_not_done(
 
 @pytest.mark.parametrize("name", ["page", "nothing", "elsewhere"])
 async def test_r6_cloudwatch_took_nothing_that_it_did_not_say_it_took(
-    stub: AwsStub, aws: Aws, name: str
+    stub: AwsStub, aws: AwsSession, name: str
 ) -> None:
     """R6: a page with the status 200 is no acceptance: the window is kept and sent again."""
     stub.answer(STRANGE[name])
@@ -222,7 +222,7 @@ async def test_r6_a_transaction_cancelled_for_no_told_reason_is_trouble(
         await OF_THE_TABLE["transact"](calls)
 
 
-async def test_r6_a_table_is_not_made_by_nonsense(stub: AwsStub, aws: Aws) -> None:
+async def test_r6_a_table_is_not_made_by_nonsense(stub: AwsStub, aws: AwsSession) -> None:
     """R6: the command that makes the table says what it met instead of falling over it."""
     stub.answer(STRANGE["null"])
 
@@ -235,7 +235,7 @@ async def test_r6_a_table_is_not_made_by_nonsense(stub: AwsStub, aws: Aws) -> No
     [b"null", b"<html/>", b"<AssumeRoleResponse><AssumeRoleResult/></AssumeRoleResponse>", b""],
 )
 async def test_r6_sts_that_answers_nonsense_gives_no_credentials(
-    stub: AwsStub, aws: Aws, body: bytes
+    stub: AwsStub, aws: AwsSession, body: bytes
 ) -> None:
     """R6: the looks at that account are told so, and nothing else ends."""
     stub.answer(Answer(200, {"Content-Type": "text/xml"}, body))
@@ -255,7 +255,7 @@ _NO_RULES = (
 
 @pytest.mark.parametrize("body", _NO_RULES)
 async def test_r6_a_configuration_that_is_none_proves_nothing(
-    stub: AwsStub, aws: Aws, body: bytes
+    stub: AwsStub, aws: AwsSession, body: bytes
 ) -> None:
     """R6: S3 keeps no configuration without rules, so an empty one is nobody's word that nothing is replicated."""
     stub.answer(Answer(200, {"Content-Type": "application/xml"}, body))
@@ -311,7 +311,7 @@ async def test_r6_aws_itself_is_known_by_the_ids_of_its_requests(
 ) -> None:
     """R6: where no endpoint is configured, an answer in the right format without AWS's id is somebody else's."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", stub.url)
-    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         inbox = SqsInbox(aws, QUEUE)
         stub.answer(json_answer({}))
         with pytest.raises(InboxError, match="something other than AWS answered"):

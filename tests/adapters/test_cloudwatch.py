@@ -8,7 +8,7 @@ import pytest
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core import DEFAULT_ACCOUNT_ID
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.ports.sink import RefusedPartError, SinkError
 from fakes.aws_stub import Answer, AwsStub, Reset, json_answer, json_error
@@ -32,7 +32,7 @@ def part(*data: dict[str, Any]) -> bytes:
 @pytest.fixture
 async def sink(stub: AwsStub) -> AsyncIterator[CloudWatchSink]:
     """Make a sink that sends to the stub."""
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield CloudWatchSink(aws, namespace="CRRMonitor")
 
 
@@ -45,7 +45,9 @@ def empty_moto(moto_url: str) -> Iterator[str]:
 
 async def test_moto_keeps_what_was_sent(empty_moto: str) -> None:
     """Metrics arrive with name, dimensions, unit and the window's time; values with counts as such."""
-    async with Aws(endpoint_url=empty_moto, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(
+        endpoint_url=empty_moto, default_region=REGION, max_connections=8
+    ) as aws:
         cloudwatch: Any = await aws.client("cloudwatch")
         sink = CloudWatchSink(aws, namespace="CRRMonitor")
         latency = datum("ReplicationLatency", Unit="Seconds", Values=[1.0, 9.0], Counts=[3.0, 1.0])

@@ -9,7 +9,7 @@ import pytest
 
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.http import HttpServer
 from crrmon.adapters.prometheus import PrometheusMeters
 from crrmon.adapters.s3 import S3Probe
@@ -38,7 +38,7 @@ TOKEN = "FwoGZXIvYXdzE" + 10_227 * "x"
 VERSION = ObjectVersion("src", "k", "Zx81")
 
 
-def probe_of(aws: Aws, *accounts: KnownAccount) -> S3Probe:
+def probe_of(aws: AwsSession, *accounts: KnownAccount) -> S3Probe:
     """Make what looks, with some accounts."""
     reach = Accounts(aws, accounts, clock=SystemClock(), meters=FakeMeters())
     return S3Probe(reach, clock=SystemClock())
@@ -62,7 +62,7 @@ async def test_e6_a_long_token_of_the_environment_is_sent(
 ) -> None:
     """Whole, with calls of S3 and of others."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         stub.answer_by(let_in)
         assert (
             await probe_of(aws).look(VERSION, region=REGION, owner=None)
@@ -77,7 +77,7 @@ async def test_e6_a_long_token_of_a_role_is_sent(stub: AwsStub) -> None:
     """As STS gives it for a role that the daemon takes."""
     stub.answer_by(sts("AssumeRole"))
     account = KnownAccount(id="222222222222", role_arn="arn:aws:iam::222222222222:role/crrmon")
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         seen = await probe_of(aws, account).look(VERSION, region=REGION, owner=account.id)
 
     assert seen.sight is Sight.PENDING
@@ -95,7 +95,7 @@ async def test_e6_a_long_token_of_a_web_identity_is_sent(
     monkeypatch.setenv("AWS_ENDPOINT_URL", stub.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     stub.answer_by(sts("AssumeRoleWithWebIdentity"))
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         seen = await probe_of(aws).look(VERSION, region=REGION, owner=None)
 
     assert seen.sight is Sight.PENDING
@@ -107,24 +107,24 @@ HEADERS = b"".join(b"x-amz-meta-%d: \xe9\r\n" % at for at in range(500)) + (
 )
 
 
-async def ask_sqs(aws: Aws) -> object:
+async def ask_sqs(aws: AwsSession) -> object:
     """Receive messages."""
     return await (await aws.client("sqs")).receive_message(QueueUrl="http://127.0.0.1/1/q")
 
 
-async def ask_dynamodb(aws: Aws) -> object:
+async def ask_dynamodb(aws: AwsSession) -> object:
     """Describe a table."""
     return await (await aws.client("dynamodb")).describe_table(TableName="crrmon")
 
 
-async def ask_cloudwatch(aws: Aws) -> object:
+async def ask_cloudwatch(aws: AwsSession) -> object:
     """Send a metric."""
     return await (await aws.client("cloudwatch")).put_metric_data(
         Namespace="N", MetricData=[{"MetricName": "M", "Value": 1.0}]
     )
 
 
-SERVICES: dict[str, Callable[[Aws], Awaitable[object]]] = {
+SERVICES: dict[str, Callable[[AwsSession], Awaitable[object]]] = {
     "sqs": ask_sqs,
     "dynamodb": ask_dynamodb,
     "cloudwatch": ask_cloudwatch,
@@ -142,7 +142,7 @@ async def test_e6_answers_of_every_service_may_have_many_and_long_headers(
         b"Content-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (kind, len(body), HEADERS, body)
     )
     stub.answer(Raw(text))
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         if service == "s3":
             seen = await probe_of(aws).look(VERSION, region=REGION, owner=None)
             assert seen.sight is Sight.NO_STATUS

@@ -9,7 +9,7 @@ from moto.s3.models import s3_backends
 from crrmon.adapters import aws as aws_module
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.objects import LARGEST_BYTES, ObjectVersion, provisional
 from crrmon.domain.observations import Observation, Sight
@@ -27,7 +27,7 @@ MODIFIED_AT = 1_794_997_230.0
 """What `fakes.aws_stub.head` says."""
 
 
-def reach(aws: Aws, *accounts: KnownAccount) -> Accounts:
+def reach(aws: AwsSession, *accounts: KnownAccount) -> Accounts:
     """Reach buckets with the daemon's own credentials, or as the accounts say."""
     return Accounts(aws, accounts, clock=LoopClock(), meters=FakeMeters())
 
@@ -35,7 +35,7 @@ def reach(aws: Aws, *accounts: KnownAccount) -> Accounts:
 @pytest.fixture
 async def probe(stub: AwsStub) -> AsyncIterator[S3Probe]:
     """Make a probe that looks at the stub."""
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield S3Probe(reach(aws), clock=LoopClock())
 
 
@@ -228,7 +228,7 @@ async def test_t5_other_stores_need_no_request_id_and_are_asked_twice(
     """A store of its own endpoint may sign nothing; what any server could say has to be said again."""
     stub.answer(answer)
     store = KnownAccount(id="222222222222", endpoint_url=stub.url, buckets=("src",))
-    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         seen = await look(S3Probe(reach(aws, store), clock=LoopClock()))
 
     assert (seen.sight, seen.unproved) == (sight, unproved)
@@ -435,7 +435,7 @@ async def test_t11_a_length_that_no_object_has_is_unknown(
 async def test_no_server() -> None:
     """An address where nobody listens is an observation."""
     url = "http://127.0.0.1:1"
-    async with Aws(endpoint_url=url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=url, default_region=REGION, max_connections=8) as aws:
         seen = await look(S3Probe(reach(aws), clock=LoopClock()))
 
     assert (seen.sight, seen.detail) == (Sight.UNREACHABLE, "EndpointConnectionError")
@@ -444,7 +444,7 @@ async def test_no_server() -> None:
 async def test_hanging_server(stub: AwsStub) -> None:
     """A server that never answers holds a look no longer than the deadline."""
     stub.answer(Hang())
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         async with asyncio.timeout(HANGS_SECONDS):
             seen = await look(S3Probe(reach(aws), clock=LoopClock(), deadline_seconds=0.2))
 
@@ -714,7 +714,9 @@ def empty_moto(moto_url: str) -> Iterator[str]:
 @pytest.fixture
 async def source(empty_moto: str) -> AsyncIterator[Source]:
     """Make a versioned bucket, and a probe that looks at it."""
-    async with Aws(endpoint_url=empty_moto, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(
+        endpoint_url=empty_moto, default_region=REGION, max_connections=8
+    ) as aws:
         s3 = await aws.client("s3")
         for bucket in ("src", "dst-one"):
             await s3.create_bucket(

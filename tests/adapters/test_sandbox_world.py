@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError, border
 from crrmon.domain.events.decode import decode
 from crrmon.domain.events.facts import (
@@ -63,9 +63,9 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-async def outside(stage: Stage) -> AsyncIterator[Aws]:
+async def outside(stage: Stage) -> AsyncIterator[AwsSession]:
     """Give the daemon's view of AWS."""
-    async with Aws(
+    async with AwsSession(
         endpoint_url=stage.endpoint, default_region="eu-west-1", max_connections=10
     ) as aws:
         yield aws
@@ -161,7 +161,7 @@ async def put(stage: Stage, bucket: str, key: str, body: bytes = b"content") -> 
     )
 
 
-async def head(aws: Aws, written: Written, bucket: str | None = None) -> dict[str, Any]:
+async def head(aws: AwsSession, written: Written, bucket: str | None = None) -> dict[str, Any]:
     """HEAD a version as the daemon does; in its own bucket, or at a destination."""
     version, at = written.version, bucket or written.version.bucket
     s3 = await aws.client("s3", WORLD.region(at))
@@ -180,7 +180,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 @pytest.mark.parametrize("key", ["plain", "a b+c%2Fd/ü🎉'\"<&>", "//double//", "tab\tkey"])
 async def test_replication_takes_its_time_and_then_copies(
-    stage: Stage, outside: Aws, key: str
+    stage: Stage, outside: AwsSession, key: str
 ) -> None:
     """
     A HEAD says PENDING until the object is at all destinations, then COMPLETED. The copy is a REPLICA, found under the
@@ -216,7 +216,7 @@ async def test_replication_takes_its_time_and_then_copies(
     assert replica["ContentLength"] == 7
 
 
-async def test_a_failure_is_seen_and_leaves_no_replica(stage: Stage, outside: Aws) -> None:
+async def test_a_failure_is_seen_and_leaves_no_replica(stage: Stage, outside: AwsSession) -> None:
     """A replication that is planned to fail ends FAILED, after its time, and nothing was copied."""
     async with replicating(stage) as replication:
         written = await put(stage, "src-a", "unlucky")
@@ -231,7 +231,7 @@ async def test_a_failure_is_seen_and_leaves_no_replica(stage: Stage, outside: Aw
     assert [(one.destination, one.reason) for one in notices] == [("dst-a", "DstKmsKeyNotFound")]
 
 
-async def test_a_failure_is_repaired_where_it_was(stage: Stage, outside: Aws) -> None:
+async def test_a_failure_is_repaired_where_it_was(stage: Stage, outside: AwsSession) -> None:
     """Put back to pending, it is replicated again, to where it failed and nowhere else."""
     due = asyncio.Event()
     waits: list[float] = []
@@ -266,7 +266,9 @@ async def test_a_failure_is_repaired_where_it_was(stage: Stage, outside: Aws) ->
     assert kinds.count(ReplicaWritten) == 2
 
 
-async def test_what_is_deleted_before_it_replicated_is_nowhere(stage: Stage, outside: Aws) -> None:
+async def test_what_is_deleted_before_it_replicated_is_nowhere(
+    stage: Stage, outside: AwsSession
+) -> None:
     """HEAD says 404 from then on, at the source and at every destination, and the deletion is told."""
     async with replicating(stage) as replication:
         written = await put(stage, "src-b", "data/gone")
@@ -282,7 +284,7 @@ async def test_what_is_deleted_before_it_replicated_is_nowhere(stage: Stage, out
     assert deleted.version == written.version
 
 
-async def test_in_a_pair_a_replica_is_told_as_a_write(stage: Stage, outside: Aws) -> None:
+async def test_in_a_pair_a_replica_is_told_as_a_write(stage: Stage, outside: AwsSession) -> None:
     """S3's event looks like any other; only a HEAD shows REPLICA there."""
     async with replicating(stage) as replication:
         written = await put(stage, "src-c", "there")
@@ -299,7 +301,7 @@ async def test_in_a_pair_a_replica_is_told_as_a_write(stage: Stage, outside: Aws
     assert (await head(outside, written))["ReplicationStatus"] == COMPLETED
 
 
-async def test_what_no_rule_covers_has_no_status(stage: Stage, outside: Aws) -> None:
+async def test_what_no_rule_covers_has_no_status(stage: Stage, outside: AwsSession) -> None:
     """S3 sends no replication header for keys outside the rule's prefix."""
     async with replicating(stage) as replication:
         written = await put(stage, "src-b", "scratch/1")
@@ -309,7 +311,7 @@ async def test_what_no_rule_covers_has_no_status(stage: Stage, outside: Aws) -> 
     assert stage.truth.status(written.version) == NOT_COVERED
 
 
-async def test_configurations_read_as_they_were_put(outside: Aws) -> None:
+async def test_configurations_read_as_they_were_put(outside: AwsSession) -> None:
     """GetBucketReplication answers what S3 would; a bucket without one has the error of one without."""
     s3 = await outside.client("s3", "us-east-1")
     answer = await s3.get_bucket_replication(Bucket="src-b")
@@ -323,7 +325,7 @@ async def test_configurations_read_as_they_were_put(outside: Aws) -> None:
 
 
 async def test_t1_rules_that_are_switched_off_read_so_and_take_nothing(
-    stage: Stage, outside: Aws
+    stage: Stage, outside: AwsSession
 ) -> None:
     """
     A disabled rule stays in its configuration, a deleted configuration is an error of its own; what is written then
@@ -361,7 +363,7 @@ async def test_t1_rules_that_are_switched_off_read_so_and_take_nothing(
     assert {one.version for one in written} >= {one.version for one in lost}
 
 
-async def test_other_regions_are_refused_as_by_s3(stage: Stage, outside: Aws) -> None:
+async def test_other_regions_are_refused_as_by_s3(stage: Stage, outside: AwsSession) -> None:
     """A call signed for another region is redirected, for HEADs and configurations alike."""
     written = await put(stage, "src-a", "elsewhere")
     s3 = await outside.client("s3", "us-west-2")
@@ -372,7 +374,7 @@ async def test_other_regions_are_refused_as_by_s3(stage: Stage, outside: Aws) ->
         await s3.get_bucket_replication(Bucket="src-a")
 
 
-async def test_r9_an_outage_of_s3_is_one_of_s3_alone(stage: Stage, outside: Aws) -> None:
+async def test_r9_an_outage_of_s3_is_one_of_s3_alone(stage: Stage, outside: AwsSession) -> None:
     """Connections break, or all is answered with 503; queues go on, and so does whoever writes behind the facade."""
     written = await put(stage, "src-b", "data/1")
     sqs = await outside.client("sqs", WORLD.queue_region)
@@ -392,14 +394,14 @@ async def test_r9_an_outage_of_s3_is_one_of_s3_alone(stage: Stage, outside: Aws)
     assert (await head(outside, written))["ContentLength"] == 7
 
 
-async def test_missing_objects_are_missing(outside: Aws) -> None:
+async def test_missing_objects_are_missing(outside: AwsSession) -> None:
     """What the emulator answers comes through, errors included."""
     s3 = await outside.client("s3", "eu-west-1")
     with pytest.raises(ClientError, match="404"):
         await s3.head_object(Bucket="src-a", Key="never written")
 
 
-async def test_calls_are_counted_by_operation(stage: Stage, outside: Aws) -> None:
+async def test_calls_are_counted_by_operation(stage: Stage, outside: AwsSession) -> None:
     """Only the daemon's calls count, each under AWS's name for it."""
     written = await put(stage, "src-a", "counted")
     await head(outside, written)
@@ -423,11 +425,13 @@ async def test_callers_are_told_apart(stage: Stage, monkeypatch: pytest.MonkeyPa
 
 
 @asynccontextmanager
-async def caller(stage: Stage, key: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
+async def caller(
+    stage: Stage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AwsSession]:
     """Give a replica's view of AWS."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sandbox")
-    async with Aws(
+    async with AwsSession(
         endpoint_url=stage.endpoint, default_region=WORLD.queue_region, max_connections=10
     ) as aws:
         await aws.client("sqs", WORLD.queue_region)  # reads the environment
@@ -474,7 +478,7 @@ async def test_what_a_killed_replica_had_received_shows_again(
 
 
 async def report(
-    aws: Aws, value: float, *, at: float, bucket: str = "src-a", datums: int = 1
+    aws: AwsSession, value: float, *, at: float, bucket: str = "src-a", datums: int = 1
 ) -> None:
     """Report replicated objects."""
     cloudwatch = await aws.client("cloudwatch", "eu-west-1")
@@ -498,7 +502,7 @@ async def report(
     )
 
 
-async def test_reports_are_read_back_by_route(stage: Stage, outside: Aws) -> None:
+async def test_reports_are_read_back_by_route(stage: Stage, outside: AwsSession) -> None:
     """Sums are read back for every route that was reported on, expected or not."""
     now = SystemClock().now()
     await report(outside, 3, at=now)
@@ -513,7 +517,7 @@ async def test_reports_are_read_back_by_route(stage: Stage, outside: Aws) -> Non
 
 @pytest.mark.parametrize("datums", [1, 200], ids=["plain", "compressed"])
 async def test_a_call_repeated_word_for_word_counts_once(
-    stage: Stage, outside: Aws, datums: int
+    stage: Stage, outside: AwsSession, datums: int
 ) -> None:
     """Invariant 5: the same bytes told twice are recognised, also when the SDK compresses them."""
     now = SystemClock().now()
@@ -531,7 +535,7 @@ async def test_a_call_repeated_word_for_word_counts_once(
 
 
 async def test_a_datapoint_told_by_two_different_calls_is_noticed(
-    stage: Stage, outside: Aws
+    stage: Stage, outside: AwsSession
 ) -> None:
     """The same metric, dimensions and time with another number is no harmless repetition."""
     now = SystemClock().now()

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from crrmon import config, connections
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError, border
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.s3 import S3Probe
@@ -246,7 +246,9 @@ async def test_e3_what_the_sdk_meets_is_said_the_same_way(
         else stub.url
     )
     region = None if any("is not a region" in one for one in broken.said) else REGION
-    async with Aws(endpoint_url=endpoint_url, default_region=region, max_connections=8) as aws:
+    async with AwsSession(
+        endpoint_url=endpoint_url, default_region=region, max_connections=8
+    ) as aws:
         with pytest.raises(NoAnswerError) as caught, border():
             await (await aws.client("sqs")).get_queue_attributes(QueueUrl=f"{stub.url}/1/q")
     told = explain(caught.value, permission="sqs:GetQueueAttributes")
@@ -453,7 +455,9 @@ async def test_e3_an_accounts_profile_is_said_to_be_at_fault(
     told = {}
     for profile in ("half", "nope"):
         account = KnownAccount(id="222222222222", profile=profile)
-        async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+        async with AwsSession(
+            endpoint_url=stub.url, default_region=REGION, max_connections=8
+        ) as aws:
             reach = Accounts(aws, [account], clock=SystemClock(), meters=FakeMeters())
             probe = S3Probe(reach, clock=SystemClock())
             version = ObjectVersion("src", "k", "Zx81")
@@ -478,7 +482,7 @@ async def test_e3_a_role_that_sts_refuses_is_not_put_down_to_the_queue(
     stub.answer(
         sts_error(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
     )
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         with pytest.raises(InboxError) as caught:
             await SqsInbox(aws, URL).receive(wait_seconds=0, visibility_seconds=30)
 

@@ -9,7 +9,7 @@ import structlog
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import sqs_backends
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.sqs import SqsInbox
 from crrmon.domain.queue_address import queue_name
 from crrmon.ports.clock import SystemClock
@@ -36,7 +36,7 @@ def test_queue_name(url: str) -> None:
 async def test_the_host_of_a_queues_url_is_asked(stub: AwsStub) -> None:
     """Without any other setting: a store's or an emulator's own queue is read where its URL says."""
     stub.answer(json_answer({}))
-    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         inbox = SqsInbox(aws, f"{stub.url}/000000000000/q")
         await inbox.receive(wait_seconds=0, visibility_seconds=30)
 
@@ -54,7 +54,7 @@ async def test_an_endpoint_that_is_set_goes_over_the_queues_url(
     if variable:
         monkeypatch.setenv(variable, stub.url)
     endpoint = None if variable else stub.url
-    async with Aws(endpoint_url=endpoint, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=endpoint, default_region=REGION, max_connections=8) as aws:
         inbox = SqsInbox(aws, "http://nowhere.invalid:9324/000000000000/q")
         await inbox.receive(wait_seconds=0, visibility_seconds=30)
 
@@ -63,7 +63,7 @@ async def test_an_endpoint_that_is_set_goes_over_the_queues_url(
 
 async def test_e2_the_host_of_the_url_is_asked_and_signed_for_its_region() -> None:
     """An endpoint in a VPC, one for FIPS, an emulator; where the URL names no region, the default one is signed for."""
-    async with Aws(endpoint_url=None, default_region=HOME_REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=HOME_REGION, max_connections=8) as aws:
         clients = [await SqsInbox(aws, row.url).client() for row in ROWS]
 
     assert [(one.meta.endpoint_url, one.meta.region_name) for one in clients] == [
@@ -73,7 +73,7 @@ async def test_e2_the_host_of_the_url_is_asked_and_signed_for_its_region() -> No
 
 async def test_e2_a_region_that_is_set_is_signed_for_where_the_url_names_none() -> None:
     """A name that people gave an endpoint in a VPC."""
-    async with Aws(endpoint_url=None, default_region=HOME_REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=HOME_REGION, max_connections=8) as aws:
         inbox = SqsInbox(aws, "https://sqs.acme.example/1/q", region="eu-west-3")
         client = await inbox.client()
 
@@ -87,7 +87,7 @@ async def test_e2_a_region_that_is_set_is_signed_for_where_the_url_names_none() 
 class Queue:
     """A queue in moto, and the inbox on it."""
 
-    def __init__(self, aws: Aws, sqs: Any, url: str) -> None:
+    def __init__(self, aws: AwsSession, sqs: Any, url: str) -> None:
         self.aws = aws
         self.sqs = sqs
         self.url = url
@@ -115,7 +115,9 @@ def empty_moto(moto_url: str) -> Iterator[str]:
 @pytest.fixture
 async def queue(empty_moto: str) -> AsyncIterator[Queue]:
     """Make a queue."""
-    async with Aws(endpoint_url=empty_moto, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(
+        endpoint_url=empty_moto, default_region=REGION, max_connections=8
+    ) as aws:
         sqs = await aws.client("sqs")
         made = await sqs.create_queue(QueueName="crrmon-ingest")
         yield Queue(aws, sqs, made["QueueUrl"])
@@ -258,7 +260,7 @@ async def redrive_to(queue: Queue, arn: str) -> None:
 @pytest.fixture
 async def inbox(stub: AwsStub) -> AsyncIterator[SqsInbox]:
     """Make an inbox on the stub."""
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         yield SqsInbox(aws, URL, name="ingest")
 
 
@@ -348,7 +350,7 @@ async def test_depth_with_a_dead_letter_queue_that_is_denied(
 @pytest.mark.looptime
 async def test_the_warning_comes_again_after_an_hour() -> None:
     """A dead-letter queue that stays unreadable is told of once an hour."""
-    inbox = SqsInbox(Aws(endpoint_url=None, default_region=REGION, max_connections=1), URL)
+    inbox = SqsInbox(AwsSession(endpoint_url=None, default_region=REGION, max_connections=1), URL)
     with structlog.testing.capture_logs() as logs:
         for _ in range(3 * 60 + 1):
             inbox._warn_of_dead_letter_queue("away")
@@ -484,7 +486,7 @@ async def test_credentials_that_cannot_be_renewed(
     once = {"AccessKeyId": "a", "SecretAccessKey": "b", "Token": "c", "Expiration": soon}
     stub.answer(json_answer(once), Answer(500))
 
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         inbox = SqsInbox(aws, URL)
         with pytest.raises(InboxError, match="CredentialRetrievalError; check the daemon's cred"):
             await inbox.acknowledge(["a"])

@@ -8,7 +8,7 @@ import pytest
 
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts, UnknownSiteError
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.checks import Verdict
 from crrmon.domain.objects import ObjectVersion
@@ -72,7 +72,7 @@ async def sites() -> AsyncIterator[Sites]:
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(served(site)) for site in (here, there)]
         aws = await stack.enter_async_context(
-            Aws(endpoint_url=None, default_region=REGION, max_connections=8)
+            AwsSession(endpoint_url=None, default_region=REGION, max_connections=8)
         )
         configured = [
             KnownAccount(id=name, endpoint_url=url, site=site.deployment_id, buckets=("same",))
@@ -99,7 +99,7 @@ async def test_m2_a_store_answers_for_itself(sites: Sites) -> None:
 async def test_m2_aws_is_not_told_what_a_store_is(stub: AwsStub) -> None:
     """M2: the header is for stores alone."""
     stub.answer(head("Zx81", "COMPLETED"))
-    async with Aws(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as aws:
         known = Accounts(aws, [], clock=LoopClock(), meters=FakeMeters())
         probe = S3Probe(known, clock=LoopClock())
         seen = await probe.look(ObjectVersion("src", "k", "Zx81"), region=REGION, owner=None)
@@ -129,7 +129,7 @@ async def test_m2_at_a_store_only_a_replica_has_arrived(
     """M2: a version in a store's destination proves its arrival by the status of a replica, and by no other."""
     stub.answer(head("Zx81", status))
     store = KnownAccount(id="s", endpoint_url=stub.url, buckets=("*",), reports_status=reports)
-    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         known = Accounts(aws, [store], clock=LoopClock(), meters=FakeMeters())
         seen = await S3Probe(known, clock=LoopClock()).look_at_replica(
             ObjectVersion("src", "k", "Zx81"), "dst", region="", owner=None, source_owner=None
@@ -185,7 +185,7 @@ async def test_m6_a_destination_of_the_same_name_is_at_the_other_site(sites: Sit
 
 def test_m6_how_accounts_are_chosen() -> None:
     """M6: by site where one is told and known; else by name, if that tells; the order of the file decides in AWS."""
-    aws = Aws(endpoint_url=None, default_region=REGION, max_connections=1)
+    aws = AwsSession(endpoint_url=None, default_region=REGION, max_connections=1)
     one, two, third = ("0" * 12 + name for name in "abc")
     ours = KnownAccount(
         id="210987654321", role_arn="arn:aws:iam::210987654321:role/r", buckets=("x*",)
@@ -218,7 +218,7 @@ async def test_m7_what_a_store_refuses_is_told_in_its_own_terms(stub: AwsStub) -
     store = KnownAccount(id="s", endpoint_url=stub.url, buckets=("src",))
     away = KnownAccount(id="a", endpoint_url="http://127.0.0.1:1", buckets=("away",))
     told = []
-    async with Aws(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region=REGION, max_connections=8) as aws:
         known = Accounts(aws, [store, away], clock=LoopClock(), meters=FakeMeters())
         probe = S3Probe(known, clock=LoopClock())
         stub.answer(s3_error(403, "AccessDenied"), s3_error(404, "NoSuchBucket"))

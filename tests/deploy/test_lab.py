@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from artifacts.alerts import TOP, WRITTEN_FILE, defaults, filled
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.ports.clock import SystemClock
 from crrmon.sandbox.children import free_port
 from crrmon.sandbox.daemon import SHUTDOWN_SECONDS, DaemonProcess
@@ -161,7 +161,7 @@ async def _misfortunes(stage: Stage, rules: Rules, server: PrometheusServer) -> 
         await _until(server, lambda: not _firing(server))
     switched_off = now()
     rules.switch_off(MISCHIEF)
-    async with Aws(
+    async with AwsSession(
         endpoint_url=stage.endpoint, default_region=WORLD.queue_region, max_connections=2
     ) as aws:
         await tell_s3(MISCHIEF, WORLD, aws)

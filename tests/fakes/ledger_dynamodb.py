@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from botocore.loaders import create_loader
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.stores.dynamodb.attributes import EXPIRES_AT, PK, SK, at
 from crrmon.adapters.stores.dynamodb.calls import Calls
 from crrmon.adapters.stores.dynamodb.creation import create
@@ -31,7 +31,7 @@ class SetClock:
         return self.time
 
 
-class EmulatorAws(Aws):
+class EmulatorAws(AwsSession):
     """A session with credentials that open nothing."""
 
     def __init__(self, url: str) -> None:

@@ -35,7 +35,7 @@ from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain.objects import ObjectVersion
 from crrmon.ports.clock import Clock
@@ -437,7 +437,7 @@ async def probing(
         body = b"" if request.method == "HEAD" else told.body
         return AioAWSResponse(request.url, told.status, HeadersDict(told.headers), _Body(body))
 
-    async with Aws(endpoint_url=None, default_region="us-east-1", max_connections=8) as aws:
+    async with AwsSession(endpoint_url=None, default_region="us-east-1", max_connections=8) as aws:
         aws._session.register("before-send.s3", send)
         known = Accounts(aws, accounts, clock=clock, meters=meters)
         for one in accounts:

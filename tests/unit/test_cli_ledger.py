@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from crrmon import connections
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.cli import app
 from crrmon.config import LedgerSettings
 from crrmon.domain.objects import Route
@@ -331,7 +331,7 @@ def target_is(monkeypatch: pytest.MonkeyPatch, target: Ledger) -> None:
     real = connections.open_ledger
 
     async def open_ledger(
-        settings: LedgerSettings, aws: Aws, *, clock: Clock, create: bool
+        settings: LedgerSettings, aws: AwsSession, *, clock: Clock, create: bool
     ) -> Ledger:
         if settings.path.name == "new.db":
             return target
@@ -413,7 +413,9 @@ def test_a_ledger_that_fails_before_anything_was_copied_needs_no_emptying(
 ) -> None:
     """One line: why."""
 
-    async def open_ledger(_: LedgerSettings, __: Aws, *, clock: Clock, create: bool) -> Ledger:
+    async def open_ledger(
+        _: LedgerSettings, __: AwsSession, *, clock: Clock, create: bool
+    ) -> Ledger:
         raise LedgerError("redis://h: nobody there; check ledger.redis.url")
 
     monkeypatch.setattr(connections, "open_ledger", open_ledger)

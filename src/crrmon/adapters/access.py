@@ -13,7 +13,7 @@ from botocore.exceptions import (
 
 from crrmon.adapters.account_way import AccountError
 from crrmon.adapters.accounts import Accounts
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError, UnaskedError, border
 from crrmon.adapters.remedies import explain
 from crrmon.ports.access import AccessError, UnansweredError
@@ -40,7 +40,7 @@ class AwsAccess:
         accounts: tells how each bucket is reached.
     """
 
-    def __init__(self, aws: Aws, accounts: Accounts) -> None:
+    def __init__(self, aws: AwsSession, accounts: Accounts) -> None:
         self._aws = aws
         self._accounts = accounts
 

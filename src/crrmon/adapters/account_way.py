@@ -23,7 +23,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from crrmon.adapters.aws import Aws, Login
+from crrmon.adapters.aws import AwsSession, Login
 from crrmon.adapters.border import NoAnswerError, UnaskedError, border
 from crrmon.adapters.remedies import SETTINGS_ERRORS, explain
 from crrmon.adapters.sdk_settings import faults
@@ -96,7 +96,13 @@ class Way:
     """
 
     def __init__(
-        self, name: str, account: KnownAccount | None, *, aws: Aws, clock: Clock, meters: Meters
+        self,
+        name: str,
+        account: KnownAccount | None,
+        *,
+        aws: AwsSession,
+        clock: Clock,
+        meters: Meters,
     ) -> None:
         self.name = name
         self._account = account or KnownAccount(id=name)
@@ -145,7 +151,7 @@ class Way:
 
         Raises:
             AccountError: there are no credentials now.
-            NoAnswerError, TooManyClientsError: as `Aws.client`.
+            NoAnswerError, TooManyClientsError: as `AwsSession.client`.
         """
         if self.own_endpoint and self._account.region:
             return await self.s3_in(self._account.region)

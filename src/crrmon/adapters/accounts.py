@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crrmon.adapters.account_way import AccountError, KnownAccount, Way, is_news, of_a_store
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.ports.clock import Clock
 from crrmon.ports.meters import Meters
 
@@ -42,7 +42,7 @@ class Accounts:
     """
 
     def __init__(
-        self, aws: Aws, accounts: Sequence[KnownAccount], *, clock: Clock, meters: Meters
+        self, aws: AwsSession, accounts: Sequence[KnownAccount], *, clock: Clock, meters: Meters
     ) -> None:
         self._aws = aws
         self._clock = clock

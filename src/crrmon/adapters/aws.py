@@ -97,7 +97,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Whether a bucket is part of the path at that endpoint, not of its host name."""
 
 
-class Aws:
+class AwsSession:
     """The clients of one session, and of others beside it; an asynchronous context that closes them at its end."""
 
     def __init__(

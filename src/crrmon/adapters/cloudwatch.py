@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError, border, code_of
 from crrmon.adapters.remedies import explain
 from crrmon.ports.sink import RefusedPartError, SinkError
@@ -37,7 +37,7 @@ _REFUSED = frozenset(
 class CloudWatchSink:
     """Sends parts with PutMetricData."""
 
-    def __init__(self, aws: Aws, *, namespace: str, region: str | None = None) -> None:
+    def __init__(self, aws: AwsSession, *, namespace: str, region: str | None = None) -> None:
         self._aws = aws
         self._region = region
         self._namespace = namespace

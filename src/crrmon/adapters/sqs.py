@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import Aws, Login
+from crrmon.adapters.aws import AwsSession, Login
 from crrmon.adapters.border import NoAnswerError, border
 from crrmon.adapters.remedies import explain
 from crrmon.domain.queue_address import queue_address, queue_name, region_of
@@ -72,7 +72,7 @@ class SqsInbox:
     """SQS took the message off its senders."""
 
     def __init__(
-        self, aws: Aws, url: str, *, region: str | None = None, name: str | None = None
+        self, aws: AwsSession, url: str, *, region: str | None = None, name: str | None = None
     ) -> None:
         """Use a queue. Asks nobody anything yet: credentials may turn up later.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
 from crrmon.adapters.stores.redis.server import RedisServer
@@ -40,7 +40,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def kept(kind: Kind, folder: Path, aws: Aws, world: World) -> AsyncIterator[Keeping]:
+async def kept(kind: Kind, folder: Path, aws: AwsSession, world: World) -> AsyncIterator[Keeping]:
     """Make a ledger; what keeps it ends with the block.
 
     Args:
@@ -84,7 +84,7 @@ def _in_redis(server: Restartable, port: int) -> Keeping:
     )
 
 
-async def _in_a_table(aws: Aws, world: World) -> Keeping:
+async def _in_a_table(aws: AwsSession, world: World) -> Keeping:
     region = world.queue_region
     await creation.create(aws, table=TABLE, region=region, tags={})
     return Keeping(

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.ports.clock import SystemClock
 from crrmon.sandbox import prometheus
 from crrmon.sandbox.accounts import SandboxAccount
@@ -101,7 +101,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     endpoint: str
     """Of AWS, as the daemons see it."""
-    emulator: Aws
+    emulator: AwsSession
     """The sandbox's own way to AWS; what is counted is the daemons'."""
     facade: Facade
     queue: str
@@ -173,7 +173,7 @@ def sites(folder: Path, endpoint: str, port: int | None, *, replicas: int) -> li
     ]
 
 
-async def _shower(aws: Aws, emulator_url: str) -> ShowAgain:
+async def _shower(aws: AwsSession, emulator_url: str) -> ShowAgain:
     sqs = await aws.client("sqs", WORLD.queue_region)
 
     async def show_again(queue: str, receipt: str) -> None:
@@ -187,8 +187,8 @@ async def _shower(aws: Aws, emulator_url: str) -> ShowAgain:
     return show_again
 
 
-def _aws(endpoint: str) -> Aws:
-    return Aws(endpoint_url=endpoint, default_region=WORLD.queue_region, max_connections=50)
+def _aws(endpoint: str) -> AwsSession:
+    return AwsSession(endpoint_url=endpoint, default_region=WORLD.queue_region, max_connections=50)
 
 
 def _calls(stage: Stage) -> Counter[str]:

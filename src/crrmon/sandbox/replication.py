@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.ports.clock import Clock
 from crrmon.sandbox.plan import Deletion, Marking, Passage, Planned
@@ -35,7 +35,7 @@ class Replication:
     def __init__(
         self,
         rules: Rules,
-        aws: Aws,
+        aws: AwsSession,
         truth: Truth,
         *,
         teller: EventTeller,

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.domain.objects import Route
 from crrmon.sandbox.plan import Planned
 from crrmon.sandbox.world import World, configured
@@ -69,7 +69,7 @@ class Rules:
         )
 
 
-async def tell_s3(mischief: Mischief, world: World, aws: Aws) -> None:
+async def tell_s3(mischief: Mischief, world: World, aws: AwsSession) -> None:
     """Change the configurations accordingly.
 
     Args:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.domain.events.facts import Channel
 from crrmon.domain.objects import Route
 
@@ -130,7 +130,7 @@ def queue_url(endpoint: str, queue: str) -> str:
     return f"{endpoint}/{ACCOUNT}/{queue}"
 
 
-async def build(world: World, aws: Aws) -> None:
+async def build(world: World, aws: AwsSession) -> None:
     """Make the buckets and queues, and configure replication.
 
     Args:
@@ -186,7 +186,7 @@ def _configured(rule: SandboxRule, priority: int, *, enabled: bool) -> "Replicat
     }
 
 
-async def _build_queues(world: World, aws: Aws) -> None:
+async def _build_queues(world: World, aws: AwsSession) -> None:
     sqs = await aws.client("sqs", world.queue_region)
     await sqs.create_queue(QueueName=world.dead_letter_queue)
     policy = {

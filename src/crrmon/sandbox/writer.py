@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.domain.events.facts import Operation
 from crrmon.domain.objects import ObjectVersion
 from crrmon.ports.clock import Clock
@@ -37,7 +37,7 @@ class Writer:
     def __init__(
         self,
         rules: Rules,
-        aws: Aws,
+        aws: AwsSession,
         *,
         replication: Replication,
         teller: EventTeller,

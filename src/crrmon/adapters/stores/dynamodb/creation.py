@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError, border, code_of
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.answers import complete
@@ -25,7 +25,7 @@ POLL_SECONDS = 1.0
 
 
 async def create(
-    aws: Aws, *, table: str, region: str | None, tags: Mapping[str, str]
+    aws: AwsSession, *, table: str, region: str | None, tags: Mapping[str, str]
 ) -> Sequence[str]:
     """Create the table, or finish one that was started; wait until it can be used.
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from crrmon.adapters.aws import Aws
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.attributes import EXPIRES_AT, at, body_bytes
@@ -90,7 +90,7 @@ class DynamoDBStore:
     @classmethod
     async def open(
         cls,
-        aws: Aws,
+        aws: AwsSession,
         *,
         table: str,
         region: str | None = None,

@@ -147,4 +147,4 @@ def test_the_daemon_runs_in_it(image: Image, data: Path, tmp_path: Path) -> None
 
     assert (data / "crrmon.db").stat().st_uid == 10001
     code, told = image.call(*check[1:], data=other / "data", **environment)
-    assert (code, "nobody answers" in told) == (1, True)
+    assert (code, "nothing answers" in told) == (1, True)

@@ -485,6 +485,8 @@ class Machine(RuleBasedStateMachine):
         self.published: Counter[tuple[Route, Fate]] = Counter()
         self.windows: dict[float, list[bytes]] = {}
         self.frozen_at: dict[float, float] = {}
+        self.parts_expire_at: list[float] = []
+        """Of every window that somebody tried to freeze."""
         self.leases = _new_leases()
         self.members: dict[str, Member] = {}
         self.states: dict[str, bytes] = {}
@@ -629,6 +631,7 @@ class Machine(RuleBasedStateMachine):
             self.run(self.ledger.freeze(window, lease=self.leases[0]))
         self.windows[starts_at] = parts
         self.frozen_at[starts_at] = self.now
+        self.parts_expire_at.append(self.now + KEPT_SECONDS)
         self.published += _sums(taken)
 
     @precondition(lambda self: self.windows and self.leases[0].owner)
@@ -651,6 +654,7 @@ class Machine(RuleBasedStateMachine):
         else:
             window = FrozenWindow(starts_at=1.0, parts=tuple(parts), deltas=())
             work = self.ledger.freeze(window, lease=stale)
+            self.parts_expire_at.append(self.now + KEPT_SECONDS)
         with pytest.raises(LeaseLostError):
             self.run(work)
 
@@ -730,8 +734,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(hours=st.integers(0, 30))
     def let_time_pass(self, hours: int) -> None:
-        """Go on some hours or days; as long as nothing is past the dedup retention, sweeping finds nothing."""
-        self.now = min(self.now + hours * 3600, self.kept_until - 1)
+        """Go on some hours or days; as long as nothing is past the time for which it is kept, sweeping finds nothing."""
+        ends = [at for at in self.parts_expire_at if at > self.now]
+        self.now = max(
+            self.now, min(self.now + hours * 3600, *(at - 1 for at in [self.kept_until, *ends]))
+        )
         self.backend.clock.time = self.now
         assert self.run(self.ledger.sweep(now=self.now)) == 0
 
@@ -787,6 +794,7 @@ class Machine(RuleBasedStateMachine):
         self.model.leave_behind()
         self.windows.clear()
         self.frozen_at.clear()
+        self.parts_expire_at.clear()
         self.members.clear()
         self.states.clear()
         self.routes.clear()

@@ -251,7 +251,7 @@ def known_values(metric: Metric, label: str) -> set[str]:
     """Tell the values that the daemon gives a label: by its own words, else by what the metric's meaning lists."""
     if label in ("loop", "dependency"):
         call = {
-            "loop": r'(?:began\(| {8,}name=)"(\w+)"',
+            "loop": r'(?:began\(|await rounds\((?:[^()]|\([^()]*\))*?name=)"(\w+)"',
             "dependency": r'dependency\(\s*f?"([^"]+)"',
         }[label]
         told = "".join(path.read_text() for path in SOURCES.rglob("*.py"))

@@ -32,7 +32,7 @@ from crrmon.daemon import Daemon, Ports
 from crrmon.domain.checks import Check
 from crrmon.domain.stores import BucketStores
 from crrmon.front import Front
-from crrmon.opening import opened_ledger
+from crrmon.opening import wait_for_ledger
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import Ledger
 from crrmon.services.checkup import Checkup, Estate
@@ -57,7 +57,7 @@ async def run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         front = await Front.open(settings, stack)
         aws = await stack.enter_async_context(aws_of(settings, dates=front.clock))
-        ledger = await opened_ledger(
+        ledger = await wait_for_ledger(
             settings.ledger, aws, clock=front.clock, health=front.ledger_health, stop=stop
         )
         if ledger is not None:

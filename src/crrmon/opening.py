@@ -19,7 +19,7 @@ CAP_SECONDS = 30.0
 """Between two tries."""
 
 
-async def opened_ledger(
+async def wait_for_ledger(
     settings: LedgerSettings,
     aws: AwsSession,
     *,

@@ -11,6 +11,7 @@ Times are seconds since the epoch, UTC, as floats, and end in ``_at``; spans are
 import enum
 import hashlib
 import re
+from collections.abc import Collection
 
 import msgspec
 
@@ -34,6 +35,18 @@ _SITE = re.compile(SITE)
 
 Place = tuple[str, str | None]
 """A bucket, and its site where its name alone does not tell which one is meant."""
+
+
+def place_of(bucket: str, owner: str | None, sites: Collection[str | None]) -> Place:
+    """Return which bucket is asked: by its owner where several have its name.
+
+    Args:
+        bucket: its name.
+        owner: whose it is, where known: the id of an account, or a store's site.
+        sites: those that have a bucket of this name.
+    """
+    return bucket, owner if owner in sites else None
+
 
 LARGEST_BYTES = 50 * 2**40
 """

@@ -49,7 +49,9 @@ class Decider:
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:
         """Store new records."""
-        plan = DecisionPlan(decide=_each(Trail.park), now=self._clock.now(), likely_held=_has_half)
+        plan = DecisionPlan(
+            decide=_each(Trail.park), now=self._clock.now(), likely_held=_knows_of_arrival
+        )
         return await self._carried_out(records, plan)
 
     async def reschedule(self, records: Sequence[Record]) -> Sequence[Rescheduled]:
@@ -85,7 +87,7 @@ class Decider:
             return await isolated(asked, trails=(item.version.trail_id for item in items))
 
 
-def _has_half(record: Record) -> bool:
+def _knows_of_arrival(record: Record) -> bool:
     """Return whether a new record knows of an arrival: then there is an early fact that told it."""
     return any(destination.replicated_at is not None for destination in record.destinations)
 

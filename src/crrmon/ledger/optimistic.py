@@ -106,8 +106,8 @@ class Undertaking(Generic[Item, Result]):
             self._results.update(zip(places, decided, strict=True))
             return
         # One that is too much by itself harms itself only: the others are done before it is told.
-        early = len(trails) // 2
-        await self._do_all((trails[:early], trails[early:]))
+        half = len(trails) // 2
+        await self._do_all((trails[:half], trails[half:]))
 
     async def _decided(self, items: Sequence[Item], trails: Sequence[bytes]) -> list[Result]:
         """Decide on the items of one chunk until what was read still is so when it is written."""

@@ -14,6 +14,7 @@ import msgspec
 
 from crrmon.domain.objects import Route
 from crrmon.domain.records import Record, State
+from crrmon.domain.slicing import sliced
 from crrmon.domain.trails import Trail
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import FrozenWindow, Lease, LeaseLostError, Ledger, LedgerError
@@ -151,7 +152,7 @@ class Move:
         self._teller.copying(0, held.arrivals)
         await self._try(partial(self._target.remember_routes, sorted(held.routes)))
         objects = await self._copy_trails(held.arrivals)
-        batches = await self._copy_contributions()
+        batches = await self._copy_deltas()
         windows = await self._copy_windows(held.last_frozen)
         for name, body in held.states.items():
             await self._try(partial(self._target.swap, name, None, body))
@@ -228,10 +229,9 @@ class Move:
             if after is None:
                 return
 
-    async def _copy_contributions(self) -> int:
+    async def _copy_deltas(self) -> int:
         deltas = await self._try(self._source.deltas)
-        for start in range(0, len(deltas), PAGE):
-            page = deltas[start : start + PAGE]
+        for page in sliced(deltas, PAGE):
             await self._try(partial(self._target.append, page))
         return len(deltas)
 

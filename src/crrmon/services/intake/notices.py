@@ -47,7 +47,6 @@ class Notices:
         self._recorder = recorder
         self._configurations = configurations
         self._tracker = tracker
-        self._clock = runtime.clock
         self._meters = runtime.meters
 
     async def failed(self, notice: ReplicationFailed, hold: Hold) -> None:
@@ -135,20 +134,8 @@ class Notices:
 
     async def _record(self, notice: ReplicationFailed, hold: Hold) -> Record:
         """Return the record of a version that only its failure was told of."""
-        now = self._clock.now()
         told_at = notice.noticed_at if notice.written_at is None else notice.written_at
-        written_at, claimed_at = self._tracker.believed(told_at)
-        record = Record(
-            version=notice.version,
-            region=notice.region,
-            owner=notice.owner,
-            size=notice.size,
-            written_at=written_at,
-            claimed_at=claimed_at,
-            channel=Channel.NOTICE,
-            next_look_at=now,
-            counts=self._tracker.counts(told_at),
-        )
+        record = self._tracker.record_of(notice, written_at=told_at, channel=Channel.NOTICE)
         destinations = await self._destinations(notice, record, hold)
         failure = Failure(noticed_at=notice.noticed_at, reason=notice.reason)
         return with_failure(

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from crrmon.domain.slicing import sliced
 from crrmon.ports.inbox import Inbox, InboxError
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.tracking.holds import Hold
@@ -57,14 +58,11 @@ class Visibility:
         soon = loop.time() + min(EXTEND_BELOW_SECONDS + needed, EXTEND_BELOW_MOST_SECONDS)
         ending = [receipt for receipt, held in self._held.items() if held.hidden_until < soon]
         ending.sort(key=lambda receipt: self._held[receipt].hidden_until)
-        batches = deque(
-            tuple(ending[start : start + EXTEND_BATCH])
-            for start in range(0, len(ending), EXTEND_BATCH)
-        )
+        batches = deque(sliced(ending, EXTEND_BATCH))
         lanes = (self._extend_all(batches) for _ in range(min(EXTEND_LANES, len(batches))))
         return all(await asyncio.gather(*lanes))
 
-    async def _extend_all(self, batches: deque[tuple[str, ...]]) -> bool:
+    async def _extend_all(self, batches: deque[list[str]]) -> bool:
         """Extend batches as long as there are any and the queue does it."""
         while batches:
             batch = [receipt for receipt in batches.popleft() if receipt in self._held]

@@ -129,7 +129,7 @@ class Publisher:
             self._retire()
         elif self._clock.sure:
             try:
-                await self.round(lease)
+                await self._publish(lease)
             except LeaseLostError:
                 self._leases.lost(lease)
             else:
@@ -160,15 +160,12 @@ class Publisher:
         reporting = self._leases.reporting()
         return reporting is not None and reporting.epoch == lease.epoch
 
-    async def round(self, lease: Lease) -> None:
-        """Freeze the windows that are over, send what is frozen; nothing, while nobody is sure what time it is.
+    async def _publish(self, lease: Lease) -> None:
+        """Freeze the windows that are over, send what is frozen.
 
         Raises:
             LeaseLostError: somebody else reports by now.
         """
-        if not self._clock.sure:
-            return
-        self._note_beginning()
         await self._freeze(lease)
         if self._sender is not None:
             await self._sender.send(lease, alive=self._alive)

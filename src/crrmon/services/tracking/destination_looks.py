@@ -12,7 +12,7 @@ import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.decide import asks
-from crrmon.domain.objects import Place
+from crrmon.domain.objects import Place, place_of
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.recent import Recent
 from crrmon.domain.records import Destination, Record
@@ -100,7 +100,7 @@ class DestinationLooks:
         if bucket == record.version.bucket:
             others = [site for site in sites if site != record.owner]
             owner = others[0] if len(others) == 1 else owner
-        return bucket, owner if owner in sites else None
+        return place_of(bucket, owner, sites)
 
     def _shut(self, place: Place) -> bool:
         until = self._shut_until.get(place)

@@ -10,7 +10,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.decide import REFUSALS_TO_UNREADABLE, dated, decide, proved
 from crrmon.domain.decisions import Adopt, Decision, Settle, Wait
 from crrmon.domain.learning import heed, learn
-from crrmon.domain.objects import ObjectVersion, Place
+from crrmon.domain.objects import ObjectVersion, Place, place_of
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import Fate
 from crrmon.domain.pacing import Pacer, apart, path_of
@@ -234,7 +234,7 @@ class Looker:
 
     def _place(self, bucket: str, owner: str | None) -> Place:
         """Return which bucket is asked, by its owner where several have its name."""
-        return bucket, owner if owner in self._probe.sites(bucket) else None
+        return place_of(bucket, owner, self._probe.sites(bucket))
 
     def _report(self, record: Record, seen: Observation) -> None:
         if seen.asked:

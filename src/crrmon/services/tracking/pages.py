@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from crrmon.domain.objects import Place
+from crrmon.domain.objects import Place, place_of
 from crrmon.domain.routes import WRITE_SLACK_SECONDS, Configuration
 from crrmon.ports.clock import Clock
 from crrmon.ports.probe import Probe
@@ -62,7 +62,7 @@ class Pages:
 
     def get(self, bucket: str, owner: str | None) -> Page:
         """Return what is known of a bucket, perhaps nothing yet."""
-        place = (bucket, owner if owner in self._probe.sites(bucket) else None)
+        place = place_of(bucket, owner, self._probe.sites(bucket))
         page = self._pages.pop(place, None)
         if page is None:
             page = Page()

@@ -107,7 +107,7 @@ class Survey:
                 return
 
     def _tell(self, unreadable: Mapping[str, str], *, of: int) -> None:
-        """Return which configurations could not be read, when they are others than before, and now and then."""
+        """Log which configurations could not be read, when they are others than before, and now and then."""
         now = self._clock.now()
         same = self._told == unreadable.keys()
         if same and (not unreadable or 0 <= now - self._told_at < SURVEY_REMINDER_SECONDS):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from crrmon.domain import catalogue
 from crrmon.domain.decisions import Settle
-from crrmon.domain.events.facts import ObjectWritten
+from crrmon.domain.events.facts import Channel, ObjectWritten, ReplicationFailed
 from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Cause, Fate, Settlement
@@ -68,19 +68,29 @@ class Tracker:
         """Return whether what was written then is new enough to be counted."""
         return self._clock.now() - written_at <= self._retention_seconds
 
-    def believed(self, at: float) -> tuple[float, float | None]:
-        """Return when something was written, as far as its event can be believed.
+    def record_of(
+        self, told: ObjectWritten | ReplicationFailed, *, written_at: float, channel: Channel
+    ) -> Record:
+        """Return the record of a version that nobody follows yet, by what an event told of it.
 
         Args:
-            at: what the event says.
-
-        Returns:
-            `written_at` and `claimed_at` of its record.
+            told: by the event.
+            written_at: when it was written, by the event; it is believed as far as it may be right.
+            channel: that the event came through.
         """
         now = self._clock.now()
-        if believable(at, now=now, retention_seconds=self._retention_seconds):
-            return at, None
-        return now, at
+        right = believable(written_at, now=now, retention_seconds=self._retention_seconds)
+        return Record(
+            version=told.version,
+            region=told.region,
+            owner=told.owner,
+            size=told.size,
+            written_at=written_at if right else now,
+            claimed_at=None if right else written_at,
+            channel=channel,
+            next_look_at=now,
+            counts=self.counts(written_at),
+        )
 
     def deleted(self, version: ObjectVersion) -> None:
         """Take in that a version was deleted, also while it is not in the ledger."""
@@ -298,19 +308,9 @@ class Tracker:
             self._without.popitem(last=False)
 
     def _record(self, written: ObjectWritten) -> Record:
-        named = written.version.identified
-        written_at, claimed_at = self.believed(written.written_at)
-        return Record(
-            version=written.version,
-            region=written.region,
-            owner=written.owner,
-            size=written.size,
-            written_at=written_at,
-            claimed_at=claimed_at,
-            channel=written.channel,
+        return replace(
+            self.record_of(written, written_at=written.written_at, channel=written.channel),
             # What tells which version it was; not needed where its event does.
-            operation=None if named else written.operation,
+            operation=None if written.version.identified else written.operation,
             etag=written.etag,
-            next_look_at=self._clock.now(),
-            counts=self.counts(written.written_at),
         )

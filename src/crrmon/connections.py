@@ -116,6 +116,7 @@ def aws_of(settings: Settings, *, dates: Dates | None = None) -> AwsSession:
         dates=dates,
         # Without a queue, nothing of AWS is asked before an event comes; and what stores write, they date.
         stores_tell_time=not settings.queues,
+        choice=settings.aws.client,
     )
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from crrmon.adapters.aws import AwsSession
 from fakes.aws_stub import AwsStub
 from fakes.moto_server import moto_server
 
@@ -31,3 +32,11 @@ async def stub() -> AsyncIterator[AwsStub]:
     """Run a server that answers as it is told to."""
     async with AwsStub() as server:
         yield server
+
+
+@pytest.fixture(params=["sdk", "fast"])
+def both_clients(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each test of a module twice: AWS is asked by the SDK's client, and by the fast one."""
+    choice: str = request.param
+    monkeypatch.setitem(AwsSession.__init__.__kwdefaults__ or {}, "choice", choice)
+    return choice

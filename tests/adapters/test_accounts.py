@@ -1,6 +1,7 @@
 """Buckets of other accounts and other stores: whose credentials look at them, and what becomes of those that fail."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -42,6 +43,8 @@ from fakes.clock import LoopClock, StandingClock
 from fakes.meters import FakeMeters
 from fakes.ministack import ministack
 from fakes.patience import HANGS_SECONDS
+
+pytestmark = pytest.mark.usefixtures("both_clients")
 
 REGION = "eu-west-1"
 OURS = "111111111111"
@@ -245,7 +248,9 @@ async def test_e4_a_look_at_a_requester_pays_bucket_says_that_the_daemon_pays(
     assert await daemon.probe.configuration("paid-a", region=REGION, owner=owner) is None
 
     assert {access_key(one) for one in cloud.looks} == {"testing"}
-    payers = [one.headers.get("x-amz-request-payer") for one in cloud.looks]
+    payers = [
+        one.headers.get("x-amz-request-payer") for one in cloud.looks if "Range" not in one.headers
+    ]
     assert payers == ["requester", None, None]
 
 
@@ -508,7 +513,7 @@ async def test_a_403_of_s3_itself(cloud: Cloud, aws: AwsSession, clock: LoopCloc
     with pytest.raises(UnreadableConfigurationError, match=f"to arn:aws:iam::{THEIRS}:role/crrm"):
         await daemon.probe.configuration("src", region=REGION, owner=THEIRS)
 
-    assert (seen.sight, seen.detail) == (Sight.DENIED, "HTTP 403")
+    assert (seen.sight, seen.detail) == (Sight.DENIED, "HTTP 403 (AccessDenied)")
     assert daemon.errors("*") == 0
 
 
@@ -841,10 +846,13 @@ async def settle_in(url: str, account: str, *, trusts: str, external_id: str) ->
     }
     looks = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
     async with session.create_client("iam", **where) as iam:
-        await iam.create_role(
-            RoleName="crrmon",
-            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
-        )
+        with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+            await iam.create_role(
+                RoleName="crrmon",
+                AssumeRolePolicyDocument=json.dumps(
+                    {"Version": "2012-10-17", "Statement": [trust]}
+                ),
+            )
         await iam.put_role_policy(
             RoleName="crrmon",
             PolicyName="looks",
@@ -852,9 +860,10 @@ async def settle_in(url: str, account: str, *, trusts: str, external_id: str) ->
         )
     bucket = f"src-{account}"
     async with session.create_client("s3", **where) as s3:
-        await s3.create_bucket(
-            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
-        )
+        with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            await s3.create_bucket(
+                Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+            )
         await s3.put_bucket_versioning(
             Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
         )
@@ -890,4 +899,4 @@ async def test_d47_trust_is_checked(strict_url: str, monkeypatch: pytest.MonkeyP
     assert (broken.sight, unseen.sight) == (Sight.DENIED, Sight.DENIED)
     assert "not authorized to perform: sts:AssumeRole" in broken.detail
     assert "external id let-us-in is sent" in broken.detail
-    assert unseen.detail == "HTTP 403"
+    assert unseen.detail == "HTTP 403 (AccessDenied)"

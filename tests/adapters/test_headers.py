@@ -32,6 +32,8 @@ from fakes.aws_stub import (
 )
 from fakes.meters import FakeMeters
 
+pytestmark = pytest.mark.usefixtures("both_clients")
+
 REGION = "eu-west-1"
 TOKEN = "FwoGZXIvYXdzE" + 10_227 * "x"
 """Of a session, of 10 KB."""

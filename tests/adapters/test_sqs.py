@@ -17,6 +17,8 @@ from crrmon.ports.inbox import Depth, InboxError, Message
 from fakes.aws_stub import Answer, AwsStub, Reset, json_answer, json_error
 from fakes.queue_hosts import HOME_REGION, ROWS
 
+pytestmark = pytest.mark.usefixtures("both_clients")
+
 REGION = "eu-west-1"
 URL = "https://sqs.eu-west-1.amazonaws.com/210987654321/crrmon-ingest"
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # the stubs are there for development only
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
 
+    from crrmon.adapters.heads import Heads
+
 SESSION_NAME = "crrmon"
 """How the daemon is called in the other account's CloudTrail."""
 
@@ -153,17 +155,29 @@ class Way:
             AccountError: there are no credentials now.
             NoAnswerError, TooManyClientsError: as `AwsSession.client`.
         """
-        if self.own_endpoint and self._account.region:
-            return await self.s3_in(self._account.region)
-        known = region in await self._aws.regions()
-        return await self.s3_in(region if known else self._account.region)
+        return await self.s3_in(await self._region(region))
 
     async def s3_in(self, region: str | None) -> "S3Client":
         """Return the client for a region that somebody who knows has named; as `s3`."""
-        if self._login is None:
-            return await self._aws.client("s3", region)
-        await self._ready(self._login)
+        if self._login is not None:
+            await self._ready(self._login)
         return await self._aws.client("s3", region, self._login)
+
+    async def heads(self, region: str) -> "Heads":
+        """Return what asks for objects of a bucket that is thought to be in a region; as `s3`."""
+        return await self.heads_in(await self._region(region))
+
+    async def heads_in(self, region: str | None) -> "Heads":
+        """Return what asks for objects in a region that somebody who knows has named; as `s3`."""
+        if self._login is not None:
+            await self._ready(self._login)
+        return await self._aws.heads(region, self._login)
+
+    async def _region(self, region: str) -> str | None:
+        """Return where to ask for a bucket that is thought to be in a region; None for the default one."""
+        if self.own_endpoint and self._account.region:
+            return self._account.region
+        return region if region in await self._aws.regions() else self._account.region
 
     def _made_login(self) -> Login | None:
         account = self._account

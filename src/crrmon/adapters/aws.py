@@ -27,6 +27,10 @@ from crrmon.adapters.answers import (
     mean_this_site,
 )
 from crrmon.adapters.border import TooManyClientsError, border
+from crrmon.adapters.fast.factory import Factory, Setting
+from crrmon.adapters.fast.json_calls import JsonCalls
+from crrmon.adapters.fast.site import Choice
+from crrmon.adapters.heads import Heads
 from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Dates
 
@@ -97,6 +101,16 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Whether a bucket is part of the path at that endpoint, not of its host name."""
 
 
+class _Made(msgspec.Struct, frozen=True):
+    """A client of the SDK, and the short way beside it."""
+
+    client: Any
+    heads: Heads | None = None
+    """Of S3."""
+    calls: JsonCalls | None = None
+    """Of SQS and DynamoDB, where there is a short way."""
+
+
 class AwsSession:
     """The clients of one session, and of others beside it; an asynchronous context that closes them at its end."""
 
@@ -108,6 +122,7 @@ class AwsSession:
         max_connections: int,
         dates: Dates | None = None,
         stores_tell_time: bool = False,
+        choice: Choice = "auto",
     ) -> None:
         """Set up without asking anybody anything.
 
@@ -117,6 +132,7 @@ class AwsSession:
             max_connections: at the most, of each client.
             dates: told the Date of every answer, if anybody wants to know.
             stores_tell_time: whether to tell it those of S3-compatible stores, too: where nobody else need be asked.
+            choice: when to take the short way instead of the SDK's client.
         """
         self._dates = dates
         self._stores_tell_time = stores_tell_time
@@ -125,7 +141,8 @@ class AwsSession:
         # NB: unlike the other SDKs, botocore does not know AWS_REGION, which ECS and EKS set.
         self._default_region = default_region or os.environ.get("AWS_REGION") or None
         self._max_connections = max_connections
-        self._clients: dict[tuple[Service, str | None, str], asyncio.Task[Any]] = {}
+        self._factory = Factory(choice, most_connections=max_connections)
+        self._clients: dict[tuple[Service, str | None, str], asyncio.Task[_Made]] = {}
         self._regions: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
@@ -147,6 +164,7 @@ class AwsSession:
         for task in making:
             task.cancel()
         await asyncio.gather(*making, return_exceptions=True)
+        await self._factory.close()
         await self._stack.aclose()
 
     @overload
@@ -180,6 +198,21 @@ class AwsSession:
             NoAnswerError: the region is no region, or no credentials can be found now. Asking again may help.
             TooManyClientsError: see `MAX_S3_CLIENTS`.
         """
+        return (await self._made(service, region, login)).client
+
+    async def heads(self, region: str | None = None, login: Login | None = None) -> Heads:
+        """Return what asks for objects in a region; as `client`."""
+        made = await self._made("s3", region, login)
+        assert made.heads is not None  # noqa: S101 - for the type checker: S3 has one
+        return made.heads
+
+    async def calls(
+        self, service: Literal["sqs", "dynamodb"], region: str | None, login: Login | None = None
+    ) -> JsonCalls | None:
+        """Return the short way to a service in a region; None where its client is to be used. As `client`."""
+        return (await self._made(service, region, login)).calls
+
+    async def _made(self, service: Service, region: str | None, login: Login | None) -> _Made:
         key = (service, region or self._default_region, login.name if login else "")
         task = self._clients.get(key)
         if task is None:
@@ -252,16 +285,35 @@ class AwsSession:
             raise TooManyClientsError(f"there are already {there} S3 clients")
 
     def _forget_failed(
-        self, key: tuple[Service, str | None, str], made: asyncio.Task[Any]
+        self, key: tuple[Service, str | None, str], made: asyncio.Task[_Made]
     ) -> None:
         if made.cancelled() or made.exception() is not None:
             del self._clients[key]
 
-    async def _make(self, service: Service, region: str | None, login: Login | None) -> Any:
+    async def _make(self, service: Service, region: str | None, login: Login | None) -> _Made:
         session = login.session if login and login.session else self._session
         # NB: a client made while no credentials can be found would stay without them for ever.
-        if await session.get_credentials() is None:
+        held = await session.get_credentials()
+        if held is None:
             raise NoCredentialsError
+        client = await self._client(session, service, region, login)
+        if service == "cloudwatch":
+            return _Made(client)
+        endpoint = login.endpoint_url if login and login.endpoint_url else self._endpoint_url
+        setting = Setting(
+            service=service,
+            ca_bundle=session.get_config_variable("ca_bundle"),
+            own_store=_foreign(login),
+            trusting=endpoint is not None and not is_of_aws(endpoint),
+            dates=self._dates if self._stores_tell_time or not _foreign(login) else None,
+        )
+        if service == "s3":
+            return _Made(client, heads=self._factory.heads(client, held, setting))
+        return _Made(client, calls=self._factory.calls(client, held, setting))
+
+    async def _client(
+        self, session: AioSession, service: Service, region: str | None, login: Login | None
+    ) -> Any:
         config = AioConfig(
             max_pool_connections=self._max_connections,
             # The SDK's own way to make this header takes a tenth of the CPU time of a HEAD.
@@ -283,8 +335,7 @@ class AwsSession:
                 service, region_name=region, endpoint_url=endpoint_url, config=config
             )
         )
-        # A store of its own; another address of AWS is AWS.
-        foreign = login and login.endpoint_url and not is_of_aws(login.endpoint_url)
+        foreign = _foreign(login)
         if service == "s3":
             client.meta.events.register("before-call.s3", follow_no_redirect)
             if foreign:
@@ -298,6 +349,11 @@ class AwsSession:
             client.meta.events.register("before-call", listener.asked)
             client.meta.events.register("after-call", listener.answered)
         return client
+
+
+def _foreign(login: Login | None) -> bool:
+    """Return whether a store of its own is asked; another address of AWS is AWS."""
+    return bool(login and login.endpoint_url and not is_of_aws(login.endpoint_url))
 
 
 class _Given:

@@ -1,7 +1,8 @@
 """What a call of AWS may come to: an answer, an error that a service tells, or no answer that means anything."""
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -28,8 +29,15 @@ class UnsignedAnswerError(Exception):
     """Somebody answered who does not seem to be the service: a proxy, a portal, a load balancer."""
 
 
-@contextlib.contextmanager
-def border() -> Iterator[None]:
+EXPIRED_CODES = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+)
+"""How services call credentials that were good once."""
+
+_MEANT = (ClientError, UnaskedError, NoAnswerError)
+
+
+class border:  # noqa: N801 - used as a statement; a generator would take a tenth of a look
     """Take whatever is raised within for no answer, but for what a service says itself and what we refuse to ask.
 
     For calls of the SDK and the reading of what they return, and for nothing else: our own faults must end the daemon.
@@ -38,12 +46,18 @@ def border() -> Iterator[None]:
     Raises:
         NoAnswerError: in place of anything else.
     """
-    try:
-        yield
-    except (ClientError, UnaskedError, NoAnswerError):
-        raise
-    except Exception as error:
-        raise NoAnswerError(error) from error
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, _MEANT):
+            raise NoAnswerError(error) from error
 
 
 def unreadable(error: Exception) -> bool:
@@ -62,6 +76,13 @@ def unreadable(error: Exception) -> bool:
             isinstance(one, aiohttp.ClientResponseError | UnicodeError) for one in causes
         ) and not any(isinstance(one, aiohttp.http_exceptions.BadStatusLine) for one in causes)
     return not isinstance(error, BotoCoreError | OSError | UnsignedAnswerError)
+
+
+def headers_of(answer: object) -> Mapping[str, str]:
+    """Return the headers of an answer in the SDK's form, by their names in lower case."""
+    told: Any = answer
+    headers: Mapping[str, str] = told.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return headers
 
 
 def code_of(error: ClientError) -> str:

@@ -45,7 +45,7 @@ SETTINGS_ERRORS = (
 _DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "UnauthorizedOperation", "403"}
 )
-_CREDENTIALS = frozenset(
+CREDENTIALS_CODES = frozenset(
     {
         "ExpiredToken",
         "ExpiredTokenException",
@@ -62,6 +62,8 @@ _CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
+"""What is wrong with whoever asks, whatever they ask for."""
+CREDENTIALS_REMEDY = "check the daemon's credentials and the machine's clock"
 _TAKING_A_ROLE = ("AssumeRole", "AssumeRoleWithWebIdentity")
 _ROLE_REMEDY = "check AWS_ROLE_ARN (or role_arn of the profile), and whether the role's trust policy lets the daemon assume it"
 _THROTTLED = frozenset(
@@ -110,13 +112,13 @@ def explain(
 
 def _remedy_of_code(error: ClientError, grant: str) -> str:
     code = code_of(error)
-    refused = status_of(error) // 100 == 4 and code not in _CREDENTIALS | _THROTTLED  # noqa: PLR2004 - 4xx
+    refused = status_of(error) // 100 == 4 and code not in CREDENTIALS_CODES | _THROTTLED  # noqa: PLR2004 - 4xx
     if refused and error.operation_name in _TAKING_A_ROLE:
         return f"{error.operation_name} was refused: {_ROLE_REMEDY}"
     if code in _DENIED:
         return grant
-    if code in _CREDENTIALS:
-        return "check the daemon's credentials and the machine's clock"
+    if code in CREDENTIALS_CODES:
+        return CREDENTIALS_REMEDY
     return "AWS is throttling and asks for fewer calls" if code in _THROTTLED else ""
 
 

@@ -7,26 +7,33 @@ otherwise.
 """
 
 import asyncio
+import email.utils
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from botocore.exceptions import ClientError, ParamValidationError
+from botocore.utils import parse_timestamp
 from msgspec.structs import replace
 
 from crrmon.adapters.account_way import AccountError, Way
 from crrmon.adapters.accounts import Accounts, TooManyAccountsError, UnknownSiteError
 from crrmon.adapters.border import (
+    EXPIRED_CODES,
     NoAnswerError,
     UnaskedError,
     border,
     code_of,
+    headers_of,
     status_of,
     unreadable,
 )
-from crrmon.adapters.remedies import explain
+from crrmon.adapters.heads import HeadAnswer, HeadRequest, Heads
+from crrmon.adapters.remedies import CREDENTIALS_CODES, CREDENTIALS_REMEDY, explain
 from crrmon.domain.objects import ObjectVersion, plausible_size
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.recent import Recent
@@ -64,6 +71,12 @@ _ANSWERS_OF_S3 = (Sight.REFUSED, Sight.DENIED, Sight.GONE, Sight.DELETE_MARKER)
 _WITHOUT_PROOF = (Sight.GONE, Sight.DELETE_MARKER, Sight.NO_STATUS)
 """What ends the following of a version, and what any HTTP server might have said."""
 
+_WORDLESS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
+"""Refusals that mean many things, of which a HEAD does not say which."""
+
+WHY_SECONDS = 60.0
+"""Between two requests that ask one bucket why it refuses."""
+
 _STANDARD = "STANDARD"
 
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
@@ -92,6 +105,8 @@ class S3Probe:
         self._deadline_seconds = deadline_seconds
         self._regions: Recent[tuple[str, str], str] = Recent()
         """Of buckets, by account and name, that were found elsewhere than was thought."""
+        self._asked_why: Recent[tuple[str, str], float] = Recent()
+        """When buckets, by account and name, were asked why they refuse."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
         """HEAD one version.
@@ -129,24 +144,52 @@ class S3Probe:
         self, way: Way, version: ObjectVersion, region: str, owner: str | None
     ) -> Observation:
         asked = version.version_id if version.identified else None
+        request = HeadRequest(
+            bucket=version.bucket,
+            key=version.key,
+            version_id=asked,
+            owner=_expected(way, owner),
+            payer=way.pays_for(version.bucket),
+        )
         try:
-            payer = "requester" if way.pays_for(version.bucket) else None
-            request = _request(
-                way, version.bucket, owner, Key=version.key, VersionId=asked, RequestPayer=payer
-            )
             with border():
-                answer = await self._ask(
-                    way, version.bucket, region, lambda s3: s3.head_object(**request)
-                )
-                return self._seen(answer, asked, way)
+                async with asyncio.timeout(self._deadline_seconds):
+                    heads, answer = await self._head(way, region, request)
+                    code = await self._code(heads, request, answer, way)
+                    if code in EXPIRED_CODES and await heads.renew():
+                        answer, code = await heads.head(request), ""
+                if answer.status == HTTPStatus.OK:
+                    return self._seen(answer.headers, asked, way)
         except AccountError as error:
             return self._unasked(error)
-        except ClientError as error:
-            return self._refused(error, asked, way)
         except UnaskedError as error:
             return self._trouble(Sight.UNREACHABLE, error)
         except NoAnswerError as error:
             return self._unanswered(error.met)
+        return self._refused(answer, asked, way, code)
+
+    async def _head(self, way: Way, region: str, request: HeadRequest) -> tuple[Heads, HeadAnswer]:
+        """Ask in the bucket's region; once more in the one that S3 names when the bucket is not there."""
+        found = self._regions.get((way.name, request.bucket))
+        heads = await (way.heads(region) if found is None else way.heads_in(found))
+        answer = await heads.head(request)
+        elsewhere = _region_told(answer.status, answer.headers, "")
+        if elsewhere is None or elsewhere == heads.region:
+            return heads, answer
+        heads = await way.heads_in(elsewhere)
+        self._regions.put((way.name, request.bucket), elsewhere)
+        return heads, await heads.head(request)
+
+    async def _code(self, heads: Heads, request: HeadRequest, answer: HeadAnswer, way: Way) -> str:
+        """Return S3's word for a refusal, which the answer to a HEAD has no place for; now and then, as it costs a request."""
+        if answer.status not in _WORDLESS or not _proved(answer.headers, way):
+            return ""
+        place, now = (way.name, request.bucket), self._clock.now()
+        asked = self._asked_why.get(place)
+        if asked is not None and 0 <= now - asked < WHY_SECONDS:
+            return ""
+        self._asked_why.put(place, now)
+        return await heads.code(request)
 
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None
@@ -168,14 +211,14 @@ class S3Probe:
         except (ClientError, UnaskedError, NoAnswerError) as error:
             code = code_of(error) if isinstance(error, ClientError) else ""
             if code == _NO_CONFIGURATION:
-                if _proved(getattr(error, "response", {}), way):
+                if _proved(headers_of(getattr(error, "response", {})), way):
                     return None
                 raise _unreadable(bucket, f"an answer {_NOT_S3}") from error
             trouble = _unreadable(bucket, _reason(bucket, region, way, error))
             if way.own_endpoint and code == "NoSuchBucket":
                 raise NoBucketError(str(trouble)) from error
             raise trouble from error
-        if not _proved(answer, way):
+        if not _proved(headers_of(answer), way):
             raise _unreadable(bucket, f"an answer {_NOT_S3}")
         return told
 
@@ -193,10 +236,10 @@ class S3Probe:
             raise UnusableAccountError(str(error)) from error
         except (ClientError, UnaskedError, NoAnswerError) as error:
             denied = isinstance(error, ClientError) and status_of(error) == HTTPStatus.FORBIDDEN
-            if denied and _proved(getattr(error, "response", {}), way):
+            if denied and _proved(headers_of(getattr(error, "response", {})), way):
                 return False
             raise _unlisted(bucket, _reason(bucket, region, way, error)) from error
-        if not _proved(answer, way):
+        if not _proved(headers_of(answer), way):
             raise _unlisted(bucket, f"an answer {_NOT_S3}")
         return True
 
@@ -210,54 +253,61 @@ class S3Probe:
             try:
                 return await ask(client)
             except ClientError as error:
-                elsewhere = _region_told(error)
+                told = str(error.response.get("Error", {}).get("Region") or "")
+                elsewhere = _region_told(status_of(error), headers_of(error.response), told)
                 if elsewhere is None or elsewhere == client.meta.region_name:
                     raise
             client = await way.s3_in(elsewhere)
             self._regions.put((way.name, bucket), elsewhere)
             return await ask(client)
 
-    def _seen(self, answer: Mapping[str, Any], asked: str | None, way: Way) -> Observation:
+    def _seen(self, headers: Mapping[str, str], asked: str | None, way: Way) -> Observation:
         """Read a 200."""
-        if not _proved(answer, way):
+        if not _proved(headers, way):
             return self._trouble(Sight.UNREACHABLE, f"HTTP 200 {_NOT_S3}")
         # S3 leaves the header out for the only version in a bucket that never was versioned; other stores may always.
         unnamed = asked if way.own_endpoint and asked is not None else "null"
-        version_id = answer.get("VersionId") or unnamed
+        version_id = headers.get("x-amz-version-id") or unnamed
         if asked not in (None, version_id):
             return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
-        status = answer.get("ReplicationStatus")
+        status = headers.get("x-amz-replication-status")
         sight = _sight(status)
         if not way.reports_status and sight in (Sight.NO_STATUS, Sight.REPLICA):
             sight = Sight.SILENT
-        modified = answer.get("LastModified")
-        storage_class = answer.get("StorageClass") or ""
+        storage_class = headers.get("x-amz-storage-class") or ""
+        length = headers.get("content-length")
         return Observation(
             sight=sight,
             looked_at=self._clock.now(),
             version_id=version_id,
-            size=plausible_size(answer.get("ContentLength")),
-            last_modified_at=None if modified is None else modified.timestamp(),
+            size=plausible_size(None if length is None else int(length)),
+            last_modified_at=_moment(headers.get("last-modified")),
             storage_class="" if storage_class == _STANDARD else storage_class,
-            encryption=answer.get("ServerSideEncryption") or "",
-            etag=(answer.get("ETag") or "").strip('"'),
+            encryption=headers.get("x-amz-server-side-encryption") or "",
+            etag=(headers.get("etag") or "").strip('"'),
             unproved=way.own_endpoint and sight in _WITHOUT_PROOF,
             of_store=way.own_endpoint,
             detail=str(status)[:64] if sight is Sight.UNKNOWN else "",
         )
 
-    def _refused(self, error: ClientError, asked: str | None, way: Way) -> Observation:
+    def _refused(self, answer: HeadAnswer, asked: str | None, way: Way, code: str) -> Observation:
         """Read an answer that is no 200."""
-        version_id = _headers(error).get("x-amz-version-id")
+        version_id = answer.headers.get("x-amz-version-id")
         if asked is not None and version_id not in (None, asked):
             return self._trouble(Sight.UNREACHABLE, _ANOTHER_VERSION)
-        status = status_of(error)
+        status = answer.status
         sight = _REFUSALS.get(status, Sight.UNREACHABLE)
-        if sight is Sight.DELETE_MARKER and _PURGED in _headers(error):
+        if sight is Sight.DELETE_MARKER and _PURGED in answer.headers:
             sight = Sight.GONE
-        if sight in _ANSWERS_OF_S3 and not _proved(error.response, way):
+        if sight in _ANSWERS_OF_S3 and not _proved(answer.headers, way):
             return self._trouble(Sight.UNREACHABLE, f"HTTP {status} {_NOT_S3}")
-        seen = self._trouble(sight, f"HTTP {status}", version_id)
+        if code in CREDENTIALS_CODES:
+            return self._trouble(
+                Sight.UNREACHABLE, f"HTTP {status} ({code}); {CREDENTIALS_REMEDY}"
+            )
+        seen = self._trouble(
+            sight, f"HTTP {status} ({code})" if code else f"HTTP {status}", version_id
+        )
         return replace(
             seen,
             unproved=way.own_endpoint and sight in _WITHOUT_PROOF,
@@ -301,31 +351,50 @@ def _sight(status: str | None) -> Sight:
     return _SIGHTS.get(status.upper(), Sight.UNKNOWN)
 
 
-def _request(way: Way, bucket: str, owner: str | None, **more: str | None) -> dict[str, Any]:
-    """Name a bucket and its owner, and leave out what is not known."""
+def _request(way: Way, bucket: str, owner: str | None) -> dict[str, Any]:
+    """Name a bucket and its owner, where it is known."""
+    expected = _expected(way, owner)
+    return {"Bucket": bucket} | ({} if expected is None else {"ExpectedBucketOwner": expected})
+
+
+def _expected(way: Way, owner: str | None) -> str | None:
+    """Return the account that a bucket must belong to; None for what is no account, or not AWS's."""
     owned = owner is not None and _ACCOUNT_ID.fullmatch(owner) and not way.own_endpoint
-    request = {"Bucket": bucket, "ExpectedBucketOwner": owner if owned else None, **more}
-    return {name: value for name, value in request.items() if value is not None}
+    return owner if owned else None
 
 
-def _headers(error: ClientError) -> Mapping[str, str]:
-    return error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-
-
-def _proved(answer: object, way: Way) -> bool:
+def _proved(headers: Mapping[str, str], way: Way) -> bool:
     """Return whether an answer is S3's own, as far as it can tell; other stores need not say so."""
-    if way.own_endpoint:
-        return True
-    told: Any = answer
-    return bool(told.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(_REQUEST_ID))
+    return way.own_endpoint or bool(headers.get(_REQUEST_ID))
 
 
-def _region_told(error: ClientError) -> str | None:
-    """Return the region in which S3 says the bucket is, if that may be why it refused."""
-    if status_of(error) not in (301, 307, 400):
+def _region_told(status: int, headers: Mapping[str, str], told: str) -> str | None:
+    """Return the region in which S3 says the bucket is, if that may be why it refused.
+
+    Args:
+        status: of its answer.
+        headers: of its answer.
+        told: the region that the answer's body names, if any.
+    """
+    if status not in (301, 307, 400):
         return None
-    told: Mapping[str, Any] = error.response.get("Error", {})
-    return _headers(error).get("x-amz-bucket-region") or told.get("Region") or None
+    return headers.get("x-amz-bucket-region") or told or None
+
+
+@lru_cache(maxsize=1024)
+def _moment(text: str | None) -> float | None:
+    """Read a header that is a date; None where it is not there.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text:
+        return None
+    try:
+        read = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        read = parse_timestamp(text)  # other stores than S3 may write it otherwise
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
 
 
 def _reason(bucket: str, region: str, way: Way, error: Exception) -> str:

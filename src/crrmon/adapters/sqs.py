@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from crrmon.adapters.aws import AwsSession, Login
 from crrmon.adapters.border import NoAnswerError, border
+from crrmon.adapters.fast.json_calls import JsonCalls
 from crrmon.adapters.remedies import explain
 from crrmon.domain.queue_address import queue_address, queue_name, region_of
 from crrmon.ports.inbox import Depth, InboxError, Message
@@ -21,10 +22,6 @@ from crrmon.ports.inbox import Depth, InboxError, Message
 if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_sqs import SQSClient
     from types_aiobotocore_sqs.literals import QueueAttributeNameType
-    from types_aiobotocore_sqs.type_defs import (
-        ChangeMessageVisibilityBatchRequestEntryTypeDef,
-        DeleteMessageBatchRequestEntryTypeDef,
-    )
 
 BATCH = 10
 """Messages that SQS takes or gives in one call."""
@@ -101,15 +98,17 @@ class SqsInbox:
         """Wait for messages and take up to ten."""
         try:
             with border():
-                client = await self.client()
-                answer = await client.receive_message(
-                    QueueUrl=self._url,
-                    MaxNumberOfMessages=BATCH,
-                    WaitTimeSeconds=wait_seconds,
-                    VisibilityTimeout=visibility_seconds,
-                    MessageSystemAttributeNames=["SentTimestamp"],
+                queue = await self._calls()
+                told = await queue.receive(
+                    {
+                        "QueueUrl": self._url,
+                        "MaxNumberOfMessages": BATCH,
+                        "WaitTimeSeconds": wait_seconds,
+                        "VisibilityTimeout": visibility_seconds,
+                        "MessageSystemAttributeNames": ["SentTimestamp"],
+                    }
                 )
-                return [_message(raw) for raw in answer.get("Messages", ())]
+                return list(map(_message, told.Messages))
         except (ClientError, NoAnswerError) as error:
             raise self._error("received", "sqs:ReceiveMessage", error) from error
 
@@ -177,14 +176,14 @@ class SqsInbox:
         """Delete up to ten delivered messages; return the receipts that were not deleted."""
         if not receipts:
             return ()
-        entries: list[DeleteMessageBatchRequestEntryTypeDef] = [
+        entries = [
             {"Id": str(place), "ReceiptHandle": receipt} for place, receipt in enumerate(receipts)
         ]
         try:
             with border():
-                client = await self.client()
-                answer = await client.delete_message_batch(QueueUrl=self._url, Entries=entries)
-                return _left(receipts, answer)
+                queue = await self._calls()
+                told = await queue.delete({"QueueUrl": self._url, "Entries": entries})
+                return _left(receipts, told)
         except (ClientError, NoAnswerError) as error:
             raise self._error("deleted", "sqs:DeleteMessage", error) from error
 
@@ -192,19 +191,22 @@ class SqsInbox:
         """Keep up to ten delivered messages hidden for `seconds` from now; return the receipts that were not changed."""
         if not receipts:
             return ()
-        entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
+        entries = [
             {"Id": str(place), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
             for place, receipt in enumerate(receipts)
         ]
         try:
             with border():
-                client = await self.client()
-                answer = await client.change_message_visibility_batch(
-                    QueueUrl=self._url, Entries=entries
-                )
-                return _left(receipts, answer)
+                queue = await self._calls()
+                told = await queue.change({"QueueUrl": self._url, "Entries": entries})
+                return _left(receipts, told)
         except (ClientError, NoAnswerError) as error:
             raise self._error("kept hidden", "sqs:ChangeMessageVisibility", error) from error
+
+    async def _calls(self) -> "_SdkCalls | _FastCalls":
+        """Return what makes the calls that are made all day."""
+        fast = await self._aws.calls("sqs", self._region, self._login)
+        return _SdkCalls(await self.client()) if fast is None else _FastCalls(fast)
 
     def _error(self, what: str, permission: str, error: Exception) -> InboxError:
         reason = explain(error, permission=f"{permission} on the queue", advice=_ADVICE)
@@ -217,42 +219,91 @@ class _Redrive(msgspec.Struct):
     deadLetterTargetArn: str  # noqa: N815 - as SQS writes it
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, frozen=True):
     """One entry of a batch that was carried out."""
 
     Id: str
 
 
-class _Outcome(msgspec.Struct):
+class _Outcome(msgspec.Struct, frozen=True):
     """What became of a batch."""
 
     Successful: list[_Entry] = []
     Failed: list[_Entry] = []
 
 
-class _Received(msgspec.Struct):
+class _MessageAttributes(msgspec.Struct, frozen=True):
+    """What is asked about a message."""
+
+    SentTimestamp: str | None = None
+
+
+class _Received(msgspec.Struct, frozen=True):
     """What is read of a message."""
 
     MessageId: str
     ReceiptHandle: str
     Body: str
-    Attributes: dict[str, str] = {}
+    Attributes: _MessageAttributes = _MessageAttributes()
 
 
-def _left(receipts: Sequence[str], answer: Mapping[str, Any]) -> Sequence[str]:
+class _Messages(msgspec.Struct, frozen=True):
+    """What was received."""
+
+    Messages: list[_Received] = []
+
+
+class _SdkCalls:
+    """Calls a queue by the SDK's client."""
+
+    def __init__(self, client: "SQSClient") -> None:
+        self._client: Any = client
+
+    async def receive(self, fields: Mapping[str, Any]) -> _Messages:
+        """Receive messages."""
+        return msgspec.convert(await self._client.receive_message(**fields), _Messages)
+
+    async def delete(self, fields: Mapping[str, Any]) -> _Outcome:
+        """Delete messages."""
+        return msgspec.convert(await self._client.delete_message_batch(**fields), _Outcome)
+
+    async def change(self, fields: Mapping[str, Any]) -> _Outcome:
+        """Change until when messages are hidden."""
+        answer = await self._client.change_message_visibility_batch(**fields)
+        return msgspec.convert(answer, _Outcome)
+
+
+class _FastCalls:
+    """Calls a queue by the short way."""
+
+    def __init__(self, calls: JsonCalls) -> None:
+        self._calls = calls
+
+    async def receive(self, fields: Mapping[str, Any]) -> _Messages:
+        """Receive messages."""
+        return await self._calls.call("ReceiveMessage", fields, _Messages)
+
+    async def delete(self, fields: Mapping[str, Any]) -> _Outcome:
+        """Delete messages."""
+        return await self._calls.call("DeleteMessageBatch", fields, _Outcome)
+
+    async def change(self, fields: Mapping[str, Any]) -> _Outcome:
+        """Change until when messages are hidden."""
+        return await self._calls.call("ChangeMessageVisibilityBatch", fields, _Outcome)
+
+
+def _left(receipts: Sequence[str], told: _Outcome) -> Sequence[str]:
     """
     Return the receipts of a batch's entries, whose ids are their places, of which it is not said that they were done.
     """
-    told = msgspec.convert(answer, _Outcome)
     done = {one.Id for one in told.Successful}
     if not done and not told.Failed:
         raise KeyError("Successful")  # every entry is named in one of the two
     return [receipt for place, receipt in enumerate(receipts) if str(place) not in done]
 
 
-def _message(raw: Any) -> Message:
-    told = msgspec.convert(raw, _Received)
-    sent = told.Attributes.get("SentTimestamp")
+def _message(told: _Received) -> Message:
+    sent = told.Attributes.SentTimestamp
     return Message(
         id=told.MessageId,
         receipt=told.ReceiptHandle,

@@ -1,7 +1,7 @@
 """How AWS is reached, and the accounts and S3-compatible stores that are reached in a way of their own."""
 
 import itertools
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -30,6 +30,10 @@ class Aws(Section):
     """Default region; if unset, the SDK's own (AWS_REGION, profile)."""
     endpoint_url: Address | None = None
     """Send every AWS call here instead; for emulators. S3-compatible stores belong in `accounts`."""
+    client: Literal["auto", "fast", "sdk"] = "auto"
+    """What makes the calls of every object: crrmon's own client (fast) or AWS's SDK. auto takes the fast one for AWS's
+    plain endpoints and the SDK for all others; docs/aws-client.md says more.
+    """
 
 
 class Account(Section):

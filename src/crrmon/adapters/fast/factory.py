@@ -1,0 +1,157 @@
+"""Makes the short way beside a client of the SDK, where it can be taken."""
+
+import asyncio
+import random
+import ssl
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import structlog
+from botocore.httpsession import get_cert_path
+
+from crrmon import __version__
+from crrmon.adapters.answers import Doorkeeper
+from crrmon.adapters.fast.json_calls import JsonCalls
+from crrmon.adapters.fast.line import Line
+from crrmon.adapters.fast.s3 import MOST_BYTES, FastHeads
+from crrmon.adapters.fast.site import Address, Choice, Keyring, address_of, unusual
+from crrmon.adapters.fast.wire import Limits, Wire
+from crrmon.adapters.heads import Heads, SdkHeads
+from crrmon.ports.clock import Dates, SystemClock
+
+HotService = Literal["s3", "sqs", "dynamodb"]
+
+_CALLS: Mapping[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+    "sqs": ("AmazonSQS", (("x-amzn-query-mode", "true"),)),
+    "dynamodb": ("DynamoDB_20120810", ()),
+}
+"""Prefixes of operations, and headers that the SDK sends as well."""
+
+_MOST_BYTES: Mapping[str, int] = {"s3": MOST_BYTES, "sqs": 33_554_432, "dynamodb": 67_108_864}
+"""Of answers: SQS gives up to a megabyte of messages, DynamoDB sixteen of items, and JSON makes more of them."""
+
+_FIXED = f"user-agent: crrmon/{__version__}\r\naccept-encoding: identity\r\n"
+
+log = structlog.get_logger()
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client of the SDK was made with that it does not tell itself."""
+
+    service: HotService
+    ca_bundle: str | None
+    """Certificates to trust instead of the usual ones."""
+    own_store: bool
+    """Whether it asks another store than AWS."""
+    trusting: bool
+    """Whether answers need not have AWS's id of the request."""
+    dates: Dates | None
+    """Told what answers say about the time."""
+
+
+class Factory:
+    """Makes short ways, over connections that all of a service share.
+
+    Args:
+        choice: when to take them.
+        most_connections: of each service.
+    """
+
+    def __init__(self, choice: Choice, *, most_connections: int) -> None:
+        self._choice = choice
+        self._most_connections = most_connections
+        self._rng = random.Random()  # noqa: S311 - no secret
+        self._wires: dict[tuple[str, str | None], Wire] = {}
+        self._contexts: dict[str | None, ssl.SSLContext] = {}
+
+    def heads(self, client: Any, held: Any, setting: Setting) -> Heads:
+        """Return what asks for objects: by the short way, or by the SDK's client.
+
+        Args:
+            client: aiobotocore's.
+            held: its credentials.
+            setting: see there.
+        """
+        keyring = Keyring(held, monotonic=asyncio.get_running_loop().time)
+        sdk = SdkHeads(client, keyring)
+        line = self._line(client, keyring, setting)
+        if line is None:
+            return sdk
+        marks = (("x-minio-source-proxy-request", "false"),) if setting.own_store else ()
+        return FastHeads(line, sdk, fixed=_FIXED, marks=marks)
+
+    def calls(self, client: Any, held: Any, setting: Setting) -> JsonCalls | None:
+        """Return what calls a service that speaks JSON; None where the SDK's client is to. As `heads`."""
+        keyring = Keyring(held, monotonic=asyncio.get_running_loop().time)
+        line = self._line(client, keyring, setting)
+        if line is None:
+            return None
+        prefix, marks = _CALLS[setting.service]
+        return JsonCalls(
+            line,
+            prefix=prefix,
+            version="1.0",
+            attempts=client.meta.config.retries["total_max_attempts"],
+            doorkeeper=Doorkeeper(trusting=setting.trusting),
+            rng=self._rng,
+            fixed=_FIXED,
+            marks=marks,
+            credentials=keyring,
+        )
+
+    async def close(self) -> None:
+        """End all connections."""
+        for wire in self._wires.values():
+            await wire.close()
+
+    def _line(self, client: Any, keyring: Keyring, setting: Setting) -> Line | None:
+        address = address_of(client, setting.service)
+        reason = unusual(client, address, choice=self._choice, ca_bundle=setting.ca_bundle)
+        if reason is not None:
+            self._tell(address, reason)
+            return None
+        return Line(
+            address,
+            wire=self._wire(client, setting),
+            keyring=keyring,
+            now=SystemClock.now,
+            dates=setting.dates,
+        )
+
+    def _tell(self, address: Address, reason: str) -> None:
+        # Nobody needs to be told what was asked for.
+        tell = log.debug if self._choice == "sdk" else log.info
+        tell(
+            "sdk_used",
+            service=address.service,
+            region=address.region,
+            host=address.origin.host,
+            reason=reason,
+        )
+
+    def _wire(self, client: Any, setting: Setting) -> Wire:
+        key = (setting.service, setting.ca_bundle)
+        if key not in self._wires:
+            config = client.meta.config
+            self._wires[key] = Wire(
+                Limits(
+                    connect_seconds=config.connect_timeout,
+                    silent_seconds=config.read_timeout,
+                    whole_seconds=2 * config.read_timeout,
+                    most_bytes=_MOST_BYTES[setting.service],
+                    most_connections=self._most_connections,
+                ),
+                tls=lambda: self._context(setting.ca_bundle),
+                rng=self._rng,
+            )
+        return self._wires[key]
+
+    def _context(self, ca_bundle: str | None) -> ssl.SSLContext:
+        """Return the context for certificates, made once: that takes longer than hundreds of requests."""
+        if ca_bundle not in self._contexts:
+            context = ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))  # noqa: FBT003 - its signature
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+            self._contexts[ca_bundle] = context
+        return self._contexts[ca_bundle]

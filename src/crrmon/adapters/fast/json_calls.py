@@ -1,0 +1,167 @@
+"""Calls of services that speak JSON (SQS, DynamoDB) by the short way: what the SDK's client would make of them."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+
+from crrmon.adapters.answers import Doorkeeper
+from crrmon.adapters.border import EXPIRED_CODES, code_of
+from crrmon.adapters.fast.line import ID_HEADER, Line
+from crrmon.adapters.fast.reading import Answer
+from crrmon.adapters.fast.signing import Request
+from crrmon.adapters.fast.site import Keyring
+
+_Told = TypeVar("_Told")
+
+_PASSING = frozenset(
+    {
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
+_UNANSWERED = (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+_THROTTLED = frozenset(
+    {"RequestLimitExceeded", "RequestThrottled", "Throttling", "ThrottlingException"}
+)
+
+
+class JsonCalls:
+    """Calls the operations of one service.
+
+    Args:
+        line: to the service.
+        prefix: of its operations' names in requests, as ``AmazonSQS``.
+        version: of its JSON, as ``1.0``.
+        attempts: most tries of a call, where the first ones were not answered or refused for the moment.
+        doorkeeper: refuses what the service cannot have answered.
+        rng: says how long to wait before another try.
+        fixed: lines of every request's head that nobody signs.
+        marks: headers of every request that are signed.
+        credentials: of whoever asks, renewed once when the service takes them for expired.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        *,
+        prefix: str,
+        version: str,
+        attempts: int,
+        doorkeeper: Doorkeeper,
+        rng: random.Random,
+        fixed: str,
+        marks: tuple[tuple[str, str], ...],
+        credentials: Keyring,
+    ) -> None:
+        self._line = line
+        self._prefix = prefix
+        self._headers = (("content-type", f"application/x-amz-json-{version}"), *marks)
+        self._attempts = attempts
+        self._doorkeeper = doorkeeper
+        self._rng = rng
+        self._credentials = credentials
+        self._fixed = fixed
+        self._path = f"{line.address.base}/"
+
+    async def call(self, operation: str, fields: Mapping[str, Any], told: "type[_Told]") -> _Told:
+        """Call an operation.
+
+        Args:
+            operation: its name.
+            fields: of the request.
+            told: what to read of the answer.
+
+        Raises:
+            ClientError: the service refused, and says why.
+            Exception: no answer came, or none that can be read; see `border`.
+        """
+        body = msgspec.json.encode(fields)
+        request = Request(
+            method="POST",
+            host=self._line.address.host,
+            path=self._path,
+            headers=(*self._headers, ("x-amz-target", f"{self._prefix}.{operation}")),
+            unsigned=f"{self._fixed}content-length: {len(body)}\r\n",
+            body=body,
+        )
+        for attempt in range(1, self._attempts):
+            try:
+                return await self._once(operation, request, told)
+            except (ClientError, *_UNANSWERED) as error:
+                if not _passes(error):
+                    raise
+            await asyncio.sleep(self._rng.random() * 2 ** (attempt - 1))
+        return await self._once(operation, request, told)
+
+    async def _once(self, operation: str, request: Request, told: "type[_Told]") -> _Told:
+        answer = await self._line.ask(request)
+        try:
+            self._judge(operation, answer)
+        except ClientError as error:
+            if code_of(error) not in EXPIRED_CODES or not await self._credentials.renew():
+                raise
+            answer = await self._line.ask(request)
+            self._judge(operation, answer)
+        return msgspec.json.decode(answer.body, type=told)
+
+    def _judge(self, operation: str, answer: Answer) -> None:
+        headers = answer.headers
+        metadata = {"HTTPStatusCode": answer.status, "HTTPHeaders": headers}
+        if ID_HEADER in headers:
+            metadata["RequestId"] = headers[ID_HEADER]
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise ClientError(_error(answer, metadata), operation)  # type: ignore[arg-type] # its stubs know fewer fields
+        self._doorkeeper({"ResponseMetadata": metadata})
+
+
+class _Fault(msgspec.Struct):
+    """What is read of an error."""
+
+    type: str = msgspec.field(default="", name="__type")
+    message: str | None = None
+    Message: str | None = None
+    CancellationReasons: list[Any] | None = None
+
+
+def _error(answer: Answer, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Read an error, in the SDK's form."""
+    try:
+        fault = msgspec.json.decode(answer.body or b"{}", type=_Fault)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        fault = _Fault()
+    code = fault.type.partition(":")[0].rpartition("#")[2] or str(answer.status)
+    # Of services that spoke another protocol once, the code that their clients have always known.
+    known, _, _ = answer.headers.get("x-amzn-query-error", "").partition(";")
+    told = {"Code": known or code, "Message": fault.message or fault.Message or ""}
+    error: dict[str, Any] = {"Error": told, "ResponseMetadata": metadata}
+    if fault.CancellationReasons is not None:
+        error["CancellationReasons"] = fault.CancellationReasons
+    return error
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether the same call may well succeed in a moment."""
+    if not isinstance(error, ClientError):
+        return True
+    told = error.response
+    status = told.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status in _PASSING or told.get("Error", {}).get("Code") in _THROTTLED

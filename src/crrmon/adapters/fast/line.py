@@ -1,0 +1,96 @@
+"""One service, asked by its short way: signed, sent, and judged by what the answer's headers say."""
+
+import email.utils
+from collections.abc import Callable
+from functools import lru_cache
+
+from crrmon.adapters.fast.reading import Answer
+from crrmon.adapters.fast.signing import Request, Signer
+from crrmon.adapters.fast.site import Address, Keyring
+from crrmon.adapters.fast.wire import Origin, Wire
+from crrmon.ports.clock import Dates
+
+SKEW_SECONDS = 60.0
+"""Of the machine's clock against the service's, beyond which requests are signed by the service's: it takes 5 minutes."""
+
+ID_HEADER, S3_ID_HEADER = "x-amzn-requestid", "x-amz-request-id"
+"""In which AWS's services name a request; that of most, and that of S3."""
+
+
+class Line:
+    """The way to one service in one region.
+
+    Args:
+        address: where it is.
+        wire: carries requests.
+        keyring: has the credentials.
+        now: tells seconds since the epoch, by this machine's clock.
+        dates: told what answers say about the time; None where nobody wants to know.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        wire: Wire,
+        keyring: Keyring,
+        now: Callable[[], float],
+        dates: Dates | None,
+    ) -> None:
+        self.address = address
+        self._wire = wire
+        self._keyring = keyring
+        self._now = now
+        self._dates = dates
+        self._signer = Signer(address.service, address.region)
+        self._skew = 0.0
+        """Seconds that the service's clock is ahead of this machine's, where that is much."""
+
+    async def ask(self, request: Request, *, origin: Origin | None = None) -> Answer:
+        """Sign a request, send it and return the answer.
+
+        A clock that turns out to be wrong is corrected, and the request made once more.
+
+        Args:
+            request: what to ask.
+            origin: where to, if not at the address itself.
+
+        Raises:
+            NoCredentialsError: there are no credentials.
+            Exception: as `Wire.ask`, or what the SDK raises where it cannot refresh credentials.
+        """
+        skew = self._skew
+        answer = await self._ask(request, origin)
+        if answer.status in (400, 403) and self._skew != skew:
+            answer = await self._ask(request, origin)
+        return answer
+
+    async def _ask(self, request: Request, origin: Origin | None) -> Answer:
+        credentials = await self._keyring.current()
+        asked_at = self._dates.asked() if self._dates is not None else 0.0
+        sent = self._signer.signed(request, credentials, at=self._now() + self._skew)
+        answer = await self._wire.ask(
+            origin or self.address.origin, sent, bodiless=request.method == "HEAD"
+        )
+        headers = answer.headers
+        if "age" not in headers and (S3_ID_HEADER in headers or ID_HEADER in headers):
+            date = _date(headers.get("date", ""))
+            if date is not None:
+                self._dated(date, asked_at)
+        return answer
+
+    def _dated(self, date: float, asked_at: float) -> None:
+        ahead = date - self._now()
+        if abs(ahead - self._skew) > SKEW_SECONDS:
+            self._skew = ahead if abs(ahead) > SKEW_SECONDS else 0.0
+        if self._dates is not None:
+            self._dates.heard(date, asked_at=asked_at)
+
+
+@lru_cache(maxsize=8)
+def _date(text: str) -> float | None:
+    """Read a Date header; None for one that no calendar has."""
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

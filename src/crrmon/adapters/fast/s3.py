@@ -1,0 +1,126 @@
+"""HEAD of an object by the short way: what S3 is asked, byte by byte."""
+
+import re
+
+import msgspec
+import structlog
+
+from crrmon.adapters.fast.line import Line
+from crrmon.adapters.fast.signing import Request, escaped, escaped_path
+from crrmon.adapters.fast.site import host_header
+from crrmon.adapters.fast.wire import Origin
+from crrmon.adapters.heads import HeadAnswer, HeadRequest, SdkHeads
+from crrmon.domain.recent import Recent
+
+MOST_BYTES = 65_536
+"""Of the body of an error."""
+
+_USUAL = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_OF_OTHER_KINDS = re.compile(r".*--(x|xa|ol|op|table)-s3|.*-s3alias")
+"""Names of directory buckets, access points and the like, which S3 has other endpoints for."""
+_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+){3}")
+_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+
+log = structlog.get_logger()
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where a bucket is asked for."""
+
+    origin: Origin
+    host: str
+    path: str
+    """Of the bucket itself, without a slash at its end."""
+
+
+class FastHeads:
+    """Asks for objects by the short way, and by the SDK for those of unusual buckets.
+
+    Args:
+        line: to S3 in a region.
+        sdk: the way round.
+        fixed: lines of every request's head, signed by nobody.
+        marks: headers of every request that are signed.
+    """
+
+    def __init__(
+        self, line: Line, sdk: SdkHeads, *, fixed: str, marks: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        self._line = line
+        self._sdk = sdk
+        self._fixed = fixed
+        self._marks = marks
+        self._places: Recent[str, _Place] = Recent()
+        self._left_out: Recent[str, bool] = Recent()
+        self.renew = sdk.renew
+
+    @property
+    def region(self) -> str:
+        """Where it asks."""
+        return self._line.address.region
+
+    async def head(self, request: HeadRequest) -> HeadAnswer:
+        """HEAD an object."""
+        place = self._places.get(request.bucket) or self._found(request.bucket)
+        if place is None or not request.key:
+            return await self._sdk.head(request)
+        answer = await self._line.ask(self._request("HEAD", place, request), origin=place.origin)
+        return HeadAnswer(answer.status, answer.headers)
+
+    async def code(self, request: HeadRequest) -> str:
+        """Return S3's word for why it refuses an object."""
+        place = self._places.get(request.bucket) or self._found(request.bucket)
+        if place is None or not request.key:
+            return await self._sdk.code(request)
+        asked = self._request("GET", place, request, ("range", "bytes=0-0"))
+        answer = await self._line.ask(asked, origin=place.origin)
+        told = _CODE.search(answer.body)
+        return told[1].decode() if told else ""
+
+    def _request(
+        self, method: str, place: _Place, request: HeadRequest, *more: tuple[str, str]
+    ) -> Request:
+        headers = self._marks + more
+        if request.owner is not None:
+            headers += (("x-amz-expected-bucket-owner", request.owner),)
+        if request.payer:
+            headers += (("x-amz-request-payer", "requester"),)
+        version = request.version_id
+        return Request(
+            method=method,
+            host=place.host,
+            path=f"{place.path}{escaped_path(request.key)}",
+            query="" if version is None else f"versionId={escaped(version)}",
+            headers=headers,
+            unsigned=self._fixed,
+        )
+
+    def _found(self, bucket: str) -> _Place | None:
+        """Return where a bucket is asked for; None where the SDK must."""
+        place = place_of_bucket(bucket, self._line)
+        if place is not None:
+            self._places.put(bucket, place)
+        elif bucket not in self._left_out:
+            self._left_out.put(bucket, True)  # noqa: FBT003 - a set that forgets
+            log.info(
+                "sdk_used", service="s3", bucket=bucket, reason="the bucket's name is unusual"
+            )
+        return place
+
+
+def place_of_bucket(bucket: str, line: Line) -> _Place | None:
+    """Return where a bucket is asked for; None where the SDK must find out.
+
+    Follows what the SDK does: the bucket is part of the host's name where that makes a name that a certificate covers.
+    """
+    if not _USUAL.fullmatch(bucket) or _OF_OTHER_KINDS.fullmatch(bucket):
+        return None
+    if ".." in bucket or _NUMBERS.fullmatch(bucket):
+        return None
+    address = line.address
+    origin = address.origin
+    dotted = "." in bucket and (origin.tls or ".-" in bucket or "-." in bucket)
+    if dotted or not address.virtual:
+        return _Place(origin, address.host, f"{address.base}/{bucket}")
+    own = Origin(f"{bucket}.{origin.host}", origin.port, origin.tls)
+    return _Place(own, host_header(own), address.base)

@@ -1,0 +1,114 @@
+"""HEAD of an object, whichever client asks: what to ask, and what came of it by status and headers."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from botocore.exceptions import ClientError
+
+from crrmon.adapters.border import headers_of, status_of
+
+if TYPE_CHECKING:  # the stubs are there for development only
+    from types_aiobotocore_s3 import S3Client
+
+
+class HeadRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which object to ask about; None for what is not said."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+    owner: str | None = None
+    """Account that the bucket must belong to."""
+    payer: bool = False
+    """Whether whoever asks pays for it."""
+
+
+class HeadAnswer(msgspec.Struct, frozen=True):
+    """What S3 said."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By names in lower case."""
+
+
+class Heads(Protocol):
+    """One client's way to ask in one region."""
+
+    @property
+    def region(self) -> str:
+        """Where it asks."""
+
+    async def head(self, request: HeadRequest) -> HeadAnswer:
+        """HEAD an object, once, without following anything.
+
+        Raises:
+            Exception: no answer came, or none that can be read; see `border`.
+        """
+
+    async def code(self, request: HeadRequest) -> str:
+        """Return S3's word for why it refuses an object, which a HEAD has no place for; empty where it gives none.
+
+        The first byte is asked for.
+
+        Raises:
+            Exception: as `head`.
+        """
+
+    async def renew(self) -> bool:
+        """Get newer credentials than those that S3 took for expired; return whether there are any."""
+
+
+class Renewing(Protocol):
+    """Has credentials, and may get newer ones."""
+
+    async def renew(self) -> bool:
+        """Get newer credentials; return whether there are any."""
+
+
+class SdkHeads:
+    """Asks by the SDK's client.
+
+    Args:
+        client: aiobotocore's.
+        credentials: its own.
+    """
+
+    def __init__(self, client: "S3Client", credentials: Renewing) -> None:
+        self._client = client
+        self.renew = credentials.renew
+
+    @property
+    def region(self) -> str:
+        """Where it asks."""
+        return self._client.meta.region_name
+
+    async def head(self, request: HeadRequest) -> HeadAnswer:
+        """HEAD an object."""
+        try:
+            answer: Any = await self._client.head_object(**_fields(request))
+        except ClientError as error:
+            return HeadAnswer(status_of(error), headers_of(error.response))
+        return HeadAnswer(200, headers_of(answer))
+
+    async def code(self, request: HeadRequest) -> str:
+        """Return S3's word for why it refuses an object."""
+        try:
+            answer: Any = await self._client.get_object(**_fields(request), Range="bytes=0-0")
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            return "" if code.isdigit() else code  # the SDK's own, where there is none
+        answer["Body"].close()
+        return ""
+
+
+def _fields(request: HeadRequest) -> dict[str, Any]:
+    """Name things as the SDK does, and leave out what is not said."""
+    fields = {
+        "Bucket": request.bucket,
+        "Key": request.key,
+        "VersionId": request.version_id,
+        "ExpectedBucketOwner": request.owner,
+        "RequestPayer": "requester" if request.payer else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -20,6 +20,7 @@ from crrmon.adapters.s3 import S3Probe
 from crrmon.adapters.sqs import SqsInbox
 from crrmon.adapters.stores.dynamodb.attributes import at
 from crrmon.adapters.stores.dynamodb.calls import Calls
+from crrmon.adapters.stores.dynamodb.client import client_of
 from crrmon.adapters.stores.dynamodb.creation import create
 from crrmon.adapters.stores.redis.client import Redis
 from crrmon.adapters.stores.redis.server import RedisServer
@@ -73,7 +74,8 @@ def inbox(aws: AwsSession) -> SqsInbox:
 @pytest.fixture
 async def calls(aws: AwsSession) -> Calls:
     """Ask a table on the stub."""
-    return Calls(await aws.client("dynamodb"), table="t", region=REGION, chance=random.Random(1))
+    client, _ = await client_of(aws, REGION)
+    return Calls(client, table="t", region=REGION, chance=random.Random(1))
 
 
 def probe(aws: AwsSession) -> S3Probe:

@@ -110,7 +110,7 @@ async def everything(calls: Calls) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     request: dict[str, Any] = {"TableName": calls.table}
     while True:
-        page = await calls._client.scan(**request)
+        page = await calls._client.call("scan", request)
         found += page["Items"]
         if "LastEvaluatedKey" not in page:
             return found

@@ -70,7 +70,10 @@ class Line:
         asked_at = self._dates.asked() if self._dates is not None else 0.0
         sent = self._signer.signed(request, credentials, at=self._now() + self._skew)
         answer = await self._wire.ask(
-            origin or self.address.origin, sent, bodiless=request.method == "HEAD"
+            origin or self.address.origin,
+            sent,
+            bodiless=request.method == "HEAD",
+            idempotent=request.method != "POST",
         )
         headers = answer.headers
         if "age" not in headers and (S3_ID_HEADER in headers or ID_HEADER in headers):

@@ -2,7 +2,7 @@
 
 An answer can belong to no other request than the one that waits for it: whatever is odd about a connection ends it.
 S3 closes connections when it likes, at best between two answers; so one that was used before and breaks without a
-byte of an answer is replaced at once, a single time.
+byte of an answer is replaced at once, a single time, for what may be asked twice.
 """
 
 import asyncio
@@ -90,13 +90,16 @@ class Wire:
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
         self._names = _Names(rng)
 
-    async def ask(self, origin: Origin, request: bytes, *, bodiless: bool = False) -> Answer:
+    async def ask(
+        self, origin: Origin, request: bytes, *, bodiless: bool = False, idempotent: bool = False
+    ) -> Answer:
         """Send a request and wait for its answer.
 
         Args:
             origin: where to.
             request: all of its bytes.
             bodiless: whether it is a HEAD.
+            idempotent: whether it may be sent once more, where it may have arrived already.
 
         Raises:
             EndpointConnectionError, ConnectTimeoutError, SSLError: nobody could be asked.
@@ -107,8 +110,9 @@ class Wire:
         if connection is not None:
             try:
                 return await connection.ask(request, bodiless=bodiless)
-            except _StaleError:
-                pass
+            except _StaleError as error:
+                if not idempotent:
+                    raise ConnectionClosedError(endpoint_url=origin.shown) from error
         connection = await self._open(origin)
         try:
             return await connection.ask(request, bodiless=bodiless)

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 from crrmon.adapters.border import code_of
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.attributes import Position, position_of
+from crrmon.adapters.stores.dynamodb.client import OPERATIONS
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.ports.store import ConflictError, TooMuchError, UnwritableError
 
@@ -35,17 +36,6 @@ _OTHER_KEYS: Final = (
 )
 """How DynamoDB says that a table has other keys or another index: all else that is not valid is about one item."""
 _CONDITION: Final = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
-OPERATIONS: Final = {
-    "put_item": "PutItem",
-    "delete_item": "DeleteItem",
-    "query": "Query",
-    "batch_get_item": "BatchGetItem",
-    "batch_write_item": "BatchWriteItem",
-    "transact_write_items": "TransactWriteItems",
-    "describe_table": "DescribeTable",
-    "describe_time_to_live": "DescribeTimeToLive",
-}
-"""By their names in the SDK."""
 _ACTIONS: Final = {
     # It has no action of its own: whoever may do each of its parts may do all at once.
     "TransactWriteItems": "dynamodb:PutItem, dynamodb:DeleteItem and dynamodb:ConditionCheckItem"

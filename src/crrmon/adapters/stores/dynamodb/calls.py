@@ -7,13 +7,14 @@ else is the callers' business, who wait longer and say so.
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from crrmon.adapters.border import NoAnswerError, border
-from crrmon.adapters.stores.dynamodb.answers import OPERATIONS, TableErrors, complete, passes
+from crrmon.adapters.stores.dynamodb.answers import TableErrors, complete, passes
 from crrmon.adapters.stores.dynamodb.attributes import PK, Item, Position, at, body_bytes
+from crrmon.adapters.stores.dynamodb.client import OF_TABLES, OPERATIONS, TableClient
 from crrmon.domain.slicing import sliced
 from crrmon.ports.ledger import LedgerError
 
@@ -40,14 +41,12 @@ _WRITE_AT_ONCE = 25
 _LANES = 4
 """Batches of writes under way at once: with more, a long list of them would be one burst, most of which is refused."""
 
-_UNMETERED: Final = frozenset({"describe_table", "describe_time_to_live"})
-
 
 class Calls:
     """One table, as it is asked.
 
     Args:
-        client: aiobotocore's, which does not ask again by itself.
+        client: calls operations, and does not ask again by itself.
         table: its name.
         region: where it is, for people.
         chance: for when to ask again.
@@ -56,7 +55,7 @@ class Calls:
 
     def __init__(
         self,
-        client: Any,
+        client: TableClient,
         *,
         table: str,
         region: str,
@@ -213,14 +212,14 @@ class Calls:
     async def _ask(self, method: str, **request: Any) -> dict[str, Any]:
         if not method.startswith(("batch", "transact")):
             request["TableName"] = self.table
-        if self._consumed is not None and method not in _UNMETERED:
+        if self._consumed is not None and method not in OF_TABLES:
             request["ReturnConsumedCapacity"] = "INDEXES"
         for tries in range(TRIES):
             try:
                 # Taken for each try, not around them: a call that waits its turn again keeps nobody out.
                 async with self._free:
                     with border():
-                        told = await getattr(self._client, method)(**request)
+                        told = await self._client.call(method, request)
                         answer = complete(OPERATIONS[method], told)
             except ClientError as error:
                 if tries + 1 == TRIES or not passes(error):

@@ -19,6 +19,7 @@ from crrmon.adapters.border import NoAnswerError
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.attributes import EXPIRES_AT, at, body_bytes
 from crrmon.adapters.stores.dynamodb.calls import LARGEST_BYTES, MOST_BYTES, Calls, Consumed
+from crrmon.adapters.stores.dynamodb.client import client_of
 from crrmon.adapters.stores.dynamodb.due import DueIndex
 from crrmon.adapters.stores.dynamodb.items import (
     condition,
@@ -113,13 +114,13 @@ class DynamoDBStore:
             LedgerError: trying again may help.
         """
         try:
-            client: Any = await aws.client("dynamodb", region)
+            client, where = await client_of(aws, region)
         except NoAnswerError as error:
             raise LedgerError(f"DynamoDB: {explain(error, permission='')}") from error
         calls = Calls(
             client,
             table=table,
-            region=client.meta.region_name,
+            region=where,
             chance=chance or random.Random(),  # noqa: S311 - no secret
             consumed=consumed,
         )

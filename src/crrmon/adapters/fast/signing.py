@@ -6,6 +6,7 @@ signer takes ten times as long, for it makes the day's key, a URL and a map of h
 
 import hashlib
 import hmac
+import re
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -15,6 +16,9 @@ from typing_extensions import override
 ALGORITHM = "AWS4-HMAC-SHA256"
 OF_NOTHING = hashlib.sha256(b"").hexdigest()
 """The digest of an empty body."""
+
+MAX_HEADS = 1024
+"""Of one second: as many buckets, or bodies, as are asked about in it."""
 
 MAX_KEYS = 64
 """Days' keys that are kept: one for each pair of credentials in use, and a few of those before."""
@@ -49,6 +53,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What requests of one second to one host have in common."""
+
+    canonical: str
+    stated: str
+    """What is signed, but for the digest of the request."""
+    sent: str
+    """Lines, up to the signature."""
+    key: bytes
+
+
 class Signer:
     """Signs for one service in one region.
 
@@ -64,6 +79,8 @@ class Signer:
         self._digest_told = service == "s3"
         self._second = -1
         self._stamp = ""
+        self._heads: dict[tuple[object, ...], _Head] = {}
+        """Of this second: nearly all requests of a second differ in nothing but what they ask for."""
         self._keys: dict[tuple[str, str, str], bytes] = {}
 
     def signed(self, request: Request, credentials: Credentials, *, at: float) -> bytes:
@@ -77,9 +94,40 @@ class Signer:
         Raises:
             ValueError: a header would break out of its line.
         """
-        stamp = self._stamped(int(at))
+        if int(at) != self._second:
+            self._second = int(at)
+            self._stamp = datetime.fromtimestamp(self._second, UTC).strftime("%Y%m%dT%H%M%SZ")
+            self._heads.clear()
         digest = hashlib.sha256(request.body).hexdigest() if request.body else OF_NOTHING
-        headers = [("host", request.host), ("x-amz-date", stamp), *request.headers]
+        head = self._head(request, credentials, digest)
+        canonical = f"{request.method}\n{request.path}\n{request.query}\n{head.canonical}{digest}"
+        hashed = hashlib.sha256(canonical.encode()).hexdigest()
+        signature = hmac.digest(head.key, (head.stated + hashed).encode(), "sha256").hex()
+        target = f"{request.path}?{request.query}" if request.query else request.path
+        text = (
+            f"{request.method} {target} HTTP/1.1\r\n{head.sent}{signature}\r\n"
+            f"{request.unsigned}\r\n"
+        )
+        return text.encode() + request.body
+
+    def _head(self, request: Request, credentials: Credentials, digest: str) -> "_Head":
+        known = (
+            request.host,
+            request.headers,
+            credentials.key_id,
+            credentials.secret,
+            credentials.token or "",
+            digest if self._digest_told else "",
+        )
+        head = self._heads.get(known)
+        if head is None:
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            head = self._heads[known] = self._made(request, credentials, digest)
+        return head
+
+    def _made(self, request: Request, credentials: Credentials, digest: str) -> "_Head":
+        headers = [("host", request.host), ("x-amz-date", self._stamp), *request.headers]
         if self._digest_told:
             headers.append(("x-amz-content-sha256", digest))
         if credentials.token:
@@ -87,32 +135,17 @@ class Signer:
         headers.sort()
         names = ";".join([name for name, _ in headers])
         lines = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in headers])
-        canonical = (
-            f"{request.method}\n{request.path}\n{request.query}\n{lines}\n{names}\n{digest}"
-        )
-        scope = f"{stamp[:8]}/{self._region}/{self._service}/aws4_request"
-        hashed = hashlib.sha256(canonical.encode()).hexdigest()
-        signature = hmac.digest(
-            self._key(credentials, stamp[:8]),
-            f"{ALGORITHM}\n{stamp}\n{scope}\n{hashed}".encode(),
-            "sha256",
-        ).hex()
         sent = "".join([f"{name}: {value}\r\n" for name, value in headers])
         if sent.count("\n") != len(headers) or sent.count("\r") != len(headers):
             raise ValueError("a line end within a header")
-        target = f"{request.path}?{request.query}" if request.query else request.path
-        head = (
-            f"{request.method} {target} HTTP/1.1\r\n{sent}authorization: {ALGORITHM} "
-            f"Credential={credentials.key_id}/{scope}, SignedHeaders={names}, Signature={signature}\r\n"
-            f"{request.unsigned}\r\n"
+        scope = f"{self._stamp[:8]}/{self._region}/{self._service}/aws4_request"
+        return _Head(
+            canonical=f"{lines}\n{names}\n",
+            stated=f"{ALGORITHM}\n{self._stamp}\n{scope}\n",
+            sent=f"{sent}authorization: {ALGORITHM} Credential={credentials.key_id}/{scope}, "
+            f"SignedHeaders={names}, Signature=",
+            key=self._key(credentials, self._stamp[:8]),
         )
-        return head.encode() + request.body
-
-    def _stamped(self, second: int) -> str:
-        if second != self._second:
-            self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ")
-            self._second = second
-        return self._stamp
 
     def _key(self, credentials: Credentials, day: str) -> bytes:
         """Return the key of a day."""
@@ -128,11 +161,28 @@ class Signer:
         return key
 
 
+_TO_ESCAPE_IN_PATHS = re.compile(r"[^A-Za-z0-9_.~/-]")
+_TO_ESCAPE_IN_QUERIES = re.compile(r"[^A-Za-z0-9_.~-]")
+_ESCAPES = {chr(code): f"%{code:02X}" for code in range(128)}
+
+
 def escaped_path(key: str) -> str:
-    """Escape a key of S3 into a path, once: its slashes and dots stay as they are."""
-    return "/" + quote(key, safe="/~")
+    """Escape a key of S3 into a path, once: its slashes and dots stay as they are.
+
+    Raises:
+        UnicodeEncodeError: it is none that UTF-8 has.
+    """
+    if not key.isascii():
+        return "/" + quote(key, safe="/~")
+    return "/" + _TO_ESCAPE_IN_PATHS.sub(_escape, key)
 
 
 def escaped(value: str) -> str:
-    """Escape a value of a query."""
-    return quote(value, safe="-_.~")
+    """Escape a value of a query; as `escaped_path`."""
+    if not value.isascii():
+        return quote(value, safe="~")
+    return _TO_ESCAPE_IN_QUERIES.sub(_escape, value)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return _ESCAPES[found[0]]

@@ -1,9 +1,9 @@
-"""`crrmon check`: can the daemon do what it must?"""
+"""What `crrmon check` found, printed."""
 
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -13,33 +13,14 @@ from rich.text import Text
 from crrmon import app as composition
 from crrmon import logs
 from crrmon.cli.output import print_json
-from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
+from crrmon.cli.settings import sdk_or_exit, settings_or_exit
 from crrmon.domain.checks import Check, Verdict, failed
 
 _STYLES = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.UNPROVED: "yellow"}
 
 
-def check(
-    *,
-    config: ConfigFile = None,
-    output: Annotated[
-        Literal["table", "json"], typer.Option("--output", "-o", help="How to print.")
-    ] = "table",
-) -> None:
-    """Try one call of each kind that the daemon makes, and report what is missing.
-
-    For the settings that `crrmon config show` prints, it tries: credentials,
-    the role of each account, each queue with its dead-letter queue, each
-    of `buckets`, CloudWatch, the ledger. Run it where the daemon will run,
-    with the same credentials.
-
-    Nothing is received from a queue, no object is read, no datapoint is
-    stored, and whatever is written to the ledger is removed again. What
-    cannot be tried in this way is "unproved", never "passed".
-
-    Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage,
-    or the settings or those of AWS's SDK cannot be used.
-    """
+def check(config: Path | None, output: str) -> None:
+    """Make the calls, and print what came of them."""
     settings = settings_or_exit(config)
     sdk_or_exit(settings, daemon=True)
     # What the adapters would log is in the results.

@@ -4,7 +4,8 @@ import asyncio
 import socket
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Literal, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import typer
@@ -16,7 +17,7 @@ from crrmon import connections
 from crrmon.cli.ledger_named import NamedLedger, check_apart, named_ledger
 from crrmon.cli.output import EXIT_INTERRUPTED, complain, print_json, refuse
 from crrmon.cli.progress import Screen
-from crrmon.cli.settings import ConfigFile, sdk_or_exit
+from crrmon.cli.settings import sdk_or_exit
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.services.migration import DisturbedCopyError, Move, Moved, OccupiedError, RefusedError
@@ -27,52 +28,15 @@ NOT_COPIED = (
     " the queue are older than ledger.dedup_retention_days."
 )
 
-_From = Annotated[
-    str,
-    typer.Option(
-        "--from",
-        metavar="WHERE",
-        help="The ledger that the daemon used: sqlite, redis, dynamodb, or another configuration file.",
-    ),
-]
-_To = Annotated[
-    str, typer.Option("--to", metavar="WHERE", help="An empty ledger, named in the same way.")
-]
-_Output = Annotated[
-    Literal["table", "json"],
-    typer.Option("--output", "-o", help="Format of the result; everything else goes to stderr."),
-]
 
+def copy(source: str, target: str, config: Path | None, output: str) -> None:
+    """Copy what is pending, and say what came of it.
 
-def copy(
-    *,
-    source: _From,
-    target: _To,
-    config: ConfigFile = None,
-    output: _Output = "table",
-) -> None:
-    """Copy what is pending to another ledger, while the daemon is stopped.
-
-    WHERE is a kind (sqlite, redis, dynamodb), with the settings of that
-    kind from the configuration in use; or the path of another
-    configuration file, whose ledger.kind applies. Passwords are never
-    given on the command line, only in those settings.
-
-    It copies pending objects and open failures with everything known about
-    them, counts and windows not yet reported, and the routes. The source
-    is only read. At the end both ledgers are compared.
-
-    Not copied: the record of objects that settled before and were counted.
-    If their events are redelivered, they are counted again. So let the
-    daemon empty its queue before you stop it; or wait until the messages
-    left in the queue are older than ledger.dedup_retention_days.
-
-    A daemon that was killed seems to keep working for half a minute, which
-    the copy waits for. After an interruption, start the copy again with an
-    empty target: another file, table or ledger.redis.prefix.
-
-    Exit codes: 0 copied and both agree, 1 refused, failed or they differ,
-    2 wrong usage or configuration, 130 interrupted.
+    Args:
+        source: names a ledger, as `named_ledger` reads it.
+        target: names another one, in the same way.
+        config: the file of settings.
+        output: how to print what was copied.
     """
     places = named_ledger(source, config, "--from"), named_ledger(target, config, "--to")
     check_apart(*places)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -12,37 +12,13 @@ from crrmon.adapters.stores.dynamodb import creation
 from crrmon.adapters.stores.dynamodb.table import description
 from crrmon.cli.output import EXIT_INTERRUPTED, print_json, refuse
 from crrmon.cli.progress import status, wait_aloud
-from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
+from crrmon.cli.settings import sdk_or_exit, settings_or_exit
 from crrmon.config import Settings
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 
 
-def create(
-    *,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print as JSON what would be requested from AWS; request nothing."
-        ),
-    ] = False,
-    config: ConfigFile = None,
-) -> None:
-    """Create the table of a dynamodb ledger, or finish creating it.
-
-    The table is on-demand, expires old items by itself (time to live), and
-    can be restored to any second of the last weeks (point-in-time
-    recovery). An existing table is left as it is, except that whatever it
-    lacks of this is added. Other ledgers need nothing: the daemon creates
-    them when it first starts.
-
-    Needs the permissions dynamodb:CreateTable, DescribeTable,
-    UpdateTimeToLive, DescribeTimeToLive, UpdateContinuousBackups and
-    DescribeContinuousBackups on the table; for ledger.dynamodb.tags also
-    TagResource and ListTagsOfResource. The daemon never changes the table.
-
-    Exit codes: 0 the table is ready, 1 failed, 2 wrong usage or
-    configuration, 130 interrupted.
-    """
+def create(config: Path | None, *, dry_run: bool) -> None:
+    """Create the table, or print what would be requested for it."""
     settings = settings_or_exit(config, queues=False)
     kind, of = settings.ledger.kind, settings.ledger.dynamodb
     if kind != "dynamodb":

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import typer
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from crrmon import connections
 from crrmon.cli.output import print_json, refuse
-from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
+from crrmon.cli.settings import sdk_or_exit, settings_or_exit
 from crrmon.config import Settings
 from crrmon.domain.objects import Route
 from crrmon.domain.route_state import RouteState
@@ -25,23 +26,9 @@ from crrmon.services.tracking.route_release import DisturbedReleaseError, Unknow
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Show what holds each route back, and release it.", no_args_is_help=True)
 
-Output = Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to print.")]
-
-
-@app.command("list")
-def list_routes(*, config: ConfigFile = None, output: Output = "table") -> None:
-    """List the routes that the ledger knows.
-
-    For each: whether an enabled replication rule leads there, since when,
-    and which objects were abandoned without having arrived, which holds
-    crrmon_complete_up_to_timestamp_seconds back.
-
-    A sqlite ledger can be read only while its daemon is stopped.
-
-    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
-    """
+def list_routes(config: Path | None, output: str) -> None:
+    """Print what the ledger knows of its routes."""
     settings = settings_or_exit(config, queues=False)
     states = _asked(settings, route_release.states)
     if output == "json":
@@ -51,26 +38,8 @@ def list_routes(*, config: ConfigFile = None, output: Output = "table") -> None:
     _print(states)
 
 
-@app.command()
-def release(
-    *,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source bucket.")],
-    destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="The destination bucket.")
-    ],
-    config: ConfigFile = None,
-) -> None:
-    """Release a route from objects abandoned without having arrived.
-
-    Do so when you have replicated those objects by other means, or do not
-    want them there: "complete up to" then moves past them. A route without
-    an enabled rule is retired: it is no longer reported until a rule leads
-    there again.
-
-    A sqlite ledger can be changed only while its daemon is stopped.
-
-    Exit codes: 0 released, 1 failed, 2 wrong usage or configuration.
-    """
+def release(source: str, destination: str, config: Path | None) -> None:
+    """Release a route, and say from what."""
     settings = settings_or_exit(config, queues=False)
     route = Route(source, destination)
 

@@ -1,4 +1,6 @@
-"""`crrmon run`: the daemon."""
+"""The daemon, in the process of `crrmon run`."""
+
+from pathlib import Path
 
 import uvloop
 
@@ -6,17 +8,13 @@ from crrmon import app, logs
 from crrmon.adapters.door import PortTakenError
 from crrmon.adapters.webhook import UnusableWebhookError
 from crrmon.cli.output import misuse, refuse
-from crrmon.cli.settings import ConfigFile, sdk_or_exit, settings_or_exit
+from crrmon.cli.settings import sdk_or_exit, settings_or_exit
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.services.lifecycle.supervisor import UnexpectedEndError
 
 
-def run(config: ConfigFile = None) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; a second one stops it at once.
-
-    Exit codes: 0 after an orderly stop, 1 after a fault, 2 when the
-    settings, those of AWS's SDK or a sqlite ledger cannot be used.
-    """
+def run(config: Path | None) -> None:
+    """Run the daemon until it is told to stop."""
     settings = settings_or_exit(config)
     sdk_or_exit(settings, daemon=True)
     logs.configure(level=settings.log.level, format=settings.log.format, keys=settings.log.keys)

@@ -1,15 +1,13 @@
 """``crrmon sandbox``: AWS on this machine, and the real daemon on it."""
 
-import random
+from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from crrmon.cli import sandbox_options as options
 from crrmon.cli.output import EXIT_CONFIGURATION, print_json, refuse
 from crrmon.sandbox.children import SandboxError
 from crrmon.sandbox.emulator import NotInstalledError
-from crrmon.sandbox.plan import Chances
 from crrmon.sandbox.play import SandboxSettings
 from crrmon.sandbox.redis import NoRedisError
 from crrmon.sandbox.session import AbortedError, UsageError, run
@@ -19,53 +17,15 @@ from crrmon.sandbox.verdict import SandboxVerdict
 _SIGNAL = 128
 
 
-def sandbox(  # noqa: PLR0913 - options, not arguments
-    *,
-    objects: options.Objects = None,
-    replicas: options.Replicas = 1,
-    ledger: options.Ledger = "sqlite",
-    rate: options.Rate = 8.0,
-    fail: options.Fail = 0.02,
-    repair: options.Repair = 0.5,
-    median: options.Median = 3.0,
-    spread: options.Spread = 1.0,
-    event_delay: options.EventDelay = 2.0,
-    kill: options.Kill = 0,
-    disable_rule: options.DisableRule = False,
-    seed: options.Seed = None,
-    port: options.Port = None,
-    keep: options.Keep = None,
-    output: options.Output = "table",
-    verbose: options.Verbose = False,
-) -> None:
-    """Watch the real daemon follow a replication that takes time and may fail.
+def sandbox(settings: SandboxSettings, *, keep: Path | None, output: str, verbose: bool) -> None:
+    """Play, and print what came of it.
 
-    Starts an emulator of AWS on this machine, writes objects, and runs the
-    daemon on it, or several of them on one queue and one ledger. Nothing
-    leaves the machine. src-a replicates to two destinations, src-b a prefix
-    to one, src-c and src-d to each other; CloudTrail and S3 itself send
-    events. Some versions fail, and some of those are repaired; some are deleted
-    before they replicate. At the end, what really happened is compared with
-    what CloudWatch, Prometheus and the ledger received.
-
-    Ctrl-C stops writing and leads to the verdict; a second one ends everything.
-
-    Exit codes: 0 all agree, 1 they do not, or something broke, 2 wrong
-    usage, 130 ended by a second Ctrl-C.
+    Args:
+        settings: what is played.
+        keep: the folder for what it leaves behind; None for none.
+        output: how to print the verdict.
+        verbose: whether the daemon's log is shown as well.
     """
-    settings = SandboxSettings(
-        objects=objects,
-        rate=rate,
-        chances=Chances(
-            fail=fail, repair=repair, median=median, spread=spread, event_delay=event_delay
-        ),
-        seed=random.SystemRandom().randrange(1_000_000) if seed is None else seed,
-        kills=kill,
-        port=port,
-        replicas=replicas,
-        ledger=ledger,
-        disable_rule=disable_rule,
-    )
     try:
         verdict = run(settings, Show(Console(stderr=True), verbose=verbose), keep=keep)
     except AbortedError as aborted:
@@ -76,7 +36,7 @@ def sandbox(  # noqa: PLR0913 - options, not arguments
     if output == "json":
         print_json(verdict)
     else:
-        _print(verdict, several=replicas > 1)
+        _print(verdict, several=settings.replicas > 1)
     raise typer.Exit(0 if verdict.agrees else 1)
 
 

@@ -1,25 +1,11 @@
 """The settings of a command, and what happens when they cannot be used."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from crrmon import connections
 from crrmon.adapters.sdk_settings import SdkSettingsError
 from crrmon.cli.output import misuse
 from crrmon.config import ConfigurationError, Settings, load
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="CRRMON_CONFIG",
-        help="The YAML file of settings; see config.example.yaml. CRRMON_* variables override it.",
-        show_default="settings from the environment only",
-    ),
-]
 
 
 def settings_or_exit(path: Path | None, *, queues: bool = True) -> Settings:

@@ -1,0 +1,14 @@
+"""`crrmon run`: the daemon."""
+
+from crrmon.cli.commands.options import ConfigFile
+
+
+def run(config: ConfigFile = None) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; a second one stops it at once.
+
+    Exit codes: 0 after an orderly stop, 1 after a fault, 2 when the
+    settings, those of AWS's SDK or a sqlite ledger cannot be used.
+    """
+    from crrmon.cli.run import run
+
+    run(config)

@@ -1,0 +1,45 @@
+"""What is imported when: a start takes as long as what it imports, and whoever asks for help waits for it."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+HEAVY = {
+    "aiobotocore", "aiohttp", "boto3", "botocore", "msgspec", "prometheus_client", "pydantic_settings", "redis",
+    "sqlite3", "structlog", "uvloop", "yaml",
+}  # fmt: skip
+"""What work is done with; nothing of it is needed to print a text."""
+OF_OPTIONS = {"asyncio", "pydantic"}
+"""What typer checks options with, and so imports as soon as a command has any."""
+
+
+def imported(arguments: Sequence[str]) -> set[str]:
+    """Return the modules that Python imports to print something."""
+    command = [sys.executable, "-X", "importtime", "-m", "crrmon", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603 - our own
+    assert done.stdout
+    lines = done.stderr.splitlines()
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (["--help"], HEAVY | OF_OPTIONS),
+        (["sandbox", "--help"], HEAVY),
+    ],
+)
+def test_help_is_printed_without_what_does_the_work(
+    arguments: Sequence[str], unneeded: set[str]
+) -> None:
+    """Neither libraries nor the daemon are imported: only the command line, and what declares it."""
+    modules = imported(arguments)
+
+    assert "crrmon.cli.commands.run" in modules
+    assert not modules & unneeded
+    assert not {
+        one for one in modules if one.startswith("crrmon.") and not one.startswith("crrmon.cli")
+    }
+    assert "crrmon.cli.run" not in modules

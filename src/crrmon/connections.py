@@ -11,11 +11,6 @@ from crrmon.adapters.cloudwatch import CloudWatchSink
 from crrmon.adapters.remedies import SET_REGION
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
-from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
-from crrmon.adapters.stores.memory import MemoryStore
-from crrmon.adapters.stores.redis.server import RedisServer
-from crrmon.adapters.stores.redis.store import RedisStore
-from crrmon.adapters.stores.sqlite.store import SqliteStore
 from crrmon.adapters.webhook import WebhookInbox, WebhookPort
 from crrmon.config import LedgerSettings, Queue, Settings, Webhook
 from crrmon.domain.queue_address import queue_name, region_of
@@ -180,7 +175,7 @@ async def open_ledger(
 async def open_store(
     settings: LedgerSettings, aws: AwsSession, *, clock: Clock, rehearse: bool = True
 ) -> Store:
-    """Open what the ledger lies in.
+    """Open what the ledger lies in; no other kind of store is imported.
 
     Args:
         settings: of the ledger.
@@ -194,10 +189,17 @@ async def open_store(
     """
     match settings.kind:
         case "memory":
+            from crrmon.adapters.stores.memory import MemoryStore
+
             return MemoryStore()
         case "sqlite":
+            from crrmon.adapters.stores.sqlite.store import SqliteStore
+
             return await SqliteStore.open(settings.path)
         case "redis":
+            from crrmon.adapters.stores.redis.server import RedisServer
+            from crrmon.adapters.stores.redis.store import RedisStore
+
             redis = settings.redis
             server = RedisServer(
                 url=redis.url,
@@ -209,6 +211,8 @@ async def open_store(
             )
             return await RedisStore.open(server, rehearse=rehearse)
         case "dynamodb":
+            from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+
             return await DynamoDBStore.open(
                 aws,
                 table=settings.dynamodb.table,

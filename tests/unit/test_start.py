@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,22 @@ HEAVY = {
 """What work is done with; nothing of it is needed to print a text."""
 OF_OPTIONS = {"asyncio", "pydantic"}
 """What typer checks options with, and so imports as soon as a command has any."""
+
+OPENING = """
+import asyncio, sys
+import crrmon.cli.run
+from crrmon import connections
+from crrmon.config import Settings
+from crrmon.ports.clock import SystemClock
+
+async def main(settings):
+    async with connections.aws_of(settings) as aws:
+        async with connections.opened_ledger(settings.ledger, aws, clock=SystemClock()):
+            print(*sys.modules)
+
+asyncio.run(main(Settings(ledger={"kind": sys.argv[1], "path": sys.argv[2]})))
+"""
+"""All that `crrmon run` imports before its ledger is open, and the ledger's modules."""
 
 
 def imported(arguments: Sequence[str]) -> set[str]:
@@ -43,3 +60,17 @@ def test_help_is_printed_without_what_does_the_work(
         one for one in modules if one.startswith("crrmon.") and not one.startswith("crrmon.cli")
     }
     assert "crrmon.cli.run" not in modules
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_of_the_stores_the_one_that_is_used_is_imported(kind: str, tmp_path: Path) -> None:
+    """The daemon starts without the libraries of other ledgers, without the sandbox, and without the SDK's other half."""
+    command = [sys.executable, "-c", OPENING, kind, str(tmp_path / "ledger.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603 - our own
+    modules = set(done.stdout.split())
+
+    stores = {
+        module.split(".")[3] for module in modules if module.startswith("crrmon.adapters.stores.")
+    }
+    assert stores == {kind}
+    assert not modules & {"boto3", "redis", "crrmon.sandbox"}

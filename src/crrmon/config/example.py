@@ -8,13 +8,29 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from crrmon.config.meanings import meanings
 from crrmon.config.names import section_in
 from crrmon.config.settings import Settings
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration file."""
-    return Settings.model_json_schema()
+    told = Settings.model_json_schema()
+    definitions = told["$defs"]
+    for section in _sections(Settings):
+        properties = (told if section is Settings else definitions[section.__name__])["properties"]
+        for name, meaning in meanings(section).items():
+            properties[name] = dict(sorted({**properties[name], "description": meaning}.items()))
+    return told
+
+
+def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """List a section and all that lie within it."""
+    yield section
+    for field in section.model_fields.values():
+        inner, _ = section_in(field.annotation)
+        if inner is not None:
+            yield from _sections(inner)
 
 
 def example() -> str:
@@ -34,11 +50,12 @@ _EXAMPLE_VALUES = {
 
 
 def _lines(model: type[BaseModel], indent: str) -> Iterator[str]:
+    meant = meanings(model)
     for name, field in model.model_fields.items():
         section, mark = section_in(field.annotation)
         if not indent:
             yield "\n"
-        text = field.description or (section.__doc__ if section else "") or ""
+        text = meant.get(name) or (section.__doc__ if section else "") or ""
         for line in textwrap.wrap(
             " ".join(text.split()), 96 - len(indent), break_on_hyphens=False
         ):

@@ -45,9 +45,7 @@ Region = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 class Section(BaseModel):
     """Some settings that belong together."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

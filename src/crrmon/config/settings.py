@@ -56,7 +56,6 @@ class Settings(BaseSettings):
         env_nested_delimiter=NESTING,
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,
     )
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crrmon.domain.events.decode import decode
+from crrmon.domain.events.decode import decode, decode_anyhow
 from crrmon.domain.events.envelopes import Irrelevant
 from crrmon.domain.events.facts import Decoded, MalformedMessageError
 
@@ -104,6 +105,34 @@ def test_any_mutation_is_decoded_or_malformed(name, data):
         else:
             holder[at] = data.draw(values | st.just("top-secret"))
     understood(json.dumps(message))
+
+
+def outcome(act: Callable[[], Decoded]) -> Decoded | str:
+    """Return what a message says, or what is told of it where it is malformed."""
+    try:
+        return act()
+    except MalformedMessageError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", [name for name in MESSAGES if name.startswith("cloudtrail")])
+@settings(max_examples=20)
+@given(data=st.data())
+def test_what_is_read_in_one_go_says_the_same(name, data):
+    """A record in EventBridge's envelope is read as it would be envelope by envelope, whatever is wrong with it."""
+    message = copy.deepcopy(MESSAGES[name])
+    for _ in range(data.draw(st.integers(0, 3))):
+        found = places(message)
+        if not found:
+            break
+        holder, at = data.draw(st.sampled_from(found))
+        if data.draw(st.booleans()):
+            del holder[at]
+        else:
+            holder[at] = data.draw(values)
+    body = json.dumps(message).encode()
+
+    assert outcome(lambda: decode(body)) == outcome(lambda: decode_anyhow(body))
 
 
 def in_eventbridge(record: Any) -> Any:

@@ -9,10 +9,11 @@ The record's format grows new fields in minor versions, so nothing is refused fo
 import re
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 
 from crrmon.domain.events import fields
-from crrmon.domain.events.envelopes import Irrelevant, Part, parse
+from crrmon.domain.events.cloudtrail_record import Call, Head, Parameters
+from crrmon.domain.events.envelopes import Irrelevant, Outside, Part, of_a_store, parse
 from crrmon.domain.events.facts import (
     Fact,
     MalformedMessageError,
@@ -31,6 +32,8 @@ _WRITES = {
     "CopyObject": Operation.COPY,
     "CompleteMultipartUpload": Operation.MULTIPART,
 }
+
+_OTHER_CHANGES = frozenset({"DeleteObject", "InitiateReplication"})
 
 _CALLS_TO_OBJECTS = ("Data", None)
 _CALLS = ("AwsApiCall", "AwsServiceEvent", None)
@@ -78,85 +81,12 @@ _ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/]+)(?:/(.+))?", re.DOTALL)
 _BUCKET = re.compile(BUCKET_NAME)
 
 
-class _Identity(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    principal_id: str | None = None
-    arn: str | None = None
-
-    @property
-    def is_replication(self) -> bool:
-        """Whether it is S3's own replication."""
-        if fields.is_replication(self.principal_id):
-            return True
-        arn = self.arn or ""
-        # A user may have the same name as the session.
-        return arn.endswith("/s3-replication") and ":assumed-role/" in arn
-
-
-class _Head(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """As much of a record as it takes to see whether the rest matters."""
-
-    event_source: str
-    event_name: str
-    event_category: str | None = None
-    event_type: str | None = None
-    read_only: bool | None = None
-    error_code: str | None = None
-    user_identity: _Identity | None = None
-
-
-class _Parameters(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    bucket_name: str | None = None
-    key: str | None = None
-    version_id: str | None = None
-    """The version that the caller meant."""
-    new_version_id: str | None = msgspec.field(name="x-amz-version-id", default=None)
-    """The version that replication asked for: that of the source."""
-
-
-class _CallResponse(msgspec.Struct, frozen=True, gc=False):
-    version_id: str | None = msgspec.field(name="x-amz-version-id", default=None)
-
-
-class _Extra(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    bytes_transferred_in: Raw | UnsetType = UNSET
-
-
-class _Resource(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    arn: str | None = msgspec.field(name="ARN", default=None)
-    """Absent where there is an `ARNPrefix` instead."""
-    account_id: str | None = None
-
-
 class _NamedArn(msgspec.Struct, frozen=True, gc=False):
     """A resource, understood."""
 
     bucket: str
     key: str | None
     """None: it is the bucket itself."""
-    account_id: str | None
-
-
-class _Call(msgspec.Struct, frozen=True, rename="camel"):
-    """The record of a call that wrote or deleted something."""
-
-    event_time: fields.Instant
-    aws_region: str | None = None
-    request_parameters: _Parameters | None = None
-    response_elements: _CallResponse | None = None
-    service_event_details: Raw | UnsetType = UNSET
-    """Nobody documents what is in it."""
-    additional_event_data: _Extra | None = None
-    resources: list[_Resource] | None = None
-
-    @property
-    def happened_at(self) -> float:
-        """When the call ended."""
-        return self.event_time.timestamp()
-
-    @property
-    def answered_version_id(self) -> str | None:
-        """The version id of the answer, as it is."""
-        return (self.response_elements and self.response_elements.version_id) or None
 
 
 class _Target(msgspec.Struct, frozen=True, gc=False):
@@ -168,9 +98,38 @@ class _Target(msgspec.Struct, frozen=True, gc=False):
     owner: str | None
 
 
-_HEAD = msgspec.json.Decoder(_Head)
-_CALL = msgspec.json.Decoder(_Call)
-_PARAMETERS = msgspec.json.Decoder(_Parameters)
+class _Event(Outside, frozen=True, kw_only=True, gc=False):
+    """A record as EventBridge delivers it."""
+
+    detail: Call
+
+
+_HEAD = msgspec.json.Decoder(Head)
+_CALL = msgspec.json.Decoder(Call)
+_EVENT = msgspec.json.Decoder(_Event)
+_PARAMETERS = msgspec.json.Decoder(Parameters)
+_NOTHING = Parameters()
+
+
+def read_event(data: bytes) -> Fact | Irrelevant | None:
+    """Read a message that is the record of a call in EventBridge's envelope, as most are, in one go.
+
+    Returns:
+        None for everything else, and for what does not fit: `envelopes.unwrap` has a place for all of it.
+
+    Raises:
+        MalformedMessageError: as `read`.
+    """
+    if b'"eventSource"' not in data or b'"detail"' not in data:
+        return None
+    try:
+        event = _EVENT.decode(data)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    call = event.detail
+    if event.source != "aws.s3" or event.detail_type is UNSET or of_a_store(call.event_source):
+        return None
+    return _told(call, "message.detail", event.region)
 
 
 def read(part: Part) -> Fact | Irrelevant:
@@ -179,25 +138,50 @@ def read(part: Part) -> Fact | Irrelevant:
     Raises:
         MalformedMessageError: it should tell of a write or a deletion, and lacks what that takes.
     """
-    head = parse(_HEAD, part.raw, part.where)
-    if (other := _no_call_to_an_object(head, part.where)) is not None:
+    try:
+        call = _CALL.decode(part.raw)
+    except (msgspec.MsgspecError, RecursionError):
+        # What is of no interest may look like anything but for its head.
+        other = _of_no_interest(parse(_HEAD, part.raw, part.where), part.where)
+        if other is not None:
+            return other
+        call = parse(_CALL, part.raw, part.where)  # tells what does not fit
+    return _told(call, part.where, part.region)
+
+
+def _told(call: Call, where: str, region: str | None) -> Fact | Irrelevant:
+    """Return what a record says; the region is what stands around it."""
+    if (other := _of_no_interest(call, where)) is not None:
         return other
-    by_replication = head.user_identity is not None and head.user_identity.is_replication
-    writes = head.event_name in _WRITES
+    match call.event_name:
+        case "DeleteObject":
+            return _deleted(call, where, region)
+        case "InitiateReplication":
+            return _restarted(call, where, region)
+        case _ if call.by_replication:
+            return _replica_written(call, where, region)
+        case _:
+            return _object_written(call, where, region)
+
+
+def _of_no_interest(head: Head, where: str) -> Irrelevant | None:
+    """Return what a record is that neither wrote nor deleted anything; None for one that did.
+
+    Raises:
+        MalformedMessageError: nobody told us of such records.
+    """
+    if (other := _no_call_to_an_object(head, where)) is not None:
+        return other
+    name = head.event_name
     if head.error_code:
-        replica = writes and by_replication
+        replica = name in _WRITES and head.by_replication
         return Irrelevant.FAILED_REPLICA_WRITE if replica else Irrelevant.FAILED_CALL
-    if writes:
-        written = _replica_written if by_replication else _object_written
-        return written(part, head.event_name)
-    if head.event_name == "DeleteObject":
-        return _deleted(part, by_replication=by_replication)
-    if head.event_name == "InitiateReplication":
-        return _restarted(part)
-    return _other_call(head, part.where)
+    if name in _WRITES or name in _OTHER_CHANGES:
+        return None
+    return _other_call(head, where)
 
 
-def _no_call_to_an_object(head: _Head, where: str) -> Irrelevant | None:
+def _no_call_to_an_object(head: Head, where: str) -> Irrelevant | None:
     """Return what a record is that tells of no call to an object in S3; None for one that does.
 
     Raises:
@@ -218,7 +202,7 @@ def _no_call_to_an_object(head: _Head, where: str) -> Irrelevant | None:
     return other
 
 
-def _other_call(head: _Head, where: str) -> Irrelevant:
+def _other_call(head: Head, where: str) -> Irrelevant:
     """Return what a call is that is known to make and delete no version.
 
     Raises:
@@ -232,40 +216,37 @@ def _other_call(head: _Head, where: str) -> Irrelevant:
     raise MalformedMessageError(f"{where}.eventName: a call that may write, and is not known")
 
 
-def _object_written(part: Part, event_name: str) -> ObjectWritten:
-    call = parse(_CALL, part.raw, part.where)
-    target = _target(part, call, _asked(call, part.where))
+def _object_written(call: Call, where: str, region: str | None) -> ObjectWritten:
+    target = _target(call, _asked(call, where), where, region)
     at = call.happened_at
     return ObjectWritten(
         version=fields.version(target.bucket, target.key, call.answered_version_id, at=at),
         region=target.region,
         written_at=at,
-        operation=_WRITES[event_name],
-        size=_size(call, event_name),
+        operation=_WRITES[call.event_name],
+        size=_size(call),
         owner=target.owner,
     )
 
 
-def _replica_written(part: Part, event_name: str) -> ReplicaWritten | Irrelevant:
-    call = parse(_CALL, part.raw, part.where)
-    asked = _asked(call, part.where)
+def _replica_written(call: Call, where: str, region: str | None) -> ReplicaWritten | Irrelevant:
+    asked = _asked(call, where)
     version_id = call.answered_version_id or asked.new_version_id
     if not version_id:
         return Irrelevant.REPLICA_WITHOUT_VERSION
-    target = _target(part, call, asked)
+    target = _target(call, asked, where, region)
     return ReplicaWritten(
         version=ObjectVersion(target.bucket, target.key, version_id),
         region=target.region,
         written_at=call.happened_at,
-        size=_size(call, event_name),
+        size=_size(call),
         owner=target.owner,
     )
 
 
-def _deleted(part: Part, *, by_replication: bool) -> VersionDeleted | MarkerCreated:
-    call = parse(_CALL, part.raw, part.where)
-    asked = _asked(call, part.where)
-    target = _target(part, call, asked)
+def _deleted(call: Call, where: str, region: str | None) -> VersionDeleted | MarkerCreated:
+    asked = _asked(call, where)
+    target = _target(call, asked, where, region)
     if asked.version_id:
         return VersionDeleted(
             version=ObjectVersion(target.bucket, target.key, asked.version_id),
@@ -280,18 +261,17 @@ def _deleted(part: Part, *, by_replication: bool) -> VersionDeleted | MarkerCrea
         region=target.region,
         created_at=at,
         owner=target.owner,
-        by_replication=by_replication,
+        by_replication=call.by_replication,
     )
 
 
-def _restarted(part: Part) -> ReplicationRestarted | Irrelevant:
+def _restarted(call: Call, where: str, region: str | None) -> ReplicationRestarted | Irrelevant:
     """Read a call of Batch Replication. Where it names the version is not documented."""
-    call = parse(_CALL, part.raw, part.where)
-    asked = _asked(call, part.where)
+    asked = _asked(call, where)
     version_id = asked.version_id or asked.new_version_id or call.answered_version_id
     if not version_id:
         return Irrelevant.RESTART_WITHOUT_VERSION
-    target = _target(part, call, asked)
+    target = _target(call, asked, where, region)
     return ReplicationRestarted(
         version=ObjectVersion(target.bucket, target.key, version_id),
         region=target.region,
@@ -300,9 +280,9 @@ def _restarted(part: Part) -> ReplicationRestarted | Irrelevant:
     )
 
 
-def _asked(call: _Call, where: str) -> _Parameters:
+def _asked(call: Call, where: str) -> Parameters:
     """Return the parameters of a call; those of a service event may stand in its details."""
-    asked = call.request_parameters or _Parameters()
+    asked = call.request_parameters or _NOTHING
     if call.service_event_details is UNSET:
         return asked
     try:
@@ -310,7 +290,7 @@ def _asked(call: _Call, where: str) -> _Parameters:
     except MalformedMessageError:
         # Undocumented, so it may be anything; what is missing then is looked for elsewhere.
         return asked
-    return _Parameters(
+    return Parameters(
         bucket_name=asked.bucket_name or told.bucket_name,
         key=asked.key or told.key,
         version_id=asked.version_id or told.version_id,
@@ -318,60 +298,63 @@ def _asked(call: _Call, where: str) -> _Parameters:
     )
 
 
-def _target(part: Part, call: _Call, asked: _Parameters) -> _Target:
+def _target(call: Call, asked: Parameters, where: str, region: str | None) -> _Target:
     """Find out what a call was about.
 
     Raises:
         MalformedMessageError: it cannot be found out.
     """
-    places = _places(call)
-    bucket = _bucket(asked.bucket_name, places)
+    bucket = _bucket(asked.bucket_name, call)
     if bucket is None:
         raise MalformedMessageError(
-            f"{part.where}: no bucket in requestParameters.bucketName, and not just one in resources"
+            f"{where}: no bucket in requestParameters.bucketName, and not just one in resources"
         )
     if not _BUCKET.fullmatch(bucket):
-        raise MalformedMessageError(f"{part.where}: the bucket's name is none that S3 allows")
-    key = asked.key or _only({place.key for place in places if place.bucket == bucket})
+        raise MalformedMessageError(f"{where}: the bucket's name is none that S3 allows")
+    key = asked.key or _only({place.key for place in _places(call) if place.bucket == bucket})
     if key is None:
         raise MalformedMessageError(
-            f"{part.where}: no key in requestParameters.key, and not just one in resources"
+            f"{where}: no key in requestParameters.key, and not just one in resources"
         )
-    region = call.aws_region or part.region
+    region = call.aws_region or region
     if not region:
-        raise MalformedMessageError(f"{part.where}: no awsRegion, nor a region around it")
-    return _Target(bucket, key, region, _owner(bucket, places))
+        raise MalformedMessageError(f"{where}: no awsRegion, nor a region around it")
+    return _Target(bucket, key, region, _owner(call, bucket))
 
 
-def _places(call: _Call) -> list[_NamedArn]:
+def _places(call: Call) -> list[_NamedArn]:
     return [
-        _NamedArn(match[1], match[2], resource.account_id)
+        _NamedArn(match[1], match[2])
         for resource in call.resources or ()
         if resource.arn and (match := _ARN.fullmatch(resource.arn))
     ]
 
 
-def _bucket(name: str | None, places: list[_NamedArn]) -> str | None:
+def _bucket(name: str | None, call: Call) -> str | None:
     """Return the name of the bucket, unless that is an access point's: then the bucket behind it."""
     if name and not (name.startswith("arn:") or name.endswith(_ACCESS_POINT_SUFFIXES)):
         return name
-    return _only({place.bucket for place in places})
+    return _only({place.bucket for place in _places(call)})
 
 
-def _owner(bucket: str, places: list[_NamedArn]) -> str | None:
+def _owner(call: Call, bucket: str) -> str | None:
     # NB: not the recipient's account: a caller from elsewhere gets a copy of the event, too. As `ExpectedBucketOwner`
     # it would turn every HEAD into a 403.
-    accounts = (fields.account(place.account_id) for place in places if place.bucket == bucket)
-    return next((account for account in accounts if account), None)
+    for resource in call.resources or ():
+        account = fields.account(resource.account_id)
+        place = _ARN.fullmatch(resource.arn) if account and resource.arn else None
+        if place is not None and place[1] == bucket:
+            return account
+    return None
 
 
-def _size(call: _Call, event_name: str) -> int | None:
+def _size(call: Call) -> int | None:
     """Return the bytes that a call brought, where these are the object's.
 
     A copy brings none, a multipart upload ends with a list of its parts, and a form has fields around the file.
     """
     extra = call.additional_event_data
-    if event_name != "PutObject" or extra is None:
+    if extra is None or call.event_name != "PutObject":
         return None
     return fields.size(extra.bytes_transferred_in)
 

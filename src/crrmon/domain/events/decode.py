@@ -5,7 +5,7 @@ or `MalformedMessageError`, and nothing else.
 """
 
 from crrmon.domain.events import cloudtrail, s3_event, s3_notification
-from crrmon.domain.events.envelopes import Irrelevant, Part, Shape, unwrap
+from crrmon.domain.events.envelopes import Irrelevant, Part, Shape, unwrap, utf8
 from crrmon.domain.events.facts import Decoded, Fact
 
 
@@ -21,9 +21,21 @@ def decode(body: str | bytes) -> Decoded:
     Raises:
         MalformedMessageError: nothing known fits. Its text says what is wrong and where, without quoting the body.
     """
+    data = utf8(body)
+    if (told := cloudtrail.read_event(data)) is not None:
+        return Decoded((), (told,)) if isinstance(told, Irrelevant) else Decoded((told,))
+    return decode_anyhow(data)
+
+
+def decode_anyhow(data: bytes) -> Decoded:
+    """Decode one message by taking off one envelope after the other; otherwise as `decode`.
+
+    Args:
+        data: the message, which is UTF-8.
+    """
     facts: list[Fact] = []
     irrelevant: list[str] = []
-    for part in unwrap(body):
+    for part in unwrap(data):
         read = part if isinstance(part, Irrelevant) else _read(part)
         if isinstance(read, Irrelevant):
             irrelevant.append(read)

@@ -97,7 +97,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Whose event it is, by the envelope."""
 
 
-class _Envelope(msgspec.Struct, frozen=True, gc=False):
+class Outside(msgspec.Struct, frozen=True, gc=False):
     """The fields by which envelopes are told apart, of all of them."""
 
     detail_type: str | UnsetType | None = msgspec.field(name="detail-type", default=UNSET)
@@ -105,7 +105,6 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False):
     region: str | None = None
     time: Raw | UnsetType = UNSET
     account: str | None = None
-    detail: Raw | UnsetType = UNSET
 
     sns_type: str | UnsetType = msgspec.field(name="Type", default=UNSET)
     message: str | UnsetType = msgspec.field(name="Message", default=UNSET)
@@ -119,6 +118,12 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False):
     event: Raw | UnsetType = UNSET
 
     s3_event: str | UnsetType = msgspec.field(name="Event", default=UNSET)
+
+
+class _Envelope(Outside, frozen=True, gc=False):
+    """An envelope, with what EventBridge put into it."""
+
+    detail: Raw | UnsetType = UNSET
 
 
 class _Notification(msgspec.Struct, frozen=True, gc=False):
@@ -149,8 +154,25 @@ _NAMED = msgspec.json.Decoder(_Named)
 _TEXT = msgspec.json.Decoder(str)
 
 
-def unwrap(body: str | bytes) -> Iterator[Part | Irrelevant]:
+def utf8(body: str | bytes) -> bytes:
+    """Return the body of a message as bytes.
+
+    Raises:
+        MalformedMessageError: it is no UTF-8.
+    """
+    try:
+        # msgspec does not look into strings that it skips, so all of the body is checked here.
+        text = body if isinstance(body, str) else body.decode()
+        return text.encode()
+    except UnicodeError:
+        raise MalformedMessageError("message: not UTF-8") from None
+
+
+def unwrap(data: bytes) -> Iterator[Part | Irrelevant]:
     """Take a message out of its envelopes.
+
+    Args:
+        data: its body, as `utf8` returns it.
 
     Returns:
         Its parts in their order, read as they are asked for; those that no reader is needed for as what they are.
@@ -158,12 +180,6 @@ def unwrap(body: str | bytes) -> Iterator[Part | Irrelevant]:
     Raises:
         MalformedMessageError: while it is iterated over.
     """
-    try:
-        # msgspec does not look into strings that it skips, so all of the body is checked here.
-        text = body if isinstance(body, str) else body.decode()
-        data = text.encode()
-    except UnicodeError:
-        raise MalformedMessageError("message: not UTF-8") from None
     return _open(data, "message", 1)
 
 
@@ -235,7 +251,7 @@ def _from_eventbridge(event: _Envelope, where: str) -> Part | Irrelevant:
 
 def _record(named: _Named, raw: bytes | Raw, where: str, *, region: str | None = None) -> Part:
     """Return whether a record outside of any list is CloudTrail's, or one of S3's own notifications."""
-    if named.event_source is UNSET or not _of_a_store(named.event_source):
+    if named.event_source is UNSET or not of_a_store(named.event_source):
         return Part(shape=Shape.CLOUDTRAIL, raw=raw, where=where, region=region)
     if named.event_name is UNSET:
         raise MalformedMessageError(f"{where}: a record of S3 without eventName")
@@ -243,7 +259,7 @@ def _record(named: _Named, raw: bytes | Raw, where: str, *, region: str | None =
     return Part(shape=Shape.S3_NOTIFICATION, raw=raw, where=where, name=name)
 
 
-def _of_a_store(event_source: str) -> bool:
+def of_a_store(event_source: str) -> bool:
     """Return whether a record is one of S3's own notifications: every store has a prefix of its own: aws, minio, ceph."""
     return event_source.endswith(":s3")
 
@@ -266,7 +282,7 @@ def _from_records(records: list[Raw], where: str, layer: int) -> Iterator[Part |
     for number, raw in enumerate(records):
         at = f"{where}.Records[{number}]"
         record = parse(_RECORD, raw, at)
-        if record.event_source and _of_a_store(record.event_source):
+        if record.event_source and of_a_store(record.event_source):
             if not record.event_name:
                 raise MalformedMessageError(f"{at}: a record of S3 without eventName")
             yield Part(shape=Shape.S3_NOTIFICATION, raw=raw, where=at, name=record.event_name)

@@ -185,6 +185,7 @@ class Rig:
         for task in mine:
             task.cancel()
         await asyncio.gather(*mine, return_exceptions=True)
+        await self.intake._acknowledger.abandon()
 
     async def until(self, happened: Callable[[], bool], *, within: float = 3600.0) -> None:
         """Let simulated time pass until something is so."""

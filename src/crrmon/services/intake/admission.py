@@ -49,9 +49,21 @@ class Admission:
         """Note that a message was received, and that nobody knows yet what it tells."""
         self._unweighed += 1
 
+    @property
+    def open(self) -> bool:
+        """Whether nobody waits who came before, nor may yet."""
+        return not self._waiting and not self._unweighed
+
     def may_enter(self, weight: int) -> bool:
         """Return whether a message would be let in at once."""
         return not self._waiting and self._has_room(weight)
+
+    def entered(self, weight: int) -> bool:
+        """Let a message in, if that can be at once; return whether it is."""
+        if not self.may_enter(weight):
+            return False
+        self._inside += weight
+        return True
 
     def weighed(self) -> None:
         """Note that it is known of a message that came, or that it never will be; who wants it in asks at once."""
@@ -63,8 +75,7 @@ class Admission:
         Raises:
             GivenBack: the daemon stops.
         """
-        if self.may_enter(weight):
-            self._inside += weight
+        if self.entered(weight):
             return
         if self._closed:
             raise GivenBack

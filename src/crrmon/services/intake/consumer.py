@@ -10,17 +10,20 @@ a first look, and what will never be dealt with is acknowledged after it was tol
 
 import asyncio
 import contextlib
-from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
 from crrmon.domain import catalogue
 from crrmon.domain.events.decode import decode
-from crrmon.domain.events.facts import Fact
+from crrmon.domain.events.facts import Decoded, Fact
 from crrmon.ports.inbox import Inbox, InboxError, Message
+from crrmon.services.intake.acknowledging import Acknowledger
 from crrmon.services.intake.admission import Admission
 from crrmon.services.intake.dispatcher import Dispatcher
+from crrmon.services.intake.queue_age import WAIT_SECONDS, QueueAge
 from crrmon.services.intake.reading import Reader
 from crrmon.services.intake.visibility import VISIBILITY_SECONDS, HeldMessage, Visibility
 from crrmon.services.intake.watermarks import LEFT_SECONDS, RELEASED_SECONDS, QueueWatermarks
@@ -32,9 +35,6 @@ from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.tracking.batching import Batcher
 from crrmon.services.tracking.holds import GivenBack, Hold
 
-WAIT_SECONDS = 20
-"""Long poll: the longest SQS has."""
-
 KEEPER_SECONDS = 10.0
 """How often held messages are checked for that."""
 
@@ -44,8 +44,6 @@ DELETES_IDLE_SECONDS = 600.0
 RECEIVE_BATCH = 10
 """Most messages of one receive."""
 
-ACKNOWLEDGE_BATCH = 10
-ACKNOWLEDGE_LANES = 8
 ACKNOWLEDGE_LINGER_SECONDS = 0.2
 RETRY_SECONDS = 5.0
 REMEMBERED_FAULTS = 1000
@@ -115,15 +113,13 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._expected = 0
-        self._oldest_age: float | None = None
-        """By the last receive; None where it told none."""
-        self._received_at = runtime.clock.now()
-        self._acknowledge = Batcher(
+        self._age = QueueAge(pushed=inbox.pushed)
+        self._acknowledger = Acknowledger(
             self._do_acknowledge,
-            name=f"acknowledge {inbox.name}",
-            size=ACKNOWLEDGE_BATCH,
+            ended=self._drop,
+            broken=self._tell_failure,
             linger=0.0 if inbox.pushed else ACKNOWLEDGE_LINGER_SECONDS,
-            lanes=ACKNOWLEDGE_LANES,
+            name=inbox.name,
         )
         self._release = Batcher(
             self._do_release, name=f"release {inbox.name}", size=10, linger=0.05, lanes=4
@@ -136,16 +132,8 @@ class Consumer:
 
     @property
     def queue_age(self) -> float | None:
-        """
-        Age in seconds of the oldest message lately received; None before the first one, and while nobody can tell, as
-        of what is pushed.
-
-        While nothing is received, because intake waits for something, what lies there grows older.
-        """
-        if self._inbox.pushed or self._queue.away or self._oldest_age is None:
-            return None
-        idle = self._clock.now() - self._received_at
-        return self._oldest_age + (idle if idle > 2 * WAIT_SECONDS else 0.0)
+        """Age in seconds of the oldest message lately received; None while nobody can tell."""
+        return None if self._queue.away else self._age.told(self._clock.now())
 
     @property
     def held_since(self) -> float | None:
@@ -244,16 +232,19 @@ class Consumer:
         """Wait until nothing is held any more; call `stop` first."""
         while pending := self._receivers | self._attending:
             await asyncio.wait(pending)
-        await self._acknowledge.drained()
+        await self._acknowledger.drained()
         await self._release.drained()
         for told in (self._reader, self._failed_log, self._release_log):
             told.tell()
 
     async def abandon(self) -> None:
         """End where it stands whatever is still under way: its messages come again."""
-        for task in self._attending:
+        attending = list(self._attending)
+        for task in attending:
             task.cancel()
-        await asyncio.gather(*self._attending, return_exceptions=True)
+        await asyncio.gather(*attending, return_exceptions=True)
+        self._attending.clear()  # of those that never began, too
+        await self._acknowledger.abandon()
 
     # ---- one message ----
 
@@ -261,75 +252,120 @@ class Consumer:
         now = self._clock.now()
         hidden_until = asyncio.get_running_loop().time() + VISIBILITY_SECONDS
         # Ages by a clock that may be wrong would stay in the sums for good.
-        dated = [message.sent_at for message in messages if message.sent_at is not None]
-        ages = [max(now - sent_at, 0.0) for sent_at in dated] if self._clock.sure else []
-        for age in ages:
+        for age in self._age.received(messages, now=now, sure=self._clock.sure):
             self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
-        self._oldest_age = max(ages, default=None if messages else 0.0)
-        self._received_at = now
         delay = self._delays.largest
         for message in messages:
             # Nobody knows yet how old what it tells of is; without any delay known, it may be as old as it likes.
             sent_at = now if message.sent_at is None else message.sent_at
-            watermark = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
+            guessed = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
             hold = Hold(self._clock, self._hold_for, pressing=self._inbox.pushed)
             if self._stopping.is_set():
                 hold.stop()
-            self._held[message.receipt] = HeldMessage(message.id, hidden_until, watermark, hold)
+            held = HeldMessage(
+                message.id, message.receipt, hidden_until=hidden_until, guessed=guessed, hold=hold
+            )
+            self._held[message.receipt] = held
             self._watermarks.came(message.id)
-            self._admission.came()
-            task = asyncio.create_task(self._attend(message), name=f"message {message.id}")
-            self._attending.add(task)
-            task.add_done_callback(self._attending.discard)
+            self._begin(message, held)
         self._mind_the_room()
+
+    def _begin(self, message: Message, held: HeldMessage) -> None:
+        """Begin to deal with a message. It is read at once, unless something is to be waited for."""
+        if not (self._clock.sure and self._admission.open):
+            self._admission.came()
+            self._spawn(self._attend(held, message=message))
+            return
+        try:
+            decoded = self._reader.read(message)
+        except Exception:  # noqa: BLE001 - one bad message harms itself only
+            # It is read again where that it fails is told of, and its sender can be waited for.
+            self._admission.came()
+            self._spawn(self._attend(held, message=message))
+            return
+        if decoded is None and not self._inbox.pushed:
+            self._leave(held, LEFT_SECONDS)  # for the dead-letter queue
+            return
+        weight = self._weigh(decoded, held)
+        if not self._admission.entered(weight):
+            self._admission.came()
+            # Without what it says, which takes more memory than its body: it is read again.
+            self._spawn(self._attend(held, message=message, weight=weight))
+            return
+        held.weight = weight
+        if decoded is not None and decoded.facts:
+            self._spawn(self._attend(held, list(decoded.facts[::-1])))
+        else:
+            self._acknowledger.add(held)
+
+    def _spawn(self, dealing: Coroutine[Any, Any, None]) -> None:
+        self._attending.add(asyncio.create_task(dealing))
+
+    def _weigh(self, decoded: Decoded | None, held: HeldMessage) -> int:
+        """Take in what a message says, and return how much that is; it says nothing where it cannot be read."""
+        if decoded is None:
+            return 1
+        held.watermark = self._reader.watermark(decoded, held.guessed)
+        return len(decoded.facts) or 1
 
     def _hold_for(self) -> float:
         """Return for how long anything is held: the fuller it is here, the shorter."""
         return self._hold_seconds * min(2 * self._admission.free, 1.0)
 
-    async def _attend(self, message: Message) -> None:
-        """See one message through to its acknowledgement."""
-        receipt = message.receipt
-        held = self._held[receipt]
-        guessed = held.watermark
-        left_for = LEFT_SECONDS
+    async def _attend(
+        self,
+        held: HeldMessage,
+        facts: list[Fact] | None = None,
+        *,
+        message: Message | None = None,
+        weight: int | None = None,
+    ) -> None:
+        """See one message through until it can be acknowledged.
+
+        Args:
+            held: the message.
+            facts: what it says, the last first.
+            message: its body, where it was not let in yet.
+            weight: what it weighs, where that is known.
+        """
+        left_for: float | None = LEFT_SECONDS
         try:
-            facts = await self._let_in(message, held)
-            if facts is None:
-                if not self._inbox.pushed:
+            if message is not None:
+                facts = await self._let_in(message, held, weight)
+                message = None  # the body may be large, and is not needed any more
+                if facts is None:
                     return  # left for the dead-letter queue
-                facts = deque()
-            del message  # the body may be large, and is not needed any more
             while facts:
-                await self._facts.take_in(facts.popleft(), held.hold)
+                await self._facts.take_in(facts.pop(), held.hold)
                 self._dealt_with(held)
-            await self._acknowledge.submit(receipt)
-            left_for = 0.0
+            self._acknowledger.add(held)
+            left_for = None
         except GivenBack:
-            await self._release.submit(receipt)
+            await self._release.submit(held.receipt)
             self._meters.add(catalogue.RETURNED_MESSAGES, self.name)
             left_for = RELEASED_SECONDS
         except Exception as error:  # noqa: BLE001 - one bad message harms itself only
-            # It comes back when its visibility ends, and in the end goes to the dead-letter queue, if there is one.
-            self._failed_log.met(
-                type(error).__name__,
-                example=held.message_id,
-                queue=self.name,
-                message_id=held.message_id,
-                exc_info=error,
-            )
-            if self._inbox.pushed:
-                await self._send_back(receipt, held.message_id)
+            await self._failed(held, error)
         finally:
-            del self._held[receipt]
-            self._admission.left(held.weight)
-            if left_for:
-                watermark = min(
-                    watermark for watermark in (guessed, held.watermark) if watermark is not None
-                )
-                until = self._clock.now() + left_for
-                self._watermarks.left(held.message_id, watermark, until=until)
-            self._mind_the_room()
+            self._attending.discard(asyncio.current_task())
+            if left_for is not None:
+                self._leave(held, left_for)
+
+    async def _failed(self, held: HeldMessage, error: Exception) -> None:
+        """Tell of a message that made the daemon fail."""
+        # It comes back when its visibility ends, and in the end goes to the dead-letter queue, if there is one.
+        self._tell_failure(held, error)
+        if self._inbox.pushed:
+            await self._send_back(held.receipt, held.message_id)
+
+    def _tell_failure(self, held: HeldMessage, error: Exception) -> None:
+        self._failed_log.met(
+            type(error).__name__,
+            example=held.message_id,
+            queue=self.name,
+            message_id=held.message_id,
+            exc_info=error,
+        )
 
     async def _send_back(self, receipt: str, message_id: str) -> None:
         """Ask for a pushed message that failed here to be sent again; not forever, because all others wait behind it."""
@@ -337,30 +373,33 @@ class Consumer:
         if times >= MOST_FAULTS:
             log.error("message_discarded", queue=self.name, message_id=message_id, times=times)
             self._meters.add(catalogue.MESSAGES, self.name, "discarded")
-            await self._acknowledge.submit(receipt)
+            await self._do_acknowledge([receipt])
             return
         self._faults[message_id] = times
         if len(self._faults) > REMEMBERED_FAULTS:
             self._faults.popitem(last=False)
         await self._release.submit(receipt)
 
-    async def _let_in(self, message: Message, held: HeldMessage) -> deque[Fact] | None:
-        """Read a message, and wait until what it tells may be dealt with; None for one that cannot be read."""
+    async def _let_in(
+        self, message: Message, held: HeldMessage, weight: int | None
+    ) -> list[Fact] | None:
+        """Read a message, and wait until what it tells may be dealt with; None for one that is left where it is, malformed."""
+        decoded: Decoded | None = None
         try:
             await held.hold.certain()
-            decoded = self._reader.read(message)
+            if weight is None:
+                decoded = self._reader.read(message)
+                if decoded is None:
+                    return [] if self._inbox.pushed else None
+                weight = self._weigh(decoded, held)
         finally:
             self._admission.weighed()
-        if decoded is None:
-            return None
-        held.watermark = self._reader.watermark(decoded, held.watermark)
-        weight = max(len(decoded.facts), 1)
         if not self._admission.may_enter(weight):
             decoded = None  # what it says takes more memory than its body: read again
         await self._admission.enter(weight)
         held.weight = weight
         self._room.set()
-        return deque((decoded or decode(message.body)).facts)
+        return list((decoded or decode(message.body)).facts[::-1])
 
     def _dealt_with(self, held: HeldMessage) -> None:
         """Make room for a fact; the last one's is needed until the message is acknowledged."""
@@ -371,11 +410,25 @@ class Consumer:
 
     # ---- the queue's side ----
 
+    def _leave(self, held: HeldMessage, seconds: float) -> None:
+        """Note that a message is not dealt with here any more, and stays in the queue: at least for a while."""
+        watermark = held.guessed if held.watermark is None else min(held.guessed, held.watermark)
+        until = self._clock.now() + seconds
+        self._watermarks.left(held.message_id, watermark, until=until)
+        self._drop([held])
+
+    def _drop(self, ended: Sequence[HeldMessage]) -> None:
+        """Note that messages are not held any more."""
+        for held in ended:
+            del self._held[held.receipt]
+            self._admission.left(held.weight)
+        self._mind_the_room()
+
     def _mind_the_room(self) -> None:
         self._meters.set(catalogue.MESSAGES_IN_FLIGHT, self.name, value=len(self._held))
         self._room.set()
 
-    async def _do_acknowledge(self, receipts: Sequence[str]) -> Sequence[None]:
+    async def _do_acknowledge(self, receipts: Sequence[str]) -> None:
         try:
             failed = await self._inbox.acknowledge(receipts)
             if failed:
@@ -388,7 +441,6 @@ class Consumer:
                 self._deletes.failed(f"{len(failed)} messages were not deleted")
             else:
                 self._deletes.succeeded()
-        return [None] * len(receipts)
 
     async def _do_release(self, receipts: Sequence[str]) -> Sequence[None]:
         try:

@@ -24,14 +24,35 @@ EXTEND_BELOW_MOST_SECONDS = 100.0
 
 
 class HeldMessage:
-    """A message that was received and is not yet dealt with."""
+    """A message that was received and is not yet dealt with.
 
-    __slots__ = ("hidden_until", "hold", "message_id", "watermark", "weight")
+    Args:
+        message_id: the same in each of its deliveries.
+        receipt: names this delivery.
+        hidden_until: until when nobody else receives it, by the event loop's clock.
+        guessed: the oldest time of a write that it may tell of, as long as it is not read.
+        hold: what it waits by.
+    """
 
-    def __init__(self, message_id: str, hidden_until: float, watermark: float, hold: Hold) -> None:
+    __slots__ = (
+        "guessed",
+        "hidden_until",
+        "hold",
+        "message_id",
+        "receipt",
+        "watermark",
+        "weight",
+    )
+
+    def __init__(
+        self, message_id: str, receipt: str, *, hidden_until: float, guessed: float, hold: Hold
+    ) -> None:
         self.message_id = message_id
+        self.receipt = receipt
         self.hidden_until = hidden_until
-        self.watermark: float | None = watermark
+        self.guessed = guessed
+        self.watermark: float | None = guessed
+        """The oldest time of a write that it tells of; None when it tells of none."""
         self.hold = hold
         self.weight = 0
         """Facts that it was let in with and that are not dealt with yet, at least 1; 0 before it was let in."""

@@ -5,9 +5,13 @@ every source known to replicate to its bucket is left out for its key. With othe
 left out are kept as early facts that find no match.
 """
 
+from collections.abc import Coroutine
+from typing import Any
+
 from crrmon.domain import catalogue
 from crrmon.domain.choice import Choice
 from crrmon.domain.events.facts import (
+    Channel,
     DeletionTried,
     Fact,
     MarkerCreated,
@@ -45,6 +49,7 @@ _KINDS: dict[type[Fact], str] = {
     TargetOffline: "target_offline",
     DeletionTried: "deletion_tried",
 }
+_WRITTEN = _KINDS[ObjectWritten]
 _EXCLUDED = "excluded"
 
 _AtSource = (
@@ -98,27 +103,50 @@ class Dispatcher:
             tracker=tracker,
         )
 
-    async def take_in(self, fact: Fact, hold: Hold) -> None:
+    def take_in(self, fact: Fact, hold: Hold) -> Coroutine[Any, Any, None]:
         """Make one fact durable, or find that it concerns nobody.
 
         Raises:
             GivenBack: the daemon stops.
         """
-        fact = in_time(fact, now=self._clock.now())
-        if isinstance(fact, ObjectWritten | ReplicationFailed):
-            self._stores.heard(fact.version.bucket, fact.store)
-        if isinstance(fact, ObjectWritten | MarkerCreated) and await self._nobodys(fact):
+        # Apart, for nearly all facts are writes, and each of them waits in there.
+        return (
+            self._written(fact, hold)
+            if isinstance(fact, ObjectWritten)
+            else self._other(fact, hold)
+        )
+
+    async def _written(self, written: ObjectWritten, hold: Hold) -> None:
+        version = written.version
+        self._stores.heard(version.bucket, written.store)
+        included = self._choice.includes(version.bucket, version.key)
+        if not included and await self._nobodys(version):
             self._meters.add(catalogue.EVENTS, _EXCLUDED)
-            return
-        if isinstance(fact, ObjectWritten) and await self._origins.only_replicas(fact):
-            fact = replica_of(fact)
+        elif written.channel is Channel.EVENTBRIDGE and await self._origins.only_replicas(written):
+            await self._arrived(replica_of(written))
+        elif included:
+            self._meters.add(catalogue.EVENTS, _WRITTEN)
+            self._meters.set(catalogue.LAST_EVENT, version.bucket, value=self._clock.now())
+            await self._tracker.follow(written, hold)
+        else:
+            hidden = await self._hidden(written)
+            self._meters.add(catalogue.EVENTS, _KINDS[ReplicaWritten] if hidden else _EXCLUDED)
+
+    async def _other(self, fact: Fact, hold: Hold) -> None:
+        fact = in_time(fact, now=self._clock.now())
+        if isinstance(fact, ReplicationFailed):
+            self._stores.heard(fact.version.bucket, fact.store)
         match fact:
-            case ObjectWritten():
-                await self._written(fact, hold)
             case ReplicaWritten():
                 await self._arrived(fact)
-            case MarkerCreated():
-                await self._marker(fact, hold)
+            case MarkerCreated(version=version):
+                included = self._choice.includes(version.bucket, version.key)
+                if not included and await self._nobodys(version):
+                    self._meters.add(catalogue.EVENTS, _EXCLUDED)
+                else:
+                    await self._marker(fact, hold)
+            case ObjectWritten():
+                await self._written(fact, hold)
             case _ if self._follows(fact):
                 await self._told(fact, hold)
             case _:
@@ -143,13 +171,8 @@ class Dispatcher:
             case DeletionTried():
                 await self._markers.count_hindered(fact)
 
-    async def _nobodys(self, fact: ObjectWritten | MarkerCreated) -> bool:
-        """
-        Return whether a fact is of a bucket that is left out and to which nothing leads: nothing of it need be known.
-        """
-        version = fact.version
-        if self._choice.includes(version.bucket, version.key):
-            return False
+    async def _nobodys(self, version: ObjectVersion) -> bool:
+        """Return whether nothing leads to the bucket of a version that is left out: nothing of it need be known."""
         await self._configurations.surveyed()
         return not self._configurations.sources(version.bucket)
 
@@ -170,14 +193,6 @@ class Dispatcher:
     async def _arrived(self, replica: ReplicaWritten) -> None:
         if self._follows(replica, arrived=True):
             await self._recorder.note(replica)
-
-    async def _written(self, written: ObjectWritten, hold: Hold) -> None:
-        version = written.version
-        if not self._choice.includes(version.bucket, version.key) and await self._hidden(written):
-            self._meters.add(catalogue.EVENTS, _KINDS[ReplicaWritten])
-        elif self._follows(written):
-            self._meters.set(catalogue.LAST_EVENT, version.bucket, value=self._clock.now())
-            await self._tracker.follow(written, hold)
 
     async def _hidden(self, written: ObjectWritten) -> bool:
         """Return whether a write to a bucket that is left out is the replica of something that is not; then note it."""

@@ -65,18 +65,25 @@ class Reader:
             decoded: what it says.
             guessed: the watermark of a write whose time is not believed.
         """
-        times = [at if self._believed(at) else guessed for at in _writes(decoded)]
-        return min((at for at in times if at is not None), default=None)
+        now, oldest = self._clock.now(), None
+        for fact in decoded.facts:
+            if (at := _written_at(fact)) is None:
+                continue
+            believed = at if self._believed(at, now) else guessed
+            if believed is not None and (oldest is None or believed < oldest):
+                oldest = believed
+        return oldest
 
     def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
         """Note how long after what they tell of events came into the queue, or were pushed."""
+        now = self._clock.now()
         if self._pushed:
-            sent_at = self._clock.now()
+            sent_at = now
         for fact in decoded.facts:
             if (told := _told(fact)) is None:
                 continue
             channel, at = told
-            if not self._believed(at):
+            if not self._believed(at, now):
                 self._meters.add(catalogue.IMPLAUSIBLE_TIMES, channel)
                 continue
             if sent_at is None:
@@ -86,8 +93,8 @@ class Reader:
             if isinstance(fact, ObjectWritten):
                 self._delays.note(channel, sent_at - at)
 
-    def _believed(self, at: float) -> bool:
-        return believable(at, now=self._clock.now(), retention_seconds=self._retention_seconds)
+    def _believed(self, at: float, now: float) -> bool:
+        return believable(at, now=now, retention_seconds=self._retention_seconds)
 
     def _decoded(self, message: Message) -> Decoded | None:
         try:
@@ -132,15 +139,12 @@ def _told(fact: Fact) -> tuple[str, float] | None:
             return None
 
 
-def _writes(decoded: Decoded) -> list[float]:
-    """Return when the writes were that a message tells of, by its own word."""
-    times = []
-    for fact in decoded.facts:
-        match fact:
-            case ObjectWritten(written_at=at):
-                times.append(at)
-            case ReplicationFailed(written_at=at, noticed_at=noticed_at):
-                times.append(noticed_at if at is None else at)
-            case _:
-                pass
-    return times
+def _written_at(fact: Fact) -> float | None:
+    """Return when the write was that a fact tells of, by its own word; None where it tells of none."""
+    match fact:
+        case ObjectWritten():
+            return fact.written_at
+        case ReplicationFailed(written_at=at, noticed_at=noticed_at):
+            return noticed_at if at is None else at
+        case _:
+            return None

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from crrmon.domain.reckoning import (
     AGREEING,
+    KNOWN_SECONDS,
     LONE_SECONDS,
     TOLERANCE_SECONDS,
     Bounds,
@@ -158,3 +159,19 @@ def test_t7_whatever_the_machine_shows_a_sure_time_is_right(
         if one.sure(lead=lead):
             truth = BASE + at * (1 + drift)
             assert abs(at + one.base - truth) <= max(took, 20.0) + TOLERANCE_SECONDS + 2.0
+
+
+def test_what_was_confirmed_a_moment_ago_is_not_reckoned_again() -> None:
+    """An answer that fits loosely changes nothing for a second; one that narrows, contradicts or meets a leap does."""
+    one = hear(started(lead=BASE, at=0.0), *(1.3 * number for number in range(1, 9)), lead=BASE)
+    loose = Bounds(one.bounds.low - 0.2, one.bounds.high + 0.2)
+    soon, late = one.confirmed_at + 0.5, one.confirmed_at + KNOWN_SECONDS
+
+    assert one.heard(loose, lead=BASE, at=soon) is one
+    assert one.heard(loose, lead=BASE, at=late).confirmed_at == late
+    narrow = Bounds(one.bounds.low - 0.2, one.bounds.high - 0.01)
+    assert one.heard(narrow, lead=BASE, at=soon).bounds.high == narrow.high
+    far = Bounds(one.bounds.low + DAY, one.bounds.high + DAY)
+    assert not one.heard(far, lead=BASE, at=soon).sure(lead=BASE)
+    leapt = BASE + 2 * TOLERANCE_SECONDS
+    assert one.heard(loose, lead=leapt, at=soon).sure(lead=leapt)

@@ -35,6 +35,12 @@ DRIFT = 2e-4
 AGREEING = 3
 """How many answers in a row must agree to be believed against all else."""
 
+KNOWN_SECONDS = 1.0
+"""For how long answers that say the same need not be reckoned with one by one: busy daemons hear hundreds a second."""
+
+STEADY_SECONDS = 0.01
+"""By how much less than a leap the machine's clocks may have moved against each other meanwhile."""
+
 LONE_SECONDS = 300.0
 """Where no server ever told a Date: for how long the machine's clocks must have kept step to be believed."""
 
@@ -109,7 +115,9 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
         return lead - self.base if self.told else None
 
     def heard(self, said: Bounds, *, lead: float, at: float) -> "Reckoning":
-        """Take in an answer that came at a moment."""
+        """Take in an answer that came at a moment; nothing changes where one lately confirmed as much."""
+        if self._knows(said, lead=lead, at=at):
+            return self
         bounds = self.bounds.widened(DRIFT * max(at - self.confirmed_at, 0.0))
         own = Bounds(lead - TOLERANCE_SECONDS, lead + TOLERANCE_SECONDS)
         if bounds.near(said):
@@ -125,6 +133,18 @@ class Reckoning(msgspec.Struct, frozen=True, kw_only=True):
         for misfit in misfits:
             agreed = agreed.shared(misfit) or agreed
         return self._confirmed(agreed, lead=lead, at=at)
+
+    def _knows(self, said: Bounds, *, lead: float, at: float) -> bool:
+        """Return whether an answer would make no bound narrower, nor prove anything that is not proved."""
+        grown = DRIFT * KNOWN_SECONDS
+        return (
+            self.told
+            and not self.misfits
+            and 0.0 <= at - self.confirmed_at < KNOWN_SECONDS
+            and abs(lead - self.lead) < STEADY_SECONDS
+            and said.low <= self.bounds.low - grown
+            and said.high >= self.bounds.high + grown
+        )
 
     def _confirmed(self, bounds: Bounds, *, lead: float, at: float) -> "Reckoning":
         return Reckoning(

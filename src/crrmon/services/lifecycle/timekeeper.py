@@ -55,7 +55,8 @@ class Timekeeper:
 
     def __init__(self, local: Local) -> None:
         self._local = local
-        at = local.monotonic()
+        self._monotonic = local.monotonic
+        at = self._monotonic()
         self._reckoning = started(lead=local.now() - at, at=at)
         self._unsure_since: float | None = None
         self._asked_at = float("-inf")
@@ -67,15 +68,15 @@ class Timekeeper:
 
     def now(self) -> float:
         """Return seconds since the epoch, UTC."""
-        return self._local.monotonic() + self._reckoning.base
+        return self._monotonic() + self._reckoning.base
 
     def asked(self) -> float:
         """Note that a server is about to be asked."""
-        return self._local.monotonic()
+        return self._monotonic()
 
     def heard(self, date: float, *, asked_at: float) -> None:
         """Take in an answer that came just now."""
-        at = self._local.monotonic()
+        at = self._monotonic()
         said = told(date, asked_at=asked_at, answered_at=at)
         self._reckoning = self._reckoning.heard(said, lead=self._lead(), at=at)
 
@@ -141,7 +142,7 @@ class Timekeeper:
             )
 
     def _lead(self) -> float:
-        return self._local.now() - self._local.monotonic()
+        return self._local.now() - self._monotonic()
 
 
 def _off(offset: float) -> str:

@@ -30,13 +30,13 @@ async def test_r10_buckets_whose_failures_were_told_are_forgotten() -> None:
     counting = Counting(FakeMeters(), BucketStores())
     with structlog.testing.capture_logs() as logs:
         for number in range(100):
-            counting.counted(_failure(f"bucket{number}"))
-        counting.counted(_failure("bucket0"))
+            counting.counted([_failure(f"bucket{number}")])
+        counting.counted([_failure("bucket0")])
         await asyncio.sleep(61)
         assert list(counting._failures) == ["bucket0"]
         await asyncio.sleep(60)
         assert counting._failures == {}
-        counting.counted(_failure("bucket0"))
+        counting.counted([_failure("bucket0")])
     told = [one["objects"] for one in logs if one["event"] == "replication_failed"]
     assert told == [1] * 102
 
@@ -63,7 +63,7 @@ async def test_m7_the_advice_of_a_failure_goes_by_the_store(
     counting = Counting(FakeMeters(), stores)
 
     with structlog.testing.capture_logs() as logs:
-        counting.counted(_failure("bucket"))
+        counting.counted([_failure("bucket")])
 
     (said,) = (one["advice"] for one in logs if one["event"] == "replication_failed")
     assert advice in said

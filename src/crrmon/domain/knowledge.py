@@ -9,8 +9,8 @@ from itertools import accumulate
 
 import msgspec
 
-from crrmon.domain.latency import BUCKETS, fit, span_of
-from crrmon.domain.plans import MIDDLES, Plan, cumulated, make_plan
+from crrmon.domain.latency import BUCKETS, MIDDLES, fit, span_of
+from crrmon.domain.plans import Plan, cumulated, make_plan
 from crrmon.domain.policy import Policy
 
 Interval = tuple[int, int]

@@ -235,18 +235,7 @@ def tally(outcome: Outcome) -> Tally:
     if not outcome.counts:
         return Tally(too_old=1)
     if outcome.fate is Fate.COMPLETED:
-        timed = outcome.latency is not None
-        return Tally(
-            completed=1,
-            bytes=outcome.size,
-            repaired=int(outcome.repaired),
-            late=int(outcome.late),
-            timed=int(timed),
-            timed_bytes=outcome.size if timed else 0,
-            exact=int(outcome.latency is not None and outcome.latency.exact),
-            seconds=outcome.seconds if timed else 0.0,
-            latency=dict(outcome.spread) if timed else {},
-        )
+        return _completed([outcome])
     counted = _COUNTED.get(outcome.fate)
     return msgspec.structs.replace(Tally(), **{counted: 1}) if counted else Tally()
 
@@ -259,16 +248,29 @@ def delta(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Delta:
         outcomes: those that were counted, without the duplicates.
         settled_at: when, by the clock of whoever settles.
     """
-    tallies = _totals(
-        (outcome.route, tally(outcome))
+    tallies = totals(
+        outcome
         for outcome in outcomes
-        if outcome.fate not in (Fate.FAILED_THERE, Fate.PURGE_FAILED)
+        if outcome.fate is not Fate.FAILED_THERE and outcome.fate is not Fate.PURGE_FAILED
     )
     return Delta(
         id=batch,
         settled_at=settled_at,
         tallies=tuple(sorted(tallies.items(), key=lambda item: item[0])),
     )
+
+
+def totals(outcomes: Iterable[Outcome]) -> Tallies:
+    """Add up what outcomes add to the counts of their routes."""
+    completed: dict[Route, list[Outcome]] = {}
+    others: list[tuple[Route, Tally]] = []
+    for outcome in outcomes:
+        if outcome.fate is Fate.COMPLETED and outcome.counts:
+            completed.setdefault(outcome.route, []).append(outcome)
+        else:
+            others.append((outcome.route, tally(outcome)))
+    done = {route: _completed(arrivals) for route, arrivals in completed.items()}
+    return _totals([*done.items(), *others]) if others else done
 
 
 def fold(deltas: list[Delta]) -> Tallies:
@@ -282,6 +284,37 @@ def _totals(pairs: Iterable[tuple[Route, Tally]]) -> Tallies:
     for route, one in pairs:
         by_route.setdefault(route, []).append(one)
     return {route: _total(tallies) for route, tallies in by_route.items()}
+
+
+def _completed(outcomes: Iterable[Outcome]) -> Tally:
+    """Add up versions that completed on one route and count: nearly all there ever are, and so without a tally for each."""
+    completed = size = repaired = late = timed = timed_size = exact = 0
+    seconds = 0.0
+    latency: dict[int, float] = {}
+    for outcome in outcomes:
+        completed += 1
+        size += outcome.size
+        repaired += outcome.repaired
+        late += outcome.late
+        if outcome.latency is None:
+            continue
+        timed += 1
+        timed_size += outcome.size
+        exact += outcome.latency.exact
+        seconds += outcome.seconds
+        for bucket, weight in outcome.spread:
+            latency[bucket] = latency.get(bucket, 0.0) + weight
+    return Tally(
+        completed=completed,
+        bytes=size,
+        timed=timed,
+        timed_bytes=timed_size,
+        exact=exact,
+        seconds=seconds,
+        latency=latency,
+        repaired=repaired,
+        late=late,
+    )
 
 
 def _total(tallies: list[Tally]) -> Tally:

@@ -6,10 +6,9 @@ from itertools import accumulate
 
 import msgspec
 
-from crrmon.domain.latency import BUCKETS, PER_DOUBLING, lower_edge, middle, upper_edge
+from crrmon.domain.latency import BUCKETS, MIDDLES, PER_DOUBLING, lower_edge, upper_edge
 
 EDGES = (*(lower_edge(bucket) for bucket in range(BUCKETS)), upper_edge(BUCKETS - 1))
-MIDDLES = tuple(middle(bucket) for bucket in range(BUCKETS))
 
 _FARTHEST = 4 * 4
 """Plans wait for at most four doublings of the age."""

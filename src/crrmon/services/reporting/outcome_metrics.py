@@ -1,15 +1,17 @@
 """What meters and log are told of an outcome, once it is counted in the ledger."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from crrmon.domain import catalogue, reasons
 from crrmon.domain import latency as latencies
 from crrmon.domain.metric import Metric
-from crrmon.domain.outcomes import Fate, Outcome
+from crrmon.domain.objects import Route
+from crrmon.domain.outcomes import Fate, Outcome, Tally, totals
 from crrmon.domain.stores import BucketStores
 from crrmon.ports.meters import Meters
 
@@ -38,22 +40,28 @@ class Counting:
         self._stores = stores
         self._failures: dict[str, _Failures] = {}
 
-    def counted(self, outcome: Outcome) -> None:
-        """Report an outcome that was counted just now."""
+    def counted(self, outcomes: Iterable[Outcome]) -> None:
+        """Report outcomes that were counted just now."""
+        completed = []
+        # Asked once: to find for every object that nobody wants its line costs as much as to count it.
+        wanted = log.is_enabled_for(logging.DEBUG)
+        for outcome in outcomes:
+            if wanted and outcome.fate is not Fate.FAILED_THERE:
+                _log(outcome)
+            if outcome.fate is Fate.COMPLETED and outcome.counts:
+                completed.append(outcome)
+            else:
+                self._ended(outcome)
+        for route, tally in totals(completed).items():
+            self._completed(route, tally)
+
+    def _ended(self, outcome: Outcome) -> None:
+        """Report what is not an arrival that counts."""
         source = outcome.route.source
         if outcome.fate is Fate.FAILED_THERE:
             if outcome.counts:  # what else is to be told, its episode tells
                 self._add(catalogue.REPLICATIONS, outcome, Fate.FAILED.value)
             return
-        log.debug(
-            "object_settled",
-            bucket=source,
-            key=outcome.mark.key,
-            version_id=outcome.mark.version_id,
-            destination=outcome.route.destination,
-            fate=outcome.fate.value,
-            looks=outcome.looks,
-        )
         if outcome.fate in (Fate.IDENTIFIED, Fate.IS_REPLICA, Fate.CLOSED):
             return
         if not outcome.counts:
@@ -70,8 +78,6 @@ class Counting:
                 self._add(metric, outcome, *status)
             case Fate.FAILED:
                 self._failed(outcome)
-            case Fate.COMPLETED:
-                self._completed(outcome)
             case _:
                 self._add(catalogue.REPLICATIONS, outcome, outcome.fate.value)
 
@@ -83,26 +89,39 @@ class Counting:
     def _add(self, metric: Metric, outcome: Outcome, *labels: str) -> None:
         self._meters.add(metric, outcome.route.source, outcome.route.destination, *labels)
 
-    def _completed(self, outcome: Outcome) -> None:
-        self._add(catalogue.REPLICATIONS, outcome, outcome.fate.value)
-        route = (outcome.route.source, outcome.route.destination)
-        self._meters.add(catalogue.REPLICATED_BYTES, *route, amount=outcome.size)
-        if outcome.repaired:
-            self._meters.add(catalogue.RECOVERED, *route)
-        if outcome.late:
-            self._meters.add(catalogue.LATE, *route)
-        if outcome.latency is not None:
-            for bucket, weight in outcome.spread:
-                value = latencies.middle(bucket)
-                self._meters.observe(catalogue.LATENCY, *route, value=value, weight=weight)
-            if outcome.latency.exact:
-                self._meters.add(catalogue.LATENCY_EXACT, *route)
+    def _completed(self, route: Route, tally: Tally) -> None:
+        labels = (route.source, route.destination)
+        add = self._meters.add
+        add(catalogue.REPLICATIONS, *labels, Fate.COMPLETED.value, amount=tally.completed)
+        add(catalogue.REPLICATED_BYTES, *labels, amount=tally.bytes)
+        # What never happened has no series.
+        if tally.repaired:
+            add(catalogue.RECOVERED, *labels, amount=tally.repaired)
+        if tally.late:
+            add(catalogue.LATE, *labels, amount=tally.late)
+        if tally.exact:
+            add(catalogue.LATENCY_EXACT, *labels, amount=tally.exact)
+        for bucket, weight in tally.latency.items():
+            value = latencies.middle(bucket)
+            self._meters.observe(catalogue.LATENCY, *labels, value=value, weight=weight)
 
     def _failed(self, outcome: Outcome) -> None:
         source = outcome.route.source
         if source not in self._failures:
             self._failures[source] = _Failures(source, self._stores, self._failures.pop)
         self._failures[source].add(outcome)
+
+
+def _log(outcome: Outcome) -> None:
+    log.debug(
+        "object_settled",
+        bucket=outcome.route.source,
+        key=outcome.mark.key,
+        version_id=outcome.mark.version_id,
+        destination=outcome.route.destination,
+        fate=outcome.fate.value,
+        looks=outcome.looks,
+    )
 
 
 class _Failures:

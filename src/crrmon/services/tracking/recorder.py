@@ -295,15 +295,25 @@ class Recorder:
         results = await self._persist(
             "settle", lambda: self._ledger.settle(batch, settlements, now=now)
         )
+        counted = []
         for settlement, settled in zip(settlements, results, strict=True):
             for outcome, what in zip(settlement.outcomes, settled, strict=True):
                 if what is Settled.COUNTED:
-                    self._counting.counted(outcome)
-                if outcome.fate is Fate.COMPLETED:
-                    key, version_id = outcome.mark.key, outcome.mark.version_id
-                    replica = ObjectVersion(outcome.route.destination, key, version_id)
-                    await self.register.arrived(replica)
+                    counted.append(outcome)
+        self._counting.counted(counted)
+        if self.register.holding:
+            for settlement in settlements:
+                await self._arrived(settlement)
         return results
+
+    async def _arrived(self, settlement: Settlement) -> None:
+        """Note what arrived: it may be what a route is held back by."""
+        for outcome in settlement.outcomes:
+            if outcome.fate is Fate.COMPLETED:
+                key, version_id = outcome.mark.key, outcome.mark.version_id
+                await self.register.arrived(
+                    ObjectVersion(outcome.route.destination, key, version_id)
+                )
 
     async def _do_uncovered(self, buckets: Sequence[str]) -> Sequence[None]:
         await certain(self._clock)

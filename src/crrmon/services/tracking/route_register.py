@@ -151,6 +151,11 @@ class RouteRegister:
                 surely=True,
             )
 
+    @property
+    def holding(self) -> bool:
+        """Whether any route is held back by what was let go on it, as far as this daemon has read."""
+        return bool(self._holding)
+
     async def arrived(self, replica: ObjectVersion) -> None:
         """Note that a version arrived in a destination bucket, from wherever it came."""
         await self._found(replica, lambda route: route.destination == replica.bucket)

@@ -93,16 +93,21 @@ class PrometheusMeters(Collector):
 
     def add(self, metric: Metric, *labels: str, amount: float = 1.0) -> None:
         """Add to a counter."""
-        if metric is REPLICATIONS:
-            self._buckets.follow(labels[:2])
-        labels = self._buckets.bounded(metric, labels)
         series = self._values[metric]
-        series[labels] = series.get(labels, 0.0) + amount
+        known = series.get(labels)
+        if known is None:
+            # What has a series keeps it: only what is new need be judged.
+            if metric is REPLICATIONS:
+                self._buckets.follow(labels[:2])
+            labels = self._buckets.bounded(metric, labels)
+            known = series.get(labels, 0.0)
+        series[labels] = known + amount
 
     def set(self, metric: Metric, *labels: str, value: float) -> None:
         """Set a gauge."""
-        if self._buckets.bounded(metric, labels) == labels:
-            self._values[metric][labels] = value
+        series = self._values[metric]
+        if labels in series or self._buckets.bounded(metric, labels) == labels:
+            series[labels] = value
 
     def observe(self, metric: Metric, *labels: str, value: float, weight: float = 1.0) -> None:
         """Add a value to a histogram."""

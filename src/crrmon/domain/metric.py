@@ -16,7 +16,7 @@ class Kind(enum.StrEnum):
     HISTOGRAM = "histogram"
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
+class Metric(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """One Prometheus metric."""
 
     name: str

@@ -58,7 +58,7 @@ _PROVISIONAL = "?"
 """Starts a stand-in version id. S3's own are URL-ready, so none can start like this."""
 
 
-class ObjectVersion(msgspec.Struct, frozen=True, order=True):
+class ObjectVersion(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """One version of one object: the identity of what replicates.
 
     `version_id` is a stand-in (see `provisional`) while S3 has not told it yet.
@@ -79,7 +79,7 @@ class ObjectVersion(msgspec.Struct, frozen=True, order=True):
         return trail_id(self.key, self.version_id)
 
 
-class Route(msgspec.Struct, frozen=True, order=True):
+class Route(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """A way that objects take: source bucket to destination bucket."""
 
     source: str

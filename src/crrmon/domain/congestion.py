@@ -45,9 +45,10 @@ class Congestion:
 
     def wait(self, now: float) -> float:
         """Return the seconds to wait before a request may begin: 0 for none, infinite until one ends."""
-        if self._under_way >= self.limit:
+        if self._under_way >= int(self._limit):
             return math.inf
-        return max(0.0, self._next_at - self._burst - now)
+        wait = self._next_at - self._burst - now
+        return wait if wait > 0 else 0.0
 
     def began(self, now: float) -> None:
         """Take in that a request begins."""
@@ -62,7 +63,7 @@ class Congestion:
             began_at: when it began.
             now: any clock that never goes back, the same for all calls.
         """
-        was_full = 2 * self._under_way >= self.limit
+        was_full = 2 * self._under_way >= int(self._limit)
         self._under_way -= 1
         if sight is None:
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from crrmon.domain import catalogue
@@ -26,16 +27,18 @@ class Gates:
 
     def __init__(self, meters: Meters, *, concurrency: int, per_second: float) -> None:
         self._meters = meters
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = _Slots(concurrency)
         self._concurrency = concurrency
         self._per_second = per_second
         self._gates: Recent[Place, _Gate] = Recent(spared=lambda gate: gate.busy)
 
     async def look(self, place: Place, look: Callable[[], Awaitable[Observation]]) -> Observation:
         """Look when the gate of its bucket lets it through."""
-        seen = await self.look_unless(place, look, needless=lambda: False)
-        assert seen is not None  # noqa: S101 - for the type checker
-        return seen
+        gate = self._gate(place)
+        began_at = gate.entered_at_once()
+        if began_at is None:
+            began_at = await gate.enter()
+        return await self._looked(gate, look, began_at)
 
     async def look_unless(
         self,
@@ -45,21 +48,32 @@ class Gates:
         needless: Callable[[], bool],
     ) -> Observation | None:
         """Look when the gate of its bucket lets it through; None where it is needless by then."""
-        loop = asyncio.get_running_loop()
         gate = self._gate(place)
         began_at = await gate.enter()
+        if needless():
+            gate.leave(None, began_at=began_at)
+            return None
+        return await self._looked(gate, look, began_at)
+
+    async def _looked(
+        self, gate: "_Gate", look: Callable[[], Awaitable[Observation]], began_at: float
+    ) -> Observation:
+        """Look, and give back the place that was taken."""
+        now = asyncio.get_running_loop().time
         sight: Sight | None = None
         try:
-            if needless():
-                return None
             # After the gate: whoever waits for one bucket must not keep a slot from the others.
-            async with self._slots:
-                sent_at = loop.time()
+            if not self._slots.taken_at_once():
+                await self._slots.take()
+            try:
+                sent_at = now()
                 seen = await look()
+            finally:
+                self._slots.give_back()
             sight = seen.sight
         finally:
             gate.leave(sight, began_at=began_at)
-        self._meters.observe(catalogue.HEAD_DURATION, value=loop.time() - sent_at)
+        self._meters.observe(catalogue.HEAD_DURATION, value=now() - sent_at)
         return seen
 
     def _gate(self, place: Place) -> "_Gate":
@@ -70,14 +84,62 @@ class Gates:
         return gate
 
 
+class _Slots:
+    """So many places; first come, first served."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def taken_at_once(self) -> bool:
+        """Take a place if one is free; nobody waits then."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def take(self) -> None:
+        """Wait for a place that somebody gives back."""
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.give_back()  # it came at the same moment
+            raise
+
+    def give_back(self) -> None:
+        """Hand a place to whoever waits longest, or set it free."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+
+
 class _Gate:
     """Lets as many looks of one bucket through at once, and a second, as it bears; first come, first served."""
 
     def __init__(self, congestion: Congestion) -> None:
         self._congestion = congestion
-        self._door = asyncio.Lock()
-        self._ended = asyncio.Event()
+        self._waiting: deque[asyncio.Future[float]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._inside = 0
+
+    def entered_at_once(self) -> float | None:
+        """Take a place if there is one and nobody waits for it.
+
+        Returns:
+            When the look began, for `leave`; None where there is to be waited.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._waiting or self._congestion.wait(now) > CLOCK_GRAIN_SECONDS:
+            return None
+        self._inside += 1
+        self._congestion.began(now)
+        return now
 
     async def enter(self) -> float:
         """Wait for a place.
@@ -85,26 +147,40 @@ class _Gate:
         Returns:
             When the look began, for `leave`.
         """
-        loop = asyncio.get_running_loop()
+        if (began_at := self.entered_at_once()) is not None:
+            return began_at
+        place: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         self._inside += 1
+        self._let_in()
         try:
-            return await self._entered(loop)
-        except BaseException:
-            self._inside -= 1
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.leave(None, began_at=place.result())  # it came at the same moment
+            else:
+                self._inside -= 1
             raise
 
-    async def _entered(self, loop: asyncio.AbstractEventLoop) -> float:
-        async with self._door:
-            while (wait := self._congestion.wait(loop.time())) > CLOCK_GRAIN_SECONDS:
-                self._ended.clear()
-                try:
-                    async with asyncio.timeout(None if math.isinf(wait) else wait):
-                        await self._ended.wait()
-                except TimeoutError:
-                    continue
-            began_at = loop.time()
-            self._congestion.began(began_at)
-        return began_at
+    def _let_in(self) -> None:
+        """Let in those for whom there is a place, and see to it that the next one gets its turn."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._waiting:
+            if self._waiting[0].done():
+                del self._waiting[0]  # gave up
+                continue
+            wait = self._congestion.wait(now)
+            if wait > CLOCK_GRAIN_SECONDS:
+                if wait < math.inf and self._timer is None:
+                    self._timer = loop.call_later(wait, self._time_came)
+                return
+            self._congestion.began(now)
+            self._waiting.popleft().set_result(now)
+
+    def _time_came(self) -> None:
+        self._timer = None
+        self._let_in()
 
     @property
     def busy(self) -> bool:
@@ -113,7 +189,8 @@ class _Gate:
 
     def leave(self, sight: Sight | None, *, began_at: float) -> None:
         """Give the place back, with what the look showed; None when it was abandoned."""
-        now = asyncio.get_running_loop().time()
         self._inside -= 1
+        now = asyncio.get_running_loop().time()
         self._congestion.ended(sight, began_at=began_at, now=now)
-        self._ended.set()
+        if self._waiting:
+            self._let_in()

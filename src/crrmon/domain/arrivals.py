@@ -13,7 +13,7 @@ from crrmon.domain.objects import UNKNOWN_DESTINATION
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.outcomes import LATE_SECONDS, Fate, Latency, Outcome
 from crrmon.domain.records import Destination, Record
-from crrmon.domain.verdicts import for_destination
+from crrmon.domain.verdicts import for_arrival, for_destination
 
 _NULL_VERSION = "null"
 """The id of every version that was written while versioning was off: it does not tell one from another."""
@@ -24,17 +24,24 @@ _SHORTEST_BOUND = 0.001
 
 def arrived_at(record: Record, elsewhere: Mapping[str, Sight]) -> frozenset[str]:
     """Return the open destinations that have this very version, by its replica's event or a look there."""
+    found = _found(record, elsewhere) if elsewhere else ()
+    return frozenset(
+        [
+            destination.bucket
+            for destination in record.open
+            if destination.replicated_at is not None or destination.bucket in found
+        ]
+    )
+
+
+def _found(record: Record, elsewhere: Mapping[str, Sight]) -> Collection[str]:
+    """Return where looks found this very version."""
     null = record.version.version_id == _NULL_VERSION
-    found = {
+    return {
         bucket
         for bucket, sight in elsewhere.items()
         if sight is Sight.REPLICA or (sight.exists and not null)
     }
-    return frozenset(
-        destination.bucket
-        for destination in record.open
-        if destination.replicated_at is not None or destination.bucket in found
-    )
 
 
 def seen_missing(
@@ -85,16 +92,17 @@ def completed(record: Record, seen: Observation, arrived: frozenset[str]) -> Set
 
     A destination that only a tag filter might select is proved where it is the only one, or was found there.
     """
-    reached = tuple(
+    left, alone, now = record.open, len(record.destinations) == 1, seen.looked_at
+    reached = [
         destination
-        for destination in record.open
-        if destination.certain or destination.bucket in arrived or len(record.destinations) == 1
-    )
-    if not reached and len(record.open) == len(record.destinations):
+        for destination in left
+        if destination.certain or alone or destination.bucket in arrived
+    ]
+    if not reached and len(left) == len(record.destinations):
         # It is somewhere, and nobody can tell where.
-        reached = (Destination(bucket=UNKNOWN_DESTINATION),)
-    outcomes = tuple(_arrival(record, destination, seen.looked_at) for destination in reached)
-    return settle(record, outcomes, found_at=seen.looked_at)
+        reached = [Destination(bucket=UNKNOWN_DESTINATION)]
+    outcomes = tuple([_arrival(record, destination, now) for destination in reached])
+    return settle(record, outcomes, found_at=now)
 
 
 def arrivals(record: Record, arrived: Collection[str], *, found_at: float) -> tuple[Outcome, ...]:
@@ -134,8 +142,10 @@ def _arrival(record: Record, destination: Destination, found_at: float) -> Outco
     latency = _latency(record, destination, found_at)
     # Nor does an age that counts from when it was heard of.
     timed = record.counts and not repaired and not vague and record.claimed_at is None
-    return replace(
-        for_destination(record, destination.bucket, Fate.COMPLETED, found_at=found_at),
+    return for_arrival(
+        record,
+        destination.bucket,
+        found_at=found_at,
         latency=latency if timed else None,
         repaired=repaired,
         late=timed and (destination.missed or latency.lower > LATE_SECONDS),

@@ -71,7 +71,8 @@ def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
         record: what is known of the version so far.
         sight: what the source showed just now.
     """
-    if not record.version.identified:
+    alone = len(record.destinations) <= 1
+    if not record.version.identified or (sight is Sight.COMPLETED and alone):
         return ()
     unproved = tuple(
         destination for destination in record.open if destination.replicated_at is None
@@ -90,7 +91,7 @@ def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
         case Sight.PENDING if several:
             # The slowest keeps the status of all, perhaps for days: what has arrived is counted meanwhile.
             return unproved
-        case Sight.COMPLETED if len(record.destinations) > 1:
+        case Sight.COMPLETED if not alone:
             # What only a tag filter might select need not be among what is completed.
             return tuple(destination for destination in unproved if not destination.certain)
     return ()
@@ -168,6 +169,11 @@ def dated(record: Record, seen: Observation) -> Record:
     return replace(record, written_at=told, claimed_at=None)
 
 
+def provable(record: Record) -> bool:
+    """Return whether a version may be decided on without a look; see `proved`."""
+    return record.arrived and record.size is not None
+
+
 def proved(record: Record, schedule: Schedule) -> Settle | None:
     """Decide on a version without a look, where its replicas' own events prove that it arrived everywhere.
 
@@ -178,7 +184,7 @@ def proved(record: Record, schedule: Schedule) -> Settle | None:
     Returns:
         None where a look is needed: to learn of the other destinations, or of its size.
     """
-    if not record.arrived or record.size is None:
+    if not provable(record):
         return None
     now = schedule.now
     there = arrivals(record, [destination.bucket for destination in record.open], found_at=now)
@@ -246,7 +252,7 @@ def _adoptable(record: Record, seen: Observation) -> bool:
 
 def _sized(record: Record, seen: Observation) -> Record:
     """Take the size of a version from a look."""
-    return record if seen.size is None else replace(record, size=seen.size)
+    return record if seen.size in (None, record.size) else replace(record, size=seen.size)
 
 
 def _answered(record: Record) -> Record:

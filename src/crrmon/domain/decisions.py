@@ -79,10 +79,13 @@ def replica_found(record: Record, *, found_at: float) -> Settle:
 
 def _told_by_marks(record: Record, outcomes: tuple[Outcome, ...]) -> bool:
     """Return whether the marks of outcomes, and those from before, prove that nothing of a version is left to follow."""
-    marks = {outcome.mark for outcome in outcomes}
-    if any(mark.scope is Scope.SOURCE for mark in marks):
-        return True
-    return bool(record.destinations) and all(
-        destination.counted or record.replica_mark(destination.bucket) in marks
-        for destination in record.destinations
-    )
+    arrived = []
+    for outcome in outcomes:
+        if outcome.mark.scope is Scope.SOURCE:
+            return True
+        if outcome.mark.scope is Scope.REPLICA:
+            arrived.append(outcome.mark.bucket)
+    for destination in record.destinations:
+        if not destination.counted and destination.bucket not in arrived:
+            return False
+    return bool(record.destinations)

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import msgspec
 
-from crrmon.domain.latency import BUCKETS, MIDDLES, fit, span_of
+from crrmon.domain.latency import BUCKETS, MIDDLES, fit, mean, span_of
 from crrmon.domain.plans import Plan, cumulated, make_plan
 from crrmon.domain.policy import Policy
 
@@ -46,6 +46,15 @@ _LONG_AGO = 50.0
 _LARGE_UNIT = 1e9
 
 
+class Estimate(msgspec.Struct, frozen=True):
+    """What is thought of a latency that is known as an interval."""
+
+    spread: Spread
+    """It sums to 1."""
+    seconds: float
+    """To be expected."""
+
+
 class Knowledge(msgspec.Struct):
     """What was learned of the latencies of one path."""
 
@@ -65,8 +74,8 @@ class Knowledge(msgspec.Struct):
     unfitted: int = 0
     """Samples since the last fit."""
     learned_at: float | None = None
-    spreads: dict[Interval, Spread] = {}
-    """What `spread` answered since the last fit."""
+    estimates: dict[Interval, Estimate] = {}
+    """What `estimate` answered since the last fit."""
 
     def learn(self, interval: Interval, *, now: float, policy: Policy, price: float) -> bool:
         """Take in a sample; return whether all that is known was fitted again."""
@@ -99,9 +108,9 @@ class Knowledge(msgspec.Struct):
         first, end = span_of(lower, upper)
         return max(self.below[end] - self.below[first], _TINY) / max(self.below[end], _TINY)
 
-    def spread(self, interval: Interval) -> Spread:
+    def estimate(self, interval: Interval) -> Estimate:
         """Spread one over the buckets of an interval, in proportion to their shares but for negligible ones."""
-        known = self.spreads.get(interval)
+        known = self.estimates.get(interval)
         if known is not None:
             return known
         first, end = interval
@@ -111,8 +120,9 @@ class Knowledge(msgspec.Struct):
             (bucket, shares[bucket]) for bucket in range(first, end) if shares[bucket] >= least
         ]
         total = sum(share for _, share in kept)
-        spread = self.spreads[interval] = tuple((bucket, share / total) for bucket, share in kept)
-        return spread
+        spread = tuple((bucket, share / total) for bucket, share in kept)
+        made = self.estimates[interval] = Estimate(spread, mean(spread))
+        return made
 
     def _fade(self, now: float, policy: Policy) -> None:
         since = 0.0 if self.learned_at is None else max(now - self.learned_at, 0.0)
@@ -138,7 +148,7 @@ class Knowledge(msgspec.Struct):
         self.hidden = self._hidden()
         self.plan = make_plan(shares, price=price, grace=policy.grace)
         # They were made of the shares before.
-        self.spreads.clear()
+        self.estimates.clear()
         self.unfitted = 0
 
     def _hidden(self) -> float:

@@ -9,6 +9,7 @@ Times are seconds since the epoch, UTC, as floats, and end in ``_at``; spans are
 """
 
 import enum
+import functools
 import hashlib
 import re
 from collections.abc import Collection
@@ -86,6 +87,16 @@ class Route(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     destination: str
 
 
+AT_HAND = 4096
+"""Results of cheap questions about names that are kept, of each kind, for they are asked many times of each object."""
+
+
+@functools.lru_cache(maxsize=AT_HAND)
+def route_between(source: str, destination: str) -> Route:
+    """Return the route from one bucket to another, mostly the same object."""
+    return Route(source, destination)
+
+
 class Scope(enum.StrEnum):
     """What a mark stands for; part of its identity."""
 
@@ -149,9 +160,10 @@ class MarkId(msgspec.Struct, frozen=True, order=True):
     @property
     def slot(self) -> str:
         """What sets this mark apart from the others of its trail: short, printable, stable."""
-        return f"{self.scope.value}{self.episode or ''}:{self.bucket}"
+        return f"{self.scope}{self.episode or ''}:{self.bucket}"
 
 
+@functools.lru_cache(maxsize=AT_HAND)
 def trail_id(key: str, version_id: str) -> bytes:
     """Digest key and version id.
 
@@ -166,6 +178,7 @@ def trail_id(key: str, version_id: str) -> bytes:
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
+@functools.lru_cache(maxsize=AT_HAND)
 def site_of(owner: str | None) -> str | None:
     """Return the site that owns a bucket; None where an account does, or nobody knows."""
     return owner if owner is not None and _SITE.fullmatch(owner) else None

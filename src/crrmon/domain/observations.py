@@ -38,24 +38,29 @@ class Sight(enum.StrEnum):
     @property
     def answered(self) -> bool:
         """Whether S3 said something about the version."""
-        return self not in (
-            Sight.DENIED,
-            Sight.THROTTLED,
-            Sight.UNREACHABLE,
-            Sight.REFUSED,
-            Sight.UNREADABLE,
-            Sight.DOUBTED,
-        )
+        return self not in _UNANSWERED
 
     @property
     def ended(self) -> bool:
         """Whether S3 said that there is nothing to replicate any more."""
-        return self in (Sight.GONE, Sight.DELETE_MARKER)
+        return self in _ENDED
 
     @property
     def exists(self) -> bool:
         """Whether S3 said that the version is there."""
-        return self.answered and not self.ended
+        return self not in _NOT_THERE
+
+
+_UNANSWERED = (
+    Sight.DENIED,
+    Sight.THROTTLED,
+    Sight.UNREACHABLE,
+    Sight.REFUSED,
+    Sight.UNREADABLE,
+    Sight.DOUBTED,
+)
+_ENDED = (Sight.GONE, Sight.DELETE_MARKER)
+_NOT_THERE = _UNANSWERED + _ENDED
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

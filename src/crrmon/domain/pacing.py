@@ -17,14 +17,16 @@ many objects gather, and come due one by one when it is over.
 Nothing here knows the time or throws dice: `now` and `draw`, from 0 up to 1, are arguments.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 
 import msgspec
 
-from crrmon.domain.knowledge import PRIOR, Knowledge, Spread
+from crrmon.domain.knowledge import PRIOR, Estimate, Knowledge, Spread
 from crrmon.domain.latency import edge_near, quantile, span_of
-from crrmon.domain.objects import UNKNOWN_DESTINATION, Route
+from crrmon.domain.objects import AT_HAND, UNKNOWN_DESTINATION, Route
 from crrmon.domain.outages import Flow
 from crrmon.domain.outcomes import Latency
 from crrmon.domain.plans import make_plan
@@ -36,9 +38,17 @@ Path = tuple[Route, ...]
 
 def path_of(record: Record) -> Path:
     """Return all ways that a version takes at once, those too whose end was found: its status is that of all."""
-    source = record.version.bucket
-    buckets = [destination.bucket for destination in record.destinations] or [UNKNOWN_DESTINATION]
-    return tuple(Route(source, bucket) for bucket in buckets)
+    if not record.destinations:
+        return _path(record.version.bucket, UNKNOWN_DESTINATION)
+    return _path(record.version.bucket, *map(_bucket, record.destinations))
+
+
+_bucket = operator.attrgetter("bucket")
+
+
+@functools.lru_cache(maxsize=AT_HAND)
+def _path(source: str, *destinations: str) -> Path:
+    return tuple(Route(source, bucket) for bucket in destinations)
 
 
 def apart(path: Path, route: Route) -> Path:
@@ -205,11 +215,15 @@ class Pacer:
             latency: its bounds.
             now: when it was found.
         """
+        return self.estimate(path, latency, now=now).spread
+
+    def estimate(self, path: Path, latency: Latency, *, now: float) -> Estimate:
+        """Return a latency as `spread` does, and what is to be expected of it."""
         state = self._state(path)
         lower = max(latency.lower, 0.0)
         upper = max(latency.upper, lower)
         lower = state.flow.survived(now - upper, lower, upper)
-        return state.knowledge.spread(span_of(lower, upper))
+        return state.knowledge.estimate(span_of(lower, upper))
 
     def spread_among(
         self, route: Route, among: Sequence[Route], latency: Latency, *, now: float

@@ -127,7 +127,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def open(self) -> tuple[Destination, ...]:
         """The destinations whose outcome is not counted yet."""
-        return tuple(destination for destination in self.destinations if not destination.counted)
+        for destination in self.destinations:
+            if destination.counted:
+                return tuple([one for one in self.destinations if not one.counted])
+        return self.destinations
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -160,10 +163,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def arrived(self) -> bool:
         """Whether replicas' own events prove that it reached every destination."""
-        return bool(self.destinations) and all(
-            destination.counted or destination.replicated_at is not None
-            for destination in self.destinations
-        )
+        for destination in self.destinations:
+            if destination.replicated_at is None and not destination.counted:
+                return False
+        return bool(self.destinations)
 
     def repairs(self, destination: Destination) -> bool:
         """Return whether an arrival would be a repair: of a failure there, or of one that nobody knows the place of."""
@@ -179,7 +182,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def replica_mark(self, destination: str) -> MarkId:
         """Identify the mark of this version's arrival in a destination bucket."""
-        return MarkId.of(Scope.REPLICA, self.version, at=destination)
+        return MarkId(Scope.REPLICA, destination, self.version.key, self.version.version_id)
 
     @property
     def place(self) -> Place:

@@ -1,5 +1,7 @@
 """What the pacer knows, put into a decision: when to look next, and how long what arrived has taken."""
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec.structs import replace
 
@@ -51,8 +53,13 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         """Complete a decision to settle."""
         settlement = decision.settlement
         keep = None if settlement.keep is None else self._dated(settlement.keep)
-        outcomes = _spread(self.pacer, settlement, path)
-        return replace(decision, settlement=replace(settlement, outcomes=outcomes, keep=keep))
+        estimated = Settlement(
+            version=settlement.version,
+            outcomes=_spread(self.pacer, settlement, path),
+            rev=settlement.rev,
+            keep=keep,
+        )
+        return Settle(estimated, decision.news)
 
     def _complete(self, step: Wait | Settle, path: Path) -> Wait | Settle:
         return (
@@ -83,15 +90,15 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 def _spread(pacer: Pacer, settlement: Settlement, path: Path) -> tuple[Outcome, ...]:
     """Return outcomes with their latencies estimated: spread over buckets, and as one expected number."""
-    among = tuple(
+    among = [
         outcome.route
         for outcome in settlement.outcomes
         if outcome.latency is not None and outcome.latency.slowest is not None
-    )
-    return tuple(_estimated(pacer, outcome, path, among) for outcome in settlement.outcomes)
+    ]
+    return tuple([_estimated(pacer, outcome, path, among) for outcome in settlement.outcomes])
 
 
-def _estimated(pacer: Pacer, outcome: Outcome, path: Path, among: tuple[Route, ...]) -> Outcome:
+def _estimated(pacer: Pacer, outcome: Outcome, path: Path, among: Sequence[Route]) -> Outcome:
     """Estimate a latency.
 
     Args:
@@ -104,10 +111,13 @@ def _estimated(pacer: Pacer, outcome: Outcome, path: Path, among: tuple[Route, .
     if latency is None:
         return outcome
     if latency.slowest is None:
-        spread = pacer.spread(apart(path, outcome.route), latency, now=now)
+        estimate = pacer.estimate(apart(path, outcome.route), latency, now=now)
+        spread, seconds = estimate.spread, estimate.seconds
     else:
         spread = pacer.spread_among(outcome.route, among, latency, now=now)
-    seconds = latency.upper if latency.exact else latencies.mean(spread)
+        seconds = latencies.mean(spread)
+    if latency.exact:
+        seconds = latency.upper
     # That one of several took so long says of none that it is late.
     late = outcome.late or (latency.slowest is None and seconds > LATE_SECONDS)
     return replace(outcome, spread=spread, seconds=seconds, late=late)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from crrmon.domain import latency as latencies
 from crrmon.domain.events.facts import ReplicaWritten
-from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope
+from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, route_between
 from crrmon.domain.outcomes import LATE_SECONDS, Cause, Fate, Latency, Mark, Outcome
 from crrmon.domain.records import Destination, Record
 
@@ -22,6 +22,40 @@ def for_version(
 def for_destination(record: Record, bucket: str, fate: Fate, *, found_at: float) -> Outcome:
     """Return the end of a version at one destination bucket."""
     return _outcome(record, record.replica_mark(bucket), fate, bucket, found_at)
+
+
+def for_arrival(
+    record: Record,
+    bucket: str,
+    *,
+    found_at: float,
+    latency: Latency | None,
+    repaired: bool,
+    late: bool,
+) -> Outcome:
+    """Return the arrival of a version at one destination bucket.
+
+    Args:
+        record: of the version.
+        bucket: of the destination.
+        found_at: when it was found.
+        latency: its bounds; None where they would mean nothing.
+        repaired: whether it ends a failure.
+        late: whether it is known to be.
+    """
+    return Outcome(
+        mark=record.replica_mark(bucket),
+        fate=Fate.COMPLETED,
+        route=route_between(record.version.bucket, bucket),
+        written_at=record.written_at,
+        found_at=found_at,
+        size=record.size or 0,
+        latency=latency,
+        repaired=repaired,
+        late=late,
+        counts=record.counts,
+        looks=record.looks,
+    )
 
 
 def failure_episode(record: Record, where: Iterable[Destination], *, found_at: float) -> Outcome:
@@ -110,7 +144,7 @@ def _outcome(
     return Outcome(
         mark=mark,
         fate=fate,
-        route=Route(record.version.bucket, destination),
+        route=route_between(record.version.bucket, destination),
         written_at=record.written_at,
         found_at=found_at,
         size=record.size or 0,

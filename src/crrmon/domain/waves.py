@@ -108,7 +108,7 @@ class Wave:
     def told(self, *, gone: bool, now: float) -> None:
         """Take in an answer about an object whose deletion nobody told of."""
         self._fade(now)
-        self.lately = self.lately.plus(Answers(float(gone), float(not gone)))
+        self.lately = Answers(self.lately.gone + gone, self.lately.there + (not gone))
         if self._started_at is None:
             if far_above(self.lately, self._past):
                 self._started_at, self._others = now, False
@@ -134,11 +134,12 @@ class Wave:
     def _fade(self, now: float) -> None:
         since = 0.0 if self._told_at is None else max(now - self._told_at, 0.0)
         self._told_at = now
-        left = math.exp(-since / LATELY_SECONDS)
-        past = math.exp(-since / PAST_SECONDS)
-        kept = Answers().plus(self._past, share=past).plus(PRIOR, share=1 - past)
-        # What is doubted is no part of what is usual.
-        self._past = kept if self.doubted else kept.plus(self.lately, share=1 - left)
-        self.lately = Answers().plus(self.lately, share=left)
+        if since > 0:
+            left = math.exp(-since / LATELY_SECONDS)
+            past = math.exp(-since / PAST_SECONDS)
+            kept = Answers().plus(self._past, share=past).plus(PRIOR, share=1 - past)
+            # What is doubted is no part of what is usual.
+            self._past = kept if self.doubted else kept.plus(self.lately, share=1 - left)
+            self.lately = Answers().plus(self.lately, share=left)
         if self._believed and self.lately.gone + self.lately.there < _NEGLIGIBLE:
             self._started_at, self._believed = None, False

@@ -189,6 +189,8 @@ class Denials:
 
     def _answered(self, place: Place, *, troubled: bool) -> None:
         self._answered_at.put(place, asyncio.get_running_loop().time())
+        if not self._denials:
+            return
         denial = self._denials.get(place)
         if denial is None:
             return

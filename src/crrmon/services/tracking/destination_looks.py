@@ -5,13 +5,12 @@ is no trouble.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from crrmon.domain import catalogue
-from crrmon.domain.decide import asks
 from crrmon.domain.objects import Place, place_of
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.recent import Recent
@@ -50,11 +49,8 @@ class DestinationLooks:
         self._meters = meters
         self._shut_until: Recent[Place, float] = Recent()
 
-    async def seen(self, record: Record, seen: Observation) -> Mapping[str, Sight]:
-        """Look at the destinations where that tells more than the source did; return what was seen, by bucket."""
-        asked = asks(record, seen.sight)
-        if not asked:
-            return {}
+    async def seen(self, record: Record, asked: Sequence[Destination]) -> Mapping[str, Sight]:
+        """Look at some destinations of a version; return what was seen, by bucket."""
         sights = await asyncio.gather(
             *(self._look_at(record, destination) for destination in asked)
         )

@@ -80,16 +80,13 @@ class Doubts:
     async def weighed(
         self, record: Record, path: Sequence[Route], seen: Observation
     ) -> Observation:
-        """Return what a look showed, or that it is doubted.
+        """Return what a look showed that found a version gone, or that it is doubted.
 
         Args:
             record: of the version.
             path: the routes that it takes.
             seen: what the look showed.
         """
-        if not seen.sight.ended:
-            self._there(record, path, seen)
-            return seen
         if self._expected(record, seen):
             self._known(record.version, path)
             return seen
@@ -123,8 +120,10 @@ class Doubts:
             held.wave.doubted for route, held in self._routes.items() if route.source == bucket
         )
 
-    def _there(self, record: Record, path: Sequence[Route], seen: Observation) -> None:
-        """Take in that an object is there: once for each, as with those that are gone, unless it matters now."""
+    def not_gone(self, record: Record, path: Sequence[Route], seen: Observation) -> None:
+        """Take in what else a look showed. An object that is there counts once, as those do that are gone, unless it
+        matters now.
+        """
         if not seen.sight.exists or seen.sight is Sight.COMPLETED:
             return  # told by its arrival
         final = seen.sight in (Sight.FAILED, Sight.NO_STATUS, Sight.REPLICA)

@@ -7,7 +7,7 @@ import structlog
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue
-from crrmon.domain.decide import REFUSALS_TO_UNREADABLE, dated, decide, proved
+from crrmon.domain.decide import REFUSALS_TO_UNREADABLE, asks, dated, decide, provable, proved
 from crrmon.domain.decisions import Adopt, Decision, Settle, Wait
 from crrmon.domain.learning import heed, learn
 from crrmon.domain.objects import ObjectVersion, Place, place_of
@@ -114,9 +114,13 @@ class Looker:
         seen = await self._look(record)
         if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNREADABLE:
             seen = await self._certain_refusal(record, seen)
-        seen = await self._doubts.weighed(record, path_of(record), seen)
+        if seen.sight.ended:
+            seen = await self._doubts.weighed(record, path_of(record), seen)
+        else:
+            self._doubts.not_gone(record, path_of(record), seen)
         record = dated(record, seen)
-        elsewhere = await self._elsewhere.seen(record, seen)
+        asked = asks(record, seen.sight)
+        elsewhere = await self._elsewhere.seen(record, asked) if asked else {}
         heed(self._pacer, record, seen)
         decision = decide(
             record,
@@ -143,7 +147,7 @@ class Looker:
         Returns:
             What it showed; trouble of any kind concerns nobody else.
         """
-        seen = await self._head(version, region, owner)
+        seen = await self._head(version, region, owner, self._place(version.bucket, owner))
         unproved = seen.unproved or (seen.sight.ended and self._doubts.doubting(version.bucket))
         if doubting and unproved:
             return Sight.DOUBTED
@@ -155,6 +159,8 @@ class Looker:
         Returns:
             None where a look is needed.
         """
+        if not provable(record):
+            return None
         decision = proved(record, self._schedule())
         if decision is not None:
             self._learn(record, decision, looked=False)
@@ -220,15 +226,22 @@ class Looker:
         return await self._look(record)
 
     async def _look(self, record: Record) -> Observation:
-        seen = await self._head(record.version, record.region, record.owner)
+        version, owner = record.version, record.owner
+        place = self._place(version.bucket, owner)
+        seen = await self._head(version, record.region, owner, place)
         self._denials.told(record.place, seen.sight, troubled=record.troubles > 0)
-        self._report(record, seen)
+        if seen.asked:
+            self._reach.told(place, seen.sight, seen.detail)
+        if seen.sight in _WORTH_TELLING:
+            self._report(record, seen)
         return seen
 
-    async def _head(self, version: ObjectVersion, region: str, owner: str | None) -> Observation:
+    async def _head(
+        self, version: ObjectVersion, region: str, owner: str | None, place: Place
+    ) -> Observation:
         """HEAD a version when its bucket's gate lets it through."""
         look = partial(self._probe.look, version, region=region, owner=owner)
-        seen = await self._gates.look(self._place(version.bucket, owner), look)
+        seen = await self._gates.look(place, look)
         self._meters.add(catalogue.HEAD_REQUESTS, version.bucket, "source", seen.sight.value)
         return seen
 
@@ -237,20 +250,16 @@ class Looker:
         return place_of(bucket, owner, self._probe.sites(bucket))
 
     def _report(self, record: Record, seen: Observation) -> None:
-        if seen.asked:
-            place = self._place(record.version.bucket, record.owner)
-            self._reach.told(place, seen.sight, seen.detail)
         if seen.sight is Sight.DENIED and self._denials.known(record.place):
             return  # reported for the whole bucket
-        if seen.sight in _WORTH_TELLING:
-            self._told_nothing.met(
-                f"{record.version.bucket} {seen.sight.value}",
-                bucket=record.version.bucket,
-                key=record.version.key,
-                version_id=record.version.version_id,
-                sight=seen.sight.value,
-                detail=seen.detail,
-            )
+        self._told_nothing.met(
+            f"{record.version.bucket} {seen.sight.value}",
+            bucket=record.version.bucket,
+            key=record.version.key,
+            version_id=record.version.version_id,
+            sight=seen.sight.value,
+            detail=seen.detail,
+        )
 
     def _learn(self, record: Record, decision: Decision, *, looked: bool) -> None:
         """Take in what a decision tells of the ways that its version takes.
@@ -263,8 +272,10 @@ class Looker:
         settle = decision.then if isinstance(decision, Adopt) else decision
         if not isinstance(settle, Settle):
             return
-        if any(outcome.fate is Fate.COMPLETED for outcome in settle.settlement.outcomes):
-            self._doubts.arrived(record.version, path_of(record), looked=looked)
+        for outcome in settle.settlement.outcomes:
+            if outcome.fate is Fate.COMPLETED:
+                self._doubts.arrived(record.version, path_of(record), looked=looked)
+                break
         path = learn(self._pacer, record, settle.settlement, now=self._clock.now())
         for route in path:
             hidden = self._pacer.hidden(apart(path, route))

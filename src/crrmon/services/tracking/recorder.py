@@ -36,7 +36,7 @@ from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import certain
 from crrmon.services.reporting.outcome_metrics import Counting
 from crrmon.services.tracking.batching import Batcher
-from crrmon.services.tracking.route_register import RouteRegister
+from crrmon.services.tracking.route_register import RouteRegister, may_be_missing
 
 RETRY_FIRST_SECONDS = 0.1
 RETRY_SOONEST_SECONDS = 1.0
@@ -118,15 +118,16 @@ class Recorder:
         its destination, too, at another site.
         """
         version = record.version
-        source = MarkId.of(Scope.SOURCE, version)
         buckets = [destination.bucket for destination in record.destinations]
-        asked = [source, *(record.replica_mark(bucket) for bucket in buckets)]
+        asked = [MarkId.of(Scope.SOURCE, version), *map(record.replica_mark, buckets)]
         if record.channel is Channel.EVENTBRIDGE and version.version_id != "null":
             # What does not tell who wrote may come from a store that says itself when it is everywhere.
             asked.append(record.replicated_mark)
             if version.bucket not in buckets:
                 asked.append(record.replica_mark(version.bucket))
-        whole, *found = await self.seen(tuple(asked))
+        whole, *found = kept = await self._seen.submit(tuple(asked))
+        if not any(kept):
+            return record  # nearly always
         there, (said, own) = found[: len(buckets)], (*found[len(buckets) :], None, None)[:2]
         if isinstance(whole, Mark) or _arrived(own):
             return None
@@ -176,7 +177,8 @@ class Recorder:
         """Count what was decided, once; tell for each outcome whether this was the time."""
         for outcome in settlement.outcomes:
             # Before the record is dropped: until then it holds the route back itself.
-            await self.register.abandon(outcome)
+            if may_be_missing(outcome):
+                await self.register.abandon(outcome)
         return await self._settle.submit(settlement)
 
     async def not_covered(self, record: Record, cause: Cause) -> None:

@@ -15,9 +15,10 @@ from typing import Protocol, TypeVar
 import msgspec
 import structlog
 
-from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route
+from crrmon.domain.objects import UNKNOWN_DESTINATION, ObjectVersion, Route, route_between
 from crrmon.domain.outcomes import Cause, Fate, Outcome
 from crrmon.domain.reasons import ROUTE_GONE
+from crrmon.domain.records import Destination
 from crrmon.domain.route_state import (
     Abandoned,
     RouteState,
@@ -45,6 +46,11 @@ _UNPROVED = (Fate.GIVEN_UP, Fate.UNREADABLE, Fate.UNIDENTIFIED)
 """Ends of which nobody knows whether the object arrived."""
 
 log = structlog.get_logger()
+
+
+def may_be_missing(outcome: Outcome) -> bool:
+    """Return whether an outcome lets an object go that may not have arrived, or may never arrive."""
+    return outcome.fate in _UNPROVED or outcome.fate is Fate.NOT_COVERED
 
 
 class Persist(Protocol):
@@ -118,15 +124,16 @@ class RouteRegister:
             was, now = await self._change(Route(source, destination), change)
             _tell(Route(source, destination), was, now, store=self._stores.of(source))
 
-    async def heard(self, source: str, destinations: Iterable[str]) -> None:
-        """Note that an event told of a write that goes to some destinations."""
-        for destination in destinations:
-            route = Route(source, destination)
-            state = self._states.get(route)
-            if state is not None and not state.heard:
-                await self._change(
-                    route, lambda known: None if known is None else with_event(known)
-                )
+    def unheard(self, source: str, destinations: Iterable[Destination]) -> list[Route]:
+        """Return the routes to some destinations on which no event of a write was ever seen."""
+        routes = [route_between(source, destination.bucket) for destination in destinations]
+        states = self._states
+        return [route for route in routes if (one := states.get(route)) and not one.heard]
+
+    async def heard(self, routes: Iterable[Route]) -> None:
+        """Note that an event told of a write that takes some routes."""
+        for route in routes:
+            await self._change(route, lambda known: None if known is None else with_event(known))
 
     def alone(self, route: Route) -> bool:
         """Return whether a route's source leads, and led, nowhere else."""
@@ -134,7 +141,7 @@ class RouteRegister:
 
     async def abandon(self, outcome: Outcome) -> None:
         """Note that an object is about to be let go, on each route on which it has not arrived."""
-        if outcome.fate not in _UNPROVED and outcome.fate is not Fate.NOT_COVERED:
+        if not may_be_missing(outcome):
             return
         await self._load()
         named = outcome.route.destination not in ("", UNKNOWN_DESTINATION)

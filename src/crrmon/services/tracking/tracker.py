@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from crrmon.domain import catalogue
 from crrmon.domain.decisions import Settle
-from crrmon.domain.events.facts import Channel, ObjectWritten, ReplicationFailed
+from crrmon.domain.events.facts import Channel, ObjectWritten, Operation, ReplicationFailed
 from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.outcomes import Cause, Fate, Settlement
@@ -69,7 +69,13 @@ class Tracker:
         return self._clock.now() - written_at <= self._retention_seconds
 
     def record_of(
-        self, told: ObjectWritten | ReplicationFailed, *, written_at: float, channel: Channel
+        self,
+        told: ObjectWritten | ReplicationFailed,
+        *,
+        written_at: float,
+        channel: Channel,
+        operation: Operation | None = None,
+        etag: str = "",
     ) -> Record:
         """Return the record of a version that nobody follows yet, by what an event told of it.
 
@@ -77,6 +83,8 @@ class Tracker:
             told: by the event.
             written_at: when it was written, by the event; it is believed as far as it may be right.
             channel: that the event came through.
+            operation: that wrote it, where that helps to recognise it.
+            etag: of what was written, as the event told it.
         """
         now = self._clock.now()
         right = believable(written_at, now=now, retention_seconds=self._retention_seconds)
@@ -88,8 +96,10 @@ class Tracker:
             written_at=written_at if right else now,
             claimed_at=None if right else written_at,
             channel=channel,
+            operation=operation,
+            etag=etag,
             next_look_at=now,
-            counts=self.counts(written_at),
+            counts=now - written_at <= self._retention_seconds,
         )
 
     def deleted(self, version: ObjectVersion) -> None:
@@ -125,12 +135,15 @@ class Tracker:
         """
         version = written.version
         record = self._record(written)
-        if await self._tracks.taken(record):
+        if self._tracks.busy(version) and await self._tracks.taken(record):
             self._meters.add(catalogue.DUPLICATES, version.bucket)
             return
-        async with self._tracks.alone(version, hold=hold):
+        track = self._tracks.begin(version, hold)
+        try:
             await self.visit(record, hold)
-            self._tracks.of(version).ended()
+            track.ended()
+        finally:
+            self._tracks.end(version)
 
     async def visit(self, record: Record, hold: Hold | None = None) -> None:
         """Look at a version, for the first time or again, and make durable what comes of it.
@@ -180,6 +193,8 @@ class Tracker:
             return record
         if not record.rev and self._known_not_covered(record):
             return None
+        if (destinations := self._configurations.at_hand(record)) is not None:
+            return await self._covered(record, destinations)
         answer: Answer | None = await until_known(self._question(record), hold, until)
         match answer:
             case tuple() as destinations:
@@ -236,9 +251,14 @@ class Tracker:
         """Return the record with its destinations; None where all of them were counted before."""
         if not record.rev:
             self._without.pop(record.version, None)
-        buckets = [destination.bucket for destination in destinations]
-        await self._recorder.register.heard(record.version.bucket, buckets)
-        ready = replace(routed(record, destinations), next_look_at=self._clock.now())
+        register = self._recorder.register
+        if unheard := register.unheard(record.version.bucket, destinations):
+            await register.heard(unheard)
+        now = self._clock.now()
+        if record.said:
+            ready = replace(routed(record, destinations), next_look_at=now)
+        else:
+            ready = replace(record, destinations=destinations, next_look_at=now)
         found = await self._recorder.unless_counted(ready)
         if found is not None:
             return self._merged(found)
@@ -308,9 +328,12 @@ class Tracker:
             self._without.popitem(last=False)
 
     def _record(self, written: ObjectWritten) -> Record:
-        return replace(
-            self.record_of(written, written_at=written.written_at, channel=written.channel),
+        identified = written.version.identified
+        return self.record_of(
+            written,
+            written_at=written.written_at,
+            channel=written.channel,
             # What tells which version it was; not needed where its event does.
-            operation=None if written.version.identified else written.operation,
+            operation=None if identified else written.operation,
             etag=written.etag,
         )

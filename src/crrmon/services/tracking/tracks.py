@@ -16,8 +16,10 @@ from crrmon.services.tracking.holds import Hold
 class Track:
     """A version that is dealt with right now."""
 
+    __slots__ = ("_done", "_durable", "_hold", "_merged", "_told")
+
     def __init__(self, hold: Hold | None) -> None:
-        self.done = asyncio.Event()
+        self._done: asyncio.Event | None = None
         self._hold = hold
         self._told: list[Record] = []
         self._merged = 0
@@ -48,6 +50,17 @@ class Track:
         """Note that all that was merged is durable."""
         self._durable = True
 
+    async def over(self) -> None:
+        """Wait until nobody deals with it any more."""
+        # Made by whoever waits: hardly any version is told of twice at a time.
+        self._done = self._done or asyncio.Event()
+        await self._done.wait()
+
+    def let_go(self) -> None:
+        """Wake up whoever waits for that."""
+        if self._done is not None:
+            self._done.set()
+
 
 class Tracks:
     """Knows what is dealt with right now."""
@@ -59,33 +72,47 @@ class Tracks:
         """Return the track of a version that is dealt with."""
         return self._tracks[version]
 
+    def busy(self, version: ObjectVersion) -> bool:
+        """Return whether somebody deals with a version."""
+        return version in self._tracks
+
     async def taken(self, record: Record) -> bool:
         """Wait until nobody else deals with a version; return whether what is told here is durable by that."""
         while (busy := self._tracks.get(record.version)) is not None:
             number = busy.hand_over(record)
-            await busy.done.wait()
+            await busy.over()
             if busy.took(number):
                 return True
         return False
 
+    def begin(self, version: ObjectVersion, hold: Hold | None = None) -> Track:
+        """Begin to deal with a version that nobody else deals with now; to be ended.
+
+        Args:
+            version: that something is told of.
+            hold: what others may hurry meanwhile.
+        """
+        track = self._tracks[version] = Track(hold)
+        return track
+
+    def end(self, version: ObjectVersion) -> None:
+        """Let others deal with a version."""
+        self._tracks.pop(version).let_go()
+
     @asynccontextmanager
-    async def alone(
-        self, version: ObjectVersion, *, hurry: bool = False, hold: Hold | None = None
-    ) -> AsyncIterator[None]:
+    async def alone(self, version: ObjectVersion, *, hurry: bool = False) -> AsyncIterator[None]:
         """Wait until nobody else deals with a version, and keep it so.
 
         Args:
             version: that something is told of.
             hurry: whether what is told makes it worth looking at at once.
-            hold: what others may hurry meanwhile.
         """
         while (busy := self._tracks.get(version)) is not None:
             if hurry:
                 busy.hurry()
-            await busy.done.wait()
-        track = self._tracks[version] = Track(hold)
+            await busy.over()
+        self.begin(version)
         try:
             yield
         finally:
-            del self._tracks[version]
-            track.done.set()
+            self.end(version)

@@ -107,7 +107,7 @@ def fit(
             steps[end] -= density
         # NB: the sums of steps may leave -1e-12 where nothing was seen.
         shares = [
-            share * max(density, 0.0) + credit
+            share * density + credit if density > 0 else credit
             for share, density, credit in zip(shares, accumulate(steps), prior, strict=False)
         ]
         total = sum(shares)

@@ -24,8 +24,8 @@ from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled
 from crrmon.ports.clock import SystemClock
 from crrmon.ports.ledger import FrozenWindow, Ledger
+from messages import ACCOUNT, REGION, destination, key, source, version_id
 from places import PLACES, Place, Units
-from stubs import ACCOUNT, REGION, destination, key, source, version_id
 
 BATCH = 500
 """The daemon's own; see `crrmon.ports.ledger.IN_PROCESS`."""

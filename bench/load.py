@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from stubs import ACCOUNT, QUEUE, REGION, ROUTES, Counts
+from messages import ACCOUNT, QUEUE, REGION, ROUTES
+from stubs import Counts
 
 HERE = Path(__file__).parent
 TICK = os.sysconf("SC_CLK_TCK")

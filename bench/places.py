@@ -31,7 +31,7 @@ from crrmon.ports.store import Store
 from crrmon.sandbox.children import LOOPBACK, free_port
 from crrmon.sandbox.emulator import emulator
 from crrmon.sandbox.redis import find
-from stubs import REGION
+from messages import REGION
 
 RETENTION_SECONDS = 4 * 86_400.0
 TABLE = "bench"

@@ -1,10 +1,11 @@
-"""As much of SQS, S3 and CloudWatch as the daemon calls, fast enough that the daemon is what is measured.
+"""As much of SQS, S3 and CloudWatch as is called, fast enough that whoever calls is what is measured.
 
-One process, one port, HTTP/1.1 by hand: requests are cut at the blank line and told apart by their first line or
-their X-Amz-Target. Signatures, regions and visibility are nobody's business here. Every object that was written is
-replicated: whoever asks is told COMPLETED.
+One process, HTTP/1.1 by hand, in the clear and with TLS: requests are cut at the blank line and told apart by their
+first line or their X-Amz-Target. Signatures, regions and visibility are nobody's business here. Every object that was
+written is replicated: whoever asks is told COMPLETED.
 
     python bench/stubs.py --port 9200
+    python bench/stubs.py --port 9200 --tls-port 9201 --certificate server.pem --head-milliseconds 20
 
 The bench drives it through two paths of its own: `POST /-/release?objects=N` puts N messages into the queue,
 `GET /-/counts` answers with `Counts`.
@@ -13,15 +14,14 @@ The bench drives it through two paths of its own: `POST /-/release?objects=N` pu
 import argparse
 import asyncio
 import collections
-import hashlib
-import random
 import re
+import ssl
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
 import msgspec
@@ -29,38 +29,9 @@ import uvloop
 from typing_extensions import override
 
 from crrmon.ports.clock import SystemClock
+from messages import ACCOUNT, OLDEST_SECONDS, Events, told_by
 
-ACCOUNT = "210987654321"
-REGION = "eu-west-1"
-QUEUE = "crrmon-bench"
-ROUTES = 4
-"""Source buckets, each with a destination: one alone would be held back by its ceiling of HEADs per second."""
-YOUNGEST_SECONDS, OLDEST_SECONDS = 60.0, 100.0
-"""Age of an object when its event arrives: so old that the pacer has no reason to wait with the first look."""
-
-_NUMBER = 8
-"""Digits at the start of a receipt that say which message it is."""
 _CLOCK = SystemClock()
-
-
-def source(number: int) -> str:
-    """Name the source bucket of an object."""
-    return f"bench-source-{number % ROUTES}"
-
-
-def destination(number: int) -> str:
-    """Name the destination bucket of an object."""
-    return f"bench-destination-{number % ROUTES}"
-
-
-def key(number: int) -> str:
-    """Name an object: a data lake's kind of key."""
-    return f"lake/events/dt=2026-11-22/hour={number % 24:02d}/part-{number:08d}.snappy.parquet"
-
-
-def version_id(number: int) -> str:
-    """Create a version id that looks like one of S3's: 32 characters."""
-    return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16).hexdigest()
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -68,6 +39,10 @@ class Counts(msgspec.Struct, kw_only=True):
 
     calls: dict[str, int] = {}
     """By operation; receives that found nothing apart."""
+    connections: int = 0
+    """Made by whoever calls."""
+    making_seconds: float = 0.0
+    """CPU time that making messages took, before anybody was given one."""
     released: int = 0
     delivered: int = 0
     acknowledged: int = 0
@@ -79,40 +54,49 @@ class Counts(msgspec.Struct, kw_only=True):
     """Of the last message that was deleted."""
 
 
-_DEPTH = b"""{"Attributes":{"ApproximateNumberOfMessages":"%d",
-"ApproximateNumberOfMessagesNotVisible":"0","ApproximateNumberOfMessagesDelayed":"0"}}"""
-
-
 class _Stubs:
     """What all connections share: the queue and the counters."""
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    def __init__(self, first: int, head_seconds: float) -> None:
+        self.head_seconds = head_seconds
         self.calls: collections.Counter[str] = collections.Counter()
         self.counts = Counts()
-        self.events = _Events()
         self.waiting: collections.deque[_Poll] = collections.deque()
+        self._first = first
+        self._events = Events()
+        self._queue: collections.deque[bytes] = collections.deque()
         self._gone: set[int] = set()
 
+    @property
+    def depth(self) -> int:
+        """How many messages are in the queue."""
+        return len(self._queue)
+
     def release(self, objects: int) -> None:
-        """Put messages into the queue, and hand them to whoever waits."""
+        """Put messages into the queue, and hand them to whoever waits.
+
+        They are made before the watch runs, or making them would take the time of whoever is measured.
+        """
+        began = time.process_time()
+        now, start = _CLOCK.now(), self._first + self.counts.released
+        made = [self._events.message(number, now) for number in range(start, start + objects)]
+        self._queue.extend(made)
+        self.counts.making_seconds += time.process_time() - began
         self.counts.released += objects
         self.counts.released_at = time.monotonic()
-        while self.waiting and self.counts.delivered < self.counts.released:
+        while self.waiting and self._queue:
             self.waiting.popleft().end()
 
     def take(self, most: int) -> list[bytes]:
         """Take messages out of the queue."""
-        start = self.counts.delivered
-        end = min(start + most, self.counts.released)
-        self.counts.delivered = end
-        now = _CLOCK.now()
-        return [self.events.message(self.first + one, now) for one in range(start, end)]
+        taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        self.counts.delivered += len(taken)
+        return taken
 
     def acknowledge(self, receipts: list[str]) -> None:
         """Drop messages for good."""
         for receipt in receipts:
-            number = int(receipt[:_NUMBER])
+            number = told_by(receipt)
             if number in self._gone:
                 self.counts.acknowledged_again += 1
             else:
@@ -124,46 +108,6 @@ class _Stubs:
         """Return the counters."""
         self.counts.calls = dict(self.calls)
         return msgspec.json.encode(self.counts)
-
-
-class _Events:
-    """Makes the messages: CloudTrail's record of a PutObject, as EventBridge puts it into a queue."""
-
-    _MARK = re.compile(r"<(\w+)>")
-
-    def __init__(self) -> None:
-        # The size is a number.
-        text = msgspec.json.encode(_EVENT).decode().replace('"<size>"', "<size>")
-        self._body, self._names = self._template(text)
-        # The body once more, as it stands within the JSON of SQS's answer.
-        self._quoted, _ = self._template(msgspec.json.encode(text).decode())
-        self._rng = random.Random(1)  # noqa: S311 - only has to look different
-
-    def _template(self, text: str) -> tuple[str, list[str]]:
-        names = self._MARK.findall(text)
-        return self._MARK.sub("%s", text.replace("%", "%%")), names
-
-    def message(self, number: int, now: float) -> bytes:
-        """Create one message of a ReceiveMessage answer."""
-        age = self._rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
-        written = datetime.fromtimestamp(int(now - age), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        bits = f"{self._rng.getrandbits(128):032x}"
-        values = {
-            "id": f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}",
-            "request": bits[:16].upper(),
-            "time": written,
-            "source": source(number),
-            "key": key(number),
-            "version": version_id(number),
-            "size": str(1_000_000 + number % 7919),
-        }
-        filled = tuple(values[name] for name in self._names)
-        digest = hashlib.md5((self._body % filled).encode(), usedforsecurity=False).hexdigest()
-        return (
-            f'{{"MessageId":"{values["id"]}","ReceiptHandle":"{number:0{_NUMBER}}{bits * 10}",'
-            f'"MD5OfBody":"{digest}","Body":{self._quoted % filled},'
-            f'"Attributes":{{"SentTimestamp":"{int(now * 1000) - 500}","ApproximateReceiveCount":"1"}}}}'
-        ).encode()
 
 
 class _Poll:
@@ -181,8 +125,15 @@ class _Poll:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._give_up)
 
     def _give_up(self) -> None:
-        self._stubs.waiting.remove(self)
+        self.forget()
         self.end()
+
+    def forget(self) -> None:
+        """Wait no longer: messages for whoever hung up would be lost."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self in self._stubs.waiting:
+            self._stubs.waiting.remove(self)
 
     def end(self) -> None:
         """Answer with what there is."""
@@ -212,16 +163,21 @@ _batch_decoder = msgspec.json.Decoder(_Batch)
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: one request after the other, kept alive."""
+    """One connection: one request after the other, kept alive unless the client wants it closed."""
 
     _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
     _TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
-    _VERSION = re.compile(r"[?&]versionId=([^& ]*)")
+    _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
+    _VERSION = re.compile(rb"[?&]versionId=([^& ]*)")
 
-    def __init__(self, stubs: _Stubs, started: str) -> None:
+    def __init__(self, stubs: _Stubs, modified: bytes) -> None:
         self._stubs = stubs
-        self._started = started
+        self._modified = modified
         self._buffer = b""
+        self._answering = False
+        """A request is under way: what comes after it waits for its answer."""
+        self._last = False
+        self._poll: _Poll | None = None
         self._transport: asyncio.Transport | None = None
 
     @override
@@ -229,17 +185,23 @@ class _Connection(asyncio.Protocol):
         """Take the connection."""
         # uvloop's has the methods, but not the base class.
         self._transport = cast("asyncio.Transport", transport)
+        self._stubs.counts.connections += 1
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._transport = None
+        if self._poll is not None:
+            self._poll.forget()
 
     @override
     def data_received(self, data: bytes) -> None:
         """Answer what is complete."""
-        self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+        self._buffer = self._buffer + data if self._buffer else data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while not self._answering and (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = self._buffer[:end]
             length = 0
             if head.startswith(b"POST") and (told := self._LENGTH.search(head)):
@@ -248,37 +210,44 @@ class _Connection(asyncio.Protocol):
                 return
             body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
+            self._last = self._CLOSE.search(head) is not None
+            self._answering = True
             self._heed(head, body)
 
     def _heed(self, head: bytes, body: bytes) -> None:
-        method, path, _ = head[: head.find(b"\r\n")].decode("latin-1").split(" ", 2)
-        if method == "HEAD":
+        if head.startswith(b"HEAD "):
             self._stubs.calls["HeadObject"] += 1
-            self._head(path)
-        elif path.startswith("/-/"):
+            self._head(head)
+            return
+        method, path, _ = head[: head.find(b"\r\n")].decode("latin-1").split(" ", 2)
+        if path.startswith("/-/"):
             self._control(path)
         elif target := self._TARGET.search(head):
             self._json_call(target[1].decode(), body)
         elif path.endswith("?replication"):
             self._stubs.calls["GetBucketReplication"] += 1
             bucket = unquote(path[1 : path.index("?")])
-            self._write("200 OK", _configuration(bucket), _XML)
+            self._write(b"200 OK", _configuration(bucket), _XML)
         else:
             self._stubs.calls[f"unknown: {method}"] += 1
-            self._write("501 Not Implemented", b"")
+            self._write(b"501 Not Implemented", b"")
 
-    def _head(self, path: str) -> None:
-        version = self._VERSION.search(path)
-        self._send(_HEAD % (_date(), self._started, version[1] if version else "null"))
+    def _head(self, head: bytes) -> None:
+        version = self._VERSION.search(head)
+        answer = _HEAD % (_date(), self._modified, version[1] if version else b"null")
+        if self._stubs.head_seconds:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._stubs.head_seconds, self._late, answer)
+        else:
+            self._send(answer)
+
+    def _late(self, answer: bytes) -> None:
+        self._send(answer)
+        self._go_on()
 
     def _json_call(self, operation: str, body: bytes) -> None:
         if operation == "ReceiveMessage":
-            asked = _receive_decoder.decode(body)
-            poll = _Poll(self._stubs, self._answer, asked.max_number_of_messages)
-            if self._stubs.counts.delivered < self._stubs.counts.released:
-                poll.end()
-            else:
-                poll.begin(asked.wait_time_seconds)
+            self._receive(_receive_decoder.decode(body))
             return
         self._stubs.calls[operation] += 1
         if operation in ("DeleteMessageBatch", "ChangeMessageVisibilityBatch"):
@@ -288,126 +257,79 @@ class _Connection(asyncio.Protocol):
             done = ",".join(f'{{"Id":"{entry.id}"}}' for entry in entries)
             self._answer(b'{"Successful":[' + done.encode() + b'],"Failed":[]}')
         elif operation == "GetQueueAttributes":
-            counts = self._stubs.counts
-            self._answer(_DEPTH % (counts.released - counts.delivered))
+            self._answer(_DEPTH % self._stubs.depth)
         else:
             self._answer(b"{}")
+
+    def _receive(self, asked: _Receive) -> None:
+        self._poll = _Poll(self._stubs, self._polled, asked.max_number_of_messages)
+        if self._stubs.depth:
+            self._poll.end()
+        else:
+            self._poll.begin(asked.wait_time_seconds)
+
+    def _polled(self, body: bytes) -> None:
+        self._poll = None
+        self._answer(body)
+        self._go_on()
 
     def _control(self, path: str) -> None:
         if path.startswith("/-/release?objects="):
             self._stubs.release(int(path.partition("=")[2]))
+        self._stubs.counts.connections -= 1  # the bench's own
         self._answer(self._stubs.report())
 
     def _answer(self, body: bytes) -> None:
-        self._write("200 OK", body, "Content-Type: application/x-amz-json-1.0\r\n")
+        self._write(b"200 OK", body, b"Content-Type: application/x-amz-json-1.0\r\n")
 
-    def _write(self, status: str, body: bytes, headers: str = "") -> None:
-        fixed = f"HTTP/1.1 {status}\r\nDate: {_date()}\r\n{_ID}Content-Length: {len(body)}\r\n"
-        self._send(f"{fixed}{headers}\r\n", body)
+    def _write(self, status: bytes, body: bytes, headers: bytes = b"") -> None:
+        self._send(_ANSWER % (status, _date(), len(body), headers), body)
 
-    def _send(self, head: str, body: bytes = b"") -> None:
-        if self._transport is not None:
-            self._transport.write(head.encode("latin-1") + body)
+    def _send(self, head: bytes, body: bytes = b"") -> None:
+        self._answering = False
+        if self._transport is None:
+            return
+        if self._last:
+            head = head[:-2] + b"Connection: close\r\n\r\n"
+        self._transport.write(head + body)
+        if self._last:
+            self._transport.close()
 
 
-def _date() -> str:
+def _date() -> bytes:
     """Return what a server's clock says: without it, the daemon trusts nobody about the time, and does not start."""
     return _date_of(int(_CLOCK.now()))
 
 
 @lru_cache(maxsize=1)
-def _date_of(second: int) -> str:
-    return formatdate(second, usegmt=True)
+def _date_of(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
-_ID = "x-amzn-RequestId: 0f3a8c1e-7f0b-5d1c-9a55-1c4b2d9e6f70\r\n"
-_XML = "Content-Type: application/xml\r\nx-amz-request-id: 6Y1TQ2C8ZD0M4K7B\r\n"
+_ANSWER = (
+    b"HTTP/1.1 %s\r\nDate: %s\r\nx-amzn-RequestId: 0f3a8c1e-7f0b-5d1c-9a55-1c4b2d9e6f70\r\n"
+    b"Content-Length: %d\r\n%s\r\n"
+)
+_XML = b"Content-Type: application/xml\r\nx-amz-request-id: 6Y1TQ2C8ZD0M4K7B\r\n"
 
 _HEAD = (
-    "HTTP/1.1 200 OK\r\n"
-    "x-amz-id-2: Vt9kq7b1xQJmC0e2c5tM3oYd8ZbS4hU6fRgLwNpAiKjXyDvHsEuTzO1Q2W3E4R5T6Y7U8I9O0P=\r\n"
-    "x-amz-request-id: 6Y1TQ2C8ZD0M4K7B\r\n"
-    "Date: %s\r\n"
-    "Last-Modified: %s\r\n"
-    'ETag: "9b2cf535f27731c974343645a3985328"\r\n'
-    "x-amz-server-side-encryption: AES256\r\n"
-    "x-amz-replication-status: COMPLETED\r\n"
-    "x-amz-version-id: %s\r\n"
-    "Accept-Ranges: bytes\r\n"
-    "Content-Type: binary/octet-stream\r\n"
-    "Content-Length: 1048576\r\n"
-    "Server: AmazonS3\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\n"
+    b"x-amz-id-2: Vt9kq7b1xQJmC0e2c5tM3oYd8ZbS4hU6fRgLwNpAiKjXyDvHsEuTzO1Q2W3E4R5T6Y7U8I9O0P=\r\n"
+    b"x-amz-request-id: 6Y1TQ2C8ZD0M4K7B\r\n"
+    b"Date: %s\r\n"
+    b"Last-Modified: %s\r\n"
+    b'ETag: "9b2cf535f27731c974343645a3985328"\r\n'
+    b"x-amz-server-side-encryption: AES256\r\n"
+    b"x-amz-replication-status: COMPLETED\r\n"
+    b"x-amz-version-id: %s\r\n"
+    b"Accept-Ranges: bytes\r\n"
+    b"Content-Type: binary/octet-stream\r\n"
+    b"Content-Length: 1048576\r\n"
+    b"Server: AmazonS3\r\n\r\n"
 )
 
-_EVENT: dict[str, Any] = {
-    "version": "0",
-    "id": "<id>",
-    "detail-type": "AWS API Call via CloudTrail",
-    "source": "aws.s3",
-    "account": ACCOUNT,
-    "time": "<time>",
-    "region": REGION,
-    "resources": [],
-    "detail": {
-        "eventVersion": "1.11",
-        "userIdentity": {
-            "type": "AssumedRole",
-            "principalId": "AROAEXAMPLEWRITER000:ingest-7",
-            "arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/ingest/ingest-7",
-            "accountId": ACCOUNT,
-            "accessKeyId": "ASIAEXAMPLEEXAMPLE00",
-            "sessionContext": {
-                "sessionIssuer": {
-                    "type": "Role",
-                    "principalId": "AROAEXAMPLEWRITER000",
-                    "arn": f"arn:aws:iam::{ACCOUNT}:role/ingest",
-                    "accountId": ACCOUNT,
-                    "userName": "ingest",
-                },
-                "attributes": {"creationDate": "<time>", "mfaAuthenticated": "false"},
-            },
-        },
-        "eventTime": "<time>",
-        "eventSource": "s3.amazonaws.com",
-        "eventName": "PutObject",
-        "awsRegion": REGION,
-        "sourceIPAddress": "192.0.2.7",
-        "userAgent": "[aws-sdk-java/2.31.11 Linux/6.1 OpenJDK_64-Bit_Server_VM/21]",
-        "requestParameters": {
-            "bucketName": "<source>",
-            "Host": f"<source>.s3.{REGION}.amazonaws.com",
-            "key": "<key>",
-        },
-        "responseElements": {
-            "x-amz-server-side-encryption": "AES256",
-            "x-amz-version-id": "<version>",
-        },
-        "additionalEventData": {
-            "SignatureVersion": "SigV4",
-            "CipherSuite": "TLS_AES_128_GCM_SHA256",
-            "bytesTransferredIn": "<size>",
-            "AuthenticationMethod": "AuthHeader",
-            "x-amz-id-2": "Vt9kq7b1xQJmC0e2c5tM3oYd8ZbS4hU6fRgLwNpAiKjXyDvHsEuTzO1Q2W3E4R5T6Y7=",
-            "bytesTransferredOut": 0,
-        },
-        "requestID": "<request>",
-        "eventID": "<id>",
-        "readOnly": False,
-        "resources": [
-            {"type": "AWS::S3::Object", "ARN": "arn:aws:s3:::<source>/<key>"},
-            {"accountId": ACCOUNT, "type": "AWS::S3::Bucket", "ARN": "arn:aws:s3:::<source>"},
-        ],
-        "eventType": "AwsApiCall",
-        "managementEvent": False,
-        "recipientAccountId": ACCOUNT,
-        "eventCategory": "Data",
-        "tlsDetails": {
-            "tlsVersion": "TLSv1.3",
-            "cipherSuite": "TLS_AES_128_GCM_SHA256",
-            "clientProvidedHostHeader": f"<source>.s3.{REGION}.amazonaws.com",
-        },
-    },
-}
+_DEPTH = b"""{"Attributes":{"ApproximateNumberOfMessages":"%d",
+"ApproximateNumberOfMessagesNotVisible":"0","ApproximateNumberOfMessagesDelayed":"0"}}"""
 
 
 def _configuration(bucket: str) -> bytes:
@@ -424,11 +346,20 @@ def _configuration(bucket: str) -> bytes:
     ).encode()
 
 
-async def _serve(port: int, first: int) -> None:
-    stubs = _Stubs(first)
-    started = formatdate(_CLOCK.now() - OLDEST_SECONDS, usegmt=True)
+async def _serve(asked: argparse.Namespace) -> None:
+    stubs = _Stubs(asked.first, asked.head_milliseconds / 1e3)
+    modified = formatdate(_CLOCK.now() - OLDEST_SECONDS, usegmt=True).encode()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(stubs, started), "127.0.0.1", port)
+
+    def connection() -> _Connection:
+        return _Connection(stubs, modified)
+
+    if asked.tls_port:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(asked.certificate)
+        await loop.create_server(connection, "127.0.0.1", asked.tls_port, ssl=tls)
+    # Last: whoever finds this port open finds the other one open, too.
+    server = await loop.create_server(connection, "127.0.0.1", asked.port)
     await server.serve_forever()
 
 
@@ -436,9 +367,11 @@ def main() -> None:
     """Serve until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--tls-port", type=int)
+    parser.add_argument("--certificate", type=Path, help="of the server, with its key, as PEM")
+    parser.add_argument("--head-milliseconds", type=int, default=0, help="before it answers")
     parser.add_argument("--first", type=int, default=0, help="number of the first object")
-    asked = parser.parse_args()
-    uvloop.run(_serve(asked.port, asked.first))
+    uvloop.run(_serve(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,13 @@
-"""The measurements can be made: nothing else would show that a bench's servers fell behind what the daemon asks of them."""
+"""The measurements can be made: nothing else would show that a bench's servers fell behind what is asked of them."""
 
+import http.client
+import socket
+import ssl
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,3 +29,92 @@ def test_the_bench_measures_a_daemon(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "crrmon/services/tracking/looker" in stacks.read_text()
+
+
+# ---- the stubs ----
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def _stubs(*arguments: str) -> Iterator[int]:
+    port = _free_port()
+    command = [sys.executable, "stubs.py", "--port", str(port), *arguments]
+    with subprocess.Popen(command, cwd=BENCH) as process:  # noqa: S603 - our own script
+        try:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    assert process.poll() is None
+                    time.sleep(0.05)  # noqa: TID251 - until it listens
+            yield port
+        finally:
+            process.terminate()
+
+
+_PATH = "/bench-source-1/lake/one?versionId=abc"
+
+
+def test_the_stubs_speak_http_as_s3_does() -> None:
+    """A HEAD tells the length of what it leaves out, the connection is kept, and closed where the client asks."""
+    with (
+        _stubs() as port,
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection,
+    ):
+        for _ in range(2):
+            connection.request("HEAD", _PATH)
+            kept = connection.sock
+            answer = connection.getresponse()
+            assert answer.read() == b""
+            assert answer.headers["Content-Length"] == "1048576"
+            assert answer.headers["x-amz-version-id"] == "abc"
+            assert connection.sock is kept is not None
+
+        with socket.create_connection(("127.0.0.1", port), 30) as raw:
+            raw.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            told = b"".join(iter(lambda: raw.recv(65536), b""))
+        assert b"\r\nConnection: close\r\n" in told
+        assert told.endswith(b"\r\n\r\n")
+
+
+def test_the_stubs_answer_in_order_and_as_late_as_they_are_told() -> None:
+    """What comes after a late HEAD waits for its answer."""
+    request = b"%s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n%s\r\n"
+    head = request % (b"HEAD " + _PATH.encode(), b"")
+    other = request % (b"GET /bench-source-1?replication", b"Connection: close\r\n")
+    with (
+        _stubs("--head-milliseconds", "100") as port,
+        socket.create_connection(("127.0.0.1", port), 30) as raw,
+    ):
+        began = time.monotonic()
+        raw.sendall(head + other)
+        told = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert time.monotonic() - began >= 0.1
+    assert told.index(b"x-amz-replication-status") < told.index(b"<ReplicationConfiguration")
+
+
+def test_the_stubs_speak_tls_with_a_certificate_of_the_run(tmp_path: Path) -> None:
+    """Whoever trusts the authority that was made for the run is answered, and a session is taken up again."""
+    make = [
+        sys.executable,
+        "-c",
+        "import sys, pathlib, certificates as c; c.make(pathlib.Path(sys.argv[1]))",
+    ]
+    subprocess.run([*make, str(tmp_path)], cwd=BENCH, check=True)  # noqa: S603 - our own script
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+    tls_port = _free_port()
+    with _stubs("--tls-port", str(tls_port), "--certificate", str(tmp_path / "server.pem")):
+        session = None
+        for _ in range(2):
+            raw = socket.create_connection(("127.0.0.1", tls_port), 30)
+            with trusting.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as one:
+                one.sendall(f"HEAD {_PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert one.recv(65536).startswith(b"HTTP/1.1 200 OK")
+                reused, session = one.session_reused, one.session
+    assert reused

@@ -83,7 +83,7 @@ docs: $(READY) ## Write what is generated: reference pages, config.example.yaml,
 	$(BIN)/crrmon config example > config.example.yaml
 	PYTHONPATH=deploy $(BIN)/python -m artifacts
 
-bench: $(READY) ## Measure speed, calls and memory against local stubs (ARGS="--json FILE")
+bench: $(READY) ## Measure speed, calls and memory beside what one would run instead (ARGS="--quick --json FILE")
 	$(BIN)/python bench/daemon.py $(ARGS)
 
 bench-marks: $(READY) ## Settle on top of 50 million marks (ARGS="--backend sqlite --file FILE" or "--backend redis")

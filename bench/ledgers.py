@@ -3,7 +3,7 @@
 Each backend is asked as the daemon asks it, in batches. Records that only lie there are due in a month; those that
 are measured are due at once. `bench/daemon.py` runs this in a process of its own; alone:
 
-    python bench/ledgers.py --backend sqlite --parked 10000 --parked 1000000 --file /tmp/bench.db
+    python bench/ledgers.py --backend sqlite --parked 10000 --parked 1000000 --where /tmp/bench.db
 """
 
 import argparse
@@ -12,7 +12,6 @@ import gc
 import time
 import uuid
 from collections.abc import Awaitable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -33,7 +32,7 @@ FILL_BATCH = 5000
 DAY = 86_400.0
 FAR = 30 * DAY
 LYING, MEASURED = 50_000_000, 60_000_000
-"""Where the numbers of these objects begin; those of the stubs' begin at 0."""
+"""Where the numbers of these objects begin; those of the messages begin at 0."""
 FEW_DUE = 100
 FINDING = 20
 """How often those few are looked for among all that lie there."""
@@ -142,7 +141,7 @@ def settlement(record: Record, found_at: float) -> Settlement:
     return Settlement(version=record.version, outcomes=(outcome,), rev=record.rev)
 
 
-def _marks(record: Record) -> tuple[MarkId, MarkId]:
+def marks_of(record: Record) -> tuple[MarkId, MarkId]:
     """Return what intake asks for before it looks at a version."""
     version = record.version
     whole = MarkId(Scope.SOURCE, version.bucket, version.key, version.version_id)
@@ -229,7 +228,7 @@ class Measurement:
     async def _seen(self, now: float) -> Row:
         watch = _Watch(self._units)
         for batch in _batches(self._records(now, offset=0)):
-            ids = [mark for record in batch for mark in _marks(record)]
+            ids = [mark for record in batch for mark in marks_of(record)]
             found = await watch.time(self._ledger.seen(ids))
             _expect(found, None)
         return self._row("seen, two marks", watch)
@@ -304,20 +303,20 @@ def _tell(line: Progress | Row) -> None:
 
 
 async def measure(
-    backend: str, file: Path, *, fills: Sequence[int], have: int, items: int, collect: bool = True
+    backend: str, where: str, *, fills: Sequence[int], have: int, items: int, collect: bool = True
 ) -> None:
     """
     Measure a backend on one fill after the other; print a line of JSON for each thing there is to tell.
 
     Args:
         backend: one of `places.PLACES`.
-        file: for a backend that has one.
+        where: it lies; see `places.PLACES`.
         fills: how many records shall lie there; the measurement adds none.
         have: how many lie there already, from an earlier run.
         items: of each operation.
         collect: whether Python may collect garbage while the watch runs, as it does in the daemon.
     """
-    async with PLACES[backend](file) as place:
+    async with PLACES[backend](where) as place:
         for parked in sorted(fills):
             _tell(Progress(f"{backend}: parking {parked:,} records"))
             await fill(place.ledger, parked, have=have)
@@ -339,14 +338,14 @@ def main() -> None:
     parser.add_argument("--backend", choices=PLACES, required=True)
     parser.add_argument("--parked", type=int, action="append", required=True)
     parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--file", type=Path, default=Path("bench.db"))
+    parser.add_argument("--where", default="", help="file, or URL of a server that runs")
     parser.add_argument("--have", type=int, default=0)
     parser.add_argument("--no-gc", action="store_true")
     asked = parser.parse_args()
     asyncio.run(
         measure(
             asked.backend,
-            asked.file,
+            asked.where,
             fills=asked.parked,
             have=asked.have,
             items=asked.items,

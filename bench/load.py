@@ -1,7 +1,7 @@
-"""The daemon under load: a real process of it, the stubs beside, and what the kernel says of both.
+"""Contenders under load: a real process of each, the stubs beside, and what the kernel says of both.
 
 Each has a core of its own where there are two. A run first lets some objects through to warm everything up (clients,
-routes, caches), then releases the rest at once and watches until the last message is deleted.
+connections, routes, caches), then releases the rest at once and watches until the last message is deleted.
 """
 
 import contextlib
@@ -12,61 +12,67 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import yaml
 
-from messages import ACCOUNT, QUEUE, REGION, ROUTES
+from certificates import make
+from contenders import HERE, Contender, Job, Wire, environment
+from messages import ROUTES
+from profiles import BEGIN
 from stubs import Counts
 
-HERE = Path(__file__).parent
 TICK = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 120.0
-"""For the daemon to start; long because a ledger may have to be filled first."""
+"""For a contender to start."""
 STALL_SECONDS = 60.0
 """Without any progress for so long, a run is broken off."""
-WARM_UP = 1000
-"""Objects that are let through before anything is measured."""
-WINDOW_SECONDS = 10
-"""Length of a CloudWatch window: short, so that publishing is part of what is measured."""
 
 Tell = Callable[[str], None]
 
 
 class BrokenRunError(Exception):
-    """The daemon did not do what it was to do; the text says what is known."""
+    """Somebody did not do what it was to do; the text says what is known."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure."""
 
-    ledger: str
-    parked: int
+    group: str
+    """The question that it is asked for."""
+    contender: str
+    tls: bool = False
+    head_milliseconds: int = 0
+    """How long S3 takes to answer a HEAD."""
+    ledger: str = "sqlite"
+    parked: int = 0
     """Records lying in the ledger."""
-    objects: int
+    concurrency: int | None = None
+    """Most HEADs at once; None for the default."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured."""
 
-    ledger: str
-    parked: int
+    case: Case
+    turn: int
+    """The round: what has the same one was measured in turn."""
     objects: int
     seconds: float
     """From the moment the messages were there until the last of them was deleted."""
     cpu_seconds: float
-    """Of the daemon, user and system, all threads."""
+    """Of the contender, user and system, all threads."""
     others_seconds: float
-    """CPU time that everybody else took on the daemon's core."""
+    """CPU time that everybody else took on its core."""
     stub_seconds: float
     """CPU time of the stubs: far from `seconds`, or it was them who were measured."""
     calls: dict[str, int]
     """AWS calls by operation."""
+    connections: int
+    """Made meanwhile: more than a few, and they were not kept alive."""
     rss_started: int
-    """Resident memory in bytes, when the daemon had settled its first objects."""
+    """Resident memory in bytes, when it had settled its first objects."""
     rss_peak: int
 
     @property
@@ -76,7 +82,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def per_core(self) -> float:
-        """Settled objects per second of the daemon's CPU time: per second, had it had the core for itself."""
+        """Settled objects per second of its CPU time: per second, had it had the core for itself."""
         return self.objects / self.cpu_seconds
 
     @property
@@ -93,12 +99,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Cores(msgspec.Struct, frozen=True):
     """Who runs where; None on a machine with one core."""
 
-    daemon: int | None
+    measured: int | None
     stubs: int | None
 
     @classmethod
     def choose(cls) -> "Cores":
-        """Take the last core for the daemon and the first one for everything else."""
+        """Take the last core for who is measured and the first one for everything else."""
         usable = sorted(os.sched_getaffinity(0))
         return cls(usable[-1], usable[0]) if len(usable) > 1 else cls(None, None)
 
@@ -106,15 +112,22 @@ class Cores(msgspec.Struct, frozen=True):
 class Process:
     """A child process on a core of its own, and the kernel's figures of it."""
 
-    def __init__(self, arguments: Sequence[str], *, core: int | None, log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        core: int | None,
+        log: Path,
+    ) -> None:
         self._log = log
         with log.open("wb") as out:
             self._child = subprocess.Popen(  # noqa: S603 - our own programs
-                [sys.executable, *arguments],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=environment,
             )
         if core is not None:
             # Before it has started any thread: they inherit it.
@@ -145,6 +158,10 @@ class Process:
                 return int(value.split()[0]) * 1024
         raise KeyError(what)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._child.send_signal(number)
+
     def end(self, *, patience: float = 40.0) -> int:
         """End it as an orchestrator would; return its exit code."""
         if self.alive:
@@ -158,12 +175,37 @@ class Process:
 
 
 class Stubs:
-    """The stubs' process."""
+    """
+    The stubs' process.
 
-    def __init__(self, *, core: int | None, folder: Path, first: int) -> None:
-        self.port = _free_port()
-        arguments = [str(HERE / "stubs.py"), "--port", str(self.port), "--first", str(first)]
-        self.process = Process(arguments, core=core, log=folder / "stubs.log")
+    Args:
+        core: its own.
+        folder: for its certificates and its log.
+        first: number of the first object.
+        tls: whether they are reached by TLS.
+        head_milliseconds: before a HEAD is answered.
+    """
+
+    def __init__(
+        self,
+        *,
+        core: int | None,
+        folder: Path,
+        first: int = 0,
+        tls: bool = False,
+        head_milliseconds: int = 0,
+    ) -> None:
+        port, tls_port = _free_port(), _free_port()
+        self._port = port
+        command = [sys.executable, str(HERE / "stubs.py"), "--port", str(port)]
+        command += ["--first", str(first), "--head-milliseconds", str(head_milliseconds)]
+        self.wire = Wire(f"http://127.0.0.1:{port}", None)
+        if tls:
+            made = make(folder)
+            command += ["--tls-port", str(tls_port), "--certificate", str(made.server)]
+            self.wire = Wire(f"https://127.0.0.1:{tls_port}", made.authority)
+        log = folder / "stubs.log"
+        self.process = Process(command, environment=environment(), core=core, log=log)
         deadline = time.monotonic() + 20
         while True:
             with contextlib.suppress(OSError):
@@ -183,7 +225,7 @@ class Stubs:
         return self._ask("POST", f"/-/release?objects={objects}")
 
     def _ask(self, method: str, path: str) -> Counts:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         with contextlib.closing(connection):
             connection.request(method, path)
             return msgspec.json.decode(connection.getresponse().read(), type=Counts)
@@ -191,83 +233,115 @@ class Stubs:
 
 class Bench:
     """
-    Runs cases one after the other, each with a new daemon and new stubs.
+    Runs cases one after the other, each with a new process and new stubs.
 
     Args:
         folder: for configurations, logs and ledgers.
+        warm_up: objects that are let through before anything is measured.
         tell: told what is going on, for eyes.
     """
 
-    def __init__(self, *, folder: Path, tell: Tell) -> None:
+    def __init__(self, *, folder: Path, warm_up: int, tell: Tell) -> None:
         self._folder = folder
+        self._warm_up = warm_up
         self._tell = tell
         self._used = 0
         self.cores = Cores.choose()
         if self.cores.stubs is not None:
             os.sched_setaffinity(0, {self.cores.stubs})
 
-    def run(self, case: Case, *, file: Path | None = None, profile: Path | None = None) -> Run:
+    def run(
+        self,
+        case: Case,
+        contender: Contender,
+        *,
+        objects: int,
+        turn: int = 0,
+        where: str = "",
+        profile: Path | None = None,
+    ) -> Run:
         """
         Measure one case.
 
         Args:
             case: what.
-            file: of the SQLite ledger, filled already.
-            profile: where to write samples of the daemon's stacks.
+            contender: the one that it names.
+            objects: how many it settles.
+            turn: the round.
+            where: a ledger lies that is filled already, as `places.PLACES` has it; else it is a new file.
+            profile: where to write samples of its stacks.
 
         Raises:
             BrokenRunError: it could not be measured.
         """
         # Other objects each time: a ledger that was there in an earlier run has counted those.
-        first, self._used = self._used, self._used + ROUTES + WARM_UP + case.objects
-        stubs = Stubs(core=self.cores.stubs, folder=self._folder, first=first)
+        first, self._used = self._used, self._used + ROUTES + self._warm_up + objects
         with contextlib.ExitStack() as stack:
+            stubs = Stubs(
+                core=self.cores.stubs,
+                folder=self._folder,
+                first=first,
+                tls=case.tls,
+                head_milliseconds=case.head_milliseconds,
+            )
             stack.callback(stubs.process.end)
-            port = _free_port()
-            daemon = self._start(case, stubs, port=port, file=file, profile=profile)
-            stack.callback(daemon.end)
-            self._wait_for_start(stubs, daemon)
-            rss_started = daemon.memory("VmRSS")
-            self._let_through(stubs, daemon, WARM_UP, "warming up")
-            run = self._measure(case, stubs, daemon, port=port, rss_started=rss_started)
-            code = daemon.end()
-        if code or daemon.said:
-            raise BrokenRunError(f"the daemon ended with {code} and wrote: {daemon.said}")
+            job = Job(
+                wire=stubs.wire,
+                folder=self._folder,
+                http_port=_free_port(),
+                ledger=_ledger(case, where or str(self._new_file(stack, first))),
+                concurrency=case.concurrency,
+                profile=profile,
+            )
+            process = Process(
+                contender.command(job),
+                environment=contender.environment(job),
+                core=self.cores.measured,
+                log=self._folder / "contender.log",
+            )
+            stack.callback(process.end)
+            self._wait_for_start(stubs, process)
+            rss_started = process.memory("VmRSS")
+            self._let_through(stubs, process, self._warm_up, "warming up")
+            if profile:
+                process.signal(BEGIN)
+            run = self._measure(case, stubs, process, objects, turn, rss_started=rss_started)
+            _verify(contender, job, stubs.counts())
+            code = process.end()
+        if process.said or code not in ((0,) if contender.counts else (0, -signal.SIGTERM)):
+            raise BrokenRunError(f"{contender.name} ended with {code} and wrote: {process.said}")
         return run
 
     def lines(self, arguments: Sequence[str]) -> Iterator[bytes]:
-        """Run another script on the daemon's core and tell the lines that it writes."""
+        """Run another script on the core of who is measured and tell the lines that it writes."""
         with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE) as child:  # noqa: S603
-            if self.cores.daemon is not None:
-                os.sched_setaffinity(child.pid, {self.cores.daemon})
+            if self.cores.measured is not None:
+                os.sched_setaffinity(child.pid, {self.cores.measured})
             yield from child.stdout or ()
         if child.returncode:
             raise BrokenRunError(f"{arguments[0]} ended with {child.returncode}")
 
-    def _start(
-        self, case: Case, stubs: Stubs, *, port: int, file: Path | None, profile: Path | None
-    ) -> Process:
-        config = self._folder / "crrmon.yaml"
-        config.write_text(yaml.safe_dump(_settings(case, stubs.port, port, file)))
-        arguments = ["-m", "crrmon", "run", "--config", str(config)]
-        filled = case.parked and case.ledger == "memory"
-        if filled or profile:
-            arguments = [str(HERE / "wrapped.py"), "--config", str(config)]
-            arguments += ["--parked", str(case.parked)] if filled else []
-            arguments += ["--profile", str(profile)] if profile else []
-        return Process(arguments, core=self.cores.daemon, log=self._folder / "crrmon.log")
+    def _new_file(self, stack: contextlib.ExitStack, number: int) -> Path:
+        file = self._folder / f"new-{number}.db"
 
-    def _wait_for_start(self, stubs: Stubs, daemon: Process) -> None:
+        def remove() -> None:
+            for left in self._folder.glob(f"{file.name}*"):
+                left.unlink()
+
+        stack.callback(remove)
+        return file
+
+    def _wait_for_start(self, stubs: Stubs, process: Process) -> None:
         self._tell("starting")
         deadline = time.monotonic() + START_SECONDS
         # One object of each bucket, so that all replication configurations are known from now on.
         stubs.release(ROUTES)
         while stubs.counts().acknowledged < ROUTES:
-            if not daemon.alive or time.monotonic() > deadline:
-                raise BrokenRunError(f"the daemon did not start: {daemon.said}")
+            if not process.alive or time.monotonic() > deadline:
+                raise BrokenRunError(f"it did not start: {process.said}")
             _pause(0.1)
 
-    def _let_through(self, stubs: Stubs, daemon: Process, objects: int, doing: str) -> Counts:
+    def _let_through(self, stubs: Stubs, process: Process, objects: int, doing: str) -> Counts:
         """Put messages into the queue and wait until all of them are deleted."""
         counts = stubs.release(objects)
         progress, moved_at = -1, time.monotonic()
@@ -278,75 +352,65 @@ class Bench:
             self._tell(f"{doing}: {done:,} of {objects:,} objects")
             if done != progress:
                 progress, moved_at = done, time.monotonic()
-            if not daemon.alive or time.monotonic() - moved_at > STALL_SECONDS:
-                raise BrokenRunError(f"stuck at {done} of {objects}: {counts} {daemon.said}")
+            if not process.alive or time.monotonic() - moved_at > STALL_SECONDS:
+                raise BrokenRunError(f"stuck at {done} of {objects}: {counts} {process.said}")
         return counts
 
     def _measure(
-        self, case: Case, stubs: Stubs, daemon: Process, *, port: int, rss_started: int
+        self,
+        case: Case,
+        stubs: Stubs,
+        process: Process,
+        objects: int,
+        turn: int,
+        *,
+        rss_started: int,
     ) -> Run:
-        before = self._figures(stubs, daemon)
-        calls = stubs.counts().calls
-        counts = self._let_through(stubs, daemon, case.objects, "measuring")
-        after = self._figures(stubs, daemon)
+        earlier, before = stubs.counts(), self._figures(stubs, process)
+        counts = self._let_through(stubs, process, objects, "measuring")
+        after = self._figures(stubs, process)
         own, stub, core = (end - start for start, end in zip(before, after, strict=True))
-        if counts.acknowledged_again:
-            raise BrokenRunError(f"{counts.acknowledged_again} messages were deleted twice")
-        completed = _completed(port)
-        if completed != counts.released:
-            raise BrokenRunError(
-                f"{counts.released} messages were deleted, but {completed} objects counted"
-            )
         return Run(
-            ledger=case.ledger,
-            parked=case.parked,
-            objects=case.objects,
+            case=case,
+            turn=turn,
+            objects=objects,
             seconds=counts.acknowledged_at - counts.released_at,
             cpu_seconds=own,
             others_seconds=max(core - own, 0.0),
-            stub_seconds=stub,
+            stub_seconds=stub - (counts.making_seconds - earlier.making_seconds),
             calls={
-                name: count - calls.get(name, 0)
+                name: count - earlier.calls.get(name, 0)
                 for name, count in counts.calls.items()
-                if count > calls.get(name, 0)
+                if count > earlier.calls.get(name, 0)
             },
+            connections=counts.connections - earlier.connections,
             rss_started=rss_started,
-            rss_peak=daemon.memory("VmHWM"),
+            rss_peak=process.memory("VmHWM"),
         )
 
-    def _figures(self, stubs: Stubs, daemon: Process) -> tuple[float, float, float]:
-        """Return the CPU seconds so far of the daemon, of the stubs, and of all on the daemon's core."""
-        core = _busy_seconds(self.cores.daemon)
-        return daemon.cpu_seconds, stubs.process.cpu_seconds, core
+    def _figures(self, stubs: Stubs, process: Process) -> tuple[float, float, float]:
+        """Return the CPU seconds so far of who is measured, of the stubs, and of all on the former's core."""
+        core = _busy_seconds(self.cores.measured)
+        return process.cpu_seconds, stubs.process.cpu_seconds, core
 
 
-def _settings(case: Case, endpoint: int, port: int, file: Path | None) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{endpoint}"
-    return {
-        "queues": [{"url": f"{url}/{ACCOUNT}/{QUEUE}", "region": REGION}],
-        "aws": {"region": REGION, "endpoint_url": url},
-        "ledger": {"kind": case.ledger, **({"path": str(file)} if file else {})},
-        "report": {"window_seconds": WINDOW_SECONDS},
-        "http": {"port": port},
-        "log": {"level": "warning", "format": "json"},
-    }
+def _ledger(case: Case, where: str) -> Mapping[str, object]:
+    if case.ledger == "redis":
+        return {"kind": "redis", "redis": {"url": where}}
+    return {"kind": case.ledger, "path": where}
 
 
-def _environment() -> dict[str, str]:
-    """Create an environment that leads to no account and no other endpoint."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(("AWS_", "CRRMON_")) and not name.upper().endswith("_PROXY")
-    }
-    return {
-        **kept,
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+def _verify(contender: Contender, job: Job, counts: Counts) -> None:
+    """Make sure that the work was done, and not only the messages deleted."""
+    if counts.acknowledged_again:
+        raise BrokenRunError(f"{counts.acknowledged_again} messages were deleted twice")
+    looks = counts.calls.get("HeadObject", 0)
+    if looks < counts.released:
+        raise BrokenRunError(f"{counts.released} messages were deleted after {looks} HEADs")
+    if contender.counts and (completed := _completed(job.http_port)) != counts.released:
+        raise BrokenRunError(
+            f"{counts.released} messages were deleted, {completed} objects counted"
+        )
 
 
 def _completed(port: int) -> float:

@@ -192,8 +192,9 @@ async def _sqlite(file: Path) -> AsyncIterator[Kept]:
 
 @asynccontextmanager
 async def _redis(_: Path) -> AsyncIterator[Kept]:
-    async with redis_server() as (url, own):
-        yield RedisKept(url, own)
+    with redis_server() as url:
+        async with Redis.from_url(url) as own:
+            yield RedisKept(url, own)
 
 
 BACKENDS: dict[str, Callable[[Path], AbstractAsyncContextManager[Kept]]] = {

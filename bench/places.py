@@ -3,19 +3,19 @@
 Servers are started for the benchmark, on another core than the one that is measured where there are two.
 """
 
-import asyncio
+import contextlib
 import os
+import socket
 import subprocess
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as NotThereError
 
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.stores.dynamodb import creation
@@ -36,6 +36,7 @@ from messages import REGION
 RETENTION_SECONDS = 4 * 86_400.0
 TABLE = "bench"
 READS = {"BatchGetItem", "Query"}
+REDIS_START_SECONDS = 20.0
 _CLOCK = SystemClock()
 
 
@@ -71,64 +72,61 @@ async def in_store(store: Store) -> Ledger:
 
 
 @asynccontextmanager
-async def _memory(_: Path) -> AsyncIterator[Place]:
+async def _memory(_: str) -> AsyncIterator[Place]:
     yield Place(ledger=await in_store(MemoryStore()))
 
 
 @asynccontextmanager
-async def _sqlite(file: Path) -> AsyncIterator[Place]:
-    ledger = await in_store(await SqliteStore.open(file))
+async def _sqlite(where: str) -> AsyncIterator[Place]:
+    ledger = await in_store(await SqliteStore.open(Path(where or "bench.db")))
     yield Place(ledger=ledger)
     await ledger.close()
 
 
-@asynccontextmanager
-async def redis_server() -> AsyncIterator[tuple[str, "Redis[bytes]"]]:
+@contextmanager
+def redis_server() -> Iterator[str]:
     """
     Run a Redis server with append-only file, synced every second as is its default.
 
     Yields:
-        Its URL, and a connection of the benchmark's own.
+        Its URL.
     """
     port = free_port()
     with TemporaryDirectory(prefix="crrmon-bench-redis-") as folder:
         command = [find(), "--port", str(port), "--bind", LOOPBACK, "--dir", folder]
         command += ["--appendonly", "yes", "--save", "", "--logfile", "redis.log"]
-        server = subprocess.Popen(command)  # noqa: ASYNC220, S603 - at the start; our own command
+        server = subprocess.Popen(command)  # noqa: S603 - our own command
+        # Where this process has one core only, it is the one that is measured.
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(server.pid, {0} if len(cores) == 1 else set(cores[:1]))
-        url = f"redis://{LOOPBACK}:{port}/0"
-        own: Redis[bytes] = Redis.from_url(url)
         try:
-            await _answering(own)
-            yield url, own
+            _wait_for(port)
+            yield f"redis://{LOOPBACK}:{port}/0"
         finally:
-            await own.aclose()
             server.terminate()
             server.wait()
 
 
-async def _answering(server: "Redis[bytes]") -> None:
-    for _ in range(200):
-        try:
-            await server.ping()
-        except NotThereError:
-            await asyncio.sleep(0.05)
-        else:
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + REDIS_START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 1):
             return
+        time.sleep(0.05)  # noqa: TID251 - no daemon, and nothing else to do meanwhile
     raise RuntimeError("the Redis server did not start")
 
 
 @asynccontextmanager
-async def _redis(_: Path) -> AsyncIterator[Place]:
-    async with redis_server() as (url, _own):
+async def _redis(where: str) -> AsyncIterator[Place]:
+    with contextlib.ExitStack() as stack:
+        url = where or stack.enter_context(redis_server())
         ledger = await in_store(await RedisStore.open(RedisServer(url=url)))
         yield Place(ledger=ledger)
         await ledger.close()
 
 
 @asynccontextmanager
-async def _dynamodb(_: Path) -> AsyncIterator[Place]:
+async def _dynamodb(_: str) -> AsyncIterator[Place]:
     os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     units = Units()
     with TemporaryDirectory(prefix="crrmon-bench-dynamodb-") as folder:
@@ -146,9 +144,10 @@ async def _dynamodb(_: Path) -> AsyncIterator[Place]:
             await ledger.close()
 
 
-PLACES: dict[str, Callable[[Path], AbstractAsyncContextManager[Place]]] = {
+PLACES: dict[str, Callable[[str], AbstractAsyncContextManager[Place]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "redis": _redis,
     "dynamodb": _dynamodb,
 }
+"""How to open one: by its file (SQLite), or by the URL of a server (Redis; a new one where that is empty)."""

@@ -28,7 +28,7 @@ TESTS ?= tests/unit tests/services tests/contract
 # What needs more than Python packages has targets of its own.
 PLAIN := not acceptance and not prometheus and not image and not ruler and not kubernetes
 
-.PHONY: help install run test test-all test-plain test-acceptance test-prometheus test-patterns test-image test-cluster lint format docs bench bench-marks bench-pacing lock clean
+.PHONY: help install run test test-all test-plain test-acceptance test-prometheus test-patterns test-image test-cluster lint format docs bench bench-marks bench-pacing soak lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -91,6 +91,9 @@ bench-marks: $(READY) ## Settle on top of 50 million marks (ARGS="--backend sqli
 
 bench-pacing: $(READY) ## Simulate when to look, and draw the trade-off (ARGS="--json FILE")
 	$(BIN)/python bench/pacing.py $(ARGS)
+
+soak: $(READY) ## Run the daemon for an hour while everything around it breaks, and judge (ARGS="--minutes 5 --ledger redis --json")
+	$(BIN)/python bench/soak.py $(ARGS)
 
 lock: ## Resolve the lock file again
 	$(UV) lock

@@ -122,7 +122,7 @@ def verdict(seen: Outcome, *, refresh_seconds: float) -> list[Finding]:
         Finding(
             "memory flat",
             bool(seen.lives) and growth <= MAX_GROWTH_KIB,
-            f"the line through a life rises by {growth:.0f} KiB at the most",
+            f"the line through a life rises by {growth:.0f} KiB at the most, of {len(seen.lives)} that were long enough",
         ),
         Finding(
             "looks in time",
@@ -438,8 +438,8 @@ def main() -> int:
         soak = Soak(Path(folder), ledger=asked.ledger, seconds=seconds, refresh_seconds=refresh)
         try:
             seen = asyncio.run(soak.run())
-        except* SandboxError as trouble:
-            sys.exit(f"soak: {trouble.exceptions[0]}")
+        except* (SandboxError, TimeoutError) as trouble:
+            sys.exit(f"soak: {trouble.exceptions[0]!r}")
     findings = verdict(seen, refresh_seconds=refresh)
     if asked.json:
         seen.truth.datapoints.clear()

@@ -33,8 +33,11 @@ class Polling(Section):
     The one trade-off: 0 makes as few S3 requests as possible, 1 learns results as soon as possible. docs/performance.md
     has the curve.
     """
-    concurrency: Annotated[int, Field(ge=1, le=1000), NUMBER] = 64
-    """Maximum number of concurrent HEAD requests."""
+    concurrency: Annotated[int, Field(ge=1, le=1000), NUMBER] = 256
+    """
+    Maximum number of concurrent HEAD requests; each needs a connection. How many a bucket gets of them is felt for: it
+    begins with 16, and goes by what S3 answers.
+    """
     per_bucket_per_second: Annotated[float, Field(gt=0, le=5500), NUMBER] = 500.0
     """Maximum HEAD requests per second and bucket. S3 allows 5,500 per prefix, shared with your applications and replication."""
     stuck_after_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER] = 900.0

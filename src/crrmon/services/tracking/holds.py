@@ -14,11 +14,15 @@ class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
 class Hold:
     """The waiting of one message.
 
+    There is one for each message that is held, and nothing in it that is only needed while it waits.
+
     Args:
         clock: tells how long to wait.
         seconds: tells for how long a message may be held now; the fuller it is here, the shorter.
         pressing: whether its sender waits for the end: then nothing is looked at meanwhile, however soon that is due.
     """
+
+    __slots__ = ("_clock", "_hurried", "_seconds", "_stopped", "_waiter", "pressing")
 
     def __init__(
         self, clock: Clock, seconds: Callable[[], float], *, pressing: bool = False
@@ -26,7 +30,8 @@ class Hold:
         self.pressing = pressing
         self._clock = clock
         self._seconds = seconds
-        self._woken = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._hurried = False
         self._stopped = False
 
     def until(self) -> float:
@@ -35,12 +40,13 @@ class Hold:
 
     def hurry(self) -> None:
         """End the present waiting, or the next one: something was heard that makes it needless."""
-        self._woken.set()
+        self._hurried = True
+        self._wake()
 
     def stop(self) -> None:
         """Give the message back, now or as soon as it is to wait."""
         self._stopped = True
-        self._woken.set()
+        self._wake()
 
     async def certain(self) -> None:
         """Wait until the clock is sure.
@@ -67,12 +73,24 @@ class Hold:
         wait = at - self._clock.now()
         if wait <= 0:
             return False
-        try:
-            async with asyncio.timeout(wait):
-                await self._woken.wait()
-        except TimeoutError:
-            return True
+        if not self._hurried:
+            await self._slept(wait)
         if self._stopped:
             raise GivenBack
-        self._woken.clear()
+        self._hurried = False
         return True
+
+    async def _slept(self, seconds: float) -> None:
+        """Sleep until somebody wakes it, but no longer than so many seconds."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(seconds, self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

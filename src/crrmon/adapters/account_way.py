@@ -122,6 +122,8 @@ class Way:
         self._source: AioSession | None = None
         """Whose credentials ask for the role's; None for the daemon's own."""
         self._login = self._made_login()
+        self._at_hand: dict[str, Heads] = {}
+        """By regions that the SDK knows; the daemon's own credentials are always the SDK's business."""
 
     @property
     def reports_status(self) -> bool:
@@ -144,7 +146,8 @@ class Way:
 
     def pays_for(self, bucket: str) -> bool:
         """Return whether whoever looks at a bucket has to say that it pays for that."""
-        return any(fnmatch.fnmatchcase(bucket, one) for one in self._account.request_payer)
+        payers = self._account.request_payer
+        return bool(payers) and any(fnmatch.fnmatchcase(bucket, one) for one in payers)
 
     async def s3(self, region: str) -> "S3Client":
         """Return the client for a bucket that is thought to be in a region.
@@ -163,9 +166,17 @@ class Way:
             await self._ready(self._login)
         return await self._aws.client("s3", region, self._login)
 
+    def heads_at_hand(self, region: str) -> "Heads | None":
+        """Return what asks for objects in a region, where nothing has to be waited for and no credentials be checked."""
+        return self._at_hand.get(region)
+
     async def heads(self, region: str) -> "Heads":
         """Return what asks for objects of a bucket that is thought to be in a region; as `s3`."""
-        return await self.heads_in(await self._region(region))
+        where = await self._region(region)
+        heads = await self.heads_in(where)
+        if self._login is None and where == region:
+            self._at_hand[region] = heads
+        return heads
 
     async def heads_in(self, region: str | None) -> "Heads":
         """Return what asks for objects in a region that somebody who knows has named; as `s3`."""

@@ -155,9 +155,11 @@ class S3Probe:
             with border():
                 async with asyncio.timeout(self._deadline_seconds):
                     heads, answer = await self._head(way, region, request)
-                    code = await self._code(heads, request, answer, way)
-                    if code in EXPIRED_CODES and await heads.renew():
-                        answer, code = await heads.head(request), ""
+                    code = ""
+                    if answer.status in _WORDLESS:
+                        code = await self._code(heads, request, answer, way)
+                        if code in EXPIRED_CODES and await heads.renew():
+                            answer, code = await heads.head(request), ""
                 if answer.status == HTTPStatus.OK:
                     return self._seen(answer.headers, asked, way)
         except AccountError as error:
@@ -171,8 +173,12 @@ class S3Probe:
     async def _head(self, way: Way, region: str, request: HeadRequest) -> tuple[Heads, HeadAnswer]:
         """Ask in the bucket's region; once more in the one that S3 names when the bucket is not there."""
         found = self._regions.get((way.name, request.bucket))
-        heads = await (way.heads(region) if found is None else way.heads_in(found))
+        heads = way.heads_at_hand(found or region)
+        if heads is None:
+            heads = await (way.heads(region) if found is None else way.heads_in(found))
         answer = await heads.head(request)
+        if answer.status == HTTPStatus.OK:
+            return heads, answer
         elsewhere = _region_told(answer.status, answer.headers, "")
         if elsewhere is None or elsewhere == heads.region:
             return heads, answer
@@ -182,7 +188,7 @@ class S3Probe:
 
     async def _code(self, heads: Heads, request: HeadRequest, answer: HeadAnswer, way: Way) -> str:
         """Return S3's word for a refusal, which the answer to a HEAD has no place for; now and then, as it costs a request."""
-        if answer.status not in _WORDLESS or not _proved(answer.headers, way):
+        if not _proved(answer.headers, way):
             return ""
         place, now = (way.name, request.bucket), self._clock.now()
         asked = self._asked_why.get(place)

@@ -110,7 +110,7 @@ async def _live(
     finally:
         await daemon.abandon()
         await asyncio.gather(*(webhook.close() for webhook in webhooks))
-        await daemon.leave(within=CLOSING_SECONDS / 3)
+        await daemon.leave(within=CLOSING_SECONDS / 4)
 
 
 def _daemon(

@@ -28,6 +28,7 @@ from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.timekeeper import Question, Timekeeper
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.membership.heartbeat import Heartbeat
+from crrmon.services.membership.latency_memory import LatencyMemory
 from crrmon.services.membership.leases import LeaseManager
 from crrmon.services.membership.sweeper import sweeper
 from crrmon.services.reporting.fleet_gauges import Fleet
@@ -135,12 +136,17 @@ class Daemon:
             buckets=settings.buckets,
             reporting=self.reporting,
         )
+        policy = Policy(freshness=settings.polling.freshness)
+        pacer = Pacer(policy)
+        self.latencies = LatencyMemory(
+            ports.ledger, runtime, pacer=pacer, policy=policy, health=self.ledger_health
+        )
         self.looker = Looker(
             ports.probe,
             runtime,
             health=self.s3_health,
             stores=ports.stores,
-            pacer=Pacer(Policy(freshness=settings.polling.freshness)),
+            pacer=pacer,
             concurrency=settings.polling.concurrency,
             per_bucket_per_second=settings.polling.per_bucket_per_second,
             give_up_after=settings.polling.give_up_after_seconds,
@@ -270,6 +276,7 @@ class Daemon:
             "publisher": self.publisher.run,
             "fleet": self.fleet.run,
             "heartbeat": self.heartbeat.run,
+            "latencies": self.latencies.run,
             "orphaned": self.orphans.run,
             "rechecks": self.rechecks.run,
             "sweeper": self._sweep,
@@ -304,6 +311,8 @@ class Daemon:
     async def _receive(self, intake: Consumer) -> None:
         # What nobody knows to be held here, others would pass over.
         await patiently(self.heartbeat.announced(), alive=intake.alive)
+        # Nor is anything looked at before its time that others know the time of.
+        await patiently(self.latencies.recalled(), alive=intake.alive)
         await intake.receiver()
 
     async def drain(self) -> None:
@@ -324,14 +333,17 @@ class Daemon:
         await self.poller.abandon()
 
     async def leave(self, *, within: float) -> None:
-        """Give up the leases and take leave of the others, so that they need not wait until these lapse.
+        """Give up the leases, take leave of the others, and hand on what was learned.
+
+        So the others need not wait until the leases lapse, and whoever comes next need not learn it again.
 
         Args:
-            within: seconds for each of both.
+            within: seconds for each of these.
         """
         for event, farewell in (
             ("lease_release_failed", self.leases.give_up),
             ("member_removal_failed", self.heartbeat.leave),
+            ("latencies_not_saved", self.latencies.leave),
         ):
             try:
                 async with asyncio.timeout(within):

@@ -12,9 +12,11 @@ from msgspec.structs import replace
 
 from crrmon.domain.backlog import BACKLOG_SLOT_SECONDS, BacklogSlot
 from crrmon.domain.events.facts import Channel, Threshold
+from crrmon.domain.lessons import KEPT_SECONDS, Learned, Lesson
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import LARGEST_BYTES, MarkId, Route, Scope, shard_of
 from crrmon.domain.outcomes import Delta, EarlyFact, Fate, Mark, Settlement, Tally, fold
+from crrmon.domain.policy import Policy
 from crrmon.domain.record_changes import with_failure
 from crrmon.domain.records import Destination, Failure, Record, State
 from crrmon.domain.settling import Settled
@@ -2950,4 +2952,89 @@ async def test_small_states_survive(name: str, tmp_path: Path) -> None:
 
     again = await backend.open()
     assert await again.states("") == {"name": b"body"}
+    await again.close()
+
+
+# ---- what was learned ----
+
+PATH = (Route("src", "dst"),)
+LONG = tuple(Route("s" * 63, f"{at:063}") for at in range(20))
+"""A path whose names are together longer than a key may be."""
+
+
+def lesson(name: str, path: tuple[Route, ...] = PATH, **counts: float) -> Lesson:
+    spans = {"quick": (8, 12), "slow": (30, 34)}
+    return Lesson(
+        id=name, path=path, counts={spans[span]: count for span, count in counts.items()}
+    )
+
+
+async def teach(ledger: Ledger, *lessons: Lesson, now: float = NOW) -> list[Learned]:
+    return [await ledger.teach(one, now=now, policy=Policy()) for one in lessons]
+
+
+async def test_lessons_of_a_path_add_up(ledger: Ledger) -> None:
+    """Whoever teaches is told what all know, and so is whoever asks."""
+    assert await ledger.latencies(now=NOW) == []
+    _, told = await teach(ledger, lesson("1", quick=10.0), lesson("2", quick=5.0, slow=2.0))
+
+    assert told.counts == {(8, 12): 15.0, (30, 34): 2.0}
+    assert (told.path, told.as_of, told.lessons) == (PATH, NOW, ("1", "2"))
+    assert await ledger.latencies(now=NOW + 60) == [told]
+
+
+async def test_a_lesson_that_is_repeated_is_learned_once(ledger: Ledger) -> None:
+    """A call whose answer got lost is made again, after others taught something else."""
+    await teach(ledger, lesson("1", quick=10.0), lesson("2", slow=1.0))
+    (told,) = await teach(ledger, lesson("1", quick=10.0), now=NOW + 30)
+
+    assert told.counts == {(8, 12): 10.0, (30, 34): 1.0}
+    assert told.as_of == NOW
+
+
+async def test_lessons_that_are_taught_at_once_are_all_learned(ledger: Ledger) -> None:
+    """None takes the place of another."""
+    await asyncio.gather(*(teach(ledger, lesson(f"{at}", quick=1.0)) for at in range(6)))
+    (told,) = await ledger.latencies(now=NOW)
+
+    assert told.counts == {(8, 12): 6.0}
+    assert sorted(told.lessons) == [f"{at}" for at in range(6)]
+
+
+async def test_paths_are_learned_apart(ledger: Ledger) -> None:
+    """A path of two routes is another one than each of them; names may be as long as they are."""
+    two = (Route("src", "dst"), Route("src", "far"))
+    odd = (Route("src", "dst#src"), Route("\ud800", "far"))
+    for number, path in enumerate((PATH, two, two[1:], odd, LONG)):
+        await teach(ledger, lesson("1", path, quick=1.0 + number))
+    told = {one.path: one.counts[8, 12] for one in await ledger.latencies(now=NOW)}
+
+    assert told == {PATH: 1.0, two: 2.0, two[1:]: 3.0, odd: 4.0, LONG: 5.0}
+
+
+async def test_what_nobody_adds_to_is_forgotten(ledger: Ledger) -> None:
+    """After a day it is neither told nor added to, and a sweep drops it, if the store does not."""
+    await teach(ledger, lesson("1", quick=10.0))
+    later = NOW + KEPT_SECONDS + DAY
+    assert await ledger.latencies(now=later) == []
+    (told,) = await teach(ledger, lesson("2", quick=1.0), now=later)
+
+    assert told.counts == {(8, 12): 1.0}
+    await swept(ledger, now=later)
+    assert await ledger.latencies(now=later) == [told]
+    await swept(ledger, now=later + KEPT_SECONDS + DAY)
+    # As if the clock had been wrong: it is there no more, however recent it seems.
+    assert await ledger.latencies(now=later) == []
+
+
+@pytest.mark.parametrize("name", DURABLE)
+async def test_what_was_learned_survives(name: str, tmp_path: Path) -> None:
+    """It is there when the ledger is opened again."""
+    backend = BACKENDS[name](tmp_path)
+    first = await backend.open()
+    told = await teach(first, lesson("1", quick=10.25))
+    await first.close()
+
+    again = await backend.open()
+    assert await again.latencies(now=NOW) == told
     await again.close()

@@ -10,8 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.adapters.stores.memory import MemoryStore
+from crrmon.domain.lessons import Lesson
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Delta, Settlement, Tally, fold
+from crrmon.domain.policy import Policy
 from crrmon.domain.trails import Trail
 from crrmon.ledger.layout import JOURNAL, PIECES, WINDOWS
 from crrmon.ledger.stored_ledger import StoredLedger
@@ -63,6 +65,7 @@ async def used(ledger: Ledger) -> Lease:
     await ledger.settle("b1", [done(record("counted too"))], now=NOW)
     await ledger.announce(MEMBER)
     await ledger.swap("state", None, b"old")
+    await ledger.teach(_lesson("1"), now=NOW, policy=Policy())
     return lease
 
 
@@ -88,6 +91,7 @@ async def state_of(ledger: Ledger) -> list[Any]:
         await ledger.members(),
         await ledger.known_routes(),
         await ledger.states(""),
+        await ledger.latencies(now=NOW),
     ]
 
 
@@ -135,10 +139,15 @@ OPERATIONS: dict[str, Callable[[Ledger, Lease], Awaitable[Any]]] = {
     "announce": lambda ledger, _: ledger.announce(replace(MEMBER, owner="you")),
     "dismiss": lambda ledger, _: ledger.dismiss(MEMBER),
     "swap": lambda ledger, _: ledger.swap("state", b"old", b"new"),
+    "teach": lambda ledger, _: ledger.teach(_lesson("2"), now=NOW, policy=Policy()),
     "remember_routes": lambda ledger, _: ledger.remember_routes([Route("a", "b")]),
     "restore": lambda ledger, _: ledger.restore([_moved()], now=NOW),
     "append": lambda ledger, _: ledger.append([_uncovered()]),
 }
+
+
+def _lesson(name: str) -> Lesson:
+    return Lesson(id=name, path=(Route("src", "dst"),), counts={(10, 12): 3.0})
 
 
 def _moved() -> Trail:

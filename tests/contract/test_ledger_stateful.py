@@ -32,9 +32,13 @@ from crrmon.domain.events.facts import (
     VersionDeleted,
     VersionReplicated,
 )
+from crrmon.domain.knowledge import Interval
+from crrmon.domain.lessons import KEPT_SECONDS as LEARNED_SECONDS
+from crrmon.domain.lessons import Learned, Lesson, taught
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, shard_of
 from crrmon.domain.outcomes import EarlyFact, Fate, Mark, Outcome, Settlement
+from crrmon.domain.policy import Policy
 from crrmon.domain.record_changes import (
     merged,
     reopened,
@@ -463,6 +467,10 @@ STATES = st.sampled_from([None, b"", b"x", b"y"])
 ROUTES = st.builds(
     Route, st.sampled_from(["src", "a#b", "a"]), st.sampled_from(["dst", "c", "b#c", ""])
 )
+PATHS = st.sampled_from([(Route("src", "dst"),), (Route("src", "dst"), Route("src", "far"))])
+COUNTS = st.dictionaries(
+    st.sampled_from([(0, 4), (8, 12), (30, 88)]), st.sampled_from([1.0, 2.5, 4000.0]), min_size=1
+)
 REVISIONS = st.sampled_from(["now", "now", "now", "before", "none"])
 
 
@@ -491,6 +499,8 @@ class Machine(RuleBasedStateMachine):
         self.members: dict[str, Member] = {}
         self.states: dict[str, bytes] = {}
         self.routes: set[Route] = set()
+        self.learned: dict[tuple[Route, ...], Learned] = {}
+        self.lessons = 0
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for the ledger."""
@@ -730,12 +740,28 @@ class Machine(RuleBasedStateMachine):
         self.run(self.ledger.remember_routes(routes))
         self.routes.update(routes)
 
+    # ---- what was learned ----
+
+    @rule(path=PATHS, counts=COUNTS, again=st.booleans())
+    def teach(
+        self, path: tuple[Route, ...], counts: dict[Interval, float], *, again: bool
+    ) -> None:
+        """Teach something new, or the last lesson again."""
+        known = self.learned.get(path)
+        self.lessons += not (again and known)
+        lesson = Lesson(id=str(self.lessons), path=path, counts=counts)
+        expected = taught(known, lesson, now=self.now, policy=Policy())
+        told = self.run(self.ledger.teach(lesson, now=self.now, policy=Policy()))
+        assert _same(told, expected)
+        self.learned[path] = told
+
     # ---- time ----
 
     @rule(hours=st.integers(0, 30))
     def let_time_pass(self, hours: int) -> None:
         """Go on some hours or days; as long as nothing is past the time for which it is kept, sweeping finds nothing."""
-        ends = [at for at in self.parts_expire_at if at > self.now]
+        expiring = [one.as_of + LEARNED_SECONDS for one in self.learned.values()]
+        ends = [at for at in (*self.parts_expire_at, *expiring) if at > self.now]
         self.now = max(
             self.now, min(self.now + hours * 3600, *(at - 1 for at in [self.kept_until, *ends]))
         )
@@ -759,6 +785,7 @@ class Machine(RuleBasedStateMachine):
         assert dropped >= len(kept - followed)
         self.model.marks.clear()
         self.model.early_facts.clear()
+        self.learned.clear()
         # Marks are what makes a repetition recognise itself.
         self.batches.clear()
 
@@ -798,6 +825,7 @@ class Machine(RuleBasedStateMachine):
         self.members.clear()
         self.states.clear()
         self.routes.clear()
+        self.learned.clear()
         self.leases = _new_leases()
         # The marks that are left behind are what makes a repetition recognise itself.
         self.batches.clear()
@@ -874,6 +902,9 @@ class Machine(RuleBasedStateMachine):
                 if name[: len(prefix)] == prefix
             }
             assert dict(self.run(self.ledger.states(prefix))) == mine
+        told = {one.path: one for one in self.run(self.ledger.latencies(now=self.now))}
+        assert told.keys() == self.learned.keys()
+        assert all(_same(told[path], one) for path, one in self.learned.items())
         unsent = [(at, tuple(one)) for at, one in sorted(self.windows.items()) if any(one)]
         frozen = self.run(self.ledger.frozen(limit=1000))
         assert [(one.starts_at, one.parts) for one in frozen if any(one.parts)] == unsent
@@ -905,6 +936,12 @@ class Machine(RuleBasedStateMachine):
         times = [one.written_at if one.failed_at is None else one.failed_at for one in listed]
         assert times == sorted(times, reverse=True)
         assert sorted(listed, key=_by_version) == sorted(expected, key=_by_version)
+
+
+def _same(told: Learned, expected: Learned) -> bool:
+    """Return whether these are the same, as precisely as counts are stored."""
+    counts = pytest.approx(dict(expected.counts), rel=1e-6)
+    return replace(told, counts={}) == replace(expected, counts={}) and told.counts == counts
 
 
 def _new_leases() -> dict[int, Lease]:

@@ -35,6 +35,7 @@ STORED = {
     "RouteState": "read_at changed_at selects lost abandoned others_from heard partial retired",
     "Selected": "prefix since certain encrypted",
     "Taken": "deltas others moved",
+    "StoredLatencies": "path as_of samples lessons",
     "Tally": "completed bytes timed timed_bytes exact seconds latency repaired late failed gone unreadable given_up not_covered unidentified too_old markers markers_arrived markers_failed",
     "_DayOfRoute": "route number slots",
     "_EarlyFact": "slot replicated_at size",

@@ -5,6 +5,7 @@ last one.
 """
 
 import math
+from collections.abc import Mapping
 from itertools import accumulate
 
 import msgspec
@@ -65,6 +66,8 @@ class Knowledge(msgspec.Struct):
     hidden: float = 1.0
     """Share of objects that are done before any are seen pending."""
     counts: dict[Interval, float] = {}
+    untold: dict[Interval, float] = {}
+    """Those of the counts that nobody else knows of yet."""
     unit: float = 1.0
     """What a new sample counts. It grows, which makes the older ones fade without touching them."""
     samples: float = 0.0
@@ -81,15 +84,48 @@ class Knowledge(msgspec.Struct):
         """Take in a sample; return whether all that is known was fitted again."""
         self._fade(now, policy)
         self.counts[interval] = self.counts.get(interval, 0.0) + self.unit
+        self.untold[interval] = self.untold.get(interval, 0.0) + self.unit
         self.samples += self.unit
         self.informed += self.unit * _told(interval)
         self.unfitted += 1
-        least, most = _FIT_EVERY
-        # A fit costs as much as a thousand samples.
-        if self.unfitted < max(least, min(0.05 * self.samples / self.unit, most)):
-            return False
-        self._fit(policy, price)
-        return True
+        return self._fit_if_due(policy, price)
+
+    def drawn(self) -> dict[Interval, float]:
+        """Take out what nobody else knows of yet, to be told."""
+        untold, self.untold = self._in_samples(self.untold), {}
+        return untold
+
+    @property
+    def untold_samples(self) -> float:
+        """How many samples nobody else knows of yet."""
+        return sum(self.untold.values()) / self.unit
+
+    @property
+    def all_samples(self) -> float:
+        """How many samples this rests on, as of the last one."""
+        return self.samples / self.unit
+
+    def adopt(
+        self, counts: Mapping[Interval, float], *, as_of: float, policy: Policy, price: float
+    ) -> None:
+        """Go by what all daemons learned together, and by what nobody else knows of yet.
+
+        Args:
+            counts: of samples; what was learned here is among them, but for what was not told.
+            as_of: of when they are.
+            policy, price: as for `learn`.
+        """
+        before = self.all_samples
+        self.untold = self._in_samples(self.untold)
+        self.counts = dict(counts)
+        for interval, count in self.untold.items():
+            self.counts[interval] = self.counts.get(interval, 0.0) + count
+        self.unit = 1.0
+        self.samples = sum(self.counts.values())
+        self.informed = sum(count * _told(span) for span, count in self.counts.items())
+        self.learned_at = as_of if self.learned_at is None else max(as_of, self.learned_at)
+        self.unfitted += round(abs(self.samples - before))
+        self._fit_if_due(policy, price)
 
     def informed_at(self, now: float, policy: Policy) -> float:
         """Return how many samples this rests on, each weighed by how much it told, as far as they have not faded."""
@@ -126,8 +162,7 @@ class Knowledge(msgspec.Struct):
 
     def _fade(self, now: float, policy: Policy) -> None:
         since = 0.0 if self.learned_at is None else max(now - self.learned_at, 0.0)
-        fading = min(1 / policy.memory_samples, since / policy.memory_shortest)
-        self.unit *= math.exp(min(max(fading, since / policy.memory_longest), _LONG_AGO))
+        self.unit *= math.exp(min(policy.fading(1.0, since), _LONG_AGO))
         self.learned_at = now
         # Before floats run out of range: it grows for as long as the process lives.
         if self.unit > _LARGE_UNIT:
@@ -135,11 +170,23 @@ class Knowledge(msgspec.Struct):
 
     def _rescale(self) -> None:
         """Make a sample count one again, and drop what has faded."""
-        counts = {interval: count / self.unit for interval, count in self.counts.items()}
-        self.counts = {key: count for key, count in counts.items() if count > _NEGLIGIBLE}
+        self.counts, self.untold = self._in_samples(self.counts), self._in_samples(self.untold)
         self.samples /= self.unit
         self.informed /= self.unit
         self.unit = 1.0
+
+    def _in_samples(self, counts: Mapping[Interval, float]) -> dict[Interval, float]:
+        """Return counts in samples, without what has faded."""
+        scaled = {interval: count / self.unit for interval, count in counts.items()}
+        return {interval: count for interval, count in scaled.items() if count > _NEGLIGIBLE}
+
+    def _fit_if_due(self, policy: Policy, price: float) -> bool:
+        least, most = _FIT_EVERY
+        # A fit costs as much as a thousand samples.
+        if self.unfitted < max(least, min(0.05 * self.all_samples, most)):
+            return False
+        self._fit(policy, price)
+        return True
 
     def _fit(self, policy: Policy, price: float) -> None:
         self._rescale()

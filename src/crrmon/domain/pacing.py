@@ -20,12 +20,13 @@ Nothing here knows the time or throws dice: `now` and `draw`, from 0 up to 1, ar
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from crrmon.domain.knowledge import PRIOR, Estimate, Knowledge, Spread
 from crrmon.domain.latency import edge_near, quantile, span_of
+from crrmon.domain.lessons import Counts, Learned, worth_telling
 from crrmon.domain.objects import AT_HAND, UNKNOWN_DESTINATION, Route
 from crrmon.domain.outages import Flow
 from crrmon.domain.outcomes import Latency
@@ -61,6 +62,8 @@ class _PathState(msgspec.Struct):
 
     knowledge: Knowledge
     flow: Flow
+    told_at: float = -math.inf
+    """When it was last taken out what others do not know yet."""
 
 
 class Pacer:
@@ -74,6 +77,8 @@ class Pacer:
         self._hold_share: float = policy.hold_share / policy.hold_range**eager
         self._plan = make_plan(PRIOR, price=self._price, grace=policy.grace)
         self._paths: dict[Path, _PathState] = {}
+        self._recalled: dict[Path, Learned] = {}
+        """Of paths that nothing was asked about yet."""
 
     # ---- when to look ----
 
@@ -277,4 +282,51 @@ class Pacer:
             if len(self._paths) >= self._policy.paths:
                 del self._paths[next(iter(self._paths))]
             state = self._paths[path] = _PathState(Knowledge(self._plan), Flow())
+            if (learned := self._recalled.pop(path, None)) is not None:
+                self._adopt(state, learned)
         return state
+
+    # ---- what all daemons know ----
+
+    def recall(self, learned: Iterable[Learned]) -> None:
+        """Take over what others learned before; of too many paths, those of which something was learned last."""
+        newest = sorted(learned, key=_as_of, reverse=True)[: self._policy.paths]
+        # A fit for each of them at once would be a long one: each is made when its path is first asked about.
+        self._recalled = {each.path: each for each in newest if each.path not in self._paths}
+        for each in newest:
+            self.adopt(each)
+
+    def untold(self, *, now: float, leaving: bool = False) -> dict[Path, Counts]:
+        """Take out what was learned here and others do not know, of each path of which it is worth telling.
+
+        Args:
+            now: the time.
+            leaving: whether this is the last time, so that all is.
+        """
+        told: dict[Path, Counts] = {}
+        for path, state in self._paths.items():
+            knowledge = state.knowledge
+            samples, since = knowledge.untold_samples, abs(now - state.told_at)
+            if not (
+                worth_telling(samples, known=knowledge.all_samples, since=since)
+                or (leaving and samples)
+            ):
+                continue
+            state.told_at = now
+            told[path] = knowledge.drawn()
+        return told
+
+    def adopt(self, learned: Learned) -> None:
+        """Go by what all daemons learned of a path, what was taken out here among it."""
+        state = self._paths.get(learned.path)
+        if state is not None:
+            self._adopt(state, learned)
+
+    def _adopt(self, state: _PathState, learned: Learned) -> None:
+        state.knowledge.adopt(
+            learned.counts, as_of=learned.as_of, policy=self._policy, price=self._price
+        )
+
+
+def _as_of(learned: Learned) -> float:
+    return learned.as_of

@@ -71,3 +71,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         if age <= HOUR:
             return self.cap_young
         return self.cap_old if age <= DAY else self.cap_ancient
+
+    def fading(self, samples: float, since: float) -> float:
+        """Return by how much new samples fade the older ones: minus the logarithm of the share that is left.
+
+        Args:
+            samples: how many are new.
+            since: seconds since the last that was not.
+        """
+        by_samples = min(samples / self.memory_samples, since / self.memory_shortest)
+        return max(by_samples, since / self.memory_longest)

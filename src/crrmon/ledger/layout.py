@@ -13,6 +13,7 @@
 | `members` | fleet | owner | what each daemon says about itself |
 | `routes` | fleet | source and destination | routes ever met |
 | `states` | fleet | name | small state by name |
+| `latencies` | fleet | number of the format, digest of the path | what was learned of a path's latencies (`latency_items`) |
 | `meta` | fleet | `meta` | format and number of shards |
 """
 
@@ -36,6 +37,7 @@ LEASES: Final = ItemKind(name="leases")
 MEMBERS: Final = ItemKind(name="members")
 ROUTES: Final = ItemKind(name="routes")
 STATES: Final = ItemKind(name="states")
+LATENCIES: Final = ItemKind(name="latencies", expires=True)
 META: Final = ItemKind(name="meta")
 
 OF_FLEET: Final = (FLEET,)

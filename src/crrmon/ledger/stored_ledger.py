@@ -13,9 +13,11 @@ import structlog
 
 from crrmon.domain.backlog import BacklogSlot, backlog_slot
 from crrmon.domain.events.facts import News
+from crrmon.domain.lessons import Learned, Lesson
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, trail_id
 from crrmon.domain.outcomes import Delta, EarlyFact, Mark, Settlement
+from crrmon.domain.policy import Policy
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
@@ -23,7 +25,8 @@ from crrmon.ledger.decider import Decider
 from crrmon.ledger.failures import failures_page, open_failures
 from crrmon.ledger.fleet_items import FleetItems
 from crrmon.ledger.journal import Journal
-from crrmon.ledger.layout import BACKLOG, OF_FLEET, PIECES, TRAILS
+from crrmon.ledger.latency_items import LatencyItems
+from crrmon.ledger.layout import BACKLOG, LATENCIES, OF_FLEET, PIECES, TRAILS
 from crrmon.ledger.leases import Leases
 from crrmon.ledger.meta import read_or_begin
 from crrmon.ledger.moving import export_page, restore_trails
@@ -70,6 +73,7 @@ class StoredLedger(FleetItems):
         self._windows = Windows(
             store, journal=self._journal, leases=self._leases, clock=clock, chance=chance
         )
+        self._latencies = LatencyItems(store)
         self._in_the_way = 0
         """How many of those that were due the last time could not be read."""
         self._unreadable: set[bytes] = set()
@@ -173,6 +177,14 @@ class StoredLedger(FleetItems):
                 await pauses.after(1)
         return slots
 
+    # ---- what was learned ----
+
+    async def latencies(self, *, now: float) -> Sequence[Learned]:
+        return await self._latencies.read(now=now)
+
+    async def teach(self, lesson: Lesson, *, now: float, policy: Policy) -> Learned:
+        return await self._latencies.teach(lesson, now=now, policy=policy)
+
     # ---- answers to people ----
 
     async def failures(
@@ -230,7 +242,8 @@ class StoredLedger(FleetItems):
 
     async def sweep(self, *, now: float) -> int:
         """Drop a bounded number of items past the dedup retention."""
-        kinds = ((TRAILS, range(self.shards)), (PIECES, OF_FLEET), (BACKLOG, OF_FLEET))
+        of_fleet = [(kind, OF_FLEET) for kind in (PIECES, BACKLOG, LATENCIES)]
+        kinds = [(TRAILS, range(self.shards)), *of_fleet]
         return sum([await self._store.expire(kind, groups, now=now) for kind, groups in kinds])
 
     # ---- moving ----

@@ -21,9 +21,11 @@ import msgspec
 
 from crrmon.domain.backlog import BacklogSlot
 from crrmon.domain.events.facts import News
+from crrmon.domain.lessons import Learned, Lesson
 from crrmon.domain.noting import Noted
 from crrmon.domain.objects import MarkId, Route
 from crrmon.domain.outcomes import Delta, EarlyFact, Mark, Settlement
+from crrmon.domain.policy import Policy
 from crrmon.domain.records import Record
 from crrmon.domain.settling import Settled
 from crrmon.domain.trails import Parked, Rescheduled, Trail
@@ -258,6 +260,26 @@ class Ledger(Protocol):
 
         Returns:
             Whether it is `after` now, also when this same call was carried out before.
+        """
+
+    # ---- what was learned ----
+
+    async def latencies(self, *, now: float) -> Sequence[Learned]:
+        """Return what all daemons learned of the latencies of each path, in any order.
+
+        What is damaged, cannot be true, or is of another format is left out, and so is what nobody added to for long.
+        """
+
+    async def teach(self, lesson: Lesson, *, now: float, policy: Policy) -> Learned:
+        """Add a lesson to what is known of its path, unless it is among the newest lessons there.
+
+        Args:
+            lesson: what is new; a repetition has the same id.
+            now: the time.
+            policy: says how what was known before fades.
+
+        Returns:
+            What is known now.
         """
 
     # ---- answers to people ----

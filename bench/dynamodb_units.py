@@ -115,6 +115,14 @@ def idle(*, replicas: int, shards: int = 64) -> dict[str, tuple[float, float]]:
     return {"leases": leases, "due": due, "publishing": publishing, "gauges": gauges}
 
 
+def lessons(*, seconds: float, soonest: float = 30.0) -> tuple[float, float]:
+    """Return the most units that a replica asks for to hand on what it learns of one path's latencies, writes and reads.
+
+    Each lesson reads the path's item and writes it: a kilobyte at the most, but for the longest names.
+    """
+    return seconds / soonest * write_units(1024), seconds / soonest * read_units(1024)
+
+
 def due_round(
     *, found: int, taken: int, shards: int = 64, entry: int = 75, record: int = 700
 ) -> float:
@@ -152,6 +160,12 @@ def main() -> None:
         total = sum(dollars(*units) for units in parts.values())
         told = ", ".join(f"{name} ${dollars(*units):.2f}" for name, units in parts.items())
         print(f"idle, {replicas} replicas, a month: ${total:.2f} ({told})")
+    units = lessons(seconds=3600)
+    month = dollars(*lessons(seconds=MONTH_SECONDS))
+    print(
+        f"what is learned of a busy path, for each replica: {units[0]:.0f} writes, {units[1]:.0f} reads an hour,"
+        f" ${month:.2f} a month"
+    )
 
 
 if __name__ == "__main__":

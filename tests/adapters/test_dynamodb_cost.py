@@ -18,9 +18,11 @@ from msgspec.structs import replace
 
 from crrmon.adapters.stores.dynamodb.store import AT_ONCE
 from crrmon.domain.events.facts import ReplicationFailed, ReplicaWritten
+from crrmon.domain.lessons import LESSONS_KNOWN, MOST_INTERVALS, SOONEST_SECONDS, Lesson
 from crrmon.domain.noting import Noted
-from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.outcomes import Latency, Settlement
+from crrmon.domain.policy import Policy
 from crrmon.domain.records import Record
 from crrmon.ports.ledger import FrozenWindow
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
@@ -322,6 +324,26 @@ async def test_renewing_all_leases_of_a_daemon_is_one_unit(
     assert renewing == [1.0, 0.0]
     assert read() == 1
     assert units.read_units(max(await sizes(ledger, "leases"))) == 1
+
+
+async def test_a_lesson_is_one_unit_however_much_is_known(
+    ledger: EmulatedLedger, meter: Meter
+) -> None:
+    """It is written and read as one item of at most a kilobyte; objects cost nothing more by it."""
+    path = (Route("company-lake-0123456789", "company-lake-replica-0123456789"),)
+    read = batch_reads(ledger)
+    for number in range(LESSONS_KNOWN):
+        first = (number * MOST_INTERVALS // LESSONS_KNOWN) % 80
+        counts = {(at // 40, 8 + (first + at) % 80): 1.0 + at for at in range(MOST_INTERVALS)}
+        with meter.per(1) as teaching:
+            lesson = Lesson(id=f"{number:08x}", path=path, counts=counts)
+            learned = await ledger.teach(lesson, now=NOW, policy=Policy())
+        assert teaching == [1.0, 0.0]
+        assert read() == 1 + number
+    assert len(learned.counts) == MOST_INTERVALS
+    assert max(await sizes(ledger, "latencies")) <= 1024
+    most = 3600 / SOONEST_SECONDS
+    assert units.lessons(seconds=3600) == (most, most)
 
 
 async def test_the_computed_size_of_an_item_is_that_of_dynamodb(ledger: EmulatedLedger) -> None:

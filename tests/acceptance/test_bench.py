@@ -154,3 +154,18 @@ def test_the_stubs_speak_tls_with_a_certificate_of_the_run(tmp_path: Path) -> No
                 assert one.recv(65536).startswith(b"HTTP/1.1 200 OK")
                 reused, session = one.session_reused, one.session
     assert reused
+
+
+def test_replicas_that_are_killed_every_50_seconds_need_not_learn_it_all_again() -> None:
+    """Less than two looks at each object, where it took three while each replica began with nothing."""
+    done = subprocess.run(
+        [sys.executable, "restarts.py", "--quick"],
+        cwd=BENCH, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    costs = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    _, forgetting, remembering = costs
+
+    assert min(forgetting["kills"], remembering["kills"]) > 10
+    assert forgetting["second_half"] > 2.5
+    assert remembering["second_half"] <= 1.9

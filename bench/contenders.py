@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 import yaml
 
+import wires
 from messages import ACCOUNT, QUEUE, REGION
 
 HERE = Path(__file__).parent
@@ -88,11 +89,13 @@ class Crrmon(msgspec.Struct, frozen=True):
         name: what it is called.
         python: of the checkout whose code it is.
         client: `aws.client`; None where the code knows no such setting.
+        wire: what carries the fast client's requests, by its name in `wires`; its own where empty.
     """
 
     name: str
     python: str
     client: str | None
+    wire: str = ""
 
     counts = True
 
@@ -100,9 +103,11 @@ class Crrmon(msgspec.Struct, frozen=True):
         """Write its configuration, and return how to run it."""
         config = job.folder / "crrmon.yaml"
         config.write_text(yaml.safe_dump(settings(job, self.client)))
-        if job.profile:
-            wrapped = [str(HERE / "wrapped.py"), "--profile", str(job.profile)]
-            return [self.python, *wrapped, "--config", str(config)]
+        if job.profile or self.wire:
+            wrapped = [str(HERE / "wrapped.py"), "--config", str(config)]
+            wrapped += ["--profile", str(job.profile)] if job.profile else []
+            wrapped += ["--wire", self.wire] if self.wire else []
+            return [self.python, *wrapped]
         return [self.python, "-m", "crrmon", "run", "--config", str(config)]
 
     def environment(self, job: Job) -> Mapping[str, str]:
@@ -211,6 +216,11 @@ def crrmons(name: str, python: str) -> list[Crrmon]:
     if not _knows_clients(python):
         return [Crrmon(name, python, None)]
     return [Crrmon(f"{name} {client}", python, client) for client in CLIENTS]
+
+
+def wired() -> list[Contender]:
+    """Return the daemon with each wire that there is here."""
+    return [Crrmon(f"crrmon, {name}", sys.executable, "fast", wire=name) for name in wires.known()]
 
 
 _ASK = """

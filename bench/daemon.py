@@ -8,6 +8,7 @@ replication. Parked records lie beside the load and are not due.
     python bench/daemon.py --quick              one round of few objects, no other conditions
     python bench/daemon.py --rounds 3           of each contender in the side by side
     python bench/daemon.py --beside ../other    with the crrmon of another checkout, as "before"
+    python bench/daemon.py --wires              only crrmon, its requests carried by libraries instead; see wires.py
     python bench/daemon.py --json bench.json    the figures for machines
     python bench/daemon.py --profile p.txt      only where the CPU time goes, by stack, SQLite only; see profiles.py
     python bench/daemon.py --fold p.txt q.txt   only the table of such profiles, by wing
@@ -34,7 +35,7 @@ from rich.table import Table
 
 import plot
 from calls import Call
-from contenders import CLIENTS, HERE, Contender, all_contenders, crrmons
+from contenders import CLIENTS, HERE, Contender, all_contenders, crrmons, wired
 from crrmon.ports.clock import SystemClock
 from ledgers import Progress, Row
 from load import Bench, BrokenRunError, Case
@@ -104,6 +105,7 @@ class _Session:
         folder: on a local disk, for a gigabyte; SQLite's syncs are part of what is measured.
         beside: another checkout of crrmon.
         go: the program that builds; None to look for it.
+        wires: whether crrmon's own wire is compared with others, and nothing else.
         console: for progress.
     """
 
@@ -114,9 +116,11 @@ class _Session:
         folder: Path,
         beside: Path | None,
         go: str | None,
+        wires: bool,
         console: Console,
     ) -> None:
         self._scale = scale
+        self._wires = wires
         self._folder = folder
         self._console = console
         self._status = console.status("")
@@ -130,19 +134,28 @@ class _Session:
             machine=f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
             load_before=os.getloadavg(),
         )
-        self._contenders = all_contenders(
-            beside=beside, go=go, folder=folder, tell=console.print, left_out=self.report.left_out
+        self._contenders = (
+            wired()
+            if wires
+            else all_contenders(
+                beside=beside,
+                go=go,
+                folder=folder,
+                tell=console.print,
+                left_out=self.report.left_out,
+            )
         )
 
     def measure(self) -> Report:
         """Measure; return what came of it."""
         with self._status:
             self._side_by_side()
-            self._calls()
-            if self._scale.others:
+            if not self._wires:
+                self._calls()
+            if self._scale.others and not self._wires:
                 self._late()
                 self._curve()
-            if self._scale.fills:
+            if self._scale.fills and not self._wires:
                 self._ledgers()
         self.report.load_after = os.getloadavg()
         return self.report
@@ -322,6 +335,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each contender in the side by side")
     parser.add_argument("--objects", type=int, help="in each run; --fold: what was profiled")
     parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another crrmon")
+    parser.add_argument("--wires", action="store_true", help="only compare wires")
     parser.add_argument("--go", metavar="PROGRAM", help="that builds the pipeline in Go")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help=f"default in full: {PLOT.name}")
@@ -356,14 +370,21 @@ def main() -> None:
         if asked.profile:
             profile(asked.profile, scale, client=asked.client, folder=folder, console=console)
             return
-        session = _Session(scale, folder=folder, beside=asked.beside, go=asked.go, console=console)
+        session = _Session(
+            scale,
+            folder=folder,
+            beside=asked.beside,
+            go=asked.go,
+            wires=asked.wires,
+            console=console,
+        )
         report = session.measure()
     show(console, report)
     if asked.json:
         asked.json.write_text(
             msgspec.json.format(msgspec.json.encode(for_machines(report))).decode()
         )
-    drawing = asked.plot or (None if asked.quick else PLOT)
+    drawing = asked.plot or (None if asked.quick or asked.wires else PLOT)
     if drawing:
         plot.draw(drawing, report)
         console.print(f"\ndrawn: {drawing}", highlight=False)

@@ -11,9 +11,6 @@ from crrmon.domain.records import Record, State
 
 BACKLOG_SLOT_SECONDS = 60
 
-Amounts = tuple[int, int, int, int]
-"""Pending objects and bytes, failed objects and bytes."""
-
 
 class BacklogSlot(msgspec.Struct, frozen=True, kw_only=True):
     """What is not yet replicated of one route, by when it was written."""
@@ -35,27 +32,24 @@ class BacklogChange:
 
     def replace(self, old: Record | None, new: Record | None) -> None:
         """Count one record instead of another."""
-        for record, sign in ((old, -1), (new, 1)):
-            if record is None:
-                continue
-            for slot, amounts in share(record).items():
-                sums = self._sums[slot]
-                for place, amount in enumerate(amounts):
-                    sums[place] += sign * amount
+        if old is not None:
+            self._add(old, -1)
+        if new is not None:
+            self._add(new, 1)
+
+    def _add(self, record: Record, sign: int) -> None:
+        size = sign * (record.size or 0)
+        slot = float(math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS)
+        # NB: two rules may lead to the same bucket, and a version stands once on each route.
+        for route, state in dict(record.standings()).items():
+            sums = self._sums[route, slot]
+            first = 2 if state is State.FAILED else 0
+            sums[first] += sign
+            sums[first + 1] += size
 
     def sums(self) -> Iterator[tuple[tuple[Route, float], Sequence[int]]]:
-        """Return by how much each slot changes, as `Amounts`; those that do not change are left out."""
+        """Return by how much each slot changes, in the order of `BacklogSlot`; those that do not change are left out."""
         return ((slot, sums) for slot, sums in self._sums.items() if any(sums))
-
-
-def share(record: Record) -> dict[tuple[Route, float], Amounts]:
-    """Return what one record adds to the backlog, by slot: route, and when it was written."""
-    size = record.size or 0
-    slot = float(math.floor(record.written_at / BACKLOG_SLOT_SECONDS) * BACKLOG_SLOT_SECONDS)
-    return {
-        (route, slot): (0, 0, 1, size) if state is State.FAILED else (1, size, 0, 0)
-        for route, state in record.standings()
-    }
 
 
 def backlog_slot(route: Route, written_from: float, amounts: Sequence[int]) -> BacklogSlot:
@@ -66,7 +60,7 @@ def backlog_slot(route: Route, written_from: float, amounts: Sequence[int]) -> B
     Args:
         route: of the slot.
         written_from: its start, in seconds since the epoch.
-        amounts: as `Amounts`.
+        amounts: in the order of `BacklogSlot`.
     """
     pending_objects, pending_bytes, failed_objects, failed_bytes = (
         max(int(amount), 0) for amount in amounts

@@ -59,7 +59,7 @@ _PROVISIONAL = "?"
 """Starts a stand-in version id. S3's own are URL-ready, so none can start like this."""
 
 
-class ObjectVersion(msgspec.Struct, frozen=True, order=True, cache_hash=True):
+class ObjectVersion(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """One version of one object: the identity of what replicates.
 
     `version_id` is a stand-in (see `provisional`) while S3 has not told it yet.
@@ -80,7 +80,7 @@ class ObjectVersion(msgspec.Struct, frozen=True, order=True, cache_hash=True):
         return trail_id(self.key, self.version_id)
 
 
-class Route(msgspec.Struct, frozen=True, order=True, cache_hash=True):
+class Route(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """A way that objects take: source bucket to destination bucket."""
 
     source: str
@@ -99,6 +99,9 @@ def route_between(source: str, destination: str) -> Route:
 
 class Scope(enum.StrEnum):
     """What a mark stands for; part of its identity."""
+
+    # An enum's own is a call of Python, each time that an identity is looked up.
+    __hash__ = str.__hash__
 
     REPLICA = "r"
     """The arrival (or not) of a version in one destination bucket, which `MarkId.bucket` names."""
@@ -135,7 +138,7 @@ class Scope(enum.StrEnum):
     NOT_TRACKED = "n"
 
 
-class MarkId(msgspec.Struct, frozen=True, order=True):
+class MarkId(msgspec.Struct, frozen=True, gc=False, order=True):
     """The identity of one thing that must be counted at most once."""
 
     scope: Scope
@@ -174,6 +177,7 @@ def trail_id(key: str, version_id: str) -> bytes:
     Returns:
         16 bytes. The same on every machine and in every version of the daemon: ledgers depend on it.
     """
+    # Remembered of those that are at work: a dozen steps ask for it while an object is looked at and settled.
     text = f"{key}\0{version_id}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()
 

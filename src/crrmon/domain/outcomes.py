@@ -14,6 +14,9 @@ from crrmon.domain.records import Record
 class Fate(enum.StrEnum):
     """The end of a version at one destination, or of a version as a whole."""
 
+    # An enum's own is a call of Python, each time that a fate is looked up.
+    __hash__ = str.__hash__
+
     COMPLETED = "completed"
     FAILED = "failed"
     """A failure episode began; the record stays as an open failure."""
@@ -79,7 +82,7 @@ LATE_SECONDS = 900.0
 """S3's promise (Replication Time Control): what takes longer is late."""
 
 
-class Latency(msgspec.Struct, frozen=True):
+class Latency(msgspec.Struct, frozen=True, gc=False):
     """Written to replicated, in seconds: exact, or bounded by two looks."""
 
     lower: float
@@ -95,7 +98,7 @@ class Latency(msgspec.Struct, frozen=True):
         return self.lower == self.upper
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One thing to be counted, once: `mark` says which."""
 
     mark: MarkId
@@ -123,7 +126,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a failure episode: the destinations that it is proved for, each with S3's reason or the empty string."""
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Mark(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Proof that something was counted, kept for the dedup retention; also its short history."""
 
     fate: Fate
@@ -140,7 +143,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: bool = True
 
 
-class EarlyFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EarlyFact(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What was told of a version and is no count: a replica's event that came before anything else was known of it; a
     restart of a version unknown; a notice of a threshold, to know it again; a store's word that a version or a deletion
     is everywhere.
@@ -151,7 +154,7 @@ class EarlyFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size: int | None = None
 
 
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What was decided about one source version, to be made durable at once."""
 
     version: ObjectVersion
@@ -168,7 +171,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Tally(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Counts that add up: of one route, or of a source bucket as a whole."""
 
     completed: int = 0
@@ -206,7 +209,7 @@ _COUNTS = {
 Tallies = dict[Route, Tally]
 
 
-class Delta(msgspec.Struct, frozen=True, kw_only=True):
+class Delta(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one settled batch adds to the statistics: one append-only item for all its routes."""
 
     id: str
@@ -256,7 +259,7 @@ def delta(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Delta:
     return Delta(
         id=batch,
         settled_at=settled_at,
-        tallies=tuple(sorted(tallies.items(), key=lambda item: item[0])),
+        tallies=tuple((route, _total(tallies[route])) for route in sorted(tallies)),
     )
 
 
@@ -318,10 +321,11 @@ def _completed(outcomes: Iterable[Outcome]) -> Tally:
 
 
 def _total(tallies: list[Tally]) -> Tally:
+    if len(tallies) == 1:
+        return tallies[0]
     seconds = 0.0
     latency: dict[int, float] = {}
     for one in tallies:
-        # Not by sum(): from Python 3.12 on it adds floats up otherwise.
         seconds += one.seconds
         for bucket, weight in one.latency.items():
             latency[bucket] = latency.get(bucket, 0.0) + weight

@@ -25,7 +25,7 @@ class State(enum.StrEnum):
     """An open failure: S3 gave up; looked at ever more rarely until somebody repairs it."""
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What S3 itself said about a failure at one destination."""
 
     noticed_at: float
@@ -33,7 +33,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """S3's code; see `reasons`."""
 
 
-class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
+class Destination(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One destination bucket that a source version should reach."""
 
     bucket: str
@@ -59,7 +59,7 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last failure episode that was counted here."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One source version that is followed.
 
     A change is a new record made with `msgspec.structs.replace`; the ledger alone sets `rev`.
@@ -138,7 +138,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source = self.version.bucket
         if not self.destinations:
             return (Route(source, UNKNOWN_DESTINATION),)
-        return tuple(Route(source, destination.bucket) for destination in self.open)
+        return tuple([Route(source, one.bucket) for one in self.destinations if not one.counted])
 
     @property
     def failed_at_destinations(self) -> tuple[Destination, ...]:
@@ -200,7 +200,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         An open failure that is proved for no destination stands on the route to the unknown one, and the others wait.
         """
         if self.state is State.PENDING:
-            return tuple((route, State.PENDING) for route in self.routes)
+            return tuple([(route, State.PENDING) for route in self.routes])
         source = self.version.bucket
         failed = {destination.bucket for destination in self.failed_at_destinations} or {
             UNKNOWN_DESTINATION

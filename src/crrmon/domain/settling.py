@@ -4,7 +4,6 @@ import enum
 import hashlib
 from collections.abc import Callable, Sequence
 
-from crrmon.domain.objects import MarkId
 from crrmon.domain.outcomes import EarlyFact, Outcome, Settlement, mark
 from crrmon.domain.trails import REFUTABLE, Trail, failures_of, unrefuted
 
@@ -30,14 +29,15 @@ def settle(
     Returns:
         The result for each outcome of each settlement, and the outcomes that were counted just now.
     """
-    met: set[MarkId] = set()
+    met: set[tuple[bytes, str]] = set()
     new: list[Outcome] = []
 
     def count(outcome: Outcome, trail: Trail) -> Settled:
-        if outcome.mark in met:
-            return Settled.DUPLICATE
-        met.add(outcome.mark)
         slot = outcome.mark.slot
+        place = (outcome.mark.trail_id, slot)
+        if place in met:
+            return Settled.DUPLICATE
+        met.add(place)
         if slot not in trail.marks:
             trail.early_facts.pop(slot, None)
             trail.marks[slot] = mark(outcome, batch)
@@ -63,10 +63,9 @@ def part_of(batch: str, counted: Sequence[Outcome]) -> str:
 
     Only what is counted just now is in it, so that a batch of which a part was written before adds the rest.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for one in sorted(outcome.mark for outcome in counted):
-        digest.update(one.trail_id)
-        digest.update(one.slot.encode("utf-8", "surrogatepass"))
+    marks = [outcome.mark for outcome in counted]
+    names = [one.trail_id + one.slot.encode("utf-8", "surrogatepass") for one in marks]
+    digest = hashlib.blake2b(b"".join(sorted(names)), digest_size=8)
     return f"{batch}.{digest.hexdigest()}"
 
 

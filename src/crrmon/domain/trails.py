@@ -36,7 +36,7 @@ class Rescheduled(enum.StrEnum):
     """The ledger's record has another revision, or there is none: nothing was changed."""
 
 
-class Trail(msgspec.Struct):
+class Trail(msgspec.Struct, gc=False):
     """What a ledger holds of one key and version id. Not frozen: it is a copy to be worked on."""
 
     records: dict[str, Record] = {}
@@ -133,8 +133,8 @@ class Trail(msgspec.Struct):
 
 def failures_of(record: Record) -> list[Failure]:
     """Return what was said about failures of a record, whether it is known where or not."""
-    said = (one.failure for one in (*record.destinations, *record.said))
-    return [one for one in said if one is not None]
+    told = (*record.destinations, *record.said)
+    return [one.failure for one in told if one.failure is not None]
 
 
 def source_mark(version: ObjectVersion) -> MarkId:

@@ -11,6 +11,7 @@ from written to found. Times of our days are multiples of 2**-22 seconds, for no
 whole numbers of those *ticks*, of half the size of a float.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -132,26 +133,40 @@ def decode(body: bytes) -> tuple[Trail, int | None]:
     return trail, kept.until
 
 
-def _mark_fields(slot: str, mark: Mark) -> list[object]:
+class _Slot(msgspec.Struct, frozen=True, gc=False):
+    """What every mark of a slot has in common."""
+
+    packed: bytes
+    bucket: str
+    elsewhere: str
+    """The destination that goes without saying."""
+
+
+@lru_cache(maxsize=1024)
+def _slot(slot: str) -> _Slot:
     scope, _, bucket = slot.partition(":")
+    return _Slot(pack(slot), bucket, bucket if scope == Scope.REPLICA else "")
+
+
+def _mark_fields(slot: str, mark: Mark) -> list[object]:
+    named = _slot(slot)
     route = mark.route
-    elsewhere = bucket if scope == Scope.REPLICA else ""
     written_at, found_at = mark.written_at, mark.found_at
     lower, upper = mark.lower, mark.upper
     flags = _REPAIRED * mark.repaired | _NOT_COUNTED * (not mark.counts)
     fields: list[object] = [
-        pack(slot),
+        named.packed,
         _FATE_NUMBERS[mark.fate],
         _whole(written_at),
         _since(written_at, found_at),
         _batch(mark.batch),
-        None if route.source == bucket else pack(route.source),
+        None if route.source == named.bucket else pack(route.source),
         True if upper is not None and upper == found_at - written_at else _span(upper),
         mark.looks,
         mark.size,
         True if lower is not None and lower == upper else _span(lower),
     ]
-    if route.destination != elsewhere:
+    if route.destination != named.elsewhere:
         fields += (flags, pack(route.destination))
     elif flags:
         fields.append(flags)
@@ -204,6 +219,7 @@ def _early(fields: _EarlyFact) -> EarlyFact:
     return EarlyFact(replicated_at=float(fields.replicated_at), size=fields.size)
 
 
+@lru_cache(maxsize=64)
 def _batch(batch: str) -> _Batch:
     if len(batch) == 2 * _BATCH_BYTES:
         try:

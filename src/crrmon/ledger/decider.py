@@ -17,7 +17,7 @@ from crrmon.domain.settling import Settled, settle
 from crrmon.domain.trails import Parked, Rescheduled, Trail
 from crrmon.ledger.isolation import isolated
 from crrmon.ledger.optimistic import Decide, DecisionPlan, Item, Result, Undertaking
-from crrmon.ledger.trails import NOTHING, Trails
+from crrmon.ledger.trails import Trails
 from crrmon.ports.clock import Clock
 
 
@@ -38,13 +38,16 @@ class Decider:
 
     async def seen(self, ids: Sequence[MarkId]) -> Sequence[Mark | EarlyFact | None]:
         """Return what is kept under each id."""
-        trails = list(dict.fromkeys(mark.trail_id for mark in ids))
+        trails = [mark.trail_id for mark in ids]
+        some = list(dict.fromkeys(trails))
         async with self._one_by_one:
-            held = await isolated(self._trails.read(trails), trails=trails)
-        found = []
-        for mark in ids:
-            trail = held.get(mark.trail_id, NOTHING).trail
-            found.append(trail.marks.get(mark.slot) or trail.early_facts.get(mark.slot))
+            held = await isolated(self._trails.read(some), trails=some)
+        found: list[Mark | EarlyFact | None] = [None] * len(ids)
+        # Nothing is held of nearly all.
+        for place, name in enumerate(trails):
+            if name in held:
+                trail, slot = held[name].trail, ids[place].slot
+                found[place] = trail.marks.get(slot) or trail.early_facts.get(slot)
         return found
 
     async def park(self, records: Sequence[Record]) -> Sequence[Parked]:

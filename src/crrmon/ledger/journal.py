@@ -30,7 +30,7 @@ EntryId = tuple[str, int]
 """Name and group of an entry."""
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What one write adds."""
 
     added: Delta | None = None

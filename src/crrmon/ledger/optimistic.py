@@ -7,7 +7,7 @@ got lost is repeated without harm: it finds its own marks.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -137,12 +137,14 @@ class Undertaking(Generic[Item, Result]):
 
 def _differ(before: Trail, after: Trail) -> bool:
     """Return whether a trail was changed; values that are the same object did not change."""
-    pairs = (
-        (before.records, after.records),
-        (before.marks, after.marks),
-        (before.early_facts, after.early_facts),
+    return (
+        _some_differ(before.marks, after.marks)
+        or _some_differ(before.records, after.records)
+        or _some_differ(before.early_facts, after.early_facts)
     )
-    return any(
-        old.keys() != new.keys() or any(one is not old[name] for name, one in new.items())
-        for old, new in pairs
+
+
+def _some_differ(before: Mapping[str, object], after: Mapping[str, object]) -> bool:
+    return len(before) != len(after) or any(
+        before.get(name) is not one for name, one in after.items()
     )

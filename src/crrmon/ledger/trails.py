@@ -53,10 +53,13 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     def records(self) -> Iterator[tuple[Record | None, Record | None]]:
         """The records that differ: before and after."""
         before, after = self.held.trail.records, self.after.records
-        for bucket in before.keys() | after.keys():
-            old, new = before.get(bucket), after.get(bucket)
-            if old is not new:
+        for bucket, old in before.items():
+            new = after.get(bucket)
+            if new is not old:
                 yield old, new
+        for bucket, new in after.items():
+            if bucket not in before:
+                yield None, new
 
     @property
     def adds(self) -> bool:

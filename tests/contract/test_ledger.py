@@ -2097,6 +2097,20 @@ async def test_marks_and_halves_are_kept_for_the_retention(ledger: Ledger) -> No
         ]
 
 
+async def test_what_expires_between_being_found_due_and_decided_on_is_forgotten(
+    ledger: Ledger,
+) -> None:
+    """D26: a mark beside a record proves nothing any more, whenever the record was read."""
+    (one,) = await parked(ledger, record("k", to=("dst", "two")))
+    counted = Settlement(version=one.version, outcomes=(arrived(one, "dst"),), rev=1, keep=one)
+    assert await ledger.settle("b1", [counted], now=NOW) == [[Settled.COUNTED]]
+    assert len(await ledger.due(ALL, now=LATE, limit=9)) == 1
+
+    await swept(ledger, now=LATE)
+
+    assert await ledger.settle("b2", [done(one)], now=LATE) == [[Settled.COUNTED]]
+
+
 async def test_marks_and_halves_past_the_retention_are_dropped(ledger: Ledger) -> None:
     """D26: what expires does go, and the ledger does not grow without end."""
     ids = []
@@ -2648,6 +2662,23 @@ async def handles(backend: Backend, ledger: Ledger) -> AsyncIterator[tuple[Ledge
     yield ledger, other
     if other is not ledger:
         await other.close()
+
+
+async def test_invariant_9_what_was_found_due_is_decided_as_it_is_now(
+    handles: tuple[Ledger, Ledger],
+) -> None:
+    """What another replica did to records since they were found due is seen, also where nothing is to be written."""
+    one, other = handles
+    changed, settled, same = await parked(one, record("k1"), record("k2"), record("k3"))
+    assert len(await one.due(ALL, now=LATE, limit=9)) == 3
+    assert await other.reschedule([replace(changed, looks=1)]) == [Rescheduled.RESCHEDULED]
+    assert await other.settle("b1", [done(settled)], now=NOW) == [[Settled.COUNTED]]
+
+    results = await one.reschedule([replace(changed, rev=2, looks=2), settled, same])
+
+    assert results == [Rescheduled.RESCHEDULED, Rescheduled.STALE, Rescheduled.RESCHEDULED]
+    assert (await one.find("k1", changed.version.version_id)).records["src"].looks == 2
+    assert await one.settle("b2", [done(settled)], now=NOW) == [[Settled.DUPLICATE]]
 
 
 @pytest.mark.parametrize("order", [("dst", "two"), ("two", "dst")])

@@ -484,12 +484,12 @@ def due_at(name: str, at: float, group: int = 0, tag: Tag = ABSENT) -> Put:
 async def told(
     store: Store, until: float, *, groups: Sequence[int] = GROUPS, limit: int = 100
 ) -> list[Due]:
-    """Ask what is due; what is told with it is the item as it is now."""
+    """Ask what is due; what is told with it is the item as it is now, and may be written by."""
     found = await store.due(MANY, groups, until=until, limit=limit)
-    bodies_told = {each.key: each.body for each in found if each.body is not None}
-    if bodies_told:
-        assert await bodies(store, list(bodies_told)) == list(bodies_told.values())
-    return [each._replace(body=None) for each in found]
+    along = {each.key: (each.body, each.tag) for each in found if each.body is not None}
+    if along:
+        assert {each.key: each[1:] for each in await store.get(list(along))} == along
+    return [Due(each.at, each.key) for each in found]
 
 
 async def walked(store: Store, *, after: Due | None, limit: int, group: int = 0) -> list[Due]:

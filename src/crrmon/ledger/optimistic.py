@@ -113,8 +113,11 @@ class Undertaking(Generic[Item, Result]):
         """Decide on the items of one chunk until what was read still is so when it is written."""
         held = dict.fromkeys(trails, NOTHING)
         unsure = {item.version.trail_id for item in items if self._plan.likely_held(item)}
-        if unsure:
-            held.update(await self._trails.read([trail for trail in trails if trail in unsure]))
+        recalled = self._trails.recalled([trail for trail in trails if trail in unsure])
+        held.update(recalled)
+        unread = [trail for trail in trails if trail in unsure and trail not in recalled]
+        if unread:
+            held.update(await self._trails.read(unread))
         for _ in range(TRIES):
             after = {trail: before.trail.copy() for trail, before in held.items()}
             results, counted = self._plan.decide(items, after.__getitem__)
@@ -123,15 +126,19 @@ class Undertaking(Generic[Item, Result]):
                 for trail, before in held.items()
                 if _differ(before.trail, after[trail])
             ]
-            if not changes:
-                return results
-            others = await self._trails.write(
-                changes, added=self._plan.delta(counted), now=self._plan.now
-            )
+            # Only a write proves that what is recalled still is so: where nothing is written, it must be read.
+            others: Sequence[bytes] = list(recalled.keys() - {change.trail for change in changes})
+            if not others:
+                if not changes:
+                    return results
+                others = await self._trails.write(
+                    changes, added=self._plan.delta(counted), now=self._plan.now
+                )
             if not others:
                 return results
             held.update(dict.fromkeys(others, NOTHING))
             held.update(await self._trails.read(others))
+            recalled = {trail: one for trail, one in recalled.items() if trail not in others}
         raise LedgerError("another process keeps changing the same objects")
 
 

@@ -132,8 +132,7 @@ class StoredLedger(FleetItems):
         # Those that cannot be read stay the longest due, and must not be in the way of the others.
         most = limit + self._in_the_way
         hints = await self._store.due(TRAILS, sorted(set(shards)), until=now, limit=most)
-        read = await self._trails.read_each([one.key.sort for one in hints if one.body is None])
-        read |= self._trails.told([(hint.key, hint.body) for hint in hints if hint.body])
+        read = await self._trails.read_due(hints)
         found = self._records(read)
         self._in_the_way = sum(not isinstance(one, Held) for one in read.values())
         due = [record for record in found if record.next_look_at <= now]

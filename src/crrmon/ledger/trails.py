@@ -6,8 +6,9 @@ a list is one write of many trails and ONE entry of the journal. No sum is kept 
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import Final
 
 import msgspec
 
@@ -23,7 +24,7 @@ from crrmon.ledger.failures import failure_actions
 from crrmon.ledger.journal import Entry, entry_put, moves
 from crrmon.ledger.layout import TRAILS
 from crrmon.ports.clock import Clock
-from crrmon.ports.store import ABSENT, Action, ConflictError, Delete, Key, Put, Store, Tag
+from crrmon.ports.store import ABSENT, Action, ConflictError, Delete, Due, Key, Put, Store, Tag
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +38,9 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 NOTHING = Held(Trail(), ABSENT)
 """Of a trail of which there is no item."""
+
+_REMEMBERED: Final = 1000
+"""Of how many trails that were found due it is known how they were: two full rounds of the poller."""
 
 Reading = Held | DamagedError
 """What is held of a trail, or why that cannot be read."""
@@ -90,6 +94,8 @@ class Trails:
         self._retention = retention
         self._clock = clock
         self._chance = chance
+        self._remembered: dict[bytes, Held] = {}
+        """Those that were found due last, the oldest first."""
 
     def chunks(self, trails: Sequence[bytes], *, alone: bool) -> Sequence[Sequence[bytes]]:
         """Split trails into what is written at once.
@@ -135,10 +141,37 @@ class Trails:
         found = await self._store.get([self.address(trail) for trail in trails])
         return {key.sort: self._reading(key, body, tag, now) for key, body, tag in found}
 
-    def told(self, found: Iterable[tuple[Key, bytes]]) -> dict[bytes, Reading]:
-        """Return what is held of trails by their bodies; not to be written by."""
+    async def read_due(self, hints: Sequence[Due]) -> dict[bytes, Reading]:
+        """Read what seems to be due, and remember it for whoever decides on it: that is about to happen, and only once.
+
+        Args:
+            hints: as the store told them; what it told along is not read again.
+        """
         now = self._clock.now()
-        return {key.sort: self._reading(key, body, ABSENT, now) for key, body in found}
+        read = await self.read_each([one.key.sort for one in hints if one.body is None])
+        for _, key, body, tag in hints:
+            if body is not None:
+                read[key.sort] = self._reading(key, body, tag, now)
+        for trail, one in read.items():
+            if isinstance(one, Held):
+                self._remembered[trail] = one
+        while len(self._remembered) > _REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        return read
+
+    def recalled(self, trails: Sequence[bytes]) -> dict[bytes, Held]:
+        """Return what is remembered of trails, and forget it.
+
+        It is as old as the look that was taken meanwhile. So it is good for a write, which rests on its still being so,
+        and proves nothing else. What has expired meanwhile is read again.
+        """
+        now = self._clock.now()
+        remembered = ((trail, self._remembered.pop(trail, None)) for trail in trails)
+        return {
+            trail: one
+            for trail, one in remembered
+            if one is not None and (one.until is None or one.until > now)
+        }
 
     def _reading(self, key: Key, body: bytes, tag: Tag, now: float) -> Reading:
         if not body:

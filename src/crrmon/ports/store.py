@@ -96,6 +96,8 @@ class Due(NamedTuple):
     key: Key
     body: bytes | None = None
     """As it is now, where the store found it on the way; None: read it."""
+    tag: Tag = ABSENT
+    """What it was then, where there is a body."""
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):

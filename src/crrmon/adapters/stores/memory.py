@@ -146,7 +146,7 @@ class MemoryStore:
         ]
         first = islice(heapq.merge(*some), limit)
         keys = ((at, Key(kind, group, sort)) for at, sort, group in first if at <= until)
-        return [Due(at, key, self._items[key].body) for at, key in keys]
+        return [Due(at, key, *self._found(key)[1:]) for at, key in keys]
 
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int

@@ -20,7 +20,7 @@ from crrmon.adapters.stores.redis.names import DAY_SECONDS, KindGroup, Names, re
 from crrmon.adapters.stores.redis.scripts import DROP_DAY, EXPIRE, REHEARSE, SCAN, WRITE
 from crrmon.adapters.stores.redis.server import RedisServer
 from crrmon.adapters.stores.redis.unordered import AT_ONCE, UnorderedReading
-from crrmon.adapters.stores.redis.writing import Writing, digest
+from crrmon.adapters.stores.redis.writing import Writing, digest, due_tag
 from crrmon.domain.slicing import sliced
 from crrmon.ports.ledger import LedgerError, Pace
 from crrmon.ports.store import (
@@ -222,7 +222,11 @@ class RedisStore:
                 due.key: body for due, body in zip(some, told, strict=True) if body is not None
             }
         # Between the two calls somebody may have settled it.
-        return [Due(due.at, due.key, bodies[due.key]) for due in dues if due.key in bodies]
+        return [
+            Due(due.at, due.key, bodies[due.key], due_tag(bodies[due.key]))
+            for due in dues
+            if due.key in bodies
+        ]
 
     def _due_call(self, group: KindGroup, low: str, high: str, count: int) -> Call:
         names = self._names.of(group)

@@ -167,6 +167,11 @@ def text_of(tag: Tag) -> str:
     return "" if tag is ABSENT else str(tag.value)
 
 
+def due_tag(body: bytes) -> Tag:
+    """Return the tag of an unordered item that is due."""
+    return Tag(f"{_DUE} {digest(body)}")
+
+
 def digest(body: bytes) -> str:
     """Return a body's digest, as Redis makes it."""
     return hashlib.sha1(body, usedforsecurity=False).hexdigest()

@@ -92,16 +92,20 @@ class UnorderedItems:
         )
         return [self._connection.execute(query, (group, until)) for group in groups]
 
-    def items(self, kind: ItemKind, numbers: Sequence[int]) -> dict[int, tuple[Key, bytes]]:
-        """Return the keys and bodies of rows that are due, by their numbers."""
+    def items(self, kind: ItemKind, numbers: Sequence[int]) -> dict[int, Found]:
+        """Return the items of rows that are due, by their numbers."""
         if not numbers:
             return {}
+        table = Table(kind.name)
         found = self._connection.execute(
-            f"SELECT number, grp, sort, body FROM json_each(?) AS wanted CROSS JOIN {Table(kind.name).name}"
+            f"SELECT number, grp, sort, body FROM json_each(?) AS wanted CROSS JOIN {table.name}"
             " WHERE number = wanted.value",
             (json.dumps(numbers),),
         )
-        return {number: (Key(kind, group, sort), body) for number, group, sort, body in found}
+        return {
+            number: Found(Key(kind, group, sort), body, Tag(_ItemRow(table, number, body)))
+            for number, group, sort, body in found
+        }
 
     def walk(self, kind: ItemKind, group: int, after: Due | None, limit: int) -> list[Due]:
         """Go through what is due in a group."""

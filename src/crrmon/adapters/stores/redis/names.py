@@ -24,6 +24,9 @@ from crrmon.ports.store import ItemKind, Key
 
 DAY_SECONDS: Final = 86_400
 
+DUE: Final = "due"
+"""Where an unordered item is that is due; else that is the number of a day."""
+
 Days = tuple[int, ...]
 """Those on which something of a group expires."""
 
@@ -50,6 +53,10 @@ class GroupNames:
     def kept(self, day: int) -> bytes:
         """Name the hash of what expires on a day."""
         return b"%b:kept:%d" % (self.items, day)
+
+    def place(self, where: str) -> bytes:
+        """Name the hash of what is due, or of what expires on a day."""
+        return self.items if where == DUE else self.kept(int(where))
 
 
 class Names:

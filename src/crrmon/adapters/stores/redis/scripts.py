@@ -27,18 +27,21 @@ local at, key = 1, 0
 -- day. Returns of each where it is, and its body.
 local function look(n, days)
   local body, where = redis.call('HMGET', KEYS[key + 1], unpack(ARGV, at, at + n - 1)), {}
+  local left = n
   for i = 1, n do
     if body[i] then
-      where[i] = 'due'
+      where[i], left = 'due', left - 1
     end
   end
   key = key + 2
   for name in string.gmatch(days, '%d+') do
     key = key + 1
-    local found = redis.call('HMGET', KEYS[key], unpack(ARGV, at, at + n - 1))
-    for i = 1, n do
-      if found[i] and not where[i] then
-        where[i], body[i] = name, found[i]
+    if left > 0 then
+      local found = redis.call('HMGET', KEYS[key], unpack(ARGV, at, at + n - 1))
+      for i = 1, n do
+        if found[i] and not where[i] then
+          where[i], body[i], left = name, found[i], left - 1
+        end
       end
     end
   end

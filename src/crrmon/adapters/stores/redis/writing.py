@@ -9,6 +9,7 @@ from typing import Final
 from crrmon.adapters.stores.redis.calls import Argument
 from crrmon.adapters.stores.redis.names import (
     DAY_SECONDS,
+    DUE,
     Days,
     GroupNames,
     KindGroup,
@@ -17,11 +18,10 @@ from crrmon.adapters.stores.redis.names import (
     registry_of,
 )
 from crrmon.domain.slicing import sliced
-from crrmon.ports.store import ABSENT, ANY, Action, Guard, Put, Tag
+from crrmon.ports.store import ABSENT, ANY, Action, Guard, ItemKind, Put, Tag
 
 _ARGUMENTS: Final = 4000
 """Most arguments of one command inside a script; Lua's stack takes about twice as many."""
-_DUE: Final = "due"
 
 
 class Writing:
@@ -37,7 +37,7 @@ class Writing:
         self._days = days
         self.keys: list[bytes] = []
         self._places: dict[bytes, int] = {}
-        self._looked_up: dict[KindGroup, list[int]] = defaultdict(list)
+        self._looked_up: dict[KindGroup, list[int]] = {}
         self._compared: list[int] = []
         self._commands: dict[tuple[str, bytes], list[Argument]] = defaultdict(list)
         self.turned: dict[KindGroup, Days] = {}
@@ -45,33 +45,30 @@ class Writing:
 
     def arguments(self, actions: Sequence[Action]) -> list[Argument]:
         """Return the arguments of a write."""
+        by_group: dict[tuple[ItemKind, int], list[int]] = defaultdict(list)
         for place, action in enumerate(actions):
-            group = KindGroup(action.key.kind, action.key.group)
-            if not group.kind.ordered:
-                self._looked_up[group].append(place)
-                self._unordered(group, action)
+            by_group[action.key[:2]].append(place)
+        looked_up: list[Argument] = []
+        for (kind, number), places in by_group.items():
+            group = KindGroup(kind, number)
+            some = [actions[place] for place in places]
+            if kind.ordered:
+                self._compared += [place for place in places if actions[place].tag is not ANY]
+                for action in some:
+                    self._ordered(self._names.of(group), action)
             else:
-                if action.tag is not ANY:
-                    self._compared.append(place)
-                self._ordered(self._names.of(group), action)
-        for group, days in self.turned.items():
-            self._do("SET", self._names.of(group).days, registry_of(days))
-        # NB: the script expects the keys of the groups first.
-        arguments: list[Argument] = [len(self._looked_up)]
-        for group, places in self._looked_up.items():
-            self.keys += lookup_keys(self._names.of(group), self._days.get(group, ()))
-            arguments += (len(places), registry_of(self._days.get(group, ())))
-            arguments += [actions[place].key.sort for place in places]
-            arguments += [text_of(actions[place].tag) for place in places]
-        arguments.append(len(self._compared))
+                self._looked_up[group] = places
+                looked_up += self._look_up(group, some)
+                self._unordered(group, some)
+        arguments: list[Argument] = [len(self._looked_up), *looked_up, len(self._compared)]
         for place in self._compared:
             key = actions[place].key
             items = self._names.at(key).items
             arguments += (self._place(items), key.sort, text_of(actions[place].tag))
         # One command for all items of a key: each call from Lua costs more than its arguments.
-        for (command, name), some in self._commands.items():
+        for (command, name), told in self._commands.items():
             place = self._place(name)
-            for part in sliced(some, _ARGUMENTS):
+            for part in sliced(told, _ARGUMENTS):
                 arguments += (command, place, len(part))
                 arguments += part
         return arguments
@@ -117,31 +114,49 @@ class Writing:
         else:
             self._do("ZADD", names.expiry, repr(action.expires_at), sort)
 
-    def _unordered(self, group: KindGroup, action: Action) -> None:
-        names, sort = self._names.of(group), action.key.sort
-        if isinstance(action, Guard):
-            return
-        where = _where(action.tag)
-        to = _target(action, where) if isinstance(action, Put) else None
-        # What stays where it was is overwritten in place; else it would be found in both places.
-        if where is not None and where != to:
-            if where == _DUE:
-                self._do("HDEL", names.items, sort)
-                self._do("ZREM", names.due, sort)
-            else:
-                self._do("HDEL", names.kept(int(where)), sort)
-        if not isinstance(action, Put):
-            return
-        if action.due is not None:
-            self._do("HSET", names.items, sort, action.body)
-            self._do("ZADD", names.due, repr(action.due), sort)
-            return
-        day = int(to or 0)
-        self._do("HSET", names.kept(day), sort, action.body)
-        # In the same script as the item: a hash that is in no list of days would never be read or dropped.
-        known = self.turned.get(group, self._days.get(group, ()))
-        if day not in known:
-            self.turned[group] = tuple(sorted({*known, day}))
+    def _look_up(self, group: KindGroup, some: Sequence[Action]) -> list[Argument]:
+        """Return what the script looks up in a group; its keys come before those of all commands."""
+        days = self._days.get(group, ())
+        keys = lookup_keys(self._names.of(group), days)
+        self._places |= {key: place for place, key in enumerate(keys, len(self.keys) + 1)}
+        self.keys += keys
+        sorts = [action.key.sort for action in some]
+        return [len(some), registry_of(days), *sorts, *[text_of(action.tag) for action in some]]
+
+    def _unordered(self, group: KindGroup, some: Sequence[Action]) -> None:
+        names = self._names.of(group)
+        gone: dict[str, list[Argument]] = defaultdict(list)
+        come: dict[str, list[Argument]] = defaultdict(list)
+        dues: list[Argument] = []
+        for action in some:
+            if isinstance(action, Guard):
+                continue
+            sort = action.key.sort
+            where = _where(action.tag)
+            to = _target(action, where) if isinstance(action, Put) else None
+            # What stays where it was is overwritten in place; else it would be found in both places.
+            if where is not None and where != to:
+                gone[where].append(sort)
+            if isinstance(action, Put) and to is not None:
+                come[to] += (sort, action.body)
+                dues += () if action.due is None else (repr(action.due), sort)
+        for where, sorts in gone.items():
+            self._do("HDEL", names.place(where), *sorts)
+            if where == DUE:
+                self._do("ZREM", names.due, *sorts)
+        for to, bodies in come.items():
+            self._do("HSET", names.place(to), *bodies)
+        if dues:
+            self._do("ZADD", names.due, *dues)
+        self._begin_days(group, {int(to) for to in come if to != DUE})
+
+    def _begin_days(self, group: KindGroup, days: set[int]) -> None:
+        """Put those days on a group's list that are not yet there."""
+        # In the same script as the items: a hash that is in no list of days would never be read or dropped.
+        known = self._days.get(group, ())
+        if not days.issubset(known):
+            self.turned[group] = tuple(sorted(days.union(known)))
+            self._do("SET", self._names.of(group).days, registry_of(self.turned[group]))
 
 
 def _target(put: Put, where: str | None) -> str:
@@ -150,10 +165,10 @@ def _target(put: Put, where: str | None) -> str:
     earlier day.
     """
     if put.due is not None:
-        return _DUE
+        return DUE
     assert put.expires_at is not None  # noqa: S101 - an unordered item is due or expires
     day = math.floor(put.expires_at / DAY_SECONDS)
-    return str(day if where in (None, _DUE) else max(day, int(where)))
+    return str(day if where in (None, DUE) else max(day, int(where)))
 
 
 def _where(tag: Tag) -> str | None:
@@ -169,7 +184,7 @@ def text_of(tag: Tag) -> str:
 
 def due_tag(body: bytes) -> Tag:
     """Return the tag of an unordered item that is due."""
-    return Tag(f"{_DUE} {digest(body)}")
+    return Tag(f"{DUE} {digest(body)}")
 
 
 def digest(body: bytes) -> str:

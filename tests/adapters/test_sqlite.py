@@ -18,6 +18,7 @@ from crrmon.adapters.stores.sqlite import store as sqlite_store
 from crrmon.adapters.stores.sqlite import unordered
 from crrmon.adapters.stores.sqlite.store import SqliteStore
 from crrmon.adapters.stores.sqlite.tables import Table
+from crrmon.adapters.stores.sqlite.thread import LedgerThread
 from crrmon.domain.objects import LARGEST_BYTES, Route
 from crrmon.domain.outcomes import Tally, fold
 from crrmon.domain.records import Record
@@ -777,3 +778,24 @@ async def test_every_commit_is_synced_and_memory_is_bounded(ledger: SqliteLedger
     told = [(await rows(ledger, f"PRAGMA {name}"))[0][0] for name in names]
 
     assert told == [2, "wal", "exclusive", -32768, 0]
+
+
+async def test_who_stops_waiting_stops_nobody_else(ledger: SqliteLedger) -> None:
+    """What a cancelled caller asked for is finished in the thread, and what others asked for is done and told."""
+    first = asyncio.create_task(ledger.park([record("k1")]))
+    await asyncio.sleep(0)
+    first.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await first
+
+    assert await asyncio.wait_for(ledger.park([record("k2")]), timeout=60) == [Parked.PARKED]
+
+
+async def test_what_fails_in_the_thread_is_raised_where_it_was_asked_for() -> None:
+    """And the thread goes on."""
+    thread = LedgerThread()
+
+    with pytest.raises(ZeroDivisionError):
+        await thread.run(lambda: 1 // 0)
+    assert await thread.run(lambda: 1) == 1
+    thread.stop()

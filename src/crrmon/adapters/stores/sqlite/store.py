@@ -1,17 +1,16 @@
 """Implements the store in one SQLite file: one process, one thread, one transaction and one sync for each write."""
 
-import asyncio
 import heapq
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from crrmon.adapters.stores.sqlite.file import LedgerFile, translated
 from crrmon.adapters.stores.sqlite.ordered import OrderedItems
+from crrmon.adapters.stores.sqlite.thread import LedgerThread
 from crrmon.adapters.stores.sqlite.unordered import UnorderedItems
 from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
@@ -42,7 +41,7 @@ class SqliteStore:
     limits = Limits(items=500)
     pace = IN_PROCESS
 
-    def __init__(self, file: LedgerFile, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, file: LedgerFile, thread: LedgerThread) -> None:
         self.name = f"ledger.path {file.path}"
         self._file = file
         self._connection = file.connection
@@ -61,20 +60,18 @@ class SqliteStore:
             UnusableLedgerError: somebody must act; the text says how.
             LedgerError: trying again may help.
         """
-        loop = asyncio.get_running_loop()
         # NB: a connection belongs to the thread that opened it.
-        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        thread = LedgerThread()
         try:
-            file = await loop.run_in_executor(thread, lambda: LedgerFile.open(Path(path)))
+            file = await thread.run(lambda: LedgerFile.open(Path(path)))
         except BaseException:
-            thread.shutdown(wait=False)
+            thread.stop()
             raise
         return cls(file, thread)
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Do something in the store's thread and in one transaction, committed when this returns."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._guarded, work)
+        return await self._thread.run(lambda: self._guarded(work))
 
     def _guarded(self, work: Callable[[], T]) -> T:
         try:
@@ -195,6 +192,5 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Release the file."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._file.close)
-        self._thread.shutdown()
+        await self._thread.run(self._file.close)
+        self._thread.stop()

@@ -12,7 +12,7 @@ from crrmon.adapters.stores.sqlite.file import LedgerFile, translated
 from crrmon.adapters.stores.sqlite.ordered import OrderedItems
 from crrmon.adapters.stores.sqlite.thread import LedgerThread
 from crrmon.adapters.stores.sqlite.unordered import UnorderedItems
-from crrmon.ports.ledger import IN_PROCESS
+from crrmon.ports.ledger import Pace
 from crrmon.ports.store import (
     WHOLE,
     Action,
@@ -39,7 +39,11 @@ class SqliteStore:
     exclusive = True
     """The file is locked."""
     limits = Limits(items=500)
-    pace = IN_PROCESS
+    pace = Pace(size=500, linger=0.05, lanes=1)
+    """
+    A commit and its sync cost 0.4 ms of CPU time however little is in it, and each item in it 0.02: waiting makes calls of a
+    dozen at 250 objects a second. One call at a time, for one at a time is all a file takes.
+    """
 
     def __init__(self, file: LedgerFile, thread: LedgerThread) -> None:
         self.name = f"ledger.path {file.path}"

@@ -1,11 +1,15 @@
 """How much work the reference does for each call. (What SQLite does is counted in its own tests.)"""
 
 import sys
+import weakref
 from types import FrameType
 from typing import Any, Self
 
 import pytest
 
+from crrmon.adapters.stores.memory import MemoryStore
+from crrmon.ledger.layout import TRAILS
+from crrmon.ports.store import ABSENT, Key, Put, Tag
 from fakes.ledger_use import holding, publish
 from fakes.ledger_values import NOW, done, failed, record, replica
 from fakes.ledgers import MemoryLedger
@@ -75,3 +79,30 @@ async def test_the_reference_sweeps_in_portions() -> None:
     portions = [await ledger.sweep(now=NOW + 10) for _ in range(3)]
 
     assert portions == [10_000, 5_000, 0]
+
+
+class _Equal:
+    """What a tag holds: it is equal to a body, and can be watched."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __eq__(self, other: object) -> bool:
+        return other == self._body
+
+    def __hash__(self) -> int:
+        return hash(self._body)
+
+
+async def test_invariant_7_the_reference_keeps_nothing_of_what_was_there_before() -> None:
+    """A million records that were looked at take no more than as many that were not."""
+    store, key = MemoryStore(), Key(TRAILS, 0, b"k")
+    await store.write([Put(key, b"first", ABSENT, due=1.0)])
+    before = _Equal(b"first")
+    watched = weakref.ref(before)
+
+    await store.write([Put(key, b"second", Tag(before), due=2.0)])
+    del before
+
+    assert watched() is None
+    assert [one.body for one in await store.get([key])] == [b"second"]

@@ -76,6 +76,8 @@ class Journal:
 
     async def drop(self, places: Collection[EntryId]) -> None:
         """Delete entries, there or not."""
+        for place in places:
+            self._read.pop(place, None)
         await self._store.write_each([Delete(_key(place)) for place in places])
 
     async def drop_rest(self, places: Collection[EntryId]) -> None:

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
+import msgspec
+
 from crrmon.ports.ledger import IN_PROCESS
 from crrmon.ports.store import (
     ABSENT,
@@ -31,6 +33,15 @@ from crrmon.ports.store import (
 _EXPIRED_AT_ONCE = 10_000
 
 
+class _Item(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of an item. Not the put that wrote it: that also holds what was there before."""
+
+    group: int
+    body: bytes
+    due: float | None
+    expires_at: float | None
+
+
 class MemoryStore:
     """Implements the `Store` port."""
 
@@ -41,12 +52,13 @@ class MemoryStore:
     pace = IN_PROCESS
 
     def __init__(self) -> None:
-        self._items: dict[Key, Put] = {}
-        self._sorted: dict[ItemKind, list[tuple[bytes, Key]]] = defaultdict(list)
-        """The keys of ordered kinds, by sort key."""
+        # A million items are to take little: everything is found by its sort key, of which there is one object.
+        self._items: dict[ItemKind, dict[bytes, _Item]] = defaultdict(dict)
+        self._sorted: dict[ItemKind, list[bytes]] = defaultdict(list)
+        """The sort keys of ordered kinds."""
         self._due: dict[tuple[ItemKind, int], list[tuple[float, bytes]]] = defaultdict(list)
         """When items of a kind and group are due, and their sort keys; sorted."""
-        self._expiries: dict[ItemKind, list[tuple[float, bytes, Key]]] = defaultdict(list)
+        self._expiries: dict[ItemKind, list[tuple[float, bytes]]] = defaultdict(list)
         """A heap of each kind; what is not an item's expiry any more is left in it."""
 
     def where(self, key: Key) -> str:
@@ -61,23 +73,25 @@ class MemoryStore:
 
     async def get(self, keys: Sequence[Key]) -> Sequence[Found]:
         """Read items."""
-        return [self._found(key) for key in keys if key in self._items]
-
-    def _found(self, key: Key) -> Found:
-        body = self._items[key].body
-        return Found(key, body, Tag(body))
+        there = ((key, self._items[key.kind].get(key.sort)) for key in keys)
+        return [Found(key, one.body, Tag(one.body)) for key, one in there if one is not None]
 
     async def scan(
         self, kind: ItemKind, groups: Sequence[int], span: Span = WHOLE
     ) -> Sequence[Found]:
         """Read items of an ordered kind, in the order of their sort keys."""
-        keys = self._sorted[kind]
-        start = bisect.bisect_left(keys, span.low, key=_sort)
-        stop = len(keys) if span.high is None else bisect.bisect_left(keys, span.high, key=_sort)
+        sorts, items = self._sorted[kind], self._items[kind]
+        start = bisect.bisect_left(sorts, span.low)
+        stop = len(sorts) if span.high is None else bisect.bisect_left(sorts, span.high)
         places = range(stop - 1, start - 1, -1) if span.reverse else range(start, stop)
         mine = set(groups)
-        found = (key for _, key in map(keys.__getitem__, places) if key.group in mine)
-        return [self._found(key) for key in islice(found, span.limit)]
+        found = ((sort, items[sort]) for sort in map(sorts.__getitem__, places))
+        wanted = (
+            Found(Key(kind, one.group, sort), one.body, Tag(one.body))
+            for sort, one in found
+            if one.group in mine
+        )
+        return list(islice(wanted, span.limit))
 
     # ---- writing ----
 
@@ -97,7 +111,7 @@ class MemoryStore:
     def _holds(self, action: Action) -> bool:
         if action.tag is ANY:
             return True
-        there = self._items.get(action.key)
+        there = self._items[action.key.kind].get(action.key.sort)
         if there is None or action.tag is ABSENT:
             return there is None and action.tag is ABSENT
         return action.tag.value == there.body
@@ -105,33 +119,33 @@ class MemoryStore:
     def _do(self, action: Action) -> None:
         match action:
             case Put():
-                self._leave(action.key)
+                self._leave(action.key.kind, action.key.sort)
                 self._enter(action)
             case Delete():
-                self._leave(action.key)
+                self._leave(action.key.kind, action.key.sort)
             case Guard():
                 pass
 
-    def _leave(self, key: Key) -> None:
-        there = self._items.pop(key, None)
+    def _leave(self, kind: ItemKind, sort: bytes) -> None:
+        there = self._items[kind].pop(sort, None)
         if there is None:
             return
-        if key.kind.ordered:
-            keys = self._sorted[key.kind]
-            del keys[bisect.bisect_left(keys, key.sort, key=_sort)]
+        if kind.ordered:
+            sorts = self._sorted[kind]
+            del sorts[bisect.bisect_left(sorts, sort)]
         if there.due is not None:
-            dues = self._due[key.kind, key.group]
-            del dues[bisect.bisect_left(dues, (there.due, key.sort))]
+            dues = self._due[kind, there.group]
+            del dues[bisect.bisect_left(dues, (there.due, sort))]
 
     def _enter(self, put: Put) -> None:
-        key = put.key
-        self._items[key] = put
-        if key.kind.ordered:
-            bisect.insort(self._sorted[key.kind], (key.sort, key), key=_sort)
+        kind, group, sort = put.key
+        self._items[kind][sort] = _Item(group, put.body, put.due, put.expires_at)
+        if kind.ordered:
+            bisect.insort(self._sorted[kind], sort)
         if put.due is not None:
-            bisect.insort(self._due[key.kind, key.group], (put.due, key.sort))
+            bisect.insort(self._due[kind, group], (put.due, sort))
         if put.expires_at is not None:
-            heapq.heappush(self._expiries[key.kind], (put.expires_at, key.sort, key))
+            heapq.heappush(self._expiries[kind], (put.expires_at, sort))
 
     # ---- time ----
 
@@ -145,8 +159,11 @@ class MemoryStore:
             if (dues := self._due[kind, group]) and dues[0][0] <= until
         ]
         first = islice(heapq.merge(*some), limit)
-        keys = ((at, Key(kind, group, sort)) for at, sort, group in first if at <= until)
-        return [Due(at, key, *self._found(key)[1:]) for at, key in keys]
+        items = self._items[kind]
+        found = ((at, group, sort, items[sort].body) for at, sort, group in first if at <= until)
+        return [
+            Due(at, Key(kind, group, sort), body, Tag(body)) for at, group, sort, body in found
+        ]
 
     async def walk(
         self, kind: ItemKind, group: int, *, after: Due | None, limit: int
@@ -167,17 +184,13 @@ class MemoryStore:
         dropped = 0
         expiries = self._expiries[kind]
         while dropped < _EXPIRED_AT_ONCE and expiries and expiries[0][0] <= now:
-            at, _, key = heapq.heappop(expiries)
-            there = self._items.get(key)
+            at, sort = heapq.heappop(expiries)
+            there = self._items[kind].get(sort)
             # The heap is not searched when an item is written again, so an entry may be of what it was before.
             if there is not None and there.expires_at == at:
-                self._leave(key)
+                self._leave(kind, sort)
                 dropped += 1
         return dropped
 
     async def close(self) -> None:
         """Do nothing: there is nothing to let go of."""
-
-
-def _sort(place: tuple[bytes, Key]) -> bytes:
-    return place[0]

@@ -33,6 +33,8 @@ DAY = 86_400.0
 FAR = 30 * DAY
 LYING, MEASURED = 50_000_000, 60_000_000
 """Where the numbers of these objects begin; those of the messages begin at 0."""
+LATER = 60.0
+"""When a record that was rescheduled is due again."""
 FEW_DUE = 100
 FINDING = 20
 """How often those few are looked for among all that lie there."""
@@ -174,12 +176,15 @@ class _Watch:
 class Measurement:
     """All operations of one backend on one fill."""
 
-    def __init__(self, place: Place, *, backend: str, parked: int, items: int) -> None:
+    def __init__(
+        self, place: Place, *, backend: str, parked: int, items: int, batch: int = BATCH
+    ) -> None:
         self._ledger = place.ledger
         self._units = place.units
         self._backend = backend
         self._parked = parked
         self._items = items
+        self._batch = batch
         # Of every measurement other objects, and records not made while the watch runs.
         self._start = MEASURED + 10 * parked
 
@@ -189,8 +194,8 @@ class Measurement:
         await self._freeze(now - 1)  # what filling left
         rows = [await self._seen(now), await self._settle_new(now), await self._freeze(now)]
         rows.append(await self._park(now))
-        due, reschedule, records = await self._visit(now)
-        rows += [due, reschedule, await self._settle_parked(records, now)]
+        rows += await self._visit(now)
+        rows.append(await self._settle_parked(now + LATER))
         return [*rows, await self._find_few(now)]
 
     def _row(self, operation: str, watch: _Watch, *, items: int | None = None) -> Row:
@@ -227,7 +232,7 @@ class Measurement:
 
     async def _seen(self, now: float) -> Row:
         watch = _Watch(self._units)
-        for batch in _batches(self._records(now, offset=0)):
+        for batch in _batches(self._records(now, offset=0), self._batch):
             ids = [mark for record in batch for mark in marks_of(record)]
             found = await watch.time(self._ledger.seen(ids))
             _expect(found, None)
@@ -256,31 +261,45 @@ class Measurement:
 
     async def _park(self, now: float) -> Row:
         watch = _Watch(self._units)
-        for batch in _batches(self._records(now, offset=1)):
+        for batch in _batches(self._records(now, offset=1), self._batch):
             _expect(await watch.time(self._ledger.park(batch)), Parked.PARKED)
         return self._row("park", watch)
 
-    async def _visit(self, now: float) -> tuple[Row, Row, list[Record]]:
+    async def _visit(self, now: float) -> list[Row]:
         """Find what is due and give it another date, as the poller does in turn."""
         due, reschedule = _Watch(self._units), _Watch(self._units)
         visited: list[Record] = []
         shards = range(self._ledger.shards)
         while len(visited) < self._items:
-            records = await due.time(self._ledger.due(shards, now=now, limit=BATCH))
+            records = await due.time(self._ledger.due(shards, now=now, limit=self._batch))
             if not records:
                 raise RuntimeError(f"only {len(visited)} of {self._items} were due")
-            later = [msgspec.structs.replace(record, next_look_at=now + FAR) for record in records]
+            later = [
+                msgspec.structs.replace(record, next_look_at=now + LATER) for record in records
+            ]
             results = await reschedule.time(self._ledger.reschedule(later))
             _expect(results, Rescheduled.RESCHEDULED)
             visited += records
-        return self._row("due", due), self._row("reschedule", reschedule), visited
+        return [self._row("due", due), self._row("reschedule", reschedule)]
 
-    async def _settle_parked(self, records: list[Record], now: float) -> Row:
-        return self._row("settle a parked one", await self._settle(records, now))
+    async def _settle_parked(self, now: float) -> Row:
+        """Find what is due and settle it, as the poller does in turn."""
+        watch, settled = _Watch(self._units), 0
+        while settled < self._items:
+            records = await self._ledger.due(
+                range(self._ledger.shards), now=now, limit=self._batch
+            )
+            if not records:
+                raise RuntimeError(f"only {settled} of {self._items} were due")
+            await self._settle(records, now, watch)
+            settled += len(records)
+        return self._row("settle a parked one", watch)
 
-    async def _settle(self, records: list[Record], now: float) -> _Watch:
-        watch = _Watch(self._units)
-        for batch in _batches(records):
+    async def _settle(
+        self, records: Sequence[Record], now: float, watch: _Watch | None = None
+    ) -> _Watch:
+        watch = watch or _Watch(self._units)
+        for batch in _batches(records, self._batch):
             settlements = [settlement(record, now) for record in batch]
             results = await watch.time(self._ledger.settle(uuid.uuid4().hex, settlements, now=now))
             for result in results:
@@ -288,7 +307,7 @@ class Measurement:
         return watch
 
 
-def _batches(items: Sequence[Item], size: int = BATCH) -> Iterator[Sequence[Item]]:
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -303,7 +322,14 @@ def _tell(line: Progress | Row) -> None:
 
 
 async def measure(
-    backend: str, where: str, *, fills: Sequence[int], have: int, items: int, collect: bool = True
+    backend: str,
+    where: str,
+    *,
+    fills: Sequence[int],
+    have: int,
+    items: int,
+    batch: int = BATCH,
+    collect: bool = True,
 ) -> None:
     """
     Measure a backend on one fill after the other; print a line of JSON for each thing there is to tell.
@@ -314,6 +340,7 @@ async def measure(
         fills: how many records shall lie there; the measurement adds none.
         have: how many lie there already, from an earlier run.
         items: of each operation.
+        batch: how many of them in a call.
         collect: whether Python may collect garbage while the watch runs, as it does in the daemon.
     """
     async with PLACES[backend](where) as place:
@@ -327,7 +354,9 @@ async def measure(
             if not collect:
                 gc.disable()
             have = parked
-            measurement = Measurement(place, backend=backend, parked=parked, items=items)
+            measurement = Measurement(
+                place, backend=backend, parked=parked, items=items, batch=batch
+            )
             for row in await measurement.rows():
                 _tell(row)
 
@@ -338,6 +367,7 @@ def main() -> None:
     parser.add_argument("--backend", choices=PLACES, required=True)
     parser.add_argument("--parked", type=int, action="append", required=True)
     parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--where", default="", help="file, or URL of a server that runs")
     parser.add_argument("--have", type=int, default=0)
     parser.add_argument("--no-gc", action="store_true")
@@ -349,6 +379,7 @@ def main() -> None:
             fills=asked.parked,
             have=asked.have,
             items=asked.items,
+            batch=asked.batch,
             collect=not asked.no_gc,
         )
     )

@@ -259,7 +259,7 @@ def delta(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Delta:
     return Delta(
         id=batch,
         settled_at=settled_at,
-        tallies=tuple((route, _total(tallies[route])) for route in sorted(tallies)),
+        tallies=tuple([(route, tallies[route]) for route in sorted(tallies)]),
     )
 
 

@@ -22,9 +22,11 @@ MAX_INFORMATIONAL = 16
 
 _LOWEST_FINAL, _SWITCHING = 200, 101
 _BODILESS = frozenset({204, 304})
+_STATUS = re.compile(r"[1-9][0-9]{2}(?: |\Z)")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LENGTH = re.compile(r"[0-9]{1,30}")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*")
 _STARTS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _BEGINNINGS = frozenset(start[:length] for start in _STARTS for length in range(9))
 
@@ -65,6 +67,7 @@ class Reader:
         "_most",
         "_scanned",
         "_status",
+        "_trailers",
         "began",
         "closing",
     )
@@ -90,6 +93,7 @@ class Reader:
         self._at_end = False
         self._body = bytearray()
         self._informed = 0
+        self._trailers = 0
         self._scanned = 0
         self.began = False
         """Whether anything of it has come."""
@@ -137,7 +141,9 @@ class Reader:
         if not buffer.startswith(_STARTS) and bytes(buffer) not in _BEGINNINGS:
             raise NotHttpError("no HTTP/1.1")
         end = buffer.find(b"\r\n\r\n", self._scanned)
-        if (len(buffer) if end < 0 else end) > MAX_HEAD_BYTES:
+        if (
+            len(buffer) - 3 if end < 0 else end
+        ) > MAX_HEAD_BYTES:  # a part of its end may be there
             raise MalformedAnswerError("headers too long")
         if end < 0:
             self._scanned = max(len(buffer) - 3, 0)
@@ -207,14 +213,14 @@ class Reader:
                 return None
             if not line:
                 return self._done()
-            self._informed += 1
-            if self._informed > MAX_HEADERS:
-                raise MalformedAnswerError("too many trailers")
+            self._trailers += 1
+            if self._trailers > MAX_HEADERS or not _TRAILER.fullmatch(line):
+                raise MalformedAnswerError("trailers too many, or none")
 
     def _line(self) -> bytes | None:
         end = self._buffer.find(b"\r\n", 0, MAX_CHUNK_LINE + 2)
         if end < 0:
-            if len(self._buffer) > MAX_CHUNK_LINE:
+            if len(self._buffer) > MAX_CHUNK_LINE + 1:  # the first half of its end may be there
                 raise MalformedAnswerError("a line too long")
             return None
         line = bytes(self._buffer[:end])
@@ -258,7 +264,7 @@ def read_head(head: bytes) -> tuple[int, dict[str, str]]:
         raise MalformedAnswerError("too many headers")
     first = lines[0]
     status = first[9:12]
-    if not (status.isascii() and status.isdigit() and first[12:13] in ("", " ")):
+    if not _STATUS.match(first, 9):
         raise NotHttpError("no status")
     headers: dict[str, str] = {}
     for line in lines[1:]:

@@ -15,7 +15,14 @@ from crrmon.adapters.answers import Doorkeeper
 from crrmon.adapters.fast.json_calls import JsonCalls
 from crrmon.adapters.fast.line import Line
 from crrmon.adapters.fast.s3 import MOST_BYTES, FastHeads
-from crrmon.adapters.fast.site import Address, Choice, Keyring, address_of, unusual
+from crrmon.adapters.fast.site import (
+    Address,
+    Choice,
+    Keyring,
+    address_of,
+    unusual,
+    urls_of_buckets,
+)
 from crrmon.adapters.fast.wire import Limits, Wire
 from crrmon.adapters.heads import Heads, SdkHeads
 from crrmon.ports.clock import Dates, SystemClock
@@ -79,7 +86,7 @@ class Factory:
         if line is None:
             return sdk
         marks = (("x-minio-source-proxy-request", "false"),) if setting.own_store else ()
-        return FastHeads(line, sdk, fixed=_FIXED, marks=marks)
+        return FastHeads(line, urls_of_buckets(client), sdk, fixed=_FIXED, marks=marks)
 
     def calls(self, client: Any, held: Any, setting: Setting) -> JsonCalls | None:
         """Return what calls a service that speaks JSON; None where the SDK's client is to. As `heads`."""

@@ -80,7 +80,7 @@ class JsonCalls:
         self._rng = rng
         self._credentials = credentials
         self._fixed = fixed
-        self._path = f"{line.address.base}/"
+        self._path = line.address.path
 
     async def call(self, operation: str, fields: Mapping[str, Any], told: "type[_Told]") -> _Told:
         """Call an operation.

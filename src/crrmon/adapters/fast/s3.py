@@ -1,13 +1,16 @@
 """HEAD of an object by the short way: what S3 is asked, byte by byte."""
 
 import re
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
 from crrmon.adapters.fast.line import Line
+from crrmon.adapters.fast.reading import MalformedAnswerError
 from crrmon.adapters.fast.signing import Request, escaped, escaped_path
-from crrmon.adapters.fast.site import host_header
+from crrmon.adapters.fast.site import BucketUrl, host_header, origin_of
 from crrmon.adapters.fast.wire import Origin
 from crrmon.adapters.heads import HeadAnswer, HeadRequest, SdkHeads
 from crrmon.domain.recent import Recent
@@ -18,7 +21,6 @@ MOST_BYTES = 65_536
 _USUAL = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _OF_OTHER_KINDS = re.compile(r".*--(x|xa|ol|op|table)-s3|.*-s3alias")
 """Names of directory buckets, access points and the like, which S3 has other endpoints for."""
-_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 
 log = structlog.get_logger()
@@ -38,15 +40,23 @@ class FastHeads:
 
     Args:
         line: to S3 in a region.
+        url_of: says where a bucket is asked for; None where the SDK must.
         sdk: the way round.
         fixed: lines of every request's head, signed by nobody.
         marks: headers of every request that are signed.
     """
 
     def __init__(
-        self, line: Line, sdk: SdkHeads, *, fixed: str, marks: tuple[tuple[str, str], ...] = ()
+        self,
+        line: Line,
+        url_of: BucketUrl,
+        sdk: SdkHeads,
+        *,
+        fixed: str,
+        marks: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._line = line
+        self._url_of = url_of
         self._sdk = sdk
         self._fixed = fixed
         self._marks = marks
@@ -61,7 +71,7 @@ class FastHeads:
 
     async def head(self, request: HeadRequest) -> HeadAnswer:
         """HEAD an object."""
-        place = self._places.get(request.bucket) or self._found(request.bucket)
+        place = self._places.get(request.bucket) or await self._found(request.bucket)
         if place is None or not request.key:
             return await self._sdk.head(request)
         answer = await self._line.ask(self._request("HEAD", place, request), origin=place.origin)
@@ -69,12 +79,15 @@ class FastHeads:
 
     async def code(self, request: HeadRequest) -> str:
         """Return S3's word for why it refuses an object."""
-        place = self._places.get(request.bucket) or self._found(request.bucket)
+        place = self._places.get(request.bucket) or await self._found(request.bucket)
         if place is None or not request.key:
             return await self._sdk.code(request)
         asked = self._request("GET", place, request, ("range", "bytes=0-0"))
-        answer = await self._line.ask(asked, origin=place.origin)
-        told = _CODE.search(answer.body)
+        try:
+            answer = await self._line.ask(asked, origin=place.origin)
+        except MalformedAnswerError:  # a whole object, of a store that has no ranges
+            return ""
+        told = _CODE.search(answer.body) if answer.status >= HTTPStatus.BAD_REQUEST else None
         return told[1].decode() if told else ""
 
     def _request(
@@ -95,32 +108,18 @@ class FastHeads:
             unsigned=self._fixed,
         )
 
-    def _found(self, bucket: str) -> _Place | None:
+    async def _found(self, bucket: str) -> _Place | None:
         """Return where a bucket is asked for; None where the SDK must."""
-        place = place_of_bucket(bucket, self._line)
-        if place is not None:
+        usual = _USUAL.fullmatch(bucket) and not _OF_OTHER_KINDS.fullmatch(bucket)
+        url = await self._url_of(bucket) if usual else None
+        if url is not None:
+            origin = origin_of(url)
+            place = _Place(origin, host_header(origin), urlsplit(url).path.removesuffix("/"))
             self._places.put(bucket, place)
-        elif bucket not in self._left_out:
+            return place
+        if bucket not in self._left_out:
             self._left_out.put(bucket, True)  # noqa: FBT003 - a set that forgets
             log.info(
                 "sdk_used", service="s3", bucket=bucket, reason="the bucket's name is unusual"
             )
-        return place
-
-
-def place_of_bucket(bucket: str, line: Line) -> _Place | None:
-    """Return where a bucket is asked for; None where the SDK must find out.
-
-    Follows what the SDK does: the bucket is part of the host's name where that makes a name that a certificate covers.
-    """
-    if not _USUAL.fullmatch(bucket) or _OF_OTHER_KINDS.fullmatch(bucket):
         return None
-    if ".." in bucket or _NUMBERS.fullmatch(bucket):
-        return None
-    address = line.address
-    origin = address.origin
-    dotted = "." in bucket and (origin.tls or ".-" in bucket or "-." in bucket)
-    if dotted or not address.virtual:
-        return _Place(origin, address.host, f"{address.base}/{bucket}")
-    own = Origin(f"{bucket}.{origin.host}", origin.port, origin.tls)
-    return _Place(own, host_header(own), address.base)

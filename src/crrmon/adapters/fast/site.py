@@ -5,13 +5,13 @@ ordinary is left to it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from aiobotocore.credentials import AioRefreshableCredentials
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.utils import get_environ_proxies
 
 from crrmon.adapters.fast.signing import Credentials
@@ -23,6 +23,9 @@ Choice = Literal["auto", "fast", "sdk"]
 RENEWAL_SECONDS = 60.0
 """Between two times that credentials are renewed because a service took them for expired."""
 
+BucketUrl = Callable[[str], Awaitable[str | None]]
+"""Says which URL the SDK asks for a bucket, without a key; None where it does more than to sign a request for it."""
+
 _PLAIN = {
     "s3": r"s3\.{region}\.amazonaws\.com(\.cn)?",
     "sqs": r"sqs\.{region}\.amazonaws\.com(\.cn)?",
@@ -30,9 +33,15 @@ _PLAIN = {
 }
 """Host names that tests compare with those that the SDK asks."""
 
+_OLDEST = "s3.amazonaws.com"
+"""What the SDK calls S3 of the oldest region, unless it is told otherwise."""
+
 _HTTPS = 443
 
 _SIGNATURES = ("s3v4", "v4")
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^\[\]@:]+)(:[0-9]+)?")
+"""With its port, as URLs have it: one name or one address, and nobody's name before it."""
 
 
 class Keyring:
@@ -76,11 +85,11 @@ class Keyring:
         if now - self._renewed_at < RENEWAL_SECONDS:
             return False
         self._renewed_at = now
+        before = await self.current()
         # NB: the SDK itself asks for newer ones by the clock alone.
         held: Any = self._held
         async with held._refresh_lock:  # noqa: SLF001
             await held._protected_refresh(is_mandatory=False)  # noqa: SLF001
-        before = self._current
         return await self.current() != before
 
 
@@ -90,10 +99,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     region: str
     origin: Origin
-    base: str = ""
-    """Path before every request's own, without a slash at its end."""
-    virtual: bool = True
-    """Whether a bucket may be part of the host name."""
+    path: str = "/"
 
     @property
     def host(self) -> str:
@@ -108,17 +114,44 @@ def address_of(client: Any, service: str) -> Address:
         client: aiobotocore's.
         service: which it is of.
     """
-    url = urlsplit(client.meta.endpoint_url)
-    tls = url.scheme == "https"
-    host = url.hostname or ""
-    style = (client.meta.config.s3 or {}).get("addressing_style")
+    url = client.meta.endpoint_url
     return Address(
         service=service,
         region=client.meta.region_name,
-        origin=Origin(host, url.port or (_HTTPS if tls else 80), tls),
-        base=url.path.rstrip("/"),
-        virtual=style != "path" and not _is_ip(host),
+        origin=origin_of(url),
+        path=urlsplit(url).path or "/",
     )
+
+
+def urls_of_buckets(client: Any) -> BucketUrl:
+    """Return what asks a client of the SDK where it would ask for a bucket.
+
+    Args:
+        client: aiobotocore's, of S3.
+    """
+    meta = client.meta
+    operation = meta.service_model.operation_model("HeadObject")
+
+    async def url_of(bucket: str) -> str | None:
+        context: dict[str, Any] = {"client_region": meta.region_name, "client_config": meta.config}
+        # NB: not public, but only the SDK knows all about S3's endpoints.
+        try:
+            url, headers, _ = await client._resolve_endpoint_ruleset(  # noqa: SLF001
+                operation, {"Bucket": bucket, "Key": "-"}, context
+            )
+        except BotoCoreError:  # which its own call is to raise
+            return None
+        signing = context.get("signing", {})
+        usual = (
+            not headers
+            and _HOST.fullmatch(urlsplit(url).netloc)
+            and context.get("auth_type") in _SIGNATURES
+            and signing.get("signing_name") == "s3"
+            and signing.get("region") == meta.region_name
+        )
+        return str(url) if usual else None
+
+    return url_of
 
 
 def unusual(client: Any, address: Address, *, choice: Choice, ca_bundle: object) -> str | None:
@@ -131,18 +164,21 @@ def unusual(client: Any, address: Address, *, choice: Choice, ca_bundle: object)
         ca_bundle: certificates that the SDK was told to trust instead of the usual ones, if any.
     """
     config = client.meta.config
-    plain = _PLAIN[address.service].format(region=re.escape(address.region))
     origin = address.origin
+    plain = re.fullmatch(
+        _PLAIN[address.service].format(region=re.escape(address.region)), origin.host
+    ) or (address.region == "us-east-1" and origin.host == _OLDEST)
+    proxies = config.proxies or get_environ_proxies(client.meta.endpoint_url)
     everywhere = (
         (choice == "sdk", "aws.client is sdk"),
-        (bool(get_environ_proxies(client.meta.endpoint_url) or config.proxies), "a proxy is set"),
+        (("https" if origin.tls else "http") in proxies, "a proxy is set"),
         (config.signature_version not in _SIGNATURES, "another signature version is set"),
     )
     where_unsure = (
         (not origin.tls, "its endpoint is http"),
         (bool(ca_bundle), "a CA bundle is set"),
         (
-            not re.fullmatch(plain, origin.host) or origin.port != _HTTPS or bool(address.base),
+            not plain or origin.port != _HTTPS or address.path != "/",
             "its endpoint is not the plain one of a region",
         ),
         (bool((config.s3 or {}).get("use_accelerate_endpoint")), "S3 acceleration is set"),
@@ -157,5 +193,8 @@ def host_header(origin: Origin) -> str:
     return host if origin.port == (_HTTPS if origin.tls else 80) else f"{host}:{origin.port}"
 
 
-def _is_ip(host: str) -> bool:
-    return ":" in host or re.fullmatch(r"[0-9]+(\.[0-9]+){3}", host) is not None
+def origin_of(url: str) -> Origin:
+    """Return where a URL is asked for."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return Origin(parts.hostname or "", parts.port or (_HTTPS if tls else 80), tls)

@@ -2,12 +2,13 @@
 
 An answer can belong to no other request than the one that waits for it: whatever is odd about a connection ends it.
 S3 closes connections when it likes, at best between two answers; so one that was used before and breaks without a
-byte of an answer is replaced at once, a single time, for what may be asked twice.
+byte of an answer is replaced by a new one at once, a single time, for what may be asked twice.
 """
 
 import asyncio
 import collections
 import random
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from botocore.exceptions import (
 from typing_extensions import override
 
 from crrmon.adapters.fast.reading import Answer, MalformedAnswerError, NotHttpError, Reader
+from crrmon.domain.recent import Recent
 
 ADDRESSES_SECONDS = 5.0
 """How long the addresses of a name are believed: S3 names others every few seconds, and wants all of them used."""
@@ -69,6 +71,16 @@ class _StaleError(Exception):
     """A connection that was used before ended before a byte of this answer."""
 
 
+class _Waiter(msgspec.Struct, frozen=True, eq=False):
+    """Somebody who waits until there is room for another connection."""
+
+    origin: Origin
+    new: bool
+    """Whether one that was used before will not do."""
+    told: "asyncio.Future[Connection | None]"
+    """A connection that somebody left; None to make one."""
+
+
 class Wire:
     """Sends requests and reads their answers.
 
@@ -87,7 +99,9 @@ class Wire:
         self._idle: dict[Origin, list[Connection]] = {}
         self._all: set[Connection] = set()
         self._opening = 0
-        self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+        """Connections that are being made, or that somebody was just told to make."""
+        self._waiting: collections.deque[_Waiter] = collections.deque()
+        self._closed = False
         self._names = _Names(rng)
 
     async def ask(
@@ -106,21 +120,20 @@ class Wire:
             ReadTimeoutError, ConnectionClosedError, NotHttpError, MalformedAnswerError: no answer came, or none that can
                 be read.
         """
-        connection = self._reusable(origin)
-        if connection is not None:
-            try:
-                return await connection.ask(request, bodiless=bodiless)
-            except _StaleError as error:
-                if not idempotent:
-                    raise ConnectionClosedError(endpoint_url=origin.shown) from error
-        connection = await self._open(origin)
+        connection = self._reusable(origin) or await self._open(origin)
         try:
             return await connection.ask(request, bodiless=bodiless)
         except _StaleError as error:
-            raise ConnectionClosedError(endpoint_url=origin.shown) from error
+            if not idempotent:
+                raise ConnectionClosedError(endpoint_url=origin.shown) from error
+            connection = await self._open(origin, new=True)
+        return await connection.ask(request, bodiless=bodiless)
 
     async def close(self) -> None:
-        """End all connections; whoever waits for an answer gets none."""
+        """End all connections, for good; whoever waits for an answer gets none."""
+        self._closed = True
+        while (waiter := self._next()) is not None:
+            waiter.told.set_exception(ConnectionClosedError(endpoint_url=waiter.origin.shown))
         for connection in list(self._all):
             connection.cut(ConnectionClosedError(endpoint_url=connection.origin.shown))
         await asyncio.sleep(0)  # for their transports to close
@@ -130,11 +143,19 @@ class Wire:
     def opened(self, connection: "Connection") -> None:
         """Count a connection from now on."""
         self._all.add(connection)
+        if self._closed:
+            connection.cut(None)
 
     def freed(self, connection: "Connection") -> None:
         """Take a connection back that may be used again."""
-        self._idle.setdefault(connection.origin, []).append(connection)
-        self._admit()
+        waiter = self._next()
+        if waiter is None:
+            self._idle.setdefault(connection.origin, []).append(connection)
+        elif waiter.new or waiter.origin != connection.origin or not connection.fit():
+            self._waiting.appendleft(waiter)
+            connection.cut(None)  # which makes room
+        else:
+            waiter.told.set_result(connection)
 
     def gone(self, connection: "Connection") -> None:
         """Forget a connection."""
@@ -157,37 +178,61 @@ class Wire:
             connection.cut(None)
         return None
 
-    def _admit(self) -> None:
+    def _room(self) -> bool:
+        return len(self._all) + self._opening < self.limits.most_connections
+
+    def _next(self) -> _Waiter | None:
+        """Take whoever has waited longest, and still does."""
         while self._waiting:
             waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+            if not waiter.told.done():
+                return waiter
+        return None
 
-    async def _open(self, origin: Origin) -> "Connection":
-        loop = asyncio.get_running_loop()
-        while len(self._all) + self._opening >= self.limits.most_connections:
-            if not self._spare(origin):
-                waiter = loop.create_future()
-                self._waiting.append(waiter)
-                await waiter
-            # Meanwhile somebody may have left one for us.
-            if (connection := self._reusable(origin)) is not None:
-                return connection
-        self._opening += 1
+    def _admit(self) -> None:
+        while self._room() and (waiter := self._next()) is not None:
+            self._opening += 1
+            waiter.told.set_result(None)
+
+    async def _open(self, origin: Origin, *, new: bool = False) -> "Connection":
+        """Return a connection: a new one, or else what somebody left while there was no room for another."""
+        if self._closed:
+            raise ConnectionClosedError(endpoint_url=origin.shown)
+        if self._room() or self._spare():
+            self._opening += 1
+        elif (left := await self._left_by_others(origin, new=new)) is not None:
+            return left
         try:
-            connection = await self._connected(origin)
+            return await self._connected(origin)
         finally:
             self._opening -= 1
-        return connection
+            self._admit()
 
-    def _spare(self, origin: Origin) -> bool:
-        """End a connection that nobody uses, to another origin; return whether there was one."""
-        for other, idle in self._idle.items():
-            if other != origin and idle:
+    def _spare(self) -> bool:
+        """End a connection that nobody uses; return whether there was one. Then nobody waits for it, either."""
+        for idle in self._idle.values():
+            if idle:
                 idle[0].cut(None)
                 return True
         return False
+
+    async def _left_by_others(self, origin: Origin, *, new: bool) -> "Connection | None":
+        """Wait for a connection, or for being told to make one, which counts from then on."""
+        waiter = _Waiter(origin, new, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
+        try:
+            return await waiter.told
+        except asyncio.CancelledError:
+            told = waiter.told
+            # NB: told, and given up at the same moment: somebody else may be waiting for just this.
+            if told.done() and not told.cancelled() and told.exception() is None:
+                left = told.result()
+                if left is not None:
+                    self.freed(left)
+                else:
+                    self._opening -= 1
+                    self._admit()
+            raise
 
     async def _connected(self, origin: Origin) -> "Connection":
         loop, url = asyncio.get_running_loop(), origin.shown
@@ -214,7 +259,10 @@ class Wire:
             raise ConnectTimeoutError(endpoint_url=url, error=error) from error
         except ssl.SSLError as error:
             raise SSLError(endpoint_url=url, error=error) from error
-        except OSError as error:
+        except (
+            OSError,
+            UnicodeError,
+        ) as error:  # the latter of names that no name server could have
             self._names.forget(origin)
             raise EndpointConnectionError(endpoint_url=url, error=error) from error
 
@@ -230,11 +278,11 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(most_bytes=wire.limits.most_bytes)
         self._waiter: asyncio.Future[Answer] | None = None
         self._requests = 0
-        now = self._loop.time()
-        self._retire_at = now + wire.rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
-        self._silent_at = now + wire.limits.idle_seconds
-        self._whole_at = self._silent_at
+        limits = wire.limits
+        self._step = min(limits.silent_seconds, limits.whole_seconds, limits.idle_seconds)
+        self._retire_at = self._silent_at = self._whole_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._incoming = select.poll()
 
     def fit(self) -> bool:
         """Return whether it may be used once more."""
@@ -242,15 +290,16 @@ class Connection(asyncio.Protocol):
             self._transport is not None
             and not self._transport.is_closing()
             and self._requests < MAX_REQUESTS
-            and self._loop.time() < self._retire_at
+            and self._loop.time() < min(self._retire_at, self._silent_at)
         )
 
     async def ask(self, request: bytes, *, bodiless: bool) -> Answer:
         """Send a request and wait for its answer; as `Wire.ask`."""
-        if self._transport is None:
-            raise _StaleError
         self._requests += 1
         self._reader.expect(bodiless=bodiless)
+        if self._transport is None or self._spoken_to():
+            self.cut(None)
+            raise self._broken(None)
         now, limits = self._loop.time(), self._wire.limits
         self._silent_at = now + limits.silent_seconds
         self._whole_at = now + limits.whole_seconds
@@ -263,6 +312,14 @@ class Connection(asyncio.Protocol):
             if self._waiter is waiter:  # given up: its answer must reach nobody else
                 self._waiter = None
                 self.cut(None)
+
+    def _spoken_to(self) -> bool:
+        """
+        Return whether something has come that the loop has not read yet: an answer before its request, or the end. Of
+        TLS, the other side's last words about keys may come after all is set up.
+        """
+        asked_before = self._requests > 1
+        return (asked_before or not self.origin.tls) and bool(self._incoming.poll(0))
 
     def cut(self, why: Exception | None) -> None:
         """End the connection, with an error for whoever waits."""
@@ -279,8 +336,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's has the methods, but not the base class.
         self._transport = cast("asyncio.Transport", transport)
-        self._wire.opened(self)
+        self._incoming.register(transport.get_extra_info("socket"), select.POLLIN)
+        now = self._loop.time()
+        self._retire_at = now + self._wire.rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
+        self._silent_at = self._whole_at = now + self._wire.limits.idle_seconds
         self._look_at_the_clock()
+        self._wire.opened(self)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -326,7 +387,9 @@ class Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)
-        if self._reader.closing or self._transport is None:
+        transport = self._transport
+        # NB: who answers before all was sent reads on at its own pleasure.
+        if self._reader.closing or transport is None or transport.get_write_buffer_size():
             self.cut(None)
             return
         self._silent_at = self._whole_at = self._loop.time() + self._wire.limits.idle_seconds
@@ -339,8 +402,8 @@ class Connection(asyncio.Protocol):
             return
         now, due = self._loop.time(), min(self._silent_at, self._whole_at)
         if now < due:
-            # Never later than a request that begins in the meantime may be silent.
-            when = min(due, now + self._wire.limits.silent_seconds)
+            # Never later than what begins in the meantime may be due.
+            when = min(due, now + self._step)
             self._timer = self._loop.call_at(when, self._look_at_the_clock)
         elif self._waiter is None:
             self.cut(None)
@@ -354,6 +417,15 @@ class Connection(asyncio.Protocol):
         self._wire.gone(self)
 
 
+class _Addresses(msgspec.Struct, frozen=True):
+    """Of a name."""
+
+    at: float
+    """When they were told."""
+    first: tuple[str, ...]
+    others: tuple[str, ...]
+
+
 class _Names:
     """Knows the addresses of names, for a moment.
 
@@ -363,22 +435,20 @@ class _Names:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._known: dict[Origin, tuple[float, tuple[str, ...]]] = {}
+        self._known: Recent[Origin, _Addresses] = Recent()
 
-    async def addresses(self, origin: Origin) -> tuple[str, ...]:
-        """Return the addresses to try, in this order: those of the family that the system prefers, by chance, before all others."""
+    async def addresses(self, origin: Origin) -> list[str]:
+        """Return the addresses to try, in this order: by chance those of the family that the system prefers, then the others."""
         loop = asyncio.get_running_loop()
         known = self._known.get(origin)
-        if known is None or loop.time() - known[0] > ADDRESSES_SECONDS:
+        if known is None or loop.time() - known.at > ADDRESSES_SECONDS:
             told = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-            first = [one for one in told if one[0] == told[0][0]]
-            others = [one for one in told if one[0] != told[0][0]]
-            self._rng.shuffle(first)
-            found = tuple(dict.fromkeys(str(one[4][0]) for one in [*first, *others]))
-            self._known[origin] = known = (loop.time(), found)
-        turned = self._rng.randrange(len(known[1])) if len(known[1]) > 1 else 0
-        return known[1][turned:] + known[1][:turned]
+            first = dict.fromkeys(str(one[4][0]) for one in told if one[0] == told[0][0])
+            others = dict.fromkeys(str(one[4][0]) for one in told if one[0] != told[0][0])
+            known = _Addresses(loop.time(), tuple(first), tuple(others))
+            self._known.put(origin, known)
+        return [*self._rng.sample(known.first, len(known.first)), *known.others]
 
     def forget(self, origin: Origin) -> None:
         """Ask again for the addresses of a name: none of them was any good."""
-        self._known.pop(origin, None)
+        self._known.pop(origin)

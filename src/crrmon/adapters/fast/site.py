@@ -181,7 +181,10 @@ def unusual(client: Any, address: Address, *, choice: Choice, ca_bundle: object)
             not plain or origin.port != _HTTPS or address.path != "/",
             "its endpoint is not the plain one of a region",
         ),
-        (bool((config.s3 or {}).get("use_accelerate_endpoint")), "S3 acceleration is set"),
+        (
+            address.service == "s3" and bool((config.s3 or {}).get("use_accelerate_endpoint")),
+            "S3 acceleration is set",
+        ),
     )
     held_against = everywhere if choice == "fast" else everywhere + where_unsure
     return next((reason for true, reason in held_against if true), None)

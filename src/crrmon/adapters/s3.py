@@ -105,8 +105,8 @@ class S3Probe:
         self._deadline_seconds = deadline_seconds
         self._regions: Recent[tuple[str, str], str] = Recent()
         """Of buckets, by account and name, that were found elsewhere than was thought."""
-        self._asked_why: Recent[tuple[str, str], float] = Recent()
-        """When buckets, by account and name, were asked why they refuse."""
+        self._asked_why: Recent[tuple[str, str], tuple[float, str]] = Recent()
+        """When buckets, by account and name, were asked why they refuse, and what of their answers is about all objects."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
         """HEAD one version.
@@ -159,7 +159,7 @@ class S3Probe:
                     if answer.status in _WORDLESS:
                         code = await self._code(heads, request, answer, way)
                         if code in EXPIRED_CODES and await heads.renew():
-                            answer, code = await heads.head(request), ""
+                            answer, code = await self._again(heads, request, code, way)
                 if answer.status == HTTPStatus.OK:
                     return self._seen(answer.headers, asked, way)
         except AccountError as error:
@@ -192,10 +192,22 @@ class S3Probe:
             return ""
         place, now = (way.name, request.bucket), self._clock.now()
         asked = self._asked_why.get(place)
-        if asked is not None and 0 <= now - asked < WHY_SECONDS:
-            return ""
-        self._asked_why.put(place, now)
-        return await heads.code(request)
+        if asked is not None and 0 <= now - asked[0] < WHY_SECONDS:
+            return asked[1]
+        self._asked_why.put(place, (now, ""))
+        code = await heads.code(request)
+        self._asked_why.put(place, (now, code if code in CREDENTIALS_CODES else ""))
+        return code
+
+    async def _again(
+        self, heads: Heads, request: HeadRequest, code: str, way: Way
+    ) -> tuple[HeadAnswer, str]:
+        """Ask with newer credentials; also return the code that still holds for them."""
+        answer = await heads.head(request)
+        if answer.status in _WORDLESS:
+            return answer, code
+        self._asked_why.put((way.name, request.bucket), (self._clock.now(), ""))
+        return answer, ""
 
     async def configuration(
         self, bucket: str, *, region: str, owner: str | None

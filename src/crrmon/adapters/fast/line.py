@@ -13,6 +13,9 @@ from crrmon.ports.clock import Dates
 SKEW_SECONDS = 60.0
 """Of the machine's clock against the service's, beyond which requests are signed by the service's: it takes 5 minutes."""
 
+DATES = (946_684_800.0, 4_102_444_800.0)
+"""Which dates are believed, seconds since the epoch: those of this century. Nobody could sign in the year 10,000."""
+
 ID_HEADER, S3_ID_HEADER = "x-amzn-requestid", "x-amz-request-id"
 """In which AWS's services name a request; that of most, and that of S3."""
 
@@ -92,8 +95,9 @@ class Line:
 
 @lru_cache(maxsize=8)
 def _date(text: str) -> float | None:
-    """Read a Date header; None for one that no calendar has."""
+    """Read a Date header; None for one that no calendar has, or no clock."""
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
+        date = email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
+    return date if DATES[0] <= date < DATES[1] else None

@@ -1,0 +1,300 @@
+"""A clock that is wrong, and credentials that end before their time: what both clients make of S3's and SQS's word."""
+
+import email.utils
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from crrmon.adapters.accounts import Accounts
+from crrmon.adapters.aws import AwsSession
+from crrmon.adapters.fast import site
+from crrmon.adapters.fast.json_calls import JsonCalls
+from crrmon.adapters.fast.line import Line, _date
+from crrmon.adapters.fast.s3 import FastHeads
+from crrmon.adapters.s3 import WHY_SECONDS, S3Probe
+from crrmon.adapters.sqs import SqsInbox
+from crrmon.domain.objects import ObjectVersion
+from crrmon.domain.observations import Observation, Sight
+from crrmon.ports.clock import SystemClock
+from crrmon.ports.inbox import InboxError
+from fakes.aws_stub import JSON, Answer, Asked, AwsStub, head, json_answer, json_error, s3_error
+from fakes.meters import FakeMeters
+
+REGION = "eu-west-1"
+VERSION = ObjectVersion("src", "k", "Zx81")
+URL = "https://sqs.eu-west-1.amazonaws.com/111122223333/ingest"
+
+
+class SetClock:
+    """A clock that is set."""
+
+    sure = True
+
+    def __init__(self) -> None:
+        self.at = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """Make the clock by which buckets are asked why."""
+    return SetClock()
+
+
+@pytest.fixture
+async def aws(stub: AwsStub) -> AsyncIterator[AwsSession]:
+    """Open a session with the stub, by the client that the test is for."""
+    async with AwsSession(endpoint_url=stub.url, default_region=REGION, max_connections=8) as made:
+        yield made
+
+
+def probe_of(aws: AwsSession, clock: SetClock) -> S3Probe:
+    """Make what looks."""
+    return S3Probe(Accounts(aws, (), clock=clock, meters=FakeMeters()), clock=clock)
+
+
+async def look(probe: S3Probe, bucket: str = "src") -> Observation:
+    """Look at a version."""
+    version = ObjectVersion(bucket, VERSION.key, VERSION.version_id)
+    return await probe.look(version, region=REGION, owner=None)
+
+
+# ---- a clock that is wrong ----
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the fast client ask."""
+    monkeypatch.setitem(AwsSession.__init__.__kwdefaults__ or {}, "choice", "fast")
+
+
+def signed_at(asked: Asked) -> float:
+    """Return by what time a request was signed."""
+    return datetime.fromisoformat(asked.headers["x-amz-date"]).timestamp()
+
+
+def service(ahead: float, *, good: Answer, bad: Answer) -> Callable[[Asked], Answer]:
+    """Answer as a service does whose clock is ahead, which takes an error of 5 minutes."""
+
+    def answer(asked: Asked) -> Answer:
+        now = SystemClock.now() + ahead
+        told = good if abs(signed_at(asked) - now) < 300 else bad
+        date = {"Date": email.utils.formatdate(now, usegmt=True)}
+        return Answer(told.status, told.headers | date, told.body)
+
+    return answer
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("ahead", [600.0, -600.0, 3e7, -3e8])
+async def test_s3_is_asked_again_by_its_own_time(
+    stub: AwsStub, aws: AwsSession, clock: SetClock, ahead: float
+) -> None:
+    """Once, when it refuses; all later requests are signed by it at once, until the clocks agree."""
+    probe = probe_of(aws, clock)
+    good, bad = head("Zx81", "COMPLETED"), Answer(403)
+    stub.answer_by(service(ahead, good=good, bad=bad))
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert len(stub.asked) == 2
+    assert abs(signed_at(stub.asked[1]) - SystemClock.now() - ahead) < 60
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert len(stub.asked) == 3
+
+    stub.answer_by(service(0.0, good=good, bad=bad))
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert len(stub.asked) == 3
+
+
+@pytest.mark.usefixtures("fast")
+async def test_sqs_is_asked_again_by_its_own_time(stub: AwsStub, aws: AwsSession) -> None:
+    """As S3 is."""
+    good = json_answer({"Successful": [{"Id": "0"}], "Failed": []})
+    bad = json_error(403, "InvalidSignatureException")
+    ided = {"x-amzn-RequestId": "r"}
+    stub.answer_by(
+        service(
+            600.0,
+            good=Answer(200, JSON | ided, good.body),
+            bad=Answer(403, JSON | ided, bad.body),
+        )
+    )
+    assert await SqsInbox(aws, URL).acknowledge(["a"]) == []
+    assert len(stub.asked) == 2
+
+
+@pytest.mark.usefixtures("fast")
+async def test_a_refusal_that_is_none_of_the_clocks(
+    stub: AwsStub, aws: AwsSession, clock: SetClock
+) -> None:
+    """Is repeated once where the clock was found to be wrong just now, and else not at all."""
+    for ahead, times in ((0.0, 1), (600.0, 2), (600.0, 1), (0.0, 2), (50.0, 1)):
+        stub.answer_by(service(ahead, good=Answer(403), bad=Answer(403)))
+        assert (await look(probe_of(aws, clock))).sight is Sight.DENIED
+        assert [asked.method for asked in stub.asked] == [*times * ["HEAD"], "GET"]
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Wed, 01 Jan 1800 00:00:00 GMT",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 99 Dec 2026 23:59:59 GMT",
+        "Fri, 31 Dec 99999999999999999999 23:59:59 GMT",
+        "soon",
+    ],
+)
+@pytest.mark.usefixtures("fast")
+async def test_a_date_that_no_clock_has(
+    stub: AwsStub, aws: AwsSession, clock: SetClock, date: str
+) -> None:
+    """Is not signed by: some of them nobody could even write into a signature."""
+    assert _date(date) is None
+    good = head("Zx81", "PENDING")
+    stub.answer(Answer(200, good.headers | {"Date": date}))
+    probe = probe_of(aws, clock)
+    for _ in range(2):
+        assert (await look(probe)).sight is Sight.PENDING
+    assert abs(signed_at(stub.asked[-1]) - SystemClock.now()) < 60
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("of", ["somebody on the way", "a cache"])
+async def test_the_time_of_others(
+    stub: AwsStub, aws: AwsSession, clock: SetClock, of: str
+) -> None:
+    """Is not believed: without the service's id of the request, or out of a cache."""
+    date = email.utils.formatdate(SystemClock.now() + 600, usegmt=True)
+    more = {"Age": "600"} if of == "a cache" else {}
+    stub.answer(Answer(403, {"Date": date} | more, signed=of == "a cache"))
+    probe = probe_of(aws, clock)
+    await look(probe)
+    assert abs(signed_at(stub.asked[-1]) - SystemClock.now()) < 60
+
+
+# ---- credentials that end before their time ----
+
+
+class Role:
+    """Gives credentials as a container's agent does, and lets in only who has those of some number or later."""
+
+    def __init__(self, stub: AwsStub, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{stub.url}/role")
+        self.given = 0
+        self.good_from = 1
+        stub.answer_by(self.answer)
+        self._stub = stub
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.target == "/role":
+            self.given += 1
+            ends = datetime.fromtimestamp(SystemClock.now() + 7200, UTC).isoformat()
+            keys = {"AccessKeyId": "a", "SecretAccessKey": "b", "Token": f"{self.given}"}
+            return json_answer({**keys, "Expiration": ends})
+        good = int(asked.headers["x-amz-security-token"]) >= self.good_from
+        if asked.method == "POST":
+            done = json_answer({"Successful": [{"Id": "0"}], "Failed": []})
+            return done if good else json_error(403, "ExpiredTokenException")
+        if asked.method == "HEAD":
+            return head("Zx81", "COMPLETED") if good else Answer(400)
+        return (
+            Answer(206, body=b"<Code>AccessDenied</Code>"[:1])
+            if good
+            else s3_error(400, "ExpiredToken")
+        )
+
+    @property
+    def methods(self) -> list[str]:
+        """How S3 and SQS were asked."""
+        return [asked.method for asked in self._stub.asked if asked.target != "/role"]
+
+
+@pytest.fixture
+def role(stub: AwsStub, monkeypatch: pytest.MonkeyPatch) -> Role:
+    """Have the daemon's credentials given by a role."""
+    return Role(stub, monkeypatch)
+
+
+@pytest.mark.usefixtures("both_clients")
+async def test_expired_credentials_are_renewed(
+    role: Role, aws: AwsSession, clock: SetClock
+) -> None:
+    """Once S3 has said so, and the look is made again: by no look does an object become a refused one."""
+    probe = probe_of(aws, clock)
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert role.given == 1
+
+    role.good_from = 2
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert role.given == 2
+    assert role.methods == ["HEAD", "HEAD", "GET", "HEAD"]
+
+
+@pytest.mark.usefixtures("both_clients")
+async def test_credentials_are_not_renewed_all_the_time(
+    role: Role, aws: AwsSession, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But once a minute, and one bucket is asked why as often; it counts as trouble, not as a refusal."""
+    role.good_from = 99
+    probe = probe_of(aws, clock)
+    seen = [await look(probe, bucket) for bucket in ("src", "src-2", "src-3", "src-4")]
+    assert role.given == 2
+    assert {one.sight for one in seen} == {Sight.UNREACHABLE}
+    assert all("ExpiredToken" in one.detail for one in seen)
+    for _ in range(5):
+        assert await look(probe) == seen[0]
+    assert role.given == 2
+    assert role.methods.count("GET") == 4
+
+    clock.at += WHY_SECONDS
+    monkeypatch.setattr(site, "RENEWAL_SECONDS", 0.0)
+    role.good_from = 3
+    assert (await look(probe)).sight is Sight.COMPLETED
+    assert role.given == 3
+
+
+async def test_expired_credentials_of_a_queue(
+    role: Role, stub: AwsStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Are renewed by the fast client as well, once; then it is an error."""
+    async with AwsSession(
+        endpoint_url=stub.url, default_region=REGION, max_connections=8, choice="fast"
+    ) as aws:
+        inbox = SqsInbox(aws, URL)
+        role.good_from = 2
+        assert await inbox.acknowledge(["a"]) == []
+        assert (role.given, role.methods) == (2, ["POST", "POST"])
+
+        role.good_from = 99
+        with pytest.raises(InboxError, match="credentials"):
+            await inbox.acknowledge(["a"])
+        assert role.given == 2
+        monkeypatch.setattr(site, "RENEWAL_SECONDS", 0.0)
+        with pytest.raises(InboxError, match="credentials"):
+            await inbox.acknowledge(["a"])
+        assert role.given == 3
+
+
+@pytest.mark.usefixtures("both_clients")
+@pytest.mark.parametrize("status", [206, 200])
+async def test_a_get_that_is_answered(
+    stub: AwsStub, aws: AwsSession, clock: SetClock, status: int
+) -> None:
+    """Gives no code, whatever the object holds and however much of it comes."""
+    body = b"<Error><Code>ExpiredToken</Code></Error>"
+    for content in (body, body + 200_000 * b"x"):
+        stub.answer(Answer(403), Answer(status, body=content))
+        seen = await look(probe_of(aws, clock))
+        assert (seen.sight, seen.detail) == (Sight.DENIED, "HTTP 403")
+
+
+def test_nothing_shows_secrets() -> None:
+    """What has credentials shows itself by its type alone."""
+    for kind in (site.Keyring, Line, FastHeads, JsonCalls):
+        assert kind.__repr__ is object.__repr__

@@ -65,7 +65,8 @@ def share(
     """Decide which shards to claim now.
 
     When all daemons have done so, none holds two more than another, and nobody claims anything any more. The
-    reporting shard is never taken from a daemon that lives: windows would change hands for nothing.
+    reporting shard is never taken from a daemon that renews it: windows would change hands for nothing. Once it is free
+    or lapsed, nobody publishes, so it is claimed before any other, whoever had it.
 
     Args:
         leases: of all shards, as seen.

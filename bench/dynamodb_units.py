@@ -83,14 +83,18 @@ class Object:
         return writes, read_units(self._mark)
 
     def parked(self, further_looks: int) -> tuple[float, float]:
-        """Write and read units of one that is parked without a look, looked at, so often again, and settled."""
+        """
+        Write and read units of one that is parked without a look, looked at, so often again, and settled.
+
+        One that is no longer among the last 1,000 that the daemon found due is read once more when it is written.
+        """
         share = self.entry_writes / self._batch
         park = write_units(self._record, transactional=True, index_writes=1) + share
         again = write_units(self._record, index_writes=2)
         settle = write_units(self._record, transactional=True, index_writes=1) + share
         # Each look finds it in the index (a share of a page for each shard: half a unit each, for 64 of them when as
-        # many are taken up at once) and reads it; writing reads it once more.
-        look = 0.5 + 2 * read_units(self._record)
+        # many are taken up at once) and reads it. Writing reads nothing: what was found due is still known.
+        look = 0.5 + read_units(self._record)
         reads = read_units(self._mark) + (1 + further_looks) * look
         return park + further_looks * again + settle, reads
 

@@ -24,6 +24,7 @@ from crrmon.domain.objects import ObjectVersion, Route
 from crrmon.domain.outcomes import Latency, Settlement
 from crrmon.domain.policy import Policy
 from crrmon.domain.records import Record
+from crrmon.domain.trails import Rescheduled
 from crrmon.ports.ledger import FrozenWindow
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
 from fakes.ledger_use import holding, publish
@@ -246,6 +247,49 @@ async def test_a_parked_object_costs_6_2_write_units_and_3_for_each_further_look
     computed, _ = units.Object(record=size).parked(2)
     measured = parking[0] + 2 * again[0] + settling[0] + 2 * share / 3
     assert measured == pytest.approx(computed, abs=0.2)
+
+
+async def test_a_parked_object_is_read_once_for_each_look(ledger: EmulatedLedger) -> None:
+    """Found due, it is read; rescheduled or settled after the look, it is not read again: as computed."""
+    records = objects(3 * AT_ONCE)
+    every = len(records)
+    read = batch_reads(ledger)
+    await ledger.seen([one.replica_mark(one.destinations[0].bucket) for one in records])
+    await ledger.park(records)
+    assert read() == every
+
+    due = await ledger.due(range(64), now=NOW, limit=1000)
+    assert read() == 2 * every
+    later = [replace(one, next_look_at=NOW + 60, looks=1) for one in due]
+    assert set(await ledger.reschedule(later)) == {Rescheduled.RESCHEDULED}
+    assert read() == 2 * every
+
+    due = await ledger.due(range(64), now=NOW + 60, limit=1000)
+    assert len(due) == every
+    assert read() == 3 * every
+    await settle_all(ledger, due, rev=2)
+    assert read() == 3 * every
+
+    assert await ledger.due(range(64), now=NOW + 3600, limit=1000) == []
+    _, reads = units.Object(record=max(await sizes(ledger, "trail#"))).parked(1)
+    assert reads == 3 + 2 * 0.5, "and half a unit for each look's share of the index"
+
+
+async def test_only_the_last_1000_found_due_are_not_read_again(ledger: EmulatedLedger) -> None:
+    """What is known of them is bounded, and good for one write: all others are read when they are written."""
+    records = objects(1000 + AT_ONCE)
+    await ledger.park(records)
+    due = await ledger.due(range(64), now=NOW, limit=2000)
+    assert len(due) == len(records)
+    read = batch_reads(ledger)
+
+    later = [replace(one, next_look_at=NOW + 60, looks=1) for one in due]
+    assert set(await ledger.reschedule(later)) == {Rescheduled.RESCHEDULED}
+    assert read() == AT_ONCE
+    tries = failed_tries(ledger)
+    await settle_all(ledger, due, rev=2)
+    assert read() == AT_ONCE + len(due)
+    assert tries() == 0, "which is charged as well"
 
 
 async def test_an_object_whose_replica_is_told_of_first_costs_its_half_more(

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from typing_extensions import override
 
 from crrmon.domain import catalogue
@@ -416,9 +417,18 @@ NAMED_TOO_LATE = Plan(
 )
 """It fails at both, and is repaired at both an hour before S3's notice about the second one comes."""
 
+NAMED_WHILE_RETRIED = replace(
+    NAMED_TOO_LATE,
+    mended=3000,
+    restarts=True,
+    delays=(*[(0,)] * 5, (60,), (5,), *[(0,)] * 3, (int(SEEN_FOR) + 1400 + 1000,), (5,)),
+)
+"""The same, but that notice comes after the restart is told of, and before the repair."""
+
 
 # Without shrinking, which would take minutes.
 @example(plans=[NAMED_TOO_LATE], kills={}, hasty=False)
+@example(plans=[NAMED_WHILE_RETRIED], kills={}, hasty=False)
 @settings(
     max_examples=20,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),

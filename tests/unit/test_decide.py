@@ -712,6 +712,23 @@ def test_a_place_named_after_the_failure_was_seen_is_to_blame() -> None:
     }
 
 
+@pytest.mark.parametrize("late", [("one",), ("one", "two"), ("two", "two")])
+def test_a_place_named_after_the_retry_is_repaired_as_well(late: tuple[str, ...]) -> None:
+    """It failed at both. However many of S3's notices come after the retry, both arrivals are repairs."""
+    current = failed(record(destinations=(ONE, TWO)))
+    for bucket in {"one", "two"}.difference(late):
+        current = with_failure(current, bucket, Failure(noticed_at=WRITTEN + 20))
+    current = reopened(current, at=WRITTEN + 3600)
+    for bucket in late:
+        current = with_failure(current, bucket, Failure(noticed_at=WRITTEN + 20))
+    assert current.state is State.PENDING
+    assert not any(one.failure for one in current.destinations)
+
+    decision = decided(current, seen(Sight.COMPLETED, after=DAY), give_up_after=14 * DAY)
+
+    assert last_flags(decision) == {"one": (True, False, None), "two": (True, False, None)}
+
+
 def test_a_failure_counts_anew_only_after_a_retry() -> None:
     """FAILED, FAILED, restarted, FAILED: two episodes; a restart from before the failure starts none."""
     kept = failed(record())

@@ -70,11 +70,12 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
         failure: what S3 said.
 
     Returns:
-        The record itself where that is nothing new, or was before the last retry. A failure that is known is told again
-        only by another reason, or after a look that showed it pending: some stores tell of one with every try.
+        The record itself where that is nothing new. From before the last retry only the place is: see
+        `_failed_as_well`. A failure that is known is told again only by another reason, or after a look that showed it
+        pending: some stores tell of one with every try.
     """
     if record.reopened_at is not None and failure.noticed_at <= record.reopened_at:
-        return record
+        return _failed_as_well(record, bucket)
     if not record.destinations:
         others = tuple(one for one in record.said if one.bucket != bucket)
         before = next((one.failure for one in record.said if one.bucket == bucket), None)
@@ -96,6 +97,22 @@ def with_failure(record: Record, bucket: str, failure: Failure) -> Record:
         # Whatever its rule's filter says, S3 did select it. An episode that is counted already was here, too.
         failed = destination.failed or record.state is State.FAILED
         return replace(destination, failure=failure, failed=failed, certain=True)
+
+    return _changed(record, told)
+
+
+def _failed_as_well(record: Record, bucket: str) -> Record:
+    """Remember of a failure that is over that it was here, too, where others alone are known to have failed.
+
+    The arrival here is then a repair, as it is wherever nobody knows the place.
+    """
+    if not any(one.failed for one in record.destinations):
+        return record
+    meant = _meant(record, bucket)
+
+    def told(destination: Destination) -> Destination:
+        here = destination.bucket == meant and not destination.counted
+        return replace(destination, failed=True) if here else destination
 
     return _changed(record, told)
 

@@ -863,6 +863,44 @@ async def test_an_arrival_that_was_not_proved_when_its_version_was_closed_is_lat
     assert await ledger.note(told, now=NOW) == [Noted.SETTLED] * 4
 
 
+@pytest.mark.parametrize("followed", [False, True], ids=["new", "parked"])
+async def test_a_version_is_not_closed_without_an_arrival_that_was_told_meanwhile(
+    ledger: Ledger, *, followed: bool
+) -> None:
+    """Nothing is counted; whoever decided parks what is new, and the next look knows of both arrivals."""
+    one = record("k", to=("dst", "two"))
+    if followed:
+        (one,) = await parked(ledger, one)
+    await ledger.note([replica("k", bucket="two", at=NOW - 1)], now=NOW)
+    closing = done(one, arrived(one), whole(one, Fate.CLOSED))
+    closing = replace(closing, rev=one.rev)
+
+    assert await ledger.settle("b1", [closing], now=NOW) == [[Settled.DUPLICATE] * 2]
+    assert await ledger.settle("b1", [closing], now=NOW) == [[Settled.DUPLICATE] * 2]
+    assert not (await ledger.find("k", "v1")).marks
+
+    assert await ledger.park([one]) == [Parked.PARKED]
+    known = await stored(ledger, one)
+    assert known is not None
+    assert [one.replicated_at for one in known.destinations] == [None, NOW - 1]
+    both = replace(done(one, arrived(one), arrived(one, "two")), rev=known.rev)
+    assert await ledger.settle("b2", [both], now=NOW) == [[Settled.COUNTED] * 2]
+    assert await stored(ledger, one) is None
+
+
+async def test_a_closing_that_is_tried_again_is_its_own(ledger: Ledger) -> None:
+    """Its first try was carried out: an arrival told since is late, and does not make the second try a duplicate."""
+    one = record("k", to=("dst", "two"))
+    closing = done(one, arrived(one), whole(one, Fate.CLOSED))
+    closing = replace(closing, rev=0)
+    assert await ledger.settle("b1", [closing], now=NOW) == [[Settled.COUNTED] * 2]
+
+    noted = await ledger.note([replica("k", bucket="two", at=NOW - 1)], now=NOW)
+
+    assert noted == [Noted.LATE]
+    assert await ledger.settle("b1", [closing], now=NOW) == [[Settled.COUNTED] * 2]
+
+
 async def test_an_arrival_that_was_counted_somewhere_is_settled(ledger: Ledger) -> None:
     """Where nobody could tell the destination, the unknown one stands for it; and nothing is kept."""
     one = record("k", to=())

@@ -129,7 +129,7 @@ class Model:
         for settlement in settlements:
             unaware = settlement.rev == 0 and settlement.version in self.records
             own = [self.marks.get(one.mark) == batch for one in settlement.outcomes]
-            if unaware and not any(own):
+            if (unaware or self._overlooks(settlement)) and not any(own):
                 results.append([Settled.DUPLICATE for _ in settlement.outcomes])
                 continue
             results.append([self._count(batch, one, met) for one in settlement.outcomes])
@@ -141,6 +141,30 @@ class Model:
             elif settlement.version not in self.records:
                 self.park(settlement.keep)
         return results
+
+    def _overlooks(self, settlement: Settlement) -> bool:
+        """Tell whether it closes its version and leaves out an arrival that is known."""
+        v, counted = settlement.version, {one.mark for one in settlement.outcomes}
+        if settlement.rev is None or all(
+            one.fate is not Fate.CLOSED for one in settlement.outcomes
+        ):
+            return False
+        if v in self.records:
+            arrived = {
+                self.records[v].replica_mark(one.bucket)
+                for one in self.records[v].destinations
+                if one.replicated_at is not None and not one.counted
+            }
+        else:
+            arrived = {
+                mark
+                for mark in self.early_facts
+                if mark.scope is Scope.REPLICA
+                and (mark.key, mark.version_id) == (v.key, v.version_id)
+                and mark.bucket != v.bucket
+                and settlement.rev == 0
+            }
+        return bool(arrived - counted)
 
     def _drop(self, settlement: Settlement) -> None:
         v = settlement.version

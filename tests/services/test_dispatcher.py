@@ -858,6 +858,51 @@ async def test_a_tag_filters_destination_that_denies_counts_by_its_replica_whene
     assert not [name for name, *_ in rig.meters.counters if "orphaned" in name]
 
 
+@pytest.mark.own_rounds
+@pytest.mark.parametrize("parked", [False, True], ids=["held", "parked"])
+async def test_a_tag_filters_destination_that_denies_counts_by_its_replica_told_during_a_look(
+    rig: Rig, *, parked: bool
+) -> None:
+    """The look knows nothing of it and closes the version, held or parked; the arrival is counted all the same."""
+    rig.s3.add_rule("src", "far", tagged=True)
+    rig.s3.denied.add("far")
+    rig.s3.slow = 5.0
+    arrives = 60.0 if parked else 3.0
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": arrives, "far": 5.0})
+        rig.inbox.send(events.written("a", at=at))
+        await rig.until(lambda: len(rig.s3.looks) >= 1 and rig.clock.now() > at + arrives)
+        looks = len(rig.s3.looks)
+        await rig.until(lambda: len(rig.s3.looks) > looks - (not parked), within=HOUR)
+        rig.inbox.send(events.replica_notification("a", at=at + 5, bucket="far"))
+        await rig.until(lambda: count(rig) == 1)
+        await rig.until(lambda: count(rig, to="far") == 1)
+        await rig.settled()
+        trail = await rig.ledger.find("a", "v1")
+
+    assert (count(rig), count(rig, to="far")) == (1, 1)
+    assert not trail.records
+    assert not trail.early_facts
+
+
+async def test_an_arrival_told_before_its_version_is_identified_is_counted(rig: Rig) -> None:
+    """The event of the write names no version, and the destination that only a tag filter selects denies looks."""
+    rig.s3.add_rule("src", "far", tagged=True)
+    rig.s3.denied.add("far")
+    async with rig.running():
+        at = store(rig, "a", arrives={"dst": 3.0, "far": 5.0})
+        await asyncio.sleep(6)
+        rig.inbox.send(events.replica_notification("a", at=at + 5, bucket="far"))
+        await rig.settled()
+        rig.inbox.send(events.written("a", at=at, version=None))
+        await rig.until(lambda: count(rig) == 1)
+        await rig.until(lambda: count(rig, to="far") == 1)
+        await rig.settled()
+        assert await rig.backlog() == 0
+
+    assert (count(rig), count(rig, to="far")) == (1, 1)
+
+
 async def test_what_was_counted_somewhere_is_not_counted_where_its_replica_tells() -> None:
     """Two tag filters, neither destination readable: one arrival is one, and duplicates end at the marks."""
     rig = Rig()

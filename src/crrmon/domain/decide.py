@@ -227,6 +227,7 @@ def _decide_provisional(record: Record, seen: Observation, give_up_after: float)
     return Adopt(
         placed(adopted, then, now=now),
         Settlement(version=record.version, outcomes=(closing,), rev=record.rev),
+        adopted,
     )
 
 

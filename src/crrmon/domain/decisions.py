@@ -35,6 +35,8 @@ class Adopt(msgspec.Struct, frozen=True):
     """What to do with the true version; its record is new. To be made durable first."""
     provisional: Settlement
     """Closes the stand-in."""
+    record: Record
+    """Of the true version, as it was decided on: to be parked if the ledger knows more of that."""
 
 
 Decision = Wait | Settle | Adopt

@@ -161,8 +161,9 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     outcomes: tuple[Outcome, ...]
     rev: int | None = None
     """Revision of the record that this was decided on; 0 when none was known. Then, if the ledger has one after all,
-    nothing is counted and nothing changed: the record knows more, and its own next look settles it. None: decided
-    on whatever the record is.
+    nothing is counted and nothing changed: the record knows more, and its own next look settles it. The same is so if
+    this closes the version (`Fate.CLOSED`) and an arrival is known by now that is none of the outcomes; with 0, whoever
+    decided parks its record. None: decided on whatever the record is.
     """
     keep: Record | None = None
     """The record from now on (an open failure), stored only if the ledger's is still at `keep.rev`; with `rev` 0, only

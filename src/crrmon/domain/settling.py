@@ -4,7 +4,9 @@ import enum
 import hashlib
 from collections.abc import Callable, Sequence
 
-from crrmon.domain.outcomes import EarlyFact, Outcome, Settlement, mark
+from crrmon.domain.objects import MarkId, Scope
+from crrmon.domain.outcomes import EarlyFact, Fate, Outcome, Settlement, mark
+from crrmon.domain.records import Record
 from crrmon.domain.trails import REFUTABLE, Trail, failures_of, unrefuted
 
 
@@ -70,15 +72,43 @@ def part_of(batch: str, counted: Sequence[Outcome]) -> str:
 
 
 def _knows_better(trail: Trail, settlement: Settlement, batch: str) -> bool:
-    """Return whether a record is there although the settlement was decided without any, and not by this very batch.
+    """Return whether more is held than a settlement was decided on, and not by this very batch.
 
     An event that comes again is looked at afresh, without what the record knows: that it failed before, that it was in
-    time. Such a settlement counts nothing, and the record's own next look decides.
+    time. And while a look goes on, a replica may arrive where only its event can prove it. Such a settlement counts
+    nothing, and the record's own next look decides.
     """
-    if settlement.rev != 0 or settlement.version.bucket not in trail.records:
+    if not (trail.records or trail.early_facts):
+        return False  # nearly always
+    record = trail.records.get(settlement.version.bucket)
+    unaware = settlement.rev == 0 and record is not None
+    if not unaware and not _overlooks(trail, record, settlement):
         return False
     marks = (trail.marks.get(outcome.mark.slot) for outcome in settlement.outcomes)
     return not any(one is not None and one.batch == batch for one in marks)
+
+
+def _overlooks(trail: Trail, record: Record | None, settlement: Settlement) -> bool:
+    """Return whether a settlement closes a version and does not count an arrival that is known."""
+    if settlement.rev is None or all(one.fate is not Fate.CLOSED for one in settlement.outcomes):
+        return False
+    if record is not None:
+        arrivals = {
+            record.replica_mark(one.bucket).slot
+            for one in record.destinations
+            if one.replicated_at is not None and not one.counted
+        }
+    elif settlement.rev == 0:
+        # Only who decided knows where it should arrive; an arrival in its own bucket is none of it.
+        own = MarkId.of(Scope.REPLICA, settlement.version).slot
+        arrivals = {
+            slot
+            for slot in trail.early_facts
+            if slot.startswith(f"{Scope.REPLICA}:") and slot != own
+        }
+    else:
+        return False
+    return not arrivals.issubset(outcome.mark.slot for outcome in settlement.outcomes)
 
 
 def _abandoned(trail: Trail, settlement: Settlement) -> None:

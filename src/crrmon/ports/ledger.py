@@ -158,7 +158,8 @@ class Ledger(Protocol):
         Atomically per batch (per part of it where the store must): write the mark of every outcome that has
         none, drop or keep the records as each settlement says, and append ONE delta of what was newly
         counted, unless that is nothing. A settlement of `rev` 0 whose version has a record is a duplicate as a whole
-        and changes nothing. Outcomes with the same mark within the batch: the first one counts.
+        and changes nothing; so is one that closes its version while an arrival is known that it does not count, unless
+        its `rev` is None. Outcomes with the same mark within the batch: the first one counts.
         All marks of a settlement are of its version's trail. A mark takes the place of an early fact.
 
         Args:

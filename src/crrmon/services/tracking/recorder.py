@@ -157,11 +157,11 @@ class Recorder:
                 for fact in news:
                     await self.note(fact)
                 return Settled.COUNTED in await self.settle(settlement)
-            case Adopt(then, provisional):
-                new = await self.carry_out(then)
-                if not new and isinstance(then, Settle) and then.settlement.keep is not None:
-                    # A record was there already: it learns what was said about a failure, and is looked at for it.
-                    await self.park(replace(then.settlement.keep, next_look_at=self._clock.now()))
+            case Adopt(then, provisional, record):
+                if not await self.carry_out(then):
+                    # A record that was there learns what was said about a failure, and is looked at for it. Where an
+                    # arrival was told of before the version was known, this is its record.
+                    await self.park(replace(record, next_look_at=self._clock.now()))
                 await self.settle(provisional)
         return True
 

@@ -169,7 +169,8 @@ class Tracker:
             decision = await self._looker.consider(ready)
         new = await self._recorder.carry_out(decision)
         if not new and not ready.rev:
-            # A record was there: it learns what this event knows better. Where none is, this changes nothing.
+            # A record was there: it learns what this event knows better. Where none is, this changes nothing, unless
+            # an arrival was told of meanwhile that the decision did not know.
             await self._recorder.park(ready)
 
     async def _held(self, found: Record, hold: Hold, until: float) -> Record | None:

@@ -4,6 +4,7 @@ A sample is an interval, and a heap of them is fitted now and then; between two 
 last one.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from itertools import accumulate
@@ -209,6 +210,7 @@ class Knowledge(msgspec.Struct):
         return 1.0
 
 
+@functools.cache
 def _told(interval: Interval) -> float:
     """Weigh a sample by what its interval tells, from 0 to 1.
 

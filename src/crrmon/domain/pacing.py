@@ -39,9 +39,12 @@ Path = tuple[Route, ...]
 
 def path_of(record: Record) -> Path:
     """Return all ways that a version takes at once, those too whose end was found: its status is that of all."""
-    if not record.destinations:
-        return _path(record.version.bucket, UNKNOWN_DESTINATION)
-    return _path(record.version.bucket, *map(_bucket, record.destinations))
+    source, destinations = record.version.bucket, record.destinations
+    if len(destinations) == 1:  # as nearly always
+        return _path(source, destinations[0].bucket)
+    if not destinations:
+        return _path(source, UNKNOWN_DESTINATION)
+    return _path(source, *map(_bucket, destinations))
 
 
 _bucket = operator.attrgetter("bucket")
@@ -150,6 +153,8 @@ class Pacer:
         return 1 + self._policy.jitter * (2 * draw - 1)
 
     def _held(self, flow: Flow, at: float, *, now: float, draw: float) -> float:
+        if not flow.outage:
+            return at
         return flow.held(at, now=now, draw=draw, share=self._hold_share, policy=self._policy)
 
     # ---- what looks showed ----

@@ -48,11 +48,13 @@ def make_plan(shares: Sequence[float], *, price: float, grace: float) -> Plan:
     wait = [0.0] * (BUCKETS + 1)
     for here in range(BUCKETS - 1, -1, -1):
         slope_here, last = slope[here], min(here + _FARTHEST, BUCKETS)
-        cost, there = math.inf, last
-        for edge in range(here + 1, last + 1):
-            costs = total[edge] - EDGES[edge] * slope_here
-            if costs < cost:
-                cost, there = costs, edge
+        beyond = slice(here + 1, last + 1)
+        costs = [
+            sum_there - edge * slope_here
+            for sum_there, edge in zip(total[beyond], EDGES[beyond], strict=True)
+        ]
+        cost = min(costs)
+        there = here + 1 + costs.index(cost)
         ahead = 1 - below[here] + cost + offset[here]
         total[here] = EDGES[here] * slope[here] - offset[here] + ahead
         wait[here] = EDGES[there] - EDGES[here]

@@ -90,12 +90,16 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 def _spread(pacer: Pacer, settlement: Settlement, path: Path) -> tuple[Outcome, ...]:
     """Return outcomes with their latencies estimated: spread over buckets, and as one expected number."""
+    outcomes = settlement.outcomes
+    if len(outcomes) == 1:  # as nearly always
+        (only,) = outcomes
+        return (_estimated(pacer, only, path, (only.route,)),)
     among = [
         outcome.route
-        for outcome in settlement.outcomes
+        for outcome in outcomes
         if outcome.latency is not None and outcome.latency.slowest is not None
     ]
-    return tuple([_estimated(pacer, outcome, path, among) for outcome in settlement.outcomes])
+    return tuple([_estimated(pacer, outcome, path, among) for outcome in outcomes])
 
 
 def _estimated(pacer: Pacer, outcome: Outcome, path: Path, among: Sequence[Route]) -> Outcome:

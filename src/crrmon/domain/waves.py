@@ -46,10 +46,6 @@ class Answers(msgspec.Struct, frozen=True):
         total = self.gone + self.there
         return self.gone / total if total else 0.0
 
-    def plus(self, other: "Answers", *, share: float = 1.0) -> "Answers":
-        """Add a share of other answers."""
-        return Answers(self.gone + share * other.gone, self.there + share * other.there)
-
 
 PRIOR = Answers(gone=1.0, there=49.0)
 """What is believed of a route of which nothing is known."""
@@ -108,7 +104,8 @@ class Wave:
     def told(self, *, gone: bool, now: float) -> None:
         """Take in an answer about an object whose deletion nobody told of."""
         self._fade(now)
-        self.lately = Answers(self.lately.gone + gone, self.lately.there + (not gone))
+        lately = self.lately
+        self.lately = Answers(lately.gone + gone, lately.there + (not gone))
         if self._started_at is None:
             if far_above(self.lately, self._past):
                 self._started_at, self._others = now, False
@@ -136,10 +133,14 @@ class Wave:
         self._told_at = now
         if since > 0:
             left = math.exp(-since / LATELY_SECONDS)
-            past = math.exp(-since / PAST_SECONDS)
-            kept = Answers().plus(self._past, share=past).plus(PRIOR, share=1 - past)
-            # What is doubted is no part of what is usual.
-            self._past = kept if self.doubted else kept.plus(self.lately, share=1 - left)
-            self.lately = Answers().plus(self.lately, share=left)
+            kept = math.exp(-since / PAST_SECONDS)
+            past, lately = self._past, self.lately
+            gone = kept * past.gone + (1 - kept) * PRIOR.gone
+            there = kept * past.there + (1 - kept) * PRIOR.there
+            if not self.doubted:  # what is doubted is no part of what is usual
+                gone += (1 - left) * lately.gone
+                there += (1 - left) * lately.there
+            self._past = Answers(gone, there)
+            self.lately = Answers(left * lately.gone, left * lately.there)
         if self._believed and self.lately.gone + self.lately.there < _NEGLIGIBLE:
             self._started_at, self._believed = None, False

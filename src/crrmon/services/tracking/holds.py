@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from crrmon.ports.clock import Clock
 from crrmon.services.lifecycle.timekeeper import CERTAIN_SECONDS
 
@@ -11,28 +13,23 @@ class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
     """The daemon stops: the message goes back to the queue."""
 
 
-class Hold:
+class Hold(msgspec.Struct, eq=False):
     """The waiting of one message.
 
     There is one for each message that is held, and nothing in it that is only needed while it waits.
 
     Args:
-        clock: tells how long to wait.
-        seconds: tells for how long a message may be held now; the fuller it is here, the shorter.
+        _clock: tells how long to wait.
+        _seconds: tells for how long a message may be held now; the fuller it is here, the shorter.
         pressing: whether its sender waits for the end: then nothing is looked at meanwhile, however soon that is due.
     """
 
-    __slots__ = ("_clock", "_hurried", "_seconds", "_stopped", "_waiter", "pressing")
-
-    def __init__(
-        self, clock: Clock, seconds: Callable[[], float], *, pressing: bool = False
-    ) -> None:
-        self.pressing = pressing
-        self._clock = clock
-        self._seconds = seconds
-        self._waiter: asyncio.Future[None] | None = None
-        self._hurried = False
-        self._stopped = False
+    _clock: Clock
+    _seconds: Callable[[], float]
+    pressing: bool = False
+    _waiter: asyncio.Future[None] | None = None
+    _hurried: bool = False
+    _stopped: bool = False
 
     def until(self) -> float:
         """Return until when it may wait, if that begins now."""

@@ -7,23 +7,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.record_changes import merged
 from crrmon.domain.records import Record
 from crrmon.services.tracking.holds import Hold
 
 
-class Track:
+class Track(msgspec.Struct, eq=False):
     """A version that is dealt with right now."""
 
-    __slots__ = ("_done", "_durable", "_hold", "_merged", "_told")
-
-    def __init__(self, hold: Hold | None) -> None:
-        self._done: asyncio.Event | None = None
-        self._hold = hold
-        self._told: list[Record] = []
-        self._merged = 0
-        self._durable = False
+    _hold: Hold | None
+    _done: asyncio.Event | None = None
+    _told: list[Record] | None = None
+    _merged: int = 0
+    _durable: bool = False
 
     def hurry(self) -> None:
         """Make its look due now."""
@@ -32,6 +31,9 @@ class Track:
 
     def hand_over(self, record: Record) -> int:
         """Take in what another event says; return what to ask `took` by."""
+        # Made by whoever tells something: hardly any version is told of twice at a time.
+        if self._told is None:
+            self._told = []
         self._told.append(record)
         return len(self._told)
 
@@ -41,6 +43,8 @@ class Track:
 
     def merge(self, record: Record) -> Record:
         """Add to a record what was handed over since."""
+        if self._told is None:
+            return record
         for told in self._told[self._merged :]:
             record = merged(record, told)
         self._merged = len(self._told)
@@ -52,7 +56,7 @@ class Track:
 
     async def over(self) -> None:
         """Wait until nobody deals with it any more."""
-        # Made by whoever waits: hardly any version is told of twice at a time.
+        # Made by whoever waits, for the same reason.
         self._done = self._done or asyncio.Event()
         await self._done.wait()
 

@@ -72,7 +72,7 @@ def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
         sight: what the source showed just now.
     """
     alone = len(record.destinations) <= 1
-    if not record.version.identified or (sight is Sight.COMPLETED and alone):
+    if (sight is Sight.COMPLETED and alone) or not record.version.identified:
         return ()
     unproved = tuple(
         destination for destination in record.open if destination.replicated_at is None

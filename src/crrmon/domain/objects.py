@@ -56,7 +56,7 @@ sums are exact as long as they fit into 64 bits.
 """
 
 _PROVISIONAL = "?"
-"""Starts a stand-in version id. S3's own are URL-ready, so none can start like this."""
+"""The first character of a stand-in version id. S3's own are URL-ready, so none can start like this."""
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
@@ -72,7 +72,7 @@ class ObjectVersion(msgspec.Struct, frozen=True, order=True, gc=False, cache_has
     @property
     def identified(self) -> bool:
         """Whether S3 told the version id."""
-        return not self.version_id.startswith(_PROVISIONAL)
+        return self.version_id[:1] != _PROVISIONAL
 
     @property
     def trail_id(self) -> bytes:

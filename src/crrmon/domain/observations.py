@@ -51,16 +51,18 @@ class Sight(enum.StrEnum):
         return self not in _NOT_THERE
 
 
-_UNANSWERED = (
-    Sight.DENIED,
-    Sight.THROTTLED,
-    Sight.UNREACHABLE,
-    Sight.REFUSED,
-    Sight.UNREADABLE,
-    Sight.DOUBTED,
+_UNANSWERED = frozenset(
+    {
+        Sight.DENIED,
+        Sight.THROTTLED,
+        Sight.UNREACHABLE,
+        Sight.REFUSED,
+        Sight.UNREADABLE,
+        Sight.DOUBTED,
+    }
 )
-_ENDED = (Sight.GONE, Sight.DELETE_MARKER)
-_NOT_THERE = _UNANSWERED + _ENDED
+_ENDED = frozenset({Sight.GONE, Sight.DELETE_MARKER})
+_NOT_THERE = _UNANSWERED | _ENDED
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

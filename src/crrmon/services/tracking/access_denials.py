@@ -122,6 +122,11 @@ class Denials:
         since = asyncio.get_running_loop().time() - self._last_answer(place)
         return since >= ANSWERED_LATELY_SECONDS
 
+    @property
+    def any(self) -> bool:
+        """Whether any bucket denied a look lately."""
+        return bool(self._denials)
+
     def hold(self, place: Place, *, troubled: bool) -> float | None:
         """Ask whether to look at an object.
 
@@ -182,10 +187,10 @@ class Denials:
             sight: what it showed.
             troubled: whether the object's look before had told nothing.
         """
-        if sight is Sight.DENIED:
-            self._denied(place)
-        elif sight.answered:
+        if sight.answered:
             self._answered(place, troubled=troubled)
+        elif sight is Sight.DENIED:
+            self._denied(place)
 
     def _answered(self, place: Place, *, troubled: bool) -> None:
         self._answered_at.put(place, asyncio.get_running_loop().time())

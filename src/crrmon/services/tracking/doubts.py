@@ -121,11 +121,12 @@ class Doubts:
         )
 
     def not_gone(self, record: Record, path: Sequence[Route], seen: Observation) -> None:
-        """Take in what else a look showed. An object that is there counts once, as those do that are gone, unless it
-        matters now.
+        """Take in what else a look showed, but for an arrival, which tells by itself.
+
+        An object that is there counts once, as those do that are gone, unless it matters now.
         """
-        if not seen.sight.exists or seen.sight is Sight.COMPLETED:
-            return  # told by its arrival
+        if not seen.sight.exists:
+            return
         final = seen.sight in (Sight.FAILED, Sight.NO_STATUS, Sight.REPLICA)
         known = [self._routes.get(route) for route in path]
         doubted = any(one is not None and one.wave.doubted for one in known)
@@ -138,7 +139,7 @@ class Doubts:
         """Doubt a version no more; where it was the last one, the wave is over."""
         for route in path:
             held = self._routes.get(route)
-            if held is None or version not in held.doubted:
+            if held is None or not held.doubted or version not in held.doubted:
                 continue
             held.doubted.remove(version)
             if not held.doubted and not held.many and held.wave.doubted:

@@ -37,7 +37,7 @@ class Gates:
         gate = self._gate(place)
         began_at = gate.entered_at_once()
         if began_at is None:
-            began_at = await gate.enter()
+            began_at = await gate.entered_in_turn()
         return await self._looked(gate, look, began_at)
 
     async def look_unless(
@@ -49,7 +49,9 @@ class Gates:
     ) -> Observation | None:
         """Look when the gate of its bucket lets it through; None where it is needless by then."""
         gate = self._gate(place)
-        began_at = await gate.enter()
+        began_at = gate.entered_at_once()
+        if began_at is None:
+            began_at = await gate.entered_in_turn()
         if needless():
             gate.leave(None, began_at=began_at)
             return None
@@ -141,18 +143,18 @@ class _Gate:
         self._congestion.began(now)
         return now
 
-    async def enter(self) -> float:
+    async def entered_in_turn(self) -> float:
         """Wait for a place.
 
         Returns:
             When the look began, for `leave`.
         """
-        if (began_at := self.entered_at_once()) is not None:
-            return began_at
         place: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        first = not self._waiting
         self._waiting.append(place)
         self._inside += 1
-        self._let_in()
+        if first:  # else somebody inside, or the timer, lets all in who wait
+            self._let_in()
         try:
             return await place
         except asyncio.CancelledError:

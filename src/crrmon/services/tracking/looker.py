@@ -30,14 +30,20 @@ from crrmon.services.tracking.gates import Gates
 SCATTER_SECONDS = 30.0
 """Records that were put off to the same moment come back over this time."""
 
-_WORTH_TELLING = (
-    Sight.UNKNOWN,
-    Sight.DENIED,
-    Sight.REFUSED,
-    Sight.THROTTLED,
-    Sight.UNREACHABLE,
-    Sight.UNREADABLE,
+_WORTH_TELLING = frozenset(
+    {
+        Sight.UNKNOWN,
+        Sight.DENIED,
+        Sight.REFUSED,
+        Sight.THROTTLED,
+        Sight.UNREACHABLE,
+        Sight.UNREADABLE,
+    }
 )
+
+# Asked for of every object. Before Python 3.12, an enumeration calls a function for each member.
+_COMPLETED = Sight.COMPLETED
+_ARRIVED = Fate.COMPLETED
 
 log = structlog.get_logger()
 
@@ -109,14 +115,14 @@ class Looker:
 
     async def consider(self, record: Record) -> Decision:
         """Look at a version once and decide."""
-        if (later := self._held_back(record)) is not None:
+        if self._denials.any and (later := self._held_back(record)) is not None:
             return later
         seen = await self._look(record)
         if seen.sight is Sight.REFUSED and record.refusals + 1 >= REFUSALS_TO_UNREADABLE:
             seen = await self._certain_refusal(record, seen)
         if seen.sight.ended:
             seen = await self._doubts.weighed(record, path_of(record), seen)
-        else:
+        elif seen.sight is not _COMPLETED:  # which its arrival tells
             self._doubts.not_gone(record, path_of(record), seen)
         record = dated(record, seen)
         asked = asks(record, seen.sight)
@@ -242,7 +248,7 @@ class Looker:
         """HEAD a version when its bucket's gate lets it through."""
         look = partial(self._probe.look, version, region=region, owner=owner)
         seen = await self._gates.look(place, look)
-        self._meters.add(catalogue.HEAD_REQUESTS, version.bucket, "source", seen.sight.value)
+        self._meters.add(catalogue.HEAD_REQUESTS, version.bucket, "source", str(seen.sight))
         return seen
 
     def _place(self, bucket: str, owner: str | None) -> Place:
@@ -273,7 +279,7 @@ class Looker:
         if not isinstance(settle, Settle):
             return
         for outcome in settle.settlement.outcomes:
-            if outcome.fate is Fate.COMPLETED:
+            if outcome.fate is _ARRIVED:
                 self._doubts.arrived(record.version, path_of(record), looked=looked)
                 break
         path = learn(self._pacer, record, settle.settlement, now=self._clock.now())

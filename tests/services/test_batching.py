@@ -132,7 +132,7 @@ async def test_a_batch_that_fills_up_lingers_no_longer() -> None:
     work = Work(takes=0)
     batcher = Batcher(work, name="test", size=3, linger=10)
 
-    first = asyncio.create_task(batcher.submit(0))
+    first = asyncio.ensure_future(batcher.submit(0))
     await asyncio.sleep(2)
     await asyncio.gather(batcher.submit(1), batcher.submit(2))
 
@@ -147,7 +147,7 @@ async def test_a_lonely_item_waits_for_company_and_no_longer() -> None:
     batcher = Batcher(work, name="test", size=10, linger=2)
 
     began = seconds()
-    first = asyncio.create_task(batcher.submit(1))
+    first = asyncio.ensure_future(batcher.submit(1))
     await asyncio.sleep(1.5)
     await batcher.submit(2)
 
@@ -161,7 +161,7 @@ async def test_the_next_batch_gathers_while_one_is_under_way() -> None:
     work = Work(takes=5)
     batcher = Batcher(work, name="test", size=100)
 
-    first = asyncio.create_task(batcher.submit(0))
+    first = asyncio.ensure_future(batcher.submit(0))
     await asyncio.sleep(1)
     await asyncio.gather(first, *(batcher.submit(number) for number in range(1, 50)))
 
@@ -173,10 +173,10 @@ async def test_whoever_gave_up_is_not_worth_a_place() -> None:
     work = Work(takes=5)
     batcher = Batcher(work, name="test", size=2)
 
-    first = asyncio.create_task(batcher.submit(0))
+    first = asyncio.ensure_future(batcher.submit(0))
     await asyncio.sleep(1)
-    given_up = [asyncio.create_task(batcher.submit(number)) for number in (1, 2)]
-    patient = asyncio.create_task(batcher.submit(3))
+    given_up = [asyncio.ensure_future(batcher.submit(number)) for number in (1, 2)]
+    patient = asyncio.ensure_future(batcher.submit(3))
     await asyncio.sleep(1)
     for task in given_up:
         task.cancel()
@@ -191,7 +191,7 @@ async def test_giving_up_during_the_call_harms_nobody_else() -> None:
     work = Work(takes=5)
     batcher = Batcher(work, name="test", size=2)
 
-    gone, patient = (asyncio.create_task(batcher.submit(number)) for number in (1, 2))
+    gone, patient = (asyncio.ensure_future(batcher.submit(number)) for number in (1, 2))
     await asyncio.sleep(1)
     gone.cancel()
 
@@ -206,7 +206,7 @@ async def test_giving_up_on_what_then_fails_breaks_nothing(
     work = Work(takes=5, refused=[1])
     batcher = Batcher(work, name="test", size=1)
 
-    gone = asyncio.create_task(batcher.submit(1))
+    gone = asyncio.ensure_future(batcher.submit(1))
     await asyncio.sleep(1)
     gone.cancel()
     await asyncio.sleep(10)
@@ -262,7 +262,7 @@ async def test_drained_waits_for_what_waits_and_what_is_under_way() -> None:
     """After `drained` everything that was submitted before is done."""
     work = Work(takes=1)
     batcher = Batcher(work, name="test", size=1)
-    waiting = [asyncio.create_task(batcher.submit(number)) for number in range(3)]
+    waiting = [asyncio.ensure_future(batcher.submit(number)) for number in range(3)]
     await asyncio.sleep(0)
 
     await batcher.drained()
@@ -275,7 +275,7 @@ async def test_a_batch_that_is_cancelled_cancels_all_who_wait_for_it() -> None:
     """When the loop ends its tasks, nobody is left waiting for a batch that is gone."""
     work = Work(takes=DAY)
     batcher = Batcher(work, name="test", size=2)
-    waiting = [asyncio.create_task(batcher.submit(number)) for number in range(2)]
+    waiting = [asyncio.ensure_future(batcher.submit(number)) for number in range(2)]
     await asyncio.sleep(1)
 
     for task in asyncio.all_tasks():

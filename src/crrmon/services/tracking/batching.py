@@ -41,8 +41,8 @@ class Batcher(Generic[Item, Result]):
         self._full = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, item: Item) -> Result:
-        """Submit an item and return its result."""
+    def submit(self, item: Item) -> asyncio.Future[Result]:
+        """Submit an item and return what will have its result."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._waiting) >= self._size:
@@ -51,7 +51,7 @@ class Batcher(Generic[Item, Result]):
             task = asyncio.create_task(self._work(), name=f"batch {self._name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await future
+        return future
 
     async def drained(self) -> None:
         """Wait until nothing is waiting or under way."""
@@ -82,7 +82,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _do(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         # Whoever gave up waiting is not worth a place; the work itself is harmless to repeat.
-        batch = [(item, future) for item, future in batch if not future.done()]
+        batch = [one for one in batch if not one[1].done()]
         if batch:
             await self._do_all(batch)
 

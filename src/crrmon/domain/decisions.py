@@ -8,6 +8,9 @@ from crrmon.domain.outcomes import Fate, Outcome, Settlement
 from crrmon.domain.records import Record
 from crrmon.domain.verdicts import for_version
 
+# Asked for of every object. Before Python 3.12, an enumeration calls a function for each member.
+_REPLICA = Scope.REPLICA
+
 
 class Wait(msgspec.Struct, frozen=True):
     """Not final: keep the record as it is here, and look again."""
@@ -83,10 +86,11 @@ def _told_by_marks(record: Record, outcomes: tuple[Outcome, ...]) -> bool:
     """Return whether the marks of outcomes, and those from before, prove that nothing of a version is left to follow."""
     arrived = []
     for outcome in outcomes:
-        if outcome.mark.scope is Scope.SOURCE:
+        mark = outcome.mark
+        if mark.scope is _REPLICA:
+            arrived.append(mark.bucket)
+        elif mark.scope is Scope.SOURCE:
             return True
-        if outcome.mark.scope is Scope.REPLICA:
-            arrived.append(outcome.mark.bucket)
     for destination in record.destinations:
         if not destination.counted and destination.bucket not in arrived:
             return False

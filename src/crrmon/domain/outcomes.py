@@ -232,6 +232,13 @@ _COUNTED = {
 }
 
 
+_BY_THEMSELVES = frozenset({Fate.FAILED_THERE, Fate.PURGE_FAILED})
+"""Fates that are no part of the statistics."""
+
+# Asked for of every object. Before Python 3.12, an enumeration calls a function for each member.
+_ARRIVED = Fate.COMPLETED
+
+
 def tally(outcome: Outcome) -> Tally:
     """Return what one outcome adds to the counts of its route."""
     if outcome.fate in (Fate.CLOSED, Fate.FAILED_THERE, Fate.PURGE_FAILED):
@@ -252,11 +259,7 @@ def delta(batch: str, outcomes: list[Outcome], *, settled_at: float) -> Delta:
         outcomes: those that were counted, without the duplicates.
         settled_at: when, by the clock of whoever settles.
     """
-    tallies = totals(
-        outcome
-        for outcome in outcomes
-        if outcome.fate is not Fate.FAILED_THERE and outcome.fate is not Fate.PURGE_FAILED
-    )
+    tallies = totals(outcome for outcome in outcomes if outcome.fate not in _BY_THEMSELVES)
     return Delta(
         id=batch,
         settled_at=settled_at,
@@ -269,8 +272,10 @@ def totals(outcomes: Iterable[Outcome]) -> Tallies:
     completed: dict[Route, list[Outcome]] = {}
     others: list[tuple[Route, Tally]] = []
     for outcome in outcomes:
-        if outcome.fate is Fate.COMPLETED and outcome.counts:
-            completed.setdefault(outcome.route, []).append(outcome)
+        if outcome.fate is _ARRIVED and outcome.counts:
+            if (arrivals := completed.get(outcome.route)) is None:
+                arrivals = completed[outcome.route] = []
+            arrivals.append(outcome)
         else:
             others.append((outcome.route, tally(outcome)))
     done = {route: _completed(arrivals) for route, arrivals in completed.items()}
@@ -300,11 +305,12 @@ def _completed(outcomes: Iterable[Outcome]) -> Tally:
         size += outcome.size
         repaired += outcome.repaired
         late += outcome.late
-        if outcome.latency is None:
+        took = outcome.latency
+        if took is None:
             continue
         timed += 1
         timed_size += outcome.size
-        exact += outcome.latency.exact
+        exact += took.lower == took.upper
         seconds += outcome.seconds
         for bucket, weight in outcome.spread:
             latency[bucket] = latency.get(bucket, 0.0) + weight

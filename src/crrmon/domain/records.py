@@ -15,6 +15,9 @@ from crrmon.domain.objects import (
     site_of,
 )
 
+# Asked for of every object. Before Python 3.12, an enumeration calls a function for each member.
+_REPLICA = Scope.REPLICA
+
 
 class State(enum.StrEnum):
     """Where a record stands."""
@@ -182,7 +185,8 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
 
     def replica_mark(self, destination: str) -> MarkId:
         """Identify the mark of this version's arrival in a destination bucket."""
-        return MarkId(Scope.REPLICA, destination, self.version.key, self.version.version_id)
+        version = self.version
+        return MarkId(_REPLICA, destination, version.key, version.version_id)
 
     @property
     def place(self) -> Place:

@@ -10,6 +10,9 @@ from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, route_bet
 from crrmon.domain.outcomes import LATE_SECONDS, Cause, Fate, Latency, Mark, Outcome
 from crrmon.domain.records import Destination, Record
 
+# Asked for of every object. Before Python 3.12, an enumeration calls a function for each member.
+_COMPLETED = Fate.COMPLETED
+
 
 def for_version(
     record: Record, fate: Fate, *, found_at: float, cause: Cause | None = None
@@ -45,7 +48,7 @@ def for_arrival(
     """
     return Outcome(
         mark=record.replica_mark(bucket),
-        fate=Fate.COMPLETED,
+        fate=_COMPLETED,
         route=route_between(record.version.bucket, bucket),
         written_at=record.written_at,
         found_at=found_at,

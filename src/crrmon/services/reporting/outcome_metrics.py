@@ -29,6 +29,9 @@ _DELETIONS: dict[Fate, tuple[Metric, *tuple[str, ...]]] = {
 }
 """Where deletions are counted, and as what."""
 
+# Asked for of every object. Before Python 3.12, an enumeration calls a function for each member.
+_ARRIVED = Fate.COMPLETED
+
 log = structlog.get_logger()
 
 
@@ -48,7 +51,7 @@ class Counting:
         for outcome in outcomes:
             if wanted and outcome.fate is not Fate.FAILED_THERE:
                 _log(outcome)
-            if outcome.fate is Fate.COMPLETED and outcome.counts:
+            if outcome.fate is _ARRIVED and outcome.counts:
                 completed.append(outcome)
             else:
                 self._ended(outcome)

@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -46,6 +47,12 @@ RETRY_CAP_SECONDS = 15.0
 UNCOVERED_LINGER_SECONDS = 1.0
 """For how long objects that no rule covers are gathered before they are added to what is reported."""
 UNCOVERED_BATCH = 500
+
+# Asked for of every object. Before Python 3.12, an enumeration calls a function for each member.
+_SOURCE = Scope.SOURCE
+_EVENTBRIDGE = Channel.EVENTBRIDGE
+_ARRIVED = Fate.COMPLETED
+_COUNTED = Settled.COUNTED
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -119,15 +126,19 @@ class Recorder:
         """
         version = record.version
         buckets = [destination.bucket for destination in record.destinations]
-        asked = [MarkId.of(Scope.SOURCE, version), *map(record.replica_mark, buckets)]
-        if record.channel is Channel.EVENTBRIDGE and version.version_id != "null":
+        asked = [
+            MarkId(_SOURCE, version.bucket, version.key, version.version_id),
+            *map(record.replica_mark, buckets),
+        ]
+        if record.channel is _EVENTBRIDGE and version.version_id != "null":
             # What does not tell who wrote may come from a store that says itself when it is everywhere.
             asked.append(record.replicated_mark)
             if version.bucket not in buckets:
                 asked.append(record.replica_mark(version.bucket))
-        whole, *found = kept = await self._seen.submit(tuple(asked))
+        kept = await self._seen.submit(tuple(asked))
         if not any(kept):
             return record  # nearly always
+        whole, *found = kept
         there, (said, own) = found[: len(buckets)], (*found[len(buckets) :], None, None)[:2]
         if isinstance(whole, Mark) or _arrived(own):
             return None
@@ -148,15 +159,15 @@ class Recorder:
             False when nothing of a settlement was new: others counted it all, or hold a record that knows more.
         """
         match decision:
+            case Settle(settlement, news):
+                for fact in news:
+                    await self.note(fact)
+                return _COUNTED in await self.settle(settlement)
             case Wait(record) if record.rev:
                 # A stale one was changed by somebody else, who set the next date.
                 await self.reschedule(record)
             case Wait(record):
                 await self.park(record)
-            case Settle(settlement, news):
-                for fact in news:
-                    await self.note(fact)
-                return Settled.COUNTED in await self.settle(settlement)
             case Adopt(then, provisional, record):
                 if not await self.carry_out(then):
                     # A record that was there learns what was said about a failure, and is looked at for it. Where an
@@ -177,7 +188,7 @@ class Recorder:
         """Count what was decided, once; tell for each outcome whether this was the time."""
         for outcome in settlement.outcomes:
             # Before the record is dropped: until then it holds the route back itself.
-            if may_be_missing(outcome):
+            if outcome.fate is not _ARRIVED and may_be_missing(outcome):
                 await self.register.abandon(outcome)
         return await self._settle.submit(settlement)
 
@@ -273,7 +284,7 @@ class Recorder:
     ) -> Sequence[Sequence[Mark | EarlyFact | None]]:
         flat = [mark for ids in asked for mark in ids]
         found = iter(await self._persist("seen", lambda: self._ledger.seen(flat)))
-        return [[next(found) for _ in ids] for ids in asked]
+        return [list(islice(found, len(ids))) for ids in asked]
 
     async def _do_park(self, records: Sequence[Record]) -> Sequence[Parked]:
         await certain(self._clock)  # the ledger's own clock is this one
@@ -297,12 +308,14 @@ class Recorder:
         results = await self._persist(
             "settle", lambda: self._ledger.settle(batch, settlements, now=now)
         )
-        counted = []
-        for settlement, settled in zip(settlements, results, strict=True):
-            for outcome, what in zip(settlement.outcomes, settled, strict=True):
-                if what is Settled.COUNTED:
-                    counted.append(outcome)
-        self._counting.counted(counted)
+        self._counting.counted(
+            [
+                outcome
+                for settlement, settled in zip(settlements, results, strict=True)
+                for outcome, what in zip(settlement.outcomes, settled, strict=True)
+                if what is _COUNTED
+            ]
+        )
         if self.register.holding:
             for settlement in settlements:
                 await self._arrived(settlement)

@@ -34,7 +34,8 @@ def learn(pacer: Pacer, record: Record, settlement: Settlement, *, now: float) -
     """Teach how long a version took to be everywhere: one sample, however many destinations it has.
 
     Returns:
-        The ways of which something new is known; none where the settlement tells nothing of them all.
+        The ways of which other things are answered by now; none where the settlement tells nothing of them all, or too
+        little yet.
     """
     path = path_of(record)
     if len(path) > 1:
@@ -48,8 +49,9 @@ def learn(pacer: Pacer, record: Record, settlement: Settlement, *, now: float) -
     took = _took(settlement)
     if took is None:
         return ()
-    pacer.learn(path, took, now=now, written_at=record.written_at)
-    return path
+    news = pacer.learn(path, took, now=now, written_at=record.written_at)
+    # Several have their own, of which some may be news.
+    return path if news or len(path) > 1 else ()
 
 
 def _took(settlement: Settlement) -> Latency | None:

@@ -163,7 +163,9 @@ class MarkId(msgspec.Struct, frozen=True, gc=False, order=True):
     @property
     def slot(self) -> str:
         """What sets this mark apart from the others of its trail: short, printable, stable."""
-        return f"{self.scope}{self.episode or ''}:{self.bucket}"
+        if not self.episode:  # as nearly always
+            return self.scope + ":" + self.bucket
+        return f"{self.scope}{self.episode}:{self.bucket}"
 
 
 @functools.lru_cache(maxsize=AT_HAND)

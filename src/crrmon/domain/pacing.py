@@ -188,7 +188,7 @@ class Pacer:
 
     def learn(
         self, path: Path, latency: Latency, *, now: float, written_at: float | None = None
-    ) -> None:
+    ) -> bool:
         """Take in the latency of an object that completed, found just now.
 
         Args:
@@ -196,10 +196,15 @@ class Pacer:
             latency: its bounds.
             now: when it was found.
             written_at: when it was written; None where it was found by the look that is the upper bound.
+
+        Returns:
+            Whether anything is answered otherwise by this, or asked for the first time.
         """
+        known = self._paths.get(path)
+        first = known is None or not known.knowledge.samples
         lower, upper = max(latency.lower, 0.0), max(latency.upper, 0.0)
         if not lower <= upper < math.inf:
-            return
+            return first
         state = self._state(path)
         done_at = now if written_at is None else min(now, written_at + upper)
         written_at = now - upper if written_at is None else written_at
@@ -209,11 +214,13 @@ class Pacer:
             state.flow.completed(done_at)
         if written_at < state.flow.resumed_at:
             # Written before or during an outage: what it took says nothing of the next one.
-            return
+            return first
         interval = span_of(lower, upper)
-        if state.knowledge.learn(interval, now=now, policy=self._policy, price=self._price):
-            # The first is forgotten first, when there are too many.
-            self._paths[path] = self._paths.pop(path)
+        if not state.knowledge.learn(interval, now=now, policy=self._policy, price=self._price):
+            return first
+        # The first is forgotten first, when there are too many.
+        self._paths[path] = self._paths.pop(path)
+        return True
 
     # ---- what is known ----
 

@@ -126,9 +126,13 @@ class RouteRegister:
 
     def unheard(self, source: str, destinations: Iterable[Destination]) -> list[Route]:
         """Return the routes to some destinations on which no event of a write was ever seen."""
-        routes = [route_between(source, destination.bucket) for destination in destinations]
-        states = self._states
-        return [route for route in routes if (one := states.get(route)) and not one.heard]
+        unheard = []
+        for destination in destinations:
+            route = route_between(source, destination.bucket)
+            state = self._states.get(route)
+            if state is not None and not state.heard:
+                unheard.append(route)
+        return unheard
 
     async def heard(self, routes: Iterable[Route]) -> None:
         """Note that an event told of a write that takes some routes."""

@@ -177,7 +177,8 @@ class Tracker:
         """Hold a new version until its first look is due; None for one that is parked instead, or over meanwhile."""
         first_look_at = self._looker.first_look_at(found)
         # Whoever waits for an answer does not wait for that of a store, which may be slow for one bucket alone.
-        if hold.pressing or first_look_at > max(until, self._clock.now()):
+        late = first_look_at > until and first_look_at > self._clock.now()
+        if hold.pressing or late:
             await self._recorder.park(replace(found, next_look_at=first_look_at))
             return None
         if not await hold.wait(first_look_at):

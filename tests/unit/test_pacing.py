@@ -327,6 +327,21 @@ def test_what_is_done_before_looks_begin_is_called_hidden():
     assert seen.hidden(OTHER) == 1
 
 
+def test_what_is_learned_is_told_as_news_whenever_it_changes_an_answer():
+    """Of the first sample, whatever it is, and whenever all is fitted again: nobody need ask after each sample."""
+    pacer, rng = Pacer(Policy()), random.Random(5)
+    before, news = None, []
+    for number in range(500):
+        latency = Latency(0.0, rng.uniform(1, 30) if number else math.inf)
+        news.append(pacer.learn(PATH, latency, now=1e9 + number))
+        known = pacer.hidden(PATH), pacer.spread(PATH, Latency(0.0, 30.0), now=1e9 + number)
+        assert news[-1] or known == before
+        before = known
+
+    assert news[:2] == [True, True]
+    assert 10 < sum(news) < 50
+
+
 def test_knowledge_fades_with_time():
     """A path of which nothing was heard for long is unknown again."""
     pacer, now = taught()

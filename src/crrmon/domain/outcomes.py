@@ -2,7 +2,7 @@
 
 import enum
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from typing_extensions import override
@@ -295,11 +295,14 @@ def _totals(pairs: Iterable[tuple[Route, Tally]]) -> Tallies:
     return {route: _total(tallies) for route, tallies in by_route.items()}
 
 
-def _completed(outcomes: Iterable[Outcome]) -> Tally:
+def _completed(outcomes: Sequence[Outcome]) -> Tally:
     """Add up versions that completed on one route and count: nearly all there ever are, and so without a tally for each."""
     completed = size = repaired = late = timed = timed_size = exact = 0
     seconds = 0.0
     latency: dict[int, float] = {}
+    # Estimates are made once and shared: what is the very same spread is added up at once.
+    spreads: dict[int, tuple[tuple[int, float], ...]] = {}
+    times: dict[int, int] = {}
     for outcome in outcomes:
         completed += 1
         size += outcome.size
@@ -312,8 +315,12 @@ def _completed(outcomes: Iterable[Outcome]) -> Tally:
         timed_size += outcome.size
         exact += took.lower == took.upper
         seconds += outcome.seconds
-        for bucket, weight in outcome.spread:
-            latency[bucket] = latency.get(bucket, 0.0) + weight
+        spread = outcome.spread
+        spreads[id(spread)] = spread
+        times[id(spread)] = times.get(id(spread), 0) + 1
+    for one, spread in spreads.items():
+        for bucket, weight in spread:
+            latency[bucket] = latency.get(bucket, 0.0) + weight * times[one]
     return Tally(
         completed=completed,
         bytes=size,

@@ -58,6 +58,8 @@ def far_above(lately: Answers, past: Answers) -> bool:
         lately: what was answered lately.
         past: what was answered before.
     """
+    if not lately.gone:
+        return False
     share, usual = lately.share, past.share
     if share < usual + (1 - usual) / 2:
         return False

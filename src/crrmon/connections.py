@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.cloudwatch import CloudWatchSink
+from crrmon.adapters.fast.site import Choice
 from crrmon.adapters.remedies import SET_REGION
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
@@ -97,12 +98,15 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
     ]
 
 
-def aws_of(settings: Settings, *, dates: Dates | None = None) -> AwsSession:
+def aws_of(
+    settings: Settings, *, dates: Dates | None = None, choice: Choice | None = None
+) -> AwsSession:
     """Open the way to AWS; an asynchronous context.
 
     Args:
         settings: of the daemon.
         dates: told what AWS's answers say about the time.
+        choice: which client to use instead of what the settings say; the SDK's says nothing of itself in a log.
     """
     return AwsSession(
         endpoint_url=settings.aws.endpoint_url,
@@ -111,7 +115,7 @@ def aws_of(settings: Settings, *, dates: Dates | None = None) -> AwsSession:
         dates=dates,
         # Without a queue, nothing of AWS is asked before an event comes; and what stores write, they date.
         stores_tell_time=not settings.queues,
-        choice=settings.aws.client,
+        choice=choice or settings.aws.client,
     )
 
 

@@ -257,7 +257,7 @@ async def make(authority: Authority) -> AsyncIterator[Make]:
 async def ask(wire: Wire, server: Server | Origin, number: int = 0) -> bytes:
     """Ask, and return the answer's body."""
     origin = server if isinstance(server, Origin) else server.origin
-    return (await wire.ask(origin, REQUEST % number)).body
+    return (await wire.ask(origin, REQUEST % number, idempotent=True)).body
 
 
 # ---- good answers ----
@@ -371,6 +371,26 @@ async def test_a_break_before_the_first_byte(make: Make, tls: ssl.SSLContext | N
         assert len(server.lines) == 2
         assert await ask(wire, server, 3) == b"3"
         assert len(server.lines) == 3
+
+
+async def test_a_break_where_a_request_may_not_be_made_twice(
+    make: Make, tls: ssl.SSLContext | None
+) -> None:
+    """Is an error at once: whoever asked must judge whether it was done."""
+    asked = []
+
+    async def resets(line: Line) -> None:
+        line.say(ok(b"%d" % await line.asked()))
+        asked.append(await line.asked())
+        line.reset()
+
+    async with Server(resets, well, tls=tls) as server:
+        wire = make()
+        await ask(wire, server, 1)
+        with pytest.raises(ConnectionClosedError):
+            await wire.ask(server.origin, REQUEST % 2)
+        assert asked == [2]
+        assert await ask(wire, server, 3) == b"3"
 
 
 async def test_a_break_on_the_new_connection_too(make: Make, tls: ssl.SSLContext | None) -> None:

@@ -61,9 +61,9 @@ def copy(source: str, target: str, config: Path | None, output: str) -> None:
 async def _copy(source: NamedLedger, target: NamedLedger, screen: Screen) -> Moved:
     clock = SystemClock()
     async with (
-        connections.aws_of(source.settings) as here,
+        connections.aws_of(source.settings, choice="sdk") as here,
         connections.opened_ledger(source.settings.ledger, here, clock=clock) as old,
-        connections.aws_of(target.settings) as there,
+        connections.aws_of(target.settings, choice="sdk") as there,
         connections.opened_ledger(target.settings.ledger, there, clock=clock, create=True) as new,
     ):
         move = Move(

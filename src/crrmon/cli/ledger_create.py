@@ -50,7 +50,7 @@ async def _create(settings: Settings, console: Console) -> Sequence[str]:
     of = settings.ledger.dynamodb
     waiting = asyncio.create_task(wait_aloud(console, f"still creating table {of.table}"))
     try:
-        async with connections.aws_of(settings) as aws:
+        async with connections.aws_of(settings, choice="sdk") as aws:
             return await creation.create(aws, table=of.table, region=of.region, tags=of.tags)
     finally:
         waiting.cancel()

@@ -72,7 +72,7 @@ def _asked(settings: Settings, ask: Callable[[Ledger], Awaitable[T]]) -> T:
     async def work() -> T:
         clock = SystemClock()
         async with (
-            connections.aws_of(settings) as aws,
+            connections.aws_of(settings, choice="sdk") as aws,
             connections.opened_ledger(ledger, aws, clock=clock) as opened,
         ):
             return await ask(opened)

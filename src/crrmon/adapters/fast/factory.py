@@ -127,9 +127,9 @@ class Factory:
         )
 
     def _tell(self, address: Address, reason: str) -> None:
-        # Nobody needs to be told what was asked for.
-        tell = log.debug if self._choice == "sdk" else log.info
-        tell(
+        if self._choice == "sdk":
+            return  # nobody needs to be told what was asked for
+        log.info(
             "sdk_used",
             service=address.service,
             region=address.region,

@@ -88,6 +88,11 @@ UNUSUAL = {
     "a name that only ends like one": ({}, "https://evil-s3.eu-west-1.amazonaws.com", NOT_PLAIN),
     "another region's": ({}, "https://s3.eu-west-2.amazonaws.com", NOT_PLAIN),
     "an endpoint of the SDK": ({"AWS_ENDPOINT_URL": "https://store.example"}, None, NOT_PLAIN),
+    "certificates for all of Python": (
+        {"REQUESTS_CA_BUNDLE": "/etc/ssl/company.pem"},
+        None,
+        "a CA bundle is set",
+    ),
     "FIPS": ({"AWS_USE_FIPS_ENDPOINT": "true"}, None, NOT_PLAIN),
     "dual-stack": ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, None, NOT_PLAIN),
     "PrivateLink": (

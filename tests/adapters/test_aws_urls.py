@@ -37,7 +37,9 @@ def stop_sdk(request: Any, **_: object) -> NoReturn:
 class StoppedWire:
     """Takes the place of the fast client's sending."""
 
-    async def ask(self, origin: Origin, request: bytes, *, bodiless: bool = False) -> NoReturn:
+    async def ask(
+        self, origin: Origin, request: bytes, *, bodiless: bool = False, idempotent: bool = False
+    ) -> NoReturn:
         first, *lines = request.decode().split("\r\n")
         method, target, _ = first.split(" ")
         headers = dict(line.split(": ", 1) for line in lines if line)
@@ -46,7 +48,7 @@ class StoppedWire:
         parts = urlsplit(url)
         assert parts.hostname == origin.host
         assert (parts.port or (443 if origin.tls else 80)) == origin.port
-        assert bodiless == (method == "HEAD")
+        assert bodiless == idempotent == (method == "HEAD")
         raise SentError(url, fast=True)
 
 

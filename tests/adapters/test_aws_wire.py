@@ -159,6 +159,20 @@ def saying(*pieces: bytes, stays: bool = False) -> Serve:
 # ---- certificates ----
 
 
+SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""What Python 3.13 wants to see of an authority."""
+
+
 class Authority:
     """Makes certificates of servers of this machine."""
 
@@ -166,8 +180,10 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")])
         self._directory = directory
-        own = self._made(self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        own = (
+            self._made(self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(SIGNS, critical=True)
         )
         self.bundle = directory / "ca.pem"
         self.bundle.write_bytes(
@@ -187,6 +203,13 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(now + dt.timedelta(days=days))
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
 
     def server(self, host: str, *, days: int = 1) -> ssl.SSLContext:

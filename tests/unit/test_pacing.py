@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from crrmon.domain.latency import BUCKETS, bucket_of, edge_near, middle, quantile, upper_edge
+from crrmon.domain.lessons import Learned
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Latency
 from crrmon.domain.pacing import Pacer
@@ -340,6 +341,24 @@ def test_what_is_learned_is_told_as_news_whenever_it_changes_an_answer():
 
     assert news[:2] == [True, True]
     assert 10 < sum(news) < 50
+
+
+def test_what_others_learned_is_news_as_well():
+    """After a restart the first arrival tells what was recalled; and what others taught since is told by the next one."""
+    others, rng = Pacer(Policy()), random.Random(5)
+    for number in range(5000):
+        others.learn(PATH, Latency(0.0, rng.uniform(1, 30)), now=1e9 + number)
+    counts = others.untold(now=1e9 + 5000, leaving=True)[PATH]
+    learned = Learned(path=PATH, counts=counts, as_of=1e9 + 5000)
+
+    pacer = Pacer(Policy())
+    pacer.recall([learned])
+    first_wait(pacer, 1e9 + 5000)
+    told = [pacer.learn(PATH, Latency(0.0, 5.0), now=1e9 + 5000 + number) for number in range(3)]
+    assert told == [True, False, False]
+
+    pacer.adopt(Learned(path=PATH, counts={(0, 3): 9000.0}, as_of=1e9 + 5010))
+    assert pacer.learn(PATH, Latency(0.0, 5.0), now=1e9 + 5020)
 
 
 def test_knowledge_fades_with_time():

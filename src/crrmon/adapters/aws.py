@@ -302,7 +302,10 @@ class AwsSession:
         endpoint = login.endpoint_url if login and login.endpoint_url else self._endpoint_url
         setting = Setting(
             service=service,
-            ca_bundle=session.get_config_variable("ca_bundle"),
+            # As the SDK has it.
+            ca_bundle=session.get_config_variable("ca_bundle")
+            or os.environ.get("REQUESTS_CA_BUNDLE")
+            or None,
             own_store=_foreign(login),
             trusting=endpoint is not None and not is_of_aws(endpoint),
             dates=self._dates if self._stores_tell_time or not _foreign(login) else None,

@@ -108,13 +108,16 @@ class Knowledge(msgspec.Struct):
 
     def adopt(
         self, counts: Mapping[Interval, float], *, as_of: float, policy: Policy, price: float
-    ) -> None:
+    ) -> bool:
         """Go by what all daemons learned together, and by what nobody else knows of yet.
 
         Args:
             counts: of samples; what was learned here is among them, but for what was not told.
             as_of: of when they are.
             policy, price: as for `learn`.
+
+        Returns:
+            Whether anything is answered otherwise from now on.
         """
         before = self.all_samples
         self.untold = self._in_samples(self.untold)
@@ -126,7 +129,7 @@ class Knowledge(msgspec.Struct):
         self.informed = sum(count * _told(span) for span, count in self.counts.items())
         self.learned_at = as_of if self.learned_at is None else max(as_of, self.learned_at)
         self.unfitted += round(abs(self.samples - before))
-        self._fit_if_due(policy, price)
+        return self._fit_if_due(policy, price)
 
     def informed_at(self, now: float, policy: Policy) -> float:
         """Return how many samples this rests on, each weighed by how much it told, as far as they have not faded."""

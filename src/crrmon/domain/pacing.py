@@ -67,6 +67,8 @@ class _PathState(msgspec.Struct):
     flow: Flow
     told_at: float = -math.inf
     """When it was last taken out what others do not know yet."""
+    news: bool = True
+    """Whether anything is answered otherwise than when `learn` last said so."""
 
 
 class Pacer:
@@ -201,10 +203,9 @@ class Pacer:
             Whether anything is answered otherwise by this, or asked for the first time.
         """
         known = self._paths.get(path)
-        first = known is None or not known.knowledge.samples
         lower, upper = max(latency.lower, 0.0), max(latency.upper, 0.0)
         if not lower <= upper < math.inf:
-            return first
+            return known is None or _news(known)
         state = self._state(path)
         done_at = now if written_at is None else min(now, written_at + upper)
         written_at = now - upper if written_at is None else written_at
@@ -214,13 +215,13 @@ class Pacer:
             state.flow.completed(done_at)
         if written_at < state.flow.resumed_at:
             # Written before or during an outage: what it took says nothing of the next one.
-            return first
+            return _news(state)
         interval = span_of(lower, upper)
-        if not state.knowledge.learn(interval, now=now, policy=self._policy, price=self._price):
-            return first
-        # The first is forgotten first, when there are too many.
-        self._paths[path] = self._paths.pop(path)
-        return True
+        if state.knowledge.learn(interval, now=now, policy=self._policy, price=self._price):
+            state.news = True
+            # The first is forgotten first, when there are too many.
+            self._paths[path] = self._paths.pop(path)
+        return _news(state)
 
     # ---- what is known ----
 
@@ -335,9 +336,16 @@ class Pacer:
             self._adopt(state, learned)
 
     def _adopt(self, state: _PathState, learned: Learned) -> None:
-        state.knowledge.adopt(
+        if state.knowledge.adopt(
             learned.counts, as_of=learned.as_of, policy=self._policy, price=self._price
-        )
+        ):
+            state.news = True
+
+
+def _news(state: _PathState) -> bool:
+    """Return whether there is anything new of a path, and take it for told."""
+    news, state.news = state.news, False
+    return news
 
 
 def _as_of(learned: Learned) -> float:

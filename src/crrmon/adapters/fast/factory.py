@@ -159,6 +159,8 @@ class Factory:
         if ca_bundle not in self._contexts:
             context = ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))  # noqa: FBT003 - its signature
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            # As the SDK: from Python 3.13 on, authorities of companies would be refused for what they leave out.
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
             context.set_alpn_protocols(["http/1.1"])
             self._contexts[ca_bundle] = context
         return self._contexts[ca_bundle]

@@ -128,9 +128,11 @@ class JsonCalls:
         metadata = {"HTTPStatusCode": answer.status, "HTTPHeaders": headers}
         if ID_HEADER in headers:
             metadata["RequestId"] = headers[ID_HEADER]
+        self._doorkeeper(
+            {"ResponseMetadata": metadata}
+        )  # lets errors pass, but no redirect of a portal
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise ClientError(_error(answer, metadata), operation)  # type: ignore[arg-type] # its stubs know fewer fields
-        self._doorkeeper({"ResponseMetadata": metadata})
 
 
 class _Fault(msgspec.Struct):

@@ -148,10 +148,13 @@ class Wire:
 
     def freed(self, connection: "Connection") -> None:
         """Take a connection back that may be used again."""
+        if not connection.fit():  # also where it ended while it was handed over
+            connection.cut(None)
+            return
         waiter = self._next()
         if waiter is None:
             self._idle.setdefault(connection.origin, []).append(connection)
-        elif waiter.new or waiter.origin != connection.origin or not connection.fit():
+        elif waiter.new or waiter.origin != connection.origin:
             self._waiting.appendleft(waiter)
             connection.cut(None)  # which makes room
         else:

@@ -278,6 +278,7 @@ class Consumer:
             return
         try:
             decoded = self._reader.read(message)
+            weight = self._weigh(decoded, held)
         except Exception:  # noqa: BLE001 - one bad message harms itself only
             # It is read again where that it fails is told of, and its sender can be waited for.
             self._admission.came()
@@ -286,7 +287,6 @@ class Consumer:
         if decoded is None and not self._inbox.pushed:
             self._leave(held, LEFT_SECONDS)  # for the dead-letter queue
             return
-        weight = self._weigh(decoded, held)
         if not self._admission.entered(weight):
             self._admission.came()
             # Without what it says, which takes more memory than its body: it is read again.

@@ -53,6 +53,7 @@ class LedgerThread:
 
     def __init__(self) -> None:
         self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._stopped = False
         # As a daemon: what it is at when the process ends is a transaction, done or not.
         threading.Thread(target=self._work, name="ledger", daemon=True).start()
 
@@ -62,7 +63,13 @@ class LedgerThread:
             del task  # what was asked for must not live on until the next task comes
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do something in the thread; whoever is cancelled meanwhile does not learn what came of it."""
+        """Do something in the thread; whoever is cancelled meanwhile does not learn what came of it.
+
+        Raises:
+            RuntimeError: it was stopped; or whatever doing it raises.
+        """
+        if self._stopped:
+            raise RuntimeError("the ledger is closed")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._tasks.put(_Task(work, loop, done))
@@ -70,4 +77,5 @@ class LedgerThread:
 
     def stop(self) -> None:
         """End the thread, when all is done that was asked for."""
+        self._stopped = True
         self._tasks.put(None)

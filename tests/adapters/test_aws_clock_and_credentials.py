@@ -1,5 +1,6 @@
 """A clock that is wrong, and credentials that end before their time: what both clients make of S3's and SQS's word."""
 
+import asyncio
 import email.utils
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -234,6 +235,34 @@ async def test_expired_credentials_are_renewed(
     assert (await look(probe)).sight is Sight.COMPLETED
     assert role.given == 2
     assert role.methods == ["HEAD", "HEAD", "GET", "HEAD"]
+
+
+@pytest.mark.usefixtures("both_clients")
+async def test_credentials_that_expire_for_many_at_once_are_renewed_once(
+    role: Role, aws: AwsSession, clock: SetClock
+) -> None:
+    """For all of them, whichever service or bucket they called: none of the looks shows a refused object."""
+    probe = probe_of(aws, clock)
+    assert (await look(probe)).sight is Sight.COMPLETED
+
+    role.good_from = 2
+    seen = await asyncio.gather(*(look(probe, bucket) for bucket in 3 * ("src", "src-2")))
+    assert {one.sight for one in seen} == {Sight.COMPLETED}
+    assert role.given == 2
+
+
+async def test_credentials_that_expire_for_a_queue_are_renewed_for_all_calls(
+    role: Role, stub: AwsStub
+) -> None:
+    """That were under way, and not by each of them."""
+    async with AwsSession(
+        endpoint_url=stub.url, default_region=REGION, max_connections=8, choice="fast"
+    ) as aws:
+        inbox = SqsInbox(aws, URL)
+        role.good_from = 2
+        done = await asyncio.gather(*(inbox.acknowledge(["a"]) for _ in range(5)))
+        assert done == 5 * [[]]
+        assert role.given == 2
 
 
 @pytest.mark.usefixtures("both_clients")

@@ -55,15 +55,19 @@ class Heads(Protocol):
             Exception: as `head`.
         """
 
-    async def renew(self) -> bool:
-        """Get newer credentials than those that S3 took for expired; return whether there are any."""
+    async def renew(self, *, asked_at: float) -> bool:
+        """Get newer credentials than those that S3 took for expired; return whether there are any.
+
+        Args:
+            asked_at: when the request was made that failed for it, by the loop's clock.
+        """
 
 
 class Renewing(Protocol):
     """Has credentials, and may get newer ones."""
 
-    async def renew(self) -> bool:
-        """Get newer credentials; return whether there are any."""
+    async def renew(self, *, asked_at: float) -> bool:
+        """Get newer credentials; return whether there are any. As `Heads.renew`."""
 
 
 class SdkHeads:

@@ -105,7 +105,7 @@ class S3Probe:
         self._deadline_seconds = deadline_seconds
         self._regions: Recent[tuple[str, str], str] = Recent()
         """Of buckets, by account and name, that were found elsewhere than was thought."""
-        self._asked_why: Recent[tuple[str, str], tuple[float, str]] = Recent()
+        self._asked_why: Recent[tuple[str, str], tuple[float, asyncio.Future[str]]] = Recent()
         """When buckets, by account and name, were asked why they refuse, and what of their answers is about all objects."""
 
     async def look(self, version: ObjectVersion, *, region: str, owner: str | None) -> Observation:
@@ -154,11 +154,12 @@ class S3Probe:
         try:
             with border():
                 async with asyncio.timeout(self._deadline_seconds):
+                    asked_at = asyncio.get_running_loop().time()
                     heads, answer = await self._head(way, region, request)
                     code = ""
                     if answer.status in _WORDLESS:
                         code = await self._code(heads, request, answer, way)
-                        if code in EXPIRED_CODES and await heads.renew():
+                        if code in EXPIRED_CODES and await heads.renew(asked_at=asked_at):
                             answer, code = await self._again(heads, request, code, way)
                 if answer.status == HTTPStatus.OK:
                     return self._seen(answer.headers, asked, way)
@@ -193,14 +194,19 @@ class S3Probe:
         place, now = (way.name, request.bucket), self._clock.now()
         asked = self._asked_why.get(place)
         if asked is not None and 0 <= now - asked[0] < WHY_SECONDS:
-            return asked[1]
-        self._asked_why.put(place, (now, ""))
+            return await asyncio.shield(
+                asked[1]
+            )  # whoever gives up must not end it for the others
+        why: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._asked_why.put(place, (now, why))
+        code = ""
         try:
             with border():
                 code = await heads.code(request)
         except (UnaskedError, NoAnswerError):
-            code = ""  # the answer that was there stands
-        self._asked_why.put(place, (now, code if code in CREDENTIALS_CODES else ""))
+            pass  # the answer that was there stands
+        finally:
+            why.set_result(code if code in CREDENTIALS_CODES else "")
         return code
 
     async def _again(
@@ -210,7 +216,9 @@ class S3Probe:
         answer = await heads.head(request)
         if answer.status in _WORDLESS:
             return answer, code
-        self._asked_why.put((way.name, request.bucket), (self._clock.now(), ""))
+        nothing: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        nothing.set_result("")
+        self._asked_why.put((way.name, request.bucket), (self._clock.now(), nothing))
         return answer, ""
 
     async def configuration(

@@ -70,6 +70,8 @@ class Factory:
         self._most_connections = most_connections
         self._rng = random.Random()  # noqa: S311 - no secret
         self._wires: dict[tuple[str, str | None], Wire] = {}
+        self._keyrings: dict[int, Keyring] = {}
+        """By the identity of the SDK's credentials, which they keep."""
         self._contexts: dict[str | None, ssl.SSLContext] = {}
 
     def heads(self, client: Any, held: Any, setting: Setting) -> Heads:
@@ -80,7 +82,7 @@ class Factory:
             held: its credentials.
             setting: see there.
         """
-        keyring = Keyring(held, monotonic=asyncio.get_running_loop().time)
+        keyring = self._keyring(held)
         sdk = SdkHeads(client, keyring)
         line = self._line(client, keyring, setting)
         if line is None:
@@ -90,7 +92,7 @@ class Factory:
 
     def calls(self, client: Any, held: Any, setting: Setting) -> JsonCalls | None:
         """Return what calls a service that speaks JSON; None where the SDK's client is to. As `heads`."""
-        keyring = Keyring(held, monotonic=asyncio.get_running_loop().time)
+        keyring = self._keyring(held)
         line = self._line(client, keyring, setting)
         if line is None:
             return None
@@ -111,6 +113,13 @@ class Factory:
         """End all connections."""
         for wire in self._wires.values():
             await wire.close()
+
+    def _keyring(self, held: Any) -> Keyring:
+        keyring = self._keyrings.get(id(held))
+        if keyring is None:
+            keyring = Keyring(held, monotonic=asyncio.get_running_loop().time)
+            self._keyrings[id(held)] = keyring
+        return keyring
 
     def _line(self, client: Any, keyring: Keyring, setting: Setting) -> Line | None:
         address = address_of(client, setting.service)

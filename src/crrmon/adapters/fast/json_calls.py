@@ -113,11 +113,14 @@ class JsonCalls:
         return await self._once(operation, request, told)
 
     async def _once(self, operation: str, request: Request, told: "type[_Told]") -> _Told:
+        asked_at = asyncio.get_running_loop().time()
         answer = await self._line.ask(request)
         try:
             self._judge(operation, answer)
         except ClientError as error:
-            if code_of(error) not in EXPIRED_CODES or not await self._credentials.renew():
+            if code_of(error) not in EXPIRED_CODES:
+                raise
+            if not await self._credentials.renew(asked_at=asked_at):
                 raise
             answer = await self._line.ask(request)
             self._judge(operation, answer)

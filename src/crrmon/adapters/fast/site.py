@@ -4,6 +4,7 @@ Endpoints, regions and credentials stay the SDK's: its client is asked for them,
 ordinary is left to it.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
@@ -45,7 +46,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^\[\]@:]+)(:[0-9]+)?")
 
 
 class Keyring:
-    """Has the credentials of a session, newer ones when the SDK has them.
+    """Has the credentials of a session, newer ones when the SDK has them; one for all that the session calls.
 
     Args:
         held: the SDK's own, which refreshes them.
@@ -57,7 +58,8 @@ class Keyring:
         self._monotonic = monotonic
         self._frozen: Any = None
         self._current: Credentials | None = None
-        self._renewed_at = float("-inf")
+        self._renewing = asyncio.Lock()
+        self._renewed_at = self._changed_at = float("-inf")
 
     async def current(self) -> Credentials:
         """Return what to sign with now.
@@ -69,28 +71,37 @@ class Keyring:
         if frozen is None or not frozen.access_key:
             raise NoCredentialsError
         if frozen is not self._frozen or self._current is None:
+            if self._current is not None:
+                self._changed_at = self._monotonic()
             self._frozen = frozen
             self._current = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
         return self._current
 
-    async def renew(self) -> bool:
+    async def renew(self, *, asked_at: float) -> bool:
         """Get newer credentials than those that a service took for expired before their time.
 
+        Args:
+            asked_at: when the call was made that failed for it, by the loop's clock. Of several that failed together, the
+                first gets newer ones for all.
+
         Returns:
-            Whether there are newer ones; there are none where nobody refreshes them, or somebody just did.
+            Whether there are newer ones; there are none where nobody refreshes them, or somebody just did in vain.
         """
-        now = self._monotonic()
         if not isinstance(self._held, AioRefreshableCredentials):
             return False
-        if now - self._renewed_at < RENEWAL_SECONDS:
-            return False
-        self._renewed_at = now
-        before = await self.current()
-        # NB: the SDK itself asks for newer ones by the clock alone.
-        held: Any = self._held
-        async with held._refresh_lock:  # noqa: SLF001
-            await held._protected_refresh(is_mandatory=False)  # noqa: SLF001
-        return await self.current() != before
+        async with self._renewing:
+            now = self._monotonic()
+            if asked_at < self._changed_at:
+                return True
+            if now - self._renewed_at < RENEWAL_SECONDS:
+                return False
+            self._renewed_at = now
+            before = await self.current()
+            # NB: the SDK itself asks for newer ones by the clock alone.
+            held: Any = self._held
+            async with held._refresh_lock:  # noqa: SLF001
+                await held._protected_refresh(is_mandatory=False)  # noqa: SLF001
+            return await self.current() != before
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -188,7 +188,13 @@ async def _shower(aws: AwsSession, emulator_url: str) -> ShowAgain:
 
 
 def _aws(endpoint: str) -> AwsSession:
-    return AwsSession(endpoint_url=endpoint, default_region=WORLD.queue_region, max_connections=50)
+    return AwsSession(
+        endpoint_url=endpoint,
+        default_region=WORLD.queue_region,
+        max_connections=50,
+        # Its log would stand in what people read.
+        choice="sdk",
+    )
 
 
 def _calls(stage: Stage) -> Counter[str]:

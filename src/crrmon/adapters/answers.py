@@ -1,8 +1,8 @@
 """How answers of AWS are read and judged, where the SDK does it otherwise than whoever asks needs it."""
 
-import contextlib
 import email.utils
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -23,8 +23,8 @@ MAX_HEADER_BYTES = 65_536
 _ASKED_AT = "crrmon_asked_at"
 """Where the SDK's context of a call keeps when it began."""
 
-_IDS = ("x-amzn-requestid", "x-amz-request-id")
-"""Headers in which AWS's services name a request; that of most, and that of S3."""
+ID_HEADER, S3_ID_HEADER = "x-amzn-requestid", "x-amz-request-id"
+"""In which AWS's services name a request; that of most, and that of S3."""
 
 
 class AnyBytesResponse(aiohttp.ClientResponse):
@@ -78,10 +78,7 @@ class Doorkeeper:
 
 
 class DateListener:
-    """Hears of every call of a client, and passes on what its answer says about the time.
-
-    Answers without AWS's id of the request, or out of a cache, are of somebody else on the way, or of another time.
-    """
+    """Hears of every call of a client, and passes on what its answer says about the time."""
 
     def __init__(self, dates: Dates) -> None:
         self._dates = dates
@@ -93,11 +90,31 @@ class DateListener:
         asked_at = context.get(_ASKED_AT)
         told = parsed.get("ResponseMetadata", {}) if isinstance(parsed, dict) else {}
         headers = told.get("HTTPHeaders", {})
-        if asked_at is None or "age" in headers or not any(one in headers for one in _IDS):
+        if asked_at is None or not tells_time(headers):
             return
-        with contextlib.suppress(ValueError, TypeError):  # no date, or one that no calendar has
-            date = email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
+        date = read_date(headers.get("date", ""))
+        if date is not None:
             self._dates.heard(date, asked_at=asked_at)
+
+
+def tells_time(headers: Mapping[str, str]) -> bool:
+    """Return whether what an answer says about the time can be relied on.
+
+    Answers without AWS's id of the request, or out of a cache, are of somebody else on the way, or of another time.
+
+    Args:
+        headers: of the answer, by names in lower case.
+    """
+    return "age" not in headers and (S3_ID_HEADER in headers or ID_HEADER in headers)
+
+
+@lru_cache(maxsize=8)
+def read_date(text: str) -> float | None:
+    """Read a Date header, into seconds since the epoch; None for one that no calendar has."""
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def follow_no_redirect(context: dict[str, Any], **_: object) -> None:

@@ -15,9 +15,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from crrmon.adapters.answers import Doorkeeper
+from crrmon.adapters.answers import ID_HEADER, Doorkeeper
 from crrmon.adapters.border import EXPIRED_CODES, code_of
-from crrmon.adapters.fast.line import ID_HEADER, Line
+from crrmon.adapters.fast.line import Line
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request
 from crrmon.adapters.fast.site import Keyring

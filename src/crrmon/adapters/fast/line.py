@@ -1,9 +1,8 @@
 """One service, asked by its short way: signed, sent, and judged by what the answer's headers say."""
 
-import email.utils
 from collections.abc import Callable
-from functools import lru_cache
 
+from crrmon.adapters.answers import read_date, tells_time
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request, Signer
 from crrmon.adapters.fast.site import Address, Keyring
@@ -15,9 +14,6 @@ SKEW_SECONDS = 60.0
 
 DATES = (946_684_800.0, 4_102_444_800.0)
 """Which dates are believed, seconds since the epoch: those of this century. Nobody could sign in the year 10,000."""
-
-ID_HEADER, S3_ID_HEADER = "x-amzn-requestid", "x-amz-request-id"
-"""In which AWS's services name a request; that of most, and that of S3."""
 
 
 class Line:
@@ -78,9 +74,8 @@ class Line:
             bodiless=request.method == "HEAD",
             idempotent=request.method != "POST",
         )
-        headers = answer.headers
-        if "age" not in headers and (S3_ID_HEADER in headers or ID_HEADER in headers):
-            date = _date(headers.get("date", ""))
+        if tells_time(answer.headers):
+            date = _date(answer.headers.get("date", ""))
             if date is not None:
                 self._dated(date, asked_at)
         return answer
@@ -93,11 +88,7 @@ class Line:
             self._dates.heard(date, asked_at=asked_at)
 
 
-@lru_cache(maxsize=8)
 def _date(text: str) -> float | None:
     """Read a Date header; None for one that no calendar has, or no clock."""
-    try:
-        date = email.utils.parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return date if DATES[0] <= date < DATES[1] else None
+    date = read_date(text)
+    return date if date is not None and DATES[0] <= date < DATES[1] else None

@@ -6,7 +6,8 @@ last one.
 
 import functools
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 import msgspec
@@ -36,8 +37,10 @@ _PRIOR_BELOW = cumulated(PRIOR)
 _PRIOR_SAMPLES = 5.0
 _PRIOR_CREDIT = tuple(_PRIOR_SAMPLES * share for share in PRIOR)
 _FIT_ROUNDS = 10
-_FIT_EVERY = (20, 250)
-"""Fit again after 5 % more samples, within these bounds."""
+_FIT_SHARE, _FIT_EVERY = 0.1, (20, 1000)
+"""Fit again after so many samples more, of those that there are, within these bounds."""
+_PLAN_SHARE = 0.01
+"""Plan again once so many objects are thought to take another time: what is cheapest hardly changes by fewer."""
 _PENDING_TO_SEE = 20.0
 """Once so many objects were seen pending up to an age, what lies above it is no longer hidden."""
 _VAGUE = 0.8
@@ -61,6 +64,8 @@ class Knowledge(msgspec.Struct):
     """What was learned of the latencies of one path."""
 
     plan: Plan
+    planned_for: tuple[float, ...] = PRIOR
+    """The shares that the plan was made for."""
     shares: tuple[float, ...] = PRIOR
     below: tuple[float, ...] = _PRIOR_BELOW
     """Share of objects below each edge."""
@@ -187,7 +192,7 @@ class Knowledge(msgspec.Struct):
     def _fit_if_due(self, policy: Policy, price: float) -> bool:
         least, most = _FIT_EVERY
         # A fit costs as much as a thousand samples.
-        if self.unfitted < max(least, min(0.05 * self.all_samples, most)):
+        if self.unfitted < max(least, min(_FIT_SHARE * self.all_samples, most)):
             return False
         self._fit(policy, price)
         return True
@@ -197,7 +202,9 @@ class Knowledge(msgspec.Struct):
         shares = fit(self.counts, start=self.shares, prior=_PRIOR_CREDIT, rounds=_FIT_ROUNDS)
         self.shares, self.below = tuple(shares), cumulated(shares)
         self.hidden = self._hidden()
-        self.plan = make_plan(shares, price=price, grace=policy.grace)
+        if _moved(self.planned_for, self.shares) > _PLAN_SHARE:
+            self.plan = make_plan(self.shares, price=price, grace=policy.grace)
+            self.planned_for = self.shares
         # They were made of the shares before.
         self.estimates.clear()
         self.unfitted = 0
@@ -211,6 +218,11 @@ class Knowledge(msgspec.Struct):
             if seen >= _PENDING_TO_SEE:
                 return self.below[edge]
         return 1.0
+
+
+def _moved(before: Iterable[float], after: Iterable[float]) -> float:
+    """Return the share of objects that would have to take another time to make one distribution of another."""
+    return sum(map(abs, map(operator.sub, before, after))) / 2
 
 
 @functools.cache

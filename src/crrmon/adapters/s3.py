@@ -32,6 +32,7 @@ from crrmon.adapters.border import (
     status_of,
     unreadable,
 )
+from crrmon.adapters.deadline import Deadline
 from crrmon.adapters.heads import HeadAnswer, HeadRequest, Heads
 from crrmon.adapters.remedies import CREDENTIALS_CODES, CREDENTIALS_REMEDY, explain
 from crrmon.domain.objects import ObjectVersion, plausible_size
@@ -71,7 +72,8 @@ _ANSWERS_OF_S3 = (Sight.REFUSED, Sight.DENIED, Sight.GONE, Sight.DELETE_MARKER)
 _WITHOUT_PROOF = (Sight.GONE, Sight.DELETE_MARKER, Sight.NO_STATUS)
 """What ends the following of a version, and what any HTTP server might have said."""
 
-_WORDLESS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
+_OK = 200
+_WORDLESS = (400, 403)
 """Refusals that mean many things, of which a HEAD does not say which."""
 
 WHY_SECONDS = 60.0
@@ -103,6 +105,7 @@ class S3Probe:
         self._accounts = accounts
         self._clock = clock
         self._deadline_seconds = deadline_seconds
+        self._deadline = Deadline(deadline_seconds)
         self._regions: Recent[tuple[str, str], str] = Recent()
         """Of buckets, by account and name, that were found elsewhere than was thought."""
         self._asked_why: Recent[tuple[str, str], tuple[float, asyncio.Future[str]]] = Recent()
@@ -153,7 +156,7 @@ class S3Probe:
         )
         try:
             with border():
-                async with asyncio.timeout(self._deadline_seconds):
+                with self._deadline.kept():
                     asked_at = asyncio.get_running_loop().time()
                     heads, answer = await self._head(way, region, request)
                     code = ""
@@ -161,7 +164,7 @@ class S3Probe:
                         code = await self._code(heads, request, answer, way)
                         if code in EXPIRED_CODES and await heads.renew(asked_at=asked_at):
                             answer, code = await self._again(heads, request, code, way)
-                if answer.status == HTTPStatus.OK:
+                if answer.status == _OK:
                     return self._seen(answer.headers, asked, way)
         except AccountError as error:
             return self._unasked(error)
@@ -178,7 +181,7 @@ class S3Probe:
         if heads is None:
             heads = await (way.heads(region) if found is None else way.heads_in(found))
         answer = await heads.head(request)
-        if answer.status == HTTPStatus.OK:
+        if answer.status == _OK:
             return heads, answer
         elsewhere = _region_told(answer.status, answer.headers, "")
         if elsewhere is None or elsewhere == heads.region:

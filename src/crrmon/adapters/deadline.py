@@ -82,10 +82,11 @@ class _Entry:
         task, self.task = self.task, None
         if not self._expired:
             self._deadline.tidy()
-        elif task is not None and task.uncancel() <= self._cancelling:
-            # Else somebody cancelled it as well, and waits for its end.
-            if isinstance(error, asyncio.CancelledError):
-                raise TimeoutError from error
+            return
+        # If others cancelled it as well, they wait for its end.
+        others = task is None or task.uncancel() > self._cancelling
+        if not others and isinstance(error, asyncio.CancelledError):
+            raise TimeoutError from error
 
     def expire(self) -> None:
         """End it, if it is still under way."""

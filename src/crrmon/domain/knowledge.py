@@ -6,7 +6,6 @@ last one.
 
 import functools
 import math
-import operator
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
@@ -222,7 +221,7 @@ class Knowledge(msgspec.Struct):
 
 def _moved(before: Iterable[float], after: Iterable[float]) -> float:
     """Return the share of objects that would have to take another time to make one distribution of another."""
-    return sum(map(abs, map(operator.sub, before, after))) / 2
+    return sum([abs(one - other) for one, other in zip(before, after, strict=True)]) / 2
 
 
 @functools.cache

@@ -12,6 +12,9 @@ from crrmon.ports.clock import Dates
 SKEW_SECONDS = 60.0
 """Of the machine's clock against the service's, beyond which requests are signed by the service's: it takes 5 minutes."""
 
+HEARD_SECONDS = 0.1
+"""After which a date is taken in that says the same as the one before: dates have whole seconds."""
+
 DATES = (946_684_800.0, 4_102_444_800.0)
 """Which dates are believed, seconds since the epoch: those of this century. Nobody could sign in the year 10,000."""
 
@@ -42,6 +45,8 @@ class Line:
         self._now = now
         self._dates = dates
         self._signer = Signer(address.service, address.region)
+        self._heard, self._heard_at = "", 0.0
+        """The last date that was taken in, and when its answer was asked for."""
         self._skew = 0.0
         """Seconds that the service's clock is ahead of this machine's, where that is much."""
 
@@ -65,7 +70,7 @@ class Line:
         return answer
 
     async def _ask(self, request: Request, origin: Origin | None) -> Answer:
-        credentials = await self._keyring.current()
+        credentials = self._keyring.at_hand() or await self._keyring.current()
         asked_at = self._dates.asked() if self._dates is not None else 0.0
         sent = self._signer.signed(request, credentials, at=self._now() + self._skew)
         answer = await self._wire.ask(
@@ -74,8 +79,14 @@ class Line:
             bodiless=request.method == "HEAD",
             idempotent=request.method != "POST",
         )
-        if tells_time(answer.headers):
-            date = _date(answer.headers.get("date", ""))
+        headers = answer.headers
+        text = headers.get("date", "")
+        # What says the same as the one before tells next to nothing; one in a while is enough.
+        if (text != self._heard or asked_at - self._heard_at > HEARD_SECONDS) and tells_time(
+            headers
+        ):
+            self._heard, self._heard_at = text, asked_at
+            date = _date(text)
             if date is not None:
                 self._dated(date, asked_at)
         return answer

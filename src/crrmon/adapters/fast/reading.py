@@ -68,6 +68,7 @@ class Reader:
         "_scanned",
         "_status",
         "_trailers",
+        "_unused",
         "began",
         "closing",
     )
@@ -77,6 +78,7 @@ class Reader:
         self._buffer = bytearray()
         self.closing = False
         """Whether the connection cannot be used again."""
+        self._unused = False
         self.expect(bodiless=False)
 
     def expect(self, *, bodiless: bool) -> None:
@@ -86,6 +88,12 @@ class Reader:
             bodiless: whether the request is a HEAD, whose answer has the length of a body and no body.
         """
         self._bodiless = bodiless
+        self.began = False
+        """Whether anything of it has come."""
+        if self._unused:
+            return
+        self._unused = True
+        """Whether the state below is that of the beginning."""
         self._status = 0
         self._headers: dict[str, str] = {}
         self._left: int | None = None
@@ -95,8 +103,6 @@ class Reader:
         self._informed = 0
         self._trailers = 0
         self._scanned = 0
-        self.began = False
-        """Whether anything of it has come."""
 
     def feed(self, data: bytes) -> Answer | None:
         """Take in what came; return the answer when it is complete.
@@ -105,6 +111,9 @@ class Reader:
             NotHttpError, MalformedAnswerError: it cannot be read.
         """
         self.began = True
+        if self._bodiless and self._unused and (answer := self._whole(data)) is not None:
+            return answer
+        self._unused = False
         self._buffer += data
         while not self._status:
             if not self._take_head():
@@ -119,6 +128,18 @@ class Reader:
             return None
         self._take(self._left)
         return self._done()
+
+    def _whole(self, data: bytes) -> Answer | None:
+        """Return an answer without a body where that is all that came, as after nearly every HEAD."""
+        if not data.startswith(_STARTS[0]) or data.find(b"\r\n\r\n") != len(data) - 4:
+            return None
+        if len(data) > MAX_HEAD_BYTES:
+            return None
+        status, headers = read_head(data[:-4])
+        if status < _LOWEST_FINAL:
+            return None
+        self._check(headers, old=False)
+        return Answer(status, headers, b"")
 
     def end(self) -> Answer | None:
         """Take in that the connection has ended; return the answer if that completes it.
@@ -161,16 +182,21 @@ class Reader:
         self._frame(old=old)
         return True
 
-    def _frame(self, *, old: bool) -> None:
-        """Find out where the body ends."""
-        headers = self._headers
+    def _check(self, headers: dict[str, str], *, old: bool) -> None:
+        """Find out whether the connection can be used again, and whether the length is one."""
         if old or "connection" in headers:
             tokens = headers.get("connection", "").lower().replace(" ", "").split(",")
             if "close" in tokens or (old and "keep-alive" not in tokens):
                 self.closing = True
-        length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+        length = headers.get("content-length")
         if length is not None and not _LENGTH.fullmatch(length):
             raise MalformedAnswerError("a length that is none")
+
+    def _frame(self, *, old: bool) -> None:
+        """Find out where the body ends."""
+        headers = self._headers
+        self._check(headers, old=old)
+        length, coding = headers.get("content-length"), headers.get("transfer-encoding")
         if self._bodiless or self._status in _BODILESS:
             self._left = 0
         elif coding is not None:

@@ -58,13 +58,12 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True):
     """What requests of one second to one host have in common."""
 
     canonical: str
-    stated: str
-    """What is signed, but for the digest of the request."""
+    mac: hmac.HMAC
+    """Of what is signed, but for the digest of the request."""
     sent: str
     """Lines, up to the signature."""
     ends: int
     """Of lines, with that of the signature."""
-    key: bytes
 
 
 class Signer:
@@ -105,7 +104,9 @@ class Signer:
         head = self._head(request, credentials, digest)
         canonical = f"{request.method}\n{request.path}\n{request.query}\n{head.canonical}{digest}"
         hashed = hashlib.sha256(canonical.encode()).hexdigest()
-        signature = hmac.digest(head.key, (head.stated + hashed).encode(), "sha256").hex()
+        mac = head.mac.copy()
+        mac.update(hashed.encode())
+        signature = mac.hexdigest()
         target = f"{request.path}?{request.query}" if request.query else request.path
         text = (
             f"{request.method} {target} HTTP/1.1\r\n{head.sent}{signature}\r\n"
@@ -145,13 +146,13 @@ class Signer:
         lines = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in headers])
         sent = "".join([f"{name}: {value}\r\n" for name, value in headers])
         scope = f"{self._stamp[:8]}/{self._region}/{self._service}/aws4_request"
+        stated = f"{ALGORITHM}\n{self._stamp}\n{scope}\n"
         return _Head(
             canonical=f"{lines}\n{names}\n",
-            stated=f"{ALGORITHM}\n{self._stamp}\n{scope}\n",
+            mac=hmac.new(self._key(credentials, self._stamp[:8]), stated.encode(), "sha256"),
             sent=f"{sent}authorization: {ALGORITHM} Credential={credentials.key_id}/{scope}, "
             f"SignedHeaders={names}, Signature=",
             ends=len(headers) + 1,
-            key=self._key(credentials, self._stamp[:8]),
         )
 
     def _key(self, credentials: Credentials, day: str) -> bytes:

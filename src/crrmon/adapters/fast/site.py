@@ -24,6 +24,9 @@ Choice = Literal["auto", "fast", "sdk"]
 RENEWAL_SECONDS = 60.0
 """Between two times that credentials are renewed because a service took them for expired."""
 
+ASKED_SECONDS = 0.5
+"""How often the SDK is asked for credentials: it renews them minutes before they end."""
+
 BucketUrl = Callable[[str], Awaitable[str | None]]
 """Says which URL the SDK asks for a bucket, without a key; None where it does more than to sign a request for it."""
 
@@ -59,7 +62,11 @@ class Keyring:
         self._frozen: Any = None
         self._current: Credentials | None = None
         self._renewing = asyncio.Lock()
-        self._renewed_at = self._changed_at = float("-inf")
+        self._asked_at = self._renewed_at = self._changed_at = float("-inf")
+
+    def at_hand(self) -> Credentials | None:
+        """Return what to sign with, where the SDK was asked for it just now; else None."""
+        return self._current if self._monotonic() < self._asked_at + ASKED_SECONDS else None
 
     async def current(self) -> Credentials:
         """Return what to sign with now.
@@ -75,6 +82,7 @@ class Keyring:
                 self._changed_at = self._monotonic()
             self._frozen = frozen
             self._current = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        self._asked_at = self._monotonic()
         return self._current
 
     async def renew(self, *, asked_at: float) -> bool:

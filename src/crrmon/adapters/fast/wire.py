@@ -120,7 +120,10 @@ class Wire:
             ReadTimeoutError, ConnectionClosedError, NotHttpError, MalformedAnswerError: no answer came, or none that can
                 be read.
         """
-        connection = self._reusable(origin) or await self._open(origin)
+        idle = self._idle.get(origin)
+        connection = idle.pop() if idle else None
+        if connection is None or not connection.fit():
+            connection = self._reusable(origin, connection) or await self._open(origin)
         try:
             return await connection.ask(request, bodiless=bodiless)
         except _StaleError as error:
@@ -172,7 +175,10 @@ class Wire:
 
     # ---- opening ----
 
-    def _reusable(self, origin: Origin) -> "Connection | None":
+    def _reusable(self, origin: Origin, unfit: "Connection | None") -> "Connection | None":
+        """Return another connection that was used before, if there is one."""
+        if unfit is not None:
+            unfit.cut(None)
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
@@ -351,7 +357,6 @@ class Connection(asyncio.Protocol):
         if self._waiter is None:  # nobody asked
             self.cut(None)
             return
-        self._silent_at = self._loop.time() + self._wire.limits.silent_seconds
         try:
             answer = self._reader.feed(data)
         except (NotHttpError, MalformedAnswerError) as error:
@@ -359,6 +364,8 @@ class Connection(asyncio.Protocol):
             return
         if answer is not None:
             self._answered(answer)
+        else:
+            self._silent_at = self._loop.time() + self._wire.limits.silent_seconds
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -20,6 +20,9 @@ LATELY_SECONDS = 300.0
 PAST_SECONDS = 86_400.0
 """The past fades by 1/e in this time."""
 
+FADING_SECONDS = 1.0
+"""What fades does so in steps of this: thousands of answers may come in one of them."""
+
 EVIDENCE = 14.0
 """It is no chance when that much is against it: minus the logarithm of the probability. 14 is one in a million, or four
 objects in a row on a route about which nothing is known.
@@ -132,6 +135,8 @@ class Wave:
 
     def _fade(self, now: float) -> None:
         since = 0.0 if self._told_at is None else max(now - self._told_at, 0.0)
+        if 0 < since < FADING_SECONDS:
+            return  # it is made up for by a later one
         self._told_at = now
         if since > 0:
             left = math.exp(-since / LATELY_SECONDS)

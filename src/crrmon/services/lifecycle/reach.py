@@ -21,6 +21,10 @@ THROTTLED_LOOKS = 10
 """Nothing but refusals for so long and in so many looks: no bucket is scaled up for, S3 is away."""
 
 
+AGAIN_SECONDS = 1.0
+"""After which it is noted again that a bucket answers."""
+
+
 class _Bucket(msgspec.Struct, frozen=True):
     looked_at: float
     unreachable: bool
@@ -40,6 +44,8 @@ class Reach:
         self._refused = 0
         """Looks that were throttled since any was answered."""
         self._refused_since = 0.0
+        self._well_until = 0.0
+        """Until when it need not be told again that S3 answers."""
 
     def failing(self, place: Place) -> bool:
         """Return whether the last look at a bucket did not reach it."""
@@ -53,6 +59,7 @@ class Reach:
         unreachable = before is not None and before.unreachable
         match sight:
             case Sight.UNREACHABLE:
+                self._well_until = 0.0
                 self._put(place, now, unreachable=True)
                 if self._all_unreachable(now):
                     self._health.failed(detail)
@@ -63,9 +70,13 @@ class Reach:
                 # It answered, and what it said is about the object or about us.
                 self._put(place, now, unreachable=unreachable)
             case _:
+                known = before is not None and now - before.looked_at < AGAIN_SECONDS
+                if known and not unreachable and not self._refused and now < self._well_until:
+                    return  # as of thousands of others in this second
                 self._put(place, now, unreachable=False)
                 self._refused = 0
                 self._health.succeeded()
+                self._well_until = now + AGAIN_SECONDS
 
     def tidy(self) -> None:
         """Forget what is old; an outage is over for a daemon that has nothing to look at any more."""

@@ -78,7 +78,7 @@ class Timekeeper:
         """Take in an answer that came just now."""
         at = self._monotonic()
         said = told(date, asked_at=asked_at, answered_at=at)
-        self._reckoning = self._reckoning.heard(said, lead=self._lead(), at=at)
+        self._reckoning = self._reckoning.heard(said, lead=self._local.now() - at, at=at)
 
     async def run(
         self,

@@ -31,9 +31,9 @@ class Hold(msgspec.Struct, eq=False):
     _hurried: bool = False
     _stopped: bool = False
 
-    def until(self) -> float:
-        """Return until when it may wait, if that begins now."""
-        return self._clock.now() + self._seconds()
+    def until(self, since: float | None = None) -> float:
+        """Return until when it may wait, if that begins now, or began at a moment before."""
+        return (self._clock.now() if since is None else since) + self._seconds()
 
     def hurry(self) -> None:
         """End the present waiting, or the next one: something was heard that makes it needless."""

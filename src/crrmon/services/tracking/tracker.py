@@ -155,13 +155,13 @@ class Tracker:
         Raises:
             GivenBack: the daemon stops, and the message goes back.
         """
-        until = -math.inf if hold is None else hold.until()
-        ready = await self._routed(record, hold, until)
+        began_at = self._clock.now()
+        ready = await self._routed(record, hold, began_at)
         if ready is None:
             return
         decision = self._looker.settled(ready)
         if decision is None and hold is not None:
-            ready = await self._held(ready, hold, until)
+            ready = await self._held(ready, hold, began_at)
             if ready is None:
                 return
             decision = self._looker.settled(ready)
@@ -173,11 +173,11 @@ class Tracker:
             # an arrival was told of meanwhile that the decision did not know.
             await self._recorder.park(ready)
 
-    async def _held(self, found: Record, hold: Hold, until: float) -> Record | None:
+    async def _held(self, found: Record, hold: Hold, since: float) -> Record | None:
         """Hold a new version until its first look is due; None for one that is parked instead, or over meanwhile."""
         first_look_at = self._looker.first_look_at(found)
         # Whoever waits for an answer does not wait for that of a store, which may be slow for one bucket alone.
-        late = first_look_at > until and first_look_at > self._clock.now()
+        late = first_look_at > self._clock.now() and first_look_at > hold.until(since)
         if hold.pressing or late:
             await self._recorder.park(replace(found, next_look_at=first_look_at))
             return None
@@ -189,7 +189,7 @@ class Tracker:
 
     # ---- where it should arrive ----
 
-    async def _routed(self, record: Record, hold: Hold | None, until: float) -> Record | None:
+    async def _routed(self, record: Record, hold: Hold | None, since: float) -> Record | None:
         """Find the destinations; None when that ended the matter, or nobody can tell in time."""
         if record.destinations:
             return record
@@ -197,6 +197,7 @@ class Tracker:
             return None
         if (destinations := self._configurations.at_hand(record)) is not None:
             return await self._covered(record, destinations)
+        until = -math.inf if hold is None else hold.until(since)
         answer: Answer | None = await until_known(self._question(record), hold, until)
         match answer:
             case tuple() as destinations:

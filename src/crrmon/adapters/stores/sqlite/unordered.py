@@ -14,6 +14,7 @@ import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from crrmon.adapters.stores.sqlite.tables import Table, place, table_named, table_of
@@ -31,7 +32,11 @@ class _ItemRow(NamedTuple):
     body: bytes
 
 
-_Rows = dict[Table, list[tuple[object, ...]]]
+_RowsOfOne = list[tuple[object, ...]]
+_Rows = dict[Table, _RowsOfOne]
+
+_PORTIONS: Final = (64, 16, 4, 1)
+"""Rows that are inserted by one statement."""
 
 
 class UnorderedItems:
@@ -178,9 +183,12 @@ class UnorderedItems:
                 self._make(table)
             columns = "place, sort, grp, due, body" if table.day is None else "place, sort, body"
             marks = ", ".join("?" for _ in columns.split())
-            self._connection.executemany(
-                f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", some
-            )
+            into = f"INSERT INTO {table.name} ({columns}) VALUES "
+            for rows_at_once, part in _portions(some):
+                self._connection.execute(
+                    into + ", ".join([f"({marks})"] * rows_at_once),
+                    list(chain.from_iterable(part)),
+                )
         return True
 
     def _make(self, table: Table) -> None:
@@ -250,6 +258,19 @@ class UnorderedItems:
         self._connection.execute(f"DROP TABLE {table.name}")
         self.forget()
         return int(rows)
+
+
+def _portions(rows: _RowsOfOne) -> Iterator[tuple[int, _RowsOfOne]]:
+    """Cut rows into portions of few different sizes, each of which has a statement that is prepared once.
+
+    With each step of a statement the loop's thread and this one hand the interpreter over to each other, so that a step
+    for each row costs more than the row.
+    """
+    at = 0
+    for size in _PORTIONS:
+        while len(rows) - at >= size:
+            yield size, rows[at : at + size]
+            at += size
 
 
 def _plan(actions: Sequence[Action]) -> tuple[_Rows, _Rows, _Rows]:

@@ -43,7 +43,7 @@ from crrmon.services.lifecycle.supervisor import supervise
 CLOSING_SECONDS = 3.0
 """Kept of the grace for what comes after draining."""
 
-COLLECT_AFTER = 10_000
+COLLECT_AFTER = 50_000
 """How many objects more than before there may be before the garbage collector looks for cycles among the new ones.
 
 Python's own 700 are the values of a dozen versions, and everything that is held for a first look was gone through again

@@ -188,7 +188,6 @@ class Daemon:
         least = settings.intake.min_event_delay_seconds
         self.delays = DelayMemory(
             ports.ledger,
-            clock=runtime.clock,
             least={str(channel): seconds for channel, seconds in least.items()},
             retention_seconds=self.retention,
         )

@@ -93,9 +93,7 @@ class Daemon:
         self.inbox = inbox or FakeInbox(self.clock)
         self.timed: frozenset[Route] = frozenset()
         self.held_since: float | None = None
-        self.delays = DelayMemory(
-            self.ledger, clock=self.clock, least={"notification": 5.0}, retention_seconds=HOUR
-        )
+        self.delays = DelayMemory(self.ledger, least={"notification": 5.0}, retention_seconds=HOUR)
         self.meters = PrometheusMeters(shows_fleet=lambda: self.leases.reporting() is not None)
         daemon = runtime(self.clock, meters=self.meters, seed=owner)
         self.board = daemon.board

@@ -28,9 +28,7 @@ class Desk:
         self.ledger = FlakyLedger(MemoryLedger(shards=1))
         daemon = runtime(LoopClock())
         self.board = daemon.board
-        self.delays = DelayMemory(
-            self.ledger, clock=LoopClock(), least={}, retention_seconds=86_400.0
-        )
+        self.delays = DelayMemory(self.ledger, least={}, retention_seconds=86_400.0)
         self.heartbeat = Heartbeat(
             self.ledger,
             daemon,
@@ -58,8 +56,8 @@ async def test_it_says_the_oldest_and_the_latest_of_all_queues() -> None:
     """What is held in any queue bounds, and the largest delay of any counts."""
     one, two = Hands(EPOCH - 50), Hands(None)
     async with Desk(one, two).running() as desk:
-        desk.delays.note("notification", 3.0)
-        desk.delays.note("cloudtrail", 8.0)
+        desk.delays.note("notification", 3.0, now=EPOCH)
+        desk.delays.note("cloudtrail", 8.0, now=EPOCH)
         await asyncio.sleep(1)
         assert await desk.said() == Member(
             owner="me", announced_at=EPOCH, held_since=EPOCH - 50, delay=8.0

@@ -29,9 +29,8 @@ class Deadline:
         """
         return _Entry(self)
 
-    def begin(self, entry: "_Entry") -> float:
+    def begin(self, entry: "_Entry", loop: asyncio.AbstractEventLoop) -> float:
         """Watch an entry from now on; return when it is due, by the loop's clock."""
-        loop = asyncio.get_running_loop()
         due_at = loop.time() + self._seconds
         self._entered.append(entry)
         if self._timer is None:
@@ -67,11 +66,12 @@ class _Entry:
         """Who does it; None before and after."""
 
     def __enter__(self) -> None:
-        self.task = task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self.task = task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a deadline is kept by a task")
         self._cancelling = task.cancelling()
-        self.due_at = self._deadline.begin(self)
+        self.due_at = self._deadline.begin(self, loop)
 
     def __exit__(
         self,

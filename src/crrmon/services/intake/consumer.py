@@ -252,7 +252,8 @@ class Consumer:
         now = self._clock.now()
         hidden_until = asyncio.get_running_loop().time() + VISIBILITY_SECONDS
         # Ages by a clock that may be wrong would stay in the sums for good.
-        for age in self._age.received(messages, now=now, sure=self._clock.sure):
+        sure = self._clock.sure
+        for age in self._age.received(messages, now=now, sure=sure):
             self._meters.observe(catalogue.QUEUE_DURATION, self.name, value=age)
         delay = self._delays.largest
         for message in messages:
@@ -267,18 +268,18 @@ class Consumer:
             )
             self._held[message.receipt] = held
             self._watermarks.came(message.id)
-            self._begin(message, held)
+            self._begin(message, held, now=now, sure=sure)
         self._mind_the_room()
 
-    def _begin(self, message: Message, held: HeldMessage) -> None:
+    def _begin(self, message: Message, held: HeldMessage, *, now: float, sure: bool) -> None:
         """Begin to deal with a message. It is read at once, unless something is to be waited for."""
-        if not (self._clock.sure and self._admission.open):
+        if not (sure and self._admission.open):
             self._admission.came()
             self._spawn(self._attend(held, message=message))
             return
         try:
-            decoded = self._reader.read(message)
-            weight = self._weigh(decoded, held)
+            decoded = self._reader.read(message, now=now)
+            weight = self._weigh(decoded, held, now)
         except Exception:  # noqa: BLE001 - one bad message harms itself only
             # It is read again where that it fails is told of, and its sender can be waited for.
             self._admission.came()
@@ -301,11 +302,11 @@ class Consumer:
     def _spawn(self, dealing: Coroutine[Any, Any, None]) -> None:
         self._attending.add(asyncio.create_task(dealing))
 
-    def _weigh(self, decoded: Decoded | None, held: HeldMessage) -> int:
+    def _weigh(self, decoded: Decoded | None, held: HeldMessage, now: float) -> int:
         """Take in what a message says, and return how much that is; it says nothing where it cannot be read."""
         if decoded is None:
             return 1
-        held.watermark = self._reader.watermark(decoded, held.guessed)
+        held.watermark = self._reader.watermark(decoded, held.guessed, now=now)
         return len(decoded.facts) or 1
 
     def _hold_for(self) -> float:
@@ -388,10 +389,11 @@ class Consumer:
         try:
             await held.hold.certain()
             if weight is None:
-                decoded = self._reader.read(message)
+                now = self._clock.now()
+                decoded = self._reader.read(message, now=now)
                 if decoded is None:
                     return [] if self._inbox.pushed else None
-                weight = self._weigh(decoded, held)
+                weight = self._weigh(decoded, held, now)
         finally:
             self._admission.weighed()
         if not self._admission.may_enter(weight):

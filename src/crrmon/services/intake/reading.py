@@ -44,28 +44,28 @@ class Reader:
     ) -> None:
         self._name = inbox.name
         self._pushed = inbox.pushed
-        self._clock = runtime.clock
         self._meters = runtime.meters
         self._delays = delays
         self._retention_seconds = retention_seconds
         self._malformed: OrderedDict[str, None] = OrderedDict()
         self._malformed_log = ThrottledLog(log, "message_malformed", level="error")
 
-    def read(self, message: Message) -> Decoded | None:
+    def read(self, message: Message, *, now: float) -> Decoded | None:
         """Read a message, and note how late it came; None for one that is malformed."""
         decoded = self._decoded(message)
         if decoded is not None:
-            self._tell_delays(decoded, message.sent_at)
+            self._tell_delays(decoded, message.sent_at, now)
         return decoded
 
-    def watermark(self, decoded: Decoded, guessed: float | None) -> float | None:
+    def watermark(self, decoded: Decoded, guessed: float | None, *, now: float) -> float | None:
         """Return the oldest time of a write that a message tells of; None when it tells of none.
 
         Args:
             decoded: what it says.
             guessed: the watermark of a write whose time is not believed.
+            now: seconds since the epoch.
         """
-        now, oldest = self._clock.now(), None
+        oldest = None
         for fact in decoded.facts:
             if (at := _written_at(fact)) is None:
                 continue
@@ -74,9 +74,8 @@ class Reader:
                 oldest = believed
         return oldest
 
-    def _tell_delays(self, decoded: Decoded, sent_at: float | None) -> None:
+    def _tell_delays(self, decoded: Decoded, sent_at: float | None, now: float) -> None:
         """Note how long after what they tell of events came into the queue, or were pushed."""
-        now = self._clock.now()
         if self._pushed:
             sent_at = now
         for fact in decoded.facts:
@@ -91,7 +90,7 @@ class Reader:
             if sent_at >= at:
                 self._meters.observe(catalogue.EVENT_DELAY, channel, value=sent_at - at)
             if isinstance(fact, ObjectWritten):
-                self._delays.note(channel, sent_at - at)
+                self._delays.note(channel, sent_at - at, now=now)
 
     def _believed(self, at: float, now: float) -> bool:
         return believable(at, now=now, retention_seconds=self._retention_seconds)

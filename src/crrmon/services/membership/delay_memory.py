@@ -6,7 +6,6 @@ import msgspec
 import structlog
 
 from crrmon.domain.event_delays import STATE, EventDelays, decode, encode
-from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import Ledger
 
 log = structlog.get_logger()
@@ -24,12 +23,10 @@ class DelayMemory:
         self,
         ledger: Ledger,
         *,
-        clock: Clock,
         least: Mapping[str, float],
         retention_seconds: float,
     ) -> None:
         self._ledger = ledger
-        self._clock = clock
         self._least = least
         self._retention_seconds = retention_seconds
         self._delays = EventDelays()
@@ -42,11 +39,11 @@ class DelayMemory:
         """The largest delay in seconds that is known; None when none is."""
         return self._delays.largest(self._least)
 
-    def note(self, channel: str, seconds: float) -> None:
+    def note(self, channel: str, seconds: float, *, now: float) -> None:
         """Note how long after a write its message was sent."""
         if seconds > self._retention_seconds:
             return
-        delays = self._delays.noted(channel, seconds, now=self._clock.now())
+        delays = self._delays.noted(channel, seconds, now=now)
         if delays is not self._delays:
             self._delays, self._shared = delays, False
 

@@ -170,10 +170,11 @@ class ConfigurationCache:
 
     def at_hand(self, written: ObjectWritten | Record) -> tuple[Destination, ...] | None:
         """Return where a version should arrive, if that can be told without asking anybody; else see `destinations`."""
-        page = self._pages.get(written.version.bucket, written.owner)
+        now = self._clock.now()
+        page = self._pages.get(written.version.bucket, written.owner, now=now)
         if page.configuration is None or page.reading.locked():
             return None
-        if self._clock.now() - page.asked_at >= REFRESH_SECONDS:
+        if now - page.asked_at >= REFRESH_SECONDS:
             return None
         return page.configuration.destinations(written.version.key) or None
 

@@ -34,11 +34,27 @@ class Gates:
 
     async def look(self, place: Place, look: Callable[[], Awaitable[Observation]]) -> Observation:
         """Look when the gate of its bucket lets it through."""
-        gate = self._gate(place)
+        gate = self._gates.get(place) or self._made(place)
         began_at = gate.entered_at_once()
         if began_at is None:
             began_at = await gate.entered_in_turn()
-        return await self._looked(gate, look, began_at)
+        sight: Sight | None = None
+        now = began_at
+        try:
+            # After the gate: whoever waits for one bucket must not keep a slot from the others.
+            if not self._slots.taken_at_once():
+                await self._slots.take()
+            try:
+                sent_at = gate.time()
+                seen = await look()
+            finally:
+                self._slots.give_back()
+                now = gate.time()
+            sight = seen.sight
+        finally:
+            gate.leave(sight, began_at=began_at, now=now)
+        self._meters.observe(catalogue.HEAD_DURATION, value=now - sent_at)
+        return seen
 
     async def look_unless(
         self,
@@ -48,42 +64,25 @@ class Gates:
         needless: Callable[[], bool],
     ) -> Observation | None:
         """Look when the gate of its bucket lets it through; None where it is needless by then."""
-        gate = self._gate(place)
-        began_at = gate.entered_at_once()
-        if began_at is None:
-            began_at = await gate.entered_in_turn()
-        if needless():
-            gate.leave(None, began_at=began_at)
-            return None
-        return await self._looked(gate, look, began_at)
 
-    async def _looked(
-        self, gate: "_Gate", look: Callable[[], Awaitable[Observation]], began_at: float
-    ) -> Observation:
-        """Look, and give back the place that was taken."""
-        now = asyncio.get_running_loop().time
-        sight: Sight | None = None
+        async def look_if_needed() -> Observation:
+            if needless():
+                raise _NeedlessError
+            return await look()
+
         try:
-            # After the gate: whoever waits for one bucket must not keep a slot from the others.
-            if not self._slots.taken_at_once():
-                await self._slots.take()
-            try:
-                sent_at = now()
-                seen = await look()
-            finally:
-                self._slots.give_back()
-            sight = seen.sight
-        finally:
-            gate.leave(sight, began_at=began_at)
-        self._meters.observe(catalogue.HEAD_DURATION, value=now() - sent_at)
-        return seen
+            return await self.look(place, look_if_needed)
+        except _NeedlessError:
+            return None
 
-    def _gate(self, place: Place) -> "_Gate":
-        gate = self._gates.get(place)
-        if gate is None:
-            gate = _Gate(Congestion(most=self._concurrency, per_second=self._per_second))
-            self._gates.put(place, gate)
+    def _made(self, place: Place) -> "_Gate":
+        gate = _Gate(Congestion(most=self._concurrency, per_second=self._per_second))
+        self._gates.put(place, gate)
         return gate
+
+
+class _NeedlessError(Exception):
+    """Nothing was looked at: it became needless while it waited."""
 
 
 class _Slots:
@@ -125,6 +124,8 @@ class _Gate:
     """Lets as many looks of one bucket through at once, and a second, as it bears; first come, first served."""
 
     def __init__(self, congestion: Congestion) -> None:
+        self.time = asyncio.get_running_loop().time
+        """Tells the time of everything here, by the loop's clock."""
         self._congestion = congestion
         self._waiting: deque[asyncio.Future[float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -136,7 +137,7 @@ class _Gate:
         Returns:
             When the look began, for `leave`; None where there is to be waited.
         """
-        now = asyncio.get_running_loop().time()
+        now = self.time()
         if self._waiting or self._congestion.wait(now) > CLOCK_GRAIN_SECONDS:
             return None
         self._inside += 1
@@ -159,15 +160,15 @@ class _Gate:
             return await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self.leave(None, began_at=place.result())  # it came at the same moment
+                # It came at the same moment.
+                self.leave(None, began_at=place.result(), now=self.time())
             else:
                 self._inside -= 1
             raise
 
     def _let_in(self) -> None:
         """Let in those for whom there is a place, and see to it that the next one gets its turn."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self.time()
         while self._waiting:
             if self._waiting[0].done():
                 del self._waiting[0]  # gave up
@@ -175,7 +176,7 @@ class _Gate:
             wait = self._congestion.wait(now)
             if wait > CLOCK_GRAIN_SECONDS:
                 if wait < math.inf and self._timer is None:
-                    self._timer = loop.call_later(wait, self._time_came)
+                    self._timer = asyncio.get_running_loop().call_later(wait, self._time_came)
                 return
             self._congestion.began(now)
             self._waiting.popleft().set_result(now)
@@ -189,10 +190,9 @@ class _Gate:
         """Whether a look is under way, or waits for its place."""
         return self._inside > 0
 
-    def leave(self, sight: Sight | None, *, began_at: float) -> None:
+    def leave(self, sight: Sight | None, *, began_at: float, now: float) -> None:
         """Give the place back, with what the look showed; None when it was abandoned."""
         self._inside -= 1
-        now = asyncio.get_running_loop().time()
         self._congestion.ended(sight, began_at=began_at, now=now)
         if self._waiting:
             self._let_in()

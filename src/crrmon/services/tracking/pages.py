@@ -60,7 +60,7 @@ class Pages:
     def __len__(self) -> int:
         return len(self._pages)
 
-    def get(self, bucket: str, owner: str | None) -> Page:
+    def get(self, bucket: str, owner: str | None, *, now: float | None = None) -> Page:
         """Return what is known of a bucket, perhaps nothing yet."""
         place = place_of(bucket, owner, self._probe.sites(bucket))
         page = self._pages.pop(place, None)
@@ -69,7 +69,8 @@ class Pages:
             if len(self._pages) >= self._room:
                 self._make_room()
         self._pages[place] = page
-        if page.asked_at > self._clock.now() + WRITE_SLACK_SECONDS:
+        now = self._clock.now() if now is None else now
+        if page.asked_at > now + WRITE_SLACK_SECONDS:
             # The clock was set back since: nobody knows when that was, so it is neither new nor proves anything.
             page.asked_at = float("-inf")
             page.noted_at = None

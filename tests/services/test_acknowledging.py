@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from crrmon.services.intake.acknowledging import BATCH, LANES, Acknowledger
 from crrmon.services.intake.visibility import HeldMessage
-from crrmon.services.tracking.holds import Hold
+from crrmon.services.tracking.holds import Alarms, Hold
 from fakes.clock import LoopClock
 
 LINGER = 0.2
@@ -43,7 +43,7 @@ class _Queue:
     def add(self, first: int, past: int) -> None:
         clock = LoopClock()
         for number in range(first, past):
-            hold = Hold(clock, lambda: 0.0)
+            hold = Hold(clock, Alarms(), lambda: 0.0)
             self.acknowledger.add(
                 HeldMessage(f"m{number}", f"r{number}", hidden_until=0, guessed=0, hold=hold)
             )

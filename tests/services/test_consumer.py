@@ -11,6 +11,7 @@ from crrmon.domain.events.facts import Fact
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
 from crrmon.services.tracking.holds import Hold
+from crrmon.services.tracking.tracker import FirstLook
 from fakes.events import notification, replica_cloudtrail, written
 from fakes.rig import DAY, Rig
 from fakes.s3 import Fate
@@ -256,7 +257,7 @@ async def test_r8_large_and_small_messages_are_all_dealt_with_in_their_order() -
         await asyncio.sleep(1)
         take_in = rig.facts.take_in
 
-        async def slow(fact: Fact, hold: Hold) -> None:
+        async def slow(fact: Fact, hold: Hold) -> FirstLook | None:
             nonlocal together
             number = int(fact.version.bucket.removeprefix("src-"))
             if number not in entered:
@@ -265,7 +266,7 @@ async def test_r8_large_and_small_messages_are_all_dealt_with_in_their_order() -
             assert sum(weights) <= 100 or len(weights) == 1
             together = max(together, len(weights))
             await asyncio.sleep(0.1)
-            await take_in(fact, hold)
+            return await take_in(fact, hold)
 
         rig.facts.take_in = slow  # type: ignore[method-assign]
         for number, size in enumerate(sizes):

@@ -12,6 +12,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Fact
 from crrmon.services.intake.consumer import MOST_FAULTS
 from crrmon.services.tracking.holds import Hold
+from crrmon.services.tracking.tracker import FirstLook
 from fakes.clock import LoopClock
 from fakes.events import notification, written
 from fakes.inbox import FakeInbox
@@ -152,10 +153,10 @@ async def test_m8_a_message_that_makes_the_daemon_fail_is_let_go_in_the_end(
     take_in = rig.facts.take_in
 
     class Faulty:
-        async def take_in(self, fact: Fact, hold: Hold) -> None:
+        async def take_in(self, fact: Fact, hold: Hold) -> FirstLook | None:
             if fact.version.key == "bad":
                 raise ZeroDivisionError
-            await take_in(fact, hold)
+            return await take_in(fact, hold)
 
     rig.intake._facts = Faulty()  # type: ignore[assignment] - a fault of ours, which there should be none of
     async with rig.running():

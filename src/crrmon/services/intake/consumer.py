@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -33,7 +34,7 @@ from crrmon.services.lifecycle.runtime import Runtime
 from crrmon.services.lifecycle.throttled_log import ThrottledLog
 from crrmon.services.membership.delay_memory import DelayMemory
 from crrmon.services.tracking.batching import Batcher
-from crrmon.services.tracking.holds import GivenBack, Hold
+from crrmon.services.tracking.holds import Alarms, GivenBack, Hold
 
 KEEPER_SECONDS = 10.0
 """How often held messages are checked for that."""
@@ -104,6 +105,7 @@ class Consumer:
         self._watermarks = QueueWatermarks()
         self._held: dict[str, HeldMessage] = {}
         self._visibility = Visibility(inbox, queue, self._held)
+        self._alarms = Alarms()
         self._attending: set[asyncio.Task[None]] = set()
         self._receivers: set[asyncio.Task[None]] = set()
         self._faults: OrderedDict[str, int] = OrderedDict()
@@ -239,6 +241,8 @@ class Consumer:
 
     async def abandon(self) -> None:
         """End where it stands whatever is still under way: its messages come again."""
+        for held in self._held.values():
+            held.hold.drop()
         attending = list(self._attending)
         for task in attending:
             task.cancel()
@@ -260,7 +264,7 @@ class Consumer:
             # Nobody knows yet how old what it tells of is; without any delay known, it may be as old as it likes.
             sent_at = now if message.sent_at is None else message.sent_at
             guessed = sent_at - (UNKNOWN_DELAY_SECONDS if delay is None else delay)
-            hold = Hold(self._clock, self._hold_for, pressing=self._inbox.pushed)
+            hold = Hold(self._clock, self._alarms, self._hold_for, pressing=self._inbox.pushed)
             if self._stopping.is_set():
                 hold.stop()
             held = HeldMessage(
@@ -299,6 +303,9 @@ class Consumer:
         else:
             self._acknowledger.add(held)
 
+    def _go_on(self, held: HeldMessage) -> None:
+        self._spawn(self._attend(held, held.facts))
+
     def _spawn(self, dealing: Coroutine[Any, Any, None]) -> None:
         self._attending.add(asyncio.create_task(dealing))
 
@@ -321,7 +328,7 @@ class Consumer:
         message: Message | None = None,
         weight: int | None = None,
     ) -> None:
-        """See one message through until it can be acknowledged.
+        """See one message through until it can be acknowledged, or a first look is to be waited for.
 
         Args:
             held: the message.
@@ -336,8 +343,18 @@ class Consumer:
                 message = None  # the body may be large, and is not needed any more
                 if facts is None:
                     return  # left for the dead-letter queue
+            if held.first is not None:
+                first, held.first = held.first, None
+                await self._facts.look_first(first, held.hold)
+                self._dealt_with(held)
             while facts:
-                await self._facts.take_in(facts.pop(), held.hold)
+                later = await self._facts.take_in(facts.pop(), held.hold)
+                if later is not None:
+                    # A task that waits takes several times the memory of what it waits for.
+                    left_for = None
+                    held.first, held.facts = later, facts or None
+                    held.hold.call(later.at, partial(self._go_on, held))
+                    return
                 self._dealt_with(held)
             self._acknowledger.add(held)
             left_for = None

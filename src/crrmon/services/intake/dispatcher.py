@@ -35,7 +35,7 @@ from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.looker import Looker
 from crrmon.services.tracking.origins import Origins, replica_of
 from crrmon.services.tracking.recorder import Recorder
-from crrmon.services.tracking.tracker import Tracker
+from crrmon.services.tracking.tracker import FirstLook, Tracker
 
 _KINDS: dict[type[Fact], str] = {
     ObjectWritten: "object_written",
@@ -103,8 +103,11 @@ class Dispatcher:
             tracker=tracker,
         )
 
-    def take_in(self, fact: Fact, hold: Hold) -> Coroutine[Any, Any, None]:
+    def take_in(self, fact: Fact, hold: Hold) -> Coroutine[Any, Any, FirstLook | None]:
         """Make one fact durable, or find that it concerns nobody.
+
+        Returns:
+            What is to be gone on with, by `look_first`, when its time has come; None where nothing is left to do.
 
         Raises:
             GivenBack: the daemon stops.
@@ -116,7 +119,11 @@ class Dispatcher:
             else self._other(fact, hold)
         )
 
-    async def _written(self, written: ObjectWritten, hold: Hold) -> None:
+    async def look_first(self, first: FirstLook, hold: Hold) -> None:
+        """Make a write durable whose first look was waited for; as `take_in`."""
+        await self._tracker.look_first(first, hold)
+
+    async def _written(self, written: ObjectWritten, hold: Hold) -> FirstLook | None:
         version = written.version
         self._stores.heard(version.bucket, written.store)
         included = self._choice.includes(version.bucket, version.key)
@@ -127,10 +134,11 @@ class Dispatcher:
         elif included:
             self._meters.add(catalogue.EVENTS, _WRITTEN)
             self._meters.set(catalogue.LAST_EVENT, version.bucket, value=self._clock.now())
-            await self._tracker.follow(written, hold)
+            return await self._tracker.follow(written, hold)
         else:
             hidden = await self._hidden(written)
             self._meters.add(catalogue.EVENTS, _KINDS[ReplicaWritten] if hidden else _EXCLUDED)
+        return None
 
     async def _other(self, fact: Fact, hold: Hold) -> None:
         fact = in_time(fact, now=self._clock.now())

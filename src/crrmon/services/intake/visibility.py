@@ -4,10 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from crrmon.domain.events.facts import Fact
 from crrmon.domain.slicing import sliced
 from crrmon.ports.inbox import Inbox, InboxError
 from crrmon.services.lifecycle.health import Dependency
 from crrmon.services.tracking.holds import Hold
+from crrmon.services.tracking.tracker import FirstLook
 
 VISIBILITY_SECONDS = 120
 """How long a message stays hidden from the last time we asked for it."""
@@ -35,6 +37,8 @@ class HeldMessage:
     """
 
     __slots__ = (
+        "facts",
+        "first",
         "guessed",
         "hidden_until",
         "hold",
@@ -54,6 +58,10 @@ class HeldMessage:
         self.watermark: float | None = guessed
         """The oldest time of a write that it tells of; None when it tells of none."""
         self.hold = hold
+        self.first: FirstLook | None = None
+        """What its hold waits for, if it does."""
+        self.facts: list[Fact] | None = None
+        """What else it tells, to be dealt with afterwards, the last first; None for nothing."""
         self.weight = 0
         """Facts that it was let in with and that are not dealt with yet, at least 1; 0 before it was let in."""
 

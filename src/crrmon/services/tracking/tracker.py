@@ -5,10 +5,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 from msgspec.structs import replace
 
 from crrmon.domain import catalogue
-from crrmon.domain.decisions import Settle
+from crrmon.domain.decisions import Decision, Settle
 from crrmon.domain.events.facts import Channel, ObjectWritten, Operation, ReplicationFailed
 from crrmon.domain.events.times import believable
 from crrmon.domain.objects import ObjectVersion
@@ -32,6 +33,14 @@ NB: by this process only, and only lately: another replica, or this one after a 
 the ledger for each would cost as much as a replicated object, it costs nothing to find out again, and a bucket may
 hold millions of keys outside its rules.
 """
+
+
+class FirstLook(msgspec.Struct, frozen=True):
+    """A version whose first look is not due yet; while it waits, there is nothing of it but this."""
+
+    record: Record
+    at: float
+    """When it is due."""
 
 
 class Tracker:
@@ -127,8 +136,11 @@ class Tracker:
 
     # ---- following ----
 
-    async def follow(self, written: ObjectWritten, hold: Hold) -> None:
-        """Make a write durable.
+    async def follow(self, written: ObjectWritten, hold: Hold) -> FirstLook | None:
+        """Begin to make a write durable.
+
+        Returns:
+            What is to be gone on with, by `look_first`, when its time has come; None where the write is durable.
 
         Raises:
             GivenBack: the daemon stops.
@@ -137,55 +149,75 @@ class Tracker:
         record = self._record(written)
         if self._tracks.busy(version) and await self._tracks.taken(record):
             self._meters.add(catalogue.DUPLICATES, version.bucket)
-            return
+            return None
         track = self._tracks.begin(version, hold)
+        later: FirstLook | None = None
         try:
-            await self.visit(record, hold)
-            track.ended()
+            later = await self._begun(record, hold)
+            if later is None:
+                track.ended()
+        finally:
+            # Until its first look it stays the one that others hand over to.
+            if later is None:
+                self._tracks.end(version)
+        return later
+
+    async def look_first(self, first: FirstLook, hold: Hold) -> None:
+        """Make a write durable whose first look was waited for.
+
+        Raises:
+            GivenBack: the daemon stops.
+        """
+        version = first.record.version
+        try:
+            hold.woken()
+            # The replica's own event may have come meanwhile, or somebody else have counted it.
+            again = await self._recorder.unless_counted(first.record)
+            if again is not None:
+                await self._settled(self._merged(again))
+            self._tracks.of(version).ended()
         finally:
             self._tracks.end(version)
 
-    async def visit(self, record: Record, hold: Hold | None = None) -> None:
-        """Look at a version, for the first time or again, and make durable what comes of it.
+    async def visit(self, record: Record) -> None:
+        """Look again at a version that the ledger holds, and make durable what comes of it."""
+        ready = await self._routed(record, None, self._clock.now())
+        if ready is not None:
+            await self._settled(ready)
 
-        Args:
-            record: of it; one that the ledger holds has a revision, and is looked at again.
-            hold: of the message that told of a new one.
-
-        Raises:
-            GivenBack: the daemon stops, and the message goes back.
-        """
+    async def _begun(self, record: Record, hold: Hold) -> FirstLook | None:
+        """Route a new version, and look at it if that is due; else return when it is, unless it is parked until then."""
         began_at = self._clock.now()
         ready = await self._routed(record, hold, began_at)
         if ready is None:
-            return
+            return None
         decision = self._looker.settled(ready)
-        if decision is None and hold is not None:
-            ready = await self._held(ready, hold, began_at)
-            if ready is None:
-                return
-            decision = self._looker.settled(ready)
         if decision is None:
+            first_look_at = self._looker.first_look_at(ready)
+            # Whoever waits for an answer does not wait for that of a store, which may be slow for one bucket alone.
+            if hold.pressing or (
+                first_look_at > self._clock.now() and first_look_at > hold.until(began_at)
+            ):
+                await self._recorder.park(replace(ready, next_look_at=first_look_at))
+                return None
+            if not hold.over(first_look_at):
+                return FirstLook(ready, first_look_at)
             decision = await self._looker.consider(ready)
+        await self._carried_out(ready, decision)
+        return None
+
+    async def _settled(self, ready: Record) -> None:
+        """Decide on a version, by a look where one is needed, and make that durable."""
+        decision = self._looker.settled(ready) or await self._looker.consider(ready)
+        await self._carried_out(ready, decision)
+
+    async def _carried_out(self, ready: Record, decision: Decision) -> None:
+        """Make a decision durable."""
         new = await self._recorder.carry_out(decision)
         if not new and not ready.rev:
             # A record was there: it learns what this event knows better. Where none is, this changes nothing, unless
             # an arrival was told of meanwhile that the decision did not know.
             await self._recorder.park(ready)
-
-    async def _held(self, found: Record, hold: Hold, since: float) -> Record | None:
-        """Hold a new version until its first look is due; None for one that is parked instead, or over meanwhile."""
-        first_look_at = self._looker.first_look_at(found)
-        # Whoever waits for an answer does not wait for that of a store, which may be slow for one bucket alone.
-        late = first_look_at > self._clock.now() and first_look_at > hold.until(since)
-        if hold.pressing or late:
-            await self._recorder.park(replace(found, next_look_at=first_look_at))
-            return None
-        if not await hold.wait(first_look_at):
-            return found
-        # The replica's own event may have come meanwhile, or somebody else have counted it.
-        again = await self._recorder.unless_counted(found)
-        return None if again is None else self._merged(again)
 
     # ---- where it should arrive ----
 

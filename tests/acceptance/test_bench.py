@@ -18,8 +18,8 @@ BENCH = Path(__file__).parents[2] / "bench"
 pytestmark = pytest.mark.acceptance
 
 
-def _measured(*arguments: str, seconds: float = 900) -> str:
-    command = [sys.executable, "daemon.py", *arguments]
+def _measured(*arguments: str, script: str = "daemon.py", seconds: float = 900) -> str:
+    command = [sys.executable, script, *arguments]
     done = subprocess.run(  # noqa: S603 - our own script
         command, cwd=BENCH, capture_output=True, text=True, timeout=seconds, check=False
     )
@@ -65,6 +65,19 @@ def test_a_profile_is_written_and_folded_by_wing(tmp_path: Path) -> None:
     assert float(shares["HEAD"].rstrip("%")) > 0
     assert float(shares["ledger"].rstrip("%")) > 0
     assert shares["all"] == "100.0%"
+
+
+def test_a_start_is_measured() -> None:
+    """The help and the daemon are started until they are done and ready, and what it imports is added up."""
+    told = _measured("--rounds", "1", script="start.py")
+    imports = _measured("--rounds", "1", "--imports", script="start.py")
+
+    assert [line.partition(" now ")[0].rstrip() for line in told.splitlines()] == [
+        "python -c pass",
+        "crrmon --help",
+        "crrmon run",
+    ]
+    assert {"crrmon", "aiohttp", "in all"} <= {line[11:] for line in imports.splitlines()}
 
 
 # ---- the stubs ----

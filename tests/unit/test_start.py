@@ -31,6 +31,27 @@ asyncio.run(main(Settings(ledger={"kind": sys.argv[1], "path": sys.argv[2]})))
 """
 """All that `crrmon run` imports before its ledger is open, and the ledger's modules."""
 
+COLLECTING = """
+import gc, sys
+from pathlib import Path
+import typer
+from crrmon.cli.commands.run import run
+
+collections = []
+
+def count(phase, _):
+    if phase == "start":
+        collections.append(hasattr(sys.modules.get("crrmon.cli.run"), "run"))
+
+gc.callbacks.append(count)
+try:
+    run(Path(sys.argv[1]))
+except typer.Exit as end:
+    print(end.exit_code, gc.isenabled(), gc.get_freeze_count() > 10_000, all(collections))
+"""
+"""`crrmon run` with settings that cannot be used: as far as to everything being imported. Tells whether the garbage
+collector works then, leaves alone what was imported, and did not begin before."""
+
 
 def imported(arguments: Sequence[str]) -> set[str]:
     """Return the modules that Python imports to print something."""
@@ -74,3 +95,13 @@ def test_of_the_stores_the_one_that_is_used_is_imported(kind: str, tmp_path: Pat
     }
     assert stores == {kind}
     assert not modules & {"boto3", "redis", "crrmon.sandbox"}
+
+
+def test_a_start_does_not_look_for_garbage_in_what_it_imports(tmp_path: Path) -> None:
+    """The collector begins when everything is imported, and then spares it."""
+    settings = tmp_path / "crrmon.yaml"
+    settings.write_text("qeues: []\n")
+    command = [sys.executable, "-c", COLLECTING, str(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603 - our own
+
+    assert done.stdout.split() == ["2", "True", "True", "True"]

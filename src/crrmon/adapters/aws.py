@@ -6,6 +6,7 @@ for each service, account and region, made when first asked for and kept until t
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -136,7 +137,6 @@ class AwsSession:
         """
         self._dates = dates
         self._stores_tell_time = stores_tell_time
-        self._session = AioSession()
         self._endpoint_url = endpoint_url
         # NB: unlike the other SDKs, botocore does not know AWS_REGION, which ECS and EKS set.
         self._default_region = default_region or os.environ.get("AWS_REGION") or None
@@ -145,6 +145,11 @@ class AwsSession:
         self._clients: dict[tuple[Service, str | None, str], asyncio.Task[_Made]] = {}
         self._regions: dict[str, str] = {}
         self._stack = AsyncExitStack()
+
+    @functools.cached_property
+    def _session(self) -> AioSession:
+        """The daemon's own."""
+        return AioSession()
 
     @property
     def redirected(self) -> bool:
@@ -263,10 +268,12 @@ class AwsSession:
 
     def default_region(self, session: AioSession | None = None) -> str | None:
         """Return the region of whoever names none; that of a session beside the daemon's own, where it has one."""
+        if session is None and self._default_region:
+            return self._default_region
         told: str | None = None
         with contextlib.suppress(ProfileNotFound):
             told = (session or self._session).get_config_variable("region")
-        return told if session and told else self._default_region or told
+        return told or self._default_region
 
     async def regions(self) -> Mapping[str, str]:
         """List all regions that the SDK knows, opt-in ones and those of all partitions as well, with their partitions."""

@@ -1,5 +1,6 @@
 """The names of all settings: as keys of the file, and as variables of the environment."""
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
@@ -53,6 +54,11 @@ def secretive(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield prefix.removesuffix(".")
 
 
+@functools.cache
+def _all_secretive() -> tuple[str, ...]:
+    return tuple(secretive(Settings))
+
+
 def _parts(annotation: Any) -> Iterator[Any]:
     for inner in get_args(annotation):
         yield inner
@@ -68,7 +74,7 @@ def hides(name: str) -> bool:
     plain = re.sub(r"\[\d+\]", "[]", name)
     return any(
         f"{plain}.".startswith(f"{section}.") or f"{section}.".startswith(f"{plain}.")
-        for section in _SECRETIVE
+        for section in _all_secretive()
     )
 
 
@@ -98,6 +104,3 @@ def siblings(name: str) -> Iterator[str]:
 def known_name(name: str) -> str:
     """Return a name that is one of a setting; else what stands for others."""
     return name if any(name == key.rpartition(".")[2] for key in keys()) else "a name"
-
-
-_SECRETIVE = tuple(secretive(Settings))

@@ -77,11 +77,12 @@ format: $(READY) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(READY) ## Write what is generated: reference pages, config.example.yaml, dashboards, the chart's page and schema, the alerts without placeholders
+docs: $(READY) ## Write what is generated: reference pages, the tables of docs/scaling.md, config.example.yaml, dashboards, the chart's page and schema, the alerts without placeholders
 	$(BIN)/python -c 'from crrmon.domain.metrics_page import reference; print(reference(), end="")' > docs/metrics.md
 	$(BIN)/python -c 'from crrmon.domain.reasons import reference; print(reference(), end="")' > docs/failure-reasons.md
 	$(BIN)/crrmon config example > config.example.yaml
 	PYTHONPATH=deploy $(BIN)/python -m artifacts
+	$(BIN)/python bench/scaling_page.py
 
 bench: $(READY) ## Measure speed, calls and memory beside what one would run instead (ARGS="--quick --json FILE")
 	$(BIN)/python bench/daemon.py $(ARGS)

@@ -70,7 +70,8 @@ class Object:
     def __init__(
         self, *, batch: int = 32, mark: int = 400, record: int = 700, entry: int = 700
     ) -> None:
-        self._batch = batch
+        self.batch = batch
+        self.entry = entry
         self._mark = mark
         self._record = record
         # It is written in a transaction, read twice (to be reported, to be frozen) and deleted.
@@ -79,7 +80,7 @@ class Object:
     @property
     def first_look(self) -> tuple[float, float]:
         """Write and read units of one settled at its first look: asked for, settled, reported."""
-        writes = write_units(self._mark, transactional=True) + self.entry_writes / self._batch
+        writes = write_units(self._mark, transactional=True) + self.entry_writes / self.batch
         return writes, read_units(self._mark)
 
     def parked(self, further_looks: int) -> tuple[float, float]:
@@ -88,7 +89,7 @@ class Object:
 
         One that is no longer among the last 1,000 that the daemon found due is read once more when it is written.
         """
-        share = self.entry_writes / self._batch
+        share = self.entry_writes / self.batch
         park = write_units(self._record, transactional=True, index_writes=1) + share
         again = write_units(self._record, index_writes=2)
         settle = write_units(self._record, transactional=True, index_writes=1) + share

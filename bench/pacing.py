@@ -95,6 +95,7 @@ class Followed(msgspec.Struct, kw_only=True):
     replicated_at: float
     steady: bool = False
     """First considered when its path had enough samples."""
+    first_look_at: float = math.nan
     looks: int = 0
     pending_seen_at: float | None = None
     found_at: float = math.nan
@@ -158,6 +159,7 @@ def follow(scenario: Scenario, policy: Policy, *, seed: int = SEED) -> Run:
             at = pacer.first_look_at(
                 PATH, written_at=followed.written_at, now=now, draw=rng.random()
             )
+            followed.first_look_at = at
             heapq.heappush(agenda, (at, number, False))
             continue
         looks.append(now)

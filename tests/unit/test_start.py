@@ -48,9 +48,10 @@ try:
     run(Path(sys.argv[1]))
 except typer.Exit as end:
     print(end.exit_code, gc.isenabled(), gc.get_freeze_count() > 10_000, all(collections))
+    print(*(name for name in sys.modules if name.partition(".")[0] == "rich"))
 """
 """`crrmon run` with settings that cannot be used: as far as to everything being imported. Tells whether the garbage
-collector works then, leaves alone what was imported, and did not begin before."""
+collector works then, leaves alone what was imported, and did not begin before; and what there is of rich."""
 
 
 def imported(arguments: Sequence[str]) -> set[str]:
@@ -97,11 +98,25 @@ def test_of_the_stores_the_one_that_is_used_is_imported(kind: str, tmp_path: Pat
     assert not modules & {"boto3", "redis", "crrmon.sandbox"}
 
 
-def test_a_start_does_not_look_for_garbage_in_what_it_imports(tmp_path: Path) -> None:
-    """The collector begins when everything is imported, and then spares it."""
+def test_a_start_neither_collects_what_it_imports_nor_imports_rich(tmp_path: Path) -> None:
+    """The collector begins when everything is imported, and then spares it; tables are not the daemon's business."""
     settings = tmp_path / "crrmon.yaml"
     settings.write_text("qeues: []\n")
     command = [sys.executable, "-c", COLLECTING, str(settings)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603 - our own
 
-    assert done.stdout.split() == ["2", "True", "True", "True"]
+    collector, rich = done.stdout.splitlines()
+    assert collector.split() == ["2", "True", "True", "True"]
+    assert not rich
+
+
+def test_a_daemon_in_a_process_with_rich_keeps_it() -> None:
+    """What was imported before is neither hidden nor taken away."""
+    text = "import rich, sys\nfrom crrmon.cli.commands.run import _not_installed\n"
+    text += (
+        "with _not_installed('rich'):\n    import rich.table\nprint(sys.modules['rich'] is rich)"
+    )
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603 - our own
+
+    assert done.stdout.strip() == "True"

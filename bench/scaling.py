@@ -84,7 +84,7 @@ BYTES_PER_OBJECT = 5_950
 look. `bench/daemon.py` on a loopback interface of its own."""
 RESIDENT_MIB = 130
 """At the peak, with a million parked in SQLite. `bench/daemon.py`."""
-FACT_KIB = 5
+FACT_KIB = 2
 """For each fact that is held: the setting's own word."""
 
 SQLITE = Ledger(

@@ -108,9 +108,9 @@ class Intake(Section):
 
     receivers: Annotated[int, Field(ge=1, le=64), NUMBER] = 4
     """Concurrent receivers per queue; each receives up to ten messages at a time."""
-    max_in_flight: Annotated[int, Field(ge=10, le=100_000), NUMBER] = 2000
+    max_in_flight: Annotated[int, Field(ge=10, le=100_000), NUMBER] = 10_000
     """
-    Maximum number of facts held at once per queue; each takes about 5 KiB of memory. A message counts as the number of
+    Maximum number of facts held at once per queue; each takes about 2 KiB of memory. A message counts as the number of
     facts in it, usually one; a message with more facts than this is held alone. SQS itself allows 120,000 messages.
     """
     hold_seconds: Annotated[float, Field(ge=0, le=600), NUMBER] = 60.0

@@ -10,7 +10,7 @@ import ipaddress
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -592,9 +592,15 @@ async def test_connections_are_recycled_by_age(
 class Names:
     """Stands in for the loop's way to look up addresses."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *addresses: str,
+        answered: asyncio.Event | None = None,
+    ) -> None:
         self.addresses = addresses
         self.asked = 0
+        self._answered = answered
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._told)
 
     async def _told(self, host: str, port: int, **_: object) -> list[Any]:
@@ -602,6 +608,10 @@ class Names:
             family = socket.AF_INET
             return [(family, socket.SOCK_STREAM, 6, "", (host, port))]
         self.asked += 1
+        if self._answered is not None:
+            await self._answered.wait()
+        if not self.addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [
             (
                 socket.AF_INET6 if ":" in address else socket.AF_INET,
@@ -633,18 +643,95 @@ async def test_connections_go_to_all_addresses(
         assert len(one.lines) + len(two.lines) == 40
 
 
+@contextlib.contextmanager
+def silent(host: str, port: int) -> Iterator[None]:
+    """Take an address at which nobody answers, as behind a firewall: so many wait that new ones are passed over."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind((host, port))
+        server.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 - its signature
+            waiting.connect_ex((host, port))
+        yield
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+async def test_addresses_that_do_not_answer(
+    make: Make, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """Do not use up the time to connect while another one answers, of whichever family it is."""
+    try:
+        server = await Server(well, host=host).__aenter__()
+    except OSError:
+        pytest.skip("this machine has no such address")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_exit(server)
+        for dead in ("127.0.0.3", "127.0.0.4"):
+            stack.enter_context(silent(dead, server.port))
+        Names(monkeypatch, "127.0.0.3", "127.0.0.4", host)
+        wire = make(connect_seconds=30.0)
+        told = await asyncio.gather(
+            *(ask(wire, Origin("a.name", server.port, tls=False), number) for number in range(8))
+        )
+        assert told == [b"%d" % number for number in range(8)]
+
+
 async def test_the_preferred_family_comes_first(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one is for when all of it are refused: a machine may have addresses that lead nowhere."""
+    """Each of its addresses by turns, and those of the other family after it."""
     Names(monkeypatch, "127.0.0.1", "127.0.0.2", "::9", "::8")
     wire = make()
-    told = [await wire._names.addresses(Origin("a.name", 1, tls=False)) for _ in range(40)]
-    assert {tuple(addresses[:2]) for addresses in told} == {
-        ("127.0.0.1", "127.0.0.2"),
-        ("127.0.0.2", "127.0.0.1"),
-    }
-    assert {tuple(addresses[2:]) for addresses in told} == {("::9", "::8")}
+    orders = set()
+    for _ in range(80):
+        addresses = await wire._names.addresses(Origin("a.name", 1, tls=False))
+        orders.add(tuple(address[4][0] for address in addresses))
+    ours, others = ("127.0.0.1", "127.0.0.2"), ("::8", "::9")
+    assert orders == {a + b for a in (ours, ours[::-1]) for b in (others, others[::-1])}
+
+
+async def test_a_name_is_looked_up_once_for_all(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who connect to it at the same time; one that gives up takes the answer from nobody."""
+    answered = asyncio.Event()
+    names = Names(monkeypatch, "127.0.0.1", answered=answered)
+    async with Server(well) as server:
+        wire = make()
+        origin = Origin("a.name", server.port, tls=False)
+        asking = [asyncio.create_task(ask(wire, origin, number)) for number in range(5)]
+        await until(lambda: names.asked)
+        asking[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking[0]
+        asking.append(asyncio.create_task(ask(wire, origin, 5)))
+        await until(lambda: wire._opening == 5)
+        answered.set()
+        assert await asyncio.gather(*asking[1:]) == [b"%d" % number for number in range(1, 6)]
+        assert names.asked == 1
+
+
+async def test_a_name_that_was_not_found_is_looked_up_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever comes next, also where nobody waited for it to the end."""
+    answered = asyncio.Event()
+    names = Names(monkeypatch, answered=answered)
+    async with Server(well) as server:
+        wire = make()
+        origin = Origin("a.name", server.port, tls=False)
+        given_up = asyncio.create_task(ask(wire, origin))
+        await until(lambda: names.asked)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        answered.set()
+        with pytest.raises(EndpointConnectionError):
+            await ask(wire, origin)
+        names.addresses = ("127.0.0.1",)
+        assert await ask(wire, origin) == b"0"
 
 
 async def test_names_do_not_fill_the_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

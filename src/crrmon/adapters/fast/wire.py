@@ -14,7 +14,9 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+import aiohappyeyeballs
 import msgspec
+from aiohappyeyeballs import AddrInfoType
 from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -29,6 +31,9 @@ from crrmon.domain.recent import Recent
 
 ADDRESSES_SECONDS = 5.0
 """How long the addresses of a name are believed: S3 names others every few seconds, and wants all of them used."""
+
+STAGGER_SECONDS = 0.25
+"""After which another address is tried beside one that has not answered yet, of the other family first (RFC 8305)."""
 
 YOUNGEST_SECONDS, OLDEST_SECONDS = 60.0, 300.0
 """After which a connection is not used again, by chance between the two, so that they are not all renewed at once."""
@@ -247,31 +252,22 @@ class Wire:
         loop, url = asyncio.get_running_loop(), origin.shown
         try:
             async with asyncio.timeout(self.limits.connect_seconds):
-                failed: OSError = OSError("no address")
-                for address in await self._names.addresses(origin):
-                    try:
-                        _, connection = await loop.create_connection(
-                            lambda: Connection(self, origin),
-                            address,
-                            origin.port,
-                            ssl=self._tls() if origin.tls else None,
-                            server_hostname=origin.host if origin.tls else None,
-                        )
-                    except ssl.SSLError:
-                        raise
-                    except OSError as error:
-                        failed = error
-                    else:
-                        return connection
-                raise failed
+                sock = await aiohappyeyeballs.start_connection(
+                    await self._names.addresses(origin), happy_eyeballs_delay=STAGGER_SECONDS
+                )
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, origin),
+                    sock=sock,
+                    ssl=self._tls() if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
+                )
+                return connection
         except TimeoutError as error:
             raise ConnectTimeoutError(endpoint_url=url, error=error) from error
         except ssl.SSLError as error:
             raise SSLError(endpoint_url=url, error=error) from error
-        except (
-            OSError,
-            UnicodeError,
-        ) as error:  # the latter of names that no name server could have
+        # The latter of names that no name server could have.
+        except (OSError, UnicodeError) as error:
             self._names.forget(origin)
             raise EndpointConnectionError(endpoint_url=url, error=error) from error
 
@@ -427,17 +423,17 @@ class Connection(asyncio.Protocol):
         self._wire.gone(self)
 
 
-class _Addresses(msgspec.Struct, frozen=True):
-    """Of a name."""
+class _Found(msgspec.Struct, frozen=True):
+    """The addresses of a host."""
 
     at: float
-    """When they were told."""
-    first: tuple[str, ...]
-    others: tuple[str, ...]
+    """When they were found, by the loop's clock."""
+    addresses: list[AddrInfoType]
+    """As the resolver gives them, in the order that the system prefers."""
 
 
 class _Names:
-    """Knows the addresses of names, for a moment.
+    """Looks up the addresses of hosts, and keeps them for a moment.
 
     Args:
         rng: says with which address to begin.
@@ -445,20 +441,43 @@ class _Names:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._known: Recent[Origin, _Addresses] = Recent()
+        self._known: Recent[Origin, asyncio.Task[_Found]] = Recent()
 
-    async def addresses(self, origin: Origin) -> list[str]:
-        """Return the addresses to try, in this order: by chance those of the family that the system prefers, then the others."""
-        loop = asyncio.get_running_loop()
-        known = self._known.get(origin)
-        if known is None or loop.time() - known.at > ADDRESSES_SECONDS:
-            told = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-            first = dict.fromkeys(str(one[4][0]) for one in told if one[0] == told[0][0])
-            others = dict.fromkeys(str(one[4][0]) for one in told if one[0] != told[0][0])
-            known = _Addresses(loop.time(), tuple(first), tuple(others))
-            self._known.put(origin, known)
-        return [*self._rng.sample(known.first, len(known.first)), *known.others]
+    async def addresses(self, origin: Origin) -> list[AddrInfoType]:
+        """Return the addresses to try: in random order, those of the family that the system prefers before the others.
+
+        All who ask for a host while it is looked up share the answer.
+
+        Raises:
+            OSError, UnicodeError: there are none.
+        """
+        lookup = self._known.get(origin)
+        if lookup is None or _stale(lookup):
+            lookup = asyncio.create_task(_looked_up(origin), name=f"look up {origin.host}")
+            # Or the loop complains of an error for which nobody waited to the end.
+            lookup.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._known.put(origin, lookup)
+        found = (await asyncio.shield(lookup)).addresses
+        preferred = found[0][0]
+        return sorted(
+            self._rng.sample(found, len(found)), key=lambda address: address[0] != preferred
+        )
 
     def forget(self, origin: Origin) -> None:
-        """Ask again for the addresses of a name: none of them was any good."""
+        """Look up a host anew the next time: none of its addresses was any good."""
         self._known.pop(origin)
+
+
+async def _looked_up(origin: Origin) -> _Found:
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    return _Found(loop.time(), list(addresses))
+
+
+def _stale(lookup: "asyncio.Task[_Found]") -> bool:
+    """Return whether a host is to be looked up again."""
+    if not lookup.done():
+        return False
+    if lookup.cancelled() or lookup.exception() is not None:
+        return True
+    return asyncio.get_running_loop().time() - lookup.result().at > ADDRESSES_SECONDS

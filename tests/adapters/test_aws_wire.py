@@ -776,6 +776,17 @@ async def test_no_more_connections_than_allowed(make: Make, tls: ssl.SSLContext 
         await until(lambda: one.open + two.open <= 2)
 
 
+async def test_the_longest_idle_connection_makes_room(make: Make) -> None:
+    """Whichever it leads to: among many origins, those in use keep theirs."""
+    async with contextlib.AsyncExitStack() as stack:
+        one, two, three = [await stack.enter_async_context(Server(well)) for _ in range(3)]
+        wire = make(most_connections=2)
+        for server in (one, two, one, three, one):
+            await ask(wire, server)
+        assert [len(server.lines) for server in (one, two, three)] == [1, 1, 1]
+        await until(lambda: not two.open)
+
+
 async def test_who_waits_is_not_overtaken(make: Make) -> None:
     """By those who ask again and again."""
     async with Server(well) as server:

@@ -223,12 +223,12 @@ class Wire:
             self._admit()
 
     def _spare(self) -> bool:
-        """End a connection that nobody uses; return whether there was one. Then nobody waits for it, either."""
-        for idle in self._idle.values():
-            if idle:
-                idle[0].cut(None)
-                return True
-        return False
+        """End the connection that was longest idle; return whether there was one. Then nobody waits for it, either."""
+        oldest = [idle[0] for idle in self._idle.values() if idle]
+        if not oldest:
+            return False
+        min(oldest, key=lambda connection: connection.idle_until).cut(None)
+        return True
 
     async def _left_by_others(self, origin: Origin, *, new: bool) -> "Connection | None":
         """Wait for a connection, or for being told to make one, which counts from then on."""
@@ -297,6 +297,11 @@ class Connection(asyncio.Protocol):
             and self._requests < MAX_REQUESTS
             and self._loop.time() < min(self._retire_at, self._silent_at)
         )
+
+    @property
+    def idle_until(self) -> float:
+        """When it is closed, by the loop's clock, if nobody uses it."""
+        return self._silent_at
 
     async def ask(self, request: bytes, *, bodiless: bool) -> Answer:
         """Send a request and wait for its answer; as `Wire.ask`."""

@@ -396,6 +396,30 @@ async def test_a_break_before_the_first_byte(make: Make, tls: ssl.SSLContext | N
         assert len(server.lines) == 3
 
 
+async def test_an_end_before_a_request_is_sent(make: Make) -> None:
+    """Is no reason not to send it on another connection, for it cannot have arrived."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        origin = Origin("127.0.0.1", server.getsockname()[1], tls=False)
+        wire, loop = make(), asyncio.get_running_loop()
+        server.setblocking(False)  # noqa: FBT003 - its signature
+        first = asyncio.ensure_future(ask(wire, origin, 1))
+        line, _ = await loop.sock_accept(server)
+        with line:
+            await loop.sock_recv(line, 4096)
+            await loop.sock_sendall(line, ok(b"1"))
+            assert await first == b"1"
+        # NB: no turn of the loop between the end and this.
+        second = asyncio.ensure_future(wire.ask(origin, REQUEST % 2))
+        accepting = asyncio.ensure_future(loop.sock_accept(server))
+        await asyncio.wait([second, accepting], return_when=asyncio.FIRST_COMPLETED)
+        assert not second.done()
+        again, _ = await accepting
+        with again:
+            assert b"/2 " in await loop.sock_recv(again, 4096)
+            await loop.sock_sendall(again, ok(b"2"))
+            assert (await second).body == b"2"
+
+
 async def test_a_break_where_a_request_may_not_be_made_twice(
     make: Make, tls: ssl.SSLContext | None
 ) -> None:

@@ -2,7 +2,7 @@
 
 An answer can belong to no other request than the one that waits for it: whatever is odd about a connection ends it.
 S3 closes connections when it likes, at best between two answers; so one that was used before and breaks without a
-byte of an answer is replaced by a new one at once, a single time, for what may be asked twice.
+byte of an answer is replaced by a new one at once, a single time, for what may be asked twice or was not sent yet.
 """
 
 import asyncio
@@ -75,6 +75,11 @@ class Origin(msgspec.Struct, frozen=True):
 class _StaleError(Exception):
     """A connection that was used before ended before a byte of this answer."""
 
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__()
+        self.sent = sent
+        """Whether the request may have arrived."""
+
 
 class _Waiter(msgspec.Struct, frozen=True, eq=False):
     """Somebody who waits until there is room for another connection."""
@@ -132,7 +137,7 @@ class Wire:
         try:
             return await connection.ask(request, bodiless=bodiless)
         except _StaleError as error:
-            if not idempotent:
+            if error.sent and not idempotent:
                 raise ConnectionClosedError(endpoint_url=origin.shown) from error
             connection = await self._open(origin, new=True)
         return await connection.ask(request, bodiless=bodiless)
@@ -389,7 +394,8 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, cause: Exception | None) -> Exception:
         if self._requests > 1 and not self._reader.began:
-            return _StaleError()
+            # Somebody waits from the moment at which the request is written.
+            return _StaleError(sent=self._waiter is not None)
         error = ConnectionClosedError(endpoint_url=self.origin.shown)
         error.__cause__ = cause
         return error

@@ -2,8 +2,11 @@
 
 import asyncio
 import email.utils
+import socket
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -90,7 +93,7 @@ def service(ahead: float, *, good: Answer, bad: Answer) -> Callable[[Asked], Ans
 
 
 @pytest.mark.usefixtures("fast")
-@pytest.mark.parametrize("ahead", [600.0, -600.0, 3e7, -3e8])
+@pytest.mark.parametrize("ahead", [600.0, -600.0, 80_000.0, -80_000.0])
 async def test_s3_is_asked_again_by_its_own_time(
     stub: AwsStub, aws: AwsSession, clock: SetClock, ahead: float
 ) -> None:
@@ -108,6 +111,41 @@ async def test_s3_is_asked_again_by_its_own_time(
     assert (await look(probe)).sight is Sight.COMPLETED
     assert (await look(probe)).sight is Sight.COMPLETED
     assert len(stub.asked) == 3
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("ahead", [90_000.0, -90_000.0, 3e7, -3e8])
+async def test_a_clock_that_is_off_by_more_than_a_day(
+    stub: AwsStub, aws: AwsSession, clock: SetClock, ahead: float
+) -> None:
+    """Is not corrected: a signature for another day is nobody's to ask for. S3 refuses, and the clock is what to mend."""
+    probe = probe_of(aws, clock)
+    stub.answer_by(service(ahead, good=head("Zx81", "COMPLETED"), bad=Answer(403)))
+    assert (await look(probe)).sight is Sight.DENIED
+    assert [asked.method for asked in stub.asked] == ["HEAD", "GET"]
+    assert all(abs(signed_at(asked) - SystemClock.now()) < 60 for asked in stub.asked)
+
+
+@pytest.mark.usefixtures("fast")
+async def test_the_time_of_aws_over_plain_http(
+    stub: AwsStub, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is not believed: anybody on the way could have said so. A stand-in's is, as there is nobody else to ask."""
+    port = urlsplit(stub.url).port
+
+    async def told(*_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", told)
+    stub.answer_by(service(600.0, good=head("Zx81", "COMPLETED"), bad=Answer(403)))
+    for host, seen in (
+        ("s3.eu-west-1.amazonaws.com", Sight.DENIED),
+        ("store.example", Sight.COMPLETED),
+    ):
+        async with AwsSession(
+            endpoint_url=f"http://{host}:{port}", default_region=REGION, max_connections=8
+        ) as aws:
+            assert (await look(probe_of(aws, clock))).sight is seen
 
 
 @pytest.mark.usefixtures("fast")

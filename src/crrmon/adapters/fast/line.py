@@ -7,6 +7,7 @@ from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request, Signer
 from crrmon.adapters.fast.site import Address, Keyring
 from crrmon.adapters.fast.wire import Origin, Wire
+from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Dates
 
 SKEW_SECONDS = 60.0
@@ -14,6 +15,11 @@ SKEW_SECONDS = 60.0
 
 HEARD_SECONDS = 0.1
 """After which a date is taken in that says the same as the one before: dates have whole seconds."""
+
+MAX_SKEW_SECONDS = 86_400.0
+"""The most that the service's clock is believed to differ. A signature for another day can be used on that day, by
+whoever claimed that it is today.
+"""
 
 DATES = (946_684_800.0, 4_102_444_800.0)
 """Which dates are believed, seconds since the epoch: those of this century. Nobody could sign in the year 10,000."""
@@ -93,10 +99,15 @@ class Line:
 
     def _dated(self, date: float, asked_at: float) -> None:
         ahead = date - self._now()
-        if abs(ahead - self._skew) > SKEW_SECONDS:
+        if abs(ahead - self._skew) > SKEW_SECONDS and self._believed(ahead):
             self._skew = ahead if abs(ahead) > SKEW_SECONDS else 0.0
         if self._dates is not None:
             self._dates.heard(date, asked_at=asked_at)
+
+    def _believed(self, ahead: float) -> bool:
+        """Return whether the service's clock may be that far ahead: over plain HTTP, AWS's could be anybody's."""
+        origin = self.address.origin
+        return abs(ahead) <= MAX_SKEW_SECONDS and (origin.tls or not is_of_aws(origin.shown))
 
 
 def _date(text: str) -> float | None:

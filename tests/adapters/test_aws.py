@@ -9,8 +9,10 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from crrmon.adapters import aws as aws_module
 from crrmon.adapters.aws import AwsSession, Login
-from crrmon.adapters.border import TooManyClientsError, code_of, status_of
+from crrmon.adapters.border import THROTTLED_CODES, TooManyClientsError, code_of, status_of
+from crrmon.adapters.fast import json_calls
 from crrmon.adapters.remedies import explain
+from crrmon.adapters.stores.dynamodb import answers as dynamodb
 from fakes.aws_stub import Answer, AwsStub, Hang
 from fakes.patience import until
 
@@ -200,6 +202,15 @@ def error(code: str | None, *, status: int = 400, message: str = "") -> ClientEr
 def test_explain(met: Exception, said: str) -> None:
     """An error is told by its code and AWS's sentence, with a remedy, and without a URL."""
     assert explain(met, permission="x:Do", advice={"Strange": "do this"}) == said
+
+
+@pytest.mark.parametrize("code", sorted(THROTTLED_CODES))
+def test_a_code_of_throttling(code: str) -> None:
+    """Is one to all who ask: each asks again, and says why it is slow."""
+    throttled = error(code)
+    assert json_calls._passes(throttled)
+    assert dynamodb.passes(throttled)
+    assert "fewer calls" in explain(throttled, permission="x:Do")
 
 
 def test_code_and_status() -> None:

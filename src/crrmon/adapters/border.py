@@ -34,6 +34,21 @@ EXPIRED_CODES = frozenset(
 )
 """How services call credentials that were good once."""
 
+THROTTLED_CODES = frozenset(
+    {
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingError",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+"""How services say that they are asked too often, in errors and in the reasons of a cancelled transaction."""
+
 _MEANT = (ClientError, UnaskedError, NoAnswerError)
 
 

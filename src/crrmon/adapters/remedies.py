@@ -22,6 +22,7 @@ from botocore.exceptions import (
 
 from crrmon.adapters.aws import MAX_S3_CLIENTS
 from crrmon.adapters.border import (
+    THROTTLED_CODES,
     NoAnswerError,
     TooManyClientsError,
     UnaskedError,
@@ -66,17 +67,6 @@ CREDENTIALS_CODES = frozenset(
 CREDENTIALS_REMEDY = "check the daemon's credentials and the machine's clock"
 _TAKING_A_ROLE = ("AssumeRole", "AssumeRoleWithWebIdentity")
 _ROLE_REMEDY = "check AWS_ROLE_ARN (or role_arn of the profile), and whether the role's trust policy lets the daemon assume it"
-_THROTTLED = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-    }
-)
 
 
 def explain(
@@ -112,14 +102,14 @@ def explain(
 
 def _remedy_of_code(error: ClientError, grant: str) -> str:
     code = code_of(error)
-    refused = status_of(error) // 100 == 4 and code not in CREDENTIALS_CODES | _THROTTLED  # noqa: PLR2004 - 4xx
+    refused = status_of(error) // 100 == 4 and code not in CREDENTIALS_CODES | THROTTLED_CODES  # noqa: PLR2004 - 4xx
     if refused and error.operation_name in _TAKING_A_ROLE:
         return f"{error.operation_name} was refused: {_ROLE_REMEDY}"
     if code in _DENIED:
         return grant
     if code in CREDENTIALS_CODES:
         return CREDENTIALS_REMEDY
-    return "AWS is throttling and asks for fewer calls" if code in _THROTTLED else ""
+    return "AWS is throttling and asks for fewer calls" if code in THROTTLED_CODES else ""
 
 
 _REMEDIES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str]] = (

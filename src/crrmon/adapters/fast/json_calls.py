@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 
 from crrmon.adapters.answers import ID_HEADER, Doorkeeper
-from crrmon.adapters.border import EXPIRED_CODES, code_of
+from crrmon.adapters.border import EXPIRED_CODES, THROTTLED_CODES, code_of
 from crrmon.adapters.fast.line import Line
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request
@@ -38,9 +38,6 @@ _UNANSWERED = (
     ConnectTimeoutError,
     EndpointConnectionError,
     ReadTimeoutError,
-)
-_THROTTLED = frozenset(
-    {"RequestLimitExceeded", "RequestThrottled", "Throttling", "ThrottlingException"}
 )
 
 
@@ -169,4 +166,4 @@ def _passes(error: Exception) -> bool:
         return True
     told = error.response
     status = told.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status in _PASSING or told.get("Error", {}).get("Code") in _THROTTLED
+    return status in _PASSING or told.get("Error", {}).get("Code") in THROTTLED_CODES

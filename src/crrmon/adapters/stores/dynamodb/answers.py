@@ -6,25 +6,18 @@ from typing import Any, Final
 import msgspec
 from botocore.exceptions import ClientError
 
-from crrmon.adapters.border import code_of
+from crrmon.adapters.border import THROTTLED_CODES, code_of
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.attributes import Position, position_of
 from crrmon.adapters.stores.dynamodb.client import OPERATIONS
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.ports.store import ConflictError, TooMuchError, UnwritableError
 
-_PASSING: Final = frozenset(
-    {
-        "ProvisionedThroughputExceeded",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "ThrottlingError",
-        "ThrottlingException",
-        "TransactionConflict",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-    }
-)
+_PASSING: Final = THROTTLED_CODES | {
+    "TransactionConflict",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+}
 _OTHER_KEYS: Final = (
     "does not match the schema",
     "does not have the specified index",

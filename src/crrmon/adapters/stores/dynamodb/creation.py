@@ -7,7 +7,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from crrmon.adapters.aws import AwsSession
-from crrmon.adapters.border import NoAnswerError, border, code_of
+from crrmon.adapters.border import THROTTLED_CODES, NoAnswerError, border, code_of
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.answers import complete
 from crrmon.adapters.stores.dynamodb.table import (
@@ -161,17 +161,14 @@ _METHODS: Final = {
 }
 
 
-_TOO_EARLY: Final = frozenset(
-    {
-        "ContinuousBackupsUnavailableException",
-        "InternalServerError",
-        "LimitExceededException",
-        "ResourceInUseException",
-        "ResourceNotFoundException",
-        "TableNotFoundException",
-        "ThrottlingException",
-    }
-)
+_TOO_EARLY: Final = THROTTLED_CODES | {
+    "ContinuousBackupsUnavailableException",
+    "InternalServerError",
+    "LimitExceededException",
+    "ResourceInUseException",
+    "ResourceNotFoundException",
+    "TableNotFoundException",
+}
 """What DynamoDB answers of a table that was made or changed just now, which not all of it knows of yet."""
 
 

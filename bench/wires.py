@@ -11,7 +11,7 @@ import io
 import os
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -51,7 +51,7 @@ class AiohttpWire:
     """Carries requests by aiohttp's client."""
 
     def __init__(
-        self, limits: Limits, *, tls: Callable[[], ssl.SSLContext], rng: random.Random
+        self, limits: Limits, *, tls: Callable[[], Awaitable[ssl.SSLContext]], rng: random.Random
     ) -> None:
         del rng
         self._limits = limits
@@ -63,10 +63,9 @@ class AiohttpWire:
     ) -> Answer:
         """Send a request and wait for its answer."""
         del bodiless, idempotent
+        tls = await self._tls() if self._session is None and origin.tls else True
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                limit=self._limits.most_connections, ssl=self._tls() if origin.tls else True
-            )
+            connector = aiohttp.TCPConnector(limit=self._limits.most_connections, ssl=tls)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=False,
@@ -91,7 +90,7 @@ class CurlWire:
     """Carries requests by libcurl's multi interface, whose sockets and timer the loop watches."""
 
     def __init__(
-        self, limits: Limits, *, tls: Callable[[], ssl.SSLContext], rng: random.Random
+        self, limits: Limits, *, tls: Callable[[], Awaitable[ssl.SSLContext]], rng: random.Random
     ) -> None:
         del tls, rng
         self._limits = limits

@@ -10,6 +10,7 @@ import ipaddress
 import random
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -28,9 +29,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from msgspec.structs import replace
 
+from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.fast import wire as wires
 from crrmon.adapters.fast.reading import Answer, MalformedAnswerError, NotHttpError
 from crrmon.adapters.fast.wire import Limits, Origin, Wire
+from crrmon.adapters.heads import HeadRequest
 from crrmon.ports.clock import SystemClock
 from fakes.patience import HANGS_SECONDS, until
 
@@ -259,10 +262,13 @@ async def make(authority: Authority) -> AsyncIterator[Make]:
     """Make wires that trust the authority, and end them."""
     made: list[Wire] = []
 
+    async def trusting() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(authority.bundle))
+
     def make(**limits: Any) -> Wire:
         wire = Wire(
             replace(LIMITS, **limits),
-            tls=lambda: ssl.create_default_context(cafile=str(authority.bundle)),
+            tls=trusting,
             rng=random.Random(1),
         )
         made.append(wire)
@@ -1005,6 +1011,39 @@ async def test_the_name_is_checked_not_the_address(
         assert await ask(make(), Origin("a.name", server.port, tls=True)) == b"0"
         with pytest.raises(SSLError):
             await ask(make(), server)
+
+
+async def test_certificates_are_read_once_and_beside_the_loop(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connections wait for it: that takes as long as hundreds of requests."""
+    threads = []
+    real = ssl.create_default_context
+
+    def create(*args: Any, **options: Any) -> ssl.SSLContext:
+        threads.append(threading.current_thread())
+        return real(*args, **options)
+
+    async def nothing(line: Line) -> None:
+        while True:
+            await line.reader.readuntil(b"\r\n\r\n")
+            line.say(b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\n")
+
+    monkeypatch.setattr(ssl, "create_default_context", create)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.bundle))
+    async with Server(nothing, tls=authority.server("127.0.0.1")) as server:
+        async with AwsSession(
+            endpoint_url=server.origin.shown,
+            default_region="eu-west-1",
+            max_connections=5,
+            choice="fast",
+        ) as aws:
+            heads = await aws.heads()
+            asked = [heads.head(HeadRequest(bucket="src", key=str(number))) for number in range(9)]
+            assert {answer.status for answer in await asyncio.gather(*asked)} == {404}
+        assert server.most_open == 5
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 async def test_a_handshake_that_never_comes(make: Make) -> None:

@@ -73,6 +73,7 @@ class Factory:
         self._keyrings: dict[int, Keyring] = {}
         """By the identity of the SDK's credentials, which they keep."""
         self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._making_context = asyncio.Lock()
 
     def heads(self, client: Any, held: Any, setting: Setting) -> Heads:
         """Return what asks for objects: by the short way, or by the SDK's client.
@@ -163,13 +164,19 @@ class Factory:
             )
         return self._wires[key]
 
-    def _context(self, ca_bundle: str | None) -> ssl.SSLContext:
-        """Return the context for certificates, made once: that takes longer than hundreds of requests."""
-        if ca_bundle not in self._contexts:
-            context = ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))  # noqa: FBT003 - its signature
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            # As the SDK: from Python 3.13 on, authorities of companies would be refused for what they leave out.
-            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-            context.set_alpn_protocols(["http/1.1"])
-            self._contexts[ca_bundle] = context
+    async def _context(self, ca_bundle: str | None) -> ssl.SSLContext:
+        """Return the context for certificates, made once."""
+        async with self._making_context:
+            if ca_bundle not in self._contexts:
+                self._contexts[ca_bundle] = await asyncio.to_thread(_new_context, ca_bundle)
         return self._contexts[ca_bundle]
+
+
+def _new_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Read all certificates that are trusted, for up to a tenth of a second."""
+    context = ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))  # noqa: FBT003 - its signature
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As the SDK: from Python 3.13 on, authorities of companies would be refused for what they leave out.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -11,7 +11,7 @@ import random
 import select
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import aiohappyeyeballs
@@ -96,12 +96,12 @@ class Wire:
 
     Args:
         limits: of each request, and of all connections.
-        tls: makes the one context of the process, when it is first needed.
+        tls: gives the one context of the process; not asked before it is needed.
         rng: spreads connections over addresses and time.
     """
 
     def __init__(
-        self, limits: Limits, *, tls: Callable[[], ssl.SSLContext], rng: random.Random
+        self, limits: Limits, *, tls: Callable[[], Awaitable[ssl.SSLContext]], rng: random.Random
     ) -> None:
         self.limits = limits
         self.rng = rng
@@ -257,13 +257,14 @@ class Wire:
         loop, url = asyncio.get_running_loop(), origin.shown
         try:
             async with asyncio.timeout(self.limits.connect_seconds):
+                context = await self._tls() if origin.tls else None
                 sock = await aiohappyeyeballs.start_connection(
                     await self._names.addresses(origin), happy_eyeballs_delay=STAGGER_SECONDS
                 )
                 _, connection = await loop.create_connection(
                     lambda: Connection(self, origin),
                     sock=sock,
-                    ssl=self._tls() if origin.tls else None,
+                    ssl=context,
                     server_hostname=origin.host if origin.tls else None,
                 )
                 return connection

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crrmon.adapters.fast import reading
 from crrmon.adapters.fast.reading import (
     MAX_CHUNK_LINE,
     MAX_HEAD_BYTES,
@@ -279,6 +280,16 @@ def test_headers_are_told_by_small_names() -> None:
         "x-amz-meta-u": "é",
         "content-length": "0",
     }
+
+
+def test_names_that_users_choose_are_not_remembered() -> None:
+    """However they are written: they would take the place of those that every answer has."""
+    names = b"".join(b"X-Amz-Meta-%d: v\r\nx-amz-meta-%d: w\r\n" % (n, n) for n in range(600))
+    answer, _ = read(OK + names + b"x-seen-first-here: y\r\nContent-Length: 0\r\n\r\n")
+    assert isinstance(answer, Answer)
+    assert answer.headers["x-amz-meta-7"] == "v, w"
+    assert reading._names["x-seen-first-here"] == "x-seen-first-here"
+    assert not [name for name in reading._names if name.lower().startswith("x-amz-meta-")]
 
 
 @pytest.mark.parametrize("text", [text for text, *_ in WHOLE.values()], ids=WHOLE)

@@ -318,13 +318,17 @@ def _read_line(line: bytes) -> str:
 _names: dict[str, str] = {}
 """Names of headers as they were sent, and in lower case: those that were seen already."""
 
-_MOST_NAMES = 512
+_MOST_NAMES, _LONGEST_NAME = 512, 64
+
+_OF_USERS = "x-amz-meta-"
+"""How names begin that users choose: they would leave no room for those that every answer has."""
 
 
 def _name(raw: str) -> str:
     if not _TOKEN.fullmatch(raw):
         raise MalformedAnswerError("a header without a name")
     name = raw.lower()
-    if len(_names) < _MOST_NAMES and len(raw) < 64:  # noqa: PLR2004 - names of services, not of users
+    bounded = len(_names) < _MOST_NAMES and len(raw) < _LONGEST_NAME
+    if bounded and not name.startswith(_OF_USERS):
         _names[raw] = name
     return name

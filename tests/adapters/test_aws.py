@@ -9,8 +9,16 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from crrmon.adapters import aws as aws_module
 from crrmon.adapters.aws import AwsSession, Login
-from crrmon.adapters.border import THROTTLED_CODES, TooManyClientsError, code_of, status_of
+from crrmon.adapters.border import (
+    THROTTLED_CODES,
+    NoAnswerError,
+    TooManyClientsError,
+    border,
+    code_of,
+    status_of,
+)
 from crrmon.adapters.fast import json_calls
+from crrmon.adapters.heads import HeadRequest
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb import answers as dynamodb
 from fakes.aws_stub import Answer, AwsStub, Hang
@@ -77,6 +85,22 @@ async def test_all_is_closed(stub: AwsStub) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gc.collect()
+
+
+@pytest.mark.usefixtures("both_clients")
+async def test_nothing_is_opened_once_all_is_closed(stub: AwsStub) -> None:
+    """Nobody would close it any more. What has a client already is told so, too."""
+    async with session(stub.url) as aws:
+        heads = await aws.heads()
+    with pytest.raises(NoAnswerError):
+        await aws.client("cloudwatch")
+    with pytest.raises(NoAnswerError):
+        await aws.heads("us-east-2")
+    with pytest.raises(NoAnswerError):
+        await aws.calls("sqs", REGION)
+    with pytest.raises(NoAnswerError), border():
+        await heads.head(HeadRequest(bucket="src", key="k"))
+    assert not stub.asked
 
 
 async def test_default_region(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.session import AioSession
-from botocore.exceptions import NoCredentialsError, ProfileNotFound
+from botocore.exceptions import ConnectionClosedError, NoCredentialsError, ProfileNotFound
 
 from crrmon import __version__
 from crrmon.adapters.answers import (
@@ -144,6 +144,7 @@ class AwsSession:
         self._factory = Factory(choice, most_connections=max_connections)
         self._clients: dict[tuple[Service, str | None, str], asyncio.Task[_Made]] = {}
         self._regions: dict[str, str] = {}
+        self._closed = False
         self._stack = AsyncExitStack()
 
     @functools.cached_property
@@ -165,6 +166,7 @@ class AwsSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._closed = True
         making = [task for task in self._clients.values() if not task.done()]
         for task in making:
             task.cancel()
@@ -200,7 +202,8 @@ class AwsSession:
             login: on whose behalf; the daemon's own when None. Logins of one name share their clients.
 
         Raises:
-            NoAnswerError: the region is no region, or no credentials can be found now. Asking again may help.
+            NoAnswerError: the region is no region, or no credentials can be found now. Asking again may help, unless the
+                session is closed.
             TooManyClientsError: see `MAX_S3_CLIENTS`.
         """
         return (await self._made(service, region, login)).client
@@ -298,6 +301,8 @@ class AwsSession:
             del self._clients[key]
 
     async def _make(self, service: Service, region: str | None, login: Login | None) -> _Made:
+        if self._closed:  # nobody would close the client
+            raise ConnectionClosedError(endpoint_url=f"{service} in {region}")
         session = login.session if login and login.session else self._session
         # NB: a client made while no credentials can be found would stay without them for ever.
         held = await session.get_credentials()

@@ -30,6 +30,7 @@ from crrmon.ports.inbox import InboxError
 from crrmon.ports.ledger import LedgerError
 from crrmon.ports.probe import UnreadableConfigurationError
 from crrmon.ports.sink import RefusedPartError, SinkError
+from crrmon.ports.store import UnwritableError
 from fakes.aws_stub import Answer, AwsStub, json_answer, json_error
 from fakes.clock import LoopClock
 from fakes.meters import FakeMeters
@@ -325,3 +326,27 @@ async def test_r6_aws_itself_is_known_by_the_ids_of_its_requests(
         signed.headers["x-amzn-RequestId"] = "00000000-0000-4000-8000-000000000001"
         stub.answer(signed)
         assert list(await OF_THE_QUEUE["receive"](inbox)) == []
+
+
+HALF = "a\ud800"
+"""Half of a character: what Python and JSON can hold, and no UTF-8."""
+
+
+async def test_half_a_character_reaches_dynamodb_and_comes_from_it(
+    stub: AwsStub, calls: Calls
+) -> None:
+    """As an escape of JSON, in which either client writes and reads it."""
+    item = {"pk": {"S": HALF}, "b": {"B": b"\0\xff"}}
+    stub.answer(json_answer({}), json_answer({"Items": [item | {"b": {"B": "AP8="}}]}))
+    await calls.single("Put", {"Item": item})
+    assert b'"a\\ud800"' in stub.asked[0].body
+    assert json.loads(stub.asked[0].body)["Item"] == {"pk": {"S": HALF}, "b": {"B": "AP8="}}
+    assert await calls.query("p") == [item]
+
+
+async def test_half_a_character_that_dynamodb_refuses(stub: AwsStub, calls: Calls) -> None:
+    """Is told of its item, for good: no other item need wait for it, and no outage is reported."""
+    stub.answer(json_error(400, "SerializationException"))
+    with pytest.raises(UnwritableError, match=r"PutItem of item .*SerializationException"):
+        await calls.single("Put", {"Item": at((HALF, "s"))})
+    assert len(stub.asked) == 1

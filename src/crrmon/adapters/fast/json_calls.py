@@ -1,6 +1,8 @@
 """Calls of services that speak JSON (SQS, DynamoDB) by the short way: what the SDK's client would make of them."""
 
 import asyncio
+import base64
+import json
 import random
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -91,7 +93,7 @@ class JsonCalls:
             ClientError: the service refused, and says why.
             Exception: no answer came, or none that can be read; see `border`.
         """
-        body = msgspec.json.encode(fields)
+        body = _encoded(fields)
         request = Request(
             method="POST",
             host=self._line.address.host,
@@ -121,7 +123,7 @@ class JsonCalls:
                 raise
             answer = await self._line.ask(request)
             self._judge(operation, answer)
-        return msgspec.json.decode(answer.body, type=told)
+        return _decoded(answer.body, told)
 
     def _judge(self, operation: str, answer: Answer) -> None:
         headers = answer.headers
@@ -133,6 +135,30 @@ class JsonCalls:
         )  # lets errors pass, but no redirect of a portal
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise ClientError(_error(answer, metadata), operation)  # type: ignore[arg-type] # its stubs know fewer fields
+
+
+# NB: half a surrogate pair is no Unicode, and msgspec's JSON knows nothing else. Escaped, as the SDK writes and reads it,
+# it is the service's to take or to refuse.
+
+
+def _encoded(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(fields)
+    except UnicodeEncodeError:
+        return json.dumps(fields, default=_base64).encode()
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _decoded(body: bytes, told: "type[_Told]") -> _Told:
+    try:
+        return msgspec.json.decode(body, type=told)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return msgspec.convert(json.loads(body), told)
 
 
 class _Fault(msgspec.Struct):

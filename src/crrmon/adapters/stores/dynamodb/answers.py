@@ -28,6 +28,7 @@ _OTHER_KEYS: Final = (
     "Type mismatch for Index Key",
 )
 """How DynamoDB says that a table has other keys or another index: all else that is not valid is about one item."""
+_INVALID: Final = frozenset({"SerializationException", "ValidationException"})
 _CONDITION: Final = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
 _ACTIONS: Final = {
     # It has no action of its own: whoever may do each of its parts may do all at once.
@@ -63,7 +64,7 @@ class TableErrors(msgspec.Struct, frozen=True):
                 return LedgerError(
                     f"{where} does not exist in {self.region}; run: crrmon ledger create"
                 )
-            if code == "ValidationException":
+            if code in _INVALID:
                 said = explain(error, permission="")
                 return self._invalid(operation, said, _keys_in(method, request, self.table))
         permission = f"{action} on table {self.table} and its index"

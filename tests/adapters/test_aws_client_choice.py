@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from crrmon.adapters.aws import AwsSession, Login
+from crrmon.adapters.fast.json_calls import JsonCalls
 from crrmon.adapters.fast.s3 import FastHeads
 from crrmon.adapters.fast.site import Choice
 
@@ -46,7 +47,8 @@ async def made(
                 heads = await aws.heads(region, login)
                 fast = {"s3": isinstance(heads, FastHeads)}
                 for service in SERVICES[1:]:
-                    fast[service] = await aws.calls(service, region, login) is not None
+                    calls = await aws.calls(service, region, login)
+                    fast[service] = isinstance(calls, JsonCalls)
     return fast, [line for line in logs if line["event"] == "sdk_used"]
 
 

@@ -366,7 +366,7 @@ async def test_a_table_that_vanishes_is_named_too(
     ledger: EmulatedLedger, proxy: DynamoDBProxy, table: str
 ) -> None:
     """Not only at the start."""
-    await ledger.calls._client.call("delete_table", {"TableName": table})
+    await ledger.calls._client.call("DeleteTable", {"TableName": table})
 
     with pytest.raises(LedgerError, match=f"{table}' does not exist in eu-west-1"):
         await ledger.settle("b1", batch("k"), now=NOW)
@@ -1089,13 +1089,13 @@ async def test_d31_what_is_settled_while_a_window_is_frozen_is_told_again(
     number = 0
 
     class Meanwhile:
-        async def call(self, method: str, request: Mapping[str, Any]) -> Any:
+        async def call(self, operation: str, request: Mapping[str, Any]) -> Any:
             nonlocal number
             number += 1
             mine = number
             await other.settle(f"m{mine}", batch(f"m{mine}", size=1), now=NOW)
             await other.park([record(f"p{mine}")])
-            return await client.call(method, request)
+            return await client.call(operation, request)
 
     ledger.calls._client = Meanwhile()
     taken = await publish(ledger, lease, NOW)
@@ -1127,20 +1127,20 @@ class Interrupted:
     """A client during one of whose calls something else happens first."""
 
     def __init__(
-        self, client: Any, *, by: Callable[[], Awaitable[Any]], at: int = 0, method: str = ""
+        self, client: Any, *, by: Callable[[], Awaitable[Any]], at: int = 0, operation: str = ""
     ) -> None:
         self._client = client
         self._left = at
         self._by = by
-        self._method = method
+        self._operation = operation
         """Which calls count; empty for all."""
 
-    async def call(self, method: str, request: Mapping[str, Any]) -> Any:
-        if self._method in {"", method}:
+    async def call(self, operation: str, request: Mapping[str, Any]) -> Any:
+        if self._operation in {"", operation}:
             self._left -= 1
             if self._left == -1:
                 await self._by()
-        return await self._client.call(method, request)
+        return await self._client.call(operation, request)
 
 
 async def test_contributions_that_another_window_has_are_refused(
@@ -1210,7 +1210,7 @@ async def test_nothing_is_left_of_what_no_window_came_of(
     await ledger.settle("b0", batch("k"), now=NOW)
     client = ledger.calls._client
     ledger.calls._client = Interrupted(
-        client, by=functools.partial(holding, other, owner="you"), method="transact_write_items"
+        client, by=functools.partial(holding, other, owner="you"), operation="TransactWriteItems"
     )
     with pytest.raises(LeaseLostError):
         await publish(ledger, lease, NOW)
@@ -1226,7 +1226,7 @@ async def stopped_after_commit(ledger: EmulatedLedger, lease: Lease) -> None:
     """Freeze what waits, and stop before anything of it is folded or deleted."""
     taken = [one.id for one in await ledger.deltas()]
     client = ledger.calls._client
-    ledger.calls._client = Broken(client, after="transact_write_items")
+    ledger.calls._client = Broken(client, after="TransactWriteItems")
     with pytest.raises(Broken.Error):
         await ledger.freeze(
             FrozenWindow(starts_at=NOW, parts=(b"x",), deltas=tuple(taken)), lease=lease
@@ -1244,9 +1244,9 @@ class Broken:
         self._client = client
         self._after = after
 
-    async def call(self, method: str, request: Mapping[str, Any]) -> Any:
-        answer = await self._client.call(method, request)
-        if method == self._after:
+    async def call(self, operation: str, request: Mapping[str, Any]) -> Any:
+        answer = await self._client.call(operation, request)
+        if operation == self._after:
             raise Broken.Error
         return answer
 
@@ -1303,7 +1303,7 @@ async def test_what_a_publisher_left_that_ended_while_finishing_is_deleted_by_th
     lease = await holding(ledger)
     await ledger.settle("b0", batch("m"), now=NOW)
     client = ledger.calls._client
-    ledger.calls._client = Broken(client, after="put_item")
+    ledger.calls._client = Broken(client, after="PutItem")
     with pytest.raises(Broken.Error):
         await publish(ledger, lease, NOW)
     ledger.calls._client = client

@@ -129,20 +129,20 @@ async def settle_all(ledger: EmulatedLedger, records: list[Record], **fields: An
 class Watch:
     """Stands before what calls the table, and counts from then on what is asked for by one operation."""
 
-    def __init__(self, ledger: EmulatedLedger, method: str) -> None:
+    def __init__(self, ledger: EmulatedLedger, operation: str) -> None:
         self.requests: list[Mapping[str, Any]] = []
         self.refused = 0
-        self._method = method
+        self._operation = operation
         self._client = ledger.calls._client
         ledger.calls._client = self
 
-    async def call(self, method: str, request: Mapping[str, Any]) -> Any:
+    async def call(self, operation: str, request: Mapping[str, Any]) -> Any:
         """Call an operation."""
-        if method != self._method:
-            return await self._client.call(method, request)
+        if operation != self._operation:
+            return await self._client.call(operation, request)
         self.requests.append(request)
         try:
-            return await self._client.call(method, request)
+            return await self._client.call(operation, request)
         except Exception:
             self.refused += 1
             raise
@@ -150,13 +150,13 @@ class Watch:
 
 def failed_tries(ledger: EmulatedLedger) -> Callable[[], int]:
     """Count from now on the transactions that a condition refuses."""
-    watch = Watch(ledger, "transact_write_items")
+    watch = Watch(ledger, "TransactWriteItems")
     return lambda: watch.refused
 
 
 def batch_reads(ledger: EmulatedLedger) -> Callable[[], int]:
     """Count from now on the items that BatchGetItem is asked for, of which MiniStack tells no units."""
-    watch = Watch(ledger, "batch_get_item")
+    watch = Watch(ledger, "BatchGetItem")
     return lambda: sum(
         len(one["Keys"]) for request in watch.requests for one in request["RequestItems"].values()
     )
@@ -403,6 +403,6 @@ async def test_the_computed_size_of_an_item_is_that_of_dynamodb(ledger: Emulated
             "Item": item,
             "ReturnConsumedCapacity": "TOTAL",
         }
-        answer = await ledger.calls._client.call("put_item", request)
+        answer = await ledger.calls._client.call("PutItem", request)
         measured = answer["ConsumedCapacity"]["CapacityUnits"]
         assert measured == units.write_units(units.item_bytes(item))

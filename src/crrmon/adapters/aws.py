@@ -29,7 +29,7 @@ from crrmon.adapters.answers import (
 )
 from crrmon.adapters.border import TooManyClientsError, border
 from crrmon.adapters.fast.factory import Factory, Setting
-from crrmon.adapters.fast.json_calls import JsonCalls
+from crrmon.adapters.fast.json_calls import Calls
 from crrmon.adapters.fast.site import Choice
 from crrmon.adapters.heads import Heads
 from crrmon.domain.queue_address import is_of_aws
@@ -103,13 +103,13 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class _Made(msgspec.Struct, frozen=True):
-    """A client of the SDK, and the short way beside it."""
+    """A client of the SDK, and what makes the calls that are made all day: with it, or with the fast client."""
 
     client: Any
     heads: Heads | None = None
     """Of S3."""
-    calls: JsonCalls | None = None
-    """Of SQS and DynamoDB, where there is a short way."""
+    calls: Calls | None = None
+    """Of SQS and DynamoDB."""
 
 
 class AwsSession:
@@ -216,9 +216,11 @@ class AwsSession:
 
     async def calls(
         self, service: Literal["sqs", "dynamodb"], region: str | None, login: Login | None = None
-    ) -> JsonCalls | None:
-        """Return the short way to a service in a region; None where its client is to be used. As `client`."""
-        return (await self._made(service, region, login)).calls
+    ) -> Calls:
+        """Return what calls a service in a region; as `client`."""
+        made = await self._made(service, region, login)
+        assert made.calls is not None  # noqa: S101 - for the type checker: these have them
+        return made.calls
 
     async def _made(self, service: Service, region: str | None, login: Login | None) -> _Made:
         key = (service, region or self._default_region, login.name if login else "")

@@ -6,7 +6,7 @@ that again.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -14,7 +14,6 @@ from botocore.exceptions import ClientError
 
 from crrmon.adapters.aws import AwsSession, Login
 from crrmon.adapters.border import NoAnswerError, border
-from crrmon.adapters.fast.json_calls import JsonCalls
 from crrmon.adapters.remedies import explain
 from crrmon.domain.queue_address import queue_address, queue_name, region_of
 from crrmon.ports.inbox import Depth, InboxError, Message
@@ -53,6 +52,8 @@ _DEAD_LETTER_ADVICE = {
 }
 
 log = structlog.get_logger()
+
+_Kind = TypeVar("_Kind")
 
 
 def _login(endpoint: str | None) -> Login | None:
@@ -98,16 +99,13 @@ class SqsInbox:
         """Wait for messages and take up to ten."""
         try:
             with border():
-                queue = await self._calls()
-                told = await queue.receive(
-                    {
-                        "QueueUrl": self._url,
-                        "MaxNumberOfMessages": BATCH,
-                        "WaitTimeSeconds": wait_seconds,
-                        "VisibilityTimeout": visibility_seconds,
-                        "MessageSystemAttributeNames": ["SentTimestamp"],
-                    }
-                )
+                fields = {
+                    "MaxNumberOfMessages": BATCH,
+                    "WaitTimeSeconds": wait_seconds,
+                    "VisibilityTimeout": visibility_seconds,
+                    "MessageSystemAttributeNames": ["SentTimestamp"],
+                }
+                told = await self._call("ReceiveMessage", fields, _Messages)
                 return list(map(_message, told.Messages))
         except (ClientError, NoAnswerError) as error:
             raise self._error("received", "sqs:ReceiveMessage", error) from error
@@ -181,8 +179,7 @@ class SqsInbox:
         ]
         try:
             with border():
-                queue = await self._calls()
-                told = await queue.delete({"QueueUrl": self._url, "Entries": entries})
+                told = await self._call("DeleteMessageBatch", {"Entries": entries}, _Outcome)
                 return _left(receipts, told)
         except (ClientError, NoAnswerError) as error:
             raise self._error("deleted", "sqs:DeleteMessage", error) from error
@@ -197,16 +194,17 @@ class SqsInbox:
         ]
         try:
             with border():
-                queue = await self._calls()
-                told = await queue.change({"QueueUrl": self._url, "Entries": entries})
+                told = await self._call(
+                    "ChangeMessageVisibilityBatch", {"Entries": entries}, _Outcome
+                )
                 return _left(receipts, told)
         except (ClientError, NoAnswerError) as error:
             raise self._error("kept hidden", "sqs:ChangeMessageVisibility", error) from error
 
-    async def _calls(self) -> "_SdkCalls | _FastCalls":
-        """Return what makes the calls that are made all day."""
-        fast = await self._aws.calls("sqs", self._region, self._login)
-        return _SdkCalls(await self.client()) if fast is None else _FastCalls(fast)
+    async def _call(self, operation: str, fields: Mapping[str, Any], kind: type[_Kind]) -> _Kind:
+        """Make one of the calls that are made all day; as `Calls.call`."""
+        calls = await self._aws.calls("sqs", self._region, self._login)
+        return await calls.call(operation, {"QueueUrl": self._url, **fields}, kind)
 
     def _error(self, what: str, permission: str, error: Exception) -> InboxError:
         reason = explain(error, permission=f"{permission} on the queue", advice=_ADVICE)
@@ -251,45 +249,6 @@ class _Messages(msgspec.Struct, frozen=True):
     """What was received."""
 
     Messages: list[_Received] = []
-
-
-class _SdkCalls:
-    """Calls a queue by the SDK's client."""
-
-    def __init__(self, client: "SQSClient") -> None:
-        self._client: Any = client
-
-    async def receive(self, fields: Mapping[str, Any]) -> _Messages:
-        """Receive messages."""
-        return msgspec.convert(await self._client.receive_message(**fields), _Messages)
-
-    async def delete(self, fields: Mapping[str, Any]) -> _Outcome:
-        """Delete messages."""
-        return msgspec.convert(await self._client.delete_message_batch(**fields), _Outcome)
-
-    async def change(self, fields: Mapping[str, Any]) -> _Outcome:
-        """Change until when messages are hidden."""
-        answer = await self._client.change_message_visibility_batch(**fields)
-        return msgspec.convert(answer, _Outcome)
-
-
-class _FastCalls:
-    """Calls a queue by the short way."""
-
-    def __init__(self, calls: JsonCalls) -> None:
-        self._calls = calls
-
-    async def receive(self, fields: Mapping[str, Any]) -> _Messages:
-        """Receive messages."""
-        return await self._calls.call("ReceiveMessage", fields, _Messages)
-
-    async def delete(self, fields: Mapping[str, Any]) -> _Outcome:
-        """Delete messages."""
-        return await self._calls.call("DeleteMessageBatch", fields, _Outcome)
-
-    async def change(self, fields: Mapping[str, Any]) -> _Outcome:
-        """Change until when messages are hidden."""
-        return await self._calls.call("ChangeMessageVisibilityBatch", fields, _Outcome)
 
 
 def _left(receipts: Sequence[str], told: _Outcome) -> Sequence[str]:

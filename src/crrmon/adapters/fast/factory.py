@@ -10,9 +10,8 @@ import msgspec
 import structlog
 from botocore.httpsession import get_cert_path
 
-from crrmon import __version__
 from crrmon.adapters.answers import Doorkeeper
-from crrmon.adapters.fast.json_calls import JsonCalls
+from crrmon.adapters.fast.json_calls import Calls, JsonCalls, JsonService, SdkCalls
 from crrmon.adapters.fast.line import Line
 from crrmon.adapters.fast.s3 import MOST_BYTES, FastHeads
 from crrmon.adapters.fast.site import (
@@ -29,16 +28,14 @@ from crrmon.ports.clock import Dates, SystemClock
 
 HotService = Literal["s3", "sqs", "dynamodb"]
 
-_CALLS: Mapping[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    "sqs": ("AmazonSQS", (("x-amzn-query-mode", "true"),)),
-    "dynamodb": ("DynamoDB_20120810", ()),
+_CALLED: Mapping[str, JsonService] = {
+    # As the SDK sends it: errors are to be called as they always were.
+    "sqs": JsonService("AmazonSQS", (("x-amzn-query-mode", "true"),)),
+    "dynamodb": JsonService("DynamoDB_20120810"),
 }
-"""Prefixes of operations, and headers that the SDK sends as well."""
 
 _MOST_BYTES: Mapping[str, int] = {"s3": MOST_BYTES, "sqs": 33_554_432, "dynamodb": 67_108_864}
 """Of answers: SQS gives up to a megabyte of messages, DynamoDB sixteen of items, and JSON makes more of them."""
-
-_FIXED = f"user-agent: crrmon/{__version__}\r\naccept-encoding: identity\r\n"
 
 log = structlog.get_logger()
 
@@ -89,24 +86,20 @@ class Factory:
         if line is None:
             return sdk
         marks = (("x-minio-source-proxy-request", "false"),) if setting.own_store else ()
-        return FastHeads(line, urls_of_buckets(client), sdk, fixed=_FIXED, marks=marks)
+        return FastHeads(line, urls_of_buckets(client), sdk, marks=marks)
 
-    def calls(self, client: Any, held: Any, setting: Setting) -> JsonCalls | None:
-        """Return what calls a service that speaks JSON; None where the SDK's client is to. As `heads`."""
+    def calls(self, client: Any, held: Any, setting: Setting) -> Calls:
+        """Return what calls a service that speaks JSON; as `heads`."""
         keyring = self._keyring(held)
         line = self._line(client, keyring, setting)
         if line is None:
-            return None
-        prefix, marks = _CALLS[setting.service]
+            return SdkCalls(client)
         return JsonCalls(
             line,
-            prefix=prefix,
-            version="1.0",
+            _CALLED[setting.service],
             attempts=client.meta.config.retries["total_max_attempts"],
             doorkeeper=Doorkeeper(trusting=setting.trusting),
             rng=self._rng,
-            fixed=_FIXED,
-            marks=marks,
             credentials=keyring,
         )
 

@@ -1,4 +1,4 @@
-"""Calls of services that speak JSON (SQS, DynamoDB) by the short way: what the SDK's client would make of them."""
+"""Calls of services that speak JSON (SQS, DynamoDB), whichever client makes them."""
 
 import asyncio
 import base64
@@ -6,9 +6,10 @@ import json
 import random
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+from botocore import xform_name
 from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
@@ -22,9 +23,9 @@ from crrmon.adapters.border import EXPIRED_CODES, THROTTLED_CODES, code_of
 from crrmon.adapters.fast.line import Line
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request
-from crrmon.adapters.fast.site import Keyring
+from crrmon.adapters.fast.site import UNSIGNED, Keyring
 
-_Told = TypeVar("_Told")
+_Kind = TypeVar("_Kind")
 
 _PASSING = frozenset(
     {
@@ -43,96 +44,119 @@ _UNANSWERED = (
 )
 
 
+class Calls(Protocol):
+    """Calls the operations of one service."""
+
+    async def call(self, operation: str, fields: Mapping[str, Any], kind: "type[_Kind]") -> _Kind:
+        """Call an operation.
+
+        Args:
+            operation: its name.
+            fields: of the request.
+            kind: what to read of the answer.
+
+        Raises:
+            ClientError: the service refused, and says why.
+            Exception: no answer came, or none that can be read; see `border`.
+        """
+
+
+class SdkCalls:
+    """Calls by the SDK's client.
+
+    Args:
+        client: aiobotocore's.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def call(self, operation: str, fields: Mapping[str, Any], kind: "type[_Kind]") -> _Kind:
+        """Call an operation."""
+        answer = await getattr(self._client, xform_name(operation))(**fields)
+        return msgspec.convert(answer, kind)
+
+
+class JsonService(msgspec.Struct, frozen=True):
+    """How a service wants to be called."""
+
+    prefix: str
+    """Of its operations' names in requests."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Signed ones of every request."""
+
+
 class JsonCalls:
-    """Calls the operations of one service.
+    """Calls by the fast client.
 
     Args:
         line: to the service.
-        prefix: of its operations' names in requests, as ``AmazonSQS``.
-        version: of its JSON, as ``1.0``.
+        service: which one it is.
         attempts: most tries of a call, where the first ones were not answered or refused for the moment.
         doorkeeper: refuses what the service cannot have answered.
         rng: says how long to wait before another try.
-        fixed: lines of every request's head that nobody signs.
-        marks: headers of every request that are signed.
         credentials: of whoever asks, renewed once when the service takes them for expired.
     """
 
     def __init__(
         self,
         line: Line,
+        service: JsonService,
         *,
-        prefix: str,
-        version: str,
         attempts: int,
         doorkeeper: Doorkeeper,
         rng: random.Random,
-        fixed: str,
-        marks: tuple[tuple[str, str], ...],
         credentials: Keyring,
     ) -> None:
         self._line = line
-        self._prefix = prefix
-        self._headers = (("content-type", f"application/x-amz-json-{version}"), *marks)
+        self._prefix = service.prefix
+        self._headers = (("content-type", "application/x-amz-json-1.0"), *service.headers)
         self._attempts = attempts
         self._doorkeeper = doorkeeper
         self._rng = rng
         self._credentials = credentials
-        self._fixed = fixed
-        self._path = line.address.path
 
-    async def call(self, operation: str, fields: Mapping[str, Any], told: "type[_Told]") -> _Told:
-        """Call an operation.
-
-        Args:
-            operation: its name.
-            fields: of the request.
-            told: what to read of the answer.
-
-        Raises:
-            ClientError: the service refused, and says why.
-            Exception: no answer came, or none that can be read; see `border`.
-        """
+    async def call(self, operation: str, fields: Mapping[str, Any], kind: "type[_Kind]") -> _Kind:
+        """Call an operation."""
         body = _encoded(fields)
         request = Request(
             method="POST",
             host=self._line.address.host,
-            path=self._path,
+            path=self._line.address.path,
             headers=(*self._headers, ("x-amz-target", f"{self._prefix}.{operation}")),
-            unsigned=f"{self._fixed}content-length: {len(body)}\r\n",
+            unsigned=f"{UNSIGNED}content-length: {len(body)}\r\n",
             body=body,
         )
         for attempt in range(1, self._attempts):
             try:
-                return await self._once(operation, request, told)
+                return _decoded((await self._answer(operation, request)).body, kind)
             except (ClientError, *_UNANSWERED) as error:
                 if not _passes(error):
                     raise
             await asyncio.sleep(self._rng.random() * 2 ** (attempt - 1))
-        return await self._once(operation, request, told)
+        return _decoded((await self._answer(operation, request)).body, kind)
 
-    async def _once(self, operation: str, request: Request, told: "type[_Told]") -> _Told:
+    async def _answer(self, operation: str, request: Request) -> Answer:
+        """Send a request; once more where credentials are renewed for it."""
         asked_at = asyncio.get_running_loop().time()
         answer = await self._line.ask(request)
         try:
             self._judge(operation, answer)
         except ClientError as error:
-            if code_of(error) not in EXPIRED_CODES:
-                raise
-            if not await self._credentials.renew(asked_at=asked_at):
+            expired = code_of(error) in EXPIRED_CODES
+            if not (expired and await self._credentials.renew(asked_at=asked_at)):
                 raise
             answer = await self._line.ask(request)
             self._judge(operation, answer)
-        return _decoded(answer.body, told)
+        return answer
 
     def _judge(self, operation: str, answer: Answer) -> None:
         headers = answer.headers
         metadata = {"HTTPStatusCode": answer.status, "HTTPHeaders": headers}
         if ID_HEADER in headers:
             metadata["RequestId"] = headers[ID_HEADER]
-        self._doorkeeper(
-            {"ResponseMetadata": metadata}
-        )  # lets errors pass, but no redirect of a portal
+        # It lets errors pass, but no redirect of a portal.
+        self._doorkeeper({"ResponseMetadata": metadata})
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise ClientError(_error(answer, metadata), operation)  # type: ignore[arg-type] # its stubs know fewer fields
 
@@ -152,13 +176,13 @@ def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-def _decoded(body: bytes, told: "type[_Told]") -> _Told:
+def _decoded(body: bytes, kind: "type[_Kind]") -> _Kind:
     try:
-        return msgspec.json.decode(body, type=told)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        return msgspec.convert(json.loads(body), told)
+        return msgspec.convert(json.loads(body), kind)
 
 
 class _Fault(msgspec.Struct):

@@ -10,7 +10,7 @@ import structlog
 from crrmon.adapters.fast.line import Line
 from crrmon.adapters.fast.reading import MalformedAnswerError
 from crrmon.adapters.fast.signing import Request, escaped, escaped_path
-from crrmon.adapters.fast.site import BucketUrl, host_header, origin_of
+from crrmon.adapters.fast.site import UNSIGNED, BucketUrl, host_header, origin_of
 from crrmon.adapters.fast.wire import Origin
 from crrmon.adapters.heads import HeadAnswer, HeadRequest, SdkHeads
 from crrmon.domain.recent import Recent
@@ -42,7 +42,6 @@ class FastHeads:
         line: to S3 in a region.
         url_of: says where a bucket is asked for; None where the SDK must.
         sdk: the way round.
-        fixed: lines of every request's head, signed by nobody.
         marks: headers of every request that are signed.
     """
 
@@ -52,13 +51,11 @@ class FastHeads:
         url_of: BucketUrl,
         sdk: SdkHeads,
         *,
-        fixed: str,
         marks: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._line = line
         self._url_of = url_of
         self._sdk = sdk
-        self._fixed = fixed
         self._marks = marks
         self._places: Recent[str, _Place] = Recent()
         self._left_out: Recent[str, bool] = Recent()
@@ -105,7 +102,7 @@ class FastHeads:
             path=f"{place.path}{escaped_path(request.key)}",
             query="" if version is None else f"versionId={escaped(version)}",
             headers=headers,
-            unsigned=self._fixed,
+            unsigned=UNSIGNED,
         )
 
     async def _found(self, bucket: str) -> _Place | None:

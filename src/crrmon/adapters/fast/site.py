@@ -15,6 +15,7 @@ from aiobotocore.credentials import AioRefreshableCredentials
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.utils import get_environ_proxies
 
+from crrmon import __version__
 from crrmon.adapters.fast.signing import Credentials
 from crrmon.adapters.fast.wire import Origin
 
@@ -29,6 +30,9 @@ ASKED_SECONDS = 0.5
 
 BucketUrl = Callable[[str], Awaitable[str | None]]
 """Says which URL the SDK asks for a bucket, without a key; None where it does more than to sign a request for it."""
+
+UNSIGNED = f"user-agent: crrmon/{__version__}\r\naccept-encoding: identity\r\n"
+"""Lines of every request's head that are not signed, as proxies may change them."""
 
 _PLAIN = {
     "s3": r"s3\.{region}\.amazonaws\.com(\.cn)?",

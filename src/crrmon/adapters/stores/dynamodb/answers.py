@@ -9,7 +9,6 @@ from botocore.exceptions import ClientError
 from crrmon.adapters.border import THROTTLED_CODES, code_of
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.attributes import Position, position_of
-from crrmon.adapters.stores.dynamodb.client import OPERATIONS
 from crrmon.ports.ledger import LedgerError, UnusableLedgerError
 from crrmon.ports.store import ConflictError, TooMuchError, UnwritableError
 
@@ -43,15 +42,16 @@ class TableErrors(msgspec.Struct, frozen=True):
     region: str
     """Where it is, for people."""
 
-    def translated(self, method: str, error: Exception, request: Mapping[str, Any]) -> Exception:
+    def translated(
+        self, operation: str, error: Exception, request: Mapping[str, Any]
+    ) -> Exception:
         """Return what an error of a call means to whoever uses the ledger.
 
         Args:
-            method: what was asked, by its name in the SDK.
+            operation: what was asked.
             error: what that met.
             request: with which fields.
         """
-        operation = OPERATIONS[method]
         action = _ACTIONS.get(operation, f"dynamodb:{operation}")
         where = f"ledger.dynamodb.table {self.table!r}"
         if isinstance(error, ClientError):
@@ -66,7 +66,7 @@ class TableErrors(msgspec.Struct, frozen=True):
                 )
             if code in _INVALID:
                 said = explain(error, permission="")
-                return self._invalid(operation, said, _keys_in(method, request, self.table))
+                return self._invalid(operation, said, _keys_in(operation, request, self.table))
         permission = f"{action} on table {self.table} and its index"
         return LedgerError(f"DynamoDB {operation}: {explain(error, permission=permission)}")
 
@@ -94,7 +94,7 @@ class TableErrors(msgspec.Struct, frozen=True):
         if failed:
             return ConflictError(failed)
         if "ValidationError" in reasons:
-            keys = _keys_in("transact_write_items", request, self.table)
+            keys = _keys_in("TransactWriteItems", request, self.table)
             bad = [place for place, code in enumerate(reasons) if code == "ValidationError"]
             told = error.response["CancellationReasons"]
             said = "; ".join(str(told[place].get("Message", "ValidationError")) for place in bad)
@@ -103,11 +103,11 @@ class TableErrors(msgspec.Struct, frozen=True):
         return LedgerError(f"DynamoDB TransactWriteItems: {explain(error, permission='')}")
 
 
-def _keys_in(method: str, request: Mapping[str, Any], table: str) -> list[Position]:
+def _keys_in(operation: str, request: Mapping[str, Any], table: str) -> list[Position]:
     """Return the keys of the items that a request writes or reads, in their order."""
-    if method == "transact_write_items":
+    if operation == "TransactWriteItems":
         some = [fields for action in request["TransactItems"] for fields in action.values()]
-    elif method == "batch_write_item":
+    elif operation == "BatchWriteItem":
         some = [fields for one in request["RequestItems"][table] for fields in one.values()]
     else:
         some = [request] if "Item" in request or "Key" in request else []

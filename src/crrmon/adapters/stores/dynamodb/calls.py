@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from crrmon.adapters.border import NoAnswerError, border
 from crrmon.adapters.stores.dynamodb.answers import TableErrors, complete, passes
 from crrmon.adapters.stores.dynamodb.attributes import PK, Item, Position, at, body_bytes
-from crrmon.adapters.stores.dynamodb.client import OF_TABLES, OPERATIONS, TableClient
+from crrmon.adapters.stores.dynamodb.client import OF_ITEMS, TableClient
 from crrmon.domain.slicing import sliced
 from crrmon.ports.ledger import LedgerError
 
@@ -81,7 +81,7 @@ class Calls:
         Raises:
             ConflictError: the condition does not hold.
         """
-        await self._ask("put_item" if kind == "Put" else "delete_item", **fields)
+        await self._ask("PutItem" if kind == "Put" else "DeleteItem", **fields)
 
     # ---- several ----
 
@@ -101,7 +101,7 @@ class Calls:
             for action in actions
             for kind, fields in action.items()
         ]
-        await self._ask("transact_write_items", TransactItems=items, ClientRequestToken=token)
+        await self._ask("TransactWriteItems", TransactItems=items, ClientRequestToken=token)
 
     async def query(
         self,
@@ -140,7 +140,7 @@ class Calls:
 
     async def query_page(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Ask one Query as it stands."""
-        return await self._ask("query", **request)
+        return await self._ask("Query", **request)
 
     async def get_all(self, keys: Sequence[Position]) -> list[Item]:
         """Read the items of these keys (each once) that are there, in any order, as they are now."""
@@ -151,7 +151,7 @@ class Calls:
         wanted: Any = {self.table: {"Keys": [at(key) for key in keys], "ConsistentRead": True}}
         found: list[Item] = []
         for tries in range(TRIES):
-            answer = await self._ask("batch_get_item", RequestItems=wanted)
+            answer = await self._ask("BatchGetItem", RequestItems=wanted)
             found += answer["Responses"].get(self.table, ())
             wanted = answer.get("UnprocessedKeys")
             if not wanted:
@@ -185,7 +185,7 @@ class Calls:
         left: Sequence[Any] = requests
         in_vain = 0
         while in_vain < TRIES:
-            answer = await self._ask("batch_write_item", RequestItems={self.table: left})
+            answer = await self._ask("BatchWriteItem", RequestItems={self.table: left})
             before, left = left, answer.get("UnprocessedItems", {}).get(self.table, ())
             if not left:
                 return
@@ -200,37 +200,37 @@ class Calls:
 
     async def describe(self) -> dict[str, Any]:
         """Ask what the table looks like."""
-        answer = await self._ask("describe_table")
+        answer = await self._ask("DescribeTable")
         return dict(answer["Table"])
 
     async def describe_expiry(self) -> dict[str, Any]:
         """Ask by which attribute items expire."""
-        return await self._ask("describe_time_to_live")
+        return await self._ask("DescribeTimeToLive")
 
     # ---- asking ----
 
-    async def _ask(self, method: str, **request: Any) -> dict[str, Any]:
-        if not method.startswith(("batch", "transact")):
+    async def _ask(self, operation: str, **request: Any) -> dict[str, Any]:
+        if not operation.startswith(("Batch", "Transact")):
             request["TableName"] = self.table
-        if self._consumed is not None and method not in OF_TABLES:
+        if self._consumed is not None and operation in OF_ITEMS:
             request["ReturnConsumedCapacity"] = "INDEXES"
         for tries in range(TRIES):
             try:
                 # Taken for each try, not around them: a call that waits its turn again keeps nobody out.
                 async with self._free:
                     with border():
-                        told = await self._client.call(method, request)
-                        answer = complete(OPERATIONS[method], told)
+                        told = await self._client.call(operation, request)
+                        answer = complete(operation, told)
             except ClientError as error:
                 if tries + 1 == TRIES or not passes(error):
-                    raise self._errors.translated(method, error, request) from error
+                    raise self._errors.translated(operation, error, request) from error
             except NoAnswerError as error:
                 # Once more, for one broken connection is no outage. What was done all the same tells itself: by its
                 # token, or by its condition, which does not hold any more.
                 if tries >= UNANSWERED:
-                    raise self._errors.translated(method, error, request) from error
+                    raise self._errors.translated(operation, error, request) from error
             else:
-                self._tell_consumed(method, answer)
+                self._tell_consumed(operation, answer)
                 return answer
             await self._pause(tries)
         raise AssertionError  # the last try returns or raises
@@ -239,12 +239,12 @@ class Calls:
         # Spread, so that daemons that were throttled together do not come back together.
         await asyncio.sleep(FIRST_DELAY_SECONDS * 2**tries * (0.5 + self._chance.random()))
 
-    def _tell_consumed(self, method: str, answer: Mapping[str, Any]) -> None:
+    def _tell_consumed(self, operation: str, answer: Mapping[str, Any]) -> None:
         if self._consumed is None or "ConsumedCapacity" not in answer:
             return
         told = answer["ConsumedCapacity"]
         for one in told if isinstance(told, list) else [told]:
-            self._consumed({"Operation": OPERATIONS[method], **one})
+            self._consumed({"Operation": operation, **one})
 
 
 def _portions(requests: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[Any]]:

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import THROTTLED_CODES, NoAnswerError, border, code_of
+from crrmon.adapters.fast.json_calls import Calls, SdkCalls
 from crrmon.adapters.remedies import explain
 from crrmon.adapters.stores.dynamodb.answers import complete
 from crrmon.adapters.stores.dynamodb.table import (
@@ -46,7 +47,7 @@ async def create(
         client: Any = await aws.client("dynamodb", region)
     except NoAnswerError as error:
         raise LedgerError(f"DynamoDB: {explain(error, permission='')}") from error
-    maker = _Maker(client, table)
+    maker = _Maker(SdkCalls(client), table)
     try:
         async with asyncio.timeout(READY_SECONDS):
             return await _made(maker, table, tags)
@@ -82,8 +83,8 @@ async def _made(maker: "_Maker", table: str, tags: Mapping[str, str]) -> Sequenc
 class _Maker:
     """Asks what concerns the table as a whole."""
 
-    def __init__(self, client: Any, table: str) -> None:
-        self._client = client
+    def __init__(self, calls: Calls, table: str) -> None:
+        self._calls = calls
         self._table = table
         self.waits_for = "DynamoDB does not answer"
         """Why it is not ready yet, for people."""
@@ -98,10 +99,9 @@ class _Maker:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _ask_once(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        method = getattr(self._client, _METHODS[operation])
         try:
             with border():
-                return complete(operation, await method(**request))
+                return complete(operation, await self._calls.call(operation, request, dict))
         except ClientError as error:
             if _is_done(operation, error):
                 return {}
@@ -147,18 +147,6 @@ class _Maker:
             return False
         told = await self.ask("ListTagsOfResource", ResourceArn=arn)
         return not tags.items() <= {one["Key"]: one["Value"] for one in told["Tags"]}.items()
-
-
-_METHODS: Final = {
-    "CreateTable": "create_table",
-    "DescribeTable": "describe_table",
-    "UpdateTimeToLive": "update_time_to_live",
-    "DescribeTimeToLive": "describe_time_to_live",
-    "UpdateContinuousBackups": "update_continuous_backups",
-    "DescribeContinuousBackups": "describe_continuous_backups",
-    "TagResource": "tag_resource",
-    "ListTagsOfResource": "list_tags_of_resource",
-}
 
 
 _TOO_EARLY: Final = THROTTLED_CODES | {

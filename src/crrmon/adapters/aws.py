@@ -28,7 +28,7 @@ from crrmon.adapters.answers import (
     mean_this_site,
 )
 from crrmon.adapters.border import TooManyClientsError, border
-from crrmon.adapters.fast.factory import Factory, Setting
+from crrmon.adapters.fast.factory import Factory, Service, Setting
 from crrmon.adapters.fast.json_calls import Calls
 from crrmon.adapters.fast.site import Choice
 from crrmon.adapters.heads import Heads
@@ -40,8 +40,6 @@ if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_dynamodb import DynamoDBClient
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_sqs import SQSClient
-
-Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS")
 """By which the SDK itself is told to ask elsewhere."""
@@ -310,26 +308,36 @@ class AwsSession:
         held = await session.get_credentials()
         if held is None:
             raise NoCredentialsError
-        client = await self._client(session, service, region, login)
+        setting = self._setting(session, service, login)
+        client = await self._client(session, region, login, setting)
         if service == "cloudwatch":
             return _Made(client)
-        endpoint = login.endpoint_url if login and login.endpoint_url else self._endpoint_url
-        setting = Setting(
+        if service == "s3":
+            return _Made(client, heads=self._factory.heads(client, held, setting))
+        return _Made(client, calls=self._factory.calls(client, held, setting))
+
+    def _setting(self, session: AioSession, service: Service, login: Login | None) -> Setting:
+        endpoint = self._endpoint(login)
+        stand_in = endpoint is not None and not is_of_aws(endpoint)
+        own_store = stand_in and login is not None and bool(login.endpoint_url)
+        return Setting(
             service=service,
             # As the SDK has it.
             ca_bundle=session.get_config_variable("ca_bundle")
             or os.environ.get("REQUESTS_CA_BUNDLE")
             or None,
-            own_store=_foreign(login),
-            trusting=endpoint is not None and not is_of_aws(endpoint),
-            dates=self._dates if self._stores_tell_time or not _foreign(login) else None,
+            own_store=own_store,
+            trusting=stand_in,
+            # NB: a store of its own has a clock of its own.
+            dates=self._dates if self._stores_tell_time or not own_store else None,
         )
-        if service == "s3":
-            return _Made(client, heads=self._factory.heads(client, held, setting))
-        return _Made(client, calls=self._factory.calls(client, held, setting))
+
+    def _endpoint(self, login: Login | None) -> str | None:
+        """Return the address that a client is told to ask; None where the SDK knows it."""
+        return (login.endpoint_url if login else None) or self._endpoint_url
 
     async def _client(
-        self, session: AioSession, service: Service, region: str | None, login: Login | None
+        self, session: AioSession, region: str | None, login: Login | None, setting: Setting
     ) -> Any:
         config = AioConfig(
             max_pool_connections=self._max_connections,
@@ -340,37 +348,31 @@ class AwsSession:
             # Service models are megabytes of JSON: they are read in a thread.
             warm_up_loader_caches=True,
             http_session_cls=AnswerReader,
-            **_SETTINGS[service],
+            **_SETTINGS[setting.service],
         )
-        endpoint_url = self._endpoint_url
         if login and login.endpoint_url:
-            endpoint_url = login.endpoint_url
             style = "path" if login.path_style else "virtual"
             config = config.merge(AioConfig(s3={"addressing_style": style}))
         client: Any = await self._stack.enter_async_context(
             session.create_client(
-                service, region_name=region, endpoint_url=endpoint_url, config=config
+                setting.service,
+                region_name=region,
+                endpoint_url=self._endpoint(login),
+                config=config,
             )
         )
-        foreign = _foreign(login)
-        if service == "s3":
-            client.meta.events.register("before-call.s3", follow_no_redirect)
-            if foreign:
-                client.meta.events.register("before-call.s3", mean_this_site)
+        events = client.meta.events
+        if setting.service == "s3":
+            events.register("before-call.s3", follow_no_redirect)
+            if setting.own_store:
+                events.register("before-call.s3", mean_this_site)
         else:
-            trusting = endpoint_url is not None and not is_of_aws(endpoint_url)
-            client.meta.events.register("after-call", Doorkeeper(trusting=trusting))
-        # NB: a store of its own has a clock of its own.
-        if self._dates is not None and (self._stores_tell_time or not foreign):
-            listener = DateListener(self._dates)
-            client.meta.events.register("before-call", listener.asked)
-            client.meta.events.register("after-call", listener.answered)
+            events.register("after-call", Doorkeeper(trusting=setting.trusting))
+        if setting.dates is not None:
+            listener = DateListener(setting.dates)
+            events.register("before-call", listener.asked)
+            events.register("after-call", listener.answered)
         return client
-
-
-def _foreign(login: Login | None) -> bool:
-    """Return whether a store of its own is asked; another address of AWS is AWS."""
-    return bool(login and login.endpoint_url and not is_of_aws(login.endpoint_url))
 
 
 class _Given:

@@ -26,7 +26,7 @@ from crrmon.adapters.fast.wire import Limits, Wire
 from crrmon.adapters.heads import Heads, SdkHeads
 from crrmon.ports.clock import Dates, SystemClock
 
-HotService = Literal["s3", "sqs", "dynamodb"]
+Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
 
 _CALLED: Mapping[str, JsonService] = {
     # As the SDK sends it: errors are to be called as they always were.
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What a client of the SDK was made with that it does not tell itself."""
 
-    service: HotService
+    service: Service
     ca_bundle: str | None
     """Certificates to trust instead of the usual ones."""
     own_store: bool

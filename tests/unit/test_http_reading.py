@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crrmon.adapters.answers import MAX_HEAD_BYTES, MAX_HEADERS
 from crrmon.adapters.fast import reading
 from crrmon.adapters.fast.reading import (
     MAX_CHUNK_LINE,
-    MAX_HEAD_BYTES,
-    MAX_HEADERS,
     MAX_INFORMATIONAL,
     Answer,
     MalformedAnswerError,

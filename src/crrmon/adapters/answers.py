@@ -14,11 +14,10 @@ from crrmon.adapters.border import UnsignedAnswerError
 from crrmon.ports.clock import Dates
 
 MAX_HEADERS = 2048
-"""Of one answer: S3 keeps up to 2 KB of names and values that users give, a header for each, and adds some of its own.
-"""
+"""Of one answer: S3 keeps up to 2 KB of names and values that users give, of which each character may be a header."""
 
-MAX_HEADER_BYTES = 65_536
-"""Of one header."""
+MAX_HEAD_BYTES = 65_536
+"""Of a status line and its headers: proxies add to what services send."""
 
 _ASKED_AT = "crrmon_asked_at"
 """Where the SDK's context of a call keeps when it began."""
@@ -54,8 +53,8 @@ class AnswerReader(AIOHTTPSession):
         # NB: aiohttp has arguments for these, which the SDK does not pass on.
         session._response_class = AnyBytesResponse  # noqa: SLF001
         session._max_headers = MAX_HEADERS  # noqa: SLF001
-        session._max_line_size = MAX_HEADER_BYTES  # noqa: SLF001
-        session._max_field_size = MAX_HEADER_BYTES  # noqa: SLF001
+        session._max_line_size = MAX_HEAD_BYTES  # noqa: SLF001
+        session._max_field_size = MAX_HEAD_BYTES  # noqa: SLF001
         return session
 
 

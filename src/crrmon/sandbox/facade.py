@@ -26,15 +26,12 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from crrmon.adapters.answers import MAX_HEAD_BYTES, MAX_HEADERS
 from crrmon.domain.objects import ObjectVersion
 from crrmon.sandbox.children import LOOPBACK
 from crrmon.sandbox.datapoints import Datapoint, datapoints
 from crrmon.sandbox.replicas import DaemonReplicas
 from crrmon.sandbox.throttling import LostAnswerError, Throttling
-
-MAX_HEADERS = 2048
-MAX_HEADER_BYTES = 65_536
-"""Of what is passed on, as the daemon itself reads it: users give objects hundreds, and session tokens are long."""
 
 _OF_ONE_CONNECTION = frozenset(
     ("connection", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
@@ -294,7 +291,7 @@ async def served(emulator_url: str) -> AsyncIterator[tuple[Facade, str]]:
         timeout=timeout,
         auto_decompress=False,
         max_headers=MAX_HEADERS,
-        max_field_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
     ) as http:
         facade = Facade(emulator_url, http)
         server = web.Server(
@@ -302,7 +299,7 @@ async def served(emulator_url: str) -> AsyncIterator[tuple[Facade, str]]:
             access_log=None,
             auto_decompress=False,
             max_headers=MAX_HEADERS,
-            max_field_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
         )
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await runner.setup()

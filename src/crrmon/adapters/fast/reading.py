@@ -8,11 +8,7 @@ import re
 
 import msgspec
 
-MAX_HEAD_BYTES = 65_536
-"""Of a status line and its headers. S3 keeps 2 KB of metadata of users, and proxies add to what services send."""
-
-MAX_HEADERS = 2048
-"""Of one answer: each character of those 2 KB may be a header."""
+from crrmon.adapters.answers import MAX_HEAD_BYTES, MAX_HEADERS
 
 MAX_CHUNK_LINE = 1024
 """Of the line before a chunk, with whatever extensions it has."""

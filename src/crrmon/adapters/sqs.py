@@ -172,34 +172,37 @@ class SqsInbox:
 
     async def acknowledge(self, receipts: Sequence[str]) -> Sequence[str]:
         """Delete up to ten delivered messages; return the receipts that were not deleted."""
-        if not receipts:
-            return ()
-        entries = [
-            {"Id": str(place), "ReceiptHandle": receipt} for place, receipt in enumerate(receipts)
-        ]
-        try:
-            with border():
-                told = await self._call("DeleteMessageBatch", {"Entries": entries}, _Outcome)
-                return _left(receipts, told)
-        except (ClientError, NoAnswerError) as error:
-            raise self._error("deleted", "sqs:DeleteMessage", error) from error
+        return await self._batch("DeleteMessage", receipts, "deleted")
 
     async def extend(self, receipts: Sequence[str], *, seconds: int) -> Sequence[str]:
         """Keep up to ten delivered messages hidden for `seconds` from now; return the receipts that were not changed."""
+        return await self._batch(
+            "ChangeMessageVisibility", receipts, "kept hidden", VisibilityTimeout=seconds
+        )
+
+    async def _batch(
+        self, action: str, receipts: Sequence[str], what: str, **fields: int
+    ) -> Sequence[str]:
+        """Do one thing to messages, and return the receipts of those to which it was not done.
+
+        Args:
+            action: its name, as permissions have it.
+            receipts: of the messages.
+            what: was to be done to them, for people.
+            fields: of each entry.
+        """
         if not receipts:
             return ()
         entries = [
-            {"Id": str(place), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+            {"Id": str(place), "ReceiptHandle": receipt, **fields}
             for place, receipt in enumerate(receipts)
         ]
         try:
             with border():
-                told = await self._call(
-                    "ChangeMessageVisibilityBatch", {"Entries": entries}, _Outcome
-                )
+                told = await self._call(f"{action}Batch", {"Entries": entries}, _Outcome)
                 return _left(receipts, told)
         except (ClientError, NoAnswerError) as error:
-            raise self._error("kept hidden", "sqs:ChangeMessageVisibility", error) from error
+            raise self._error(what, f"sqs:{action}", error) from error
 
     async def _call(self, operation: str, fields: Mapping[str, Any], kind: type[_Kind]) -> _Kind:
         """Make one of the calls that are made all day; as `Calls.call`."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # the stubs are there for development only
     from types_aiobotocore_sqs import SQSClient
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS")
-"""By which the SDK itself is told to ask elsewhere."""
+"""The SDK's own settings of another endpoint."""
 
 MAX_S3_CLIENTS = 1024
 """Regions and accounts come out of messages: nonsense there must not fill the memory. One takes 0.35 MB.
@@ -88,10 +88,10 @@ _STS_SETTINGS: Mapping[str, Any] = {
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """On whose behalf a client asks, where it is not the daemon itself, and whom."""
+    """Other credentials than the daemon's own, or another endpoint, for some of the clients."""
 
     name: str
-    """Tells logins apart."""
+    """Different for each login."""
     session: AioSession | None
     """Has the credentials; None for the daemon's own."""
     endpoint_url: str | None
@@ -129,9 +129,9 @@ class AwsSession:
             endpoint_url: one address for all services, for emulators; None for AWS itself.
             default_region: for whoever names none; None leaves it to AWS_REGION and then to the SDK.
             max_connections: at the most, of each client.
-            dates: told the Date of every answer, if anybody wants to know.
-            stores_tell_time: whether to tell it those of S3-compatible stores, too: where nobody else need be asked.
-            choice: when to take the short way instead of the SDK's client.
+            dates: takes in the Date of every response; None for nobody.
+            stores_tell_time: whether it takes in those of S3-compatible stores, too, where no AWS need be called.
+            choice: when to use the fast client instead of the SDK's.
         """
         self._dates = dates
         self._stores_tell_time = stores_tell_time
@@ -273,10 +273,10 @@ class AwsSession:
         """Return the region of whoever names none; that of a session beside the daemon's own, where it has one."""
         if session is None and self._default_region:
             return self._default_region
-        told: str | None = None
+        found: str | None = None
         with contextlib.suppress(ProfileNotFound):
-            told = (session or self._session).get_config_variable("region")
-        return told or self._default_region
+            found = (session or self._session).get_config_variable("region")
+        return found or self._default_region
 
     async def regions(self) -> Mapping[str, str]:
         """List all regions that the SDK knows, opt-in ones and those of all partitions as well, with their partitions."""
@@ -333,7 +333,7 @@ class AwsSession:
         )
 
     def _endpoint(self, login: Login | None) -> str | None:
-        """Return the address that a client is told to ask; None where the SDK knows it."""
+        """Return the endpoint that is set for a client; None where the SDK resolves it."""
         return (login.endpoint_url if login else None) or self._endpoint_url
 
     async def _client(

@@ -1,4 +1,4 @@
-"""HEAD of an object, whichever client asks: what to ask, and what came of it by status and headers."""
+"""HEAD of an object, whichever client sends it: the request, and the response's status and headers."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the stubs are there for development only
 
 
 class HeadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which object to ask about; None for what is not said."""
+    """Which object to ask about; None for what is left out."""
 
     bucket: str
     key: str
@@ -25,7 +25,7 @@ class HeadRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeadAnswer(msgspec.Struct, frozen=True):
-    """What S3 said."""
+    """S3's response."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,21 +33,21 @@ class HeadAnswer(msgspec.Struct, frozen=True):
 
 
 class Heads(Protocol):
-    """One client's way to ask in one region."""
+    """A client of S3 in one region."""
 
     @property
     def region(self) -> str:
-        """Where it asks."""
+        """Of its endpoint."""
 
     async def head(self, request: HeadRequest) -> HeadAnswer:
         """HEAD an object, once, without following anything.
 
         Raises:
-            Exception: no answer came, or none that can be read; see `border`.
+            Exception: there was no response, or none that can be read; see `border`.
         """
 
     async def code(self, request: HeadRequest) -> str:
-        """Return S3's word for why it refuses an object, which a HEAD has no place for; empty where it gives none.
+        """Return S3's error code for an object, which a HEAD's response cannot hold; empty where there is none.
 
         The first byte is asked for.
 
@@ -56,7 +56,7 @@ class Heads(Protocol):
         """
 
     async def renew(self, *, asked_at: float) -> bool:
-        """Get newer credentials than those that S3 took for expired; return whether there are any.
+        """Refresh credentials that S3 called expired; return whether there are newer ones.
 
         Args:
             asked_at: when the request was made that failed for it, by the loop's clock.
@@ -64,14 +64,14 @@ class Heads(Protocol):
 
 
 class Renewing(Protocol):
-    """Has credentials, and may get newer ones."""
+    """Has credentials that can be refreshed."""
 
     async def renew(self, *, asked_at: float) -> bool:
-        """Get newer credentials; return whether there are any. As `Heads.renew`."""
+        """Refresh the credentials; as `Heads.renew`."""
 
 
 class SdkHeads:
-    """Asks by the SDK's client.
+    """Calls S3 by the SDK's client.
 
     Args:
         client: aiobotocore's.
@@ -84,7 +84,7 @@ class SdkHeads:
 
     @property
     def region(self) -> str:
-        """Where it asks."""
+        """Of its endpoint."""
         return self._client.meta.region_name
 
     async def head(self, request: HeadRequest) -> HeadAnswer:
@@ -96,7 +96,7 @@ class SdkHeads:
         return HeadAnswer(200, headers_of(answer))
 
     async def code(self, request: HeadRequest) -> str:
-        """Return S3's word for why it refuses an object."""
+        """Return S3's error code for an object."""
         try:
             answer: Any = await self._client.get_object(**_fields(request), Range="bytes=0-0")
         except ClientError as error:
@@ -107,7 +107,7 @@ class SdkHeads:
 
 
 def _fields(request: HeadRequest) -> dict[str, Any]:
-    """Name things as the SDK does, and leave out what is not said."""
+    """Return the SDK's names of what is asked."""
     fields = {
         "Bucket": request.bucket,
         "Key": request.key,

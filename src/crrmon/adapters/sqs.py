@@ -1,6 +1,6 @@
 """An SQS queue as the inbox.
 
-Batches in SQS fail entry by entry: what was not deleted or changed is told by receipt, so that a caller can try just
+Batches in SQS fail entry by entry: what was not deleted or changed is returned by receipt, for the caller to try just
 that again.
 """
 
@@ -57,7 +57,7 @@ _Kind = TypeVar("_Kind")
 
 
 def _login(endpoint: str | None) -> Login | None:
-    """Return what has a client ask somebody else than the SDK would; None where it would ask the same."""
+    """Return the login of an endpoint that is not the SDK's default; None for the default one."""
     if endpoint is None:
         return None
     return Login(name=endpoint, session=None, endpoint_url=endpoint, path_style=True)
@@ -105,8 +105,8 @@ class SqsInbox:
                     "VisibilityTimeout": visibility_seconds,
                     "MessageSystemAttributeNames": ["SentTimestamp"],
                 }
-                told = await self._call("ReceiveMessage", fields, _Messages)
-                return list(map(_message, told.Messages))
+                received = await self._call("ReceiveMessage", fields, _Messages)
+                return list(map(_message, received.Messages))
         except (ClientError, NoAnswerError) as error:
             raise self._error("received", "sqs:ReceiveMessage", error) from error
 
@@ -119,11 +119,11 @@ class SqsInbox:
                     self._policy = (await self._attributes(client, _REDRIVE)).get(_REDRIVE, "")
                 # NB: before the queue, or a message that is moved back meanwhile would be in neither.
                 dead, trouble = await self._dead(client, self._policy) if self._policy else (0, "")
-                told = await self._attributes(client, *_COUNTS, _REDRIVE)
-                visible, in_flight, delayed = (int(told[name]) for name in _COUNTS)
+                queue = await self._attributes(client, *_COUNTS, _REDRIVE)
+                visible, in_flight, delayed = (int(queue[name]) for name in _COUNTS)
         except (ClientError, NoAnswerError) as error:
             raise self._error("counted", "sqs:GetQueueAttributes", error) from error
-        policy = told.get(_REDRIVE, "")
+        policy = queue.get(_REDRIVE, "")
         if policy != self._policy:
             self._policy, dead = policy, None
         return Depth(
@@ -199,8 +199,8 @@ class SqsInbox:
         ]
         try:
             with border():
-                told = await self._call(f"{action}Batch", {"Entries": entries}, _Outcome)
-                return _left(receipts, told)
+                outcome = await self._call(f"{action}Batch", {"Entries": entries}, _Outcome)
+                return _left(receipts, outcome)
         except (ClientError, NoAnswerError) as error:
             raise self._error(what, f"sqs:{action}", error) from error
 
@@ -254,21 +254,19 @@ class _Messages(msgspec.Struct, frozen=True):
     Messages: list[_Received] = []
 
 
-def _left(receipts: Sequence[str], told: _Outcome) -> Sequence[str]:
-    """
-    Return the receipts of a batch's entries, whose ids are their places, of which it is not said that they were done.
-    """
-    done = {one.Id for one in told.Successful}
-    if not done and not told.Failed:
+def _left(receipts: Sequence[str], outcome: _Outcome) -> Sequence[str]:
+    """Return the receipts of those entries of a batch, whose ids are their places, that are not among the successful."""
+    done = {one.Id for one in outcome.Successful}
+    if not done and not outcome.Failed:
         raise KeyError("Successful")  # every entry is named in one of the two
     return [receipt for place, receipt in enumerate(receipts) if str(place) not in done]
 
 
-def _message(told: _Received) -> Message:
-    sent = told.Attributes.SentTimestamp
+def _message(received: _Received) -> Message:
+    sent = received.Attributes.SentTimestamp
     return Message(
-        id=told.MessageId,
-        receipt=told.ReceiptHandle,
-        body=told.Body,
+        id=received.MessageId,
+        receipt=received.ReceiptHandle,
+        body=received.Body,
         sent_at=None if sent is None else int(sent) / 1000,
     )

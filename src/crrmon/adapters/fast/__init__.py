@@ -1,1 +1,1 @@
-"""The short way to AWS for the calls that are made all day; see docs/aws-client.md for when it is taken."""
+"""The fast client, for the calls of AWS that are made all day; docs/aws-client.md says when it is used."""

@@ -1,4 +1,4 @@
-"""Makes the short way beside a client of the SDK, where it can be taken."""
+"""Creates the fast client of a service beside the SDK's, where it can be used."""
 
 import asyncio
 import random
@@ -29,37 +29,37 @@ from crrmon.ports.clock import Dates, SystemClock
 Service = Literal["s3", "sqs", "cloudwatch", "dynamodb"]
 
 _CALLED: Mapping[str, JsonService] = {
-    # As the SDK sends it: errors are to be called as they always were.
+    # As the SDK sends it: errors keep the codes that they had in SQS's older protocol.
     "sqs": JsonService("AmazonSQS", (("x-amzn-query-mode", "true"),)),
     "dynamodb": JsonService("DynamoDB_20120810"),
 }
 
 _MOST_BYTES: Mapping[str, int] = {"s3": MOST_BYTES, "sqs": 33_554_432, "dynamodb": 67_108_864}
-"""Of answers: SQS gives up to a megabyte of messages, DynamoDB sixteen of items, and JSON makes more of them."""
+"""Of a response: SQS returns up to a megabyte of messages, DynamoDB sixteen of items, and JSON makes more of them."""
 
 log = structlog.get_logger()
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client of the SDK was made with that it does not tell itself."""
+    """What a client of the SDK is made with and does not show."""
 
     service: Service
     ca_bundle: str | None
     """Certificates to trust instead of the usual ones."""
     own_store: bool
-    """Whether it asks another store than AWS."""
+    """Whether it is one of another store than AWS."""
     trusting: bool
-    """Whether answers need not have AWS's id of the request."""
+    """Whether responses need not have AWS's id of the request."""
     dates: Dates | None
-    """Told what answers say about the time."""
+    """Takes in the dates of responses; None where they say nothing of AWS's time."""
 
 
 class Factory:
-    """Makes short ways, over connections that all of a service share.
+    """Creates fast clients; those of one service share a connection pool.
 
     Args:
-        choice: when to take them.
-        most_connections: of each service.
+        choice: when to use them.
+        most_connections: in each pool.
     """
 
     def __init__(self, choice: Choice, *, most_connections: int) -> None:
@@ -73,20 +73,20 @@ class Factory:
         self._making_context = asyncio.Lock()
 
     def heads(self, client: Any, held: Any, setting: Setting) -> Heads:
-        """Return what asks for objects: by the short way, or by the SDK's client.
+        """Return what asks for objects: the fast client, or the SDK's where that must be used.
 
         Args:
             client: aiobotocore's.
             held: its credentials.
-            setting: see there.
+            setting: of the client.
         """
         keyring = self._keyring(held)
         sdk = SdkHeads(client, keyring)
         line = self._line(client, keyring, setting)
         if line is None:
             return sdk
-        marks = (("x-minio-source-proxy-request", "false"),) if setting.own_store else ()
-        return FastHeads(line, urls_of_buckets(client), sdk, marks=marks)
+        headers = (("x-minio-source-proxy-request", "false"),) if setting.own_store else ()
+        return FastHeads(line, urls_of_buckets(client), sdk, signed_headers=headers)
 
     def calls(self, client: Any, held: Any, setting: Setting) -> Calls:
         """Return what calls a service that speaks JSON; as `heads`."""
@@ -119,7 +119,7 @@ class Factory:
         address = address_of(client, setting.service)
         reason = unusual(client, address, choice=self._choice, ca_bundle=setting.ca_bundle)
         if reason is not None:
-            self._tell(address, reason)
+            self._log(address, reason)
             return None
         return Line(
             address,
@@ -129,9 +129,9 @@ class Factory:
             dates=setting.dates,
         )
 
-    def _tell(self, address: Address, reason: str) -> None:
+    def _log(self, address: Address, reason: str) -> None:
         if self._choice == "sdk":
-            return  # nobody needs to be told what was asked for
+            return  # as it was set
         log.info(
             "sdk_used",
             service=address.service,

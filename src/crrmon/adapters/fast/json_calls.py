@@ -19,7 +19,7 @@ from botocore.exceptions import (
 )
 
 from crrmon.adapters.answers import ID_HEADER, Doorkeeper
-from crrmon.adapters.border import EXPIRED_CODES, THROTTLED_CODES, code_of
+from crrmon.adapters.border import EXPIRED_CODES, THROTTLED_CODES, code_of, status_of
 from crrmon.adapters.fast.line import Line
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request
@@ -53,11 +53,11 @@ class Calls(Protocol):
         Args:
             operation: its name.
             fields: of the request.
-            kind: what to read of the answer.
+            kind: what to read of the response.
 
         Raises:
-            ClientError: the service refused, and says why.
-            Exception: no answer came, or none that can be read; see `border`.
+            ClientError: the service responded with an error.
+            Exception: there was no response, or none that can be read; see `border`.
         """
 
 
@@ -90,12 +90,12 @@ class JsonCalls:
     """Calls by the fast client.
 
     Args:
-        line: to the service.
+        line: the service's endpoint.
         service: which one it is.
-        attempts: most tries of a call, where the first ones were not answered or refused for the moment.
-        doorkeeper: refuses what the service cannot have answered.
-        rng: says how long to wait before another try.
-        credentials: of whoever asks, renewed once when the service takes them for expired.
+        attempts: most tries of a call, where there is no response or one of a passing error.
+        doorkeeper: refuses responses that cannot be the service's.
+        rng: for the time to wait before another try.
+        credentials: refreshed once when the service calls them expired.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class JsonCalls:
         return _decoded((await self._answer(operation, request)).body, kind)
 
     async def _answer(self, operation: str, request: Request) -> Answer:
-        """Send a request; once more where credentials are renewed for it."""
+        """Send a request; once more where the credentials could be refreshed."""
         asked_at = asyncio.get_running_loop().time()
         answer = await self._line.ask(request)
         try:
@@ -201,10 +201,12 @@ def _error(answer: Answer, metadata: dict[str, Any]) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         fault = _Fault()
     code = fault.type.partition(":")[0].rpartition("#")[2] or str(answer.status)
-    # Of services that spoke another protocol once, the code that their clients have always known.
+    # Of services with an older protocol, the code that it had there.
     known, _, _ = answer.headers.get("x-amzn-query-error", "").partition(";")
-    told = {"Code": known or code, "Message": fault.message or fault.Message or ""}
-    error: dict[str, Any] = {"Error": told, "ResponseMetadata": metadata}
+    error: dict[str, Any] = {
+        "Error": {"Code": known or code, "Message": fault.message or fault.Message or ""},
+        "ResponseMetadata": metadata,
+    }
     if fault.CancellationReasons is not None:
         error["CancellationReasons"] = fault.CancellationReasons
     return error
@@ -214,6 +216,4 @@ def _passes(error: Exception) -> bool:
     """Return whether the same call may well succeed in a moment."""
     if not isinstance(error, ClientError):
         return True
-    told = error.response
-    status = told.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status in _PASSING or told.get("Error", {}).get("Code") in THROTTLED_CODES
+    return status_of(error) in _PASSING or code_of(error) in THROTTLED_CODES

@@ -1,4 +1,4 @@
-"""One service, asked by its short way: signed, sent, and judged by what the answer's headers say."""
+"""The endpoint of one service: requests are signed, sent, and signed anew where the clock turns out to be wrong."""
 
 from collections.abc import Callable
 
@@ -26,14 +26,14 @@ DATES = (946_684_800.0, 4_102_444_800.0)
 
 
 class Line:
-    """The way to one service in one region.
+    """The endpoint of one service in one region.
 
     Args:
         address: where it is.
-        wire: carries requests.
-        keyring: has the credentials.
-        now: tells seconds since the epoch, by this machine's clock.
-        dates: told what answers say about the time; None where nobody wants to know.
+        wire: the connection pool.
+        keyring: the credentials.
+        now: returns seconds since the epoch, by this machine's clock.
+        dates: takes in the dates of responses; None where they say nothing of AWS's time.
     """
 
     def __init__(

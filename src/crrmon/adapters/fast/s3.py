@@ -1,4 +1,4 @@
-"""HEAD of an object by the short way: what S3 is asked, byte by byte."""
+"""HEAD of an object by the fast client: where a bucket is reached, and what S3 is asked."""
 
 import re
 from http import HTTPStatus
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """Where a bucket is asked for."""
+    """Where a bucket is reached."""
 
     origin: Origin
     host: str
@@ -36,13 +36,13 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 class FastHeads:
-    """Asks for objects by the short way, and by the SDK for those of unusual buckets.
+    """Asks for objects by the fast client, and by the SDK for those of buckets with special names.
 
     Args:
-        line: to S3 in a region.
-        url_of: says where a bucket is asked for; None where the SDK must.
-        sdk: the way round.
-        marks: headers of every request that are signed.
+        line: the endpoint of S3 in a region.
+        url_of: returns the URL of a bucket; None where the SDK must be used.
+        sdk: the SDK's client.
+        signed_headers: of every request.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class FastHeads:
         url_of: BucketUrl,
         sdk: SdkHeads,
         *,
-        marks: tuple[tuple[str, str], ...] = (),
+        signed_headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._line = line
         self._url_of = url_of
         self._sdk = sdk
-        self._marks = marks
+        self._signed_headers = signed_headers
         self._places: Recent[str, _Place] = Recent()
         self._left_out: Recent[str, bool] = Recent()
         self.renew = sdk.renew
 
     @property
     def region(self) -> str:
-        """Where it asks."""
+        """Of its endpoint."""
         return self._line.address.region
 
     async def head(self, request: HeadRequest) -> HeadAnswer:
@@ -75,7 +75,7 @@ class FastHeads:
         return HeadAnswer(answer.status, answer.headers)
 
     async def code(self, request: HeadRequest) -> str:
-        """Return S3's word for why it refuses an object."""
+        """Return S3's error code for an object."""
         place = self._places.get(request.bucket) or await self._found(request.bucket)
         if place is None or not request.key:
             return await self._sdk.code(request)
@@ -84,13 +84,13 @@ class FastHeads:
             answer = await self._line.ask(asked, origin=place.origin)
         except MalformedAnswerError:  # a whole object, of a store that has no ranges
             return ""
-        told = _CODE.search(answer.body) if answer.status >= HTTPStatus.BAD_REQUEST else None
-        return told[1].decode() if told else ""
+        found = _CODE.search(answer.body) if answer.status >= HTTPStatus.BAD_REQUEST else None
+        return found[1].decode() if found else ""
 
     def _request(
         self, method: str, place: _Place, request: HeadRequest, *more: tuple[str, str]
     ) -> Request:
-        headers = self._marks + more
+        headers = self._signed_headers + more
         if request.owner is not None:
             headers += (("x-amz-expected-bucket-owner", request.owner),)
         if request.payer:
@@ -106,7 +106,7 @@ class FastHeads:
         )
 
     async def _found(self, bucket: str) -> _Place | None:
-        """Return where a bucket is asked for; None where the SDK must."""
+        """Return where a bucket is reached; None where the SDK must be used."""
         usual = _USUAL.fullmatch(bucket) and not _OF_OTHER_KINDS.fullmatch(bucket)
         url = await self._url_of(bucket) if usual else None
         if url is not None:

@@ -1,7 +1,6 @@
-"""Where one service is reached in one region, and on whose behalf: what the SDK's client knows, taken over from it.
+"""Endpoints and credentials of the fast client, as the SDK's client has them.
 
-Endpoints, regions and credentials stay the SDK's: its client is asked for them, and whatever about it is out of the
-ordinary is left to it.
+They stay the SDK's: its client is asked for them, and where anything about it is unusual, it makes the calls itself.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from crrmon.adapters.fast.signing import Credentials
 from crrmon.adapters.fast.wire import Origin
 
 Choice = Literal["auto", "fast", "sdk"]
-"""Whether the short way is taken: where it is sure to be the same, wherever it can be, or never."""
+"""When the fast client is used: where it is known to behave as the SDK, wherever it can be used, or never."""
 
 RENEWAL_SECONDS = 60.0
 """Between two times that credentials are renewed because a service took them for expired."""
@@ -29,7 +28,7 @@ ASKED_SECONDS = 0.5
 """How often the SDK is asked for credentials: it renews them minutes before they end."""
 
 BucketUrl = Callable[[str], Awaitable[str | None]]
-"""Says which URL the SDK asks for a bucket, without a key; None where it does more than to sign a request for it."""
+"""Returns the URL of a bucket, without a key; None where the SDK does more than to sign a request for it."""
 
 UNSIGNED = f"user-agent: crrmon/{__version__}\r\naccept-encoding: identity\r\n"
 """Lines of every request's head that are not signed, as proxies may change them."""
@@ -39,10 +38,10 @@ _PLAIN = {
     "sqs": r"sqs\.{region}\.amazonaws\.com(\.cn)?",
     "dynamodb": r"dynamodb\.{region}\.amazonaws\.com(\.cn)?",
 }
-"""Host names that tests compare with those that the SDK asks."""
+"""Plain endpoints, which tests compare with the SDK's."""
 
 _OLDEST = "s3.amazonaws.com"
-"""What the SDK calls S3 of the oldest region, unless it is told otherwise."""
+"""The SDK's default endpoint of S3 in us-east-1."""
 
 _HTTPS = 443
 
@@ -53,7 +52,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^\[\]@:]+)(:[0-9]+)?")
 
 
 class Keyring:
-    """Has the credentials of a session, newer ones when the SDK has them; one for all that the session calls.
+    """The credentials of a session, as the SDK refreshes them; one for all services that the session calls.
 
     Args:
         held: the SDK's own, which refreshes them.
@@ -90,14 +89,14 @@ class Keyring:
         return self._current
 
     async def renew(self, *, asked_at: float) -> bool:
-        """Get newer credentials than those that a service took for expired before their time.
+        """Refresh credentials that a service called expired before their time.
 
         Args:
             asked_at: when the call was made that failed for it, by the loop's clock. Of several that failed together, the
-                first gets newer ones for all.
+                first refreshes for all.
 
         Returns:
-            Whether there are newer ones; there are none where nobody refreshes them, or somebody just did in vain.
+            Whether there are newer ones: none where they cannot be refreshed, or a refresh just failed to help.
         """
         if not isinstance(self._held, AioRefreshableCredentials):
             return False
@@ -117,7 +116,7 @@ class Keyring:
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """A service's endpoint, as the SDK found it."""
+    """A service's endpoint, as the SDK resolved it."""
 
     service: str
     region: str
@@ -131,7 +130,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def address_of(client: Any, service: str) -> Address:
-    """Return where a client of the SDK asks.
+    """Return the endpoint of a client of the SDK.
 
     Args:
         client: aiobotocore's.
@@ -147,7 +146,7 @@ def address_of(client: Any, service: str) -> Address:
 
 
 def urls_of_buckets(client: Any) -> BucketUrl:
-    """Return what asks a client of the SDK where it would ask for a bucket.
+    """Return a function that has a client of the SDK resolve the URL of a bucket.
 
     Args:
         client: aiobotocore's, of S3.
@@ -178,13 +177,13 @@ def urls_of_buckets(client: Any) -> BucketUrl:
 
 
 def unusual(client: Any, address: Address, *, choice: Choice, ca_bundle: object) -> str | None:
-    """Say why the SDK is to make a client's calls itself; None where the short way will do.
+    """Return why a client of the SDK must make its calls itself; None where the fast client can make them.
 
     Args:
         client: aiobotocore's.
         address: of its endpoint.
-        choice: how sure it must be.
-        ca_bundle: certificates that the SDK was told to trust instead of the usual ones, if any.
+        choice: see there.
+        ca_bundle: certificates that the SDK trusts instead of the usual ones, if any.
     """
     config = client.meta.config
     origin = address.origin
@@ -197,7 +196,7 @@ def unusual(client: Any, address: Address, *, choice: Choice, ca_bundle: object)
         (("https" if origin.tls else "http") in proxies, "a proxy is set"),
         (config.signature_version not in _SIGNATURES, "another signature version is set"),
     )
-    where_unsure = (
+    unless_chosen = (
         (not origin.tls, "its endpoint is http"),
         (bool(ca_bundle), "a CA bundle is set"),
         (
@@ -209,8 +208,8 @@ def unusual(client: Any, address: Address, *, choice: Choice, ca_bundle: object)
             "S3 acceleration is set",
         ),
     )
-    held_against = everywhere if choice == "fast" else everywhere + where_unsure
-    return next((reason for true, reason in held_against if true), None)
+    reasons = everywhere if choice == "fast" else everywhere + unless_chosen
+    return next((reason for true, reason in reasons if true), None)
 
 
 def host_header(origin: Origin) -> str:

@@ -1,8 +1,8 @@
-"""Connections over which requests go and answers come, HTTP/1.1, one at a time on each.
+"""A pool of HTTP/1.1 connections, with one request at a time on each.
 
-An answer can belong to no other request than the one that waits for it: whatever is odd about a connection ends it.
-S3 closes connections when it likes, at best between two answers; so one that was used before and breaks without a
-byte of an answer is replaced by a new one at once, a single time, for what may be asked twice or was not sent yet.
+A response can belong to no other request than the one that waits for it: whatever is odd about a connection closes it.
+S3 closes idle connections, sometimes just as they are used again. Where a reused connection breaks before a byte of
+the response, the request is sent again at once, a single time, on a new one: if it is idempotent or was not sent yet.
 """
 
 import asyncio
@@ -82,21 +82,21 @@ class _StaleError(Exception):
 
 
 class _Waiter(msgspec.Struct, frozen=True, eq=False):
-    """Somebody who waits until there is room for another connection."""
+    """A request that waits for a connection, as there is no room for another one."""
 
     origin: Origin
     new: bool
     """Whether one that was used before will not do."""
-    told: "asyncio.Future[Connection | None]"
-    """A connection that somebody left; None to make one."""
+    granted: "asyncio.Future[Connection | None]"
+    """A connection that became free; None for leave to open one."""
 
 
 class Wire:
-    """Sends requests and reads their answers.
+    """The connection pool.
 
     Args:
         limits: of each request, and of all connections.
-        tls: gives the one context of the process; not asked before it is needed.
+        tls: returns the context for certificates; not called before it is needed.
         rng: spreads connections over addresses and time.
     """
 
@@ -109,7 +109,7 @@ class Wire:
         self._idle: dict[Origin, list[Connection]] = {}
         self._all: set[Connection] = set()
         self._opening = 0
-        """Connections that are being made, or that somebody was just told to make."""
+        """Connections that are being opened, or may be opened by a waiter."""
         self._waiting: collections.deque[_Waiter] = collections.deque()
         self._closed = False
         self._names = _Names(rng)
@@ -146,12 +146,12 @@ class Wire:
         """End all connections, for good; whoever waits for an answer gets none."""
         self._closed = True
         while (waiter := self._next()) is not None:
-            waiter.told.set_exception(ConnectionClosedError(endpoint_url=waiter.origin.shown))
+            waiter.granted.set_exception(ConnectionClosedError(endpoint_url=waiter.origin.shown))
         for connection in list(self._all):
             connection.cut(ConnectionClosedError(endpoint_url=connection.origin.shown))
         await asyncio.sleep(0)  # for their transports to close
 
-    # ---- told by connections ----
+    # ---- called by connections ----
 
     def opened(self, connection: "Connection") -> None:
         """Count a connection from now on."""
@@ -171,7 +171,7 @@ class Wire:
             self._waiting.appendleft(waiter)
             connection.cut(None)  # which makes room
         else:
-            waiter.told.set_result(connection)
+            waiter.granted.set_result(connection)
 
     def gone(self, connection: "Connection") -> None:
         """Forget a connection."""
@@ -204,17 +204,17 @@ class Wire:
         """Take whoever has waited longest, and still does."""
         while self._waiting:
             waiter = self._waiting.popleft()
-            if not waiter.told.done():
+            if not waiter.granted.done():
                 return waiter
         return None
 
     def _admit(self) -> None:
         while self._room() and (waiter := self._next()) is not None:
             self._opening += 1
-            waiter.told.set_result(None)
+            waiter.granted.set_result(None)
 
     async def _open(self, origin: Origin, *, new: bool = False) -> "Connection":
-        """Return a connection: a new one, or else what somebody left while there was no room for another."""
+        """Return a connection: a new one, or one that became free while there was no room for another."""
         if self._closed:
             raise ConnectionClosedError(endpoint_url=origin.shown)
         if self._room() or self._spare():
@@ -228,7 +228,7 @@ class Wire:
             self._admit()
 
     def _spare(self) -> bool:
-        """End the connection that was longest idle; return whether there was one. Then nobody waits for it, either."""
+        """Close the connection that was longest idle; return whether there was one."""
         oldest = [idle[0] for idle in self._idle.values() if idle]
         if not oldest:
             return False
@@ -236,16 +236,16 @@ class Wire:
         return True
 
     async def _left_by_others(self, origin: Origin, *, new: bool) -> "Connection | None":
-        """Wait for a connection, or for being told to make one, which counts from then on."""
+        """Wait for a connection to become free; None is leave to open one, which counts as opening already."""
         waiter = _Waiter(origin, new, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         try:
-            return await waiter.told
+            return await waiter.granted
         except asyncio.CancelledError:
-            told = waiter.told
-            # NB: told, and given up at the same moment: somebody else may be waiting for just this.
-            if told.done() and not told.cancelled() and told.exception() is None:
-                left = told.result()
+            granted = waiter.granted
+            # NB: granted and cancelled at the same moment: somebody else may be waiting for just this.
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                left = granted.result()
                 if left is not None:
                     self.freed(left)
                 else:
@@ -346,7 +346,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._left()
 
-    # ---- told by the loop ----
+    # ---- called by the loop ----
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -72,7 +72,6 @@ WHOLE = {
         200,
         b"hello",
     ),
-    "trailers": (CHUNKED + b"2\r\nok\r\n0\r\nx-a: b\r\nx-c:\r\n\r\n", 200, b"ok"),
     "coding in capitals": (
         OK + b"TRANSFER-ENCODING: Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         200,
@@ -112,7 +111,6 @@ HEADS = {
     "both": b"HTTP/1.1 404 -\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n",
     "an unknown coding": OK + b"Transfer-Encoding: gzip\r\n\r\n",
     "neither": b"HTTP/1.1 400 Bad Request\r\n\r\n",
-    "kept by 1.0": b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 9\r\n\r\n",
 }
 
 
@@ -134,9 +132,7 @@ CLOSING = {
         OK + b"Connection: keep-alive\r\nConnection:\tclose\r\nContent-Length: 2\r\n\r\nok",
         False,
     ),
-    "1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", False),
     "until the end": (OK + b"\r\nok", True),
-    "1.0 until the end": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nok", True),
     "something follows": (OK + b"Content-Length: 2\r\n\r\nokHTTP/1.1 200", False),
     "a line end follows": (OK + b"Content-Length: 2\r\n\r\nok\r\n", False),
 }
@@ -173,7 +169,6 @@ ODD = {
     + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "another coding": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "a coding that is none": OK + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "chunks of 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a folded header": OK + b"x: a\r\n b\r\nContent-Length: 0\r\n\r\n",
     "a folded first header": OK + b" x: a\r\nContent-Length: 0\r\n\r\n",
     "a space before the colon": OK + b"Content-Length : 0\r\n\r\n",
@@ -203,10 +198,9 @@ ODD = {
     "a NUL in an extension": CHUNKED + b"5;\0\r\nhello\r\n0\r\n\r\n",
     "an extension too long": CHUNKED + b"5;" + MAX_CHUNK_LINE * b"a" + b"\r\nhello\r\n0\r\n\r\n",
     "an extension without end": CHUNKED + b"5;" + MAX_CHUNK_LINE * b"a",
+    "trailers": CHUNKED + b"2\r\nok\r\n0\r\nx-a: b\r\nx-c:\r\n\r\n",
     "the next answer for a trailer": CHUNKED + b"0\r\nHTTP/1.1 200 OK\r\n\r\n",
-    "a line feed in a trailer": CHUNKED + b"0\r\nx: a\nb\r\n\r\n",
-    "a folded trailer": CHUNKED + b"0\r\nx: a\r\n b\r\n\r\n",
-    "trailers without end": CHUNKED + b"0\r\n" + (MAX_HEADERS + 1) * b"x: y\r\n",
+    "a trailer without end": CHUNKED + b"0\r\n" + (MAX_CHUNK_LINE + 2) * b"x",
     "a body without end": OK + b"\r\n" + (MOST + 1) * b"x",
 }
 
@@ -223,6 +217,7 @@ OTHERS = {
     "a page": b"<!doctype html>\r\n\r\n",
     "HTTP/2": b"HTTP/2 200\r\n\r\n",
     "HTTP/1.2": b"HTTP/1.2 200 OK\r\n\r\n",
+    "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "small letters": b"http/1.1 200 OK\r\n\r\n",
     "a line end before": b"\r\nHTTP/1.1 200 OK\r\n\r\n",
     "no status": b"HTTP/1.1 OK\r\nContent-Length: 0\r\n\r\n",
@@ -249,7 +244,6 @@ LIMITS = {
     "a body": OK + b"Content-Length: 300\r\n\r\n" + MOST * b"x",
     "chunks": CHUNKED + 3 * (b"64\r\n" + 100 * b"x" + b"\r\n") + b"0\r\n\r\n",
     "an extension": CHUNKED + b"1;" + (MAX_CHUNK_LINE - 2) * b"a" + b"\r\nx\r\n0\r\n\r\n",
-    "trailers": CHUNKED + b"0\r\n" + MAX_HEADERS * b"x: y\r\n" + b"\r\n",
 }
 
 
@@ -343,7 +337,7 @@ def plainly_framed(text: bytes, *, bodiless: bool) -> bytes | None:
     """
     head, empty, rest = text.partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
-    if not empty or not re.fullmatch(rb"HTTP/1\.[01] [1-9]\d\d( [^\r\n\0]*)?", status):
+    if not empty or not re.fullmatch(rb"HTTP/1\.1 [1-9]\d\d( [^\r\n\0]*)?", status):
         return None
     told = [
         re.fullmatch(rb"([!#-'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*", line)
@@ -358,8 +352,7 @@ def plainly_framed(text: bytes, *, bodiless: bool) -> bytes | None:
         return b""
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     if codings:
-        clear = codings == [b"chunked"] and not lengths and status[7:8] == b"1"
-        return chunks(rest) if clear else None
+        return chunks(rest) if codings == [b"chunked"] and not lengths else None
     length = int(lengths.pop()) if lengths else len(rest)  # until the end
     return rest[:length] if len(rest) >= length else None
 
@@ -370,8 +363,7 @@ def chunks(rest: bytes) -> bytes | None:
     while chunk := re.match(rb"([0-9A-Fa-f]+)[ \t]*(;[^\r\n\0]*)?\r\n", rest):
         length, rest = int(chunk[1], 16), rest[chunk.end() :]
         if length == 0:
-            trailers = rb"([!#-'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*\r\n"
-            return whole if re.match(trailers, rest) else None
+            return whole if rest.startswith(b"\r\n") else None
         if rest[length : length + 2] != b"\r\n":
             return None
         whole, rest = whole + rest[:length], rest[length + 2 :]
@@ -424,7 +416,7 @@ def test_mutations() -> None:
             continue
         answered += 1
         rest = text
-        while re.match(rb"HTTP/1\.[01] 1\d\d(?: |\r)", rest):
+        while re.match(rb"HTTP/1\.1 1\d\d(?: |\r)", rest):
             rest = rest.partition(b"\r\n\r\n")[2]
         assert told.body == plainly_framed(rest, bodiless=bodiless), text
         if again:

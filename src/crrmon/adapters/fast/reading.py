@@ -22,9 +22,7 @@ _STATUS = re.compile(r"[1-9][0-9]{2}(?: |\Z)")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LENGTH = re.compile(r"[0-9]{1,30}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?")
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*")
-_STARTS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
-_BEGINNINGS = frozenset(start[:length] for start in _STARTS for length in range(9))
+_START = b"HTTP/1.1 "
 
 
 class NotHttpError(OSError):
@@ -63,7 +61,6 @@ class Reader:
         "_most",
         "_scanned",
         "_status",
-        "_trailers",
         "_unused",
         "began",
         "closing",
@@ -97,7 +94,6 @@ class Reader:
         self._at_end = False
         self._body = bytearray()
         self._informed = 0
-        self._trailers = 0
         self._scanned = 0
 
     def feed(self, data: bytes) -> Answer | None:
@@ -127,14 +123,14 @@ class Reader:
 
     def _whole(self, data: bytes) -> Answer | None:
         """Return an answer without a body where that is all that came, as after nearly every HEAD."""
-        if not data.startswith(_STARTS[0]) or data.find(b"\r\n\r\n") != len(data) - 4:
+        if not data.startswith(_START) or data.find(b"\r\n\r\n") != len(data) - 4:
             return None
         if len(data) > MAX_HEAD_BYTES:
             return None
         status, headers = read_head(data[:-4])
         if status < _LOWEST_FINAL:
             return None
-        self._check(headers, old=False)
+        self._check(headers)
         return Answer(status, headers, b"")
 
     def end(self) -> Answer | None:
@@ -155,7 +151,7 @@ class Reader:
     def _take_head(self) -> bool:
         """Take a head out of what came; return whether there was a whole one."""
         buffer = self._buffer
-        if not buffer.startswith(_STARTS) and bytes(buffer) not in _BEGINNINGS:
+        if not buffer.startswith(_START) and not _START.startswith(bytes(buffer)):
             raise NotHttpError("no HTTP/1.1")
         end = buffer.find(b"\r\n\r\n", self._scanned)
         if (
@@ -165,7 +161,6 @@ class Reader:
         if end < 0:
             self._scanned = max(len(buffer) - 3, 0)
             return False
-        old = buffer.startswith(_STARTS[1])
         status, headers = read_head(bytes(buffer[:end]))
         del buffer[: end + 4]
         self._scanned = 0
@@ -175,28 +170,28 @@ class Reader:
                 raise MalformedAnswerError("an answer that was not asked for")
             return bool(buffer)
         self._status, self._headers = status, headers
-        self._frame(old=old)
+        self._frame()
         return True
 
-    def _check(self, headers: dict[str, str], *, old: bool) -> None:
+    def _check(self, headers: dict[str, str]) -> None:
         """Find out whether the connection can be used again, and whether the length is one."""
-        if old or "connection" in headers:
-            tokens = headers.get("connection", "").lower().replace(" ", "").split(",")
-            if "close" in tokens or (old and "keep-alive" not in tokens):
+        if "connection" in headers:
+            tokens = headers["connection"].lower().replace(" ", "").split(",")
+            if "close" in tokens:
                 self.closing = True
         length = headers.get("content-length")
         if length is not None and not _LENGTH.fullmatch(length):
             raise MalformedAnswerError("a length that is none")
 
-    def _frame(self, *, old: bool) -> None:
+    def _frame(self) -> None:
         """Find out where the body ends."""
         headers = self._headers
-        self._check(headers, old=old)
+        self._check(headers)
         length, coding = headers.get("content-length"), headers.get("transfer-encoding")
         if self._bodiless or self._status in _BODILESS:
             self._left = 0
         elif coding is not None:
-            if coding.lower() != "chunked" or length is not None or old:
+            if coding.lower() != "chunked" or length is not None:
                 raise MalformedAnswerError("a body framed twice, or in an unknown way")
             self._chunked = True
         elif length is not None:
@@ -219,7 +214,7 @@ class Reader:
                 self._left = int(told[1], 16)
                 self._bound(len(self._body) + self._left)
             if self._left == 0:
-                return self._take_trailers()
+                return self._take_end()
             if len(self._buffer) < self._left + 2:
                 return None
             self._take(self._left)
@@ -228,16 +223,11 @@ class Reader:
             del self._buffer[:2]
             self._left = None
 
-    def _take_trailers(self) -> Answer | None:
-        while True:
-            line = self._line()
-            if line is None:
-                return None
-            if not line:
-                return self._done()
-            self._trailers += 1
-            if self._trailers > MAX_HEADERS or not _TRAILER.fullmatch(line):
-                raise MalformedAnswerError("trailers too many, or none")
+    def _take_end(self) -> Answer | None:
+        line = self._line()
+        if line:  # trailers are for those who ask for them
+            raise MalformedAnswerError("trailers that were not asked for")
+        return None if line is None else self._done()
 
     def _line(self) -> bytes | None:
         end = self._buffer.find(b"\r\n", 0, MAX_CHUNK_LINE + 2)

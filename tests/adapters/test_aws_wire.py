@@ -725,7 +725,7 @@ async def test_the_preferred_family_comes_first(
 async def test_a_name_is_looked_up_once_for_all(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who connect to it at the same time; one that gives up takes the answer from nobody."""
+    """Who connect to it at the same time, and after a while again; one that gives up takes the answer from nobody."""
     answered = asyncio.Event()
     names = Names(monkeypatch, "127.0.0.1", answered=answered)
     async with Server(well) as server:
@@ -740,7 +740,12 @@ async def test_a_name_is_looked_up_once_for_all(
         await until(lambda: wire._opening == 5)
         answered.set()
         assert await asyncio.gather(*asking[1:]) == [b"%d" % number for number in range(1, 6)]
+        await wire._names.addresses(origin)
         assert names.asked == 1
+
+        monkeypatch.setattr(wires, "ADDRESSES_SECONDS", -1.0)
+        await wire._names.addresses(origin)
+        assert names.asked == 2
 
 
 async def test_a_name_that_was_not_found_is_looked_up_again(

@@ -22,6 +22,7 @@ from crrmon.adapters import aws as aws_module
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import AwsSession
+from crrmon.adapters.fast import site
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion
@@ -121,6 +122,12 @@ class Daemon:
     def errors(self, account: str) -> float:
         """Tell how many attempts to get credentials were counted as failed."""
         return self.meters.count(catalogue.ACCOUNT_ERRORS, account)
+
+
+@pytest.fixture(autouse=True)
+def _asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the SDK asked for credentials at each look: the clock by which they end is set by hand."""
+    monkeypatch.setattr(site, "ASKED_SECONDS", 0.0)
 
 
 @pytest.fixture

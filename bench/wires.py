@@ -1,6 +1,6 @@
 """Libraries that could carry the fast client's requests instead of its own wire, to know what that one is worth.
 
-Each stands in for `Wire` in a daemon that is otherwise the same: signer, judgement and all that an object costs. The
+Each stands in for `ConnectionPool` in a daemon that is otherwise the same: signer, judgement and all that an object costs. The
 requests come signed and whole, and are taken apart again here; that is a few microseconds of each.
 `python bench/daemon.py --wires` compares them. pycurl is no dependency of crrmon: `pip install pycurl` first, or it is
 left out.
@@ -18,8 +18,8 @@ import aiohttp
 import yarl
 
 from crrmon.adapters.fast import factory
+from crrmon.adapters.fast.pool import Limits, Origin
 from crrmon.adapters.fast.reading import Answer, read_head
-from crrmon.adapters.fast.wire import Limits, Origin
 
 try:
     import pycurl
@@ -35,7 +35,7 @@ def known() -> list[str]:
 def use(name: str) -> None:
     """Have every client that is made from now on carry its requests by a library; "own" changes nothing."""
     others: dict[str, Any] = {"aiohttp": AiohttpWire, "pycurl": CurlWire}
-    factory.Wire = others.get(name, factory.Wire)  # type: ignore[misc]
+    factory.ConnectionPool = others.get(name, factory.ConnectionPool)  # type: ignore[misc]
 
 
 def _parts(request: bytes) -> tuple[str, str, dict[str, str], bytes]:

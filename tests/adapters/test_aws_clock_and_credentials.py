@@ -13,8 +13,8 @@ import pytest
 from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.fast import site
+from crrmon.adapters.fast.endpoint import ServiceEndpoint, _date
 from crrmon.adapters.fast.json_calls import JsonCalls
-from crrmon.adapters.fast.line import Line, _date
 from crrmon.adapters.fast.s3 import FastHeads
 from crrmon.adapters.s3 import WHY_SECONDS, S3Probe
 from crrmon.adapters.sqs import SqsInbox
@@ -363,5 +363,5 @@ async def test_a_get_that_is_answered(
 
 def test_nothing_shows_secrets() -> None:
     """What has credentials shows itself by its type alone."""
-    for kind in (site.Keyring, Line, FastHeads, JsonCalls):
+    for kind in (site.Keyring, ServiceEndpoint, FastHeads, JsonCalls):
         assert kind.__repr__ is object.__repr__

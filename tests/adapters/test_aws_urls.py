@@ -12,9 +12,9 @@ from botocore.exceptions import BotoCoreError
 from structlog.testing import capture_logs
 
 from crrmon.adapters.aws import AwsSession, Login
+from crrmon.adapters.fast.pool import Origin
 from crrmon.adapters.fast.s3 import FastHeads
 from crrmon.adapters.fast.site import Choice
-from crrmon.adapters.fast.wire import Origin
 from crrmon.adapters.heads import HeadRequest, SdkHeads
 
 REGION = "eu-west-1"
@@ -34,7 +34,7 @@ def stop_sdk(request: Any, **_: object) -> NoReturn:
     raise SentError(request.url, fast=False)
 
 
-class StoppedWire:
+class StoppedPool:
     """Takes the place of the fast client's sending."""
 
     async def ask(
@@ -61,7 +61,7 @@ async def both(
     heads = await aws.heads(region, login)
     assert isinstance(heads, FastHeads | SdkHeads)
     if isinstance(heads, FastHeads):
-        heads._line._wire = StoppedWire()  # type: ignore[assignment]
+        heads._endpoint._pool = StoppedPool()  # type: ignore[assignment]
     return client, heads
 
 

@@ -11,8 +11,9 @@ import structlog
 from botocore.httpsession import get_cert_path
 
 from crrmon.adapters.answers import Doorkeeper
+from crrmon.adapters.fast.endpoint import ServiceEndpoint
 from crrmon.adapters.fast.json_calls import Calls, JsonCalls, JsonService, SdkCalls
-from crrmon.adapters.fast.line import Line
+from crrmon.adapters.fast.pool import ConnectionPool, Limits
 from crrmon.adapters.fast.s3 import MOST_BYTES, FastHeads
 from crrmon.adapters.fast.site import (
     Address,
@@ -22,7 +23,6 @@ from crrmon.adapters.fast.site import (
     unusual,
     urls_of_buckets,
 )
-from crrmon.adapters.fast.wire import Limits, Wire
 from crrmon.adapters.heads import Heads, SdkHeads
 from crrmon.ports.clock import Dates, SystemClock
 
@@ -66,7 +66,7 @@ class Factory:
         self._choice = choice
         self._most_connections = most_connections
         self._rng = random.Random()  # noqa: S311 - no secret
-        self._wires: dict[tuple[str, str | None], Wire] = {}
+        self._pools: dict[tuple[str, str | None], ConnectionPool] = {}
         self._keyrings: dict[int, Keyring] = {}
         """By the identity of the SDK's credentials, which they keep."""
         self._contexts: dict[str | None, ssl.SSLContext] = {}
@@ -82,20 +82,20 @@ class Factory:
         """
         keyring = self._keyring(held)
         sdk = SdkHeads(client, keyring)
-        line = self._line(client, keyring, setting)
-        if line is None:
+        endpoint = self._endpoint(client, keyring, setting)
+        if endpoint is None:
             return sdk
         headers = (("x-minio-source-proxy-request", "false"),) if setting.own_store else ()
-        return FastHeads(line, urls_of_buckets(client), sdk, signed_headers=headers)
+        return FastHeads(endpoint, urls_of_buckets(client), sdk, signed_headers=headers)
 
     def calls(self, client: Any, held: Any, setting: Setting) -> Calls:
         """Return what calls a service that speaks JSON; as `heads`."""
         keyring = self._keyring(held)
-        line = self._line(client, keyring, setting)
-        if line is None:
+        endpoint = self._endpoint(client, keyring, setting)
+        if endpoint is None:
             return SdkCalls(client)
         return JsonCalls(
-            line,
+            endpoint,
             _CALLED[setting.service],
             attempts=client.meta.config.retries["total_max_attempts"],
             doorkeeper=Doorkeeper(trusting=setting.trusting),
@@ -105,8 +105,8 @@ class Factory:
 
     async def close(self) -> None:
         """End all connections."""
-        for wire in self._wires.values():
-            await wire.close()
+        for pool in self._pools.values():
+            await pool.close()
 
     def _keyring(self, held: Any) -> Keyring:
         keyring = self._keyrings.get(id(held))
@@ -115,15 +115,15 @@ class Factory:
             self._keyrings[id(held)] = keyring
         return keyring
 
-    def _line(self, client: Any, keyring: Keyring, setting: Setting) -> Line | None:
+    def _endpoint(self, client: Any, keyring: Keyring, setting: Setting) -> ServiceEndpoint | None:
         address = address_of(client, setting.service)
         reason = unusual(client, address, choice=self._choice, ca_bundle=setting.ca_bundle)
         if reason is not None:
             self._log(address, reason)
             return None
-        return Line(
+        return ServiceEndpoint(
             address,
-            wire=self._wire(client, setting),
+            pool=self._pool(client, setting),
             keyring=keyring,
             now=SystemClock.now,
             dates=setting.dates,
@@ -140,11 +140,11 @@ class Factory:
             reason=reason,
         )
 
-    def _wire(self, client: Any, setting: Setting) -> Wire:
+    def _pool(self, client: Any, setting: Setting) -> ConnectionPool:
         key = (setting.service, setting.ca_bundle)
-        if key not in self._wires:
+        if key not in self._pools:
             config = client.meta.config
-            self._wires[key] = Wire(
+            self._pools[key] = ConnectionPool(
                 Limits(
                     connect_seconds=config.connect_timeout,
                     silent_seconds=config.read_timeout,
@@ -155,7 +155,7 @@ class Factory:
                 tls=lambda: self._context(setting.ca_bundle),
                 rng=self._rng,
             )
-        return self._wires[key]
+        return self._pools[key]
 
     async def _context(self, ca_bundle: str | None) -> ssl.SSLContext:
         """Return the context for certificates, made once."""

@@ -20,7 +20,7 @@ from botocore.exceptions import (
 
 from crrmon.adapters.answers import ID_HEADER, Doorkeeper
 from crrmon.adapters.border import EXPIRED_CODES, THROTTLED_CODES, code_of, status_of
-from crrmon.adapters.fast.line import Line
+from crrmon.adapters.fast.endpoint import ServiceEndpoint
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request
 from crrmon.adapters.fast.site import UNSIGNED, Keyring
@@ -90,7 +90,7 @@ class JsonCalls:
     """Calls by the fast client.
 
     Args:
-        line: the service's endpoint.
+        endpoint: the service's endpoint.
         service: which one it is.
         attempts: most tries of a call, where there is no response or one of a passing error.
         doorkeeper: refuses responses that cannot be the service's.
@@ -100,7 +100,7 @@ class JsonCalls:
 
     def __init__(
         self,
-        line: Line,
+        endpoint: ServiceEndpoint,
         service: JsonService,
         *,
         attempts: int,
@@ -108,7 +108,7 @@ class JsonCalls:
         rng: random.Random,
         credentials: Keyring,
     ) -> None:
-        self._line = line
+        self._endpoint = endpoint
         self._prefix = service.prefix
         self._headers = (("content-type", "application/x-amz-json-1.0"), *service.headers)
         self._attempts = attempts
@@ -121,8 +121,8 @@ class JsonCalls:
         body = _encoded(fields)
         request = Request(
             method="POST",
-            host=self._line.address.host,
-            path=self._line.address.path,
+            host=self._endpoint.address.host,
+            path=self._endpoint.address.path,
             headers=(*self._headers, ("x-amz-target", f"{self._prefix}.{operation}")),
             unsigned=f"{UNSIGNED}content-length: {len(body)}\r\n",
             body=body,
@@ -139,14 +139,14 @@ class JsonCalls:
     async def _answer(self, operation: str, request: Request) -> Answer:
         """Send a request; once more where the credentials could be refreshed."""
         asked_at = asyncio.get_running_loop().time()
-        answer = await self._line.ask(request)
+        answer = await self._endpoint.ask(request)
         try:
             self._judge(operation, answer)
         except ClientError as error:
             expired = code_of(error) in EXPIRED_CODES
             if not (expired and await self._credentials.renew(asked_at=asked_at)):
                 raise
-            answer = await self._line.ask(request)
+            answer = await self._endpoint.ask(request)
             self._judge(operation, answer)
         return answer
 

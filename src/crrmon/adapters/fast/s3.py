@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
-from crrmon.adapters.fast.line import Line
+from crrmon.adapters.fast.endpoint import ServiceEndpoint
+from crrmon.adapters.fast.pool import Origin
 from crrmon.adapters.fast.reading import MalformedAnswerError
 from crrmon.adapters.fast.signing import Request, escaped, escaped_path
 from crrmon.adapters.fast.site import UNSIGNED, BucketUrl, host_header, origin_of
-from crrmon.adapters.fast.wire import Origin
 from crrmon.adapters.heads import HeadAnswer, HeadRequest, SdkHeads
 from crrmon.domain.recent import Recent
 
@@ -39,7 +39,7 @@ class FastHeads:
     """Asks for objects by the fast client, and by the SDK for those of buckets with special names.
 
     Args:
-        line: the endpoint of S3 in a region.
+        endpoint: the endpoint of S3 in a region.
         url_of: returns the URL of a bucket; None where the SDK must be used.
         sdk: the SDK's client.
         signed_headers: of every request.
@@ -47,13 +47,13 @@ class FastHeads:
 
     def __init__(
         self,
-        line: Line,
+        endpoint: ServiceEndpoint,
         url_of: BucketUrl,
         sdk: SdkHeads,
         *,
         signed_headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        self._line = line
+        self._endpoint = endpoint
         self._url_of = url_of
         self._sdk = sdk
         self._signed_headers = signed_headers
@@ -64,14 +64,16 @@ class FastHeads:
     @property
     def region(self) -> str:
         """Of its endpoint."""
-        return self._line.address.region
+        return self._endpoint.address.region
 
     async def head(self, request: HeadRequest) -> HeadAnswer:
         """HEAD an object."""
         place = self._places.get(request.bucket) or await self._found(request.bucket)
         if place is None or not request.key:
             return await self._sdk.head(request)
-        answer = await self._line.ask(self._request("HEAD", place, request), origin=place.origin)
+        answer = await self._endpoint.ask(
+            self._request("HEAD", place, request), origin=place.origin
+        )
         return HeadAnswer(answer.status, answer.headers)
 
     async def code(self, request: HeadRequest) -> str:
@@ -81,7 +83,7 @@ class FastHeads:
             return await self._sdk.code(request)
         asked = self._request("GET", place, request, ("range", "bytes=0-0"))
         try:
-            answer = await self._line.ask(asked, origin=place.origin)
+            answer = await self._endpoint.ask(asked, origin=place.origin)
         except MalformedAnswerError:  # a whole object, of a store that has no ranges
             return ""
         found = _CODE.search(answer.body) if answer.status >= HTTPStatus.BAD_REQUEST else None

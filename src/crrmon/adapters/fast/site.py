@@ -15,8 +15,8 @@ from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.utils import get_environ_proxies
 
 from crrmon import __version__
+from crrmon.adapters.fast.pool import Origin
 from crrmon.adapters.fast.signing import Credentials
-from crrmon.adapters.fast.wire import Origin
 
 Choice = Literal["auto", "fast", "sdk"]
 """When the fast client is used: where it is known to behave as the SDK, wherever it can be used, or never."""

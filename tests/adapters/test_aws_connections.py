@@ -30,9 +30,9 @@ from cryptography.x509.oid import NameOID
 from msgspec.structs import replace
 
 from crrmon.adapters.aws import AwsSession
-from crrmon.adapters.fast import wire as wires
+from crrmon.adapters.fast import pool as pools
+from crrmon.adapters.fast.pool import ConnectionPool, Limits, Origin
 from crrmon.adapters.fast.reading import Answer, MalformedAnswerError, NotHttpError
-from crrmon.adapters.fast.wire import Limits, Origin, Wire
 from crrmon.adapters.heads import HeadRequest
 from crrmon.ports.clock import SystemClock
 from fakes.patience import HANGS_SECONDS, until
@@ -254,39 +254,39 @@ def tls(request: pytest.FixtureRequest, authority: Authority) -> ssl.SSLContext 
     return authority.server("127.0.0.1") if request.param == "tls" else None
 
 
-Make = Callable[..., Wire]
+Make = Callable[..., ConnectionPool]
 
 
 @pytest.fixture
 async def make(authority: Authority) -> AsyncIterator[Make]:
-    """Make wires that trust the authority, and end them."""
-    made: list[Wire] = []
+    """Make pools that trust the authority, and end them."""
+    made: list[ConnectionPool] = []
 
     async def trusting() -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(authority.bundle))
 
-    def make(**limits: Any) -> Wire:
-        wire = Wire(
+    def make(**limits: Any) -> ConnectionPool:
+        pool = ConnectionPool(
             replace(LIMITS, **limits),
             tls=trusting,
             rng=random.Random(1),
         )
-        made.append(wire)
-        return wire
+        made.append(pool)
+        return pool
 
     yield make
-    for wire in made:
-        await wire.close()
-        assert not wire._all
-        assert not wire._idle
-        assert not wire._opening
-        assert not wire._waiting
+    for pool in made:
+        await pool.close()
+        assert not pool._all
+        assert not pool._idle
+        assert not pool._opening
+        assert not pool._waiting
 
 
-async def ask(wire: Wire, server: Server | Origin, number: int = 0) -> bytes:
+async def ask(pool: ConnectionPool, server: Server | Origin, number: int = 0) -> bytes:
     """Ask, and return the answer's body."""
     origin = server if isinstance(server, Origin) else server.origin
-    return (await wire.ask(origin, REQUEST % number, idempotent=True)).body
+    return (await pool.ask(origin, REQUEST % number, idempotent=True)).body
 
 
 # ---- good answers ----
@@ -295,8 +295,8 @@ async def ask(wire: Wire, server: Server | Origin, number: int = 0) -> bytes:
 async def test_one_connection_serves_many_requests(make: Make, tls: ssl.SSLContext | None) -> None:
     """One after the other."""
     async with Server(well, tls=tls) as server:
-        wire = make()
-        assert [await ask(wire, server, number) for number in range(20)] == [
+        pool = make()
+        assert [await ask(pool, server, number) for number in range(20)] == [
             b"%d" % number for number in range(20)
         ]
         assert len(server.lines) == 1
@@ -315,8 +315,8 @@ async def test_each_gets_its_own_answer(make: Make, tls: ssl.SSLContext | None) 
             line.say(text[cut:])
 
     async with Server(slowly, tls=tls) as server:
-        wire = make()
-        told = await asyncio.gather(*(ask(wire, server, number) for number in range(200)))
+        pool = make()
+        told = await asyncio.gather(*(ask(pool, server, number) for number in range(200)))
         assert told == [b"%d" % number for number in range(200)]
         assert server.most_open == LIMITS.most_connections
         assert len(server.lines) == LIMITS.most_connections
@@ -343,9 +343,9 @@ async def test_a_head_with_a_length(make: Make, tls: ssl.SSLContext | None) -> N
             line.say(b"HTTP/1.1 200 OK\r\ncontent-length: 5000000\r\n\r\n")
 
     async with Server(serve, tls=tls) as server:
-        wire = make()
+        pool = make()
         for _ in range(3):
-            answer = await wire.ask(server.origin, REQUEST % 0, bodiless=True)
+            answer = await pool.ask(server.origin, REQUEST % 0, bodiless=True)
             assert answer == Answer(200, {"content-length": "5000000"}, b"")
         assert len(server.lines) == 1
 
@@ -379,11 +379,11 @@ async def test_an_answer_that_is_none(
 ) -> None:
     """Is an error at once; the connection is not used again, and the next request is answered."""
     async with Server(saying(*pieces), well, tls=tls) as server:
-        wire = make()
+        pool = make()
         with pytest.raises(error):
-            await ask(wire, server)
+            await ask(pool, server)
         assert len(server.lines) == 1
-        assert await ask(wire, server, 7) == b"7"
+        assert await ask(pool, server, 7) == b"7"
 
 
 async def test_a_break_before_the_first_byte(make: Make, tls: ssl.SSLContext | None) -> None:
@@ -395,10 +395,10 @@ async def test_a_break_before_the_first_byte(make: Make, tls: ssl.SSLContext | N
         line.reset()
 
     async with Server(resets, resets, well, tls=tls) as server:
-        wire = make()
-        await asyncio.gather(ask(wire, server, 1), ask(wire, server, 2))
+        pool = make()
+        await asyncio.gather(ask(pool, server, 1), ask(pool, server, 2))
         assert len(server.lines) == 2
-        assert await ask(wire, server, 3) == b"3"
+        assert await ask(pool, server, 3) == b"3"
         assert len(server.lines) == 3
 
 
@@ -406,16 +406,16 @@ async def test_an_end_before_a_request_is_sent(make: Make) -> None:
     """Is no reason not to send it on another connection, for it cannot have arrived."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         origin = Origin("127.0.0.1", server.getsockname()[1], tls=False)
-        wire, loop = make(), asyncio.get_running_loop()
+        pool, loop = make(), asyncio.get_running_loop()
         server.setblocking(False)  # noqa: FBT003 - its signature
-        first = asyncio.ensure_future(ask(wire, origin, 1))
+        first = asyncio.ensure_future(ask(pool, origin, 1))
         line, _ = await loop.sock_accept(server)
         with line:
             await loop.sock_recv(line, 4096)
             await loop.sock_sendall(line, ok(b"1"))
             assert await first == b"1"
         # NB: no turn of the loop between the end and this.
-        second = asyncio.ensure_future(wire.ask(origin, REQUEST % 2))
+        second = asyncio.ensure_future(pool.ask(origin, REQUEST % 2))
         accepting = asyncio.ensure_future(loop.sock_accept(server))
         await asyncio.wait([second, accepting], return_when=asyncio.FIRST_COMPLETED)
         assert not second.done()
@@ -438,12 +438,12 @@ async def test_a_break_where_a_request_may_not_be_made_twice(
         line.reset()
 
     async with Server(resets, well, tls=tls) as server:
-        wire = make()
-        await ask(wire, server, 1)
+        pool = make()
+        await ask(pool, server, 1)
         with pytest.raises(ConnectionClosedError):
-            await wire.ask(server.origin, REQUEST % 2)
+            await pool.ask(server.origin, REQUEST % 2)
         assert asked == [2]
-        assert await ask(wire, server, 3) == b"3"
+        assert await ask(pool, server, 3) == b"3"
 
 
 async def test_a_break_on_the_new_connection_too(make: Make, tls: ssl.SSLContext | None) -> None:
@@ -457,10 +457,10 @@ async def test_a_break_on_the_new_connection_too(make: Make, tls: ssl.SSLContext
         line.reset()
 
     async with Server(resets, tls=tls) as server:
-        wire = make()
-        await ask(wire, server, 1)
+        pool = make()
+        await ask(pool, server, 1)
         with pytest.raises(ConnectionClosedError):
-            await ask(wire, server, 2)
+            await ask(pool, server, 2)
         assert asked == [2, 2]
 
 
@@ -475,10 +475,10 @@ async def test_a_break_within_an_answer(make: Make, tls: ssl.SSLContext | None) 
         line.writer.close()
 
     async with Server(resets, tls=tls) as server:
-        wire = make()
-        await ask(wire, server, 1)
+        pool = make()
+        await ask(pool, server, 1)
         with pytest.raises(ConnectionClosedError):
-            await ask(wire, server, 2)
+            await ask(pool, server, 2)
         assert len(server.lines) == 1
 
 
@@ -492,10 +492,10 @@ async def test_a_connection_that_ended_while_idle(make: Make, tls: ssl.SSLContex
         ended.set()
 
     async with Server(once, well, tls=tls) as server:
-        wire = make()
-        await ask(wire, server, 1)
+        pool = make()
+        await ask(pool, server, 1)
         await ended.wait()
-        assert await ask(wire, server, 2) == b"2"
+        assert await ask(pool, server, 2) == b"2"
 
 
 # ---- bytes that nobody asked for ----
@@ -521,10 +521,10 @@ async def test_bytes_after_an_answer(
         await line.over()
 
     async with Server(strays, well, tls=tls) as server:
-        wire = make()
-        assert await ask(wire, server, 1) == b"1"
+        pool = make()
+        assert await ask(pool, server, 1) == b"1"
         await sent.wait()
-        assert await ask(wire, server, 2) == b"2"
+        assert await ask(pool, server, 2) == b"2"
         assert len(server.lines) == 2
 
 
@@ -532,9 +532,9 @@ async def test_bytes_that_the_loop_has_not_read_yet(make: Make) -> None:
     """Are no answer to a request that is sent after them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         origin = Origin("127.0.0.1", server.getsockname()[1], tls=False)
-        wire, loop = make(), asyncio.get_running_loop()
+        pool, loop = make(), asyncio.get_running_loop()
         server.setblocking(False)  # noqa: FBT003 - its signature
-        first = asyncio.ensure_future(ask(wire, origin, 1))
+        first = asyncio.ensure_future(ask(pool, origin, 1))
         line, _ = await loop.sock_accept(server)
         with line:
             await loop.sock_recv(line, 4096)
@@ -542,7 +542,7 @@ async def test_bytes_that_the_loop_has_not_read_yet(make: Make) -> None:
             assert await first == b"1"
             line.send(ok(b"stray"))
             # NB: no turn of the loop between these two.
-            second = asyncio.ensure_future(ask(wire, origin, 2))
+            second = asyncio.ensure_future(ask(pool, origin, 2))
             again, _ = await loop.sock_accept(server)
             with again:
                 assert b"/2 " in await loop.sock_recv(again, 4096)
@@ -553,18 +553,18 @@ async def test_bytes_that_the_loop_has_not_read_yet(make: Make) -> None:
 async def test_an_answer_before_its_request(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is none, also on a new connection."""
     with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as lines:
-        wire = make()
-        connected = wire._connected
+        pool = make()
+        connected = pool._connected
 
-        async def spoken_to(origin: Origin) -> wires.Connection:
+        async def spoken_to(origin: Origin) -> pools.Connection:
             connection = await connected(origin)
             line, _ = server.accept()
             lines.enter_context(line).sendall(ok(b"eager"))
             return connection
 
-        monkeypatch.setattr(wire, "_connected", spoken_to)
+        monkeypatch.setattr(pool, "_connected", spoken_to)
         with pytest.raises(ConnectionClosedError):
-            await ask(wire, Origin("127.0.0.1", server.getsockname()[1], tls=False))
+            await ask(pool, Origin("127.0.0.1", server.getsockname()[1], tls=False))
 
 
 # ---- connections ----
@@ -578,8 +578,8 @@ async def test_a_connection_that_is_to_be_closed(make: Make, tls: ssl.SSLContext
         await line.over()
 
     async with Server(serve, tls=tls) as server:
-        wire = make()
-        assert [await ask(wire, server, number) for number in range(3)] == [b"0", b"1", b"2"]
+        pool = make()
+        assert [await ask(pool, server, number) for number in range(3)] == [b"0", b"1", b"2"]
         assert len(server.lines) == 3
         await until(lambda: not server.open)
 
@@ -587,22 +587,22 @@ async def test_a_connection_that_is_to_be_closed(make: Make, tls: ssl.SSLContext
 async def test_idle_connections_are_closed(make: Make, tls: ssl.SSLContext | None) -> None:
     """After a while that is not lengthened by time-outs of requests."""
     async with Server(well, tls=tls) as server:
-        wire = make(idle_seconds=SOON)
-        await asyncio.gather(*(ask(wire, server) for _ in range(3)))
+        pool = make(idle_seconds=SOON)
+        await asyncio.gather(*(ask(pool, server) for _ in range(3)))
         await until(lambda: not server.open)
-        assert not wire._all
-        assert await ask(wire, server) == b"0"
+        assert not pool._all
+        assert await ask(pool, server) == b"0"
 
 
 async def test_connections_are_recycled_by_count(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After so many requests."""
-    monkeypatch.setattr(wires, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(pools, "MAX_REQUESTS", 3)
     async with Server(well) as server:
-        wire = make()
+        pool = make()
         for number in range(7):
-            await ask(wire, server, number)
+            await ask(pool, server, number)
         assert len(server.lines) == 3
 
 
@@ -610,13 +610,13 @@ async def test_connections_are_recycled_by_age(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However busy they are."""
-    monkeypatch.setattr(wires, "YOUNGEST_SECONDS", 0.0)
-    monkeypatch.setattr(wires, "OLDEST_SECONDS", SOON)
+    monkeypatch.setattr(pools, "YOUNGEST_SECONDS", 0.0)
+    monkeypatch.setattr(pools, "OLDEST_SECONDS", SOON)
     async with Server(well) as server:
-        wire = make()
+        pool = make()
         async with asyncio.timeout(HANGS_SECONDS):
             while len(server.lines) < 3:
-                await ask(wire, server)
+                await ask(pool, server)
 
 
 class Names:
@@ -663,10 +663,10 @@ async def test_connections_go_to_all_addresses(
         Server(well, host="127.0.0.2", port=one.port) as two,
     ):
         names = Names(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.9")
-        wire = make(most_connections=40)
-        await ask(wire, Origin("a.name", one.port, tls=False))
+        pool = make(most_connections=40)
+        await ask(pool, Origin("a.name", one.port, tls=False))
         await asyncio.gather(
-            *(ask(wire, Origin("a.name", one.port, tls=False)) for _ in range(40))
+            *(ask(pool, Origin("a.name", one.port, tls=False)) for _ in range(40))
         )
         assert names.asked == 1
         assert min(len(one.lines), len(two.lines)) > 5
@@ -701,9 +701,9 @@ async def test_addresses_that_do_not_answer(
         for dead in ("127.0.0.3", "127.0.0.4"):
             stack.enter_context(silent(dead, server.port))
         Names(monkeypatch, "127.0.0.3", "127.0.0.4", host)
-        wire = make(connect_seconds=30.0)
+        pool = make(connect_seconds=30.0)
         told = await asyncio.gather(
-            *(ask(wire, Origin("a.name", server.port, tls=False), number) for number in range(8))
+            *(ask(pool, Origin("a.name", server.port, tls=False), number) for number in range(8))
         )
         assert told == [b"%d" % number for number in range(8)]
 
@@ -713,10 +713,10 @@ async def test_the_preferred_family_comes_first(
 ) -> None:
     """Each of its addresses by turns, and those of the other family after it."""
     Names(monkeypatch, "127.0.0.1", "127.0.0.2", "::9", "::8")
-    wire = make()
+    pool = make()
     orders = set()
     for _ in range(80):
-        addresses = await wire._names.addresses(Origin("a.name", 1, tls=False))
+        addresses = await pool._names.addresses(Origin("a.name", 1, tls=False))
         orders.add(tuple(address[4][0] for address in addresses))
     ours, others = ("127.0.0.1", "127.0.0.2"), ("::8", "::9")
     assert orders == {a + b for a in (ours, ours[::-1]) for b in (others, others[::-1])}
@@ -729,22 +729,22 @@ async def test_a_name_is_looked_up_once_for_all(
     answered = asyncio.Event()
     names = Names(monkeypatch, "127.0.0.1", answered=answered)
     async with Server(well) as server:
-        wire = make()
+        pool = make()
         origin = Origin("a.name", server.port, tls=False)
-        asking = [asyncio.create_task(ask(wire, origin, number)) for number in range(5)]
+        asking = [asyncio.create_task(ask(pool, origin, number)) for number in range(5)]
         await until(lambda: names.asked)
         asking[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking[0]
-        asking.append(asyncio.create_task(ask(wire, origin, 5)))
-        await until(lambda: wire._opening == 5)
+        asking.append(asyncio.create_task(ask(pool, origin, 5)))
+        await until(lambda: pool._opening == 5)
         answered.set()
         assert await asyncio.gather(*asking[1:]) == [b"%d" % number for number in range(1, 6)]
-        await wire._names.addresses(origin)
+        await pool._names.addresses(origin)
         assert names.asked == 1
 
-        monkeypatch.setattr(wires, "ADDRESSES_SECONDS", -1.0)
-        await wire._names.addresses(origin)
+        monkeypatch.setattr(pools, "ADDRESSES_SECONDS", -1.0)
+        await pool._names.addresses(origin)
         assert names.asked == 2
 
 
@@ -755,18 +755,18 @@ async def test_a_name_that_was_not_found_is_looked_up_again(
     answered = asyncio.Event()
     names = Names(monkeypatch, answered=answered)
     async with Server(well) as server:
-        wire = make()
+        pool = make()
         origin = Origin("a.name", server.port, tls=False)
-        given_up = asyncio.create_task(ask(wire, origin))
+        given_up = asyncio.create_task(ask(pool, origin))
         await until(lambda: names.asked)
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
         answered.set()
         with pytest.raises(EndpointConnectionError):
-            await ask(wire, origin)
+            await ask(pool, origin)
         names.addresses = ("127.0.0.1",)
-        assert await ask(wire, origin) == b"0"
+        assert await ask(pool, origin) == b"0"
 
 
 async def test_names_do_not_fill_the_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -776,10 +776,10 @@ async def test_names_do_not_fill_the_memory(make: Make, monkeypatch: pytest.Monk
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", told)
-    wire = make()
+    pool = make()
     for number in range(6000):
-        await wire._names.addresses(Origin(f"b{number}.s3.example", 443, tls=True))
-    assert len(wire._names._known) < 6000
+        await pool._names.addresses(Origin(f"b{number}.s3.example", 443, tls=True))
+    assert len(pool._names._known) < 6000
 
 
 @pytest.mark.parametrize("host", ["no.such.name.invalid", f"{'a' * 64}.example", "a..b"])
@@ -803,9 +803,9 @@ async def test_nobody_listens(make: Make) -> None:
 async def test_no_more_connections_than_allowed(make: Make, tls: ssl.SSLContext | None) -> None:
     """Whoever comes later waits, and is let in by turns; other origins get room that nobody uses."""
     async with Server(well, tls=tls) as one, Server(well, tls=tls) as two:
-        wire = make(most_connections=2)
+        pool = make(most_connections=2)
         told = await asyncio.gather(
-            *(ask(wire, (one, two)[number % 2], number) for number in range(40))
+            *(ask(pool, (one, two)[number % 2], number) for number in range(40))
         )
         assert told == [b"%d" % number for number in range(40)]
         await until(lambda: one.open + two.open <= 2)
@@ -815,9 +815,9 @@ async def test_the_longest_idle_connection_makes_room(make: Make) -> None:
     """Whichever it leads to: among many origins, those in use keep theirs."""
     async with contextlib.AsyncExitStack() as stack:
         one, two, three = [await stack.enter_async_context(Server(well)) for _ in range(3)]
-        wire = make(most_connections=2)
+        pool = make(most_connections=2)
         for server in (one, two, one, three, one):
-            await ask(wire, server)
+            await ask(pool, server)
         assert [len(server.lines) for server in (one, two, three)] == [1, 1, 1]
         await until(lambda: not two.open)
 
@@ -825,18 +825,18 @@ async def test_the_longest_idle_connection_makes_room(make: Make) -> None:
 async def test_who_waits_is_not_overtaken(make: Make) -> None:
     """By those who ask again and again."""
     async with Server(well) as server:
-        wire = make(most_connections=1)
+        pool = make(most_connections=1)
         done = asyncio.Event()
 
         async def always() -> None:
             while not done.is_set():
-                await ask(wire, server)
+                await ask(pool, server)
 
         asking = asyncio.create_task(always())
         await until(lambda: server.open)
         async with asyncio.timeout(HANGS_SECONDS):
             for number in range(5):
-                assert await ask(wire, server, number) == b"%d" % number
+                assert await ask(pool, server, number) == b"%d" % number
         done.set()
         await asking
 
@@ -845,10 +845,10 @@ async def test_who_waits_for_one_that_could_not_be_made(make: Make) -> None:
     """Is let in as well."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    wire = make(most_connections=1)
+    pool = make(most_connections=1)
     async with asyncio.timeout(HANGS_SECONDS):
         told = await asyncio.gather(
-            *(ask(wire, Origin("127.0.0.1", port, tls=False)) for _ in range(5)),
+            *(ask(pool, Origin("127.0.0.1", port, tls=False)) for _ in range(5)),
             return_exceptions=True,
         )
     assert [type(error) for error in told] == 5 * [EndpointConnectionError]
@@ -859,15 +859,15 @@ async def test_whoever_gives_up_leaves_no_hole(make: Make, seed: int) -> None:
     """Whatever it waited for is left to the next one, at whatever moment."""
     rng = random.Random(seed)
     async with Server(well) as server:
-        wire = make(most_connections=2)
-        asking = [asyncio.create_task(ask(wire, server, number)) for number in range(60)]
+        pool = make(most_connections=2)
+        asking = [asyncio.create_task(ask(pool, server, number)) for number in range(60)]
         for task in rng.sample(asking, 30):
             for _ in range(rng.randrange(4)):
                 await asyncio.sleep(0)
             task.cancel()
         async with asyncio.timeout(HANGS_SECONDS):
             told = await asyncio.gather(*asking, return_exceptions=True)
-            assert await ask(wire, server, 77) == b"77"
+            assert await ask(pool, server, 77) == b"77"
         for number, body in enumerate(told):
             assert body == b"%d" % number or isinstance(body, asyncio.CancelledError)
 
@@ -875,13 +875,13 @@ async def test_whoever_gives_up_leaves_no_hole(make: Make, seed: int) -> None:
 async def test_a_wake_up_and_a_cancellation_at_once(make: Make) -> None:
     """Somebody else is woken instead."""
     async with Server(saying(stays=True), well) as server:
-        wire = make(most_connections=1)
-        first = asyncio.create_task(ask(wire, server, 1))
-        await until(lambda: wire._all)
-        second = asyncio.create_task(ask(wire, server, 2))
-        third = asyncio.create_task(ask(wire, server, 3))
-        await until(lambda: len(wire._waiting) == 2)
-        next(iter(wire._all)).cut(ConnectionClosedError(endpoint_url="x"))  # wakes the second
+        pool = make(most_connections=1)
+        first = asyncio.create_task(ask(pool, server, 1))
+        await until(lambda: pool._all)
+        second = asyncio.create_task(ask(pool, server, 2))
+        third = asyncio.create_task(ask(pool, server, 3))
+        await until(lambda: len(pool._waiting) == 2)
+        next(iter(pool._all)).cut(ConnectionClosedError(endpoint_url="x"))  # wakes the second
         second.cancel()
         with pytest.raises(ConnectionClosedError):
             await first
@@ -906,14 +906,14 @@ async def test_a_request_that_is_given_up(make: Make, tls: ssl.SSLContext | None
         await line.over()
 
     async with Server(late, well, tls=tls) as server:
-        wire = make()
-        asking = asyncio.create_task(ask(wire, server, 1))
+        pool = make()
+        asking = asyncio.create_task(ask(pool, server, 1))
         await halfway.wait()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
         go_on.set()
-        assert await ask(wire, server, 2) == b"2"
+        assert await ask(pool, server, 2) == b"2"
         await until(lambda: server.open == 1)
 
 
@@ -928,12 +928,12 @@ async def test_no_answer_in_time(make: Make, tls: ssl.SSLContext | None) -> None
         await line.over()
 
     async with Server(late, well, tls=tls) as server:
-        wire = make(silent_seconds=SOON)
+        pool = make(silent_seconds=SOON)
         with pytest.raises(ReadTimeoutError):
-            await ask(wire, server, 1)
+            await ask(pool, server, 1)
         go_on.set()
-        wire.limits = LIMITS
-        assert await ask(wire, server, 2) == b"2"
+        pool.limits = LIMITS
+        assert await ask(pool, server, 2) == b"2"
 
 
 async def test_no_answer_in_time_on_a_connection_used_before(make: Make) -> None:
@@ -945,10 +945,10 @@ async def test_no_answer_in_time_on_a_connection_used_before(make: Make) -> None
         await line.over()
 
     async with Server(once) as server:
-        wire = make(silent_seconds=SOON)
-        await ask(wire, server, 1)
+        pool = make(silent_seconds=SOON)
+        await ask(pool, server, 1)
         with pytest.raises(ReadTimeoutError):
-            await ask(wire, server, 2)
+            await ask(pool, server, 2)
         assert len(server.lines) == 1
 
 
@@ -964,22 +964,22 @@ async def test_an_answer_that_never_ends_to_drip(make: Make) -> None:
             await asyncio.sleep(0.01)
 
     async with Server(drips) as server:
-        wire = make(whole_seconds=3 * SOON)
+        pool = make(whole_seconds=3 * SOON)
         with pytest.raises(ReadTimeoutError):
-            await ask(wire, server)
+            await ask(pool, server)
 
 
 async def test_close_while_others_wait(make: Make) -> None:
     """Ends them all, for an answer or for a connection, and nobody opens another one."""
     async with Server(saying(stays=True)) as server:
-        wire = make(most_connections=2)
-        asking = [asyncio.create_task(ask(wire, server, number)) for number in range(5)]
-        await until(lambda: server.open == 2 and len(wire._waiting) == 3)
-        await wire.close()
+        pool = make(most_connections=2)
+        asking = [asyncio.create_task(ask(pool, server, number)) for number in range(5)]
+        await until(lambda: server.open == 2 and len(pool._waiting) == 3)
+        await pool.close()
         told = await asyncio.gather(*asking, return_exceptions=True)
         assert [type(error) for error in told] == 5 * [ConnectionClosedError]
         with pytest.raises(ConnectionClosedError):
-            await ask(wire, server)
+            await ask(pool, server)
         assert len(server.lines) == 2
 
 
@@ -1054,10 +1054,10 @@ async def test_certificates_are_read_once_and_beside_the_loop(
 async def test_a_handshake_that_never_comes(make: Make) -> None:
     """Is waited for as long as for a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        wire = make(connect_seconds=SOON, most_connections=1)
+        pool = make(connect_seconds=SOON, most_connections=1)
         for _ in range(2):
             with pytest.raises(ConnectTimeoutError):
-                await ask(wire, Origin("127.0.0.1", server.getsockname()[1], tls=True))
+                await ask(pool, Origin("127.0.0.1", server.getsockname()[1], tls=True))
 
 
 async def test_no_tls_where_there_should_be(make: Make) -> None:

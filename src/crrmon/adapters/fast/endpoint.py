@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from crrmon.adapters.answers import read_date, tells_time
+from crrmon.adapters.fast.pool import ConnectionPool, Origin
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request, Signer
 from crrmon.adapters.fast.site import Address, Keyring
-from crrmon.adapters.fast.wire import Origin, Wire
 from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Dates
 
@@ -25,12 +25,12 @@ DATES = (946_684_800.0, 4_102_444_800.0)
 """Which dates are believed, seconds since the epoch: those of this century. Nobody could sign in the year 10,000."""
 
 
-class Line:
+class ServiceEndpoint:
     """The endpoint of one service in one region.
 
     Args:
         address: where it is.
-        wire: the connection pool.
+        pool: of connections.
         keyring: the credentials.
         now: returns seconds since the epoch, by this machine's clock.
         dates: takes in the dates of responses; None where they say nothing of AWS's time.
@@ -40,13 +40,13 @@ class Line:
         self,
         address: Address,
         *,
-        wire: Wire,
+        pool: ConnectionPool,
         keyring: Keyring,
         now: Callable[[], float],
         dates: Dates | None,
     ) -> None:
         self.address = address
-        self._wire = wire
+        self._pool = pool
         self._keyring = keyring
         self._now = now
         self._dates = dates
@@ -67,7 +67,7 @@ class Line:
 
         Raises:
             NoCredentialsError: there are no credentials.
-            Exception: as `Wire.ask`, or what the SDK raises where it cannot refresh credentials.
+            Exception: as `ConnectionPool.ask`, or what the SDK raises where it cannot refresh credentials.
         """
         skew = self._skew
         answer = await self._ask(request, origin)
@@ -79,7 +79,7 @@ class Line:
         credentials = self._keyring.at_hand() or await self._keyring.current()
         asked_at = self._dates.asked() if self._dates is not None else 0.0
         sent = self._signer.signed(request, credentials, at=self._now() + self._skew)
-        answer = await self._wire.ask(
+        answer = await self._pool.ask(
             origin or self.address.origin,
             sent,
             bodiless=request.method == "HEAD",

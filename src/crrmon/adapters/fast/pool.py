@@ -91,7 +91,7 @@ class _Waiter(msgspec.Struct, frozen=True, eq=False):
     """A connection that became free; None for leave to open one."""
 
 
-class Wire:
+class ConnectionPool:
     """The connection pool.
 
     Args:
@@ -281,15 +281,15 @@ class Wire:
 class Connection(asyncio.Protocol):
     """One connection; used by one request at a time."""
 
-    def __init__(self, wire: Wire, origin: Origin) -> None:
+    def __init__(self, pool: ConnectionPool, origin: Origin) -> None:
         self.origin = origin
-        self._wire = wire
+        self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = Reader(most_bytes=wire.limits.most_bytes)
+        self._reader = Reader(most_bytes=pool.limits.most_bytes)
         self._waiter: asyncio.Future[Answer] | None = None
         self._requests = 0
-        limits = wire.limits
+        limits = pool.limits
         self._step = min(limits.silent_seconds, limits.whole_seconds, limits.idle_seconds)
         self._retire_at = self._silent_at = self._whole_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -310,13 +310,13 @@ class Connection(asyncio.Protocol):
         return self._silent_at
 
     async def ask(self, request: bytes, *, bodiless: bool) -> Answer:
-        """Send a request and wait for its answer; as `Wire.ask`."""
+        """Send a request and wait for its answer; as `ConnectionPool.ask`."""
         self._requests += 1
         self._reader.expect(bodiless=bodiless)
         if self._transport is None or self._spoken_to():
             self.cut(None)
             raise self._broken(None)
-        now, limits = self._loop.time(), self._wire.limits
+        now, limits = self._loop.time(), self._pool.limits
         self._silent_at = now + limits.silent_seconds
         self._whole_at = now + limits.whole_seconds
         waiter: asyncio.Future[Answer] = self._loop.create_future()
@@ -354,10 +354,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._incoming.register(transport.get_extra_info("socket"), select.POLLIN)
         now = self._loop.time()
-        self._retire_at = now + self._wire.rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
-        self._silent_at = self._whole_at = now + self._wire.limits.idle_seconds
+        self._retire_at = now + self._pool.rng.uniform(YOUNGEST_SECONDS, OLDEST_SECONDS)
+        self._silent_at = self._whole_at = now + self._pool.limits.idle_seconds
         self._look_at_the_clock()
-        self._wire.opened(self)
+        self._pool.opened(self)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -372,7 +372,7 @@ class Connection(asyncio.Protocol):
         if answer is not None:
             self._answered(answer)
         else:
-            self._silent_at = self._loop.time() + self._wire.limits.silent_seconds
+            self._silent_at = self._loop.time() + self._pool.limits.silent_seconds
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -410,8 +410,8 @@ class Connection(asyncio.Protocol):
         if self._reader.closing or transport is None or transport.get_write_buffer_size():
             self.cut(None)
             return
-        self._silent_at = self._whole_at = self._loop.time() + self._wire.limits.idle_seconds
-        self._wire.freed(self)
+        self._silent_at = self._whole_at = self._loop.time() + self._pool.limits.idle_seconds
+        self._pool.freed(self)
 
     def _look_at_the_clock(self) -> None:
         """End what takes too long. One timer serves all requests: most are over long before it fires."""
@@ -432,7 +432,7 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._wire.gone(self)
+        self._pool.gone(self)
 
 
 class _Found(msgspec.Struct, frozen=True):

@@ -17,6 +17,8 @@ class FlakyLedger:
         self.away = False
         self.broken = False
         self.deaf = 0
+        self.refusing: set[str] = set()
+        """Names of calls that fail, while all others are answered."""
         self.delays: dict[str, float] = {}
         """How long calls take, by name."""
         self.poison: set[str] = set()
@@ -32,7 +34,7 @@ class FlakyLedger:
             self.calls.append(name)
             if self.broken:
                 raise UnusableLedgerError("broken for good")
-            if self.away:
+            if self.away or name in self.refusing:
                 raise LedgerError("nobody there")
             if name in self.delays:
                 await asyncio.sleep(self.delays[name])

@@ -106,3 +106,19 @@ async def test_invariant_7_the_reference_keeps_nothing_of_what_was_there_before(
 
     assert watched() is None
     assert [one.body for one in await store.get([key])] == [b"second"]
+
+
+async def test_what_was_found_due_last_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of too many trails, those found longest ago are forgotten: one that was found again is not among them."""
+    monkeypatch.setattr("crrmon.ledger.trails._REMEMBERED", 2)
+    ledger = MemoryLedger(shards=1)
+    await ledger.park([record(key, next_look_at=NOW + at) for at, key in enumerate("abc")])
+    a, b, c = await ledger._store.due(TRAILS, [0], until=NOW + 2, limit=3)
+
+    for found in ([a, b], [a], [c]):
+        await ledger._trails.read_due(found)
+
+    assert list(ledger._trails.recalled([one.key.sort for one in (a, b, c)])) == [
+        a.key.sort,
+        c.key.sort,
+    ]

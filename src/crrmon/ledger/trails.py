@@ -154,6 +154,7 @@ class Trails:
                 read[key.sort] = self._reading(key, body, tag, now)
         for trail, one in read.items():
             if isinstance(one, Held):
+                self._remembered.pop(trail, None)  # else it would keep the place that it had
                 self._remembered[trail] = one
         while len(self._remembered) > _REMEMBERED:
             del self._remembered[next(iter(self._remembered))]

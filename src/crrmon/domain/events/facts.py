@@ -185,9 +185,8 @@ class ReplicationRestarted(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
-Fact = (
-    ObjectWritten
-    | ReplicaWritten
+RarerFact = (
+    ReplicaWritten
     | VersionDeleted
     | MarkerCreated
     | ReplicationFailed
@@ -197,6 +196,9 @@ Fact = (
     | TargetOffline
     | DeletionTried
 )
+"""All but a write, which nearly all facts are."""
+
+Fact = ObjectWritten | RarerFact
 
 News = (
     ReplicaWritten

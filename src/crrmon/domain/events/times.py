@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from crrmon.domain.events.facts import (
     DeletionTried,
-    Fact,
+    RarerFact,
     ReplicationFailed,
     ReplicationRestarted,
     ReplicaWritten,
@@ -42,7 +42,7 @@ def believable(at: float, *, now: float, retention_seconds: float) -> bool:
     return possible(at, now=now) and now - at <= retention_seconds
 
 
-def in_time(fact: Fact, *, now: float) -> Fact:
+def in_time(fact: RarerFact, *, now: float) -> RarerFact:
     """Return a fact about a version that is followed without a time that cannot be: then it was now.
 
     A write keeps its own: it is told by that; see `records.Record.claimed_at`. A restart or a failure that lies too

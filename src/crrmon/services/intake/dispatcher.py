@@ -16,6 +16,7 @@ from crrmon.domain.events.facts import (
     Fact,
     MarkerCreated,
     ObjectWritten,
+    RarerFact,
     ReplicationFailed,
     ReplicationRestarted,
     ReplicaWritten,
@@ -140,7 +141,7 @@ class Dispatcher:
             self._meters.add(catalogue.EVENTS, _KINDS[ReplicaWritten] if hidden else _EXCLUDED)
         return None
 
-    async def _other(self, fact: Fact, hold: Hold) -> None:
+    async def _other(self, fact: RarerFact, hold: Hold) -> None:
         fact = in_time(fact, now=self._clock.now())
         if isinstance(fact, ReplicationFailed):
             self._stores.heard(fact.version.bucket, fact.store)
@@ -153,8 +154,6 @@ class Dispatcher:
                     self._meters.add(catalogue.EVENTS, _EXCLUDED)
                 else:
                     await self._marker(fact, hold)
-            case ObjectWritten():
-                await self._written(fact, hold)
             case _ if self._follows(fact):
                 await self._told(fact, hold)
             case _:

@@ -425,8 +425,32 @@ NAMED_WHILE_RETRIED = replace(
 )
 """The same, but that notice comes after the restart is told of, and before the repair."""
 
+GONE_BEFORE_HEARD_OF = replace(
+    NAMED_TOO_LATE,
+    way="gone",
+    first=100,
+    second=200,
+    both=False,
+    size=225,
+    operation=Operation.COPY,
+    channels=frozenset({Channel.CLOUDTRAIL}),
+    replicas=frozenset(),
+    notices=False,
+    marker=False,
+    delays=((3000,),),
+)
+"""It arrives at one of two and is deleted before anybody tells of it, and no event tells its size."""
+
+GONE_AND_ARRIVAL_HEARD_OF = replace(
+    GONE_BEFORE_HEARD_OF,
+    operation=Operation.MULTIPART,
+    replicas=frozenset({Channel.CLOUDTRAIL}),
+)
+"""The same, but its arrival is told, without a size."""
+
 
 # Without shrinking, which would take minutes.
+@example(plans=[GONE_BEFORE_HEARD_OF, GONE_AND_ARRIVAL_HEARD_OF], kills={}, hasty=False)
 @example(plans=[NAMED_TOO_LATE], kills={}, hasty=False)
 @example(plans=[NAMED_WHILE_RETRIED], kills={}, hasty=False)
 @settings(

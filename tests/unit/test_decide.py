@@ -564,7 +564,7 @@ def test_destinations_are_asked_only_where_the_source_does_not_tell(
     name: str, sight: Sight
 ) -> None:
     """A HEAD at a destination is made only for what one at the source leaves open, and never in an unknown bucket."""
-    asked = asks(record(destinations=TOPOLOGIES[name]), sight)
+    asked = asks(record(size=7, destinations=TOPOLOGIES[name]), sight)
 
     assert [one.bucket for one in asked] == ASKED.get(sight, {}).get(name, [])
 
@@ -575,7 +575,14 @@ def test_a_version_without_its_id_is_not_looked_for_at_its_destinations() -> Non
 
 
 def elsewhere(a_record: Record, sight: Sight, found: dict[str, Sight], **more: object) -> Decision:
-    return decided(a_record, seen(sight, **more), give_up_after=14 * DAY, elsewhere=found)
+    return decided(
+        a_record, seen(sight, **more), give_up_after=14 * DAY, elsewhere=looks_of(found)
+    )
+
+
+def looks_of(found: dict[str, Sight]) -> dict[str, Observation]:
+    """Return what looks at destinations showed, which tell no size."""
+    return {bucket: seen(sight, size=None) for bucket, sight in found.items()}
 
 
 def test_a_look_at_the_destination_counts_what_a_tag_filter_selected() -> None:
@@ -617,6 +624,37 @@ def test_a_version_deleted_after_it_replicated_is_not_gone() -> None:
     decision = elsewhere(record(destinations=(ONE, TWO)), Sight.GONE, {"two": Sight.REPLICA})
 
     assert told(decision) == (ends(COMPLETED, "two") + ends(Fate.GONE, "one"), None)
+
+
+def test_the_size_of_a_version_deleted_before_its_first_look_is_told_by_its_replica() -> None:
+    """Invariant 11: bytes that arrived are not counted as none, where no event told how many they are."""
+    arrived = Destination("two", replicated_at=WRITTEN + 5)
+    a_record = record(size=None, destinations=(ONE, arrived))
+    assert [one.bucket for one in asks(a_record, Sight.GONE)] == ["one", "two"]
+
+    decision = decided(
+        a_record,
+        seen(Sight.GONE, size=None),
+        give_up_after=14 * DAY,
+        elsewhere={"one": seen(Sight.GONE, size=None), "two": seen(Sight.REPLICA, size=225)},
+    )
+
+    assert isinstance(decision, Settle)
+    assert {one.size for one in decision.settlement.outcomes} == {225}
+
+
+def test_the_size_of_another_version_is_not_taken() -> None:
+    """Every unversioned write has the id `null`: what is no replica at the destination may be any of them."""
+    null = ObjectVersion("src", "a/key", "null")
+    decision = decided(
+        record(version=null, size=None, destinations=(ONE,)),
+        seen(Sight.GONE, size=None),
+        give_up_after=14 * DAY,
+        elsewhere={"one": seen(Sight.NO_STATUS, size=225)},
+    )
+
+    assert isinstance(decision, Settle)
+    assert {one.size for one in decision.settlement.outcomes} == {0}
 
 
 @pytest.mark.parametrize("sight", [Sight.DENIED, Sight.THROTTLED, Sight.UNREACHABLE, Sight.GONE])
@@ -883,7 +921,7 @@ class Story:
         self._may_fail |= sight is Sight.PENDING
         self.last = self.current
         answer = seen(sight, after=now - WRITTEN)
-        decision = decided(self.current, answer, give_up_after=14 * DAY, elsewhere=found)
+        decision = decided(self.current, answer, give_up_after=14 * DAY, elsewhere=looks_of(found))
         new = decision.settlement.outcomes if isinstance(decision, Settle) else ()
         episodes = [one for one in new if one.fate is FAILED]
         assert len(episodes) <= int(self._may_fail)

@@ -22,7 +22,7 @@ _SHORTEST_BOUND = 0.001
 """Keeps a bounded latency from looking exact when clocks disagree."""
 
 
-def arrived_at(record: Record, elsewhere: Mapping[str, Sight]) -> frozenset[str]:
+def arrived_at(record: Record, elsewhere: Mapping[str, Observation]) -> frozenset[str]:
     """Return the open destinations that have this very version, by its replica's event or a look there."""
     found = _found(record, elsewhere) if elsewhere else ()
     return frozenset(
@@ -34,24 +34,33 @@ def arrived_at(record: Record, elsewhere: Mapping[str, Sight]) -> frozenset[str]
     )
 
 
-def _found(record: Record, elsewhere: Mapping[str, Sight]) -> Collection[str]:
-    """Return where looks found this very version."""
+def size_elsewhere(record: Record, elsewhere: Mapping[str, Observation]) -> int | None:
+    """Return the size of a version as looks at its destinations told it; None where none found this very version."""
+    sizes = (seen.size for seen in _found(record, elsewhere).values() if seen.size is not None)
+    return next(sizes, None)
+
+
+def _found(record: Record, elsewhere: Mapping[str, Observation]) -> Mapping[str, Observation]:
+    """Return the looks that found this very version."""
     null = record.version.version_id == _NULL_VERSION
     return {
-        bucket
-        for bucket, sight in elsewhere.items()
-        if sight is Sight.REPLICA or (sight.exists and not null)
+        bucket: seen
+        for bucket, seen in elsewhere.items()
+        if seen.sight is Sight.REPLICA or (seen.sight.exists and not null)
     }
 
 
 def seen_missing(
-    record: Record, seen: Observation, elsewhere: Mapping[str, Sight], arrived: frozenset[str]
+    record: Record,
+    seen: Observation,
+    elsewhere: Mapping[str, Observation],
+    arrived: frozenset[str],
 ) -> Record:
     """Note in the record that it certainly is not everywhere yet, and where it is not, as far as that is proved."""
     missing = {
         destination.bucket
         for destination in record.open
-        if elsewhere.get(destination.bucket) is Sight.GONE
+        if (found := elsewhere.get(destination.bucket)) and found.sight is Sight.GONE
     }
     if seen.sight is Sight.PENDING:
         waited_for = [

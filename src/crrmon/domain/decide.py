@@ -18,6 +18,7 @@ from crrmon.domain.arrivals import (
     everywhere,
     left_of,
     seen_missing,
+    size_elsewhere,
 )
 from crrmon.domain.decisions import Adopt, Decision, Settle, Wait, replica_found, settle
 from crrmon.domain.events.facts import Channel, Operation
@@ -61,7 +62,7 @@ _MULTIPART_ETAG = re.compile(r".*-[0-9]+")
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 """Storage classes from which S3 does not replicate."""
 
-_NOWHERE: Final[Mapping[str, Sight]] = MappingProxyType({})
+_NOWHERE: Final[Mapping[str, Observation]] = MappingProxyType({})
 
 
 def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
@@ -74,8 +75,10 @@ def asks(record: Record, sight: Sight) -> tuple[Destination, ...]:
     alone = len(record.destinations) <= 1
     if (sight is Sight.COMPLETED and alone) or not record.version.identified:
         return ()
+    # Of what is gone at the source, only those that have it can tell how large it was.
+    sizeless = sight is Sight.GONE and record.size is None
     unproved = tuple(
-        destination for destination in record.open if destination.replicated_at is None
+        destination for destination in record.open if destination.replicated_at is None or sizeless
     )
     several = len(unproved) > 1
     unproved = tuple(
@@ -103,7 +106,7 @@ def decide(
     schedule: Schedule,
     *,
     give_up_after: float,
-    elsewhere: Mapping[str, Sight] = _NOWHERE,
+    elsewhere: Mapping[str, Observation] = _NOWHERE,
     not_before: float = -math.inf,
 ) -> Decision:
     """Decide what becomes of a version.
@@ -119,6 +122,8 @@ def decide(
     path = path_of(record)
     if record.version.identified:
         record = _sized(dated(record, seen), seen)
+        if elsewhere and record.size is None:
+            record = replace(record, size=size_elsewhere(record, elsewhere))
     decision = _decide(record, seen, give_up_after, elsewhere)
     if not isinstance(decision, Adopt):
         decision = placed(record, decision, now=seen.looked_at)
@@ -126,7 +131,7 @@ def decide(
 
 
 def _decide(  # noqa: C901, PLR0911 - one return for each kind of answer reads best
-    record: Record, seen: Observation, give_up_after: float, elsewhere: Mapping[str, Sight]
+    record: Record, seen: Observation, give_up_after: float, elsewhere: Mapping[str, Observation]
 ) -> Decision:
     if seen.unproved and record.endings + 1 < ENDINGS_TO_BELIEVE:
         return Wait(replace(record, endings=record.endings + 1))

@@ -49,15 +49,17 @@ class DestinationLooks:
         self._meters = meters
         self._shut_until: Recent[Place, float] = Recent()
 
-    async def seen(self, record: Record, asked: Sequence[Destination]) -> Mapping[str, Sight]:
+    async def seen(
+        self, record: Record, asked: Sequence[Destination]
+    ) -> Mapping[str, Observation]:
         """Look at some destinations of a version; return what was seen, by bucket."""
-        sights = await asyncio.gather(
+        looks = await asyncio.gather(
             *(self._look_at(record, destination) for destination in asked)
         )
-        told = zip(asked, sights, strict=True)
-        return {destination.bucket: sight for destination, sight in told if sight is not None}
+        told = zip(asked, looks, strict=True)
+        return {destination.bucket: seen for destination, seen in told if seen is not None}
 
-    async def _look_at(self, record: Record, destination: Destination) -> Sight | None:
+    async def _look_at(self, record: Record, destination: Destination) -> Observation | None:
         """Look at a version in a destination; None where that told nothing."""
         place = self._place(record, destination)
         if self._shut(place):
@@ -78,7 +80,7 @@ class DestinationLooks:
             catalogue.HEAD_REQUESTS, destination.bucket, "destination", seen.sight.value
         )
         self._mind(place, seen)
-        return seen.sight if seen.tells_of_arrival else None
+        return seen if seen.tells_of_arrival else None
 
     def _mind(self, place: Place, seen: Observation) -> None:
         if not seen.asked:

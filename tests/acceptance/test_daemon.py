@@ -403,7 +403,7 @@ def settings(world: World, folder: Path, **sections: Mapping[str, Any]) -> dict[
     """Make settings for a daemon on a world, its files in a folder; sections are merged into them."""
     made: dict[str, Any] = {
         "queues": [{"url": world.queue_url, "region": REGION}],
-        "aws": {"region": REGION, "endpoint_url": world.front.url},
+        "aws": {"region": REGION, "endpoint_url": world.front.url, "client": "fast"},
         "intake": {"receivers": 2},
         "ledger": {"path": str(folder / "ledger.db"), "shards": 4},
         "report": {"namespace": world.namespace, "window_seconds": 1},

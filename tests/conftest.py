@@ -8,12 +8,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
 import structlog
-from botocore.loaders import JSONFileLoader
+from botocore import hooks
+from botocore.handlers import BUILTIN_HANDLERS
+from botocore.loaders import create_loader
 from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
+
+_BUILT_IN = {handler for _, handler, *_ in BUILTIN_HANDLERS}
 
 # NB: without this, test plugins make event loops for tests that have none, and never close them.
 asyncio.set_event_loop(None)
@@ -69,13 +74,23 @@ def _quiet_log() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _descriptions_are_read_once() -> Iterator[None]:
+def _sessions_share_what_is_the_same() -> Iterator[None]:
     """
-    Have all sessions of the SDK share what it reads of AWS's services: parsing that costs more than most tests do.
+    Have all sessions of the SDK share what it reads of AWS's services, listing hundreds of folders for it, and what it
+    finds out of its own handlers: this costs more than most tests do.
     """
-    read = functools.cache(JSONFileLoader().load_file)
+    takes_all, aliaser = hooks.accepts_kwargs, hooks.EventAliaser
+    known = functools.cache(takes_all)
+    alias = functools.cache(functools.partial(aliaser._alias_event_name, aliaser(None)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        patch.setattr(botocore.session, "create_loader", functools.cache(create_loader))
+        patch.setattr(aliaser, "_alias_event_name", lambda _, name: alias(name))
+        patch.setattr(
+            hooks,
+            "accepts_kwargs",
+            # What is made for one client goes with it.
+            lambda handler: (known if handler in _BUILT_IN else takes_all)(handler),
+        )
         yield
 
 

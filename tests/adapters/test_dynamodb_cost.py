@@ -25,6 +25,7 @@ from crrmon.domain.outcomes import Latency, Settlement
 from crrmon.domain.policy import Policy
 from crrmon.domain.records import Record
 from crrmon.domain.trails import Rescheduled
+from crrmon.ledger import trails
 from crrmon.ports.ledger import FrozenWindow
 from fakes.ledger_dynamodb import EmulatedLedger, SetClock, everything, new_table
 from fakes.ledger_use import holding, publish
@@ -275,9 +276,12 @@ async def test_a_parked_object_is_read_once_for_each_look(ledger: EmulatedLedger
     assert reads == 3 + 2 * 0.5, "and half a unit for each look's share of the index"
 
 
-async def test_only_the_last_1000_found_due_are_not_read_again(ledger: EmulatedLedger) -> None:
+async def test_only_the_last_found_due_are_not_read_again(
+    ledger: EmulatedLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is known of them is bounded, and good for one write: all others are read when they are written."""
-    records = objects(1000 + AT_ONCE)
+    monkeypatch.setattr(trails, "_REMEMBERED", 4 * AT_ONCE)
+    records = objects(5 * AT_ONCE)
     await ledger.park(records)
     due = await ledger.due(range(64), now=NOW, limit=2000)
     assert len(due) == len(records)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from importlib.machinery import ModuleSpec
@@ -49,15 +49,36 @@ from crrmon.sandbox.rules import MISCHIEF, Rules, tell_s3
 from crrmon.sandbox.telling import EventTeller
 from crrmon.sandbox.truth import COMPLETED, FAILED, GONE, NOT_COVERED, PENDING, Written
 from crrmon.sandbox.world import WORLD, queue_url
+from fakes.ministack import ministack
 from fakes.patience import HANGS_SECONDS
 from fakes.sandbox_writing import writing
 
 pytestmark = pytest.mark.server
 
 
+@pytest.fixture(scope="module")
+def shared_emulator() -> Iterator[str]:
+    """Run one emulator for all: to start it takes longer than most of these tests do."""
+    with ministack() as url:
+        yield url
+
+
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    """Set up everything but the daemon."""
+async def stage(
+    shared_emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Stage]:
+    """Set up everything but the daemon, on an emulator that has nothing in it."""
+
+    @asynccontextmanager
+    async def emptied(_: Path) -> AsyncIterator[str]:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{shared_emulator}/_ministack/reset") as answer,
+        ):
+            assert answer.status == 200
+        yield shared_emulator
+
+    monkeypatch.setattr("crrmon.sandbox.play.emulator", emptied)
     async with staged(tmp_path, free_port()) as made:
         yield made
 

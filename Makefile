@@ -9,10 +9,11 @@ READY := $(VENV)/.ready
 # The interpreter is the one above, never one that uv would download.
 UV := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 ARGS ?=
-# Whole files to each of some processes: tests of a file share what is slow to make.
-SIDE_BY_SIDE := -n 2 --dist loadfile
-# Those that run real processes mostly wait.
-WAITING := -n 4 --dist loadfile
+# Whole files to each of some processes: tests of a file share what is slow to make. In their order: else those of few
+# tests come last, which are the long ones.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# Those that run real processes mostly wait, each for a minute or two.
+WAITING := -n 5 --dist load --maxschedchunk 1
 
 .DEFAULT_GOAL := help
 

@@ -447,6 +447,7 @@ _BY_OTHER_NAMES = {
 def actions_of_the_daemon() -> set[str]:
     """Read from the adapters which operations they call; those that make a ledger's table are not the daemon's."""
     names: set[str] = set()
+    called: set[str] = set()
     for path in (TOP / "src/crrmon/adapters").rglob("*.py"):
         if path.name == "creation.py" and path.parent.name == "dynamodb":
             continue
@@ -457,6 +458,10 @@ def actions_of_the_daemon() -> set[str]:
                 names.add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 names.add(node.value)
+            elif (
+                isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
+            ):
+                called.add(str(node.args[0].value))
     found: set[str] = set()
     for service in ("sqs", "s3", "cloudwatch", "dynamodb", "sts"):
         client = boto3.client(
@@ -465,9 +470,10 @@ def actions_of_the_daemon() -> set[str]:
             aws_access_key_id="test",
             aws_secret_access_key="test",  # noqa: S106 - nothing is called
         )
-        operations = client.meta.method_to_api_mapping
-        for method in names & operations.keys():
-            operation = operations[method]
+        # Some are called as methods, some by the name of the operation.
+        for method, operation in client.meta.method_to_api_mapping.items():
+            if method not in names and operation not in called:
+                continue
             found.update(_BY_OTHER_NAMES.get(operation, [f"{service}:{operation}"]))
     return found
 

@@ -21,6 +21,9 @@ MAX_SKEW_SECONDS = 86_400.0
 whoever claimed that it is today.
 """
 
+_REFUSALS = (400, 403)
+"""What a service answers to a signature of another time, among other things."""
+
 DATES = (946_684_800.0, 4_102_444_800.0)
 """Which dates are believed, seconds since the epoch: those of this century. Nobody could sign in the year 10,000."""
 
@@ -71,7 +74,7 @@ class ServiceEndpoint:
         """
         skew = self._skew
         answer = await self._ask(request, origin)
-        if answer.status in (400, 403) and self._skew != skew:
+        if answer.status in _REFUSALS and self._skew != skew:
             answer = await self._ask(request, origin)
         return answer
 
@@ -87,10 +90,9 @@ class ServiceEndpoint:
         )
         headers = answer.headers
         text = headers.get("date", "")
-        # What says the same as the one before tells next to nothing; one in a while is enough.
-        if (text != self._heard or asked_at - self._heard_at > HEARD_SECONDS) and tells_time(
-            headers
-        ):
+        # What says the same as the one before tells next to nothing; one in a while is enough. A refusal may be for the time.
+        news = text != self._heard or asked_at - self._heard_at > HEARD_SECONDS
+        if (news or answer.status in _REFUSALS) and tells_time(headers):
             self._heard, self._heard_at = text, asked_at
             date = _date(text)
             if date is not None:

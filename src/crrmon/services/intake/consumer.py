@@ -248,6 +248,8 @@ class Consumer:
             task.cancel()
         await asyncio.gather(*attending, return_exceptions=True)
         self._attending.clear()  # of those that never began, too
+        for held in self._held.values():
+            self._let_go(held)
         await self._acknowledger.abandon()
 
     # ---- one message ----
@@ -351,9 +353,9 @@ class Consumer:
                 later = await self._facts.take_in(facts.pop(), held.hold)
                 if later is not None:
                     # A task that waits takes several times the memory of what it waits for.
-                    left_for = None
                     held.first, held.facts = later, facts or None
                     held.hold.call(later.at, partial(self._go_on, held))
+                    left_for = None
                     return
                 self._dealt_with(held)
             self._acknowledger.add(held)
@@ -367,7 +369,15 @@ class Consumer:
         finally:
             self._attending.discard(asyncio.current_task())
             if left_for is not None:
+                self._let_go(held)
                 self._leave(held, left_for)
+
+    def _let_go(self, held: HeldMessage) -> None:
+        """Wait for nothing of a message any more."""
+        held.hold.drop()
+        if held.first is not None:
+            self._facts.let_go(held.first)
+            held.first = None
 
     async def _failed(self, held: HeldMessage, error: Exception) -> None:
         """Tell of a message that made the daemon fail."""

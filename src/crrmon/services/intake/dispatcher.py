@@ -124,6 +124,10 @@ class Dispatcher:
         """Make a write durable whose first look was waited for; as `take_in`."""
         await self._tracker.look_first(first, hold)
 
+    def let_go(self, first: FirstLook) -> None:
+        """Give up a write whose first look was waited for: whoever is told of it again begins anew."""
+        self._tracker.let_go(first)
+
     async def _written(self, written: ObjectWritten, hold: Hold) -> FirstLook | None:
         version = written.version
         self._stores.heard(version.bucket, written.store)

@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -16,32 +17,60 @@ class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
     """The daemon stops: the message goes back to the queue."""
 
 
+GRAIN_SECONDS = 0.001
+MOST_NEEDLESS = 1000
+"""Alarms that are kept although nobody waits for them any more, and as many as there are others."""
+
+
 class Alarms:
     """Wakes the holds of one queue, each at its time, by one timer: thousands may wait."""
 
     def __init__(self) -> None:
         self._set: list[tuple[float, int, Hold]] = []
         self._numbers = itertools.count(1)
-        self._timer: asyncio.TimerHandle | None = None
+        self._needless = 0
+        """Those of holds that woke before; they stay in the list for a while."""
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = math.inf
+        """Kept here: what uvloop returns for a moment that is all but over does not tell it."""
 
     def set(self, hold: "Hold", seconds: float) -> int:
         """Wake a hold after so many seconds, unless it waits for something else by then; return what it knows that by."""
         loop = asyncio.get_running_loop()
         at, number = loop.time() + seconds, next(self._numbers)
         heapq.heappush(self._set, (at, number, hold))
-        if self._timer is None or at < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(at, self._ring)
+        if at < self._rings_at:
+            self._arm(at)
         return number
 
+    def needless(self) -> None:
+        """Note that one of them will wake nobody any more."""
+        self._needless += 1
+        if self._needless > MOST_NEEDLESS and 2 * self._needless > len(self._set):
+            self._set = [one for one in self._set if one[2].waits_for(one[1])]
+            heapq.heapify(self._set)
+            self._needless = 0
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at, self._ring)
+        self._rings_at = at
+
     def _ring(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        while self._set and self._set[0][0] <= now:
-            _, number, hold = heapq.heappop(self._set)
-            hold.due(number)
-        self._timer = loop.call_at(self._set[0][0], self._ring) if self._set else None
+        self._rings_at = math.inf
+        # uvloop's timers have whole milliseconds: what is left by then is over.
+        now = asyncio.get_running_loop().time() + GRAIN_SECONDS
+        try:
+            while self._set and self._set[0][0] <= now:
+                _, number, hold = heapq.heappop(self._set)
+                if hold.waits_for(number):
+                    hold.due()
+                else:
+                    self._needless = max(self._needless - 1, 0)
+        finally:
+            if self._set and self._set[0][0] < self._rings_at:
+                self._arm(self._set[0][0])
 
 
 class Hold(msgspec.Struct, eq=False):
@@ -108,7 +137,7 @@ class Hold(msgspec.Struct, eq=False):
         try:
             await waiter
         finally:
-            self._then = None
+            self.drop()
         self.woken()
         return True
 
@@ -140,19 +169,30 @@ class Hold(msgspec.Struct, eq=False):
             raise GivenBack
         self._hurried = False
 
-    def due(self, alarm: int) -> None:
-        """Wake up by an alarm, if it still waits for that one."""
-        if alarm == self._alarm:
-            self._wake()
+    def waits_for(self, alarm: int) -> bool:
+        """Return whether it is this alarm that wakes it."""
+        return self._then is not None and alarm == self._alarm
+
+    def due(self) -> None:
+        """Wake up by the alarm that it waits for."""
+        self._alarm = 0
+        self._wake()
 
     def drop(self) -> None:
         """Wait no more, and go on with nothing."""
+        self._forget_alarm()
         self._then = None
 
     def _wake(self) -> None:
+        self._forget_alarm()
         then, self._then = self._then, None
         if then is not None:
             then()
+
+    def _forget_alarm(self) -> None:
+        if self._alarm:
+            self._alarm = 0
+            self._alarms.needless()
 
 
 def _end(waiter: asyncio.Future[None]) -> None:

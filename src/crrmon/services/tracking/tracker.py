@@ -179,6 +179,10 @@ class Tracker:
         finally:
             self._tracks.end(version)
 
+    def let_go(self, first: FirstLook) -> None:
+        """Give up a write whose first look was waited for."""
+        self._tracks.end(first.record.version)
+
     async def visit(self, record: Record) -> None:
         """Look again at a version that the ledger holds, and make durable what comes of it."""
         ready = await self._routed(record, None, self._clock.now())

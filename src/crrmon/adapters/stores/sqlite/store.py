@@ -41,7 +41,7 @@ class SqliteStore:
     limits = Limits(items=500)
     pace = Pace(size=500, linger=0.1, lanes=1)
     """
-    A commit and its sync cost 0.4 ms of CPU time however little is in it, and each item in it 0.02: waiting makes calls of a
+    A commit and its sync cost 0.4 ms of CPU time however little is in it, and each item in it 0.02: waiting makes calls of two
     dozen at 250 objects a second. One call at a time, for one at a time is all a file takes.
     """
 

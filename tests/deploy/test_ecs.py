@@ -446,22 +446,7 @@ _BY_OTHER_NAMES = {
 
 def actions_of_the_daemon() -> set[str]:
     """Read from the adapters which operations they call; those that make a ledger's table are not the daemon's."""
-    names: set[str] = set()
-    called: set[str] = set()
-    for path in (TOP / "src/crrmon/adapters").rglob("*.py"):
-        if path.name == "creation.py" and path.parent.name == "dynamodb":
-            continue
-        if "stores" in path.parts and "dynamodb" not in path.parts:
-            continue  # of no service, though its methods may be called as operations are
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute):
-                names.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names.add(node.value)
-            elif (
-                isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
-            ):
-                called.add(str(node.args[0].value))
+    names, called = named_in_adapters()
     found: set[str] = set()
     for service in ("sqs", "s3", "cloudwatch", "dynamodb", "sts"):
         client = boto3.client(
@@ -470,12 +455,28 @@ def actions_of_the_daemon() -> set[str]:
             aws_access_key_id="test",
             aws_secret_access_key="test",  # noqa: S106 - nothing is called
         )
-        # Some are called as methods, some by the name of the operation.
         for method, operation in client.meta.method_to_api_mapping.items():
-            if method not in names and operation not in called:
-                continue
-            found.update(_BY_OTHER_NAMES.get(operation, [f"{service}:{operation}"]))
+            if method in names or operation in called:
+                found.update(_BY_OTHER_NAMES.get(operation, [f"{service}:{operation}"]))
     return found
+
+
+def named_in_adapters() -> tuple[set[str], set[str]]:
+    """Return all names that the adapters use, for some operations are methods, and what they call things with first."""
+    names: set[str] = set()
+    called: set[str] = set()
+    for path in (TOP / "src/crrmon/adapters").rglob("*.py"):
+        if path.name == "creation.py" and path.parent.name == "dynamodb":
+            continue
+        if "stores" in path.parts and "dynamodb" not in path.parts:
+            continue  # of no service, though its methods may be called as operations are
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Attribute(attr=name) | ast.Constant(value=str(name)):
+                    names.add(name)
+                case ast.Call(args=[ast.Constant(value=str(name)), *_]):
+                    called.add(name)
+    return names, called
 
 
 def allowed(statements: Any) -> set[str]:

@@ -73,9 +73,9 @@ QUICK = Traffic(name="quick", heads=1.27, parked=0.172, polls=1.56, held_seconds
 SLOW = Traffic(name="slow", heads=1.91, parked=1.0, polls=1.88, held_seconds=0.0)
 """Medians of 5 and 120 s, told of by S3's notifications 0.5 to 3 s after the write. `bench/scaling.py`."""
 
-CPU_MS = 0.64
+CPU_MS = 0.57
 """For an object that is settled at its first look: all of the daemon, SQLite, TLS. `bench/daemon.py`."""
-CPU_MS_HEAD = 0.30
+CPU_MS_HEAD = 0.21
 """For one HEAD more, TLS. `bench/calls.py`."""
 RECEIVES, DELETES = 0.100, 0.100
 """Calls for an object. `bench/daemon.py`."""

@@ -402,18 +402,26 @@ async def test_a_break_before_the_first_byte(make: Make, tls: ssl.SSLContext | N
         assert len(server.lines) == 3
 
 
+async def answered_once(
+    pool: ConnectionPool, server: socket.socket, origin: Origin
+) -> socket.socket:
+    """Answer a pool's first request by hand; return the connection that it came over, to be closed."""
+    loop = asyncio.get_running_loop()
+    server.setblocking(False)  # noqa: FBT003 - its signature
+    first = asyncio.ensure_future(ask(pool, origin, 1))
+    line, _ = await loop.sock_accept(server)
+    await loop.sock_recv(line, 4096)
+    await loop.sock_sendall(line, ok(b"1"))
+    assert await first == b"1"
+    return line
+
+
 async def test_an_end_before_a_request_is_sent(make: Make) -> None:
     """Is no reason not to send it on another connection, for it cannot have arrived."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         origin = Origin("127.0.0.1", server.getsockname()[1], tls=False)
         pool, loop = make(), asyncio.get_running_loop()
-        server.setblocking(False)  # noqa: FBT003 - its signature
-        first = asyncio.ensure_future(ask(pool, origin, 1))
-        line, _ = await loop.sock_accept(server)
-        with line:
-            await loop.sock_recv(line, 4096)
-            await loop.sock_sendall(line, ok(b"1"))
-            assert await first == b"1"
+        (await answered_once(pool, server, origin)).close()
         # NB: no turn of the loop between the end and this.
         second = asyncio.ensure_future(pool.ask(origin, REQUEST % 2))
         accepting = asyncio.ensure_future(loop.sock_accept(server))
@@ -533,13 +541,7 @@ async def test_bytes_that_the_loop_has_not_read_yet(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         origin = Origin("127.0.0.1", server.getsockname()[1], tls=False)
         pool, loop = make(), asyncio.get_running_loop()
-        server.setblocking(False)  # noqa: FBT003 - its signature
-        first = asyncio.ensure_future(ask(pool, origin, 1))
-        line, _ = await loop.sock_accept(server)
-        with line:
-            await loop.sock_recv(line, 4096)
-            await loop.sock_sendall(line, ok(b"1"))
-            assert await first == b"1"
+        with await answered_once(pool, server, origin) as line:
             line.send(ok(b"stray"))
             # NB: no turn of the loop between these two.
             second = asyncio.ensure_future(ask(pool, origin, 2))

@@ -302,14 +302,20 @@ async def test_a_restart_does_not_look_early() -> None:
     assert max(knowing, restarted) < 2
 
 
-async def test_nothing_is_received_before_what_others_learned_is_known() -> None:
-    """A ledger that is slow to tell it is waited for: else the first objects would be looked at early."""
+async def rig_after_lessons() -> Rig:
+    """Return a daemon, not started yet, whose ledger has what another one learned."""
     first = Desk()
     first.learn(1000)
     async with first.running():
         await asyncio.sleep(2 * ROUND_SECONDS)
     rig = Rig(ledger=first.ledger)
     rig.s3.rule("src", "dst")
+    return rig
+
+
+async def test_nothing_is_received_before_what_others_learned_is_known() -> None:
+    """A ledger that is slow to tell it is waited for: else the first objects would be looked at early."""
+    rig = await rig_after_lessons()
     rig.ledger.delays["latencies"] = 90.0
     rig.put("k", takes=TAKES)
     async with rig.running():
@@ -343,12 +349,7 @@ async def test_a_ledger_that_refuses_latencies_alone_holds_nothing_up(refused: s
 
 async def test_a_ledger_that_is_away_at_the_start_is_waited_for() -> None:
     """What it knows is known before the first object is looked at, however often it failed to tell before."""
-    first = Desk()
-    first.learn(1000)
-    async with first.running():
-        await asyncio.sleep(2 * ROUND_SECONDS)
-    rig = Rig(ledger=first.ledger)
-    rig.s3.rule("src", "dst")
+    rig = await rig_after_lessons()
     rig.ledger.away = True
     rig.put("k", takes=TAKES)
     async with rig.running():

@@ -130,10 +130,7 @@ class ConnectionPool:
             ReadTimeoutError, ConnectionClosedError, NotHttpError, MalformedAnswerError: no answer came, or none that can
                 be read.
         """
-        idle = self._idle.get(origin)
-        connection = idle.pop() if idle else None
-        if connection is None or not connection.fit():
-            connection = self._reusable(origin, connection) or await self._open(origin)
+        connection = self._reusable(origin) or await self._open(origin)
         try:
             return await connection.ask(request, bodiless=bodiless)
         except _StaleError as error:
@@ -185,10 +182,8 @@ class ConnectionPool:
 
     # ---- opening ----
 
-    def _reusable(self, origin: Origin, unfit: "Connection | None") -> "Connection | None":
-        """Return another connection that was used before, if there is one."""
-        if unfit is not None:
-            unfit.cut(None)
+    def _reusable(self, origin: Origin) -> "Connection | None":
+        """Return a connection that was used before, if there is one that may be used again."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()

@@ -242,14 +242,12 @@ class Consumer:
     async def abandon(self) -> None:
         """End where it stands whatever is still under way: its messages come again."""
         for held in self._held.values():
-            held.hold.drop()
+            self._let_go(held)
         attending = list(self._attending)
         for task in attending:
             task.cancel()
         await asyncio.gather(*attending, return_exceptions=True)
         self._attending.clear()  # of those that never began, too
-        for held in self._held.values():
-            self._let_go(held)
         await self._acknowledger.abandon()
 
     # ---- one message ----

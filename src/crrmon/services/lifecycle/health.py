@@ -25,7 +25,7 @@ REMINDER_SECONDS = 60.0
 FAILING_SECONDS = 30.0
 """How long one operation that failed keeps others from calling a dependency back; retries come sooner than that."""
 CLOCK_GRAIN_SECONDS = 0.001
-"""Timers may fire a little early: what is left by then is over."""
+"""Timers may fire a little early, uvloop's by a part of a millisecond: what is left by then is over."""
 
 log = structlog.get_logger()
 

@@ -11,9 +11,7 @@ from crrmon.domain.objects import Place
 from crrmon.domain.observations import Observation, Sight
 from crrmon.domain.recent import Recent
 from crrmon.ports.meters import Meters
-
-CLOCK_GRAIN_SECONDS = 0.001
-"""Timers may fire a little early: what is left by then is over."""
+from crrmon.services.lifecycle.health import CLOCK_GRAIN_SECONDS
 
 
 class Gates:

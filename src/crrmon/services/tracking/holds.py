@@ -10,6 +10,7 @@ from functools import partial
 import msgspec
 
 from crrmon.ports.clock import Clock
+from crrmon.services.lifecycle.health import CLOCK_GRAIN_SECONDS
 from crrmon.services.lifecycle.timekeeper import CERTAIN_SECONDS
 
 
@@ -17,7 +18,6 @@ class GivenBack(Exception):  # noqa: N818 - not an error: the daemon stops
     """The daemon stops: the message goes back to the queue."""
 
 
-GRAIN_SECONDS = 0.001
 MOST_NEEDLESS = 1000
 """Alarms that are kept although nobody waits for them any more, and as many as there are others."""
 
@@ -59,8 +59,7 @@ class Alarms:
 
     def _ring(self) -> None:
         self._rings_at = math.inf
-        # uvloop's timers have whole milliseconds: what is left by then is over.
-        now = asyncio.get_running_loop().time() + GRAIN_SECONDS
+        now = asyncio.get_running_loop().time() + CLOCK_GRAIN_SECONDS
         try:
             while self._set and self._set[0][0] <= now:
                 _, number, hold = heapq.heappop(self._set)

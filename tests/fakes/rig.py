@@ -177,15 +177,10 @@ class Rig:
 
     async def kill(self) -> None:
         """End everything where it stands; nothing is given back or flushed."""
-        mine = [
-            *self._tasks,
-            *self.intake._attending,
-            *self.poller._busy.values(),
-        ]
-        for task in mine:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*mine, return_exceptions=True)
-        await self.intake._acknowledger.abandon()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.daemon.abandon()
 
     async def until(self, happened: Callable[[], bool], *, within: float = 3600.0) -> None:
         """Let simulated time pass until something is so."""

@@ -10,6 +10,7 @@ from crrmon.domain import catalogue
 from crrmon.domain.events.facts import Fact
 from crrmon.domain.objects import ObjectVersion
 from crrmon.domain.observations import Sight
+from crrmon.services.intake.visibility import VISIBILITY_SECONDS
 from crrmon.services.tracking.holds import Hold
 from crrmon.services.tracking.tracker import FirstLook
 from fakes.events import notification, replica_cloudtrail, written
@@ -332,6 +333,69 @@ async def test_stopping_gives_back_what_waits_and_finishes_what_is_looked_at() -
 
     assert rig.inbox.visible == 1
     assert rig.meters.count(catalogue.RETURNED_MESSAGES, "queue") == 1
+
+
+async def rig_with_first_looks_to_wait_for() -> tuple[Rig, list[ObjectVersion]]:
+    """Begin a daemon that holds two messages without a task: of one write, and of that one and another."""
+    rig = Rig()
+    rig.s3.rule("src", "dst")
+    rig.expect(30.0, 31.0)
+    rig.start()
+    await asyncio.sleep(1)
+    at = rig.clock.now()
+    bodies = [notification(f"a{number}", at=at, version=f"v{number}") for number in range(2)]
+    names = [ObjectVersion("src", f"a{number}", f"v{number}") for number in range(2)]
+    for name in names:
+        rig.s3.fates[name] = Fate(at + 29.0, Sight.COMPLETED, written_at=int(at))
+    records = [msgspec.json.decode(body)["Records"][0] for body in bodies]
+    rig.inbox.send(bodies[0])
+    rig.inbox.send(msgspec.json.encode({"Records": records[::-1]}).decode())
+    await rig.until(lambda: len(rig.intake._held) == 2)
+    await asyncio.sleep(1)
+    assert not rig.intake._attending
+    return rig, names
+
+
+async def alone(rig: Rig, names: list[ObjectVersion]) -> None:
+    """Find that nobody deals with some versions any more."""
+    for name in names:
+        async with asyncio.timeout(1), rig.daemon.tracker.alone(name):
+            pass
+
+
+async def test_what_waits_without_a_task_is_given_back_when_the_daemon_stops() -> None:
+    """At once and unseen: neither a first look that was waited for nor what else its message tells is gone on with."""
+    rig, names = await rig_with_first_looks_to_wait_for()
+    rig.intake.stop()
+    async with asyncio.timeout(1):
+        await rig.intake.drained()
+    assert rig.inbox.visible == 2
+    assert rig.meters.count(catalogue.RETURNED_MESSAGES, "queue") == 2
+    assert rig.meters.gauge(catalogue.MESSAGES_IN_FLIGHT, "queue") == 0
+
+    await asyncio.sleep(60)
+    assert rig.s3.looks == []
+    assert rig.inbox.waiting == 2
+    await alone(rig, names)
+    await rig.kill()
+
+
+async def test_what_waits_without_a_task_is_let_go_when_the_daemon_is_abandoned() -> None:
+    """Nobody looks when its time comes: it stays in the queue, hidden for a while, for whoever receives it next."""
+    rig, names = await rig_with_first_looks_to_wait_for()
+    await rig.kill()
+    assert rig.inbox.visible == 0
+
+    await asyncio.sleep(60)
+    assert rig.s3.looks == []
+    await alone(rig, names)
+    await asyncio.sleep(VISIBILITY_SECONDS)
+    assert rig.inbox.visible == rig.inbox.waiting == 2
+
+    other = Rig(ledger=rig.ledger, inbox=rig.inbox, s3=rig.s3, owner="two", clock=rig.truth)
+    async with other.running():
+        await other.until(lambda: outcomes(other) == 2)
+        await other.settled()
 
 
 async def test_d6_an_event_older_than_the_retention_is_not_newly_counted(rig: Rig) -> None:

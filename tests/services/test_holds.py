@@ -97,6 +97,18 @@ async def test_who_is_stopped_goes_on_to_be_given_back() -> None:
         await hold.wait(LoopClock().now() + 10)
 
 
+async def test_who_was_stopped_before_waits_for_nothing() -> None:
+    """Stopped while something was found out that it would wait for, it goes on at once, to be given back."""
+    held = Held()
+    hold = held.hold()
+    assert not hold.over(LoopClock().now() + 10)
+    hold.stop()
+    held.call(1, hold, 10)
+    assert held.woken == {1: [0.0]}
+    with pytest.raises(GivenBack):
+        hold.woken()
+
+
 async def test_who_is_dropped_goes_on_with_nothing() -> None:
     """Neither by its alarm nor by being stopped."""
     held = Held()

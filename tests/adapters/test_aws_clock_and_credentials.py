@@ -2,20 +2,26 @@
 
 import asyncio
 import email.utils
+import random
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiobotocore.credentials import AioRefreshableCredentials
+from botocore.exceptions import CredentialRetrievalError
 
 from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.fast import site
-from crrmon.adapters.fast.endpoint import ServiceEndpoint, _date
+from crrmon.adapters.fast.endpoint import HEARD_SECONDS, SKEW_SECONDS, ServiceEndpoint, _date
 from crrmon.adapters.fast.json_calls import JsonCalls
+from crrmon.adapters.fast.pool import ConnectionPool, Limits
 from crrmon.adapters.fast.s3 import FastHeads
+from crrmon.adapters.fast.signing import Request
 from crrmon.adapters.s3 import WHY_SECONDS, S3Probe
 from crrmon.adapters.sqs import SqsInbox
 from crrmon.domain.objects import ObjectVersion
@@ -24,6 +30,7 @@ from crrmon.ports.clock import SystemClock
 from crrmon.ports.inbox import InboxError
 from fakes.aws_stub import JSON, Answer, Asked, AwsStub, head, json_answer, json_error, s3_error
 from fakes.meters import FakeMeters
+from fakes.patience import HANGS_SECONDS
 
 REGION = "eu-west-1"
 VERSION = ObjectVersion("src", "k", "Zx81")
@@ -213,6 +220,208 @@ async def test_the_time_of_others(
     probe = probe_of(aws, clock)
     await look(probe)
     assert abs(signed_at(stub.asked[-1]) - SystemClock.now()) < 60
+
+
+# ---- at an endpoint itself, by clocks that are set ----
+
+
+class Machine:
+    """A machine's clocks, which are set and stand still; implements the ports' `Local` and `Dates`."""
+
+    def __init__(self) -> None:
+        self.at = SECOND
+        self.on = 0.0
+        self.heard_of: list[float] = []
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.on
+
+    def asked(self) -> float:
+        return self.on
+
+    def heard(self, date: float, *, asked_at: float) -> None:
+        assert asked_at <= self.on
+        self.heard_of.append(date)
+
+    def passes(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += seconds
+        self.on += seconds
+
+
+SECOND = 1_800_000_000.0
+"""The service's time, as its Date has it."""
+
+ROLE_SECONDS = 3600.0
+"""How long credentials are good."""
+
+
+class Giver:
+    """Gives credentials that can be told apart, in the SDK's form, by a machine's clock."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.given = 0
+        self.away = False
+        self.held = AioRefreshableCredentials(
+            "a",
+            "b",
+            "0",
+            expiry_time=self._time(ROLE_SECONDS),
+            refresh_using=self._refresh,
+            method="test",
+            time_fetcher=lambda: self._time(0.0),
+        )
+
+    def _time(self, later: float) -> datetime:
+        return datetime.fromtimestamp(self._machine.at + later, UTC)
+
+    async def _refresh(self) -> dict[str, str]:
+        if self.away:
+            raise CredentialRetrievalError(provider="test", error_msg="away")
+        self.given += 1
+        ends = self._time(ROLE_SECONDS).isoformat()
+        keys = {"access_key": "a", "secret_key": "b", "token": f"{self.given}"}
+        return {**keys, "expiry_time": ends}
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Make the machine's clocks."""
+    return Machine()
+
+
+@pytest.fixture
+def giver(machine: Machine) -> Giver:
+    """Make what gives credentials."""
+    return Giver(machine)
+
+
+@pytest.fixture
+async def endpoint(
+    stub: AwsStub, machine: Machine, giver: Giver
+) -> AsyncIterator[ServiceEndpoint]:
+    """Make the endpoint of the stub."""
+
+    async def nobody() -> ssl.SSLContext:
+        raise AssertionError("TLS")
+
+    limits = Limits(
+        connect_seconds=HANGS_SECONDS,
+        silent_seconds=HANGS_SECONDS,
+        whole_seconds=HANGS_SECONDS,
+        most_bytes=1000,
+        most_connections=8,
+    )
+    pool = ConnectionPool(limits, tls=nobody, rng=random.Random(1))
+    yield ServiceEndpoint(
+        site.Address(service="s3", region=REGION, origin=site.origin_of(stub.url)),
+        pool=pool,
+        keyring=site.Keyring(giver.held, monotonic=machine.monotonic),
+        now=machine.now,
+        dates=machine,
+    )
+    await pool.close()
+
+
+async def ask(endpoint: ServiceEndpoint) -> int:
+    """Ask for an object; return the status."""
+    request = Request(method="HEAD", host=endpoint.address.host, path="/src/k")
+    return (await endpoint.ask(request)).status
+
+
+def at_second(asked: Asked) -> Answer:
+    """Answer as a service does whose Date stays the same, which takes an error of 5 minutes."""
+    date = {"Date": email.utils.formatdate(SECOND, usegmt=True)}
+    return Answer(200 if abs(signed_at(asked) - SECOND) < 300 else 403, date)
+
+
+@pytest.mark.parametrize("step", [600.0, -600.0])
+async def test_a_clock_that_steps_within_a_second_and_back(
+    stub: AwsStub, endpoint: ServiceEndpoint, machine: Machine, step: float
+) -> None:
+    """Costs those that are under way one more request each time: a refusal is news, though its date is not."""
+    stub.answer_by(at_second)
+    assert await ask(endpoint) == 200
+    for stepped in (step, -step):
+        machine.at += stepped
+        stub.asked.clear()
+        assert await asyncio.gather(*(ask(endpoint) for _ in range(3))) == [200, 200, 200]
+        assert len(stub.asked) == 6
+        for _ in range(5):
+            assert await ask(endpoint) == 200
+            machine.passes(0.05)
+        assert len(stub.asked) == 11
+        assert sum(abs(signed_at(asked) - SECOND) > 1 for asked in stub.asked) == 3
+    assert set(machine.heard_of) == {SECOND}
+
+
+async def test_a_clock_that_steps_by_less_than_the_service_minds(
+    stub: AwsStub, endpoint: ServiceEndpoint, machine: Machine
+) -> None:
+    """Is corrected within the same second, too, by the first answer that is not just after the one before."""
+    stub.answer_by(at_second)
+    assert await ask(endpoint) == 200
+    machine.at += 200.0
+    assert await ask(endpoint) == 200
+    assert machine.heard_of == [SECOND]
+    machine.passes(2 * HEARD_SECONDS)
+    for _ in range(3):
+        assert await ask(endpoint) == 200
+    assert [round(signed_at(asked) - SECOND) for asked in stub.asked] == [0, 200, 200, 0, 0]
+
+
+async def test_a_clock_that_is_off_by_about_as_much_as_is_corrected(
+    stub: AwsStub, endpoint: ServiceEndpoint, machine: Machine
+) -> None:
+    """Is not corrected back and forth: by dates of whole seconds, it is off by now more, now less than that."""
+    ahead = SKEW_SECONDS + 0.3
+    machine.at -= ahead
+    offsets = []
+    for _ in range(20):
+        true = machine.at + ahead
+        stub.answer(Answer(200, {"Date": email.utils.formatdate(int(true + 1e-6), usegmt=True)}))
+        assert await ask(endpoint) == 200
+        offsets.append(signed_at(stub.asked[-1]) - machine.at)
+        machine.passes(0.2)
+    assert offsets[0] <= 0
+    assert min(offsets[1:]) > SKEW_SECONDS - 1
+    assert len(machine.heard_of) == 20
+
+
+def token(asked: Asked) -> str:
+    """Return which credentials a request was signed with."""
+    return asked.headers["x-amz-security-token"]
+
+
+async def test_how_often_the_sdk_is_asked_for_credentials(
+    stub: AwsStub, endpoint: ServiceEndpoint, machine: Machine
+) -> None:
+    """Every half a second: what it gave is used for so long, though it would always give newer ones."""
+    for on in (0.0, 0.25, 0.49, 0.5, 0.75, 0.99, 1.0):
+        machine.on = on
+        assert await ask(endpoint) == 200
+        machine.at += ROLE_SECONDS
+    assert [token(asked) for asked in stub.asked] == ["0", "0", "0", "1", "1", "1", "2"]
+
+
+async def test_credentials_that_the_sdk_does_not_give_any_more(
+    stub: AwsStub, endpoint: ServiceEndpoint, machine: Machine, giver: Giver
+) -> None:
+    """Are not used beyond that half a second, and new ones as soon as it gives them."""
+    assert await ask(endpoint) == 200
+    machine.at += ROLE_SECONDS
+    giver.away = True
+    for on in (0.5, 0.6, 3.0):
+        machine.on = on
+        with pytest.raises(CredentialRetrievalError):
+            await ask(endpoint)
+    giver.away = False
+    assert await ask(endpoint) == 200
+    assert [token(asked) for asked in stub.asked] == ["0", "1"]
 
 
 # ---- credentials that end before their time ----

@@ -306,10 +306,11 @@ async def test_t7_every_answer_of_aws_tells_the_time(
         pytest.param({"Date": DATE, "Age": "3600", **S3_ID}, id="a cache"),
         pytest.param({"Date": "yesterday", **S3_ID}, id="no date"),
         pytest.param({"Date": "Fri, 99 Jan 2027 08:00:00 GMT", **S3_ID}, id="no day"),
+        pytest.param({"Date": "Fri, 31 Dec 9999 23:59:59 GMT", **S3_ID}, id="no clock's"),
     ],
 )
 async def test_t7_who_is_not_aws_tells_no_time(stub: AwsStub, headers: dict[str, str]) -> None:
-    """An answer without AWS's id of the request, out of a cache, or without a date that is one."""
+    """An answer without AWS's id of the request, out of a cache, or without a date that some clock has."""
     stub.answer(Answer(200, headers, signed=False))
     ear = Ear()
     async with AwsSession(

@@ -15,9 +15,10 @@ from aiobotocore.credentials import AioRefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError
 
 from crrmon.adapters.accounts import Accounts
+from crrmon.adapters.answers import read_date
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.fast import site
-from crrmon.adapters.fast.endpoint import HEARD_SECONDS, SKEW_SECONDS, ServiceEndpoint, _date
+from crrmon.adapters.fast.endpoint import HEARD_SECONDS, SKEW_SECONDS, ServiceEndpoint
 from crrmon.adapters.fast.json_calls import JsonCalls
 from crrmon.adapters.fast.pool import ConnectionPool, Limits
 from crrmon.adapters.fast.s3 import FastHeads
@@ -199,7 +200,7 @@ async def test_a_date_that_no_clock_has(
     stub: AwsStub, aws: AwsSession, clock: SetClock, date: str
 ) -> None:
     """Is not signed by: some of them nobody could even write into a signature."""
-    assert _date(date) is None
+    assert read_date(date) is None
     good = head("Zx81", "PENDING")
     stub.answer(Answer(200, good.headers | {"Date": date}))
     probe = probe_of(aws, clock)

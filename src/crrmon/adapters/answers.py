@@ -25,6 +25,11 @@ _ASKED_AT = "crrmon_asked_at"
 ID_HEADER, S3_ID_HEADER = "x-amzn-requestid", "x-amz-request-id"
 """In which AWS's services name a request; that of most, and that of S3."""
 
+_DATES = (946_684_800.0, 4_102_444_800.0)
+"""Which dates are believed, seconds since the epoch: those of this century. Beyond the year 9999 there are none at all,
+and a clock that comes close has nothing to add to.
+"""
+
 
 class AnyBytesResponse(aiohttp.ClientResponse):
     """
@@ -109,11 +114,12 @@ def tells_time(headers: Mapping[str, str]) -> bool:
 
 @lru_cache(maxsize=8)
 def read_date(text: str) -> float | None:
-    """Read a Date header, into seconds since the epoch; None for one that no calendar has."""
+    """Read a Date header, into seconds since the epoch; None for one that no calendar has, or no clock."""
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
+        date = email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
+    return date if _DATES[0] <= date < _DATES[1] else None
 
 
 def follow_no_redirect(context: dict[str, Any], **_: object) -> None:

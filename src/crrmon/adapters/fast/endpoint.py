@@ -24,9 +24,6 @@ whoever claimed that it is today.
 _REFUSALS = (400, 403)
 """What a service answers to a signature of another time, among other things."""
 
-DATES = (946_684_800.0, 4_102_444_800.0)
-"""Which dates are believed, seconds since the epoch: those of this century. Nobody could sign in the year 10,000."""
-
 
 class ServiceEndpoint:
     """The endpoint of one service in one region.
@@ -94,7 +91,7 @@ class ServiceEndpoint:
         news = text != self._heard or asked_at - self._heard_at > HEARD_SECONDS
         if (news or answer.status in _REFUSALS) and tells_time(headers):
             self._heard, self._heard_at = text, asked_at
-            date = _date(text)
+            date = read_date(text)
             if date is not None:
                 self._dated(date, asked_at)
         return answer
@@ -110,9 +107,3 @@ class ServiceEndpoint:
         """Return whether the service's clock may be that far ahead: over plain HTTP, AWS's could be anybody's."""
         origin = self.address.origin
         return abs(ahead) <= MAX_SKEW_SECONDS and (origin.tls or not is_of_aws(origin.shown))
-
-
-def _date(text: str) -> float | None:
-    """Read a Date header; None for one that no calendar has, or no clock."""
-    date = read_date(text)
-    return date if date is not None and DATES[0] <= date < DATES[1] else None

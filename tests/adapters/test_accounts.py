@@ -308,7 +308,7 @@ async def test_d47_moto_cross_account(moto_url: str, monkeypatch: pytest.MonkeyP
         try:
             for owner in (DEFAULT_ACCOUNT_ID, THEIRS):
                 way = daemon.accounts.way("src", None if owner == DEFAULT_ACCOUNT_ID else owner)
-                versions[owner] = await write(await way.s3_in(REGION), owner)
+                versions[owner] = await write((await way.s3_in(REGION)).sdk, owner)
             for owner, account in ((None, DEFAULT_ACCOUNT_ID), (THEIRS, THEIRS)):
                 seen = await daemon.probe.look(versions[account], region=REGION, owner=owner)
                 assert seen.sight is Sight.COMPLETED
@@ -655,9 +655,9 @@ async def test_endpoints_by_the_shared_files(clock: LoopClock) -> None:
         kept = await daemon.accounts.way("m", None).s3("us-east-1")
         sqs = await aws.client("sqs", "us-east-1")
 
-    assert own.meta.endpoint_url == "https://s3-fips.us-east-2.amazonaws.com"
-    assert there.meta.endpoint_url == "https://s3.dualstack.cn-northwest-1.amazonaws.com.cn"
-    assert kept.meta.endpoint_url == "http://127.0.0.1:1"
+    assert own.sdk.meta.endpoint_url == "https://s3-fips.us-east-2.amazonaws.com"
+    assert there.sdk.meta.endpoint_url == "https://s3.dualstack.cn-northwest-1.amazonaws.com.cn"
+    assert kept.sdk.meta.endpoint_url == "http://127.0.0.1:1"
     assert sqs.meta.endpoint_url == "https://sqs-fips.us-east-1.amazonaws.com"
 
 
@@ -732,7 +732,7 @@ async def test_virtual_hosts(aws: AwsSession, clock: LoopClock) -> None:
         id="s", endpoint_url="http://s3.example.com", path_style=False, profile="minio", buckets=("b",)
     )  # fmt: skip
     way = Daemon(aws, account, clock=clock).accounts.way("b", None)
-    s3 = await way.s3("")
+    s3 = (await way.s3("")).sdk
 
     url = await s3.generate_presigned_url("head_object", Params={"Bucket": "bucket", "Key": "k"})
 

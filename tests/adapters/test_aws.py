@@ -91,11 +91,11 @@ async def test_all_is_closed(stub: AwsStub) -> None:
 async def test_nothing_is_opened_once_all_is_closed(stub: AwsStub) -> None:
     """Nobody would close it any more. What has a client already is told so, too."""
     async with session(stub.url) as aws:
-        heads = await aws.heads()
+        heads = (await aws.s3()).heads
     with pytest.raises(NoAnswerError):
         await aws.client("cloudwatch")
     with pytest.raises(NoAnswerError):
-        await aws.heads("us-east-2")
+        await aws.s3("us-east-2")
     with pytest.raises(NoAnswerError):
         await aws.calls("sqs", REGION)
     with pytest.raises(NoAnswerError), border():

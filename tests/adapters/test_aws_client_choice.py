@@ -44,7 +44,7 @@ async def made(
             endpoint_url=endpoint, default_region=REGION, max_connections=1, choice=choice
         ) as aws:
             for _ in range(2):
-                heads = await aws.heads(region, login)
+                heads = (await aws.s3(region, login)).heads
                 fast = {"s3": isinstance(heads, FastHeads)}
                 for service in SERVICES[1:]:
                     calls = await aws.calls(service, region, login)
@@ -210,6 +210,6 @@ async def test_an_account_with_a_store_of_its_own() -> None:
         async with AwsSession(
             endpoint_url=None, default_region=REGION, max_connections=1, choice="auto"
         ) as aws:
-            assert not isinstance(await aws.heads(REGION, store), FastHeads)
-            assert isinstance(await aws.heads(REGION), FastHeads)
+            assert not isinstance((await aws.s3(REGION, store)).heads, FastHeads)
+            assert isinstance((await aws.s3(REGION)).heads, FastHeads)
     assert [(line["host"], line["reason"]) for line in logs] == [("store.example", NOT_PLAIN)]

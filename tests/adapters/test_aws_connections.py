@@ -1045,7 +1045,7 @@ async def test_certificates_are_read_once_and_beside_the_loop(
             max_connections=5,
             choice="fast",
         ) as aws:
-            heads = await aws.heads()
+            heads = (await aws.s3()).heads
             asked = [heads.head(HeadRequest(bucket="src", key=str(number))) for number in range(9)]
             assert {answer.status for answer in await asyncio.gather(*asked)} == {404}
         assert server.most_open == 5

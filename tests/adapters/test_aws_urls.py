@@ -58,7 +58,7 @@ async def both(
     """Return the clients that ask, both stopped."""
     client: Any = await aws.client("s3", region, login)
     client.meta.events.register("before-send.s3", stop_sdk)
-    heads = await aws.heads(region, login)
+    heads = (await aws.s3(region, login)).heads
     assert isinstance(heads, FastHeads | SdkHeads)
     if isinstance(heads, FastHeads):
         heads._endpoint._pool = StoppedPool()  # type: ignore[assignment]

@@ -23,7 +23,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from crrmon.adapters.aws import AwsSession, Login
+from crrmon.adapters.aws import AwsSession, Login, S3Clients
 from crrmon.adapters.border import NoAnswerError, UnaskedError, border
 from crrmon.adapters.remedies import SETTINGS_ERRORS, explain
 from crrmon.adapters.sdk_settings import faults
@@ -34,9 +34,6 @@ from crrmon.ports.meters import Meters
 
 if TYPE_CHECKING:  # the stubs are there for development only
     from aiobotocore.session import AioSession
-    from types_aiobotocore_s3 import S3Client
-
-    from crrmon.adapters.heads import Heads
 
 SESSION_NAME = "crrmon"
 """How the daemon is called in the other account's CloudTrail."""
@@ -122,7 +119,7 @@ class Way:
         self._source: AioSession | None = None
         """Whose credentials ask for the role's; None for the daemon's own."""
         self._login = self._made_login()
-        self._at_hand: dict[str, Heads] = {}
+        self._at_hand: dict[str, S3Clients] = {}
         """By regions that the SDK knows; the daemon's own credentials are always the SDK's business."""
 
     @property
@@ -149,8 +146,12 @@ class Way:
         payers = self._account.request_payer
         return bool(payers) and any(fnmatch.fnmatchcase(bucket, one) for one in payers)
 
-    async def s3(self, region: str) -> "S3Client":
-        """Return the client for a bucket that is thought to be in a region.
+    def at_hand(self, region: str) -> S3Clients | None:
+        """Return what calls S3 in a region, where nothing has to be waited for and no credentials be checked."""
+        return self._at_hand.get(region)
+
+    async def s3(self, region: str) -> S3Clients:
+        """Return what calls S3 for a bucket that is thought to be in a region.
 
         A region that the SDK does not know may be nonsense: then S3 is asked where one is sure to be, and tells.
 
@@ -158,31 +159,17 @@ class Way:
             AccountError: there are no credentials now.
             NoAnswerError, TooManyClientsError: as `AwsSession.client`.
         """
-        return await self.s3_in(await self._region(region))
-
-    async def s3_in(self, region: str | None) -> "S3Client":
-        """Return the client for a region that somebody who knows has named; as `s3`."""
-        if self._login is not None:
-            await self._ready(self._login)
-        return await self._aws.client("s3", region, self._login)
-
-    def heads_at_hand(self, region: str) -> "Heads | None":
-        """Return what asks for objects in a region, where nothing has to be waited for and no credentials be checked."""
-        return self._at_hand.get(region)
-
-    async def heads(self, region: str) -> "Heads":
-        """Return what asks for objects of a bucket that is thought to be in a region; as `s3`."""
         where = await self._region(region)
-        heads = await self.heads_in(where)
+        clients = await self.s3_in(where)
         if self._login is None and where == region:
-            self._at_hand[region] = heads
-        return heads
+            self._at_hand[region] = clients
+        return clients
 
-    async def heads_in(self, region: str | None) -> "Heads":
-        """Return what asks for objects in a region that somebody who knows has named; as `s3`."""
+    async def s3_in(self, region: str | None) -> S3Clients:
+        """Return what calls S3 in a region that somebody who knows has named; as `s3`."""
         if self._login is not None:
             await self._ready(self._login)
-        return await self._aws.heads(region, self._login)
+        return await self._aws.s3(region, self._login)
 
     async def _region(self, region: str) -> str | None:
         """Return where to ask for a bucket that is thought to be in a region; None for the default one."""

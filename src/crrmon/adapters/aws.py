@@ -110,6 +110,14 @@ class _Made(msgspec.Struct, frozen=True):
     """Of SQS and DynamoDB."""
 
 
+class S3Clients(msgspec.Struct, frozen=True):
+    """What calls S3 in one region."""
+
+    sdk: "S3Client"
+    heads: Heads
+    """Asks for objects, with the SDK's client or the fast one."""
+
+
 class AwsSession:
     """The clients of one session, and of others beside it; an asynchronous context that closes them at its end."""
 
@@ -206,11 +214,11 @@ class AwsSession:
         """
         return (await self._made(service, region, login)).client
 
-    async def heads(self, region: str | None = None, login: Login | None = None) -> Heads:
-        """Return what asks for objects in a region; as `client`."""
+    async def s3(self, region: str | None = None, login: Login | None = None) -> S3Clients:
+        """Return what calls S3 in a region; as `client`."""
         made = await self._made("s3", region, login)
         assert made.heads is not None  # noqa: S101 - for the type checker: S3 has one
-        return made.heads
+        return S3Clients(made.client, made.heads)
 
     async def calls(
         self, service: Literal["sqs", "dynamodb"], region: str | None, login: Login | None = None

@@ -177,16 +177,17 @@ class S3Probe:
     async def _head(self, way: Way, region: str, request: HeadRequest) -> tuple[Heads, HeadAnswer]:
         """Ask in the bucket's region; once more in the one that S3 names when the bucket is not there."""
         found = self._regions.get((way.name, request.bucket))
-        heads = way.heads_at_hand(found or region)
-        if heads is None:
-            heads = await (way.heads(region) if found is None else way.heads_in(found))
+        clients = way.at_hand(found or region)
+        if clients is None:
+            clients = await (way.s3(region) if found is None else way.s3_in(found))
+        heads = clients.heads
         answer = await heads.head(request)
         if answer.status == _OK:
             return heads, answer
         elsewhere = _region_told(answer.status, answer.headers, "")
         if elsewhere is None or elsewhere == heads.region:
             return heads, answer
-        heads = await way.heads_in(elsewhere)
+        heads = (await way.s3_in(elsewhere)).heads
         self._regions.put((way.name, request.bucket), elsewhere)
         return heads, await heads.head(request)
 
@@ -282,7 +283,8 @@ class S3Probe:
         """Ask in the bucket's region; once more in the one that S3 names when the bucket is not there."""
         async with asyncio.timeout(self._deadline_seconds):
             found = self._regions.get((way.name, bucket))
-            client = await (way.s3(region) if found is None else way.s3_in(found))
+            clients = await (way.s3(region) if found is None else way.s3_in(found))
+            client = clients.sdk
             try:
                 return await ask(client)
             except ClientError as error:
@@ -290,7 +292,7 @@ class S3Probe:
                 elsewhere = _region_told(status_of(error), headers_of(error.response), told)
                 if elsewhere is None or elsewhere == client.meta.region_name:
                     raise
-            client = await way.s3_in(elsewhere)
+            client = (await way.s3_in(elsewhere)).sdk
             self._regions.put((way.name, bucket), elsewhere)
             return await ask(client)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.cloudwatch import CloudWatchSink
-from crrmon.adapters.fast.site import Choice
+from crrmon.adapters.fast.client_choice import ClientChoice
 from crrmon.adapters.remedies import SET_REGION
 from crrmon.adapters.sdk_settings import SdkSettingsError, faults, forget_blanks
 from crrmon.adapters.sqs import SqsInbox
@@ -99,7 +99,7 @@ def queue_names(queues: Sequence[Queue]) -> list[str]:
 
 
 def aws_of(
-    settings: Settings, *, dates: Dates | None = None, choice: Choice | None = None
+    settings: Settings, *, dates: Dates | None = None, choice: ClientChoice | None = None
 ) -> AwsSession:
     """Open the way to AWS; an asynchronous context.
 

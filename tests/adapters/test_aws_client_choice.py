@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from crrmon.adapters.aws import AwsSession, Login
+from crrmon.adapters.fast.client_choice import ClientChoice
 from crrmon.adapters.fast.json_calls import JsonCalls
 from crrmon.adapters.fast.s3 import FastHeads
-from crrmon.adapters.fast.site import Choice
 
 REGION = "eu-west-1"
 SERVICES: tuple[Literal["s3", "sqs", "dynamodb"], ...] = ("s3", "sqs", "dynamodb")
@@ -32,7 +32,7 @@ def nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def made(
-    choice: Choice,
+    choice: ClientChoice,
     *,
     region: str = REGION,
     endpoint: str | None = None,
@@ -63,7 +63,7 @@ def reasons(logs: list[Mapping[str, Any]]) -> dict[str, str]:
     "region", ["us-east-1", "us-west-2", "eu-west-1", "us-gov-east-1", "cn-north-1"]
 )
 @pytest.mark.parametrize("choice", ["auto", "fast"])
-async def test_plain_endpoints_of_aws(choice: Choice, region: str) -> None:
+async def test_plain_endpoints_of_aws(choice: ClientChoice, region: str) -> None:
     """Are asked by the fast client, which nobody need be told."""
     fast, logs = await made(choice, region=region)
     assert fast == {"s3": True, "sqs": True, "dynamodb": True}
@@ -129,7 +129,7 @@ async def test_what_is_unusual(
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
 @pytest.mark.parametrize("choice", ["auto", "fast"])
-async def test_a_proxy(choice: Choice, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy(choice: ClientChoice, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is used by the SDK alone."""
     monkeypatch.setenv(name, "http://proxy.example:3128")
     fast, logs = await made(choice)
@@ -181,7 +181,7 @@ def profile_of_s3(
 async def test_a_profile(profile_of_s3: str) -> None:
     """May set S3 up otherwise, and only S3; acceleration is asked for by the fast client where that is wanted."""
     accelerated = profile_of_s3 == "use_accelerate_endpoint"
-    choices: tuple[Choice, ...] = ("auto", "fast")
+    choices: tuple[ClientChoice, ...] = ("auto", "fast")
     for choice in choices:
         fast, logs = await made(choice)
         assert fast == {"s3": accelerated and choice == "fast", "sqs": True, "dynamodb": True}

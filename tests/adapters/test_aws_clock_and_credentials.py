@@ -17,7 +17,8 @@ from botocore.exceptions import CredentialRetrievalError
 from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.answers import read_date
 from crrmon.adapters.aws import AwsSession
-from crrmon.adapters.fast import site
+from crrmon.adapters.fast import credentials
+from crrmon.adapters.fast.addresses import Address, origin_of
 from crrmon.adapters.fast.endpoint import HEARD_SECONDS, SKEW_SECONDS, ServiceEndpoint
 from crrmon.adapters.fast.json_calls import JsonCalls
 from crrmon.adapters.fast.pool import ConnectionPool, Limits
@@ -319,9 +320,9 @@ async def endpoint(
     )
     pool = ConnectionPool(limits, tls=nobody, rng=random.Random(1))
     yield ServiceEndpoint(
-        site.Address(service="s3", region=REGION, origin=site.origin_of(stub.url)),
+        Address(service="s3", region=REGION, origin=origin_of(stub.url)),
         pool=pool,
-        keyring=site.Keyring(giver.held, monotonic=machine.monotonic),
+        credentials=credentials.CredentialsProvider(giver.held, monotonic=machine.monotonic),
         now=machine.now,
         dates=machine,
     )
@@ -530,7 +531,7 @@ async def test_credentials_are_not_renewed_all_the_time(
     assert role.methods.count("GET") == 4
 
     clock.at += WHY_SECONDS
-    monkeypatch.setattr(site, "RENEWAL_SECONDS", 0.0)
+    monkeypatch.setattr(credentials, "RENEWAL_SECONDS", 0.0)
     role.good_from = 3
     assert (await look(probe)).sight is Sight.COMPLETED
     assert role.given == 3
@@ -552,7 +553,7 @@ async def test_expired_credentials_of_a_queue(
         with pytest.raises(InboxError, match="credentials"):
             await inbox.acknowledge(["a"])
         assert role.given == 2
-        monkeypatch.setattr(site, "RENEWAL_SECONDS", 0.0)
+        monkeypatch.setattr(credentials, "RENEWAL_SECONDS", 0.0)
         with pytest.raises(InboxError, match="credentials"):
             await inbox.acknowledge(["a"])
         assert role.given == 3
@@ -573,5 +574,5 @@ async def test_a_get_that_is_answered(
 
 def test_nothing_shows_secrets() -> None:
     """What has credentials shows itself by its type alone."""
-    for kind in (site.Keyring, ServiceEndpoint, FastHeads, JsonCalls):
+    for kind in (credentials.CredentialsProvider, ServiceEndpoint, FastHeads, JsonCalls):
         assert kind.__repr__ is object.__repr__

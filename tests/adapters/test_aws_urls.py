@@ -12,9 +12,9 @@ from botocore.exceptions import BotoCoreError
 from structlog.testing import capture_logs
 
 from crrmon.adapters.aws import AwsSession, Login
+from crrmon.adapters.fast.client_choice import ClientChoice
 from crrmon.adapters.fast.pool import Origin
 from crrmon.adapters.fast.s3 import FastHeads
-from crrmon.adapters.fast.site import Choice
 from crrmon.adapters.heads import HeadRequest, SdkHeads
 
 REGION = "eu-west-1"
@@ -240,7 +240,7 @@ async def test_both_clients_ask_the_same_url(endpoint: str | None, style: str) -
     ],
 )
 @pytest.mark.parametrize("choice", ["auto", "fast"])
-async def test_regions(region: str, choice: Choice, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_regions(region: str, choice: ClientChoice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all partitions, and those that are none."""
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     async with AwsSession(
@@ -290,7 +290,7 @@ def sdk_set_up(
 @pytest.mark.parametrize("region", ["us-east-1", REGION])
 @pytest.mark.parametrize("choice", ["auto", "fast"])
 @pytest.mark.usefixtures("sdk_set_up")
-async def test_whatever_the_sdk_is_set_up_for(region: str, choice: Choice) -> None:
+async def test_whatever_the_sdk_is_set_up_for(region: str, choice: ClientChoice) -> None:
     """Both ask the same, be it in the environment or in a profile."""
     async with AwsSession(
         endpoint_url=None, default_region=REGION, max_connections=1, choice=choice

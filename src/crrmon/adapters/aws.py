@@ -28,9 +28,9 @@ from crrmon.adapters.answers import (
     mean_this_site,
 )
 from crrmon.adapters.border import TooManyClientsError, border
-from crrmon.adapters.fast.factory import Factory, Service, Setting
+from crrmon.adapters.fast.client_choice import ClientChoice
+from crrmon.adapters.fast.factory import ClientFactory, Service, Setting
 from crrmon.adapters.fast.json_calls import Calls
-from crrmon.adapters.fast.site import Choice
 from crrmon.adapters.heads import Heads
 from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Dates
@@ -129,7 +129,7 @@ class AwsSession:
         max_connections: int,
         dates: Dates | None = None,
         stores_tell_time: bool = False,
-        choice: Choice = "auto",
+        choice: ClientChoice = "auto",
     ) -> None:
         """Set up without asking anybody anything.
 
@@ -147,7 +147,7 @@ class AwsSession:
         # NB: unlike the other SDKs, botocore does not know AWS_REGION, which ECS and EKS set.
         self._default_region = default_region or os.environ.get("AWS_REGION") or None
         self._max_connections = max_connections
-        self._factory = Factory(choice, most_connections=max_connections)
+        self._factory = ClientFactory(choice, most_connections=max_connections)
         self._clients: dict[tuple[Service, str | None, str], asyncio.Task[_Made]] = {}
         self._regions: dict[str, str] = {}
         self._closed = False

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 
+from crrmon import __version__
 from crrmon.adapters.answers import read_date, tells_time
+from crrmon.adapters.fast.addresses import Address
+from crrmon.adapters.fast.credentials import CredentialsProvider
 from crrmon.adapters.fast.pool import ConnectionPool, Origin
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request, Signer
-from crrmon.adapters.fast.site import Address, Keyring
 from crrmon.domain.queue_address import is_of_aws
 from crrmon.ports.clock import Dates
+
+UNSIGNED = f"user-agent: crrmon/{__version__}\r\naccept-encoding: identity\r\n"
+"""Lines of every request's head that are not signed, as proxies may change them."""
 
 SKEW_SECONDS = 60.0
 """Of the machine's clock against the service's, beyond which requests are signed by the service's: it takes 5 minutes."""
@@ -31,7 +36,7 @@ class ServiceEndpoint:
     Args:
         address: where it is.
         pool: of connections.
-        keyring: the credentials.
+        credentials: what to sign with.
         now: returns seconds since the epoch, by this machine's clock.
         dates: takes in the dates of responses; None where they say nothing of AWS's time.
     """
@@ -41,13 +46,13 @@ class ServiceEndpoint:
         address: Address,
         *,
         pool: ConnectionPool,
-        keyring: Keyring,
+        credentials: CredentialsProvider,
         now: Callable[[], float],
         dates: Dates | None,
     ) -> None:
         self.address = address
         self._pool = pool
-        self._keyring = keyring
+        self._credentials = credentials
         self._now = now
         self._dates = dates
         self._signer = Signer(address.service, address.region)
@@ -76,7 +81,7 @@ class ServiceEndpoint:
         return answer
 
     async def _ask(self, request: Request, origin: Origin | None) -> Answer:
-        credentials = self._keyring.at_hand() or await self._keyring.current()
+        credentials = self._credentials.at_hand() or await self._credentials.current()
         asked_at = self._dates.asked() if self._dates is not None else 0.0
         sent = self._signer.signed(request, credentials, at=self._now() + self._skew)
         answer = await self._pool.ask(

@@ -11,18 +11,13 @@ import structlog
 from botocore.httpsession import get_cert_path
 
 from crrmon.adapters.answers import Doorkeeper
+from crrmon.adapters.fast.addresses import Address, address_of, urls_of_buckets
+from crrmon.adapters.fast.client_choice import ClientChoice, reason_for_sdk
+from crrmon.adapters.fast.credentials import CredentialsProvider
 from crrmon.adapters.fast.endpoint import ServiceEndpoint
 from crrmon.adapters.fast.json_calls import Calls, JsonCalls, JsonService, SdkCalls
 from crrmon.adapters.fast.pool import ConnectionPool, Limits
 from crrmon.adapters.fast.s3 import MOST_BYTES, FastHeads
-from crrmon.adapters.fast.site import (
-    Address,
-    Choice,
-    Keyring,
-    address_of,
-    unusual,
-    urls_of_buckets,
-)
 from crrmon.adapters.heads import Heads, SdkHeads
 from crrmon.ports.clock import Dates, SystemClock
 
@@ -54,7 +49,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """Takes in the dates of responses; None where they say nothing of AWS's time."""
 
 
-class Factory:
+class ClientFactory:
     """Creates fast clients; those of one service share a connection pool.
 
     Args:
@@ -62,12 +57,12 @@ class Factory:
         most_connections: in each pool.
     """
 
-    def __init__(self, choice: Choice, *, most_connections: int) -> None:
+    def __init__(self, choice: ClientChoice, *, most_connections: int) -> None:
         self._choice = choice
         self._most_connections = most_connections
         self._rng = random.Random()  # noqa: S311 - no secret
         self._pools: dict[tuple[str, str | None], ConnectionPool] = {}
-        self._keyrings: dict[int, Keyring] = {}
+        self._providers: dict[int, CredentialsProvider] = {}
         """By the identity of the SDK's credentials, which they keep."""
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._making_context = asyncio.Lock()
@@ -80,9 +75,9 @@ class Factory:
             held: its credentials.
             setting: of the client.
         """
-        keyring = self._keyring(held)
-        sdk = SdkHeads(client, keyring)
-        endpoint = self._endpoint(client, keyring, setting)
+        credentials = self._credentials(held)
+        sdk = SdkHeads(client, credentials)
+        endpoint = self._endpoint(client, credentials, setting)
         if endpoint is None:
             return sdk
         headers = (("x-minio-source-proxy-request", "false"),) if setting.own_store else ()
@@ -90,8 +85,8 @@ class Factory:
 
     def calls(self, client: Any, held: Any, setting: Setting) -> Calls:
         """Return what calls a service that speaks JSON; as `heads`."""
-        keyring = self._keyring(held)
-        endpoint = self._endpoint(client, keyring, setting)
+        credentials = self._credentials(held)
+        endpoint = self._endpoint(client, credentials, setting)
         if endpoint is None:
             return SdkCalls(client)
         return JsonCalls(
@@ -100,7 +95,7 @@ class Factory:
             attempts=client.meta.config.retries["total_max_attempts"],
             doorkeeper=Doorkeeper(trusting=setting.trusting),
             rng=self._rng,
-            credentials=keyring,
+            credentials=credentials,
         )
 
     async def close(self) -> None:
@@ -108,23 +103,25 @@ class Factory:
         for pool in self._pools.values():
             await pool.close()
 
-    def _keyring(self, held: Any) -> Keyring:
-        keyring = self._keyrings.get(id(held))
-        if keyring is None:
-            keyring = Keyring(held, monotonic=asyncio.get_running_loop().time)
-            self._keyrings[id(held)] = keyring
-        return keyring
+    def _credentials(self, held: Any) -> CredentialsProvider:
+        credentials = self._providers.get(id(held))
+        if credentials is None:
+            credentials = CredentialsProvider(held, monotonic=asyncio.get_running_loop().time)
+            self._providers[id(held)] = credentials
+        return credentials
 
-    def _endpoint(self, client: Any, keyring: Keyring, setting: Setting) -> ServiceEndpoint | None:
+    def _endpoint(
+        self, client: Any, credentials: CredentialsProvider, setting: Setting
+    ) -> ServiceEndpoint | None:
         address = address_of(client, setting.service)
-        reason = unusual(client, address, choice=self._choice, ca_bundle=setting.ca_bundle)
+        reason = reason_for_sdk(client, address, choice=self._choice, ca_bundle=setting.ca_bundle)
         if reason is not None:
             self._log(address, reason)
             return None
         return ServiceEndpoint(
             address,
             pool=self._pool(client, setting),
-            keyring=keyring,
+            credentials=credentials,
             now=SystemClock.now,
             dates=setting.dates,
         )

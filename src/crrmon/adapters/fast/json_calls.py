@@ -20,10 +20,10 @@ from botocore.exceptions import (
 
 from crrmon.adapters.answers import ID_HEADER, Doorkeeper
 from crrmon.adapters.border import EXPIRED_CODES, THROTTLED_CODES, code_of, status_of
-from crrmon.adapters.fast.endpoint import ServiceEndpoint
+from crrmon.adapters.fast.credentials import CredentialsProvider
+from crrmon.adapters.fast.endpoint import UNSIGNED, ServiceEndpoint
 from crrmon.adapters.fast.reading import Answer
 from crrmon.adapters.fast.signing import Request
-from crrmon.adapters.fast.site import UNSIGNED, Keyring
 
 _Kind = TypeVar("_Kind")
 
@@ -106,7 +106,7 @@ class JsonCalls:
         attempts: int,
         doorkeeper: Doorkeeper,
         rng: random.Random,
-        credentials: Keyring,
+        credentials: CredentialsProvider,
     ) -> None:
         self._endpoint = endpoint
         self._prefix = service.prefix

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
-from crrmon.adapters.fast.endpoint import ServiceEndpoint
+from crrmon.adapters.fast.addresses import BucketUrl, host_header, origin_of
+from crrmon.adapters.fast.endpoint import UNSIGNED, ServiceEndpoint
 from crrmon.adapters.fast.pool import Origin
 from crrmon.adapters.fast.reading import MalformedAnswerError
 from crrmon.adapters.fast.signing import Request, escaped, escaped_path
-from crrmon.adapters.fast.site import UNSIGNED, BucketUrl, host_header, origin_of
 from crrmon.adapters.heads import HeadAnswer, HeadRequest, SdkHeads
 from crrmon.domain.recent import Recent
 

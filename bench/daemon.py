@@ -37,6 +37,7 @@ import plot
 from calls import Call
 from contenders import CLIENTS, HERE, Contender, all_contenders, crrmons, wired
 from crrmon.ports.clock import SystemClock
+from crrmon.sandbox.redis import NoRedisError
 from ledgers import Progress, Row
 from load import Bench, BrokenRunError, Case
 from places import redis_server
@@ -200,10 +201,14 @@ class _Session:
         self._ledger("memory", fills)
         filled = str(self._folder / "filled.db")
         self._filled("sqlite", filled)
-        with redis_server() as url:
-            for turn in range(self._scale.others):
-                self._other(turn=turn, ledger="redis", where=url)
-            self._filled("redis", url)
+        try:
+            with redis_server() as url:
+                for turn in range(self._scale.others):
+                    self._other(turn=turn, ledger="redis", where=url)
+                self._filled("redis", url)
+        except NoRedisError as error:
+            self.report.left_out.append(f"Redis is left out: {error}")
+            self._console.print(self.report.left_out[-1])
         # Emulated: what it costs is right, how fast it is says nothing of DynamoDB.
         self._ledger("dynamodb", fills[:1], items=self._scale.emulated)
 
@@ -378,12 +383,13 @@ def main() -> None:
             wires=asked.wires,
             console=console,
         )
-        report = session.measure()
+        try:
+            report = session.measure()
+        finally:  # what was measured before something broke took its time, too
+            if asked.json:
+                figures = msgspec.json.encode(for_machines(session.report))
+                asked.json.write_text(msgspec.json.format(figures).decode())
     show(console, report)
-    if asked.json:
-        asked.json.write_text(
-            msgspec.json.format(msgspec.json.encode(for_machines(report))).decode()
-        )
     drawing = asked.plot or (None if asked.quick or asked.wires else PLOT)
     if drawing:
         plot.draw(drawing, report)

@@ -9,6 +9,7 @@ are measured are due at once. `bench/daemon.py` runs this in a process of its ow
 import argparse
 import asyncio
 import gc
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
+from crrmon import logs
 from crrmon.domain.objects import MarkId, ObjectVersion, Route, Scope, trail_id
 from crrmon.domain.outcomes import Fate, Latency, Outcome, Settlement
 from crrmon.domain.records import Destination, Record
@@ -372,6 +374,8 @@ def main() -> None:
     parser.add_argument("--have", type=int, default=0)
     parser.add_argument("--no-gc", action="store_true")
     asked = parser.parse_args()
+    # Standard output is for lines of results.
+    logs.configure(level="error", format="json", stream=sys.stderr)
     asyncio.run(
         measure(
             asked.backend,

@@ -14,7 +14,7 @@ import msgspec
 ACCOUNT = "210987654321"
 REGION = "eu-west-1"
 QUEUE = "crrmon-bench"
-ROUTES = 8
+ROUTES = 32
 """Source buckets, each with a destination: one alone would be held back by its ceiling of HEADs per second."""
 YOUNGEST_SECONDS, OLDEST_SECONDS = 60.0, 100.0
 """Age of an object when its event arrives: so old that the pacer has no reason to wait with the first look."""

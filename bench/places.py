@@ -132,7 +132,10 @@ async def _dynamodb(_: str) -> AsyncIterator[Place]:
     with TemporaryDirectory(prefix="crrmon-bench-dynamodb-") as folder:
         async with (
             emulator(Path(folder)) as url,
-            AwsSession(endpoint_url=url, default_region=REGION, max_connections=64) as aws,
+            # The emulator has no TLS, for which the fast client has to be told.
+            AwsSession(
+                endpoint_url=url, default_region=REGION, max_connections=64, choice="fast"
+            ) as aws,
         ):
             await creation.create(aws, table=TABLE, region=REGION, tags={})
             ledger = await in_store(

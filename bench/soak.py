@@ -39,17 +39,21 @@ HALF = 0.5
 SLOWEST, FASTEST = 20.0, 1000.0
 """Objects per second, within which the load is found that does that."""
 WINDOW_SECONDS = 10
-DRAIN_SECONDS = 240.0
-"""For all that is left when the faults are over: a killed daemon's messages come again after 120 s."""
+DRAIN_SECONDS = 420.0
+"""For all that is left when the faults are over: a killed daemon's messages come again after 120 s, and between two looks
+at an object that stays pending lie up to five minutes.
+"""
 GRACE_SECONDS = 40.0
 SETTLING_SECONDS = 2.0
 """Of a burst of 503: how long the daemon may take to notice."""
 USUAL_PACE_SECONDS = 180.0
 """In a shorter run, events, replication and redelivery take less time as well."""
 WARM_SECONDS = 60.0
-"""Of a life: what is then in memory stays there. Of a shorter life, the first half."""
+"""Of a life: what is then in memory stays there."""
 SHORTEST_SECONDS = 30.0
-"""Of what a line is fitted through."""
+"""Of what a line is fitted through, after that."""
+LIVES = 6
+"""Restarts end after half of them, so that the last life is long enough to tell how its memory grows."""
 MAX_LAG_SECONDS = 90.0
 """A burst, the leases of a killed daemon (24 s), and a start on a busy machine."""
 MAX_BUSY_RATIO = 0.5
@@ -260,9 +264,9 @@ class Soak:
 
     async def _restart(self) -> None:
         """End the daemon, kill it, and kill the ledger's server, in turn."""
-        every = min(max(self._seconds / 4, 17.0), 600.0)
+        every = min(max(self._seconds / LIVES, 8.0), 600.0)
         turn = 0
-        while self._passed + every < self._seconds:
+        while self._passed + LIVES / 2 * every <= self._seconds:
             await asyncio.sleep(every)
             match turn % (3 if self._server else 2):
                 case 0:
@@ -404,8 +408,8 @@ def _figures(pid: int) -> tuple[float, float]:
 def _life(number: int, samples: Sequence[tuple[float, float]]) -> Life | None:
     """Fit a line to the resident memory of a process after warming up; None where it was too short for that."""
     began, ended = samples[0][0], samples[-1][0]
-    warm = [one for one in samples if one[0] - began >= min(WARM_SECONDS, (ended - began) / 2)]
-    if warm[-1][0] - warm[0][0] < SHORTEST_SECONDS:
+    warm = [one for one in samples if one[0] - began >= WARM_SECONDS]
+    if ended - began < WARM_SECONDS + SHORTEST_SECONDS:
         return None
     slope = statistics.linear_regression(*zip(*warm, strict=True)).slope
     return Life(

@@ -29,6 +29,10 @@ YOUNGEST_SECONDS, OLDEST_SECONDS = 20.0, 60.0
 """Age of an object when its event arrives."""
 MEDIAN_SECONDS, SIGMA, LONGEST_SECONDS = 15.0, 0.9, 90.0
 """How long replication takes: a few objects in a hundred are still pending when their events arrive."""
+ANSWER_SECONDS = 0.02
+"""How long S3 takes to answer, also with 503: who heeds that has fewer requests under way, so it shows in their number
+only where each takes its time.
+"""
 FAILING = 0.01
 """Share of the objects that fail."""
 BUSY_SHARE, BROKEN_SHARE = 0.9, 0.3
@@ -130,6 +134,8 @@ class Cloud:
             return self._credentials()
         body = await request.read()
         operation = _operation(request)
+        if not request.headers.get("X-Amz-Target"):
+            await asyncio.sleep(ANSWER_SECONDS)
         fault, lucky = self.fault, self._rng.random()
         if fault is Fault.BUSY and operation[1] and lucky < BUSY_SHARE:
             self.truth.calls_broken[fault.value] += 1

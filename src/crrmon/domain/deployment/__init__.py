@@ -1,0 +1,1 @@
+"""What is to stand at AWS so that events reach the daemon: decided here, without asking or changing anything."""

@@ -9,9 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-DOLLARS_PER_MILLION_WRITES = 0.625
-DOLLARS_PER_MILLION_READS = 0.125
-"""On demand, us-east-1."""
+from crrmon.domain.deployment.prices import of_units
+
 MONTH_SECONDS = 30 * 86_400
 
 _WRITE_BYTES = 1024
@@ -49,11 +48,6 @@ def write_units(size: int, *, transactional: bool = False, index_writes: int = 0
 def read_units(size: int, *, consistent: bool = True) -> float:
     """Return what reading costs: an item got alone or in a batch, or all items of one page of a query together."""
     return max(math.ceil(size / _READ_BYTES), 1) * (1.0 if consistent else 0.5)
-
-
-def dollars(writes: float, reads: float) -> float:
-    """Return the price of units."""
-    return (writes * DOLLARS_PER_MILLION_WRITES + reads * DOLLARS_PER_MILLION_READS) / 1e6
 
 
 class Object:
@@ -152,21 +146,21 @@ def main() -> None:
         ("parked, settled at the next look", one.parked(0)),
         ("parked, two further looks", one.parked(2)),
     ):
-        million = dollars(writes * 1e6, reads * 1e6)
+        million = of_units(writes * 1e6, reads * 1e6)
         print(f"{name}: {writes:.2f} writes, {reads:.2f} reads, ${million:.2f} per million")
     for found in (1, 16, 64):
         reads = due_round(found=found, taken=64)
         print(
             f"asking what is due, {found} in each of 64 shards, 64 taken: {reads:.0f} reads, "
-            f"{reads / 64:.2f} for each, ${dollars(0, reads / 64 * 1e6):.2f} per million"
+            f"{reads / 64:.2f} for each, ${of_units(0, reads / 64 * 1e6):.2f} per million"
         )
     for replicas in (1, 3):
         parts = idle(replicas=replicas)
-        total = sum(dollars(*units) for units in parts.values())
-        told = ", ".join(f"{name} ${dollars(*units):.2f}" for name, units in parts.items())
+        total = sum(of_units(*units) for units in parts.values())
+        told = ", ".join(f"{name} ${of_units(*units):.2f}" for name, units in parts.items())
         print(f"idle, {replicas} replicas, a month: ${total:.2f} ({told})")
     units = lessons(seconds=3600)
-    month = dollars(*lessons(seconds=MONTH_SECONDS))
+    month = of_units(*lessons(seconds=MONTH_SECONDS))
     print(
         f"what is learned of a busy path, for each replica: {units[0]:.0f} writes, {units[1]:.0f} reads an hour,"
         f" ${month:.2f} a month"

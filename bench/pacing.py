@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crrmon.domain import latency as latencies
+from crrmon.domain.deployment.prices import PER_MILLION_HEADS
 from crrmon.domain.objects import Route
 from crrmon.domain.outcomes import Latency
 from crrmon.domain.pacing import Pacer
@@ -35,7 +36,6 @@ from matplotlib.axes import Axes
 
 SEED = 20260
 PATH = (Route("source", "destination"),)
-DOLLARS_PER_HEAD = 0.0004 / 1000
 HOUR = 3600.0
 
 
@@ -230,7 +230,7 @@ def figures(run: Run, policy: Policy) -> Figures:
         heads_overall=statistics.fmean(followed.looks for followed in run.objects),
         steady=len(steady),
         heads=heads,
-        dollars_per_million=heads * DOLLARS_PER_HEAD * 1e6,
+        dollars_per_million=heads * PER_MILLION_HEADS,
         delay_median=delays[len(delays) // 2],
         delay_p95=delays[int(len(delays) * 0.95)],
         latency_true=truth,

@@ -12,7 +12,7 @@ from rich.table import Table
 import calls
 from calls import Call
 from contenders import ORDINARY
-from dynamodb_units import dollars
+from crrmon.domain.deployment import prices
 from ledgers import FEW, Row
 from load import Case, Run
 
@@ -22,9 +22,6 @@ AIM_PER_SECOND, AIM_CALLS, AIM_MIB = 250, 1.5, 200
 SIDE_BY_SIDE, BESIDE, CONCURRENCY = "side by side", "under other conditions", "HEADs at once"
 """The questions: who is faster, what that depends on, and what more HEADs at once bring."""
 
-DOLLARS_PER_MILLION_HEADS = 0.40
-DOLLARS_PER_MILLION_SQS = 0.40
-"""List prices of us-east-1."""
 _OF_SQS = {
     "ReceiveMessage",
     "ReceiveMessage (empty)",
@@ -125,8 +122,8 @@ def _summary(runs: Sequence[Run], ordinary: dict[tuple[object, ...], float]) -> 
 
 def _dollars(run: Run) -> float:
     """Return the list price of a million objects' HEADs and of their way through the queue."""
-    heads = run.calls.get("HeadObject", 0) * DOLLARS_PER_MILLION_HEADS
-    queue = sum(run.calls.get(name, 0) for name in _OF_SQS) * DOLLARS_PER_MILLION_SQS
+    heads = run.calls.get("HeadObject", 0) * prices.PER_MILLION_HEADS
+    queue = sum(run.calls.get(name, 0) for name in _OF_SQS) * prices.PER_MILLION_SQS
     return (heads + queue) / run.objects
 
 
@@ -270,7 +267,7 @@ def _units_table(rows: list[Row]) -> Table:
 
 
 def _priced(write: float, read: float) -> tuple[str, str, str]:
-    return f"{write:.2f}", f"{read:.2f}", f"{dollars(write, read) * 1e6:.2f}"
+    return f"{write:.2f}", f"{read:.2f}", f"{prices.of_units(write, read) * 1e6:.2f}"
 
 
 def few(parked: int) -> str:

@@ -16,6 +16,7 @@ from crrmon.config.intake import Intake
 from crrmon.config.ledger import LedgerSettings
 from crrmon.config.report import Report
 from crrmon.config.settings import Polling
+from crrmon.domain.deployment import prices
 from crrmon.domain.policy import Policy
 
 DAY_SECONDS = 86_400
@@ -114,7 +115,7 @@ REDIS_SERVER = Microseconds(
 )
 """Of a server's time, at the most: one client that waits for each batch. `bench/ledgers.py`."""
 
-# ---- AWS: quotas, and list prices of us-east-1 ----
+# ---- AWS's quotas ----
 
 HEADS_PER_PREFIX = 5_500
 """GET and HEAD a second."""
@@ -135,15 +136,6 @@ EVENTBRIDGE: Mapping[str, int] = {
     "all others": 750,
 }
 """Invocations a second, of an account in a region."""
-
-DOLLARS_PER_MILLION_HEADS = 0.40
-DOLLARS_PER_MILLION_SQS = 0.40
-DOLLARS_PER_METRIC = ((10_000, 0.30), (math.inf, 0.10))
-"""A month, up to so many."""
-DOLLARS_PER_VCPU_HOUR, DOLLARS_PER_GB_HOUR = 0.03238, 0.00356
-"""Fargate, arm64."""
-DOLLARS_PER_STORED_GB = 0.25
-"""A month, DynamoDB."""
 
 # ---- Chosen ----
 
@@ -259,27 +251,18 @@ def metrics() -> float:
 
 def call_dollars(heads: float) -> float:
     """Return the price of the daemon's own calls for a million objects, with so many HEADs for each."""
-    return heads * DOLLARS_PER_MILLION_HEADS + (RECEIVES + DELETES) * DOLLARS_PER_MILLION_SQS
+    return heads * prices.PER_MILLION_HEADS + (RECEIVES + DELETES) * prices.PER_MILLION_SQS
 
 
 def request_dollars(traffic: Traffic) -> float:
     """Return the price of all requests for a million objects: S3's own to the queue, and the daemon's."""
-    return DOLLARS_PER_MILLION_SQS + call_dollars(traffic.heads)
+    return prices.PER_MILLION_SQS + call_dollars(traffic.heads)
 
 
 def task_dollars(number: int) -> float:
     """Return the price of replicas on Fargate."""
-    hour = TASK_VCPUS * DOLLARS_PER_VCPU_HOUR + TASK_GB * DOLLARS_PER_GB_HOUR
+    hour = TASK_VCPUS * prices.PER_VCPU_HOUR + TASK_GB * prices.PER_GB_HOUR
     return number * MONTH_HOURS * hour
-
-
-def metric_dollars(number: float) -> float:
-    """Return the price of metrics."""
-    dollars, below = 0.0, 0.0
-    for limit, price in DOLLARS_PER_METRIC:
-        dollars += max(min(number, limit) - below, 0.0) * price
-        below = limit
-    return dollars
 
 
 def dynamodb_dollars(objects: float, traffic: Traffic, number: int) -> float:
@@ -287,9 +270,9 @@ def dynamodb_dollars(objects: float, traffic: Traffic, number: int) -> float:
     writes, reads = units_per_object(traffic)
     month = objects * MONTH_DAYS
     journal = journal_reads(objects)
-    idle = sum(units.dollars(*each) for each in units.idle(replicas=number).values())
-    stored = remembered_gb(objects, DYNAMODB) * DOLLARS_PER_STORED_GB
-    return units.dollars(writes * month, reads * month + journal) + idle + stored
+    idle = sum(prices.of_units(*each) for each in units.idle(replicas=number).values())
+    stored = remembered_gb(objects, DYNAMODB) * prices.PER_STORED_GB
+    return prices.of_units(writes * month, reads * month + journal) + idle + stored
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,7 +297,7 @@ def bill(objects: float, traffic: Traffic, ledger: Ledger) -> Bill:
         tasks=task_dollars(number),
         requests=objects * MONTH_DAYS / MILLION * request_dollars(traffic),
         ledger=dynamodb_dollars(objects, traffic, number) if ledger is DYNAMODB else 0.0,
-        metrics=metric_dollars(metrics()),
+        metrics=prices.of_metrics(metrics()),
     )
 
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import dynamodb_units as units
 import scaling
+from crrmon.domain.deployment import prices
 from scaling import DAYS, LEDGERS, MILLION, PEAK, QUICK, SLOW, Traffic, Wall
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
@@ -121,16 +121,16 @@ def _chosen() -> str:
 
 
 def _prices() -> str:
-    metric = " and ".join(f"{price:.2f}" for _, price in scaling.DOLLARS_PER_METRIC)
+    metric = " and ".join(f"{price:.2f}" for _, price in prices.PER_METRIC)
     return _table(
         ("list price, us-east-1", "$"),
         [
-            ["a million HEADs, storage class Standard", f"{scaling.DOLLARS_PER_MILLION_HEADS:.2f}"],
-            ["a million requests to SQS", f"{scaling.DOLLARS_PER_MILLION_SQS:.2f}"],
-            ["a million write units, read units of DynamoDB on demand", f"{units.DOLLARS_PER_MILLION_WRITES:.3f}, {units.DOLLARS_PER_MILLION_READS:.3f}"],
-            ["a GB in DynamoDB, a month", f"{scaling.DOLLARS_PER_STORED_GB:.2f}"],
+            ["a million HEADs, storage class Standard", f"{prices.PER_MILLION_HEADS:.2f}"],
+            ["a million requests to SQS", f"{prices.PER_MILLION_SQS:.2f}"],
+            ["a million write units, read units of DynamoDB on demand", f"{prices.PER_MILLION_WRITE_UNITS:.3f}, {prices.PER_MILLION_READ_UNITS:.3f}"],
+            ["a GB in DynamoDB, a month", f"{prices.PER_STORED_GB:.2f}"],
             ["a metric in CloudWatch, a month: the first 10,000, further ones", metric],
-            ["Fargate, arm64, an hour: vCPU, GB", f"{scaling.DOLLARS_PER_VCPU_HOUR}, {scaling.DOLLARS_PER_GB_HOUR}"],
+            ["Fargate, arm64, an hour: vCPU, GB", f"{prices.PER_VCPU_HOUR}, {prices.PER_GB_HOUR}"],
         ],
     )  # fmt: skip
 
@@ -210,7 +210,7 @@ def _dynamodb() -> str:
     rows = []
     for traffic in (QUICK, SLOW):
         writes, reads = scaling.units_per_object(traffic)
-        million = units.dollars(writes * MILLION, reads * MILLION)
+        million = prices.of_units(writes * MILLION, reads * MILLION)
         rows.append([traffic.name, f"{writes:.2f}", f"{reads:.2f}", f"{million:.2f}"])
     return _table(("", "write units of an object", "read units", "$ a million objects"), rows)
 
@@ -220,7 +220,7 @@ def _journal() -> str:
     for objects in DAYS:
         average = scaling.average(objects)
         entries = (scaling.journal_entries(rate) for rate in (average, PEAK * average))
-        dollars = units.dollars(0, scaling.journal_reads(objects))
+        dollars = prices.of_units(0, scaling.journal_reads(objects))
         rows.append([_day(objects), *(_few(number) for number in entries), _few(dollars)])
     head = (
         "objects a day",

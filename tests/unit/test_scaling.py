@@ -6,6 +6,8 @@ from types import ModuleType
 
 import pytest
 
+from crrmon.domain.deployment import cost
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -94,12 +96,6 @@ def test_small_loads_reach_no_wall(scaling: ModuleType) -> None:
     assert scaling.reached(1e6, scaling.QUICK, ledger) == []
 
 
-def test_metrics_beyond_the_first_step_cost_less(scaling: ModuleType) -> None:
-    """The first 10,000 at one price, those after them at another."""
-    assert scaling.metric_dollars(100) == pytest.approx(30.0)
-    assert scaling.metric_dollars(11_000) == pytest.approx(3_000 + 100)
-
-
 def test_looks_are_summed_up_by_how_they_were_made(scaling: ModuleType) -> None:
     """One settled while its message was held, one parked after that, one parked at once because it was too early."""
     looks = [scaling.Looks(10.0, 1), scaling.Looks(20.0, 3), scaling.Looks(100.0, 1)]
@@ -111,3 +107,17 @@ def test_looks_are_summed_up_by_how_they_were_made(scaling: ModuleType) -> None:
         polls=pytest.approx(1.5),
         held_seconds=pytest.approx(10.0),
     )
+
+
+def test_what_deploying_estimates_is_what_is_computed_here(scaling: ModuleType) -> None:
+    """HEADs, units and metrics of the estimate before anybody pays are those of the page."""
+    both = (scaling.QUICK, scaling.SLOW)
+    units = [scaling.units_per_object(traffic) for traffic in both]
+    idle = scaling.units.idle(replicas=1).values()
+
+    assert tuple(traffic.heads for traffic in both) == cost.HEADS
+    assert pytest.approx([writes for writes, _ in units], abs=0.005) == cost.WRITE_UNITS
+    assert pytest.approx([reads for _, reads in units], abs=0.005) == cost.READ_UNITS
+    assert tuple(map(sum, zip(*idle, strict=True))) == cost.IDLE_UNITS
+    assert scaling.DYNAMODB.mark_bytes == cost.MARK_BYTES
+    assert pytest.approx(1 + scaling.RECEIVES + scaling.DELETES) == cost.CALLS_OF_QUEUE

@@ -1,6 +1,7 @@
-"""Which events the documented patterns let through: asked of Amazon's own engine, over all samples of events."""
+"""Which events the patterns of the pages and of the templates let through: asked of Amazon's own engine, over all samples."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 
 from crrmon.domain.events.decode import decode
 from crrmon.domain.events.facts import MalformedMessageError
+from crrmon.domain.templates import agent
+from crrmon.domain.templates.intrinsics import worked_out
 from fakes import event_ruler
+from fakes.agent_templates import HERE, agent_with, whole
 from fakes.pages import TOP, json_blocks
 
 SAMPLES = {
@@ -73,20 +77,58 @@ def wanted(sample: str) -> bool:
     return any(fact.version.bucket == SOURCE for fact in decoded.facts)
 
 
-@pytest.mark.ruler
-def test_the_patterns_let_through_what_is_counted_and_nothing_else() -> None:
-    """Uploads by forms, each key of a batch delete that lists no resources, access points; no failed calls, no tags."""
-    questions = [
-        (name, event, kind, rule)
-        for name, event in SAMPLES.items()
-        for kind, rule in patterns().items()
-    ]
-    answers = event_ruler.matches([(event, rule) for _, event, _, rule in questions])
-    through: dict[str, set[str]] = {"native": set(), "trail": set()}
-    for (name, _, kind, _), matched in zip(questions, answers, strict=True):
-        through[kind] |= {name} if matched else set()
+def documented() -> dict[str, list[Any]]:
+    """Return the one pattern of each kind that docs/events.md shows."""
+    return {kind: [pattern] for kind, pattern in patterns().items()}
 
-    assert through == {"native": BY_S3, "trail": BY_TRAIL}
+
+def generated() -> dict[str, list[Any]]:
+    """Return the patterns of an agent's rules, the source bucket being one of many."""
+    names = frozenset({SOURCE, *(f"acme-{number:02}".ljust(63, "x") for number in range(60))})
+    return _rules(whole(agent_with(native=names, trail=names)), HERE)
+
+
+def generic() -> dict[str, list[Any]]:
+    """Return those of the template with parameters."""
+    template = agent.generic().document()
+    return _rules(template, HERE | {"SourceBuckets": ["acme-other-src", SOURCE]})
+
+
+def _rules(template: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, list[Any]]:
+    rules: dict[str, list[Any]] = {"native": [], "trail": []}
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Events::Rule":
+            properties = worked_out(resource["Properties"], known=known, truths={})
+            rules["native" if "native" in properties["Name"] else "trail"].append(
+                properties["EventPattern"]
+            )
+    return rules
+
+
+@pytest.mark.ruler
+@pytest.mark.parametrize("rules", [documented, generated, generic])
+def test_the_patterns_let_through_what_is_counted_and_nothing_else(
+    rules: Callable[[], dict[str, list[Any]]],
+) -> None:
+    """Uploads by forms, each key of a batch delete that lists no resources, access points; no failed calls, no tags.
+
+    However many rules there are of a kind, one of them lets an event through, and only one.
+    """
+    questions = [
+        (name, event, kind, pattern)
+        for name, event in SAMPLES.items()
+        for kind, patterns_of_kind in rules().items()
+        for pattern in patterns_of_kind
+    ]
+    answers = event_ruler.matches([(event, pattern) for _, event, _, pattern in questions])
+    through: dict[str, list[str]] = {"native": [], "trail": []}
+    for (name, _, kind, _), matched in zip(questions, answers, strict=True):
+        through[kind] += [name] if matched else []
+
+    assert {kind: sorted(names) for kind, names in through.items()} == {
+        "native": sorted(BY_S3),
+        "trail": sorted(BY_TRAIL),
+    }
 
 
 def test_nothing_that_is_decoded_is_left_out() -> None:

@@ -62,6 +62,50 @@ def test_the_limit_grows_by_one_in_each_round():
     assert congestion.limit == START + 1
 
 
+def seconds_of(congestion: Congestion, seconds: float, *, refused: float, since: float) -> float:
+    """Ask as often as may be, each answered after 20 ms, a share of them by a refusal; return how many in a second."""
+    now, count, owed = since, 0, 0.0
+    while now < since + seconds:
+        under_way = congestion.limit
+        for _ in range(under_way):
+            congestion.began(now)
+        for _ in range(under_way):
+            owed += refused
+            sight = Sight.THROTTLED if owed >= 1 else Sight.COMPLETED
+            owed -= owed >= 1
+            congestion.ended(sight, began_at=now, now=now + 0.02)
+        count += under_way
+        now += 0.02
+    return count / seconds
+
+
+def test_few_answers_among_refusals_do_not_make_up_for_them():
+    """While S3 refuses nine in ten, one request is under way at a time; some are let through all the same."""
+    congestion = Congestion(most=100)
+    seconds_of(congestion, 10.0, refused=0.9, since=0.0)
+
+    assert seconds_of(congestion, 10.0, refused=0.9, since=20.0) == pytest.approx(50, abs=2)
+    assert congestion.limit == 1
+
+
+def test_the_limit_grows_again_when_refusals_end():
+    """Within some seconds as much is under way as before."""
+    congestion = Congestion(most=100)
+    seconds_of(congestion, 10.0, refused=0.9, since=0.0)
+
+    seconds_of(congestion, 4.0, refused=0.0, since=20.0)
+
+    assert congestion.limit > START
+
+
+def test_a_refusal_now_and_then_does_not_hold_the_limit_down():
+    """One in a thousand, as of a large service at any time, leaves most of what may be under way."""
+    congestion = Congestion(most=100)
+    seconds_of(congestion, 60.0, refused=0.001, since=0.0)
+
+    assert congestion.limit >= START
+
+
 def test_an_idle_bucket_earns_no_limit():
     """Answers while few requests are under way say nothing of how many more would be borne."""
     congestion = Congestion(most=100)

@@ -1,7 +1,8 @@
 """How many requests to one bucket may be under way, and how many may begin in a second.
 
 S3 scales a bucket up as it is used and answers 503 SlowDown meanwhile; how much it bears changes and is told nowhere.
-So the number of requests under way is felt for, as TCP does: a little more after every answer, half after a refusal.
+So the number of requests under way is felt for, as TCP does: a little more after every answer, half after a refusal;
+and no more while many are refused, or the few that are not would make up for it: answers come in milliseconds.
 Beside that stands a ceiling per second that somebody may have configured.
 
 Nothing here waits: whoever asks is told how long to.
@@ -15,6 +16,10 @@ START = 16
 """Requests under way at once before anything is known."""
 ROUND_TRIP_SECONDS = 1.0
 """The limit is halved at most once in this time; requests that began sooner after that did not know better."""
+TOLERATED = 0.1
+"""Share of refusals among the last answers, above which the limit does not grow."""
+AMONG = 32
+"""So many answers are the last ones, about: each fades those before it by one in this many."""
 BURST_SECONDS = 0.5
 """So much of the ceiling per second may be used at once after a pause."""
 
@@ -34,6 +39,8 @@ class Congestion:
         self._limit = min(float(START), self._most)
         self._under_way = 0
         self._halved_at = -math.inf
+        self._refused = 0.0
+        """Share of refusals among the last answers."""
         self._spacing = 1 / per_second
         self._burst = max(BURST_SECONDS, self._spacing) - self._spacing
         self._next_at = -math.inf
@@ -67,9 +74,11 @@ class Congestion:
         self._under_way -= 1
         if sight is None:
             return
-        if sight not in _REFUSALS:
+        refused = sight in _REFUSALS
+        self._refused += (refused - self._refused) / AMONG
+        if not refused:
             # An answer says nothing of a limit that nobody comes near.
-            if was_full:
+            if was_full and self._refused <= TOLERATED:
                 self._limit = min(self._limit + 1 / self._limit, self._most)
         elif began_at >= self._halved_at + ROUND_TRIP_SECONDS:
             self._halved_at = now

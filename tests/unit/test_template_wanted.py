@@ -6,7 +6,7 @@ from crrmon.domain.deployment.discovery import BucketFound
 from crrmon.domain.deployment.notifications import NotificationConfiguration
 from crrmon.domain.deployment.places import Place
 from crrmon.domain.deployment.sources import Choice, Part, Source
-from crrmon.domain.templates.agent import Agent, filled_in
+from crrmon.domain.templates.agent import Agent, filled_in, layout_of
 from crrmon.domain.templates.wanted import AgentOptions, Templates, agents, switched
 from fakes.agent_templates import DEPLOYMENT, FOREIGN, MONITOR
 
@@ -23,6 +23,7 @@ def wanted(
     on: frozenset[str] = frozenset(),
     before: Templates | None = None,
     options: AgentOptions | None = None,
+    unread: tuple[str, ...] = (),
 ) -> dict[Place, Agent]:
     """Return the agents for some choices.
 
@@ -31,6 +32,7 @@ def wanted(
         on: the buckets whose switch for EventBridge is on.
         before: what there is.
         options: what else is to be so.
+        unread: the buckets that could not be read.
     """
     found = {
         one.bucket: BucketFound(
@@ -41,7 +43,12 @@ def wanted(
         for one in choices
     }
     return agents(
-        DEPLOYMENT, choices, found, options=options or AgentOptions(), before=before or {}
+        DEPLOYMENT,
+        choices,
+        found,
+        options=options or AgentOptions(),
+        before=before or {},
+        unread=unread,
     )
 
 
@@ -106,6 +113,43 @@ def test_a_switch_that_we_turned_on_stays_ours() -> None:
     again = wanted(*both, on=frozenset({"a", "b"}), before=before)
 
     assert again[MONITOR].switched == {"a"}
+
+
+def test_a_bucket_that_cannot_be_read_keeps_what_it_has() -> None:
+    """Whoever may not read it today does not know that it replicates no more: its events go on coming."""
+    first = wanted(
+        choice("a", source=Source.EVENTBRIDGE),
+        choice("b", source=Source.EVENTBRIDGE),
+        choice("c", FOREIGN, Source.CLOUDTRAIL),
+        choice("d", FOREIGN),
+    )
+    before = {place: template(agent) for place, agent in first.items()}
+
+    again = wanted(
+        choice("a", source=Source.EVENTBRIDGE),
+        on=frozenset({"a", "b"}),
+        before=before,
+        unread=("b", "c", "d"),
+    )
+
+    assert again[MONITOR].native == {"a", "b"}
+    assert again[MONITOR].switched == {"a", "b"}
+    assert again[FOREIGN].trail == {"c"}
+    assert again[FOREIGN].readable == {"c", "d"}
+    assert again[FOREIGN].makes_role
+    for place, agent in again.items():
+        assert filled_in(agent, before=layout_of(before[place])).document() == before[place]
+
+
+def test_a_bucket_that_was_read_and_replicates_no_more_is_let_go() -> None:
+    """It is in no rule any more; an agent without any bucket is not wanted."""
+    first = wanted(choice("a", source=Source.EVENTBRIDGE), choice("c", FOREIGN, Source.CLOUDTRAIL))
+    before = {place: template(agent) for place, agent in first.items()}
+
+    again = wanted(choice("x"), before=before)
+
+    assert list(again) == [MONITOR]
+    assert again[MONITOR].native == frozenset()
 
 
 def test_options() -> None:

@@ -4,16 +4,17 @@ What only an earlier deployment knows is read from the templates of the stacks t
 who turned EventBridge on, and in which region of an account the role is. There is no other memory.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from crrmon.domain.deployment.discovery import BucketFound
 from crrmon.domain.deployment.names import Deployment
+from crrmon.domain.deployment.packing import Chunks
 from crrmon.domain.deployment.places import Place
 from crrmon.domain.deployment.sources import Choice, Source
-from crrmon.domain.templates.agent import Agent
+from crrmon.domain.templates.agent import Agent, layout_of
 
 Json = Any
 
@@ -44,6 +45,7 @@ def agents(
     *,
     options: AgentOptions,
     before: Templates,
+    unread: Collection[str] = (),
 ) -> dict[Place, Agent]:
     """Return the agents, by where they stand, sorted.
 
@@ -53,32 +55,39 @@ def agents(
         found: the buckets of the choices, by their names.
         options: what else is to be so.
         before: what there is.
+        unread: buckets about which too little could be read this time. They keep what they have: whoever cannot read a
+            bucket does not know that it does not replicate any more.
     """
+    kept = {place: _kept(template, frozenset(unread)) for place, template in before.items()}
     by_place: dict[Place, list[Choice]] = {}
     by_account: dict[str, list[Choice]] = {}
     for choice in choices:
         by_place.setdefault(choice.place, []).append(choice)
         by_account.setdefault(choice.place.account, []).append(choice)
+    places = sorted(by_place.keys() | {place for place, one in kept.items() if one.names})
     homes = {
-        account: _role_region(deployment, account, there, before)
-        for account, there in by_account.items()
+        account: _role_region(deployment, account, places, before)
+        for account in {place.account for place in places}
     }
     wanted: dict[Place, Agent] = {}
-    for place in sorted(by_place):
-        native = _by(by_place[place], Source.EVENTBRIDGE)
+    for place in places:
+        here, stays = by_place.get(place, []), kept.get(place, _NOTHING)
+        chosen = _by(here, Source.EVENTBRIDGE)
         turned_on = switched(before[place]) if place in before else frozenset()
         wanted[place] = Agent(
             deployment=deployment,
             place=place,
             role_region=homes[place.account],
-            native=native,
-            trail=_by(by_place[place], Source.CLOUDTRAIL),
+            native=chosen | stays.native,
+            trail=_by(here, Source.CLOUDTRAIL) | stays.trail,
             switched=frozenset(
                 name
-                for name in native
+                for name in chosen
                 if name in turned_on or not found[name].notifications.eventbridge
-            ),
-            readable=frozenset(choice.bucket for choice in by_account[place.account]),
+            )
+            | (turned_on & stays.native),
+            readable=frozenset(choice.bucket for choice in by_account.get(place.account, ()))
+            | _readable(kept, place.account),
             monitor_role_arn=options.monitor_role_arn,
             external_id=options.external_ids.get(place.account, ""),
             queue_key_arn=options.queue_key_arns.get(place, ""),
@@ -104,11 +113,47 @@ def _by(choices: Iterable[Choice], source: Source) -> frozenset[str]:
     return frozenset(choice.bucket for choice in choices if choice.source is source)
 
 
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the buckets that could not be read, what an agent has."""
+
+    native: frozenset[str] = frozenset()
+    trail: frozenset[str] = frozenset()
+    readable: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        return self.native | self.trail | self.readable
+
+
+_NOTHING = _Kept()
+
+
+def _kept(template: Mapping[str, Json], unread: frozenset[str]) -> _Kept:
+    layout = layout_of(template)
+    return _Kept(
+        native=_named(layout.native) & unread,
+        trail=_named(layout.trail) & unread,
+        readable=_named(layout.readable) & unread,
+    )
+
+
+def _named(chunks: Chunks) -> frozenset[str]:
+    return frozenset(name for names in chunks.values() for name in names)
+
+
+def _readable(kept: Mapping[Place, _Kept], account: str) -> frozenset[str]:
+    """Return what stays readable in an account, wherever its role is."""
+    return frozenset(
+        name for place, one in kept.items() if place.account == account for name in one.readable
+    )
+
+
 def _role_region(
-    deployment: Deployment, account: str, choices: Iterable[Choice], before: Templates
+    deployment: Deployment, account: str, places: Iterable[Place], before: Templates
 ) -> str:
     """Return in which region of an account its role is made: where it is, or else near the monitor, or else anywhere."""
-    regions = sorted({choice.place.region for choice in choices})
+    regions = sorted(place.region for place in places if place.account == account)
     for region in regions:
         if any(
             place.account == account and place.region == region and "Role" in template["Resources"]

@@ -103,7 +103,7 @@ def test_what_went_wrong_is_told(soak: ModuleType, truth: dict[str, Any], failin
 def test_what_was_seen_of_the_process_is_judged(soak: ModuleType) -> None:
     """Memory that grows, looks that are late, HEADs that go on through 503, and an end by a fault fail the run."""
     outcome = seen(soak)
-    outcome.lives[0].slope_kib_per_minute = 2 * soak.MAX_GROWTH_KIB
+    outcome.lives[0].slope_kib_per_minute = 1.1 * (soak.MAX_GROWTH_KIB + soak.PAGES_KIB["sqlite"])
     outcome.max_lag_seconds = 2 * soak.MAX_LAG_SECONDS
     outcome.heads_per_second_busy = 90.0
     outcome.ends.append(1)

@@ -468,6 +468,8 @@ def named_in_adapters() -> tuple[set[str], set[str]]:
     for path in (TOP / "src/crrmon/adapters").rglob("*.py"):
         if path.name == "creation.py" and path.parent.name == "dynamodb":
             continue
+        if "provisioning" in path.parts:
+            continue  # what whoever deploys calls, not the daemon
         if "stores" in path.parts and "dynamodb" not in path.parts:
             continue  # of no service, though its methods may be called as operations are
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -69,6 +69,7 @@ class UnreadAccount(msgspec.Struct, frozen=True, kw_only=True):
     """An account, or one region of it, in which nothing could be read."""
 
     account: str
+    """Twelve digits, or as the configuration has it; empty for that of the credentials at hand, if it is not known."""
     region: str = ""
     """Empty where it is all of them."""
     reason: str

@@ -1,0 +1,1 @@
+"""What whoever deploys does at AWS, over ports and domain only."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from crrmon import app as composition
 from crrmon import logs
+from crrmon.cli.escaping import on_one_line
 from crrmon.cli.output import print_json
 from crrmon.cli.settings import sdk_or_exit, settings_or_exit
 from crrmon.domain.checks import Check, Verdict, failed
@@ -47,18 +48,9 @@ def _print(checks: Sequence[Check]) -> None:
         call = f"{one.subject}: {one.call}"
         if one.needs and one.verdict is not Verdict.PASSED:
             call = f"{call} (needs {one.needs})"
-        grid.add_row(Text(one.verdict.value, style=_STYLES[one.verdict]), _on_one_line(call))
+        grid.add_row(Text(one.verdict.value, style=_STYLES[one.verdict]), on_one_line(call))
         if one.found:
-            grid.add_row("", _on_one_line(one.found))
+            grid.add_row("", on_one_line(one.found))
     console.print(grid)
     counts = {verdict: sum(one.verdict is verdict for one in checks) for verdict in Verdict}
     console.print(", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()))
-
-
-def _on_one_line(text: str) -> Text:
-    """Escape what would move the cursor: AWS's sentences, and those of whoever answers for it, come from outside."""
-    return Text(
-        "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-        )
-    )

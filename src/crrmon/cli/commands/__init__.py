@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crrmon.cli.commands import check, config, ledger, routes, run, sandbox
+from crrmon.cli.commands import check, config, deploy, ledger, routes, run, sandbox
 
 app = typer.Typer(
     name="crrmon",
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command(rich_help_panel="Daemon")(run.run)
 app.command(rich_help_panel="Daemon")(check.check)
+app.add_typer(deploy.app, name="deploy", rich_help_panel="Deployment")
 app.command(rich_help_panel="Trying out")(sandbox.sandbox)
 app.add_typer(ledger.app, name="ledger", rich_help_panel="Ledger")
 app.add_typer(routes.app, name="routes", rich_help_panel="Ledger")

@@ -1,0 +1,1 @@
+"""`crrmon deploy`: what is to stand at AWS, shown and asked about."""

@@ -22,7 +22,7 @@ from crrmon.adapters import aws as aws_module
 from crrmon.adapters.account_way import KnownAccount
 from crrmon.adapters.accounts import Accounts
 from crrmon.adapters.aws import AwsSession
-from crrmon.adapters.fast import site
+from crrmon.adapters.fast import credentials
 from crrmon.adapters.s3 import S3Probe
 from crrmon.domain import catalogue
 from crrmon.domain.objects import ObjectVersion
@@ -127,7 +127,7 @@ class Daemon:
 @pytest.fixture(autouse=True)
 def _asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the SDK asked for credentials at each look: the clock by which they end is set by hand."""
-    monkeypatch.setattr(site, "ASKED_SECONDS", 0.0)
+    monkeypatch.setattr(credentials, "ASKED_SECONDS", 0.0)
 
 
 @pytest.fixture

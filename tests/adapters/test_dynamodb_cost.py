@@ -17,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from crrmon.adapters.stores.dynamodb.store import AT_ONCE
+from crrmon.domain.deployment.prices import of_units
 from crrmon.domain.events.facts import ReplicationFailed, ReplicaWritten
 from crrmon.domain.lessons import LESSONS_KNOWN, MOST_INTERVALS, SOONEST_SECONDS, Lesson
 from crrmon.domain.noting import Noted
@@ -204,7 +205,7 @@ async def test_an_object_settled_at_its_first_look_costs_2_1_write_units(
     assert settling[0] + deleting <= 2.1
     assert settling[0] + deleting == pytest.approx(computed, abs=0.01)
     assert seen[0] == settling[1] == 0
-    assert units.dollars(computed * 1e6, reads * 1e6) < 1.5
+    assert of_units(computed * 1e6, reads * 1e6) < 1.5
 
 
 async def test_two_destinations_of_a_version_share_its_item(

@@ -53,6 +53,8 @@ class StackPlan(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[ResourceChange, ...] = ()
     change_set: str | None = None
     """By its ARN; None where nothing changes, or nothing can be changed now."""
+    removed: bool = False
+    """Whether it is to be deleted: there is nothing left for it to do."""
 
     @property
     def dangerous(self) -> tuple[ResourceChange, ...]:
@@ -78,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def changes(self) -> bool:
         """Whether there is anything to do."""
-        return any(stack.change_set for stack in self.stacks) or any(
+        return any(stack.change_set or stack.removed for stack in self.stacks) or any(
             one.action is not BucketAction.KEEP for one in self.buckets
         )
 

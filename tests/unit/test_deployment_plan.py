@@ -91,6 +91,24 @@ def test_what_becomes_of_a_bucket(
     assert planned(configuration, chosen).action is action
 
 
+@pytest.mark.parametrize(
+    ("chosen", "action"),
+    [(None, BucketAction.REMOVE), (choice(entry=entry()), BucketAction.CHANGE)],
+)
+def test_a_switch_that_we_turned_on_goes_off_with_its_use(
+    chosen: Choice | None, action: BucketAction
+) -> None:
+    """One of somebody else's stays on."""
+    on = NotificationConfiguration(switch={})
+    choices = [] if chosen is None else [chosen]
+
+    (ours,) = bucket_plans(choices, having(on), identity=IDENTITY, switched={"a"})
+    theirs = bucket_plans(choices, having(on), identity=IDENTITY)
+
+    assert (ours.action, ours.switch_off, ours.difference.eventbridge) == (action, True, False)
+    assert not any(one.switch_off for one in theirs)
+
+
 def test_a_bucket_that_is_nothing_to_us_is_not_in_a_plan() -> None:
     """It neither replicates nor has an entry of ours."""
     assert bucket_plans([], having(EMPTY), identity=IDENTITY) == ()

@@ -196,6 +196,7 @@ def merge(
     *,
     entry: Entry | None,
     switch: bool,
+    switch_off: bool = False,
 ) -> NotificationConfiguration:
     """Put our entry in, in place of an earlier one of ours, and leave all else as it is.
 
@@ -203,7 +204,8 @@ def merge(
         configuration: as the bucket has it.
         identity: the Id of our entry.
         entry: with this Id; None for none, which takes an earlier one out.
-        switch: whether EventBridge must be on. It is never turned off here: somebody else may need it.
+        switch: whether EventBridge must be on. Where it need not be, somebody else may need it, and it stays as it is.
+        switch_off: turn EventBridge off: whoever says so knows that it was us who turned it on.
 
     Raises:
         ValueError: the entry has another Id; merging again would then not find it.
@@ -222,21 +224,16 @@ def merge(
     if ours is not None and now is None:
         entries.append(ours)
     on = {} if switch and configuration.switch is None else configuration.switch
+    if switch_off:
+        on = None
     return msgspec.structs.replace(configuration, entries=tuple(entries), switch=on)
 
 
 def remove(
     configuration: NotificationConfiguration, identity: str, *, switch_off: bool = False
 ) -> NotificationConfiguration:
-    """Take our entry out, and leave all else as it is.
-
-    Args:
-        configuration: as the bucket has it.
-        identity: the Id of our entry.
-        switch_off: turn EventBridge off: whoever says so knows that it was us who turned it on.
-    """
-    without = merge(configuration, identity, entry=None, switch=False)
-    return msgspec.structs.replace(without, switch=None) if switch_off else without
+    """Take our entry out, and leave all else as it is; as `merge`."""
+    return merge(configuration, identity, entry=None, switch=False, switch_off=switch_off)
 
 
 def overlap(ours: Entry, theirs: Entry) -> Overlap | None:

@@ -1,7 +1,7 @@
 """What would be made, changed and removed, before anything is: stacks by CloudFormation's word, buckets by ours."""
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -12,7 +12,6 @@ from crrmon.domain.deployment.notifications import (
     NotificationConfiguration,
     difference,
     merge,
-    remove,
 )
 from crrmon.domain.deployment.places import Place
 from crrmon.domain.deployment.sources import Choice
@@ -44,6 +43,8 @@ class BucketPlan(msgspec.Struct, frozen=True, kw_only=True):
     """As it was read."""
     difference: Difference
     """From before to then."""
+    switch_off: bool = False
+    """Whether its switch for EventBridge goes off: we turned it on, and need it no more."""
 
 
 class StackPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +99,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bucket_plans(
-    choices: Iterable[Choice], discovery: Discovery, *, identity: str
+    choices: Iterable[Choice],
+    discovery: Discovery,
+    *,
+    identity: str,
+    switched: Collection[str] = (),
 ) -> tuple[BucketPlan, ...]:
     """Return what becomes of each bucket that is to send events, or has an entry of ours; by place and name.
 
@@ -106,12 +111,15 @@ def bucket_plans(
         choices: how events are to come.
         discovery: the buckets, as they were read.
         identity: the Id of our entries.
+        switched: the buckets for which we turned EventBridge on.
     """
     chosen = {choice.bucket: choice for choice in choices}
     plans = [
-        _bucket_plan(bucket, chosen.get(bucket.name), identity)
+        _bucket_plan(bucket, chosen.get(bucket.name), identity, switched=bucket.name in switched)
         for bucket in sorted(discovery.buckets, key=lambda one: (one.place, one.name))
-        if bucket.name in chosen or bucket.notifications.entry(identity) is not None
+        if bucket.name in chosen
+        or bucket.name in switched
+        or bucket.notifications.entry(identity) is not None
     ]
     return tuple(plans)
 
@@ -143,12 +151,12 @@ def problems(
     return tuple(found)
 
 
-def _bucket_plan(bucket: BucketFound, choice: Choice | None, identity: str) -> BucketPlan:
-    now = bucket.notifications
-    if choice is None:
-        wanted = remove(now, identity)
-    else:
-        wanted = merge(now, identity, entry=choice.entry, switch=choice.switch)
+def _bucket_plan(
+    bucket: BucketFound, choice: Choice | None, identity: str, *, switched: bool
+) -> BucketPlan:
+    now, off = bucket.notifications, switched and not (choice and choice.switch)
+    entry, switch = (None, False) if choice is None else (choice.entry, choice.switch)
+    wanted = merge(now, identity, entry=entry, switch=switch, switch_off=off)
     found = difference(now, wanted)
     return BucketPlan(
         bucket=bucket.name,
@@ -157,6 +165,7 @@ def _bucket_plan(bucket: BucketFound, choice: Choice | None, identity: str) -> B
         choice=choice,
         before=now,
         difference=found,
+        switch_off=off,
     )
 
 
@@ -165,11 +174,11 @@ def _action(found: Difference, choice: Choice | None) -> BucketAction:
         return BucketAction.CONFLICT
     if not found:
         return BucketAction.KEEP
-    if found.changed:
+    added = bool(found.unexpected) or found.eventbridge is True
+    taken = bool(found.missing) or found.eventbridge is False
+    if found.changed or (added and taken):
         return BucketAction.CHANGE
-    if found.missing:
-        return BucketAction.CHANGE if found.eventbridge else BucketAction.REMOVE
-    return BucketAction.ADD
+    return BucketAction.REMOVE if taken else BucketAction.ADD
 
 
 def _of_stacks(stacks: Iterable[StackPlan], *, allow_replacement: bool) -> Iterable[Problem]:

@@ -14,7 +14,6 @@ from crrmon.domain.deployment.notifications import (
     difference,
     merge,
     overlaps,
-    remove,
 )
 from crrmon.ports.notification_store import (
     BucketAddress,
@@ -60,6 +59,7 @@ class NotificationWriter:
         *,
         entry: Entry | None,
         switch: bool,
+        switch_off: bool = False,
         planned_on: NotificationConfiguration | None = None,
     ) -> WriteResult:
         """Have a bucket tell what we need.
@@ -67,7 +67,8 @@ class NotificationWriter:
         Args:
             bucket: which.
             entry: ours, with our Id; None for none.
-            switch: whether its switch for EventBridge must be on. Where it is on, it stays on.
+            switch: whether its switch for EventBridge must be on.
+            switch_off: whether it goes off: it was us who turned it on. With neither, it stays as it is.
             planned_on: the configuration as a plan saw it; what differs by now is told.
 
         Raises:
@@ -82,7 +83,7 @@ class NotificationWriter:
                 f"bucket {bucket.name}: S3 does not take our entry ({entry}) beside what is there by now ({theirs}): plan"
                 " again"
             )
-        wanted = merge(before, self._identity, entry=entry, switch=switch)
+        wanted = merge(before, self._identity, entry=entry, switch=switch, switch_off=switch_off)
         return await self._replaced(bucket, before, wanted, notes, ours=entry)
 
     async def take_out(self, bucket: BucketAddress, *, switch_off: bool) -> WriteResult:
@@ -96,9 +97,7 @@ class NotificationWriter:
             MissingBucketError: there is no such bucket.
             NotificationStoreError: it was not written; the text says why.
         """
-        before = await self._store.read(bucket)
-        wanted = remove(before, self._identity, switch_off=switch_off)
-        return await self._replaced(bucket, before, wanted, (), ours=None)
+        return await self.put(bucket, entry=None, switch=False, switch_off=switch_off)
 
     async def _replaced(
         self,

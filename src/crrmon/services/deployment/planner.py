@@ -17,7 +17,7 @@ from crrmon.domain.deployment.plan import Plan, StackPlan, bucket_plans, problem
 from crrmon.domain.deployment.sources import Choice, Ours, Wish, choose, parts
 from crrmon.domain.deployment.stack_state import Kind, standing
 from crrmon.domain.templates.agent import EMPTY, Agent, filled_in, layout_of
-from crrmon.domain.templates.wanted import AgentOptions, agents
+from crrmon.domain.templates.wanted import AgentOptions, agents, switched
 from crrmon.ports.stacks import Address, ChangeSet, Stack, Stacks, Wanted
 
 TAGS = {"managed-by": "crrmon"}
@@ -91,7 +91,12 @@ class Planner:
             if place not in wanted and self._read_whole(discovery, place.account)
         ]
         stacks = tuple(await asyncio.gather(*planned))
-        buckets = bucket_plans(choices, discovery, identity=self._deployment.names.notification_id)
+        buckets = bucket_plans(
+            choices,
+            discovery,
+            identity=self._deployment.names.notification_id,
+            switched={name for one in there.values() for name in switched(one.template)},
+        )
         return Plan(
             stacks=stacks,
             buckets=buckets,

@@ -1,0 +1,235 @@
+"""Carries a plan out: stacks side by side, and then the buckets whose queues are there.
+
+Whatever fails keeps nothing from being finished that has begun, and lets nothing new begin. Nothing has to be undone by
+hand: CloudFormation undoes its own failures, and whoever applies again goes on where this one stopped.
+"""
+
+import asyncio
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from crrmon.domain.deployment.places import Place
+from crrmon.domain.deployment.plan import BucketAction, BucketPlan, Plan, StackPlan
+from crrmon.ports.notification_store import (
+    BucketAddress,
+    NotificationStoreError,
+)
+from crrmon.ports.stacks import Address, ChangeSet, StackEvent, Stacks, StacksError
+from crrmon.services.deployment.notification_writer import NotificationWriter, Written
+
+AT_ONCE = 4
+"""Stacks of one account that CloudFormation is at work on at a time."""
+
+BUCKETS_AT_ONCE = 16
+
+_STACK = "AWS::CloudFormation::Stack"
+
+
+class State(enum.StrEnum):
+    """What became of one step."""
+
+    DONE = "done"
+    FAILED = "failed"
+    NOT_BEGUN = "not begun"
+    GOES_ON = "goes on"
+    """It was begun, and CloudFormation goes on with it; nobody waited for its end."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One stack or one bucket, and what became of it."""
+
+    subject: str
+    state: State
+    sentences: tuple[str, ...] = ()
+    """Why, and what else people should know."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done and what was not."""
+
+    steps: tuple[Step, ...]
+    interrupted: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it was."""
+        return not self.interrupted and all(step.state is State.DONE for step in self.steps)
+
+
+Tell = Callable[[Place, StackEvent], None]
+"""Told of each event of a stack, as it is read."""
+
+
+class Applier:
+    """Carries plans out.
+
+    Args:
+        stacks: CloudFormation.
+        writer: of buckets' configurations.
+        stack_address: returns where a stack of the plan is asked for.
+        bucket_address: returns where a bucket of the plan is asked for.
+        tokens: returns a text that marks the events of one change, another one each time.
+        tell: told how it goes.
+        poll_seconds: between two questions how a stack is.
+    """
+
+    def __init__(
+        self,
+        stacks: Stacks,
+        writer: NotificationWriter,
+        *,
+        stack_address: Callable[[StackPlan], Address],
+        bucket_address: Callable[[BucketPlan], BucketAddress],
+        tokens: Callable[[], str],
+        tell: Tell,
+        poll_seconds: float = 2.0,
+    ) -> None:
+        self._stacks = stacks
+        self._writer = writer
+        self._stack_address = stack_address
+        self._bucket_address = bucket_address
+        self._tokens = tokens
+        self._tell = tell
+        self._poll_seconds = poll_seconds
+        self._steps: dict[str, Step] = {}
+        self._failed = False
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begin nothing more; what has begun is waited for."""
+        self._stopped = True
+
+    async def apply(self, plan: Plan) -> Report:
+        """Carry a plan out, which nothing blocks.
+
+        Args:
+            plan: what to do.
+
+        Returns:
+            What was done; also where it is cancelled, by `report`.
+        """
+        changed = [one for one in plan.stacks if one.change_set is not None]
+        removed = [one for one in plan.stacks if one.removed]
+        buckets = [one for one in plan.buckets if one.action is not BucketAction.KEEP]
+        for subject in (*map(_stack, [*changed, *removed]), *map(_bucket, buckets)):
+            self._steps[subject] = Step(subject=subject, state=State.NOT_BEGUN)
+        await self._all_stacks(changed)
+        ready = {one.standing.place for one in plan.stacks} - {
+            one.standing.place for one in changed if self._state(_stack(one)) is not State.DONE
+        }
+        await self._all_buckets([one for one in buckets if self._may_write(one, ready)])
+        if not self._failed:
+            # Last: until its bucket's entry is out, S3 sends to a queue that would be gone.
+            await self._all_stacks(removed)
+        return self.report()
+
+    def report(self) -> Report:
+        """Return what was done so far."""
+        return Report(steps=tuple(self._steps.values()), interrupted=self._stopped)
+
+    # ---- within ----
+
+    async def _all_stacks(self, plans: Sequence[StackPlan]) -> None:
+        gates: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+
+        async def carry_out(one: StackPlan) -> None:
+            async with gates[one.standing.place.account]:
+                if not (self._failed or self._stopped):
+                    await self._stack(one)
+
+        await asyncio.gather(*map(carry_out, plans))
+
+    async def _all_buckets(self, plans: Sequence[BucketPlan]) -> None:
+        gate = asyncio.Semaphore(BUCKETS_AT_ONCE)
+
+        async def carry_out(one: BucketPlan) -> None:
+            async with gate:
+                if not self._stopped:
+                    await self._bucket(one)
+
+        await asyncio.gather(*map(carry_out, plans))
+
+    def _may_write(self, one: BucketPlan, ready: set[Place]) -> bool:
+        """Return whether a bucket's turn has come: its queue is there, or it needs none any more."""
+        return one.choice is None or one.place in ready
+
+    async def _stack(self, one: StackPlan) -> None:
+        address, subject, token = self._stack_address(one), _stack(one), self._tokens()
+        self._note(subject, State.GOES_ON)
+        try:
+            stands = await self._stacks.find(address)
+            stack_id = address.name if stands is None else stands.id
+            if one.removed:
+                await self._stacks.delete(address, token=token)
+            else:
+                assert one.change_set is not None  # noqa: S101 - for the type checker
+                change_set = ChangeSet(id=one.change_set, changes=one.changes)
+                await self._stacks.execute(address, change_set, token=token)
+            await self._followed(one, stack_id, token)
+        except StacksError as error:
+            self._fail(subject, str(error))
+
+    async def _followed(self, one: StackPlan, stack_id: str, token: str) -> None:
+        """Tell of a stack's events until the last one."""
+        told: set[str] = set()
+        address, subject = self._stack_address(one), _stack(one)
+        failures: list[str] = []
+        while True:
+            for event in await self._stacks.events(stack_id, address, token=token):
+                if event.id in told:
+                    continue
+                told.add(event.id)
+                self._tell(one.standing.place, event)
+                if event.failed and event.type != _STACK:
+                    failures.append(f"{event.logical} ({event.type}): {event.reason}")
+                if event.type == _STACK and _ended(event.status):
+                    if event.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"):
+                        self._note(subject, State.DONE)
+                    else:
+                        self._fail(subject, f"it is {event.status} now", *failures)
+                    return
+            await asyncio.sleep(self._poll_seconds)
+
+    async def _bucket(self, one: BucketPlan) -> None:
+        address, subject = self._bucket_address(one), _bucket(one)
+        try:
+            result = await self._writer.put(
+                address,
+                entry=one.choice.entry if one.choice else None,
+                switch=bool(one.choice and one.choice.switch),
+                switch_off=one.switch_off,
+                planned_on=one.before,
+            )
+        except NotificationStoreError as error:
+            self._fail(subject, str(error))
+        else:
+            if result.written is Written.DISTURBED:
+                self._fail(subject, *result.sentences)
+            else:
+                self._note(subject, State.DONE, *result.sentences)
+
+    def _state(self, subject: str) -> State:
+        return self._steps[subject].state
+
+    def _note(self, subject: str, state: State, *sentences: str) -> None:
+        self._steps[subject] = Step(subject=subject, state=state, sentences=sentences)
+
+    def _fail(self, subject: str, *sentences: str) -> None:
+        self._failed = True
+        self._note(subject, State.FAILED, *sentences)
+
+
+def _stack(one: StackPlan) -> str:
+    place = one.standing.place
+    return f"stack {one.standing.name} in {place.region} of account {place.account}"
+
+
+def _bucket(one: BucketPlan) -> str:
+    return f"bucket {one.bucket}"
+
+
+def _ended(status: str) -> bool:
+    return not status.endswith("_IN_PROGRESS")

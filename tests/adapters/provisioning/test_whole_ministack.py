@@ -32,7 +32,7 @@ def whole() -> Iterator[WholeMiniStack]:
 @pytest.fixture
 def name() -> str:
     """Give a name that no other test has."""
-    return f"t{next(_numbers)}"
+    return f"test-{next(_numbers)}"
 
 
 # Types and properties that MiniStack's stacks lack.

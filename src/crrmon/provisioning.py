@@ -26,7 +26,7 @@ def check_sdk() -> None:
         SdkSettingsError: it cannot.
     """
     forget_blanks(os.environ)
-    if found := faults(os.environ):
+    if found := faults(os.environ, attended=True):
         raise SdkSettingsError("\n".join(found))
 
 

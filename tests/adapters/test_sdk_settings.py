@@ -215,6 +215,21 @@ def set_up(one: Broken, home: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
     return one
 
 
+def test_a_code_can_be_entered_where_somebody_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile with multi-factor authentication is no use to a daemon, and the usual one for a person."""
+    shared = tmp_path / "config"
+    shared.write_text(
+        f"[default]\naws_access_key_id = A\naws_secret_access_key = b\n"
+        f"[profile admin]\nrole_arn = {ROLE}\nsource_profile = default\nmfa_serial = arn:aws:iam::1:mfa/me\n"
+    )
+    environment = {"AWS_CONFIG_FILE": str(shared), "AWS_PROFILE": "admin"}
+
+    assert faults(environment, attended=True) == []
+    assert len(faults(environment)) == 1
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_e3_what_is_wrong_is_said_by_name_and_nothing_of_a_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

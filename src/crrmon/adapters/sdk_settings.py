@@ -38,12 +38,15 @@ def forget_blanks(environment: MutableMapping[str, str]) -> None:
         del environment[name]
 
 
-def faults(environment: Mapping[str, str], *, profile: str | None = None) -> list[str]:
+def faults(
+    environment: Mapping[str, str], *, profile: str | None = None, attended: bool = False
+) -> list[str]:
     """Return what is wrong with how the SDK is set up.
 
     Args:
         environment: the variables; those that are blank must be gone.
         profile: whose credentials are to be used, instead of those that the variables name.
+        attended: whether somebody is there to enter a code.
 
     Returns:
         A line for each fault, beginning with what is at fault; nothing where all is well.
@@ -51,7 +54,9 @@ def faults(environment: Mapping[str, str], *, profile: str | None = None) -> lis
     shared = _Shared.read(environment)
     found = [*_of_variables(environment, profile), *shared.faults]
     # What cannot be read has profiles that nobody knows of.
-    return found if shared.faults else [*found, *_of_profile(environment, shared, profile)]
+    if shared.faults:
+        return found
+    return [*found, *_of_profile(environment, shared, profile, attended=attended)]
 
 
 # ---- values ----
@@ -279,7 +284,7 @@ def _line_of(error: ConfigParseError) -> str:
 
 
 def _of_profile(
-    environment: Mapping[str, str], shared: _Shared, profile: str | None
+    environment: Mapping[str, str], shared: _Shared, profile: str | None, *, attended: bool
 ) -> Iterator[str]:
     names = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")
     variable = next((one for one in names if one in environment), None)
@@ -305,6 +310,8 @@ def _of_profile(
     if "role_arn" in values or "web_identity_token_file" in values:
         yield from _checked(values, _ROLE_OF_A_PROFILE, where)
         yield from (where + wrong for wrong in _of_role(values, shared, environment))
+        if "mfa_serial" in values and not attended:
+            yield f"{where}mfa_serial: a daemon cannot enter a code: use a profile without it"
     pair = [one for one in ("aws_access_key_id", "aws_secret_access_key") if values.get(one)]
     if len(pair) == 1:
         yield f"{where}{pair[0]} is set without the other half of the key: set both"
@@ -322,5 +329,3 @@ def _of_role(
     source = values.get("source_profile")
     if source is not None and source not in shared.profiles:
         yield f"source_profile: there is no profile {shown(source)}: correct the name"
-    if "mfa_serial" in values:
-        yield "mfa_serial: a daemon cannot enter a code: use a profile without it"

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from crrmon.cli import app
 from crrmon.domain.deployment.permissions import DISCOVERY
-from fakes.aws_stub import Answer, Asked, AwsStub, json_error, s3_error, sts_error
+from fakes.aws_stub import Answer, Asked, AwsStub, Hang, Reply, json_error, s3_error, sts_error
 from fakes.ministack import ministack
 from fakes.patience import HANGS_SECONDS
 
@@ -448,14 +449,14 @@ class Between:
 
     def __init__(self, stub: AwsStub, aws: Aws) -> None:
         self.url = stub.url
-        self.instead: Callable[[str, str], Answer | None] = lambda _service, _region: None
+        self.instead: Callable[[str, str], Reply | None] = lambda _service, _region: None
         self.asked: list[tuple[str, str]] = []
         """Service and region of each request."""
         host = urlsplit(aws.url).netloc
         self._emulator = lambda: http.client.HTTPConnection(host, timeout=HANGS_SECONDS)
         stub.answer_by(self._answer)
 
-    def _answer(self, asked: Asked) -> Answer:
+    def _answer(self, asked: Asked) -> Reply:
         scope = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", asked.headers["Authorization"])
         assert scope is not None
         region, service = scope.groups()
@@ -571,6 +572,29 @@ async def test_trails_that_may_not_be_read_are_said_of_what_replicates(
         f"arn:aws:iam::{A}:root" in result.stdout
     )
     assert "bucket dst:" not in result.stdout
+
+
+async def test_ctrl_c_ends_it(between: Between, configured: Callable[..., str]) -> None:
+    """At once, although somebody still waits for an answer, and it says that nothing was changed."""
+    reached = asyncio.Event()
+
+    def hangs(_service: str, _region: str) -> Reply:
+        reached.set()
+        return Hang()
+
+    between.instead = hangs
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "crrmon", "deploy", "discover", "-c", configured(between.url)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    async with asyncio.timeout(HANGS_SECONDS):
+        await reached.wait()
+        process.send_signal(signal.SIGINT)
+        _, said = await process.communicate()
+
+    assert process.returncode == 130
+    assert said.decode().splitlines()[-1] == "crrmon: interrupted; nothing was changed"
 
 
 # ---- permissions ----

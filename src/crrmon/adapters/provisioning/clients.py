@@ -1,7 +1,8 @@
 """boto3's clients, of all accounts that a deployment is about, and what their errors mean to whoever deploys.
 
-boto3 blocks, so its calls are made in threads. Its sessions and the making of clients are not safe in several threads,
-its clients are: these are made one after the other, and kept.
+boto3 blocks, so its calls are made in threads, which nobody waits for at the end of the process: a call takes minutes
+to fail. boto3's sessions and the making of clients are not safe in several threads, its clients are: these are made one
+after the other, and kept.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import datetime as dt
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Self, TypeVar
 
 import boto3.session  # type: ignore[import-untyped] # there are no stubs
@@ -61,7 +62,7 @@ _WRONG = "check the credentials (AWS_PROFILE, or the AWS_* variables) and the ma
 
 
 class Clients:
-    """Makes the calls of all accounts, in threads; a context that lets its threads go at its end.
+    """Makes the calls of all accounts, in threads; a context that closes its clients.
 
     Args:
         logins: how each account is reached.
@@ -83,14 +84,14 @@ class Clients:
         self._sessions: dict[str, boto3.session.Session] = {}
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._making = threading.RLock()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="aws")
+        self._places = asyncio.Semaphore(THREADS)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Whoever interrupts does not wait for calls that nobody waits for.
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for client in list(self._clients.values()):
+            client.close()
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -117,7 +118,8 @@ class Clients:
             with border():
                 return work(self._client(account, service, region))
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        async with self._places:
+            return await _in_a_thread(run)
 
     def explain(
         self, error: Exception, account: str, *, permission: str = "", whom: str = ""
@@ -206,6 +208,21 @@ class Clients:
             if region and partition in (None, session.get_partition_for_region(region)):
                 return str(region)
         return _HOMES.get(partition or "aws", "us-east-1")
+
+
+async def _in_a_thread(work: Callable[[], T]) -> T:
+    """Do something in a thread of its own. NB: those of an executor are joined at the end of the process."""
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="aws", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 class _Given:

@@ -387,6 +387,24 @@ def test_a_bucket_that_may_not_be_read(guarded: Aws, configured: Callable[..., s
     assert f"bucket secret: {unread['reason']}" in result.stdout
 
 
+def test_what_many_buckets_lack_is_said_once(guarded: Aws, configured: Callable[..., str]) -> None:
+    """Not in a line for each, although AWS and the remedy name each of them; the JSON has them all."""
+    for number in range(20):
+        guarded.bucket(f"b-{number:02d}")
+    allow(guarded.client("iam"), {"Effect": "Allow", "Action": "s3:List*", "Resource": "*"})
+
+    result = discover(configured(guarded.url))
+    found = told(discover(configured(guarded.url), "-o", "json"))
+
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("bucket"))
+    assert line.startswith("buckets b-00, b-01, b-02, b-03, b-04 and 17 more: AccessDenied (")
+    assert line.endswith(
+        f"; grant s3:GetReplicationConfiguration on bucket NAME to arn:aws:iam::{A}:user/operator"
+    )
+    assert len(found["unread_buckets"]) == 22
+    assert "on bucket b-07 to" in found["unread_buckets"][7]["reason"]
+
+
 def test_one_of_several_roles_cannot_be_assumed(
     guarded: Aws, configured: Callable[..., str]
 ) -> None:
@@ -441,6 +459,27 @@ def test_an_account_whose_buckets_may_not_be_listed(
     assert f"grant s3:ListAllMyBuckets to arn:aws:iam::{A}:user/operator" in result.stdout
 
 
+def test_somebody_who_is_logged_out(
+    aws: Aws, configured: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of single sign-on the profile to log in with is named; other accounts are searched."""
+    shared = tmp_path / "config"
+    shared.write_text(
+        "[profile prod]\nsso_session = work\nsso_account_id = 444455556666\nsso_role_name = Admin\n"
+        "[sso-session work]\nsso_region = eu-west-1\nsso_start_url = https://example.awsapps.com/start\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(shared))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    aws.bucket("mine")
+
+    result = discover(configured(aws.url, {"id": B, "profile": "prod"}))
+
+    assert result.exit_code == 1
+    assert "1 bucket in 1 region of 1 account" in result.stdout
+    assert f"account {B}: " in result.stdout
+    assert "; log in (aws sso login --profile prod), or correct the profile" in result.stdout
+
+
 # ---- what no emulator does ----
 
 
@@ -452,6 +491,8 @@ class Between:
         self.instead: Callable[[str, str], Reply | None] = lambda _service, _region: None
         self.asked: list[tuple[str, str]] = []
         """Service and region of each request."""
+        self.targets: list[str] = []
+        """Path and query of each."""
         host = urlsplit(aws.url).netloc
         self._emulator = lambda: http.client.HTTPConnection(host, timeout=HANGS_SECONDS)
         stub.answer_by(self._answer)
@@ -461,6 +502,7 @@ class Between:
         assert scope is not None
         region, service = scope.groups()
         self.asked.append((service, region))
+        self.targets.append(asked.target)
         if (own := self.instead(service, region)) is not None:
             return own
         connection = self._emulator()
@@ -572,6 +614,58 @@ async def test_trails_that_may_not_be_read_are_said_of_what_replicates(
         f"arn:aws:iam::{A}:root" in result.stdout
     )
     assert "bucket dst:" not in result.stdout
+
+
+async def test_buckets_are_listed_by_pages(
+    aws: Aws, between: Between, configured: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pages are read; AWS tells the regions to none but a request that limits the page, as emulators do to any."""
+    monkeypatch.setattr("crrmon.adapters.provisioning.surveys._PAGE", 2)
+    for number in range(5):
+        aws.bucket(f"b-{number}")
+
+    found = told(await discover_aside(configured(between.url), "-o", "json"))
+
+    assert len(found["buckets"]) == 5
+    assert sum("max-buckets=2" in target for target in between.targets) == 3
+
+
+@pytest.mark.parametrize("call", ["replication", "notification"])
+async def test_a_bucket_deleted_meanwhile_is_left_out(
+    aws: Aws, between: Between, configured: Callable[..., str], call: str
+) -> None:
+    """Somebody deletes it after it was listed, and before or between the calls about it."""
+    aws.bucket("stays")
+    aws.bucket("goes")
+    between.instead = lambda _service, _region: (
+        s3_error(404, "NoSuchBucket", "The specified bucket does not exist")
+        if between.targets[-1] == f"/goes?{call}"
+        else None
+    )
+
+    found = told(await discover_aside(configured(between.url), "-o", "json"))
+
+    assert f"/goes?{call}" in between.targets
+    assert found["complete"]
+    assert [bucket["bucket"] for bucket in found["buckets"]] == ["stays"]
+
+
+async def test_s3_that_asks_for_fewer_calls_is_asked_again(
+    aws: Aws, between: Between, configured: Callable[..., str]
+) -> None:
+    """Being throttled for a while is no failure."""
+    for number in range(5):
+        aws.bucket(f"b-{number}")
+    refusals = [s3_error(503, "SlowDown", "Please reduce your request rate.")]
+    between.instead = lambda service, _: (
+        refusals.pop() if refusals and service == "s3" and len(between.asked) > 5 else None
+    )
+
+    found = told(await discover_aside(configured(between.url), "-o", "json"))
+
+    assert not refusals
+    assert found["complete"]
+    assert len(found["buckets"]) == 5
 
 
 async def test_ctrl_c_ends_it(between: Between, configured: Callable[..., str]) -> None:

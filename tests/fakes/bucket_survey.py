@@ -39,6 +39,8 @@ class FakeSurvey:
         """When buckets were begun to be read."""
         self.asked: list[str] = []
         """The ARNs of trails that were read."""
+        self.read_as: dict[str, str] = {}
+        """By the names of buckets, the name of the account that they were read by."""
         self.most_at_once = 0
         self._now_reading = 0
         self._seconds = seconds
@@ -89,6 +91,7 @@ class FakeSurvey:
 
     async def read(self, account: str, bucket: ListedBucket) -> BucketReading | None:
         assert self.identities[account] == bucket.place.account
+        self.read_as[bucket.name] = account
         self.began.append(asyncio.get_running_loop().time())
         self._now_reading += 1
         self.most_at_once = max(self.most_at_once, self._now_reading)

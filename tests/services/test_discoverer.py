@@ -50,11 +50,12 @@ async def test_all_accounts_are_searched(survey: FakeSurvey) -> None:
 
 
 async def test_an_account_under_two_names_is_searched_once(survey: FakeSurvey) -> None:
-    """The configuration may name the account of the credentials at hand, too; and one account twice."""
+    """The configuration may name the account of the credentials at hand, which give way to it; and one account twice."""
     survey.identities[HOME] = HOME
     survey.identities["acme-prod"] = OTHER
 
     assert names(await discovered(survey)) == ["here", "there"]
+    assert survey.read_as == {"here": HOME, "there": OTHER}
 
 
 async def test_an_account_that_cannot_be_entered_leaves_the_others(survey: FakeSurvey) -> None:

@@ -68,6 +68,7 @@ def imported(arguments: Sequence[str]) -> set[str]:
     [
         (["--help"], HEAVY | OF_OPTIONS),
         (["sandbox", "--help"], HEAVY),
+        (["deploy", "discover", "--help"], HEAVY),
     ],
 )
 def test_help_is_printed_without_what_does_the_work(

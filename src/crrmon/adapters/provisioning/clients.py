@@ -56,7 +56,6 @@ _CONFIG = Config(
 _LOGGED_OUT = (SSOError, LoginError, TokenRetrievalError)
 _WITHOUT = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 
-_LOG_IN = "log in (aws sso login), or set AWS_PROFILE or the AWS_* variables of an access key"
 _EXPIRED = "the credentials have expired: log in again, or set new ones"
 _WRONG = "check the credentials (AWS_PROFILE, or the AWS_* variables) and the machine's clock"
 
@@ -134,11 +133,9 @@ class Clients:
         """
         login = self._logins[account]
         met = error.met if isinstance(error, NoAnswerError) else error
-        if isinstance(met, _LOGGED_OUT):
-            return f"{type(met).__name__} ({met}); {_LOG_IN}"
-        if isinstance(met, (*_WITHOUT, *SETTINGS_ERRORS)):
-            wrong = "; ".join(faults(os.environ, profile=login.profile))
-            return f"{type(met).__name__}; {wrong or _LOG_IN}"
+        if isinstance(met, (*_LOGGED_OUT, *_WITHOUT, *SETTINGS_ERRORS)):
+            wrong = "; ".join(faults(os.environ, profile=login.profile, attended=True))
+            return f"{type(met).__name__}; {wrong or _log_in(login)}"
         advice = {
             **dict.fromkeys(CREDENTIALS_CODES, _WRONG),
             **dict.fromkeys((*EXPIRED_CODES, "RequestExpired"), _EXPIRED),
@@ -233,6 +230,12 @@ class _Given:
 
     def load_credentials(self) -> Credentials:
         return self._credentials
+
+
+def _log_in(login: Login) -> str:
+    if login.profile:
+        return f"log in (aws sso login --profile {login.profile}), or correct the profile"
+    return "log in (aws sso login), or set AWS_PROFILE or the AWS_* variables of an access key"
 
 
 def _while_entering(error: Exception, login: Login) -> bool:

@@ -1,6 +1,7 @@
 """`crrmon deploy discover`: the search, and what it found, printed."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -162,17 +163,25 @@ def _remarks(discovery: Discovery) -> list[str]:
 
 
 def _grouped(said: Iterable[tuple[str, str]]) -> list[str]:
-    groups: dict[tuple[str, str], list[str]] = {}
+    """Say once what is said of many, even where each time the name of the one that it is said of stands in it."""
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for subject, reason in said:
         what, _, name = subject.rpartition(" ")
-        groups.setdefault((what, reason), []).append(name)
+        groups.setdefault((what, _without(name, reason)), []).append((name, reason))
     lines = []
-    for (what, reason), names in groups.items():
-        shown = ", ".join(names[:_NAMED])
-        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        plural = "s" if len(names) > 1 else ""
-        lines.append(f"{what}{plural} {shown}{more}: {reason}")
+    for (what, shared), found in groups.items():
+        names = ", ".join(name for name, _ in found[:_NAMED])
+        more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        alone = len(found) == 1
+        lines.append(
+            f"{what}{'' if alone else 's'} {names}{more}: {found[0][1] if alone else shared}"
+        )
     return lines
+
+
+def _without(name: str, reason: str) -> str:
+    """Put a word in the place of a name."""
+    return re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", "NAME", reason)
 
 
 # ---- for machines ----

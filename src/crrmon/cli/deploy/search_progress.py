@@ -32,27 +32,30 @@ class SearchProgress:
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """Keep the last line of a terminal for the bar."""
-        if not self._console.is_terminal:
+        """Take the bar away at the end."""
+        try:
             yield
-            return
-        with self._bar:
-            yield
+        finally:
+            self._bar.stop()
 
     def show(self, progress: discoverer.Progress) -> None:
         """Show how far it is."""
         if not progress.accounts:
             return
         listed = progress.accounts_listed == progress.accounts
-        text = f"buckets of {progress.accounts_listed} of {progress.accounts} accounts listed"
-        if progress.buckets:
-            text = f"{progress.buckets_read:,} of {progress.buckets:,} buckets read; {text}"
+        text = f"{progress.buckets_read:,} of {progress.buckets:,} buckets read"
+        if not listed:
+            text = f"buckets of {progress.accounts_listed} of {progress.accounts} accounts listed"
         # Until all accounts are listed, nobody knows how many buckets there are.
         total = progress.buckets if listed else None
         self._bar.update(
             self._task, description=text, completed=progress.buckets_read, total=total
         )
+        if self._console.is_terminal:
+            # Not before accounts are entered: the SDK may ask for a code of MFA then.
+            self._bar.start()
+            return
         now = asyncio.get_running_loop().time()
-        if not self._console.is_terminal and now - self._told_at >= LINE_SECONDS:
+        if now - self._told_at >= LINE_SECONDS:
             self._told_at = now
             say(self._console, text)

@@ -8,10 +8,11 @@ from typing import Any, Self
 from botocore.loaders import create_loader
 
 from crrmon.adapters.aws import AwsSession
-from crrmon.adapters.stores.dynamodb.attributes import EXPIRES_AT, PK, SK, at
+from crrmon.adapters.stores.dynamodb.attributes import at
 from crrmon.adapters.stores.dynamodb.calls import Calls
 from crrmon.adapters.stores.dynamodb.creation import create
 from crrmon.adapters.stores.dynamodb.store import DynamoDBStore
+from crrmon.domain.ledger_table import EXPIRES_AT, PK, SK
 from fakes.ledger_values import NOW
 from fakes.ledgers import DynamoDBLedger
 

@@ -1,22 +1,14 @@
-"""The attributes of items in the table, by name, and the key of each."""
+"""The attributes of items that the ledger alone reads, by name, and the key of each item."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-PK: Final = "pk"
-SK: Final = "sk"
+from crrmon.domain.ledger_table import PK, SK
+
 BODY: Final = "body"
 PACKED: Final = "packed"
 """A body that zlib made smaller, instead of `BODY`."""
 TAG: Final = "tag"
-SHARD: Final = "shard_number"
-"""Of a trail with a record, else absent: then the trail is not in the index."""
-DUE: Final = "due"
-"""The next look at a trail, where it has a record."""
-EXPIRES_AT: Final = "expires_at"
-"""From when on DynamoDB may drop an item by itself: seconds since the epoch. Absent where it must not."""
-INDEX: Final = "due"
-"""Holds the trails with a record of each shard, by their next look; keys only."""
 
 Item = dict[str, Any]
 """As DynamoDB has it: each value in a map from its type."""

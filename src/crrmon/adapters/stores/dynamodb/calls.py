@@ -13,8 +13,9 @@ from botocore.exceptions import ClientError
 
 from crrmon.adapters.border import NoAnswerError, border
 from crrmon.adapters.stores.dynamodb.answers import TableErrors, complete, passes
-from crrmon.adapters.stores.dynamodb.attributes import PK, Item, Position, at, body_bytes
+from crrmon.adapters.stores.dynamodb.attributes import Item, Position, at, body_bytes
 from crrmon.adapters.stores.dynamodb.client import OF_ITEMS, TableClient
+from crrmon.domain.ledger_table import PK
 from crrmon.domain.slicing import sliced
 from crrmon.ports.ledger import LedgerError
 

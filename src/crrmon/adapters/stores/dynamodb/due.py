@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from crrmon.adapters.stores.dynamodb.attributes import DUE, INDEX, SHARD, Item, at
+from crrmon.adapters.stores.dynamodb.attributes import Item, at
 from crrmon.adapters.stores.dynamodb.calls import Calls
 from crrmon.adapters.stores.dynamodb.items import number, position, sort_of
+from crrmon.domain.ledger_table import DUE, INDEX, SHARD
 from crrmon.ports.clock import Clock
 from crrmon.ports.store import Due, ItemKind, Key
 

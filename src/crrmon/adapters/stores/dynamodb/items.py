@@ -11,19 +11,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from crrmon.adapters.stores.dynamodb.attributes import (
-    BODY,
-    DUE,
-    EXPIRES_AT,
-    PACKED,
-    PK,
-    SHARD,
-    SK,
-    TAG,
-    Item,
-    Position,
-    at,
-)
+from crrmon.adapters.stores.dynamodb.attributes import BODY, PACKED, TAG, Item, Position, at
+from crrmon.domain.ledger_table import DUE, EXPIRES_AT, PK, SHARD, SK
 from crrmon.ports.store import ABSENT, ANY, Found, ItemKind, Key, Put, Tag
 
 _WORTH_PACKING: Final = 700

@@ -4,7 +4,7 @@ import sys
 from bisect import bisect_left
 from typing import Any, Final
 
-from crrmon.adapters.stores.dynamodb.attributes import SK
+from crrmon.domain.ledger_table import SK
 from crrmon.ports.store import Span
 
 _CHARACTERS: Final = sys.maxunicode + 1

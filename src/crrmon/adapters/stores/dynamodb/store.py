@@ -17,7 +17,7 @@ import structlog
 from crrmon.adapters.aws import AwsSession
 from crrmon.adapters.border import NoAnswerError
 from crrmon.adapters.remedies import explain
-from crrmon.adapters.stores.dynamodb.attributes import EXPIRES_AT, at, body_bytes
+from crrmon.adapters.stores.dynamodb.attributes import at, body_bytes
 from crrmon.adapters.stores.dynamodb.calls import LARGEST_BYTES, MOST_BYTES, Calls, Consumed
 from crrmon.adapters.stores.dynamodb.client import client_of
 from crrmon.adapters.stores.dynamodb.due import DueIndex
@@ -33,6 +33,7 @@ from crrmon.adapters.stores.dynamodb.items import (
 from crrmon.adapters.stores.dynamodb.ranges import key_range
 from crrmon.adapters.stores.dynamodb.reads import JoinedReads
 from crrmon.adapters.stores.dynamodb.table import expiry_is_on, unlike, unlike_error
+from crrmon.domain.ledger_table import EXPIRES_AT
 from crrmon.ports.clock import Clock
 from crrmon.ports.ledger import LedgerError, Pace
 from crrmon.ports.store import (

@@ -1,54 +1,29 @@
 """The table of the dynamodb ledger: what it looks like, and whether one that is there will do."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-from crrmon.adapters.stores.dynamodb.attributes import DUE, EXPIRES_AT, INDEX, PK, SHARD, SK
+from crrmon.domain import ledger_table
+from crrmon.domain.ledger_table import DUE, EXPIRES_AT, INDEX, INDEX_KEY, KEY, PK, SHARD, SK
 from crrmon.ports.ledger import UnusableLedgerError
-
-_KEY: Final = ((PK, "HASH"), (SK, "RANGE"))
-_INDEX_KEY: Final = ((SHARD, "HASH"), (DUE, "RANGE"))
 
 
 def description(table: str, tags: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
-    """Return how the table is made: the requests, by operation, in their order.
-
-    On-demand, for what it is asked changes by the hour; with recovery to any second of the last weeks, for it is the
-    only place that knows what was counted.
-    """
-    create: dict[str, Any] = {
-        "TableName": table,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            {"AttributeName": name, "AttributeType": kind}
-            for name, kind in ((PK, "S"), (SK, "S"), (SHARD, "N"), (DUE, "N"))
-        ],
-        "KeySchema": _schema(_KEY),
-        "GlobalSecondaryIndexes": [
-            {
-                "IndexName": INDEX,
-                "KeySchema": _schema(_INDEX_KEY),
-                "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
-        ],
-    }
+    """Return how the table is made: the requests, by operation, in their order."""
+    create = {"TableName": table, **ledger_table.definition()}
     if tags:
         create["Tags"] = tags_of(tags)
     return {
         "CreateTable": create,
         "UpdateTimeToLive": {
             "TableName": table,
-            "TimeToLiveSpecification": {"Enabled": True, "AttributeName": EXPIRES_AT},
+            "TimeToLiveSpecification": ledger_table.expiry(),
         },
         "UpdateContinuousBackups": {
             "TableName": table,
-            "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+            "PointInTimeRecoverySpecification": ledger_table.recovery(),
         },
     }
-
-
-def _schema(keys: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"AttributeName": name, "KeyType": kind} for name, kind in keys]
 
 
 def tags_of(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -65,11 +40,11 @@ def unlike(described: Mapping[str, Any]) -> str | None:
     kinds = {
         one["AttributeName"]: one["AttributeType"] for one in described["AttributeDefinitions"]
     }
-    if _keys(described) != list(_KEY) or (kinds[PK], kinds[SK]) != ("S", "S"):
+    if _keys(described) != list(KEY) or (kinds[PK], kinds[SK]) != ("S", "S"):
         return f"its key must be {PK} (HASH, string) and {SK} (RANGE, string)"
     for index in described.get("GlobalSecondaryIndexes", ()):
         if index["IndexName"] == INDEX:
-            if _keys(index) == list(_INDEX_KEY) and (kinds[SHARD], kinds[DUE]) == ("N", "N"):
+            if _keys(index) == list(INDEX_KEY) and (kinds[SHARD], kinds[DUE]) == ("N", "N"):
                 return None
             break
     return f"it must have a global index {INDEX!r} on {SHARD} (HASH, number) and {DUE} (RANGE, number)"

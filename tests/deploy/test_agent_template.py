@@ -1,19 +1,13 @@
 """The agent's template as AWS's own linter reads it: filled in for whom it may be, and with parameters."""
 
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from crrmon.domain.deployment.places import Place
 from crrmon.domain.templates import agent
 from crrmon.domain.templates.agent import Agent, filled_in
-from crrmon.domain.templates.template import Template
 from fakes.agent_templates import FOREIGN, KEY, MONITOR, agent_with
 from fakes.buckets import long_names
-from fakes.patience import HANGS_SECONDS
-
-CFN_LINT = Path(sys.executable).with_name("cfn-lint")
+from fakes.cfn_lint import assert_explained, complaints
 
 
 def agents() -> dict[str, Agent]:
@@ -50,21 +44,6 @@ def agents() -> dict[str, Agent]:
     }
 
 
-def complaints(templates: Mapping[str, Template], where: Path) -> str:
-    """Return what cfn-lint finds in templates, also by the rules that are hints; each line with the name of one."""
-    for name, template in templates.items():
-        (where / name).write_text(template.body(), encoding="utf-8")
-    done = subprocess.run(  # noqa: S603 - of our own environment
-        [CFN_LINT, "--include-checks", "I", "--format", "parseable", "--", *templates],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANGS_SECONDS,
-    )
-    return done.stdout + done.stderr
-
-
 def test_filled_in_templates_are_clean(tmp_path: Path) -> None:
     """Without any exception to the linter's rules."""
     templates = {name: filled_in(one) for name, one in agents().items()}
@@ -89,13 +68,4 @@ def test_the_linter_finds_what_is_wrong(tmp_path: Path) -> None:
 
 def test_every_parameter_is_explained_grouped_and_bounded() -> None:
     """The console's form has no loose field, and what is wrong is refused before anything is made."""
-    whole = agent.generic().document()
-    groups = whole["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-    grouped = [name for group in groups for name in group["Parameters"]]
-
-    assert sorted(grouped) == sorted(whole["Parameters"])
-    assert all(group["Label"]["default"] for group in groups)
-    for name, parameter in whole["Parameters"].items():
-        assert parameter["Description"], name
-        assert {"AllowedPattern", "AllowedValues", "MinValue"} & parameter.keys(), name
-        assert ("AllowedPattern" in parameter) == ("ConstraintDescription" in parameter), name
+    assert_explained(agent.generic())

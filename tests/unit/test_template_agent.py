@@ -15,44 +15,16 @@ from crrmon.domain.deployment.places import Place
 from crrmon.domain.templates import agent, bucket_access
 from crrmon.domain.templates.agent import Agent, filled_in, layout_of
 from crrmon.domain.templates.bucket_access import TooManyBucketsError
-from crrmon.domain.templates.intrinsics import truth, worked_out
 from fakes.agent_templates import FOREIGN, HERE, KEY, MONITOR, agent_with, whole
 from fakes.buckets import long_names
+from fakes.made_stacks import made, statements
 
 NAMES = st.frozensets(st.from_regex(r"\A[a-d]{3,8}\Z"), max_size=12)
-
-
-def made(template: Mapping[str, Any], place: Place, **parameters: str) -> dict[str, Any]:
-    """Return the resources that CloudFormation makes of a template in a place, with everything filled in."""
-    defaults = {
-        name: one["Default"] for name, one in template["Parameters"].items() if "Default" in one
-    }
-    known = {
-        **defaults,
-        **parameters,
-        "AWS::AccountId": place.account,
-        "AWS::Region": place.region,
-        "AWS::Partition": place.partition,
-    }
-    conditions = template["Conditions"]
-    truths = {
-        name: truth(condition, known=known, conditions=conditions)
-        for name, condition in conditions.items()
-    }
-    return {
-        name: worked_out(resource, known=known, truths=truths)
-        for name, resource in template["Resources"].items()
-        if truths.get(resource.get("Condition"), True)
-    }
 
 
 def made_for(**fields: Any) -> dict[str, Any]:
     wanted = agent_with(**fields)
     return made(whole(wanted), wanted.place)
-
-
-def statements(policy: Mapping[str, Any]) -> dict[str, Any]:
-    return {one["Sid"]: one for one in policy["Properties"]["PolicyDocument"]["Statement"]}
 
 
 # ---- who is let in ----

@@ -87,6 +87,11 @@ class Names(msgspec.Struct, frozen=True):
         return f"{self.stem}-agent-alarms"
 
     @property
+    def table(self) -> str:
+        """The ledger's table."""
+        return f"{self.stem}-ledger"
+
+    @property
     def batch_rule(self) -> str:
         """The rule for keys of batch deletes whose events name no bucket."""
         return self.trail_rule("batches")
@@ -98,6 +103,14 @@ class Names(msgspec.Struct, frozen=True):
     def trail_rule(self, number: int | str) -> str:
         """Return the name of a rule for a trail's events; `*` for any of them."""
         return f"{self.stem}-trail-{number}"
+
+    def failures_alarm(self, bucket: str) -> str:
+        """Return the name of a source bucket's own alarm for failures."""
+        return f"{self.stem}-failed-{bucket}"
+
+    def table_arn(self, place: Place) -> str:
+        """Return the ARN of the ledger's table."""
+        return table_arn(place, self.table)
 
     def queue_arn(self, place: Place) -> str:
         """Return the ARN of the queue of events."""
@@ -159,6 +172,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 def _arn(service: str, place: Place, resource: str) -> str:
     return f"arn:{place.partition}:{service}:{place.region}:{place.account}:{resource}"
+
+
+def table_arn(place: Place, table: str) -> str:
+    """Return the ARN of a table."""
+    return _arn("dynamodb", place, f"table/{table}")
 
 
 def bucket_arn(name: str, partition: str) -> str:

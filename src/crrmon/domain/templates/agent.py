@@ -8,7 +8,7 @@ place, also as a stack set. Names of buckets are part of the text, for no parame
 one, which takes as many as fit into one rule.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -17,9 +17,8 @@ from crrmon.domain.deployment import event_patterns
 from crrmon.domain.deployment.names import Deployment, bucket_arn
 from crrmon.domain.deployment.packing import NOTHING, Chunks
 from crrmon.domain.deployment.places import Place
-from crrmon.domain.templates import bucket_access, event_rules, queues
+from crrmon.domain.templates import alarms, bucket_access, event_rules, numbered, queues, topics
 from crrmon.domain.templates.intrinsics import (
-    ACCOUNT,
     REGION,
     att,
     both,
@@ -30,7 +29,6 @@ from crrmon.domain.templates.intrinsics import (
     split_names,
     sub,
     when,
-    worked_out,
 )
 from crrmon.domain.templates.parameters import BUCKET, NAMES
 from crrmon.domain.templates.template import Parameter, Part, Template
@@ -133,7 +131,7 @@ def filled_in(agent: Agent, *, before: Layout = EMPTY) -> Template:
         parts += [_role(), _policies(layout.readable)]
     return Template(
         description=_DESCRIPTION,
-        parts=tuple(_with_defaults(part, agent.parameters) for part in parts),
+        parts=tuple(part.with_defaults(agent.parameters) for part in parts),
     )
 
 
@@ -144,7 +142,9 @@ def generic() -> Template:
     native = Part(label="", resources={"NativeRule1": event_rules.native_rule(1, ref(_BUCKETS))})
     trail = event_rules.trail(split_names(_BUCKETS, before=prefix, after="/"))
     policy = bucket_access.policy(
-        "Role", bucket_arns=arns, object_arns=split_names(_BUCKETS, before=prefix, after="/*")
+        [ref("Role")],
+        bucket_arns=arns,
+        object_arns=split_names(_BUCKETS, before=prefix, after="/*"),
     )
     return Template(
         description=_DESCRIPTION,
@@ -153,11 +153,11 @@ def generic() -> Template:
             queues.queues(),
             queues.monitor(),
             _role(),
-            _only_if("MakesRole", Part(label="", resources={"Buckets1": policy})),
+            Part(label="", resources={"Buckets1": policy}).only_if("MakesRole"),
             _alarm(),
-            _only_if("UsesRules", native),
-            _only_if("UsesTrail", trail),
-            _only_if("UsesTrail", event_rules.trail_rules({1: arns})),
+            native.only_if("UsesRules"),
+            trail.only_if("UsesTrail"),
+            event_rules.trail_rules({1: arns}).only_if("UsesTrail"),
         ),
         # No function fills in the partition before each name of a list, so this works only in the partition aws.
         metadata={"cfn-lint": {"config": {"ignore_checks": ["I3042"]}}},
@@ -174,25 +174,18 @@ def layout_of(template: Mapping[str, Json]) -> Layout:
     Args:
         template: what `document` returned, or CloudFormation of it.
     """
-    resources = template["Resources"]
-
-    def numbered(prefix: str, names: Callable[[Json], Json]) -> Chunks:
-        return {
-            int(logical.removeprefix(prefix)): tuple(map(_bucket_of, names(one["Properties"])))
-            for logical, one in resources.items()
-            if logical.startswith(prefix) and logical.removeprefix(prefix).isdecimal()
-        }
-
     return Layout(
-        native=numbered(
-            "NativeRule", lambda rule: rule["EventPattern"]["detail"]["bucket"]["name"]
+        native=numbered.chunks(
+            template,
+            "NativeRule",
+            lambda rule: rule["EventPattern"]["detail"]["bucket"]["name"],
         ),
-        trail=numbered(
-            "TrailRule", lambda rule: rule["EventPattern"]["detail"]["resources"]["ARN"]
+        trail=numbered.chunks(
+            template,
+            "TrailRule",
+            lambda rule: rule["EventPattern"]["detail"]["resources"]["ARN"],
         ),
-        readable=numbered(
-            "Buckets", lambda one: one["PolicyDocument"]["Statement"][1]["Resource"]
-        ),
+        readable=bucket_access.chunks(template),
     )
 
 
@@ -208,11 +201,6 @@ def _lay_out(agent: Agent, before: Layout) -> Layout:
         trail=event_patterns.trail_rules(agent.trail, partition=partition, before=before.trail),
         readable=readable,
     )
-
-
-def _bucket_of(value: Json) -> str:
-    """Return the name of a bucket from its name or its ARN."""
-    return str(worked_out(value, known={}, truths={})).rpartition(":")[2]
 
 
 # ---- parts ----
@@ -300,34 +288,18 @@ def _role() -> Part:
 def _policies(readable: Chunks) -> Part:
     policies = {
         f"Buckets{number}": bucket_access.policy(
-            "Role",
+            [ref("Role")],
             bucket_arns=event_rules.arns_of(names),
             object_arns=event_rules.arns_of(names, after="/*"),
         )
         for number, names in readable.items()
     }
-    return _only_if("MakesRole", Part(label="", resources=policies))
+    return Part(label="", resources=policies).only_if("MakesRole")
 
 
 def _alarm() -> Part:
     """Return the alarm for dead letters: what SQS measures is in the queue's own account and region."""
     topic = when("MakesTopic", ref("AlarmTopic"), ref("AlarmTopicArn"))
-    only_tls = {
-        "Sid": "OnlyTls",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "sns:Publish",
-        "Resource": ref("AlarmTopic"),
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-    }
-    alarms = {
-        "Sid": "Alarms",
-        "Effect": "Allow",
-        "Principal": {"Service": "cloudwatch.amazonaws.com"},
-        "Action": "sns:Publish",
-        "Resource": ref("AlarmTopic"),
-        "Condition": {"StringEquals": {"aws:SourceAccount": ref(ACCOUNT)}},
-    }
     return Part(
         label="Alarm",
         parameters={
@@ -340,77 +312,26 @@ def _alarm() -> Part:
                 pattern=r"^$|^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$",
                 constraint="must be the ARN of a standard topic, or empty",
             ),
-            "AlarmEmail": Parameter(
-                description="Address that a topic created here tells; empty for none.",
-                default="",
-                pattern=r"^$|^[^@\s]+@[^@\s]+$",
-                constraint="must be an e-mail address, or empty",
-            ),
+            "AlarmEmail": topics.EMAIL,
         },
         conditions={
             "MakesTopic": equals(ref("AlarmTopicArn"), ""),
             "HasEmail": both(holds("MakesTopic"), given("AlarmEmail")),
         },
         resources={
-            # Without a key: CloudWatch may not use the one that AWS manages for SNS, and an alarm says nothing secret.
-            "AlarmTopic": {
-                "Type": "AWS::SNS::Topic",
-                "Condition": "MakesTopic",
-                "Properties": {"TopicName": sub(NAMES.agent_topic)},
-            },
-            "AlarmTopicPolicy": {
-                "Type": "AWS::SNS::TopicPolicy",
-                "Condition": "MakesTopic",
-                "Properties": {
-                    "Topics": [ref("AlarmTopic")],
-                    "PolicyDocument": {"Version": "2012-10-17", "Statement": [alarms, only_tls]},
-                },
-            },
-            "AlarmMail": {
-                "Type": "AWS::SNS::Subscription",
-                "Condition": "HasEmail",
-                "Properties": {
-                    "TopicArn": ref("AlarmTopic"),
-                    "Protocol": "email",
-                    "Endpoint": ref("AlarmEmail"),
-                },
-            },
-            "DeadLettersAlarm": {
-                "Type": "AWS::CloudWatch::Alarm",
-                "Properties": {
-                    "AlarmDescription": (
-                        "Messages are in crrmon's dead-letter queue: the objects they report are not followed. "
-                        "docs/runbook.md#crrmondeadletters"
-                    ),
-                    "Namespace": "AWS/SQS",
-                    "MetricName": "ApproximateNumberOfMessagesVisible",
-                    "Dimensions": [
-                        {"Name": "QueueName", "Value": att("DeadLetters", "QueueName")}
-                    ],
-                    "Statistic": "Maximum",
-                    "Period": 300,
-                    "EvaluationPeriods": 1,
-                    "ComparisonOperator": "GreaterThanThreshold",
-                    "Threshold": 0,
-                    "TreatMissingData": "notBreaching",
-                    "AlarmActions": [topic],
-                    "OKActions": [topic],
-                },
-            },
+            **topics.topic("AlarmTopic", NAMES.agent_topic, "AlarmMail", only_if="MakesTopic"),
+            "DeadLettersAlarm": alarms.alarm(
+                "Messages are in crrmon's dead-letter queue: the objects they report are not followed. "
+                "docs/runbook.md#crrmondeadletters",
+                topic,
+                **alarms.metric(
+                    "AWS/SQS",
+                    "ApproximateNumberOfMessagesVisible",
+                    {"QueueName": att("DeadLetters", "QueueName")},
+                ),
+                EvaluationPeriods=1,
+                ComparisonOperator="GreaterThanThreshold",
+                Threshold=0,
+            ),
         },
     )
-
-
-def _only_if(condition: str, part: Part) -> Part:
-    """Return a part whose resources are made only if a condition holds."""
-    resources = {name: one | {"Condition": condition} for name, one in part.resources.items()}
-    return msgspec.structs.replace(part, resources=resources)
-
-
-def _with_defaults(part: Part, values: Mapping[str, str | int]) -> Part:
-    """Return a part whose parameters are these where nobody gives others."""
-    parameters = {
-        name: msgspec.structs.replace(one, default=values[name])
-        for name, one in part.parameters.items()
-    }
-    return msgspec.structs.replace(part, parameters=parameters)

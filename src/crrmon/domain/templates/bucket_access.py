@@ -3,7 +3,7 @@
 Each bucket is named, and a policy's length is limited: many buckets take several policies, of which a role has few.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from crrmon.domain.deployment import quotas
 from crrmon.domain.deployment.names import bucket_arn
 from crrmon.domain.deployment.packing import NOTHING, Chunks, Room, pack
-from crrmon.domain.templates.intrinsics import ref
+from crrmon.domain.templates import numbered, policies
 
 Json = Any
 
@@ -41,7 +41,7 @@ def packed(
         TooManyBucketsError: they do not fit.
         TooLargeError: a name is too long.
     """
-    empty = len(msgspec.json.encode(_document([], [])))
+    empty = len(msgspec.json.encode(policies.document(_statements([], []))))
     # Each ARN in quotes and with a comma, which the last one of each statement has not.
     around = 2 * len('"",') + len("/*")
     room = Room(
@@ -59,40 +59,27 @@ def packed(
     return chunks
 
 
-def policy(role: str, *, bucket_arns: Json, object_arns: Json) -> dict[str, Json]:
+def policy(roles: Json, *, bucket_arns: Json, object_arns: Json) -> dict[str, Json]:
     """
-    Return a managed policy of a role.
+    Return a managed policy.
 
     Args:
-        role: the resource.
+        roles: a list of those that have it; None for none.
         bucket_arns: a list of the ARNs of buckets.
         object_arns: the same for all of their objects.
     """
-    # Without a name of its own, as two of a name cannot stand beside each other while one replaces the other.
-    return {
-        "Type": "AWS::IAM::ManagedPolicy",
-        "Properties": {
-            "Roles": [ref(role)],
-            "PolicyDocument": _document(bucket_arns, object_arns),
-        },
-    }
+    return policies.managed(roles, _statements(bucket_arns, object_arns))
 
 
-def _document(bucket_arns: Json, object_arns: Json) -> dict[str, Json]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "Status",
-                "Effect": "Allow",
-                "Action": ["s3:GetObject", "s3:GetObjectVersion"],
-                "Resource": object_arns,
-            },
-            {
-                "Sid": "Rules",
-                "Effect": "Allow",
-                "Action": ["s3:GetReplicationConfiguration", "s3:ListBucket"],
-                "Resource": bucket_arns,
-            },
-        ],
-    }
+def chunks(template: Mapping[str, Json]) -> Chunks:
+    """Return which policy of a template names which buckets; they are called `Buckets1` and so on."""
+    return numbered.chunks(
+        template, "Buckets", lambda one: one["PolicyDocument"]["Statement"][1]["Resource"]
+    )
+
+
+def _statements(bucket_arns: Json, object_arns: Json) -> list[Json]:
+    return [
+        policies.allow("Status", ["s3:GetObject", "s3:GetObjectVersion"], object_arns),
+        policies.allow("Rules", ["s3:GetReplicationConfiguration", "s3:ListBucket"], bucket_arns),
+    ]

@@ -72,6 +72,19 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     resources: Mapping[str, Json] = {}
     outputs: Mapping[str, Json] = {}
 
+    def only_if(self, condition: str) -> "Part":
+        """Return it with resources that are made only if a condition holds."""
+        resources = {name: one | {"Condition": condition} for name, one in self.resources.items()}
+        return msgspec.structs.replace(self, resources=resources)
+
+    def with_defaults(self, values: Mapping[str, str | int]) -> "Part":
+        """Return it with parameters that are these where nobody gives others; of each parameter there is a value."""
+        parameters = {
+            name: msgspec.structs.replace(one, default=values[name])
+            for name, one in self.parameters.items()
+        }
+        return msgspec.structs.replace(self, parameters=parameters)
+
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
     """A whole template."""

@@ -1,15 +1,19 @@
 """Our own rules over templates: each finds what it is there for, and the agent's templates keep them all."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
-from crrmon.domain.templates import agent
+from crrmon.domain.templates import agent, monitor
 from crrmon.domain.templates.audit import Finding, audit
 from crrmon.domain.templates.intrinsics import ref, when
+from crrmon.domain.templates.monitor import Ledger
 from fakes.agent_templates import FOREIGN, KEY, MONITOR, agent_with, whole
 from fakes.buckets import long_names
+from fakes.monitor_templates import AGENTS, RUNTIMES, monitor_with
+from fakes.monitor_templates import whole as whole_monitor
 
 SOUND = whole(
     agent_with(
@@ -74,6 +78,48 @@ def test_the_generic_agent_keeps_the_rules_with_as_many_buckets_as_its_descripti
     template = agent.generic().document()
     assert audit(template, {"SourceBuckets": sorted(long_names(20))}) == ()
     assert "a pattern of" in str(audit(template, {"SourceBuckets": sorted(long_names(30))}))
+
+
+@pytest.mark.parametrize("count", [0, 60, 300])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("ledger", Ledger)
+@pytest.mark.parametrize("key", ["", KEY])
+def test_monitors_keep_the_rules(count: int, runtime: str, ledger: Ledger, key: str) -> None:
+    """D37, D49: wherever the daemon runs, whatever keeps its ledger, and however many buckets and queues there are."""
+    wanted = monitor_with(
+        runtime=RUNTIMES[runtime],
+        agents=AGENTS if count else frozenset(),
+        ledger=ledger,
+        readable=long_names(count),
+        alarm_each=long_names(count),
+        topic_key_arn=key,
+        table_key_arn=key,
+        queue_key_arns=frozenset({key} - {""}),
+        alarm_email="ops@example.com",
+    )
+    assert audit(whole_monitor(wanted)) == ()
+
+
+def test_the_generic_monitor_keeps_the_rules_with_as_many_buckets_as_its_description_says() -> (
+    None
+):
+    """About 35 with long names, whoever takes the role."""
+    template = monitor.generic().document()
+    assert audit(template, {"Buckets": sorted(long_names(35))}) == ()
+    assert "a policy of" in str(audit(template, {"Buckets": sorted(long_names(45))}))
+
+
+def test_a_policy_that_is_a_text_is_looked_at() -> None:
+    """Where CloudFormation fills in names of conditions, it is one."""
+    statement = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    added_role = {
+        "Type": "AWS::IAM::Role",
+        "Properties": {"AssumeRolePolicyDocument": {"Fn::Sub": document}},
+    }
+    assert added(Other=added_role) == [
+        Finding("Other", "a statement: any principal, without a condition")
+    ]
 
 
 @pytest.mark.parametrize("principal", ["*", {"AWS": "*"}, {"AWS": ["*"]}])

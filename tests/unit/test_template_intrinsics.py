@@ -8,6 +8,7 @@ import pytest
 from crrmon.domain.templates import intrinsics
 from crrmon.domain.templates.intrinsics import (
     NO_VALUE,
+    after,
     att,
     both,
     conditions_of,
@@ -15,9 +16,11 @@ from crrmon.domain.templates.intrinsics import (
     given,
     holds,
     negated,
+    none_of,
     ref,
     split_names,
     sub,
+    sub_with,
     truth,
     when,
     worked_out,
@@ -40,6 +43,9 @@ def worked(value: Any, **truths: bool) -> Any:
         (sub("a:${AWS::Region}:${Deployment}:${Other}"), "a:eu-west-1:acme:${Other}"),
         (split_names("Names", before="arn:", after="/*"), ["arn:one/*", "arn:two/*"]),
         (ref("Names"), ["one", "two"]),
+        (after("-", "Deployment"), ""),
+        (after("c", "Deployment"), "me"),
+        (sub_with("${Deployment}/${Own}", {"Own": ref("AWS::Region")}), "acme/eu-west-1"),
         ([1, True, "x", {"a": ref("Deployment")}], [1, True, "x", {"a": "acme"}]),
     ],
 )
@@ -95,3 +101,9 @@ def test_no_other_module_writes_functions() -> None:
     here = Path(str(intrinsics.__file__))
     others = [path for path in here.parent.glob("*.py") if path != here]
     assert [path.name for path in others if '"Fn::' in path.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize(("names", "empty"), [("", True), ([], True), (["one"], False)])
+def test_a_list_without_values_is_empty(names: Any, *, empty: bool) -> None:
+    """CloudFormation has an empty text in it."""
+    assert truth(none_of("List"), known={"List": names}, conditions={}) is empty

@@ -126,6 +126,9 @@ def _statements(value: Json) -> Iterator[Mapping[str, Json]]:
         case list():
             for part in value:
                 yield from _statements(part)
+        case str() if value.startswith("{"):
+            # A policy as a text, with what CloudFormation fills in as a name.
+            yield from _statements(msgspec.json.decode(value))
         case _:
             pass
 

@@ -22,6 +22,7 @@ from crrmon.domain.catalogue import (
     CW_SPEED,
     CW_STUCK,
 )
+from crrmon.domain.deployment.names import Names
 from crrmon.domain.metric import CloudWatchMetric
 
 _WINDOW: Final = 300
@@ -83,7 +84,7 @@ def body(monitor: str, surroundings: tuple[str, Sequence[Mapping[str, Any]]]) ->
 
     Args:
         monitor: the daemon's name, or a parameter that has it.
-        surroundings: a heading, and panels of AWS's own metrics and logs under it.
+        surroundings: a heading, and panels of AWS's own metrics and logs under it; without panels it is left out.
 
     Raises:
         ValueError: a metric of the catalogue has no panel, or several.
@@ -92,7 +93,52 @@ def body(monitor: str, surroundings: tuple[str, Sequence[Mapping[str, Any]]]) ->
     if sorted(one.name for one in shown) != sorted(metric.name for metric in CLOUDWATCH_METRICS):
         raise ValueError("every CloudWatch metric of the catalogue has one panel")
     sections = [(title, [_panel(one, monitor) for one in panels]) for title, panels in _SECTIONS]
-    return {"widgets": _laid_out([*sections, surroundings])}
+    if surroundings[1]:
+        sections.append((surroundings[0], list(surroundings[1])))
+    return {"widgets": _laid_out(sections)}
+
+
+def queues(regions: Sequence[str], names: Names) -> list[Mapping[str, Any]]:
+    """
+    Return panels of the account's queues.
+
+    Args:
+        regions: where there are queues.
+        names: what they are called.
+    """
+    if not regions:
+        return []
+    messages = "ApproximateNumberOfMessages"
+
+    def lines(metric: str, queue: str, label: str = "") -> list[Any]:
+        return [
+            [
+                *("AWS/SQS", metric, "QueueName", queue),
+                {"stat": "Maximum", "region": region, "label": f"{label}{region}"},
+            ]
+            for region in regions
+        ]
+
+    return [
+        chart(
+            "Messages: waiting, and in flight",
+            [
+                *lines(f"{messages}Visible", names.queue, "waiting, "),
+                *lines(f"{messages}NotVisible", names.queue, "in flight, "),
+            ],
+            unit="Count",
+        ),
+        chart(
+            "Age of the oldest message in the queue",
+            lines("ApproximateAgeOfOldestMessage", names.queue),
+            unit="Seconds",
+        ),
+        chart(
+            "Messages in the dead-letter queue",
+            lines(f"{messages}Visible", names.dead_letters),
+            unit="Count",
+        ),
+    ]
 
 
 def text(whole: Mapping[str, Any]) -> str:

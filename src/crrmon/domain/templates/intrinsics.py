@@ -17,7 +17,7 @@ NO_VALUE: Final = "AWS::NoValue"
 """Leaves out what has it as its value."""
 
 _REF, _ATT, _SUB, _IF = "Ref", "Fn::GetAtt", "Fn::Sub", "Fn::If"
-_JOIN, _SPLIT = "Fn::Join", "Fn::Split"
+_JOIN, _SPLIT, _SELECT = "Fn::Join", "Fn::Split", "Fn::Select"
 _EQUALS, _NOT, _AND, _CONDITION = "Fn::Equals", "Fn::Not", "Fn::And", "Condition"
 
 
@@ -34,6 +34,11 @@ def att(resource: str, attribute: str = "Arn") -> Json:
 def sub(text: str) -> Json:
     """Return a text with `${Name}` filled in; as it is where it has none."""
     return {_SUB: text} if "${" in text else text
+
+
+def sub_with(text: str, values: Mapping[str, Json]) -> Json:
+    """Return a text with `${Name}` filled in: from these values first."""
+    return {_SUB: [text, dict(values)]}
 
 
 def when(condition: str, then: Json, otherwise: Json = None) -> Json:
@@ -79,6 +84,17 @@ def split_names(parameter: str, *, before: str, after: str = "") -> Json:
     return {_SPLIT: [",", {_SUB: [f"{before}${{Names}}{after}", {"Names": names}]}]}
 
 
+def after(between: str, parameter: str) -> Json:
+    """Return what stands in a parameter after something that comes in it once; nothing where that does not come."""
+    # With it once more at the end, there always is something after it: else nothing could be selected.
+    return {_SELECT: [1, {_SPLIT: [between, sub(f"${{{parameter}}}{between}")]}]}
+
+
+def none_of(parameter: str) -> Json:
+    """Return a condition: a list that is a parameter is empty."""
+    return equals({_JOIN: ["", ref(parameter)]}, "")
+
+
 # ---- working them out ----
 
 
@@ -116,7 +132,13 @@ def worked_out(value: Json, *, known: Mapping[str, Json], truths: Mapping[str, b
             return work(then if truths[condition] else otherwise)
         case {"Ref": str(name)}:
             return known.get(name, f"${{{name}}}")
-        case {"Fn::GetAtt": _} | {"Fn::Sub": _} | {"Fn::Join": _} | {"Fn::Split": _}:
+        case (
+            {"Fn::GetAtt": _}
+            | {"Fn::Sub": _}
+            | {"Fn::Join": _}
+            | {"Fn::Split": _}
+            | {"Fn::Select": _}
+        ):
             return _text(value, known, work)
         case dict():
             kept = {name: part for name, part in value.items() if not _left_out(part, truths)}
@@ -139,6 +161,8 @@ def _text(function: Json, known: Mapping[str, Json], work: Callable[[Json], Json
             return between.join(_listed(work(parts)))
         case {"Fn::Split": [str(between), text]}:
             return work(text).split(between)
+        case {"Fn::Select": [int(index), parts]}:
+            return _listed(work(parts))[index]
         case _:
             raise ValueError(f"not a function that can be worked out: {function}")
 

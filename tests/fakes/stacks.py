@@ -14,6 +14,8 @@ class FakeStacks:
     def __init__(self) -> None:
         self.templates: dict[Address, dict[str, Any]] = {}
         self.statuses: dict[Address, str] = {}
+        self.tags: dict[Address, dict[str, str]] = {}
+        self.protected: set[Address] = set()
         self.change_sets: dict[str, tuple[Address, Wanted]] = {}
         """Those that were neither carried out nor dropped."""
 
@@ -26,8 +28,8 @@ class FakeStacks:
             status=self.statuses[address],
             reason="",
             outputs={},
-            tags={},
-            protected=False,
+            tags=self.tags.get(address, {}),
+            protected=address in self.protected,
         )
 
     async def template(self, address: Address) -> Mapping[str, Any]:
@@ -61,6 +63,7 @@ class FakeStacks:
         made, wanted = self.change_sets.pop(change_set.id)
         assert made == address
         self.templates[address] = json.loads(wanted.body)
+        self.tags[address] = dict(wanted.tags)
         self.statuses[address] = "UPDATE_COMPLETE"
 
     async def delete(self, address: Address, *, token: str) -> None:

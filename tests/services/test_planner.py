@@ -134,7 +134,7 @@ async def test_d34_one_bucket_more_is_one_change(planner: Planner, stacks: FakeS
 async def test_a_bucket_that_cannot_be_read_changes_nothing(
     planner: Planner, stacks: FakeStacks
 ) -> None:
-    """Its events go on coming, and its agent stays, also where it was the only one there."""
+    """Its events go on coming, and its agent stays, also where it was the only one there; but it is not "nothing to do"."""
     both = Discovery(buckets=(bucket("a"), bucket("b"), bucket("c", THERE)))
     await applied(planner, stacks, await planner.plan(both, EVENTBRIDGE))
     unread = (
@@ -147,17 +147,33 @@ async def test_a_bucket_that_cannot_be_read_changes_nothing(
         Discovery(buckets=(bucket("a", on=True), idle), unread=unread), EVENTBRIDGE
     )
 
-    assert made.exit_code == 0
+    assert not made.changes
+    assert not made.blocked
+    assert made.exit_code == 1
     assert [problem.text for problem in made.problems] == ["denied", "denied"]
+
+
+async def test_a_destination_keeps_what_it_has_while_its_source_cannot_be_read(
+    planner: Planner, stacks: FakeStacks
+) -> None:
+    """Only the rules of its source tell that it is one."""
+    request = Request(wish=Wish(source=Source.NOTIFICATIONS, destination_events=True))
+    copy = BucketFound(name="a-copy", place=THERE)
+    first = await planner.plan(Discovery(buckets=(bucket("a"), copy)), request)
+    (plan,) = [one for one in first.buckets if one.bucket == "a-copy"]
+    assert plan.choice is not None
+    await applied(planner, stacks, first)
+    having = replace(copy, notifications=NotificationConfiguration(entries=(plan.choice.entry,)))
+    unread = (UnreadBucket(name="a", account="", reason="throttled"),)
+
+    made = await planner.plan(Discovery(buckets=(having,), unread=unread), request)
+
+    assert not made.changes
 
 
 @pytest.mark.parametrize(
     ("unread_accounts", "removed"),
-    [
-        ((), [THERE]),
-        ((UnreadAccount(account="partner", reason="no role"),), []),
-        ((UnreadAccount(account=THERE.account, reason="no role"),), []),
-    ],
+    [((), [THERE]), ((UnreadAccount(account="partner", reason="no role"),), [])],
 )
 async def test_an_agent_with_nothing_to_watch(
     planner: Planner,
@@ -165,16 +181,52 @@ async def test_an_agent_with_nothing_to_watch(
     unread_accounts: tuple[UnreadAccount, ...],
     removed: list[Place],
 ) -> None:
-    """It is removed, but only by whoever saw all of its account."""
+    """It is removed, but only by whoever saw everything, and only where that is allowed: its queue goes with it."""
     both = Discovery(buckets=(bucket("a"), bucket("c", THERE)))
     await applied(planner, stacks, await planner.plan(both, NOTIFICATIONS))
-    idle = BucketFound(name="c", place=THERE)
-
-    made = await planner.plan(
-        Discovery(buckets=(bucket("a"), idle), unread_accounts=unread_accounts), NOTIFICATIONS
+    found = Discovery(
+        buckets=(bucket("a"), BucketFound(name="c", place=THERE)), unread_accounts=unread_accounts
     )
 
+    made = await planner.plan(found, NOTIFICATIONS)
+    allowed = await planner.plan(found, replace(NOTIFICATIONS, allow_replacement=True))
+
     assert [one.standing.place for one in made.stacks if one.removed] == removed
+    assert made.blocked is bool(removed)
+    assert not allowed.blocked
+
+
+async def test_an_agent_that_is_protected_is_not_removed(
+    planner: Planner, stacks: FakeStacks
+) -> None:
+    """That is said before anything is done."""
+    both = Discovery(buckets=(bucket("a"), bucket("c", THERE)))
+    await applied(planner, stacks, await planner.plan(both, NOTIFICATIONS))
+    stacks.protected.add(address(THERE))
+    found = Discovery(buckets=(bucket("a"), BucketFound(name="c", place=THERE)))
+
+    made = await planner.plan(found, replace(NOTIFICATIONS, allow_replacement=True))
+
+    (problem,) = [one for one in made.problems if one.blocks]
+    assert "termination protection" in problem.text
+
+
+@pytest.mark.parametrize("tags", [{}, {"managed-by": "crrmon", "crrmon:deployment": "other"}])
+async def test_a_stack_of_somebody_else(
+    planner: Planner, stacks: FakeStacks, tags: dict[str, str]
+) -> None:
+    """Its name is no proof: it is not read, not changed, and not removed where there is nothing to watch."""
+    for place in (HERE, THERE):
+        stacks.statuses[address(place)] = "CREATE_COMPLETE"
+        stacks.tags[address(place)] = tags
+    found = Discovery(buckets=(bucket("a"), BucketFound(name="idle", place=THERE)))
+
+    made = await planner.plan(found, NOTIFICATIONS)
+
+    assert stacks.change_sets == {}
+    assert not any(one.removed for one in made.stacks)
+    (problem,) = [one for one in made.problems if one.blocks]
+    assert "none of this deployment" in problem.text
 
 
 @pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"])

@@ -149,6 +149,14 @@ def test_the_exit_code_tells_what_a_plan_comes_to(made: Plan, exit_code: int) ->
     assert made.exit_code == exit_code
 
 
+def test_where_not_all_could_be_read_it_is_not_nothing_to_do() -> None:
+    """Nor does it keep the rest from being carried out."""
+    made = Plan(stacks=(), buckets=(), problems=(), complete=False)
+
+    assert made.exit_code == 1
+    assert not made.blocked
+
+
 def test_a_replacement_is_told_with_what_would_be_lost() -> None:
     """And with the option that allows it."""
     (problem,) = plan(stacks=(stack(QUEUE),)).problems

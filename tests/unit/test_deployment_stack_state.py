@@ -75,6 +75,14 @@ def test_the_way_out_is_a_command(status: str, told: str) -> None:
     assert told in of(status).way_out
 
 
+def test_commands_name_a_stack_so_that_no_other_account_has_it() -> None:
+    """All accounts have one of the same name: pasted with other credentials, the command would hit another stack."""
+    arn = "arn:aws:cloudformation:eu-west-1:111111111111:stack/crrmon-agent/0f5f"
+    found = standing("crrmon-agent", PLACE, "ROLLBACK_COMPLETE", stack_id=arn)
+
+    assert f"--stack-name {arn} " in found.way_out
+
+
 @pytest.mark.parametrize(
     ("status", "deletable"),
     [

@@ -46,7 +46,7 @@ async def store(
 
 @pytest.fixture
 def writer(store: AwsNotificationStore) -> NotificationWriter:
-    return NotificationWriter(store, IDENTITY)
+    return NotificationWriter(store, IDENTITY, patience_seconds=0.0)
 
 
 @pytest.fixture

@@ -181,6 +181,27 @@ async def test_a_preview_that_is_dropped_leaves_nothing(
     assert await stacks.find(address) is None
 
 
+async def test_a_preview_that_is_dropped_harms_no_stack_that_was_made_meanwhile(
+    stacks: AwsStacks, address: Address
+) -> None:
+    """Somebody else looked at the same plan, and carried it out."""
+    what = wanted({"Queue": queue(address)})
+    mine = await stacks.preview(address, what, new=True, name="mine")
+    theirs = await stacks.preview(address, what, new=True, name="theirs")
+    assert mine is not None
+    assert theirs is not None
+
+    await stacks.drop(address, mine, new=True)
+    begun = await stacks.find(address)
+    assert begun is not None
+    await carried_out(stacks, address, theirs)
+    await stacks.drop(address, mine, new=True)
+
+    found = await stacks.find(address)
+    assert found is not None
+    assert found.status == "CREATE_COMPLETE"
+
+
 async def test_a_template_that_is_too_large_to_be_sent(
     stacks: AwsStacks, address: Address, cloud: WholeMiniStack
 ) -> None:

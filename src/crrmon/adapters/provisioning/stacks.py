@@ -37,8 +37,11 @@ DRIFT_SECONDS = 600.0
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
 """What CloudFormation says of a change set that would change nothing."""
 
-_BUSY_CODES = frozenset({"InvalidChangeSetStatus", "OperationInProgressException"})
-_BUSY_WORDS = ("_IN_PROGRESS", "_FAILED state", "ROLLBACK_COMPLETE state")
+_OUTDATED_CODES = frozenset({"ChangeSetNotFound", "InvalidChangeSetStatus"})
+"""Of a change set that cannot be carried out any more. Carrying one out deletes all others: they were worked out for the
+stack as it was.
+"""
+_STATE_WORDS = ("_IN_PROGRESS", "_FAILED state", "ROLLBACK_COMPLETE state")
 """Of a ValidationError that is about the state of the stack."""
 
 _CAPABILITIES = ["CAPABILITY_NAMED_IAM"]
@@ -51,6 +54,7 @@ _ACTIONS = {
     "DescribeChangeSet": "cloudformation:DescribeChangeSet",
     "ExecuteChangeSet": "cloudformation:ExecuteChangeSet",
     "DeleteChangeSet": "cloudformation:DeleteChangeSet",
+    "ListChangeSets": "cloudformation:ListChangeSets",
     "DescribeStackEvents": "cloudformation:DescribeStackEvents",
     "DeleteStack": "cloudformation:DeleteStack",
     "DetectStackDrift": "cloudformation:DetectStackDrift",
@@ -105,6 +109,8 @@ class AwsStacks:
         request = {
             "StackName": address.name,
             "ChangeSetName": name,
+            # Asked again after a lost answer, it is the same one.
+            "ClientToken": name,
             "ChangeSetType": "CREATE" if new else "UPDATE",
             "Capabilities": _CAPABILITIES,
             "Parameters": _pairs("ParameterKey", "ParameterValue", wanted.parameters),
@@ -129,8 +135,15 @@ class AwsStacks:
         await self._done(
             address, lambda client: client.delete_change_set(ChangeSetName=change_set.id)
         )
-        if new:
-            await self._done(address, lambda client: client.delete_stack(StackName=address.name))
+        stack = await self.find(address) if new else None
+        # NB: somebody may have carried out another change by now: then it is a stack in use.
+        if stack is None or stack.status != "REVIEW_IN_PROGRESS":
+            return
+        others = await self._done(
+            address, lambda client: client.list_change_sets(StackName=address.name)["Summaries"]
+        )
+        if not others:
+            await self._done(address, lambda client: client.delete_stack(StackName=stack.id))
 
     async def execute(self, address: Address, change_set: ChangeSet, *, token: str) -> None:
         """Begin to carry a change out; `events` tells how it goes."""
@@ -248,15 +261,20 @@ class AwsStacks:
 
     def _fail(self, error: ClientError | NoAnswerError, address: Address) -> NoReturn:
         if isinstance(error, ClientError):
-            if code_of(error) == "ChangeSetNotFound":
-                # Carrying one out deletes all others: they were worked out for the stack as it was.
+            if code_of(error) in _OUTDATED_CODES:
                 raise BusyStackError(
                     f"{_named(address)} was changed since this change was worked out: plan again"
                 ) from error
-            if _busy(error):
+            if _about_its_state(error):
                 text = error.response["Error"].get("Message", "")
+                waits = "_IN_PROGRESS" in text or code_of(error) != "ValidationError"
+                then = (
+                    "wait until it is done, then call this again"
+                    if waits
+                    else "plan again for the way out"
+                )
                 raise BusyStackError(
-                    f"{_named(address)} takes no change now: {text}; wait until it is done, then call this again"
+                    f"{_named(address)} takes no change now: {text}; {then}"
                 ) from error
             action = _ACTIONS.get(error.operation_name, error.operation_name)
             permission = f"{action} on {address.name} in {address.region}"
@@ -271,10 +289,10 @@ def _named(address: Address) -> str:
     return f"stack {address.name} in {address.region}{account}"
 
 
-def _busy(error: ClientError) -> bool:
+def _about_its_state(error: ClientError) -> bool:
     code, text = code_of(error), str(error)
-    return code in _BUSY_CODES or (
-        code == "ValidationError" and any(word in text for word in _BUSY_WORDS)
+    return code == "OperationInProgressException" or (
+        code == "ValidationError" and any(word in text for word in _STATE_WORDS)
     )
 
 

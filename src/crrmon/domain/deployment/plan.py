@@ -56,6 +56,8 @@ class StackPlan(msgspec.Struct, frozen=True, kw_only=True):
     """By its ARN; None where nothing changes, or nothing can be changed now."""
     removed: bool = False
     """Whether it is to be deleted: there is nothing left for it to do."""
+    protected: bool = False
+    """Whether it is protected from deletion."""
 
     @property
     def dangerous(self) -> tuple[ResourceChange, ...]:
@@ -77,6 +79,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stacks: tuple[StackPlan, ...]
     buckets: tuple[BucketPlan, ...]
     problems: tuple[Problem, ...]
+    complete: bool = True
+    """Whether all that it rests on could be read."""
 
     @property
     def changes(self) -> bool:
@@ -92,8 +96,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """0 for nothing to do, 2 for changes, 1 where it cannot be carried out."""
-        if self.blocked:
+        """0 for nothing to do, 2 for changes, 1 where it cannot be carried out, or not all could be read."""
+        if self.blocked or not self.complete:
             return 1
         return 2 if self.changes else 0
 
@@ -107,6 +111,8 @@ def bucket_plans(
 ) -> tuple[BucketPlan, ...]:
     """Return what becomes of each bucket that is to send events, or has an entry of ours; by place and name.
 
+    Where not everything could be read, nothing is taken from anybody: a bucket may be the destination of one unread.
+
     Args:
         choices: how events are to come.
         discovery: the buckets, as they were read.
@@ -118,8 +124,10 @@ def bucket_plans(
         _bucket_plan(bucket, chosen.get(bucket.name), identity, switched=bucket.name in switched)
         for bucket in sorted(discovery.buckets, key=lambda one: (one.place, one.name))
         if bucket.name in chosen
-        or bucket.name in switched
-        or bucket.notifications.entry(identity) is not None
+        or (
+            discovery.complete
+            and (bucket.name in switched or bucket.notifications.entry(identity) is not None)
+        )
     ]
     return tuple(plans)
 
@@ -184,10 +192,24 @@ def _action(found: Difference, choice: Choice | None) -> BucketAction:
 def _of_stacks(stacks: Iterable[StackPlan], *, allow_replacement: bool) -> Iterable[Problem]:
     for stack in stacks:
         standing = stack.standing
-        if standing.kind in (Kind.BUSY, Kind.STUCK):
+        if standing.kind in (Kind.BUSY, Kind.STUCK, Kind.FOREIGN) and not stack.removed:
             yield Problem(
                 subject=f"stack {standing.name}",
                 text=f"{standing.sentence}: {standing.way_out}",
+                blocks=True,
+            )
+        if stack.removed:
+            lost = "its queues, with whatever is still in them"
+            yield Problem(
+                subject=f"stack {standing.name} in {standing.place.region}",
+                text=f"would be deleted, as nothing is left for it to do, and with it {lost}"
+                + ("" if allow_replacement else ": allow it with --allow-replacement"),
+                blocks=not allow_replacement,
+            )
+        if stack.removed and stack.protected:
+            yield Problem(
+                subject=f"stack {standing.name} in {standing.place.region}",
+                text="is protected from deletion: turn its termination protection off",
                 blocks=True,
             )
         for change in stack.dangerous:

@@ -22,6 +22,8 @@ class Kind(enum.StrEnum):
     """CloudFormation is at work on it, for whomever."""
     STUCK = "stuck"
     """It can only be freed by hand; the way out says how."""
+    FOREIGN = "foreign"
+    """It has the name of ours, and is somebody else's."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def deletable(self) -> bool:
         """Whether CloudFormation takes a request to delete it."""
-        return self.kind is not Kind.BUSY and self.kind is not Kind.ABSENT
+        return self.kind in (Kind.READY, Kind.STUCK)
 
 
 _READY = frozenset(
@@ -67,13 +69,14 @@ _STUCK = {
 """What happened, what frees the stack, and what goes on from there."""
 
 
-def standing(name: str, place: Place, status: str | None) -> Standing:
-    """Tell how a stack stands.
+def standing(name: str, place: Place, status: str | None, *, stack_id: str = "") -> Standing:
+    """Tell how a stack of ours stands.
 
     Args:
         name: of the stack.
         place: where it is.
         status: as CloudFormation names it; None where there is no stack.
+        stack_id: its ARN. Commands name it by that: another account has a stack of the same name.
     """
     if status is None or status in _ABSENT:
         return _standing(name, place, status, Kind.ABSENT)
@@ -84,7 +87,7 @@ def standing(name: str, place: Place, status: str | None) -> Standing:
         sentence = (
             f"stack {name} in {place.region} of account {place.account}: {happened} ({status})"
         )
-        way_out = _way_out(name, place, freed, again)
+        way_out = _way_out(stack_id or name, place, freed, again)
         return _standing(name, place, status, Kind.STUCK, sentence, way_out)
     # What else there is ends in _IN_PROGRESS; a status that is new can only be waited for as well.
     return _standing(
@@ -94,6 +97,18 @@ def standing(name: str, place: Place, status: str | None) -> Standing:
         Kind.BUSY,
         f"stack {name} in {place.region} of account {place.account} is being changed ({status})",
         "wait until CloudFormation is done with it, then call this again",
+    )
+
+
+def foreign(name: str, place: Place, status: str) -> Standing:
+    """Tell of a stack that has the name of ours, and whose tags do not say that it is."""
+    return _standing(
+        name,
+        place,
+        status,
+        Kind.FOREIGN,
+        f"stack {name} in {place.region} of account {place.account} is none of this deployment: its tags do not say so",
+        "give the deployment another name, or delete that stack if nobody needs it",
     )
 
 

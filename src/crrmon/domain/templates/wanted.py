@@ -109,6 +109,12 @@ def switched(template: Mapping[str, Json]) -> frozenset[str]:
     )
 
 
+def names_in(template: Mapping[str, Json]) -> frozenset[str]:
+    """Return all buckets that an agent's template names."""
+    layout = layout_of(template)
+    return _named(layout.native) | _named(layout.trail) | _named(layout.readable)
+
+
 def _by(choices: Iterable[Choice], source: Source) -> frozenset[str]:
     return frozenset(choice.bucket for choice in choices if choice.source is source)
 

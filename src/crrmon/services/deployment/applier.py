@@ -25,6 +25,14 @@ AT_ONCE = 4
 
 BUCKETS_AT_ONCE = 16
 
+MOST_UNANSWERED = 30
+"""Questions how a stack is that may go unanswered one after the other, before nobody waits for its end any more."""
+
+MOST_IDLE = 5
+"""Questions that bring nothing new, before a stack that seems to be at rest is believed to be: it may not have begun."""
+
+_GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
+
 _STACK = "AWS::CloudFormation::Stack"
 
 
@@ -158,40 +166,73 @@ class Applier:
 
     async def _stack(self, one: StackPlan) -> None:
         address, subject, token = self._stack_address(one), _stack(one), self._tokens()
-        self._note(subject, State.GOES_ON)
         try:
             stands = await self._stacks.find(address)
-            stack_id = address.name if stands is None else stands.id
+            if stands is None and one.removed:
+                self._note(subject, State.DONE)  # somebody else was faster
+                return
             if one.removed:
                 await self._stacks.delete(address, token=token)
             else:
                 assert one.change_set is not None  # noqa: S101 - for the type checker
                 change_set = ChangeSet(id=one.change_set, changes=one.changes)
                 await self._stacks.execute(address, change_set, token=token)
-            await self._followed(one, stack_id, token)
         except StacksError as error:
             self._fail(subject, str(error))
+            return
+        self._note(subject, State.GOES_ON)
+        await self._followed(one, address.name if stands is None else stands.id, token)
 
     async def _followed(self, one: StackPlan, stack_id: str, token: str) -> None:
-        """Tell of a stack's events until the last one."""
+        """Tell of a stack's events until the last one, or until it is at rest by somebody else's doing."""
         told: set[str] = set()
         address, subject = self._stack_address(one), _stack(one)
         failures: list[str] = []
+        unanswered = idle = 0
         while True:
-            for event in await self._stacks.events(stack_id, address, token=token):
-                if event.id in told:
-                    continue
-                told.add(event.id)
-                self._tell(one.standing.place, event)
-                if event.failed and event.type != _STACK:
-                    failures.append(f"{event.logical} ({event.type}): {event.reason}")
-                if event.type == _STACK and _ended(event.status):
-                    if event.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"):
-                        self._note(subject, State.DONE)
-                    else:
-                        self._fail(subject, f"it is {event.status} now", *failures)
+            try:
+                events = await self._stacks.events(stack_id, address, token=token)
+                news = [event for event in events if event.id not in told]
+                idle = 0 if news else idle + 1
+                at_rest = await self._at_rest(address) if idle >= MOST_IDLE else None
+            except StacksError as error:
+                unanswered += 1
+                if unanswered >= MOST_UNANSWERED:
+                    self._lose_sight(subject, str(error))
+                    return
+            else:
+                unanswered = 0
+                told.update(event.id for event in news)
+                for event in news:
+                    self._tell(one.standing.place, event)
+                failures += [_sentence(event) for event in news if event.failed]
+                ends = [event.status for event in news if _is_end(event)]
+                if ends or at_rest is not None:
+                    self._ended(one, ends[-1] if ends else str(at_rest), failures)
                     return
             await asyncio.sleep(self._poll_seconds)
+
+    async def _at_rest(self, address: Address) -> str | None:
+        """Return the status of a stack with which CloudFormation does nothing any more; None while it is at work."""
+        stack = await self._stacks.find(address)
+        if stack is None:
+            return "DELETE_COMPLETE"
+        return None if stack.status.endswith("_IN_PROGRESS") else stack.status
+
+    def _ended(self, one: StackPlan, status: str, failures: Sequence[str]) -> None:
+        good = {"DELETE_COMPLETE"} if one.removed else _GOOD
+        if status in good and not failures:
+            self._note(_stack(one), State.DONE)
+        else:
+            self._fail(_stack(one), f"it is {status} now", *failures)
+
+    def _lose_sight(self, subject: str, why: str) -> None:
+        self._failed = True
+        self._note(
+            subject,
+            State.GOES_ON,
+            f"nobody could ask how it goes ({why}); see it in CloudFormation's console, and call this again",
+        )
 
     async def _bucket(self, one: BucketPlan) -> None:
         address, subject = self._bucket_address(one), _bucket(one)
@@ -231,5 +272,9 @@ def _bucket(one: BucketPlan) -> str:
     return f"bucket {one.bucket}"
 
 
-def _ended(status: str) -> bool:
-    return not status.endswith("_IN_PROGRESS")
+def _sentence(event: StackEvent) -> str:
+    return f"{event.logical} ({event.type}): {event.reason}"
+
+
+def _is_end(event: StackEvent) -> bool:
+    return event.type == _STACK and not event.status.endswith("_IN_PROGRESS")

@@ -4,6 +4,7 @@ S3 has no condition to write under. So the configuration is read right before it
 what somebody else wrote in between is not overwritten unseen, as far as that can be told at all.
 """
 
+import asyncio
 import enum
 
 import msgspec
@@ -21,6 +22,12 @@ from crrmon.ports.notification_store import (
     NotificationStore,
     NotificationStoreError,
 )
+
+PATIENCE_SECONDS = 90.0
+"""For a new queue's policy, which SQS heeds after up to a minute, and for S3 to tell what was just written."""
+
+PAUSE_SECONDS = 5.0
+"""Between two tries."""
 
 
 class Written(enum.StrEnum):
@@ -47,11 +54,22 @@ class NotificationWriter:
     Args:
         store: where they are kept.
         identity: the Id of our entries.
+        patience_seconds: for what takes AWS a while.
+        pause_seconds: between two tries.
     """
 
-    def __init__(self, store: NotificationStore, identity: str) -> None:
+    def __init__(
+        self,
+        store: NotificationStore,
+        identity: str,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
         self._store = store
         self._identity = identity
+        self._tries = 1 + int(patience_seconds / pause_seconds)
+        self._pause_seconds = pause_seconds
 
     async def put(
         self,
@@ -111,7 +129,7 @@ class NotificationWriter:
         if not difference(before, wanted):
             return WriteResult(written=Written.UNCHANGED, sentences=notes)
         notes += await self._stored(bucket, wanted, ours=ours)
-        after = await self._store.read(bucket)
+        after = await self._read_back(bucket, before)
         if found := difference(wanted, after):
             told = " ".join(found.sentences())
             note = (
@@ -121,22 +139,40 @@ class NotificationWriter:
             return WriteResult(written=Written.DISTURBED, sentences=(*notes, note))
         return WriteResult(written=Written.CHANGED, sentences=notes)
 
+    async def _read_back(
+        self, bucket: BucketAddress, before: NotificationConfiguration
+    ) -> NotificationConfiguration:
+        """Return what a bucket has after it was written; S3 may go on telling the old for a moment."""
+        for _ in range(self._tries - 1):
+            after = await self._store.read(bucket)
+            if difference(before, after):
+                return after
+            await asyncio.sleep(self._pause_seconds)
+        return await self._store.read(bucket)
+
     async def _stored(
         self, bucket: BucketAddress, wanted: NotificationConfiguration, *, ours: Entry | None
     ) -> tuple[str, ...]:
         """Write a configuration, past destinations of others that are gone; return what to say of it."""
-        try:
-            await self._store.write(bucket, wanted, validate=True)
-        except InvalidDestinationError as error:
-            others = {one.arn for one in wanted.entries} - ({ours.arn} if ours else set())
-            # Those that S3 does not name might be ours: events would be lost without a word.
-            if not error.arns or not others.issuperset(error.arns):
-                raise
-            await self._store.write(bucket, wanted, validate=False)
-            gone = ", ".join(error.arns)
-            note = f"bucket {bucket.name} has entries of others to which S3 cannot send ({gone}); they stay as they are"
-            return (note,)
-        return ()
+        others = {one.arn for one in wanted.entries} - ({ours.arn} if ours else set())
+        left = self._tries
+        while True:
+            try:
+                await self._store.write(bucket, wanted, validate=True)
+            except InvalidDestinationError as error:
+                left -= 1
+                if error.arns and others.issuperset(error.arns):
+                    await self._store.write(bucket, wanted, validate=False)
+                    gone = ", ".join(error.arns)
+                    return (
+                        f"bucket {bucket.name} has entries of others to which S3 cannot send ({gone}); they stay as they are",
+                    )
+                # Those that S3 does not name might be ours: skipping them, events would be lost without a word.
+                if not left:
+                    raise
+                await asyncio.sleep(self._pause_seconds)
+            else:
+                return ()
 
 
 def _since(

@@ -27,7 +27,7 @@ from fakes.aws_stub import Answer, Asked, AwsStub, Hang, Reply, json_error, s3_e
 from fakes.ministack import ministack
 from fakes.patience import HANGS_SECONDS
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("restored_logging")]
 
 A, B = "111122223333", "444455556666"
 REGIONS = ("eu-west-1", "eu-central-1", "us-east-1", "ap-southeast-2")

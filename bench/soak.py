@@ -268,7 +268,7 @@ class Soak:
 
     async def _restart(self) -> None:
         """End the daemon, kill it, and kill the ledger's server, in turn."""
-        every = min(max(self._seconds / LIVES, 8.0), 600.0)
+        every = min(max(self._seconds / LIVES, 7.0), 600.0)
         turn = 0
         while self._passed + LIVES / 2 * every <= self._seconds:
             await asyncio.sleep(every)

@@ -51,10 +51,11 @@ def test_a_profile_is_written_and_folded_by_wing(tmp_path: Path) -> None:
     """The daemon's stacks are written down while it works, and each part of it gets its share."""
     stacks = tmp_path / "stacks.txt"
 
+    # So many that hundreds of samples are taken, on the fastest of machines, too: a sample is two milliseconds.
     _measured(
-        *("--quick", "--objects", "200", "--folder", str(tmp_path), "--profile", str(stacks))
+        *("--quick", "--objects", "4000", "--folder", str(tmp_path), "--profile", str(stacks))
     )
-    folded = _measured("--fold", str(stacks), "--objects", "200")
+    folded = _measured("--fold", str(stacks), "--objects", "4000")
 
     assert "crrmon/services/tracking/looker" in stacks.read_text()
     shares = {

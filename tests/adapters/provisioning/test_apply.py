@@ -1,7 +1,6 @@
 """From a plan to events that arrive: stacks and buckets of a real emulator, in two regions."""
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -13,7 +12,6 @@ from crrmon.adapters.provisioning.notifications import AwsNotificationStore
 from crrmon.adapters.provisioning.stacks import AwsStacks
 from crrmon.domain import routes
 from crrmon.domain.deployment.discovery import BucketFound, Discovery
-from crrmon.domain.deployment.logins import Login
 from crrmon.domain.deployment.names import Deployment
 from crrmon.domain.deployment.places import Place
 from crrmon.domain.deployment.plan import Plan
@@ -23,19 +21,13 @@ from crrmon.ports.stacks import Address, StackEvent
 from crrmon.services.deployment.applier import Applier, Report, State
 from crrmon.services.deployment.notification_writer import NotificationWriter
 from crrmon.services.deployment.planner import Planner, Request
-from fakes.whole_ministack import OURS, REGION, WholeMiniStack, whole_ministack
+from fakes.whole_ministack import OURS, REGION, WholeMiniStack
 
 pytestmark = pytest.mark.server
 
 HERE = Place(account=OURS, region=REGION)
 THERE = Place(account=OURS, region="us-east-1")
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[WholeMiniStack]:
-    with whole_ministack() as running:
-        yield running
 
 
 class Deploying:
@@ -138,14 +130,8 @@ _RULES = routes.parse(
 
 
 @pytest.fixture
-async def deploying(
-    cloud: WholeMiniStack, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Deploying]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OURS)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "ministack")
-    login = Login(name="", region=REGION)
-    with Clients([login], endpoint_url=cloud.url, default_region=REGION) as clients:
-        yield Deploying(cloud, clients)
+def deploying(cloud: WholeMiniStack, clients: Clients) -> Deploying:
+    return Deploying(cloud, clients)
 
 
 @pytest.mark.parametrize("source", [Source.NOTIFICATIONS, Source.EVENTBRIDGE])

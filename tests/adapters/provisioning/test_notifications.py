@@ -1,14 +1,12 @@
 """Buckets' notification configurations: ours goes in and comes out, and everybody else's stays."""
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from crrmon.adapters.provisioning.clients import Clients
 from crrmon.adapters.provisioning.notifications import AwsNotificationStore
-from crrmon.domain.deployment.logins import Login
 from crrmon.domain.deployment.notifications import Entry, queue_entry
 from crrmon.ports.notification_store import (
     BucketAddress,
@@ -17,7 +15,7 @@ from crrmon.ports.notification_store import (
     NotificationStoreError,
 )
 from crrmon.services.deployment.notification_writer import NotificationWriter, Written
-from fakes.whole_ministack import OURS, REGION, WholeMiniStack, whole_ministack
+from fakes.whole_ministack import OURS, REGION, WholeMiniStack
 
 pytestmark = pytest.mark.server
 
@@ -26,22 +24,16 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[WholeMiniStack]:
-    with whole_ministack() as running:
-        running.client("sqs").create_queue(QueueName="acme-events")
-        running.client("sqs").create_queue(QueueName="of-others")
-        yield running
+def cloud(cloud: WholeMiniStack) -> WholeMiniStack:
+    """Make the queues that all tests send to."""
+    for name in ("acme-events", "of-others"):
+        cloud.client("sqs").create_queue(QueueName=name)
+    return cloud
 
 
 @pytest.fixture
-async def store(
-    cloud: WholeMiniStack, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[AwsNotificationStore]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OURS)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "ministack")
-    login = Login(name="", region=REGION)
-    with Clients([login], endpoint_url=cloud.url, default_region=REGION) as clients:
-        yield AwsNotificationStore(clients)
+def store(clients: Clients) -> AwsNotificationStore:
+    return AwsNotificationStore(clients)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,9 +11,8 @@ import pytest
 from crrmon.adapters.provisioning.clients import Clients
 from crrmon.adapters.provisioning.stacks import AwsStacks
 from crrmon.domain.deployment.changes import Action
-from crrmon.domain.deployment.logins import Login
 from crrmon.ports.stacks import Address, BusyStackError, ChangeSet, StackEvent, StacksError, Wanted
-from fakes.whole_ministack import OURS, REGION, WholeMiniStack, whole_ministack
+from fakes.whole_ministack import REGION, WholeMiniStack
 
 pytestmark = pytest.mark.server
 
@@ -22,24 +21,17 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[WholeMiniStack]:
-    with whole_ministack() as running:
-        s3 = running.client("s3")
-        s3.create_bucket(
-            Bucket=TEMPLATES, CreateBucketConfiguration={"LocationConstraint": REGION}
-        )
-        yield running
+def cloud(cloud: WholeMiniStack) -> WholeMiniStack:
+    """Make the bucket for templates that are too large to be sent."""
+    cloud.client("s3").create_bucket(
+        Bucket=TEMPLATES, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    return cloud
 
 
 @pytest.fixture
-async def stacks(
-    cloud: WholeMiniStack, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[AwsStacks]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OURS)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "ministack")
-    login = Login(name="", region=REGION)
-    with Clients([login], endpoint_url=cloud.url, default_region=REGION) as clients:
-        yield AwsStacks(clients, template_bucket=lambda _account, _region: TEMPLATES)
+def stacks(clients: Clients) -> AwsStacks:
+    return AwsStacks(clients, template_bucket=lambda _account, _region: TEMPLATES)
 
 
 @pytest.fixture

@@ -84,11 +84,9 @@ class AwsStacks:
         """Return a stack as it stands; None where there is none."""
         try:
             return await self._ask(address, lambda client: _stack(client, address.name))
-        except ClientError as error:
-            if code_of(error) == "ValidationError" and "does not exist" in str(error):
+        except (ClientError, NoAnswerError) as error:
+            if _missing(error):
                 return None
-            self._fail(error, address)
-        except NoAnswerError as error:
             self._fail(error, address)
 
     async def template(self, address: Address) -> Mapping[str, Any]:
@@ -287,6 +285,11 @@ class AwsStacks:
 def _named(address: Address) -> str:
     account = f" of account {address.account}" if address.account else ""
     return f"stack {address.name} in {address.region}{account}"
+
+
+def _missing(error: ClientError | NoAnswerError) -> bool:
+    told = isinstance(error, ClientError) and code_of(error) == "ValidationError"
+    return told and "does not exist" in str(error)
 
 
 def _about_its_state(error: ClientError) -> bool:

@@ -160,10 +160,12 @@ def _role_region(
 ) -> str:
     """Return in which region of an account its role is made: where it is, or else near the monitor, or else anywhere."""
     regions = sorted(place.region for place in places if place.account == account)
-    for region in regions:
-        if any(
-            place.account == account and place.region == region and "Role" in template["Resources"]
-            for place, template in before.items()
-        ):
-            return region
-    return deployment.monitor.region if deployment.monitor.region in regions else regions[0]
+    having = {
+        place.region
+        for place, template in before.items()
+        if place.account == account and "Role" in template["Resources"]
+    }
+    for preferred in (having, {deployment.monitor.region}):
+        if found := preferred.intersection(regions):
+            return min(found)
+    return regions[0]

@@ -126,9 +126,14 @@ class Applier:
             self._steps[subject] = Step(subject=subject, state=State.NOT_BEGUN)
         await self._all_stacks(changed)
         ready = {one.standing.place for one in plan.stacks} - {
-            one.standing.place for one in changed if self._state(_stack(one)) is not State.DONE
+            one.standing.place
+            for one in changed
+            if self._steps[_stack(one)].state is not State.DONE
         }
-        await self._all_buckets([one for one in buckets if self._may_write(one, ready)])
+        # A bucket's turn has come when its queue is there, or it needs none any more.
+        await self._all_buckets(
+            [one for one in buckets if one.choice is None or one.place in ready]
+        )
         if not self._failed:
             # Last: until its bucket's entry is out, S3 sends to a queue that would be gone.
             await self._all_stacks(removed)
@@ -159,10 +164,6 @@ class Applier:
                     await self._bucket(one)
 
         await asyncio.gather(*map(carry_out, plans))
-
-    def _may_write(self, one: BucketPlan, ready: set[Place]) -> bool:
-        """Return whether a bucket's turn has come: its queue is there, or it needs none any more."""
-        return one.choice is None or one.place in ready
 
     async def _stack(self, one: StackPlan) -> None:
         address, subject, token = self._stack_address(one), _stack(one), self._tokens()
@@ -251,9 +252,6 @@ class Applier:
                 self._fail(subject, *result.sentences)
             else:
                 self._note(subject, State.DONE, *result.sentences)
-
-    def _state(self, subject: str) -> State:
-        return self._steps[subject].state
 
     def _note(self, subject: str, state: State, *sentences: str) -> None:
         self._steps[subject] = Step(subject=subject, state=state, sentences=sentences)

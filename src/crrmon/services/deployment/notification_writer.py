@@ -102,7 +102,18 @@ class NotificationWriter:
                 " again"
             )
         wanted = merge(before, self._identity, entry=entry, switch=switch, switch_off=switch_off)
-        return await self._replaced(bucket, before, wanted, notes, ours=entry)
+        if not difference(before, wanted):
+            return WriteResult(written=Written.UNCHANGED, sentences=notes)
+        notes += await self._stored(bucket, wanted, ours=entry)
+        after = await self._read_back(bucket, before)
+        if found := difference(wanted, after):
+            told = " ".join(found.sentences())
+            note = (
+                f"somebody else changed bucket {bucket.name} at the same time, and it is not as it was written: {told} Call"
+                " this again, and see with whoever changed it that nothing of theirs is missing."
+            )
+            return WriteResult(written=Written.DISTURBED, sentences=(*notes, note))
+        return WriteResult(written=Written.CHANGED, sentences=notes)
 
     async def take_out(self, bucket: BucketAddress, *, switch_off: bool) -> WriteResult:
         """Have a bucket tell us nothing more.
@@ -116,28 +127,6 @@ class NotificationWriter:
             NotificationStoreError: it was not written; the text says why.
         """
         return await self.put(bucket, entry=None, switch=False, switch_off=switch_off)
-
-    async def _replaced(
-        self,
-        bucket: BucketAddress,
-        before: NotificationConfiguration,
-        wanted: NotificationConfiguration,
-        notes: tuple[str, ...],
-        *,
-        ours: Entry | None,
-    ) -> WriteResult:
-        if not difference(before, wanted):
-            return WriteResult(written=Written.UNCHANGED, sentences=notes)
-        notes += await self._stored(bucket, wanted, ours=ours)
-        after = await self._read_back(bucket, before)
-        if found := difference(wanted, after):
-            told = " ".join(found.sentences())
-            note = (
-                f"somebody else changed bucket {bucket.name} at the same time, and it is not as it was written: {told} Call"
-                " this again, and see with whoever changed it that nothing of theirs is missing."
-            )
-            return WriteResult(written=Written.DISTURBED, sentences=(*notes, note))
-        return WriteResult(written=Written.CHANGED, sentences=notes)
 
     async def _read_back(
         self, bucket: BucketAddress, before: NotificationConfiguration
